@@ -1,0 +1,33 @@
+"""VoVNet: object detection in real time, and what it costs."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vovnet.engine.weights import load as load
+    from vovnet.models.zoo import create_backbone as create_backbone
+    from vovnet.models.zoo import create_model as create_model
+    from vovnet.structures import Detections as Detections
+    from vovnet.structures import Target as Target
+
+# Imported when first used, so that `import vovnet` and `vovnet --help` need not wait for torch.
+_HOME = {
+    "load": "vovnet.engine.weights",
+    "create_backbone": "vovnet.models.zoo",
+    "create_model": "vovnet.models.zoo",
+    "Detections": "vovnet.structures",
+    "Target": "vovnet.structures",
+}
+__all__ = ["Detections", "Target", "__version__", "create_backbone", "create_model", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vovnet' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

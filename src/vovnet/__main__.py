@@ -1,0 +1,5 @@
+"""`python -m vovnet`, which torchrun needs."""
+
+from vovnet.cli import main
+
+main()

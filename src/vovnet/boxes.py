@@ -1,0 +1,60 @@
+"""Box geometry: pure functions on tensors of shape (..., 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms as batched_nms
+
+VARIANCES = (0.1, 0.1, 0.2, 0.2)
+"""The centre-size code's scale of (cx, cy, w, h) in SSD, DSOD and RefineDet."""
+
+_LOG_SIZE_MAX = 6.0  # e^6 ≈ 400 times the anchor: an untrained network's boxes stay finite, no real one is touched
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
+
+
+def area(boxes: Tensor) -> Tensor:
+    """(..., 4) → (...); a box turned inside out has no area."""
+    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    return size[..., 0] * size[..., 1]
+
+
+def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every pair: (..., M, 4), (..., A, 4) → (..., M, A). Two empty boxes have IoU 0."""
+    a, b = a.unsqueeze(-2), b.unsqueeze(-3)
+    size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    intersection = size[..., 0] * size[..., 1]
+    union = area(a) + area(b) - intersection
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def encode(boxes: Tensor, anchors_cxcywh: Tensor) -> Tensor:
+    """Boxes as regression targets against their anchors, (..., 4) each; the inverse of `decode`."""
+    boxes_cxcywh = xyxy_to_cxcywh(boxes)
+    variances = boxes.new_tensor(VARIANCES)
+    offset = (boxes_cxcywh[..., :2] - anchors_cxcywh[..., :2]) / anchors_cxcywh[..., 2:]
+    log_size = torch.log(boxes_cxcywh[..., 2:] / anchors_cxcywh[..., 2:])
+    return torch.cat([offset, log_size], dim=-1) / variances
+
+
+def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
+    """Regression outputs (..., 4) → boxes (..., 4), not clipped."""
+    deltas = deltas * deltas.new_tensor(VARIANCES)
+    centre = anchors_cxcywh[..., :2] + deltas[..., :2] * anchors_cxcywh[..., 2:]
+    size = anchors_cxcywh[..., 2:] * torch.exp(deltas[..., 2:].clamp(max=_LOG_SIZE_MAX))
+    return cxcywh_to_xyxy(torch.cat([centre, size], dim=-1))
+
+
+def clip(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Boxes (..., 4) inside an image of (height, width)."""
+    height, width = image_size
+    limit = boxes.new_tensor([width, height, width, height])
+    return torch.minimum(boxes.clamp(min=0), limit)

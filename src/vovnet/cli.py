@@ -1,0 +1,406 @@
+"""The command `vovnet`: parse, call, print. Imports wait until a command runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from vovnet import __version__
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from vovnet.data.check import Report
+    from vovnet.engine.evaluate import Evaluation
+
+Json = Annotated[str | None, Parameter(name="--json")]
+Threads = Annotated[int | None, Parameter(name="--threads")]
+
+app = App(
+    name="vovnet",
+    help="Object detection in real time, and what it costs.",
+    version=__version__,
+    help_format="markdown",
+)
+data = App(name="data", help="Look at data sets.")
+app.command(data)
+
+
+@app.command
+def predict(
+    *sources: str,
+    weights: str = "bccd",
+    output: Path = Path("runs/predict"),
+    score_threshold: float = 0.3,
+    top_k: int = 100,
+    classes: list[str] | None = None,
+    batch_size: int = 8,
+    device: str = "auto",
+    threads: Threads = None,
+    draw: bool = True,
+    json_file: Json = None,
+) -> int:
+    """Detect objects: drawn images or videos, COCO results and CSV.
+
+    Parameters
+    ----------
+    sources:
+        Images, folders, patterns, videos, http(s) addresses of images.
+    weights:
+        Name of shipped weights, a file, or an address.
+    output:
+        Folder for drawn/, detections.json and detections.csv.
+    score_threshold:
+        Leave out detections that score below it.
+    top_k:
+        Keep at most so many detections an image.
+    classes:
+        Keep these classes only; give the option once for each.
+    batch_size:
+        Images in one pass of the network.
+    device:
+        auto, cpu, cuda, cuda:N or mps.
+    threads:
+        CPU threads of the network.
+    draw:
+        Write the drawn images.
+    json_file:
+        Write a summary as JSON to this file, or "-" for standard output.
+    """
+    out = _Output(json_file)
+    from vovnet.engine.outputs import PredictionWriter
+    from vovnet.engine.predict import Failure
+    from vovnet.engine.weights import load
+
+    if not sources:
+        raise UsageError("say what to predict on: images, folders, patterns, videos or addresses")
+    _set_threads(threads)
+    detector = load(weights, device)
+    counts: dict[str, int] = dict.fromkeys(detector.class_names, 0)
+    images, failures = 0, []
+    with PredictionWriter(output, draw=draw) as writer, _progress() as progress:
+        task = progress.add_task("images", total=None)
+        for result in detector.stream(
+            list(sources), score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
+        ):
+            progress.advance(task)
+            if isinstance(result, Failure):
+                failures.append({"source": result.source, "reason": result.reason})
+                _complain(result.reason)
+                continue
+            writer.write(result)
+            images += 1
+            for name in result.names:
+                counts[name] += 1
+    out.table(["class", "detections"], [[name, str(count)] for name, count in counts.items()])
+    out.say(f"{images} images, {sum(counts.values())} detections; results in {output}")
+    if failures:
+        out.say(f"{len(failures)} of {images + len(failures)} sources could not be read (see above)")
+    out.json({"images": images, "detections": counts, "failures": failures, "output": str(output)})
+    return 1 if failures else 0
+
+
+@app.command
+def train(config: Path, *settings: str, json_file: Json = None) -> int:
+    """Train a detector. Under `torchrun --nproc-per-node N -m vovnet train …` it uses N processes.
+
+    Parameters
+    ----------
+    config:
+        YAML file; the published ones are in configs/.
+    settings:
+        key=value for this run, with dots into sections: optimizer.learning_rate=1e-3, resume=true.
+    json_file:
+        Write a summary as JSON to this file, or "-" for standard output.
+    """
+    out = _Output(json_file)
+    from vovnet.engine.config import load_config
+    from vovnet.engine.train import train as run
+
+    try:
+        run_config = load_config(config, settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    result = run(run_config)
+    if os.environ.get("RANK", "0") == "0":
+        state = "finished" if result.finished else "stopped; go on with resume=true"
+        best = "" if result.best is None else f", best on val {result.best:.4f}"
+        out.say(f"{state} after {result.steps} steps{best}; results in {result.output}")
+        out.json(
+            {"output": str(result.output), "steps": result.steps, "best": result.best, "finished": result.finished},
+        )
+    return 0 if result.finished else 130
+
+
+@app.command
+def evaluate(
+    weights: str,
+    root: Path,
+    *,
+    split: str | None = None,
+    output: Path = Path("runs/evaluate"),
+    score_threshold: float = 0.5,
+    worst: int = 10,
+    batch_size: int = 8,
+    workers: int = 2,
+    device: str = "auto",
+    threads: Threads = None,
+    json_file: Json = None,
+) -> int:
+    """Measure accuracy: VOC and COCO figures, curves, confusion matrix, the worst images.
+
+    Parameters
+    ----------
+    weights:
+        Name of shipped weights, a file, or an address.
+    root:
+        Folder of a data set in VOC, COCO or YOLO form.
+    split:
+        Its split, such as test.
+    output:
+        Folder for evaluation.json, detections.json, the plots and worst/.
+    score_threshold:
+        Working point of the confusion matrix and the drawn images.
+    worst:
+        Draw so many images, those with the most mistakes first.
+    batch_size:
+        Images in one pass of the network.
+    workers:
+        Processes that read images.
+    device:
+        auto, cpu, cuda, cuda:N or mps.
+    threads:
+        CPU threads of the network.
+    json_file:
+        Write the figures as JSON to this file, or "-" for standard output.
+    """
+    out = _Output(json_file)
+    from vovnet.data.formats import open_dataset
+    from vovnet.engine.evaluate import evaluate as run
+    from vovnet.engine.weights import load_weights
+    from vovnet.report.evaluation import write_evaluation
+
+    _set_threads(threads)
+    loaded = load_weights(weights)
+    dataset = open_dataset(root, split, class_names=loaded.info.class_names)
+    with _progress() as progress:
+        task = progress.add_task("images", total=len(dataset))
+        evaluation = run(
+            loaded.model,
+            dataset,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            score_threshold=score_threshold,
+            on_image=lambda count: progress.update(task, completed=count),
+        )
+    write_evaluation(evaluation, output, worst=worst)
+    print_evaluation(evaluation, out)
+    out.say(f"results in {output}")
+    out.json(evaluation.to_dict())
+    return 0
+
+
+def print_evaluation(evaluation: Evaluation, out: _Output) -> None:
+    """Print an `Evaluation` as two tables."""
+    voc, figures = evaluation.voc, evaluation.coco.figures
+    rows = []
+    for name, by_voc, by_coco in zip(evaluation.dataset.class_names, voc.classes, evaluation.coco.classes, strict=True):
+        sizes = [by_coco.ap50_small, by_coco.ap50_medium, by_coco.ap50_large]
+        values = [by_voc.ap11, by_voc.ap_area, by_coco.ap, by_coco.ap50, *sizes]
+        rows.append([name, str(by_voc.n_objects), *map(_figure, values)])
+    objects = sum(result.n_objects for result in voc.classes)
+    mean = [voc.mean_ap11, voc.mean_ap_area, figures["AP"], figures["AP50"]]
+    rows.append(["all (mean)", str(objects), *map(_figure, mean), "", "", ""])
+    header = ["class", "objects", "AP VOC07", "AP VOC area", "AP COCO", "AP50", "AP50 small", "medium", "large"]
+    out.table(header, rows)
+    out.table(list(figures), [[_figure(value) for value in figures.values()]])
+
+
+@data.command
+def check(
+    root: Path,
+    *,
+    fix: Path | None = None,
+    classes: list[str] | None = None,
+    workers: int | None = None,
+    json_file: Json = None,
+) -> int:
+    """Find the faults of a data set; exit status 1 if there are any.
+
+    Parameters
+    ----------
+    root:
+        Folder of a data set in VOC, COCO or YOLO form.
+    fix:
+        Write a copy without the faults to this new folder; the original is only read.
+    classes:
+        The known classes, where the data's own are not to be trusted; give the option once for each.
+    workers:
+        Threads that decode images.
+    json_file:
+        Write everything found as JSON to this file, or "-" for standard output.
+    """
+    out = _Output(json_file)
+    from vovnet.data.check import KINDS, check_dataset, fix_dataset
+
+    with _progress() as progress:
+        task = progress.add_task("images", total=None)
+        report = check_dataset(
+            root,
+            class_names=classes,
+            workers=workers,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    print_statistics(report, out)
+    for fault in report.faults[:20]:
+        where = " ".join(part for part in (fault.split, fault.image) if part)
+        out.say(f"{fault.kind}: {where}: {fault.detail}")
+    if len(report.faults) > 20:
+        out.say(f"… and {len(report.faults) - 20} more (all of them with --json)")
+    if report.faults:
+        counts = report.count_by_kind()
+        out.table(["fault", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts])
+    out.say(f"{len(report.faults)} faults in {root}")
+    if fix is not None:
+        fix_dataset(report, fix)
+        out.say(f"cleaned copy in {fix}")
+    out.json(report.to_dict())
+    return 1 if report.faults else 0
+
+
+def print_statistics(report: Report, out: _Output) -> None:
+    """Print how many objects of which class and size a data set has."""
+    statistics = report.statistics
+    rows = []
+    for split in statistics.splits:
+        classes = ", ".join(f"{name} {count}" for name, count in split.objects_per_class.items())
+        rows.append([split.split, str(split.images), str(split.images_without_objects), str(split.objects), classes])
+    out.table(["split", "images", "of them empty", "objects", "objects of each class"], rows)
+    boxes = statistics.boxes
+    percentiles = list(boxes.relative_size)
+    out.table(
+        ["boxes", *(f"{p} %" for p in percentiles)],
+        [
+            ["√(box area / image area)", *(f"{boxes.relative_size[p]:.3f}" for p in percentiles)],
+            ["width / height", *(f"{boxes.aspect_ratio[p]:.2f}" for p in percentiles)],
+        ],
+    )
+    out.say(f"by COCO's sizes: {boxes.small} small, {boxes.medium} medium, {boxes.large} large boxes")
+
+
+@app.command(name="list")
+def list_names(*, json_file: Json = None) -> int:
+    """Models, backbones and shipped weights.
+
+    Parameters
+    ----------
+    json_file:
+        Write the names as JSON to this file, or "-" for standard output.
+    """
+    out = _Output(json_file)
+    from vovnet.engine.weights import shipped_weights
+    from vovnet.models.zoo import BACKBONES, DETECTORS
+
+    names = {"models": sorted(DETECTORS), "backbones": sorted(BACKBONES), "weights": sorted(shipped_weights())}
+    out.table(["kind", "names"], [[kind, "\n".join(items)] for kind, items in names.items()])
+    out.json(names)
+    return 0
+
+
+class _Output:
+    """What a command prints for people, on stdout unless the JSON goes there, and the JSON for programs."""
+
+    def __init__(self, json_file: str | None) -> None:
+        self.json_file = json_file
+        self.stream = sys.stderr if json_file == "-" else sys.stdout
+
+    def say(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def table(self, header: list[str], rows: list[list[str]]) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*header)
+        for row in rows:
+            table.add_row(*row)
+        # Numbers must not be cut where the output goes to a file.
+        width = None if self.stream.isatty() else 200
+        Console(file=self.stream, width=width).print(table)
+
+    def json(self, content: object) -> None:
+        if self.json_file == "-":
+            print(json.dumps(content))
+        elif self.json_file is not None:
+            from vovnet.files import replacing
+
+            with replacing(self.json_file) as temporary:
+                temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _complain(text: str) -> None:
+    print(f"vovnet: {text}", file=sys.stderr, flush=True)
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence, unless --debug asks for the traceback."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    logging.basicConfig(format="vovnet: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        status = app(arguments, exit_on_error=True, result_action="return_value")
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        status = 130
+    except Exception as error:
+        if debug:
+            raise
+        _complain(_one_sentence(error))
+        status = 2 if isinstance(error, UsageError) else 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+class UsageError(ValueError):
+    """A wrong command line or config: exit status 2."""
+
+
+def _one_sentence(error: Exception) -> str:
+    kind = type(error).__name__
+    text = " ".join(str(error).split())
+    if "OutOfMemory" in kind or isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return (
+            f"out of memory; lower micro_batch_size (training) or --batch-size, or use a smaller model ({text[:160]})"
+        )
+    if isinstance(error, ImportError):
+        return f"{text}; this needs an extra: pip install 'vovnet[all]'"
+    expected = isinstance(error, ValueError | OSError | FloatingPointError)
+    return text if expected else f"{kind}: {text} (run again with --debug for the traceback)"

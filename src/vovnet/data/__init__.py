@@ -1,0 +1,1 @@
+"""Readers of data sets, transforms, and the check for faults."""

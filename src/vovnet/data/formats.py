@@ -1,0 +1,113 @@
+"""Opens a data set in whatever format its folder is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+
+from vovnet.data import coco, voc, yolo
+from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.data.records import RawImage, RawSplit, is_proper
+from vovnet.structures import Target
+
+_LOG = logging.getLogger("vovnet")
+_FORMATS: tuple[ModuleType, ...] = (voc, coco, yolo)
+
+
+def open_dataset(
+    root: str | Path, split: str | None = None, *, class_names: Sequence[str] | None = None
+) -> DetectionDataset:
+    """One split of the VOC, COCO or YOLO data set in a folder; no image is decoded.
+
+    split: one of `splits(root)`. None takes the only one there is, or of VOC every annotation file.
+    class_names: number the classes by these (a checkpoint's) instead of by the data's own; a class that is not among
+    them is an error.
+
+    Boxes stay as annotated, not clipped to the image. Those without a finite, positive width and height are left out,
+    and one warning counts them.
+    """
+    root = Path(root)
+    module = recognise(root)
+    (raw,) = module.read(root, [_choose_split(root, module, split)])
+    if not raw.images:
+        raise ValueError(f"{root}: the split {raw.split} has no images")
+    return _to_dataset(raw, class_names)
+
+
+def splits(root: str | Path) -> tuple[str, ...]:
+    """The splits of the data set in a folder."""
+    root = Path(root)
+    return recognise(root).splits(root)
+
+
+def recognise(root: Path) -> ModuleType:
+    """The module that reads the format of a folder."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"the data folder {root} does not exist")
+    for module in _FORMATS:
+        if module.recognises(root):
+            return module
+    found = "it is empty" if not any(root.iterdir()) else "none is there"
+    raise ValueError(
+        f"{root} is no known data set: looked for Annotations/*.xml (VOC), annotations/*.json or "
+        f"*/_annotations.coco.json (COCO), and data.yaml (YOLO), but {found}"
+    )
+
+
+def _choose_split(root: Path, module: ModuleType, split: str | None) -> str:
+    known = module.splits(root)
+    if split is None and module is voc:
+        return voc.ALL
+    if split is None and len(known) == 1:
+        return known[0]
+    if split is None:
+        raise ValueError(f"{root} has the splits {', '.join(known)}: say which one")
+    if split in known or (module is voc and (split == voc.ALL or voc.list_path(root, split).is_file())):
+        return split
+    nearest = get_close_matches(split, known, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise ValueError(f"{root} has no split {split!r}: {hint}it has {', '.join(known)}")
+
+
+def _to_dataset(raw: RawSplit, class_names: Sequence[str] | None) -> DetectionDataset:
+    names = raw.class_names if class_names is None else tuple(class_names)
+    labels = {name: label for label, name in enumerate(names)}
+    samples = tuple(
+        Sample(image.image_path, image.image_id, _to_target(image, labels), image.image_size) for image in raw.images
+    )
+    dropped = [image.image_path.name for image in raw.images for obj in image.objects if not is_proper(obj.box)]
+    if dropped:
+        _LOG.warning(
+            "%s, split %s: left out %d boxes without a finite, positive size (the first in %s); "
+            "`vovnet data check` lists them",
+            raw.root, raw.split, len(dropped), dropped[0],
+        )  # fmt: skip
+    return DetectionDataset(raw.root, raw.format, raw.split, names, _category_ids(raw, names), samples)
+
+
+def _to_target(image: RawImage, labels: dict[str, int]) -> Target:
+    kept = [obj for obj in image.objects if is_proper(obj.box)]
+    for obj in kept:
+        if obj.class_name not in labels:
+            nearest = get_close_matches(obj.class_name, labels, n=1, cutoff=0)
+            hint = f" (nearest: {nearest[0]!r})" if nearest else ""
+            raise ValueError(
+                f"{image.annotation_path}: unknown class {obj.class_name!r} in {image.image_path.name}, "
+                f"expected one of {len(labels)}{hint}: correct the annotation or use a model of these classes"
+            )
+    return Target.make(
+        [obj.box for obj in kept],
+        [labels[obj.class_name] for obj in kept],
+        [obj.difficult for obj in kept],
+        [obj.crowd for obj in kept],
+    )
+
+
+def _category_ids(raw: RawSplit, names: tuple[str, ...]) -> tuple[int, ...]:
+    """The format's ids of the names; a name that the data lacks gets a free one."""
+    known = dict(zip(raw.class_names, raw.category_ids, strict=True))
+    free = iter(range(max(raw.category_ids, default=0) + 1, max(raw.category_ids, default=0) + 1 + len(names)))
+    return tuple(known[name] if name in known else next(free) for name in names)

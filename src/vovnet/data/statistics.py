@@ -1,0 +1,95 @@
+"""How many objects of which class and size a data set has."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vovnet.data.records import Box, RawSplit, is_proper
+
+PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+_SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits of area in pixels
+
+
+@dataclass(frozen=True)
+class SplitStatistics:
+    """Counts in one split; the dictionaries go from class name to count."""
+
+    split: str
+    images: int
+    images_without_objects: int
+    objects: int
+    difficult: int
+    crowd: int
+    objects_per_class: dict[str, int]
+    images_per_class: dict[str, int]
+
+
+@dataclass(frozen=True)
+class BoxStatistics:
+    """Sizes of the boxes of all splits, each image counted once.
+
+    small, medium, large: counts by COCO's limits, 32² and 96² pixels of area.
+    relative_size: percentile → √(box area / image area).
+    aspect_ratio: percentile → width / height.
+    """
+
+    small: int
+    medium: int
+    large: int
+    relative_size: dict[int, float]
+    aspect_ratio: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    splits: tuple[SplitStatistics, ...]
+    boxes: BoxStatistics
+
+
+def compute_statistics(splits: Sequence[RawSplit], image_sizes: Mapping[Path, tuple[int, int]]) -> Statistics:
+    """Of the boxes with an inside; image_sizes: (height, width) of each readable image."""
+    images = {image.image_path: image for split in splits for image in split.images if image.image_path in image_sizes}
+    boxes = [(obj.box, image_sizes[path]) for path, image in images.items() for obj in image.objects]
+    return Statistics(
+        tuple(_split_statistics(split) for split in splits),
+        _box_statistics([(box, size) for box, size in boxes if is_proper(box)]),
+    )
+
+
+def _split_statistics(split: RawSplit) -> SplitStatistics:
+    found = [[obj for obj in image.objects if is_proper(obj.box)] for image in split.images]
+    objects = [obj for group in found for obj in group]
+    per_class = Counter(obj.class_name for obj in objects)
+    images_per_class = Counter(name for group in found for name in {obj.class_name for obj in group})
+    return SplitStatistics(
+        split=split.split,
+        images=len(found),
+        images_without_objects=sum(not group for group in found),
+        objects=len(objects),
+        difficult=sum(obj.difficult for obj in objects),
+        crowd=sum(obj.crowd for obj in objects),
+        objects_per_class={name: per_class[name] for name in split.class_names},
+        images_per_class={name: images_per_class[name] for name in split.class_names},
+    )
+
+
+def _box_statistics(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> BoxStatistics:
+    areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in boxes]
+    sizes = [math.sqrt(area / (height * width)) for area, (_, (height, width)) in zip(areas, boxes, strict=True)]
+    return BoxStatistics(
+        small=sum(area < _SMALL for area in areas),
+        medium=sum(_SMALL <= area < _MEDIUM for area in areas),
+        large=sum(area >= _MEDIUM for area in areas),
+        relative_size=_percentiles(sizes),
+        aspect_ratio=_percentiles([(x2 - x1) / (y2 - y1) for (x1, y1, x2, y2), _ in boxes]),
+    )
+
+
+def _percentiles(values: Sequence[float]) -> dict[int, float]:
+    return dict(zip(PERCENTILES, np.percentile(values, PERCENTILES).tolist(), strict=True)) if values else {}

@@ -1,0 +1,142 @@
+"""Videos in and out through PyAV: uint8 RGB frames of shape (3, H, W)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vovnet.files import replacing
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """fps: mean frames per second. image_size: (height, width) as shown, that is after the rotation that the file asks
+    for. frame_count: what the container states, None where it does not (mkv, webm)."""
+
+    fps: Fraction
+    image_size: tuple[int, int]
+    frame_count: int | None
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    import av
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"expected a video, but {str(path)!r} does not exist")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path} has no video stream")
+            yield container, container.streams.video[0]
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"{path} cannot be read as a video: it is damaged or of another kind ({error.strerror})"
+        ) from None
+
+
+def _decode(container: InputContainer, stream: VideoStream, path: str | Path) -> Iterator[VideoFrame]:
+    import av
+
+    count = 0
+    try:
+        for frame in container.decode(stream):
+            yield frame
+            count += 1
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path} is damaged after frame {count} ({error.strerror})") from None
+    if count == 0:
+        raise ValueError(f"{path} holds no frames")
+
+
+def video_info(path: str | Path) -> VideoInfo:
+    """Frame rate, size and length of a video. Raises FileNotFoundError, or ValueError for what is no video."""
+    with _opened(path) as (container, stream):
+        fps = stream.average_rate or stream.guessed_rate
+        if not fps:
+            raise ValueError(f"{path} states no frame rate")
+        frame = next(_decode(container, stream, path))
+        height, width = (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
+        return VideoInfo(Fraction(fps), (height, width), stream.frames or None)
+
+
+def read_frames(path: str | Path) -> Generator[Tensor, None, None]:
+    """The frames of a video in order, uint8 RGB (3, H, W), turned as the file asks for.
+
+    Raises FileNotFoundError, or ValueError where the file is no video or, after the frames before it, damaged.
+    """
+    with _opened(path) as (container, stream):
+        for frame in _decode(container, stream, path):
+            pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+            yield torch.rot90(pixels, frame.rotation // 90).permute(2, 0, 1).contiguous()  # rotation: counterclockwise
+
+
+class VideoWriter:
+    """Writes frames as H.264 (yuv420p); the file appears, or takes the place of an older one, when the block ends well.
+
+    fps: frames per second. All frames have the size of the first; an odd height or width is padded by one pixel,
+    which the format needs. The suffix of `path` tells the container: .mp4, .mov, .mkv, .avi.
+    """
+
+    def __init__(self, path: str | Path, fps: Fraction | float) -> None:
+        self.path = Path(path)
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.image_size: tuple[int, int] | None = None
+
+    def __enter__(self) -> VideoWriter:
+        import av
+
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path))
+            try:
+                self._container = stack.enter_context(av.open(str(temporary), "w"))
+            except ValueError:
+                raise ValueError(f"{self.path} must end in .mp4, .mov, .mkv or .avi") from None
+            self._stream = self._container.add_stream("libx264", rate=self.fps)
+            self._stream.pix_fmt = "yuv420p"
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, image: Tensor) -> None:
+        """Appends a frame, uint8 RGB (3, H, W)."""
+        from av import VideoFrame
+
+        height, width = image.shape[1:]
+        if self.image_size is None:
+            self.image_size = (height, width)
+            self._stream.height, self._stream.width = height + height % 2, width + width % 2
+        elif (height, width) != self.image_size:
+            raise ValueError(
+                f"frames of {self.path} have size {self.image_size} (height, width), got {(height, width)}"
+            )
+        if height % 2 or width % 2:
+            padding = (0, width % 2, 0, height % 2)
+            image = F.pad(image[None].float(), padding, mode="replicate")[0].to(torch.uint8)
+        frame = VideoFrame.from_ndarray(image.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self.image_size is None:
+            raise ValueError(f"{self.path} would be a video without frames")
+        if kind is None:
+            self._container.mux(self._stream.encode(None))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)

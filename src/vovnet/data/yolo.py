@@ -1,0 +1,235 @@
+"""YOLO: data.yaml, images/… and labels/… with one line of text an object."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
+from vovnet.data.records import Box, Complain, RawImage, RawObject, RawSplit, raise_complaint, to_number
+
+_SPLITS = ("train", "val", "test")
+
+
+def recognises(root: Path) -> bool:
+    return _yaml_path(root) is not None
+
+
+def splits(root: Path) -> tuple[str, ...]:
+    settings = parse_yaml(root)
+    found = tuple(split for split in _SPLITS if settings.get(split))
+    if not found:
+        raise ValueError(f"{_yaml_path(root)} must name a folder or list of images under train, val or test")
+    return found
+
+
+def read(root: Path, wanted: Sequence[str], complain: Complain = raise_complaint) -> tuple[RawSplit, ...]:
+    """The wanted splits. An image without a label file has no objects."""
+    settings = parse_yaml(root)
+    names = class_names(root)
+
+    def read_split(split: str) -> RawSplit:
+        images = (_read_labels(path, names, complain) for path in image_files(root, settings, split, complain))
+        kept = _with_unique_ids(root, [image for image in images if image is not None])
+        return RawSplit(root, "yolo", split, names, tuple(range(len(names))), kept)
+
+    return tuple(read_split(split) for split in wanted)
+
+
+def parse_yaml(root: Path) -> dict[str, Any]:
+    path = _yaml_path(root)
+    assert path is not None, "recognises(root) comes first"
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold the keys train, val and names, got {type(settings).__name__}")
+    return settings
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """`names` of data.yaml, a list or a dictionary from 0."""
+    settings, path = parse_yaml(root), _yaml_path(root)
+    names = settings.get("names")
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise ValueError(f"{path}: names must be a list, or a dictionary with the keys 0, 1, 2, …, got {names!r}")
+    if settings.get("nc", len(names)) != len(names):
+        raise ValueError(f"{path}: nc is {settings['nc']}, but names has {len(names)}: make them agree")
+    if len({str(name) for name in names}) < len(names):
+        raise ValueError(f"{path}: names must differ from each other, got {names}")
+    return tuple(map(str, names))
+
+
+def image_files(root: Path, settings: dict[str, Any], split: str, complain: Complain) -> list[Path]:
+    """The images of a split in alphabetical order, or in that of its list."""
+    entries = settings[split] if isinstance(settings[split], list) else [settings[split]]
+    found: dict[Path, None] = {}
+    for entry in entries:
+        place = _locate(root, settings, str(entry), split)
+        if place.is_dir():
+            paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            paths = _read_list(root, place, complain)
+        for path in paths:
+            if path in found:
+                complain("listed-twice", place, f"the split {split} has {path.name} twice")
+            found[path] = None
+    return list(found)
+
+
+def label_path(image_path: Path) -> Path:
+    """…/images/…/x.jpg → …/labels/…/x.txt; beside the image where no folder is named images."""
+    parts = list(image_path.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def parse_line(line: str) -> tuple[float, Box]:
+    """class cx cy w h, or class x1 y1 x2 y2 x3 y3 … of a polygon → (class index, x1 y1 x2 y2), all in fractions."""
+    index, *numbers = map(to_number, line.split())
+    if len(numbers) == 4:
+        cx, cy, width, height = numbers
+        return index, (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+    if len(numbers) >= 6 and len(numbers) % 2 == 0:
+        xs, ys = numbers[0::2], numbers[1::2]
+        if all(number == number for number in numbers):
+            return index, (min(xs), min(ys), max(xs), max(ys))
+    nan = float("nan")
+    return index, (nan, nan, nan, nan)
+
+
+def _yaml_path(root: Path) -> Path | None:
+    return next((root / name for name in ("data.yaml", "data.yml") if (root / name).is_file()), None)
+
+
+def _locate(root: Path, settings: dict[str, Any], entry: str, split: str) -> Path:
+    """The folder or list that an entry of data.yaml means; it must lie in the data folder.
+
+    `path` often names a folder of the machine where the file was written, and some tools write `../train/images` for
+    a folder beside data.yaml, so both are tried without as well.
+    """
+    bases = [root / str(settings.get("path") or "."), root]
+    inside = root.resolve()
+    for base in bases:
+        for name in (entry, entry.removeprefix("../")):
+            place = base / name
+            if place.exists() and place.resolve().is_relative_to(inside):
+                return root / place.resolve().relative_to(inside)
+    raise FileNotFoundError(f"{_yaml_path(root)}: {split}: {entry} is not a folder or list in {root}")
+
+
+def _read_list(root: Path, path: Path, complain: Complain) -> list[Path]:
+    """The images that a text file names, relative to itself or to the data folder."""
+    if path.suffix != ".txt":
+        raise ValueError(f"{path} must be a folder of images or a .txt file that lists them")
+    inside = root.resolve()
+    found = []
+    for line in filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())):
+        image = next((place for place in (path.parent / line, root / line) if place.is_file()), None)
+        if image is None:
+            complain("missing-image", path, f"lists {line}, which is not there")
+        elif not image.resolve().is_relative_to(inside):
+            complain("bad-annotation", path, f"lists {line}, which lies outside the data folder")
+        else:
+            found.append(root / image.resolve().relative_to(inside))
+    return found
+
+
+def _read_labels(image_path: Path, names: tuple[str, ...], complain: Complain) -> RawImage | None:
+    try:
+        height, width = image_header_size(image_path)  # the boxes are fractions of it
+    except (ValueError, OSError) as error:
+        complain("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
+        return None
+    path = label_path(image_path)
+    objects = []
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        index, (x1, y1, x2, y2) = parse_line(line)
+        if not (index.is_integer() and 0 <= index < len(names)):
+            stated = line.split()[0]
+            complain("unknown-class", path, f"line {number + 1} has the class {stated}, not 0 to {len(names) - 1}")
+            continue
+        box = (x1 * width, y1 * height, x2 * width, y2 * height)
+        objects.append(RawObject(number, names[int(index)], box))
+    return RawImage(image_path, path, image_path.stem, tuple(objects), (height, width))
+
+
+def _with_unique_ids(root: Path, images: Sequence[RawImage]) -> tuple[RawImage, ...]:
+    """Images of one stem in several folders get their path in the data folder as their id."""
+    counts = Counter(image.image_id for image in images)
+    return tuple(
+        replace(image, image_id=image.image_path.relative_to(root).with_suffix("").as_posix())
+        if counts[image.image_id] > 1
+        else image
+        for image in images
+    )
+
+
+def labels_without_image(root: Path, splits: Sequence[RawSplit]) -> list[Path]:
+    """Label files, in the folders where the splits have theirs, that belong to no image."""
+    used = {label_path(image.image_path) for split in splits for image in split.images}
+    folders = {path.parent for path in used if path.parent.name != "images" and "labels" in path.parts}
+    suffixes = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
+    return [
+        path
+        for folder in sorted(folders)
+        for path in sorted(folder.glob("*.txt"))
+        if path not in used and not any(_image_path(path).with_suffix(suffix).is_file() for suffix in suffixes)
+    ]
+
+
+def _image_path(path: Path) -> Path:
+    """The inverse of `label_path`, up to the suffix."""
+    parts = list(path.parts)
+    parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
+    return Path(*parts)
+
+
+def write(root: Path, splits: Sequence[RawSplit], out: Path) -> None:
+    """Label files with only these objects, a list SPLIT.txt for each split, and a data.yaml that names the lists.
+
+    Lists, because two splits may share a folder of images and yet differ.
+    """
+    settings = {key: value for key, value in parse_yaml(root).items() if key != "path"}
+    out.mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        settings[split.split] = f"{split.split}.txt"
+        lines = [f"./{image.image_path.relative_to(root).as_posix()}\n" for image in split.images]
+        (out / f"{split.split}.txt").write_text("".join(lines), encoding="utf-8")
+        for image in split.images:
+            if image.annotation_path.is_file():
+                path = out / image.annotation_path.relative_to(root)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(_corrected(image), encoding="utf-8")
+    (out / "data.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _corrected(image: RawImage) -> str:
+    """The lines of the kept objects; a line whose box changed becomes class cx cy w h."""
+    assert image.image_size is not None, "boxes in pixels were made with it"
+    height, width = image.image_size
+    lines = image.annotation_path.read_text(encoding="utf-8-sig").splitlines()
+    kept = []
+    for obj in image.objects:
+        line = lines[obj.index]
+        index, (x1, y1, x2, y2) = parse_line(line)
+        if (x1 * width, y1 * height, x2 * width, y2 * height) != obj.box:
+            x1, y1, x2, y2 = obj.box
+            cx, cy = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
+            line = f"{int(index)} {cx:.7f} {cy:.7f} {(x2 - x1) / width:.7f} {(y2 - y1) / height:.7f}"
+        kept.append(f"{line}\n")
+    return "".join(kept)

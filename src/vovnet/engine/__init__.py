@@ -1,0 +1,1 @@
+"""Where data, models, losses and metrics meet: train, evaluate, predict."""

@@ -1,0 +1,179 @@
+"""What a training run is: typed, validated, frozen; read from one YAML file and `key=value` arguments."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSource(_Section):
+    """One split of a data set folder."""
+
+    root: Path
+    split: str
+
+
+class DataConfig(_Section):
+    """root: folder in VOC, COCO or YOLO form; train, val: its splits (val null: no evaluation while training).
+
+    more_train: further splits to train on, with the same classes, such as VOC2012 beside VOC2007.
+    """
+
+    root: Path
+    train: str = "train"
+    val: str | None = "val"
+    more_train: tuple[DataSource, ...] = ()
+
+
+class AugmentConfig(_Section):
+    """See `vovnet.data.transforms.SSDAugmentation`; the defaults are SSD's."""
+
+    photometric: Fraction = 0.5
+    expand: Annotated[float, Field(ge=1)] = 4.0
+    crop_min_scale: Annotated[float, Field(gt=0, le=1)] = 0.3
+    flip: Fraction = 0.5
+    flip_vertical: Fraction = 0.0
+    transpose: Fraction = 0.0
+
+
+class OptimizerConfig(_Section):
+    """SGD. decay_norms: weight decay also on norm parameters and biases (Caffe's bodies do)."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    decay_norms: bool = False
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+
+
+class ScheduleConfig(_Section):
+    """How long, and how the learning rate moves.
+
+    Give either iterations (optimizer steps) or epochs. kind "step": times `gamma` at each of `milestones` (iterations);
+    "cosine": down to 0 over the run. warmup_iterations: linear from `warmup_factor` of the rate.
+    """
+
+    iterations: Annotated[int, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    kind: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = ()
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_iterations: Annotated[int, Field(ge=0)] = 0
+    warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
+
+
+class TrainConfig(_Section):
+    """One training run.
+
+    model, model_options: as `vovnet.create_model` takes them; the number of classes comes from the data.
+    batch_size: images an optimizer step (over all processes); micro_batch_size: images a forward pass of one process.
+    precision: "bf16" and "fp16" are mixed precision on CUDA; "auto" is bf16 where the GPU has it, fp32 on CPU.
+    ema_decay: average of the weights that is evaluated and shipped; null turns it off.
+    metric: what chooses the best weights on val. evaluate_every: epochs; checkpoint_every, log_every: optimizer steps.
+    workers: loader processes of each process; threads: CPU threads (null: torch's own choice).
+    """
+
+    model: str
+    model_options: dict[str, Any] = {}
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig
+    batch_size: Annotated[int, Field(gt=0)]
+    micro_batch_size: Annotated[int, Field(gt=0)]
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    sync_bn: bool = False
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    seed: int = 0
+    workers: Annotated[int, Field(ge=0)] = 2
+    threads: Annotated[int, Field(gt=0)] | None = None
+    metric: Literal["voc07_map", "coco_ap"] = "voc07_map"
+    evaluate_every: Annotated[int, Field(gt=0)] = 1
+    checkpoint_every: Annotated[int, Field(gt=0)] = 1000
+    log_every: Annotated[int, Field(gt=0)] = 10
+    tensorboard: bool = True
+    output: Path
+    resume: bool = False
+
+    def model_post_init(self, _: Any) -> None:
+        if (self.schedule.iterations is None) == (self.schedule.epochs is None):
+            raise ValueError("schedule needs either iterations or epochs")
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
+            )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as everywhere else."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a YAML file, then apply `key=value` arguments; dots go into sections: optimizer.learning_rate=1e-3.
+
+    Raises FileNotFoundError, or ValueError that names every wrong key (with the nearest right one) and wrong value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no config file {path}; the published ones are in configs/")
+    try:
+        values = yaml.load(path.read_text(), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold keys and values, got {type(values).__name__}")
+    values.setdefault("output", f"runs/{path.stem}")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"expected key=value, got {override!r}")
+        section = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ValueError(f"{parent!r} in {key!r} is a value, not a section")
+        section[last] = yaml.load(text, Loader=_Loader)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_explain(error))) from None
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        *parents, last = [str(part) for part in problem["loc"]] or ["config"]
+        name = ".".join([*parents, last])
+        if problem["type"] == "extra_forbidden":
+            known = _keys_of(parents)
+            near = difflib.get_close_matches(last, known, n=1)
+            yield f"unknown key {name!r}" + (f", did you mean {near[0]!r}?" if near else f" (there are: {known})")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
+            yield f"{name}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def _keys_of(parents: Sequence[str]) -> list[str]:
+    section: Any = TrainConfig
+    for parent in parents:
+        section = section.model_fields[parent].annotation
+    return list(section.model_fields)

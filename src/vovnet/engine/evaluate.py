@@ -1,0 +1,153 @@
+"""Running a detector over a data set, and what its detections are worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vovnet.data.dataset import DetectionDataset
+from vovnet.data.images import read_image
+from vovnet.data.loading import one_thread
+from vovnet.engine.distributed import Workers
+from vovnet.engine.distributed import workers as start_workers
+from vovnet.metrics.coco import CocoResult, evaluate_coco
+from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
+from vovnet.metrics.voc import VocResult, evaluate_voc
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.preprocessing import Preprocessing
+from vovnet.structures import Detections
+
+
+class _Images(Dataset[tuple[Tensor, tuple[int, int]]]):
+    """Every image of a data set, resized for the network, with its own size."""
+
+    def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing, indices: range) -> None:
+        self.dataset, self.preprocessing, self.indices = dataset, preprocessing, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, tuple[int, int]]:
+        image = read_image(self.dataset[self.indices[index]].image_path)
+        return self.preprocessing.resize(image), (image.shape[1], image.shape[2])
+
+
+def _collate(items: list[tuple[Tensor, tuple[int, int]]]) -> tuple[Tensor, list[tuple[int, int]]]:
+    return torch.stack([image for image, _ in items]), [size for _, size in items]
+
+
+def detect(
+    model: DetectionModel,
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    workers: int,
+    group: Workers,
+    on_image: Callable[[int], None] = lambda count: None,
+) -> list[Detections]:
+    """The detections of every image, in the data set's order; several processes share the images, each seen once.
+
+    on_image: called with the number of images done after each batch.
+    """
+    mine = range(group.rank, len(dataset), group.world_size)
+    loader = DataLoader(
+        _Images(dataset, model.preprocessing, mine),
+        batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=one_thread,
+    )
+    model.eval()
+    found: list[Detections] = []
+    with torch.inference_mode():
+        for images, sizes in loader:
+            outputs = model(model.preprocessing.normalize(images.to(group.device)))
+            found += [detections.cpu() for detections in model.decode(outputs, sizes)]
+            on_image(len(found))
+    result: list[Detections | None] = [None] * len(dataset)
+    for rank, part in enumerate(group.gather(found)):
+        result[rank :: group.world_size] = part
+    return [detections for detections in result if detections is not None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A detector's accuracy on one split, and the detections behind it.
+
+    confusion: (K + 1, K + 1) counts at `score_threshold`; errors: (N, 3) missed, false and confused objects of each
+    image, see `vovnet.metrics.confusion`. images_per_s counts reading, network and decoding.
+    """
+
+    dataset: DetectionDataset
+    detections: list[Detections]
+    voc: VocResult
+    coco: CocoResult
+    confusion: IntArray
+    errors: IntArray
+    score_threshold: float
+    images_per_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the detections and curves, for JSON; average precisions are fractions."""
+        return {
+            "data": str(self.dataset.root),
+            "split": self.dataset.split,
+            "images": len(self.dataset),
+            "voc07_map": self.voc.mean_ap11,
+            "voc_area_map": self.voc.mean_ap_area,
+            "coco": self.coco.figures,
+            "classes": {
+                name: {
+                    "objects": voc.n_objects,
+                    "voc07_ap": voc.ap11,
+                    "voc_area_ap": voc.ap_area,
+                    "coco_ap": coco.ap,
+                    "ap50": coco.ap50,
+                    "ap50_small": coco.ap50_small,
+                    "ap50_medium": coco.ap50_medium,
+                    "ap50_large": coco.ap50_large,
+                }
+                for name, voc, coco in zip(self.dataset.class_names, self.voc.classes, self.coco.classes, strict=True)
+            },
+            "confusion": {"score_threshold": self.score_threshold, "matrix": self.confusion.tolist()},
+            "images_per_s": round(self.images_per_s, 2),
+        }
+
+
+def evaluate(
+    model: DetectionModel,
+    dataset: DetectionDataset,
+    *,
+    device: str = "auto",
+    batch_size: int = 8,
+    workers: int = 2,
+    score_threshold: float = 0.5,
+    on_image: Callable[[int], None] = lambda count: None,
+) -> Evaluation:
+    """Detect on every image of `dataset` and compare with its objects; labels must be numbered as the model's.
+
+    score_threshold: the working point of the confusion matrix and of the errors; average precision knows none.
+    """
+    with start_workers(device) as group:
+        model.to(group.device).to(memory_format=torch.channels_last)
+        started = time.perf_counter()
+        found = detect(model, dataset, batch_size=batch_size, workers=workers, group=group, on_image=on_image)
+        images_per_s = len(dataset) / (time.perf_counter() - started)
+    targets = [sample.target for sample in dataset]
+    classes = len(dataset.class_names)
+    return Evaluation(
+        dataset,
+        found,
+        evaluate_voc(found, targets, classes),
+        evaluate_coco(found, targets, classes),
+        confusion_matrix(found, targets, classes, score_threshold=score_threshold),
+        image_errors(found, targets, score_threshold=score_threshold),
+        score_threshold,
+        images_per_s,
+    )

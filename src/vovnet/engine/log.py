@@ -1,0 +1,66 @@
+"""Where a run's records go. A log hook is any function that takes a record: one flat dict with a "step"."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from vovnet.files import replacing
+
+Record = Mapping[str, Any]
+LogHook = Callable[[Record], None]
+
+
+def json_lines(path: Path, first_step: int) -> LogHook:
+    """Append each record as a line; lines of steps from `first_step` on, left by a killed run, are dropped."""
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] <= first_step:
+                kept.append(line + "\n")
+        except ValueError:  # the kill cut this line short
+            break
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept))
+
+    def log(record: Record) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    return log
+
+
+def tensorboard(folder: Path, first_step: int) -> LogHook:
+    """Write every number of a record as a TensorBoard scalar."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError(
+            "tensorboard=true needs an extra: pip install 'vovnet[train]', or set tensorboard=false"
+        ) from None
+    writer = SummaryWriter(folder, purge_step=first_step + 1)
+
+    def log(record: Record) -> None:
+        for name, value in record.items():
+            if isinstance(value, int | float) and name != "step":
+                writer.add_scalar(name, value, record["step"])
+        writer.flush()
+
+    return log
+
+
+def console(record: Record) -> None:
+    """One line on stderr."""
+    parts = [f"step {record['step']}/{record['steps']}", f"epoch {record['epoch']:.2f}"]
+    if "loss" in record:
+        losses = " ".join(f"{k.removesuffix('_loss')} {v:.3f}" for k, v in record.items() if k.endswith("_loss"))
+        parts.append(f"loss {record['loss']:.3f} ({losses})")
+        parts.append(f"lr {record['learning_rate']:.2e}  {record['images_per_s']:.2f} images/s")
+        parts.append(f"{timedelta(seconds=round(record['seconds_left']))} left")
+    else:
+        parts += [f"{k} {v:.4f}" for k, v in record.items() if k.startswith("val_") and v is not None]
+    print("  ".join(parts), file=sys.stderr, flush=True)

@@ -1,0 +1,391 @@
+"""Training: `train(config)` is one function to be read from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import platform
+import signal
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from vovnet.data.dataset import DetectionDataset
+from vovnet.data.formats import open_dataset
+from vovnet.data.loading import BatchStream, training_batches
+from vovnet.data.transforms import SSDAugmentation
+from vovnet.engine.checkpoint import (
+    CHECKPOINT_FORMAT,
+    ModelInfo,
+    load_checkpoint,
+    load_state,
+    save_checkpoint,
+    save_weights,
+)
+from vovnet.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from vovnet.engine.distributed import workers
+from vovnet.engine.evaluate import detect
+from vovnet.engine.log import LogHook, console, json_lines, tensorboard
+from vovnet.files import replacing
+from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.metrics.coco import evaluate_coco
+from vovnet.metrics.voc import evaluate_voc
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.structures import Detections
+
+_LOG = logging.getLogger("vovnet")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """best: the metric of the best evaluation on `val` (None without one); finished: False after Ctrl-C."""
+
+    output: Path
+    steps: int
+    best: float | None
+    finished: bool
+
+
+def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
+    """Train a detector as `config` says; leaves log.jsonl, last.pt, best.safetensors and record.json in its output.
+
+    hooks: further places for the log's records (see `vovnet.engine.log`).
+
+    Raises FileExistsError when the output holds another run, FloatingPointError naming the images when a loss is not
+    finite, ValueError and OSError with the remedy for wrong data or a full disk.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with workers(config.device) as group, _stop_requests() as stop_requested:
+        # Build.
+        torch.manual_seed(config.seed)
+        dataset, val = open_data(config)
+        info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
+        model = info.build().to(group.device).to(memory_format=torch.channels_last)
+        if config.sync_bn:
+            if group.device.type != "cuda":
+                raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")
+            model = cast(DetectionModel, nn.SyncBatchNorm.convert_sync_batchnorm(model))
+        criterion = MultiBoxLoss()
+        optimizer = make_optimizer(model, config.optimizer)
+        ema = make_ema(model, config.ema_decay) if config.ema_decay else None
+        precision = _resolve_precision(config.precision, group.device)
+        scaler = torch.amp.GradScaler(group.device.type, enabled=precision == torch.float16)
+        steps = total_steps(config, len(dataset))
+        accumulate = config.batch_size // (config.micro_batch_size * group.world_size)
+
+        # Resume.
+        last_path, best_path = config.output / "last.pt", config.output / "best.safetensors"
+        step, best, window = 0, None, _Window()
+        if last_path.exists():
+            if not config.resume:
+                raise FileExistsError(
+                    f"{config.output} holds a run already; go on with resume=true or choose another output=FOLDER"
+                )
+            checkpoint = load_checkpoint(last_path)
+            _check_same_run(checkpoint, config, info, last_path)
+            load_state(model, checkpoint["model"], str(last_path))
+            if ema is not None:
+                load_state(ema.module, checkpoint["ema"], str(last_path))
+                ema.n_averaged.fill_(checkpoint["step"])
+            optimizer.load_state_dict(checkpoint["optimizer"])
+            scaler.load_state_dict(checkpoint["scaler"])
+            step, best, window = checkpoint["step"], checkpoint["best"], _Window(**checkpoint["window"])
+        network = DistributedDataParallel(model) if group.world_size > 1 else model
+        log_hooks: list[LogHook] = []
+        if group.is_main:
+            log_hooks = [console, json_lines(config.output / "log.jsonl", step), *hooks]
+            if config.tensorboard:
+                log_hooks.append(tensorboard(config.output / "tensorboard", step))
+
+        def save_last() -> None:
+            if not group.is_main:
+                return
+            state = {
+                "format": CHECKPOINT_FORMAT,
+                "model": model.state_dict(),
+                "ema": ema.module.state_dict() if ema is not None else None,
+                "optimizer": optimizer.state_dict(),
+                "scaler": scaler.state_dict(),
+                "step": step,
+                "best": best,
+                "window": asdict(window),
+                "info": asdict(replace(info, options=dict(info.options))),
+                "config": config.model_dump(mode="json"),
+            }
+            save_checkpoint(last_path, state)
+
+        # Loop.
+        stream = BatchStream(
+            len(dataset), config.batch_size, config.micro_batch_size, steps,
+            start_step=step, seed=config.seed, rank=group.rank, world_size=group.world_size,
+        )  # fmt: skip
+        augment = SSDAugmentation(
+            model.preprocessing.image_size, model.preprocessing.mean_rgb, **config.augment.model_dump()
+        )
+        batches = iter(
+            training_batches(dataset, augment, stream, workers=config.workers, pin_memory=group.device.type == "cuda")
+        )
+        started, start_step, logged_at, logged_step = time.monotonic(), step, time.monotonic(), step
+        network.train()
+        while step < steps:
+            rate = learning_rate(step, steps, config.optimizer.learning_rate, config.schedule)
+            for param_group in optimizer.param_groups:
+                param_group["lr"] = rate
+            for micro in range(accumulate):
+                batch = next(batches)
+                # Gradients cross the network once a step, with the last micro-batch.
+                last = micro == accumulate - 1
+                with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
+                    with torch.autocast(group.device.type, precision, enabled=precision != torch.float32):
+                        images = batch.images.to(group.device, non_blocking=True)
+                        losses = criterion(network(model.preprocessing.normalize(images)), batch.targets)
+                    loss = torch.stack(list(losses.values())).sum()
+                    _stop_unless_finite(loss, step, batch.names)
+                    scaler.scale(loss / accumulate).backward()
+                window.add(loss, losses)
+            scaler.unscale_(optimizer)
+            if config.optimizer.clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            if ema is not None:
+                ema.update_parameters(model)
+            step += 1
+            epoch = step * config.batch_size / len(dataset)
+
+            if step % config.log_every == 0 or step == steps:
+                now = time.monotonic()
+                record = {
+                    "step": step,
+                    "steps": steps,
+                    "epoch": round(epoch, 4),
+                    **window.means(),
+                    "learning_rate": rate,
+                    "images_per_s": round((step - logged_step) * config.batch_size / (now - logged_at), 3),
+                    "seconds_left": round((now - started) / (step - start_step) * (steps - step), 1),
+                }
+                for hook in log_hooks:
+                    hook(record)
+                window, logged_at, logged_step = _Window(), now, step
+
+            whole_epochs = step * config.batch_size // len(dataset)
+            crossed = whole_epochs // config.evaluate_every > (
+                (step - 1) * config.batch_size // len(dataset) // config.evaluate_every
+            )
+            if val is not None and (crossed or step == steps):
+                paused = time.monotonic()
+                evaluated = cast(DetectionModel, ema.module) if ema is not None else model
+                found = detect(evaluated, val, batch_size=config.micro_batch_size, workers=config.workers, group=group)
+                network.train()
+                score = _score(found, val, config.metric)
+                if group.is_main:
+                    for hook in log_hooks:
+                        hook({"step": step, "steps": steps, "epoch": round(epoch, 4), f"val_{config.metric}": score})
+                    if best is None or score > best:
+                        best = score
+                        save_weights(best_path, evaluated.state_dict(), info, make_record(config, step, score))
+                save_last()
+                logged_at += time.monotonic() - paused
+                started += time.monotonic() - paused
+            elif step % config.checkpoint_every == 0 or step == steps:
+                save_last()
+
+            if group.any(stop_requested.is_set()):
+                save_last()
+                break
+
+        # Record.
+        if group.is_main and step == steps:
+            with replacing(config.output / "record.json") as temporary:
+                temporary.write_text(json.dumps(make_record(config, step, best), indent=2))
+        return TrainResult(config.output, step, best, step == steps)
+
+
+def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
+    """The training set (all its parts together) and the validation set of a run."""
+    dataset = open_dataset(config.data.root, config.data.train)
+    for source in config.data.more_train:
+        more = open_dataset(source.root, source.split, class_names=dataset.class_names)
+        dataset = replace(dataset, samples=dataset.samples + more.samples)
+    if not len(dataset):
+        raise ValueError(f"{config.data.root} has no images in its split {config.data.train!r}")
+    if config.data.val is None:
+        return dataset, None
+    return dataset, open_dataset(config.data.root, config.data.val, class_names=dataset.class_names)
+
+
+def total_steps(config: TrainConfig, num_images: int) -> int:
+    schedule = config.schedule
+    if schedule.iterations is not None:
+        return schedule.iterations
+    assert schedule.epochs is not None
+    return max(1, math.ceil(schedule.epochs * num_images / config.batch_size))
+
+
+def learning_rate(step: int, steps: int, base: float, schedule: ScheduleConfig) -> float:
+    """The rate of optimizer step `step` (from 0) of `steps`."""
+    if schedule.kind == "cosine":
+        rate = base * (1 + math.cos(math.pi * step / steps)) / 2
+    else:
+        rate = base * schedule.gamma ** sum(step >= milestone for milestone in schedule.milestones)
+    if step < schedule.warmup_iterations:
+        progress = step / schedule.warmup_iterations
+        rate *= schedule.warmup_factor + (1 - schedule.warmup_factor) * progress
+    return rate
+
+
+def _stop_unless_finite(loss: Tensor, step: int, names: Sequence[str]) -> None:
+    if not loss.isfinite():
+        raise FloatingPointError(
+            f"the loss became {loss.item()} at step {step} with {', '.join(names)}; check these images with "
+            "`vovnet data check`, lower optimizer.learning_rate, or set optimizer.clip_norm; the last checkpoint is "
+            "unharmed"
+        )
+
+
+def _score(found: Sequence[Detections], val: DetectionDataset, metric: str) -> float:
+    targets, classes = [sample.target for sample in val], len(val.class_names)
+    if metric == "coco_ap":
+        return evaluate_coco(found, targets, classes).figures["AP"] or 0.0
+    return evaluate_voc(found, targets, classes).mean_ap11 or 0.0
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.SGD:
+    """SGD whose weight decay leaves vectors (norms, biases, L2Norm scales) alone unless `decay_norms`."""
+    parameters = list(model.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], **({} if config.decay_norms else {"weight_decay": 0.0})},
+    ]
+    return torch.optim.SGD(
+        groups, config.learning_rate, config.momentum, weight_decay=config.weight_decay, foreach=True
+    )
+
+
+def make_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """The running average of weights and norm statistics; it forgets faster while it is young."""
+
+    def update(average: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        if not average[0].is_floating_point():
+            torch._foreach_copy_(list(average), list(current))
+            return
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(list(average), list(current), 1 - now)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+@dataclass
+class _Window:
+    """Sums of the losses since the last log line; part of a checkpoint, so that a resumed log is the same."""
+
+    count: int = 0
+    sums: dict[str, float] | None = None
+
+    def add(self, loss: Tensor, losses: Mapping[str, Tensor]) -> None:
+        sums = defaultdict(float, self.sums or {})
+        for name, value in {"loss": loss, **losses}.items():
+            sums[name] += value.item()
+        self.sums, self.count = dict(sums), self.count + 1
+
+    def means(self) -> dict[str, float]:
+        return {name: round(value / self.count, 6) for name, value in (self.sums or {}).items()}
+
+
+def _resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        if name in ("bf16", "fp16"):
+            raise ValueError(f"precision={name} is for CUDA; on {device.type} use precision=fp32")
+        return torch.float32
+    if name == "auto":
+        name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+_MAY_DIFFER = {"resume", "workers", "threads", "output", "device", "log_every", "checkpoint_every", "tensorboard"}
+
+
+def _check_same_run(checkpoint: Mapping[str, Any], config: TrainConfig, info: ModelInfo, path: Path) -> None:
+    """ValueError when what is to be resumed was trained differently from what `config` now says."""
+    then, now = checkpoint["config"], config.model_dump(mode="json")
+    changed = [key for key in now if key not in _MAY_DIFFER and then.get(key) != now[key]]
+    if tuple(checkpoint["info"]["class_names"]) != info.class_names:
+        changed.append("the data's classes")
+    if changed:
+        raise ValueError(
+            f"{path} belongs to a run with other settings ({', '.join(changed)}); resume with the same ones or choose "
+            "another output=FOLDER"
+        )
+
+
+def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str, Any]:
+    """How a model came to be: settings, source version, libraries, machine."""
+    import torchvision
+
+    import vovnet
+
+    return {
+        "config": config.model_dump(mode="json"),
+        "step": step,
+        f"val_{config.metric}": score,
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
+        "versions": {
+            "vovnet": vovnet.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree this package runs from, with "+" where files differ from it."""
+    where = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=where, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second one interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    previous = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(kind: int, _: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        _LOG.warning("stopping after this step (again to stop at once)")
+        event.set()
+
+    for kind in previous:
+        signal.signal(kind, request)
+    try:
+        yield event
+    finally:
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,35 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`; what the block writes there takes the place of `path` when the block ends well.
+
+    When it does not, or the machine stops, the old file stays as it was. Folders above `path` are made. A full disk
+    is an OSError that names the file.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # formats are told by the suffix
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        elsewhere = error.filename is not None and Path(error.filename) not in (temporary, path, path.parent)
+        if error.errno is None or elsewhere:
+            raise  # it is about something else that the block did, and says so
+        raise OSError(
+            f"could not write {path} ({error.strerror or error}); free some disk space or choose another folder; "
+            "what was there before is unharmed",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

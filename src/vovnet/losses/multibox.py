@@ -1,0 +1,73 @@
+"""SSD's MultiBox loss, as DSOD trains with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vovnet.boxes import cxcywh_to_xyxy, encode
+from vovnet.matching import hard_negatives, match
+from vovnet.structures import Target
+
+
+def pad_targets(targets: Sequence[Target], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Targets as one batch: boxes (N, M, 4), labels (N, M), valid (N, M); crowds are left out."""
+    kept = [target[~target.crowd] for target in targets]
+    boxes = nn.utils.rnn.pad_sequence([t.boxes for t in kept], batch_first=True)
+    labels = nn.utils.rnn.pad_sequence([t.labels for t in kept], batch_first=True)
+    counts = torch.tensor([len(t) for t in kept])
+    valid = torch.arange(boxes.shape[1]) < counts.unsqueeze(1)
+    return boxes.to(device), labels.to(device), valid.to(device)
+
+
+class MultiBoxLoss(nn.Module):
+    """Cross entropy over positives and hard negatives plus smooth L1 over positives.
+
+    Both are divided by the number of matched anchors of the batch (at least 1). An image without objects contributes
+    nothing, not even negatives. Source: SSD's MultiBox layer in Caffe.
+
+    outputs: "class_logits" (N, A, K+1), background first; "box_deltas" (N, A, 4); "anchors_cxcywh" (A, 4) in pixels of
+    the network's input, as are the targets' boxes. Returns the scalars "class_loss" and "box_loss".
+    """
+
+    def __init__(
+        self,
+        iou_threshold: float = 0.5,
+        negative_iou_threshold: float = 0.5,
+        negatives_per_positive: int = 3,
+        use_difficult: bool = True,
+    ) -> None:
+        super().__init__()
+        self.iou_threshold = iou_threshold
+        self.negative_iou_threshold = negative_iou_threshold
+        self.negatives_per_positive = negatives_per_positive
+        self.use_difficult = use_difficult
+
+    def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        # A half-precision sum over thousands of anchors would lose the small terms.
+        logits, deltas = outputs["class_logits"].float(), outputs["box_deltas"].float()
+        anchors_cxcywh = outputs["anchors_cxcywh"]
+        if not self.use_difficult:
+            targets = [target[~target.difficult] for target in targets]
+        boxes, labels, valid = pad_targets(targets, logits.device)
+
+        matches, best_iou = match(boxes, valid, cxcywh_to_xyxy(anchors_cxcywh), self.iou_threshold)
+        positive = matches >= 0  # (N, A)
+        log_probabilities = F.log_softmax(logits, dim=-1)
+        negative = hard_negatives(
+            candidates=~positive & (best_iou < self.negative_iou_threshold),
+            difficulty=-log_probabilities[..., 0].detach(),
+            quota=self.negatives_per_positive * positive.sum(dim=1),
+        )
+
+        image, anchor = positive.nonzero(as_tuple=True)
+        matched = matches[image, anchor]
+        box_targets = encode(boxes[image, matched], anchors_cxcywh[anchor])
+        positive_loss = -log_probabilities[image, anchor, labels[image, matched] + 1].sum()
+        negative_loss = -log_probabilities[..., 0][negative].sum()
+        box_loss = F.smooth_l1_loss(deltas[image, anchor], box_targets, reduction="sum")
+        normaliser = max(len(image), 1)
+        return {"class_loss": (positive_loss + negative_loss) / normaliser, "box_loss": box_loss / normaliser}

@@ -1,0 +1,68 @@
+"""Which anchor is responsible for which object, and which anchors count as negatives.
+
+Both follow SSD's MultiBox layer; each handles a whole batch at once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vovnet.boxes import pairwise_iou
+
+_MIN_BIPARTITE_IOU = 1e-6
+
+
+def _first_argmax(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Largest value along `dim` and its lowest index: `Tensor.max` leaves the index of a tie to the device."""
+    best = values.amax(dim, keepdim=True)
+    shape = [1] * values.ndim
+    shape[dim] = -1
+    index = torch.arange(values.shape[dim], device=values.device).view(shape)
+    index = torch.where(values == best, index, values.shape[dim]).amin(dim)
+    return best.squeeze(dim), index
+
+
+def match(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
+    """Match anchors to objects in SSD's two stages.
+
+    First the greedy bipartite one: of all pairs of an unmatched object and an unmatched anchor the one with the largest
+    IoU is matched, until no pair overlaps. Then every other anchor whose best IoU reaches `iou_threshold` goes to that
+    object. Ties go to the lower anchor, then to the lower object.
+
+    boxes: (N, M, 4), padded; valid: (N, M) bool, False for padding; anchors: (A, 4) or (N, A, 4), x1 y1 x2 y2.
+    Returns (matches, best_iou), each (N, A): the object's index or −1, and the anchor's largest IoU with any object.
+    """
+    n, m, a = boxes.shape[0], boxes.shape[1], anchors.shape[-2]
+    if m == 0:
+        return boxes.new_full((n, a), -1, dtype=torch.int64), boxes.new_zeros((n, a))
+    iou = pairwise_iou(boxes, anchors)  # (N, M, A)
+    iou = iou.masked_fill(~valid.unsqueeze(-1), -1.0)
+    best_iou, best_object = _first_argmax(iou, dim=1)  # (N, A)
+    matches = torch.where(best_iou >= iou_threshold, best_object, -1)
+
+    # Pairs that prefer each other are exactly what the greedy order would pick sooner or later, so one round settles
+    # many objects at once; the few that compete for one anchor take another round.
+    free = torch.where(iou > _MIN_BIPARTITE_IOU, iou, -1.0)
+    objects = torch.arange(m, device=boxes.device)
+    while True:
+        object_iou, object_anchor = _first_argmax(free, dim=2)  # (N, M)
+        anchor_choice = _first_argmax(free, dim=1)[1]  # (N, A)
+        mutual = (object_iou > 0) & (anchor_choice.gather(1, object_anchor) == objects)
+        if not mutual.any():
+            return matches, best_iou.clamp(min=0)
+        image, obj = mutual.nonzero(as_tuple=True)
+        anchor = object_anchor[image, obj]
+        matches[image, anchor] = obj
+        free[image, obj, :] = -1.0
+        free[image, :, anchor] = -1.0
+
+
+def hard_negatives(candidates: Tensor, difficulty: Tensor, quota: Tensor) -> Tensor:
+    """The hardest candidates of each image.
+
+    candidates: (N, A) bool; difficulty: (N, A), larger is harder; quota: (N,) how many to keep. Returns (N, A) bool.
+    """
+    ranked = difficulty.masked_fill(~candidates, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    keep = torch.arange(ranked.shape[1], device=ranked.device) < quota.unsqueeze(1)
+    return torch.zeros_like(candidates).scatter_(1, ranked, keep) & candidates

@@ -1,0 +1,1 @@
+"""Accuracy from `Detections` and `Target`, nothing else."""

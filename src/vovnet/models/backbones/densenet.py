@@ -1,0 +1,65 @@
+"""The DenseNet that DSOD trains from scratch; DenseNet-67 is its small form DS/64-64-16-1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vovnet.models.layers import ConvNormAct, Init, NormActConv, init_weights
+
+
+class DenseLayer(nn.Module):
+    """x → 1×1 bottleneck → 3×3 of `growth` channels → concat[x, new]."""
+
+    def __init__(self, c_in: int, bottleneck: int, growth: int) -> None:
+        super().__init__()
+        self.squeeze = NormActConv(c_in, bottleneck, 1)
+        self.conv = NormActConv(bottleneck, growth, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The norm's own output is overwritten by the in-place ReLU, never x itself.
+        return torch.cat([x, self.conv(self.squeeze(x))], dim=1)
+
+
+class DSODDenseNet(nn.Module):
+    """DSOD's backbone DS/A-B-k-1: the source of its first two maps (strides 8 and 16).
+
+    stem: A, channels of the first two convolutions (the third has twice as many); bottleneck: B, width of each dense
+    layer's 1×1; growth: k. The blocks have 6, 8, 8 and 8 layers and no transition compresses (θ = 1). 67 counts the
+    layers: 3 + 2·(6 + 8 + 8 + 8) + 4.
+    """
+
+    feature_names = ("c3", "c4")
+    strides = (8, 16)
+    side = 256
+
+    def __init__(self, stem: int = 64, bottleneck: int = 64, growth: int = 16, *, init: Init = "xavier") -> None:
+        super().__init__()
+        width = 2 * stem
+        self.stem = nn.Sequential(
+            ConvNormAct(3, stem, 3, stride=2), ConvNormAct(stem, stem, 3), ConvNormAct(stem, width, 3)
+        )
+        self.pool = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+        self.blocks = nn.ModuleList()
+        self.transitions = nn.ModuleList()
+        first = 0
+        for index, layers in enumerate((6, 8, 8, 8)):
+            block = nn.Sequential()
+            for _ in range(layers):
+                block.append(DenseLayer(width, bottleneck, growth))
+                width += growth
+            c_out = width if index < 3 else self.side
+            self.blocks.append(block)
+            self.transitions.append(NormActConv(width, c_out, 1))
+            first = width if index == 1 else first
+        self.side_path = nn.Sequential(self.pool, NormActConv(first, self.side, 1))
+        self.channels = (first, 2 * self.side)
+        init_weights(self, init)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.pool(self.stem(x))  # (N, 128, 75, 75) for a 300 input
+        x = self.pool(self.transitions[0](self.blocks[0](x)))
+        first = self.transitions[1](self.blocks[1](x))  # (N, 352, 38, 38)
+        x = self.transitions[2](self.blocks[2](self.pool(first)))
+        x = self.transitions[3](self.blocks[3](x))  # (N, 256, 19, 19)
+        return [first, torch.cat([x, self.side_path(first)], dim=1)]

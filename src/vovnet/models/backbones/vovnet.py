@@ -1,0 +1,127 @@
+"""VoVNet v1: a backbone of One-Shot Aggregation modules (arXiv 1904.09730, §3.2–3.3)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vovnet.models.layers import ConvNormAct, Init, Norm, init_weights
+
+Stem = Literal["pool", "stride"]
+Pool = Literal["k3", "k2"]
+
+
+class Variant(NamedTuple):
+    """A column of Table 1: for stages 2, 3, 4, 5 the width of the 3×3 layers, of the output, and the modules."""
+
+    widths: tuple[int, int, int, int]
+    outputs: tuple[int, int, int, int]
+    modules: tuple[int, int, int, int]
+
+
+# Table 1. The number in a name counts convolutions: 3 in the stem and 6 in each module.
+# 75 and 93 are not in the paper; their module counts are those of the authors' detection code.
+TABLE_1 = {
+    "vovnet27_slim": Variant((64, 80, 96, 112), (128, 256, 384, 512), (1, 1, 1, 1)),
+    "vovnet39": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 1, 2, 2)),
+    "vovnet57": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 1, 4, 3)),
+    "vovnet75": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 2, 6, 3)),
+    "vovnet93": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 3, 8, 3)),
+}
+LAYERS_PER_MODULE = 5
+
+
+class OSAModule(nn.Module):
+    """One-Shot Aggregation: 3×3 layers in a chain, then one 1×1 over the input and all of them (Fig. 1b).
+
+    c_in: channels of the input; width (m): of each 3×3 layer; c_out (o): of the result.
+    bottleneck: put a 1×1 layer of width m / 2 before every 3×3 (the ablation of Table 3).
+    identity: add the input to the result (not in the paper; the authors' PyTorch code does so in repeated modules).
+    """
+
+    def __init__(self, c_in: int, width: int, c_out: int, norm: Norm, bottleneck: bool, identity: bool) -> None:
+        super().__init__()
+        self.identity = identity
+        self.layers = nn.ModuleList()
+        for layer in range(LAYERS_PER_MODULE):
+            c_layer = c_in if layer == 0 else width
+            if bottleneck:
+                squeeze = ConvNormAct(c_layer, width // 2, 1, norm=norm)
+                self.layers.append(nn.Sequential(squeeze, ConvNormAct(width // 2, width, 3, norm=norm)))
+            else:
+                self.layers.append(ConvNormAct(c_layer, width, 3, norm=norm))
+        self.concat = ConvNormAct(c_in + LAYERS_PER_MODULE * width, c_out, 1, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(features[-1]))  # (N, m, H, W)
+        out = self.concat(torch.cat(features, dim=1))  # (N, c_in + 5·m, H, W) → (N, o, H, W)
+        return out + x if self.identity else out
+
+
+class VoVNet(nn.Module):
+    """VoVNet with a classifier, or as the source of C2…C5.
+
+    stem: "pool" is Table 1 (third convolution stride 1, then max-pool); "stride" is the authors' PyTorch code and all
+        released PyTorch weights (third convolution stride 2, no pool). Same parameters, fewer operations. Tables 2–4
+        need "pool".
+    identity: residual addition in a stage's second and later modules; the paper's tables need False.
+    norm: "batch", or "group" with 32 groups (gcd(32, C) where 32 does not divide C).
+    pool: "k3" is 3×3 max-pooling of stride 2 without padding, "k2" 2×2; both round sizes up.
+    features_only: forward returns [c2, c3, c4, c5], each before the pooling that follows it; else logits.
+    """
+
+    feature_names = ("c2", "c3", "c4", "c5")
+    strides = (4, 8, 16, 32)
+
+    def __init__(
+        self,
+        variant: Variant,
+        *,
+        num_classes: int = 1000,
+        features_only: bool = False,
+        stem: Stem = "pool",
+        identity: bool = False,
+        norm: Norm = "batch",
+        bottleneck: bool = False,
+        pool: Pool = "k3",
+        init: Init = "kaiming",
+    ) -> None:
+        super().__init__()
+        if stem not in ("pool", "stride"):
+            raise ValueError(f"stem must be 'pool' or 'stride', got {stem!r}")
+        if pool not in ("k3", "k2"):
+            raise ValueError(f"pool must be 'k3' or 'k2', got {pool!r}")
+        self.channels = variant.outputs
+        self.stem = nn.Sequential(
+            ConvNormAct(3, 64, 3, stride=2, norm=norm),
+            ConvNormAct(64, 64, 3, norm=norm),
+            ConvNormAct(64, 128, 3, stride=2 if stem == "stride" else 1, norm=norm),
+        )
+        self.pool = nn.MaxPool2d(3 if pool == "k3" else 2, stride=2, ceil_mode=True)
+        self.stem_pool = self.pool if stem == "pool" else nn.Identity()
+        self.stages = nn.ModuleList()
+        c_in = 128
+        for width, c_out, modules in zip(variant.widths, variant.outputs, variant.modules, strict=True):
+            stage = nn.Sequential()
+            for module in range(modules):
+                stage.append(OSAModule(c_in, width, c_out, norm, bottleneck, identity and module > 0))
+                c_in = c_out
+            self.stages.append(stage)
+        self.head = None if features_only else nn.Linear(c_in, num_classes)
+        init_weights(self, init)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        x = self.stem_pool(self.stem(x))
+        features = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x if index == 0 else self.pool(x))
+            features.append(x)
+        return features
+
+    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+        features = self.features(x)
+        return features if self.head is None else self.head(features[-1].mean(dim=(2, 3)))

@@ -1,0 +1,1 @@
+"""The networks that turn feature maps into boxes."""

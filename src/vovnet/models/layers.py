@@ -1,0 +1,81 @@
+"""The few layers that all networks here are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Norm = Literal["batch", "group"]
+Init = Literal["kaiming", "xavier"]
+
+
+def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:
+    """Batch norm, or group norm of 32 groups; where 32 does not divide `channels`, of their greatest common divisor."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels, eps=eps)
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
+    raise ValueError(f"norm must be 'batch' or 'group', got {norm!r}")
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, norm, ReLU; padded so that stride 1 keeps the size."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int = 1,
+        norm: Norm = "batch",
+        act: bool = True,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+        self.norm = make_norm(norm, c_out, eps)
+        if act:
+            self.act = nn.ReLU(inplace=True)
+
+
+class NormActConv(nn.Sequential):
+    """Norm, ReLU, convolution without bias: the pre-activation order of DenseNet and DSOD."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, norm: Norm = "batch") -> None:
+        super().__init__()
+        self.norm = make_norm(norm, c_in)
+        self.act = nn.ReLU(inplace=True)
+        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class L2Norm(nn.Module):
+    """Scale each position's channel vector to length 1, then each channel by a learned factor (ParseNet)."""
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = (x.float().square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
+        return x / length.to(x.dtype) * self.scale.to(x.dtype).view(1, -1, 1, 1)
+
+
+def init_weights(module: nn.Module, init: Init) -> None:
+    """Initialise every convolution and linear layer; norms keep weight 1 and bias 0.
+
+    "kaiming": normal with variance 2 / fan_in. "xavier": Caffe's filler of that name, uniform in ±√(3 / fan_in).
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            if init == "kaiming":
+                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            else:
+                bound = math.sqrt(3 / layer.weight[0].numel())
+                nn.init.uniform_(layer.weight, -bound, bound)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,43 @@
+"""An evaluation as files: figures, curves, confusion matrix, the images with the most mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torchvision.io import encode_jpeg
+
+from vovnet.data.images import read_image
+from vovnet.engine.drawing import draw_detections
+from vovnet.engine.evaluate import Evaluation
+from vovnet.files import replacing
+from vovnet.metrics.coco import to_coco_results
+from vovnet.report.plots import plot_confusion, plot_precision_recall
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -> None:
+    """Write evaluation.json, detections.json (COCO results), two plots, and `worst` drawn images into `folder`."""
+    dataset, names = evaluation.dataset, evaluation.dataset.class_names
+    ids = [sample.image_id for sample in dataset]
+    results = to_coco_results(evaluation.detections, ids, dataset.category_ids)
+    for file, content in (("evaluation.json", evaluation.to_dict()), ("detections.json", results)):
+        with replacing(folder / file) as temporary:
+            temporary.write_text(json.dumps(content, indent=1))
+    for suffix in (".png", ".svg"):
+        with replacing(folder / f"precision_recall{suffix}") as temporary:
+            plot_precision_recall(evaluation.voc, names, temporary)
+        with replacing(folder / f"confusion{suffix}") as temporary:
+            plot_confusion(evaluation.confusion, names, temporary)
+
+    mistakes = evaluation.errors.sum(axis=1)
+    order = [index for index in (-mistakes).argsort(kind="stable")[:worst] if mistakes[index]]
+    for place, index in enumerate(order, start=1):
+        sample, found = dataset[int(index)], evaluation.detections[index]
+        picture = draw_detections(
+            read_image(sample.image_path),
+            found[found.scores >= evaluation.score_threshold],
+            names,
+            target=sample.target,
+        )
+        with replacing(folder / "worst" / f"{place:02d}_{sample.image_path.stem}.jpg") as temporary:
+            temporary.write_bytes(encode_jpeg(picture, quality=92).numpy().tobytes())

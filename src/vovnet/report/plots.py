@@ -1,0 +1,144 @@
+"""Pictures of results: precision-recall curves, confusion matrix, course of a training.
+
+The file's suffix chooses the format (.png, .svg, .pdf).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vovnet.metrics.voc import VocResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which most colour-blind people can tell apart, without the yellow that is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINE_STYLES = ("-", "--", ":")
+_MOST_NAMED = len(COLOURS) * len(LINE_STYLES)
+_GREY = "#c0c0c0"
+
+
+def plot_precision_recall(result: VocResult, class_names: Sequence[str], path: Path) -> None:
+    """One curve a class that has objects, named with its 11-point AP, best first.
+
+    Of more than 21 classes only the lowest 21 are named; the others are grey.
+    """
+    curves = [(c.ap11, name, c) for name, c in zip(class_names, result.classes, strict=True) if c.ap11 is not None]
+    curves.sort(key=lambda curve: -curve[0])
+    n_grey = max(0, len(curves) - _MOST_NAMED)
+
+    figure = _figure(8.0, 5.0)
+    axes = figure.subplots()
+    for position, (ap, name, c) in enumerate(curves):
+        # Drawn from recall 0, and down to precision 0 where the detections end.
+        first_precision, last_recall = (c.precision[0], c.recall[-1]) if c.n_detections else (0.0, 0.0)
+        recall = np.concatenate([[0.0], c.recall, [last_recall]])
+        precision = np.concatenate([[first_precision], c.precision, [0.0]])
+        if position < n_grey:
+            axes.plot(recall, precision, color=_GREY, linewidth=0.8, zorder=1)
+            continue
+        named = position - n_grey
+        style = LINE_STYLES[named // len(COLOURS)]
+        colour = COLOURS[named % len(COLOURS)]
+        axes.plot(recall, precision, style, color=colour, linewidth=1.8, label=f"{name}  {ap:.3f}")
+    if n_grey:
+        axes.plot([], [], color=_GREY, linewidth=0.8, label=f"{n_grey} better classes")
+    mean = result.mean_ap11
+    title = "no class has objects" if mean is None else f"mAP {mean:.3f} (11-point)"
+    axes.set_title(f"Precision and recall at IoU {result.iou_threshold:g}, {title}")
+    axes.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1.01), ylim=(0, 1.02))
+    axes.grid(alpha=0.25)
+    if curves:
+        axes.legend(title="Class, AP", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    figure.savefig(path)
+
+
+def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
+    """A confusion matrix of `vovnet.metrics.confusion`: counts, coloured by their share of the row."""
+    size = len(class_names) + 1
+    if matrix.shape != (size, size):
+        raise ValueError(f"matrix must have shape ({size}, {size}) for {len(class_names)} classes, got {matrix.shape}")
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+
+    side = 1.8 + size * (0.85 if size <= 12 else 0.45 if size <= 25 else 0.2)  # inches
+    figure = _figure(side + 1.2, side)
+    figure.set_layout_engine("compressed")  # the layout for cells of fixed aspect
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(size), [*class_names, "(missed)"], rotation=0 if size <= 6 else 90)
+    axes.set_yticks(range(size), [*class_names, "(false alarm)"])
+    axes.set(xlabel="Predicted", ylabel="Truth")
+    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1)
+    axes.tick_params(which="both", length=0)
+    if size <= 25:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            text = f"{matrix[row, column]}"
+            if size <= 12:
+                text += f"\n{share[row, column]:.0%}"
+            colour = "white" if share[row, column] > 0.55 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    figure.colorbar(image, ax=axes, label="Share of the row", fraction=0.04)
+    figure.savefig(path)
+
+
+def plot_training(log_records: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Loss parts, learning rate, images/s and evaluation results against epochs.
+
+    log_records: each has `epoch`, the number of epochs done, which may be a fraction, and any of: `loss` and
+    `<part>_loss`; `learning_rate`; `images_per_s`; `val_<figure>`, such as `val_map`.
+    """
+    figure = _figure(11.0, 6.6)
+    ((loss_axes, accuracy_axes), (rate_axes, speed_axes)) = figure.subplots(2, 2, sharex=True)
+    _plot_columns(loss_axes, log_records, lambda key: key.endswith("loss"), smooth=True)
+    _plot_columns(accuracy_axes, log_records, lambda key: key.startswith("val_") and not key.endswith("loss"))
+    _plot_columns(rate_axes, log_records, lambda key: key == "learning_rate")
+    _plot_columns(speed_axes, log_records, lambda key: key == "images_per_s", smooth=True)
+    for axes in (loss_axes, accuracy_axes, speed_axes):
+        axes.set_ylim(bottom=0)
+    for axes in (rate_axes, speed_axes):
+        axes.set_xlabel("Epochs")
+    figure.savefig(path)
+
+
+def _plot_columns(
+    axes: Axes,
+    log_records: Sequence[Mapping[str, float]],
+    belongs: Callable[[str], bool],
+    *,
+    smooth: bool = False,
+) -> None:
+    names = list(dict.fromkeys(key for record in log_records for key in record if belongs(key)))
+    for name, colour in zip(names, COLOURS, strict=False):
+        epochs, values = np.array([(r["epoch"], r[name]) for r in log_records if name in r], dtype=np.float64).T
+        label = name.replace("_per_", "/").replace("_", " ")
+        marker = "o" if len(values) <= 60 and not smooth else ""
+        if smooth and len(values) > 20:
+            axes.plot(epochs, values, color=colour, linewidth=0.6, alpha=0.3)
+            values = _running_mean(values, 1 + len(values) // 40)
+        axes.plot(epochs, values, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=label)
+    axes.grid(alpha=0.25)
+    if names:
+        axes.legend(frameon=False)
+
+
+def _running_mean(values: npt.NDArray[np.float64], half_width: int) -> npt.NDArray[np.float64]:
+    """Mean of up to `half_width` values on both sides, of fewer at the ends."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    first, last = np.maximum(index - half_width, 0), np.minimum(index + half_width + 1, len(values))
+    return (total[last] - total[first]) / (last - first)
+
+
+def _figure(width_inch: float, height_inch: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_inch, height_inch), dpi=130, layout="constrained")

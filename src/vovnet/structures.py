@@ -1,0 +1,97 @@
+"""What is in an image (`Target`) and what a detector found in it (`Detections`).
+
+Legend of shapes for the whole package: N images, C channels, H W map, A anchors, K classes, M objects in an image,
+D detections in an image. Boxes are x1 y1 x2 y2 in pixels unless the name says otherwise. Labels count foreground
+classes from 0; only a network's logits know a background class, which is their index 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def _check_boxes(boxes: Tensor, **columns: Tensor) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must have shape (M, 4), got {tuple(boxes.shape)}")
+    for name, column in columns.items():
+        if column.shape != boxes.shape[:1]:
+            raise ValueError(f"{name} must have shape ({len(boxes)},) like boxes, got {tuple(column.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The objects of one image.
+
+    boxes: (M, 4) float32, x1 y1 x2 y2 in pixels, 0-based, x2 and y2 exclusive.
+    labels: (M,) int64, index into the data set's class names.
+    difficult: (M,) bool, VOC's flag: evaluation ignores these objects.
+    crowd: (M,) bool, COCO's iscrowd: a region of many objects, ignored in training and matched freely in evaluation.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    difficult: Tensor
+    crowd: Tensor
+
+    def __post_init__(self) -> None:
+        _check_boxes(self.boxes, labels=self.labels, difficult=self.difficult, crowd=self.crowd)
+
+    @classmethod
+    def make(
+        cls,
+        boxes: object = (),
+        labels: object = (),
+        difficult: object | None = None,
+        crowd: object | None = None,
+    ) -> Target:
+        """A target from anything array-like; flags left out are False."""
+        boxes_t = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        count = len(boxes_t)
+
+        def flags(values: object | None) -> Tensor:
+            return torch.zeros(count, dtype=torch.bool) if values is None else torch.as_tensor(values, dtype=torch.bool)
+
+        labels_t = torch.as_tensor(labels, dtype=torch.int64)
+        return cls(boxes_t, labels_t.reshape(-1), flags(difficult).reshape(-1), flags(crowd).reshape(-1))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Tensor) -> Target:
+        """The objects that a boolean mask or an index tensor of shape (M,) selects."""
+        return Target(self.boxes[index], self.labels[index], self.difficult[index], self.crowd[index])
+
+    def with_boxes(self, boxes: Tensor) -> Target:
+        return Target(boxes, self.labels, self.difficult, self.crowd)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one image, best score first.
+
+    boxes: (D, 4) float32, x1 y1 x2 y2 in pixels of the original image.
+    labels: (D,) int64, index into the class names of the detector.
+    scores: (D,) float32 in [0, 1].
+    image_size: (height, width) of the original image.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    image_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        _check_boxes(self.boxes, labels=self.labels, scores=self.scores)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Tensor) -> Detections:
+        """The detections that a boolean mask or an index tensor selects."""
+        return Detections(self.boxes[index], self.labels[index], self.scores[index], self.image_size)
+
+    def cpu(self) -> Detections:
+        return Detections(self.boxes.cpu(), self.labels.cpu(), self.scores.cpu(), self.image_size)
