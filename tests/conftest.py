@@ -1,0 +1,47 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BCCD = ROOT / "samples" / "bccd"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads():
+    # pytest-xdist runs one process a core; more threads than that only wait for each other.
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def small_voc(tmp_path):
+    """A VOC folder with five training and three validation images of BCCD."""
+    root = tmp_path / "data"
+    for split, count in {"train": 5, "val": 3}.items():
+        ids = (BCCD / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:count]
+        for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for image_id in ids:
+                shutil.copy(BCCD / folder / f"{image_id}{suffix}", root / folder)
+        lists = root / "ImageSets" / "Main"
+        lists.mkdir(parents=True, exist_ok=True)
+        (lists / f"{split}.txt").write_text("\n".join(ids) + "\n")
+    return root
+
+
+@pytest.fixture
+def run_vovnet(tmp_path):
+    """Run the command line in a process of its own, in an empty folder, with one thread."""
+
+    def run(*arguments, launcher=(sys.executable, "-m", "vovnet"), **options):
+        env = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        return subprocess.run(
+            [*launcher, *map(str, arguments)], cwd=tmp_path, env=env, capture_output=True, text=True, **options
+        )
+
+    return run

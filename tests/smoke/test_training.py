@@ -1,0 +1,194 @@
+"""Training as a user runs it: killed and resumed, interrupted, in two processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+from vovnet import create_model
+from vovnet.data.loading import BatchStream, training_batches
+from vovnet.data.transforms import SSDAugmentation
+from vovnet.engine.checkpoint import load_checkpoint, load_model
+from vovnet.engine.config import load_config
+from vovnet.engine.train import learning_rate, open_data, total_steps, train
+from vovnet.losses.multibox import MultiBoxLoss
+
+CONFIG = """
+model: dsod300_vovnet27_slim
+model_options: {{anchors: coco}}
+data: {{root: {root}}}
+optimizer: {{learning_rate: 0.01}}
+schedule: {{iterations: 5, warmup_iterations: 2, kind: cosine}}
+batch_size: 2
+micro_batch_size: 1
+ema_decay: 0.9
+threads: 1
+workers: 0
+evaluate_every: 1
+checkpoint_every: 1
+log_every: 2
+tensorboard: false
+"""
+
+
+@pytest.fixture
+def config_file(small_voc, tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG.format(root=small_voc))
+    return path
+
+
+def states(folder):
+    checkpoint = load_checkpoint(folder / "last.pt")
+    momentum = [s["momentum_buffer"] for s in checkpoint["optimizer"]["state"].values()]
+    return list(checkpoint["model"].values()) + list(checkpoint["ema"].values()) + momentum
+
+
+def log(folder):
+    timed = ("images_per_s", "seconds_left")
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_whole_run(config_file, tmp_path):
+    """SIGKILL in the middle of an epoch, at a moment that is not chosen; 5 images, 2 a step."""
+    whole = train(load_config(config_file, [f"output={tmp_path / 'whole'}"]))
+    assert whole.finished
+    assert whole.steps == 5
+
+    command = [
+        sys.executable,
+        "-m",
+        "vovnet",
+        "train",
+        str(config_file),
+        f"output={tmp_path / 'killed'}",
+        "resume=true",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "last.pt").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    killed_at = load_checkpoint(tmp_path / "killed" / "last.pt")["step"]
+    assert 1 <= killed_at < 5
+    with pytest.raises(FileExistsError, match="go on with resume=true"):
+        train(load_config(config_file, [f"output={tmp_path / 'killed'}"]))
+    resumed = train(load_config(config_file, [f"output={tmp_path / 'killed'}", "resume=true"]))
+
+    assert resumed.best == whole.best
+    for a, b in zip(states(tmp_path / "whole"), states(tmp_path / "killed"), strict=True):
+        assert torch.equal(a, b)
+    assert log(tmp_path / "whole") == log(tmp_path / "killed")
+    best = [load_model(tmp_path / run / "best.safetensors") for run in ("whole", "killed")]
+    assert best[0].info.class_names == ("Platelets", "RBC", "WBC")
+    for a, b in zip(best[0].model.state_dict().values(), best[1].model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    record = json.loads((tmp_path / "killed" / "record.json").read_text())
+    assert record["config"]["optimizer"]["learning_rate"] == 0.01
+
+
+def test_ctrl_c_writes_a_checkpoint(config_file, tmp_path):
+    command = [sys.executable, "-m", "vovnet", "train", str(config_file), "output=run", "checkpoint_every=1000"]
+    command += ["evaluate_every=1000", "schedule.iterations=1000", "log_every=1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while "step 1/" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; go on with resume=true" in out
+    assert "Traceback" not in err
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] >= 1
+
+
+def test_resuming_another_run_is_refused(config_file, tmp_path):
+    out = f"output={tmp_path / 'run'}"
+    train(load_config(config_file, [out, "schedule.iterations=1", "data.val=null"]))
+    with pytest.raises(ValueError, match=r"other settings \(optimizer, schedule\)"):
+        train(load_config(config_file, [out, "resume=true", "data.val=null", "optimizer.momentum=0.5"]))
+    (tmp_path / "run" / "last.pt").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        train(load_config(config_file, [out, "resume=true"]))
+
+
+def test_a_loss_that_is_not_finite_names_the_images(config_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        MultiBoxLoss, "forward", lambda self, outputs, targets: {"box_loss": outputs["box_deltas"].sum() * float("nan")}
+    )
+    with pytest.raises(FloatingPointError, match=r"the loss became nan at step 0 with BloodImage_\d+.jpg"):
+        train(load_config(config_file, [f"output={tmp_path / 'run'}"]))
+
+
+def test_accumulation_is_the_mean_of_the_micro_batches(config_file, tmp_path):
+    """batch_size 2 in micro-batches of 1: the logged loss is the mean of the losses of each image alone."""
+    config = load_config(config_file, [f"output={tmp_path / 'run'}", "schedule.iterations=1", "data.val=null"])
+    train(config)
+
+    dataset, _ = open_data(config)
+    torch.manual_seed(config.seed)
+    model = create_model(config.model, 3, **config.model_options).to(memory_format=torch.channels_last).train()
+    augment = SSDAugmentation((300, 300), model.preprocessing.mean_rgb, **config.augment.model_dump())
+    batches = training_batches(dataset, augment, BatchStream(5, 2, 1, 1), workers=0, pin_memory=False)
+    losses = [
+        sum(MultiBoxLoss()(model(model.preprocessing.normalize(batch.images)), batch.targets).values()).item()
+        for batch in batches
+    ]
+    assert len(losses) == 2
+    assert log(tmp_path / "run")[0]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-5)
+
+
+def test_learning_rate_schedules(config_file):
+    step = load_config(config_file, ["schedule.kind=step", "schedule.milestones=[4,8]", "schedule.warmup_iterations=2"])
+    rates = [learning_rate(s, 10, 0.1, step.schedule) for s in (0, 1, 2, 3, 4, 7, 8)]
+    assert rates == pytest.approx([0.001, 0.0505, 0.1, 0.1, 0.01, 0.01, 0.001])
+    cosine = load_config(config_file, ["schedule.warmup_iterations=0"]).schedule
+    assert [learning_rate(s, 10, 0.1, cosine) for s in (0, 5, 10)] == pytest.approx([0.1, 0.05, 0.0])
+    epochs = load_config(config_file, ["schedule.iterations=null", "schedule.epochs=3"])
+    assert total_steps(epochs, 5) == 8
+
+
+def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
+    """torchrun on gloo: trains, evaluates each image once, and both detect what one process detects."""
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    arguments = ["-m", "vovnet", "train", config_file, "output=run", "schedule.iterations=2", "evaluate_every=1000"]
+    result = run_vovnet(*arguments, launcher=torchrun, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("finished after 2 steps") == 1
+    records = log(tmp_path / "run")
+    assert [r["step"] for r in records] == [2, 2]
+    assert "val_voc07_map" in records[1]
+
+    script = tmp_path / "detect.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys, torch
+        from vovnet.data.formats import open_dataset
+        from vovnet.engine.checkpoint import load_model
+        from vovnet.engine.distributed import workers
+        from vovnet.engine.evaluate import detect
+        model = load_model({str(tmp_path / "run" / "best.safetensors")!r}).model
+        with workers("cpu") as group:
+            found = detect(model, open_dataset({str(small_voc)!r}, "val"), batch_size=1, workers=0, group=group)
+            assert group.any(group.rank == group.world_size - 1)
+            if group.is_main:
+                torch.save([d.scores for d in found], sys.argv[1])
+        """)
+    )
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*torchrun, script, tmp_path / "two.pt"], check=True, env=env, capture_output=True)
+    subprocess.run([sys.executable, script, tmp_path / "one.pt"], check=True, env=env, capture_output=True)
+    one, two = torch.load(tmp_path / "one.pt"), torch.load(tmp_path / "two.pt")
+    assert len(one) == 3
+    for a, b in zip(one, two, strict=True):
+        assert len(a) > 0
+        torch.testing.assert_close(a, b)

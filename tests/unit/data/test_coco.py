@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vovnet.data.formats import open_dataset, splits
+
+CONTENT: dict[str, Any] = {
+    "images": [
+        {"id": 42, "file_name": "b.jpg", "height": 40, "width": 60},
+        {"id": 7, "file_name": "a.jpg", "height": 30, "width": 50},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 42, "category_id": 90, "bbox": [1, 2, 10, 20.5], "iscrowd": 0},
+        {"id": 2, "image_id": 42, "category_id": 3, "bbox": [0, 0, 60, 40], "iscrowd": 1, "segmentation": {}},
+    ],
+    "categories": [{"id": 90, "name": "toothbrush"}, {"id": 3, "name": "car"}, {"id": 17, "name": "cat"}],
+}
+
+
+def write_coco(root: Path, content: object, json_path: str = "annotations/train.json", images: str = "images") -> Path:
+    path = root / json_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    (root / images).mkdir(parents=True, exist_ok=True)
+    for name in "ab":
+        (root / images / f"{name}.jpg").touch()
+    return root
+
+
+def changed(**parts: object) -> dict[str, Any]:
+    return CONTENT | parts
+
+
+def test_ids_crowds_and_images_without_objects(tmp_path: Path) -> None:
+    data = open_dataset(write_coco(tmp_path, CONTENT))
+    assert data.format == "coco"
+    assert data.class_names == ("car", "cat", "toothbrush")
+    assert data.category_ids == (3, 17, 90)
+    assert [sample.image_id for sample in data] == [42, 7]
+    first, second = data
+    assert first.target.boxes.tolist() == [[1, 2, 11, 22.5], [0, 0, 60, 40]]
+    assert first.target.labels.tolist() == [2, 0]
+    assert first.target.crowd.tolist() == [False, True]
+    assert first.image_size == (40, 60)
+    assert len(second.target) == 0
+
+
+@pytest.mark.parametrize(
+    ("json_path", "images", "split"),
+    [
+        ("annotations/instances_train2017.json", "images/train2017", "train2017"),
+        ("annotations/instances_train2017.json", "train2017", "train2017"),
+        ("annotations/val.json", "images", "val"),
+        ("annotations/val.json", "annotations", "val"),
+        ("annotations/val.json", ".", "val"),
+        ("valid/_annotations.coco.json", "valid", "valid"),
+    ],
+)
+def test_layouts(tmp_path: Path, json_path: str, images: str, split: str) -> None:
+    root = write_coco(tmp_path, CONTENT, json_path, images)
+    assert splits(root) == (split,)
+    assert open_dataset(root, split)[0].image_path == root / images / "b.jpg"
+
+
+def test_other_tasks_json_is_no_split(tmp_path: Path) -> None:
+    root = write_coco(tmp_path, CONTENT)
+    (root / "annotations" / "captions_train.json").write_text("{}")
+    assert splits(root) == ("train",)
+
+
+def test_file_name_may_have_folders_but_not_leave(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "data", changed(images=[{"id": 1, "file_name": "sub/a.jpg"}], annotations=[]))
+    (root / "images" / "sub").mkdir()
+    (root / "images" / "sub" / "a.jpg").touch()
+    assert open_dataset(root)[0].image_path.name == "a.jpg"
+    (tmp_path / "out.jpg").touch()
+    for name in ("../../out.jpg", str(tmp_path / "out.jpg"), "..\\..\\out.jpg", "C:\\out.jpg"):
+        write_coco(root, changed(images=[{"id": 1, "file_name": name}], annotations=[]))
+        with pytest.raises(ValueError, match="must stay inside the data folder"):
+            open_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "must hold a list 'images'"),
+        (changed(annotations=[{"image_id": 42, "category_id": 5, "bbox": [0, 0, 1, 1]}]), "category id 5"),
+        (
+            changed(annotations=[{"image_id": 5, "category_id": 3, "bbox": [0, 0, 1, 1]}]),
+            "image 5, which is not listed",
+        ),
+        (changed(images=[{"id": 1, "file_name": "z.jpg"}], annotations=[]), r"lists z\.jpg"),
+        (changed(images=CONTENT["images"] * 2), "two images have the id 42"),
+        (changed(categories=CONTENT["categories"] * 2), "listed twice"),
+    ],
+)
+def test_bad_content_names_the_file(tmp_path: Path, content: object, message: str) -> None:
+    root = write_coco(tmp_path, content)
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"train\.json.*{message}"):
+        open_dataset(root)
+
+
+def test_bad_boxes_are_left_out(tmp_path: Path) -> None:
+    boxes = [[0, 0, 0, 5], [0, 0, -3, 5], [None, 0, 1, 1], [0, 0, 1], None, "box", [1, 1, 2, 2]]
+    annotations = [{"image_id": 7, "category_id": 3, "bbox": box} for box in boxes]
+    data = open_dataset(write_coco(tmp_path, changed(annotations=annotations)))
+    assert data[1].target.boxes.tolist() == [[1, 1, 3, 3]]
+
+
+def test_given_class_names(tmp_path: Path) -> None:
+    data = open_dataset(write_coco(tmp_path, CONTENT), class_names=("toothbrush", "dog", "car"))
+    assert data[0].target.labels.tolist() == [0, 2]
+    assert data.category_ids == (90, 91, 3)

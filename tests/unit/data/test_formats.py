@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vovnet.data.formats import open_dataset, splits
+
+
+def test_a_wrong_split_is_answered_with_the_nearest_and_the_list() -> None:
+    assert splits("samples/bccd") == ("test", "train", "trainval", "val")
+    with pytest.raises(ValueError, match=r"no split 'tset': did you mean 'test'\? it has test, train, trainval, val"):
+        open_dataset("samples/bccd", "tset")
+    with pytest.raises(ValueError, match=r"no split '\.\./\.\./Main/test'"):
+        open_dataset("samples/bccd", "../../Main/test")
+
+
+def test_a_missing_folder() -> None:
+    with pytest.raises(FileNotFoundError, match="the data folder absent does not exist"):
+        open_dataset("absent")
+
+
+def test_an_empty_and_an_unknown_folder_say_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Annotations/\*\.xml .* data\.yaml .*it is empty"):
+        open_dataset(tmp_path)
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(ValueError, match=r"Annotations/\*\.xml .* none is there"):
+        splits(tmp_path)
+
+
+def test_several_splits_need_a_name(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    for name in ("train", "val"):
+        (tmp_path / "annotations" / f"{name}.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(ValueError, match="has the splits train, val: say which one"):
+        open_dataset(tmp_path)
+    with pytest.raises(ValueError, match="the split val has no images"):
+        open_dataset(tmp_path, "val")
