@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 
 from vovnet import __version__
 
@@ -19,14 +22,25 @@ if TYPE_CHECKING:
     from vovnet.data.check import Report
     from vovnet.engine.evaluate import Evaluation
 
-Json = Annotated[str | None, Parameter(name="--json")]
-Threads = Annotated[int | None, Parameter(name="--threads")]
+
+def _file_or_dash(_: object, value: str | None) -> None:
+    if value is not None and value.startswith("-") and value != "-":
+        raise ValueError(f'expected a file or "-", got {value}')
+
+
+Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True, validator=_file_or_dash)]
+Classes = Annotated[list[str] | None, Parameter(negative="")]
+Fraction = Annotated[float, Parameter(validator=Number(gte=0, lte=1))]
+Count = Annotated[int, Parameter(validator=Number(gte=0))]
+Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 
 app = App(
     name="vovnet",
     help="Object detection in real time, and what it costs.",
+    help_epilogue="An error is one sentence; with --debug it is the whole traceback.",
     version=__version__,
     help_format="markdown",
+    suppress_keyboard_interrupt=False,
 )
 data = App(name="data", help="Look at data sets.")
 app.command(data)
@@ -37,12 +51,12 @@ def predict(
     *sources: str,
     weights: str = "bccd",
     output: Path = Path("runs/predict"),
-    score_threshold: float = 0.3,
-    top_k: int = 100,
-    classes: list[str] | None = None,
-    batch_size: int = 8,
+    score_threshold: Fraction = 0.3,
+    top_k: Positive = 100,
+    classes: Classes = None,
+    batch_size: Positive = 8,
     device: str = "auto",
-    threads: Threads = None,
+    threads: Positive | None = None,
     draw: bool = True,
     json_file: Json = None,
 ) -> int:
@@ -73,7 +87,7 @@ def predict(
     json_file:
         Write a summary as JSON to this file, or "-" for standard output.
     """
-    out = _Output(json_file)
+    out = Output(json_file)
     from vovnet.engine.outputs import PredictionWriter
     from vovnet.engine.predict import Failure
     from vovnet.engine.weights import load
@@ -82,13 +96,17 @@ def predict(
         raise UsageError("say what to predict on: images, folders, patterns, videos or addresses")
     _set_threads(threads)
     detector = load(weights, device)
+    try:
+        results = detector.stream(
+            list(sources), score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     counts: dict[str, int] = dict.fromkeys(detector.class_names, 0)
     images, failures = 0, []
     with PredictionWriter(output, draw=draw) as writer, _progress() as progress:
         task = progress.add_task("images", total=None)
-        for result in detector.stream(
-            list(sources), score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
-        ):
+        for result in results:
             progress.advance(task)
             if isinstance(result, Failure):
                 failures.append({"source": result.source, "reason": result.reason})
@@ -119,7 +137,7 @@ def train(config: Path, *settings: str, json_file: Json = None) -> int:
     json_file:
         Write a summary as JSON to this file, or "-" for standard output.
     """
-    out = _Output(json_file)
+    out = Output(json_file)
     from vovnet.engine.config import load_config
     from vovnet.engine.train import train as run
 
@@ -145,12 +163,12 @@ def evaluate(
     *,
     split: str | None = None,
     output: Path = Path("runs/evaluate"),
-    score_threshold: float = 0.5,
-    worst: int = 10,
-    batch_size: int = 8,
-    workers: int = 2,
+    score_threshold: Fraction = 0.5,
+    worst: Count = 10,
+    batch_size: Positive = 8,
+    workers: Count = 2,
     device: str = "auto",
-    threads: Threads = None,
+    threads: Positive | None = None,
     json_file: Json = None,
 ) -> int:
     """Measure accuracy: VOC and COCO figures, curves, confusion matrix, the worst images.
@@ -180,7 +198,11 @@ def evaluate(
     json_file:
         Write the figures as JSON to this file, or "-" for standard output.
     """
-    out = _Output(json_file)
+    out = Output(json_file)
+    # What will be missing at the end is missed now: an hour of detections is not lost.
+    import hotcoco  # noqa: F401
+    import matplotlib  # noqa: F401
+
     from vovnet.data.formats import open_dataset
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.weights import load_weights
@@ -189,6 +211,7 @@ def evaluate(
     _set_threads(threads)
     loaded = load_weights(weights)
     dataset = open_dataset(root, split, class_names=loaded.info.class_names)
+    output.mkdir(parents=True, exist_ok=True)
     with _progress() as progress:
         task = progress.add_task("images", total=len(dataset))
         evaluation = run(
@@ -200,15 +223,15 @@ def evaluate(
             score_threshold=score_threshold,
             on_image=lambda count: progress.update(task, completed=count),
         )
-    write_evaluation(evaluation, output, worst=worst)
     print_evaluation(evaluation, out)
+    write_evaluation(evaluation, output, worst=worst)
     out.say(f"results in {output}")
     out.json(evaluation.to_dict())
     return 0
 
 
-def print_evaluation(evaluation: Evaluation, out: _Output) -> None:
-    """Print an `Evaluation` as two tables."""
+def print_evaluation(evaluation: Evaluation, out: Output) -> None:
+    """Print an `Evaluation` as tables: each class (small to large are AP50 by COCO's sizes), COCO's twelve figures."""
     voc, figures = evaluation.voc, evaluation.coco.figures
     rows = []
     for name, by_voc, by_coco in zip(evaluation.dataset.class_names, voc.classes, evaluation.coco.classes, strict=True):
@@ -218,9 +241,10 @@ def print_evaluation(evaluation: Evaluation, out: _Output) -> None:
     objects = sum(result.n_objects for result in voc.classes)
     mean = [voc.mean_ap11, voc.mean_ap_area, figures["AP"], figures["AP50"]]
     rows.append(["all (mean)", str(objects), *map(_figure, mean), "", "", ""])
-    header = ["class", "objects", "AP VOC07", "AP VOC area", "AP COCO", "AP50", "AP50 small", "medium", "large"]
+    header = ["class", "objects", "VOC07 AP", "area AP", "COCO AP", "AP50", "small", "medium", "large"]
     out.table(header, rows)
-    out.table(list(figures), [[_figure(value) for value in figures.values()]])
+    for part in (list(figures)[:6], list(figures)[6:]):
+        out.table(["COCO", *part], [["", *(_figure(figures[name]) for name in part)]])
 
 
 @data.command
@@ -228,8 +252,8 @@ def check(
     root: Path,
     *,
     fix: Path | None = None,
-    classes: list[str] | None = None,
-    workers: int | None = None,
+    classes: Classes = None,
+    workers: Positive | None = None,
     json_file: Json = None,
 ) -> int:
     """Find the faults of a data set; exit status 1 if there are any.
@@ -247,7 +271,7 @@ def check(
     json_file:
         Write everything found as JSON to this file, or "-" for standard output.
     """
-    out = _Output(json_file)
+    out = Output(json_file)
     from vovnet.data.check import KINDS, check_dataset, fix_dataset
 
     with _progress() as progress:
@@ -275,20 +299,24 @@ def check(
     return 1 if report.faults else 0
 
 
-def print_statistics(report: Report, out: _Output) -> None:
+def print_statistics(report: Report, out: Output) -> None:
     """Print how many objects of which class and size a data set has."""
     statistics = report.statistics
-    rows = []
-    for split in statistics.splits:
-        classes = ", ".join(f"{name} {count}" for name, count in split.objects_per_class.items())
-        rows.append([split.split, str(split.images), str(split.images_without_objects), str(split.objects), classes])
-    out.table(["split", "images", "of them empty", "objects", "objects of each class"], rows)
-    boxes = statistics.boxes
+    splits, boxes = statistics.splits, statistics.boxes
+    out.table(
+        ["split", "images", "of them empty", "objects"],
+        [[s.split, str(s.images), str(s.images_without_objects), str(s.objects)] for s in splits],
+    )
+    names = dict.fromkeys(name for split in splits for name in split.objects_per_class)
+    out.table(
+        ["objects of class", *(f"in {split.split}" for split in splits)],
+        [[name, *(str(split.objects_per_class.get(name, 0)) for split in splits)] for name in names],
+    )
     percentiles = list(boxes.relative_size)
     out.table(
         ["boxes", *(f"{p} %" for p in percentiles)],
         [
-            ["√(box area / image area)", *(f"{boxes.relative_size[p]:.3f}" for p in percentiles)],
+            ["√(area / image area)", *(f"{boxes.relative_size[p]:.3f}" for p in percentiles)],
             ["width / height", *(f"{boxes.aspect_ratio[p]:.2f}" for p in percentiles)],
         ],
     )
@@ -304,7 +332,7 @@ def list_names(*, json_file: Json = None) -> int:
     json_file:
         Write the names as JSON to this file, or "-" for standard output.
     """
-    out = _Output(json_file)
+    out = Output(json_file)
     from vovnet.engine.weights import shipped_weights
     from vovnet.models.zoo import BACKBONES, DETECTORS
 
@@ -314,10 +342,10 @@ def list_names(*, json_file: Json = None) -> int:
     return 0
 
 
-class _Output:
+class Output:
     """What a command prints for people, on stdout unless the JSON goes there, and the JSON for programs."""
 
-    def __init__(self, json_file: str | None) -> None:
+    def __init__(self, json_file: str | None = None) -> None:
         self.json_file = json_file
         self.stream = sys.stderr if json_file == "-" else sys.stdout
 
@@ -325,15 +353,19 @@ class _Output:
         print(text, file=self.stream, flush=True)
 
     def table(self, header: list[str], rows: list[list[str]]) -> None:
+        from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(*header)
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+        for title, *cells in zip(header, *rows, strict=True):
+            numbers = bool(cells) and all(re.fullmatch(r"[\d.,–]*", cell) for cell in cells)
+            table.add_column(title, justify="right" if numbers else "left")
         for row in rows:
             table.add_row(*row)
-        # Numbers must not be cut where the output goes to a file.
-        width = None if self.stream.isatty() else 200
-        Console(file=self.stream, width=width).print(table)
+        # As wide as it needs to be: where the window is narrow a line breaks, but no number is cut. And a class may be
+        # called [red].
+        Console(file=self.stream, width=1000, markup=False, emoji=False, highlight=False).print(table, "")
 
     def json(self, content: object) -> None:
         if self.json_file == "-":
@@ -375,17 +407,25 @@ def main() -> None:
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "√" still gets its table
     logging.basicConfig(format="vovnet: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
-        status = app(arguments, exit_on_error=True, result_action="return_value")
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except KeyboardInterrupt:
         _complain("interrupted")
         status = 130
+    except (CycloptsError, UsageError) as error:
+        if debug:
+            raise
+        _complain(_one_line(str(error)) + (" See vovnet --help." if isinstance(error, CycloptsError) else ""))
+        status = 2
     except Exception as error:
         if debug:
             raise
-        _complain(_one_sentence(error))
-        status = 2 if isinstance(error, UsageError) else 1
+        _complain(_one_sentence(error, arguments[0]))
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -393,14 +433,28 @@ class UsageError(ValueError):
     """A wrong command line or config: exit status 2."""
 
 
-def _one_sentence(error: Exception) -> str:
-    kind = type(error).__name__
-    text = " ".join(str(error).split())
-    if "OutOfMemory" in kind or isinstance(error, MemoryError) or "can't allocate memory" in text:
+_LESS_MEMORY = {
+    "train": "micro_batch_size",
+    "evaluate": "--batch-size (or --workers)",
+    "predict": "--batch-size",
+    "data": "--workers",
+}
+
+
+def _one_sentence(error: Exception, command: str) -> str:
+    text = str(error)
+    if " in DataLoader worker process" in text:  # its text is the worker's whole traceback, which ends with the error
+        text = text.strip().rsplit("\n", 1)[-1].partition(": ")[2]
+    text = _one_line(text)
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         return (
-            f"out of memory; lower micro_batch_size (training) or --batch-size, or use a smaller model ({text[:160]})"
+            f"out of memory; lower {_LESS_MEMORY.get(command, 'the batch size')} or use a smaller model ({text[:160]})"
         )
     if isinstance(error, ImportError):
         return f"{text}; this needs an extra: pip install 'vovnet[all]'"
     expected = isinstance(error, ValueError | OSError | FloatingPointError)
-    return text if expected else f"{kind}: {text} (run again with --debug for the traceback)"
+    return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

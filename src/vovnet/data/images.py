@@ -9,7 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
+
+try:  # half as fast again as Pillow; torchvision has announced that it will go
+    from torchvision.io import ImageReadMode, decode_jpeg
+except ImportError:
+    decode_jpeg = None
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 MAX_PIXELS = 150_000_000  # 450 MB as RGB: above any camera's single shot, below what exhausts a machine
@@ -30,7 +34,7 @@ def read_image(source: Path | bytes) -> Tensor:
     data = source if isinstance(source, bytes) else source.read_bytes()
     name = _name(source)
     picture = _open(data, name)
-    fast = picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L")
+    fast = decode_jpeg is not None and picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L")
     try:
         if fast:  # the pixels that Pillow gives, sooner
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)

@@ -309,11 +309,16 @@ class Detector:
         return _Input(source, frame, resized, (height, width), pixels if keep else None)
 
     @torch.inference_mode()
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        """The network alone, on a preprocessed batch (N, 3, H, W) of its device."""
+        return self.model(batch)
+
+    @torch.inference_mode()
     def _detect(self, images: list[_Input], score_threshold: float, top_k: int) -> list[Detections]:
         batch = torch.stack([image.resized for image in images]).to(self.device)
         sizes = [image.image_size for image in images]
         try:
-            outputs = self.model(self.model.preprocessing.normalize(batch))
+            outputs = self.forward(self.model.preprocessing.normalize(batch))
             found = self.model.decode(outputs, sizes, score_threshold=score_threshold, top_k=top_k)
         except torch.OutOfMemoryError:
             raise MemoryError(

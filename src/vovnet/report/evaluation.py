@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from torchvision.io import encode_jpeg
+from torchvision.transforms.v2.functional import to_pil_image
 
 from vovnet.data.images import read_image
 from vovnet.engine.drawing import draw_detections
@@ -40,4 +40,4 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -
             target=sample.target,
         )
         with replacing(folder / "worst" / f"{place:02d}_{sample.image_path.stem}.jpg") as temporary:
-            temporary.write_bytes(encode_jpeg(picture, quality=92).numpy().tobytes())
+            to_pil_image(picture).save(temporary, quality=92)

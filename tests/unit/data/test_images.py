@@ -195,3 +195,11 @@ def test_other_arrays_are_refused(value: object, message: str) -> None:
 def test_other_things_are_refused() -> None:
     with pytest.raises(TypeError, match="got str"):
         to_image_tensor("cells.jpg")
+
+
+def test_pillow_alone_gives_the_same_pixels(monkeypatch):
+    """torchvision's decoder may be absent; nothing but the speed depends on it."""
+    path = sorted(Path("samples/bccd/JPEGImages").glob("*.jpg"))[0]
+    fast = read_image(path)
+    monkeypatch.setattr("vovnet.data.images.decode_jpeg", None)
+    assert torch.equal(read_image(path), fast)

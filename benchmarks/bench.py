@@ -1,0 +1,116 @@
+"""The project's speed claims, each as a ratio within one run: `make bench`. Leave the machine alone meanwhile."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import vovnet
+from vovnet.cli import Output
+from vovnet.engine.config import TrainConfig, load_config
+from vovnet.engine.train import make_ema, make_optimizer, train
+from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.measure.cost import count_multiply_adds
+from vovnet.measure.speed import median_ratio, time_interleaved
+from vovnet.structures import Target
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "bccd_dsod300_vovnet27_slim.yaml"
+TRAIN_STEPS = 30
+
+
+def bench_inference() -> dict[str, float]:
+    """Batch 1: from pixels to boxes, against the network alone."""
+    detector = vovnet.load("bccd", device="cpu")
+    image = detector.predict(next((ROOT / "samples/bccd/JPEGImages").glob("*.jpg"))).image()
+    batch = detector.model.preprocessing([image])
+    times = time_interleaved(
+        {"network": lambda: detector.forward(batch), "whole": lambda: detector.predict(image)}, repetitions=60, warmup=5
+    )
+    return {
+        "inference_network_ms": times["network"].median_ms,
+        "inference_pixels_to_boxes_ms": times["whole"].median_ms,
+        "inference_overhead": median_ratio(times["whole"], times["network"]) - 1,
+    }
+
+
+def bare_steps(config: TrainConfig, count: int) -> float:
+    """Images/s of forward, loss, backward, step and average on one and the same batch."""
+    torch.manual_seed(0)
+    model = vovnet.create_model(config.model, 3, **config.model_options).to(memory_format=torch.channels_last).train()
+    optimizer, criterion = make_optimizer(model, config.optimizer), MultiBoxLoss()
+    ema = make_ema(model, config.ema_decay or 0.99)
+    images = torch.randint(0, 256, (config.micro_batch_size, 3, 300, 300), dtype=torch.uint8)
+    target = Target.make([[20, 20, 90, 90], [120, 100, 170, 160], [200, 200, 220, 225]], [0, 1, 2])
+    seconds = []
+    for _ in range(count):
+        started = time.perf_counter()
+        losses = criterion(model(model.preprocessing.normalize(images)), [target] * len(images))
+        sum(losses.values(), torch.zeros(())).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        ema.update_parameters(model)
+        seconds.append(time.perf_counter() - started)
+    return len(images) / statistics.median(seconds[3:])
+
+
+def train_steps(config: TrainConfig) -> float:
+    """Images/s that a training run logs, its first line left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = config.model_copy(
+            update={
+                "output": Path(folder),
+                "schedule": config.schedule.model_copy(update={"iterations": TRAIN_STEPS, "epochs": None}),
+                "data": config.data.model_copy(update={"root": ROOT / "samples/bccd", "val": None}),
+                "log_every": 5,
+                "tensorboard": False,
+            }
+        )
+        train(run)
+        records = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+    return statistics.median(record["images_per_s"] for record in records[1:])
+
+
+def bench_training() -> dict[str, float]:
+    """A training run against bare steps before and after it, and both against the peak of a matrix product."""
+    config = load_config(CONFIG)
+    before = bare_steps(config, TRAIN_STEPS)
+    whole = train_steps(config)
+    after = bare_steps(config, TRAIN_STEPS)
+    model = vovnet.create_model(config.model, 3, **config.model_options)
+    gflop = 3 * 2 * count_multiply_adds(model, model.preprocessing.image_size) / 1e9  # backward costs two forwards
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    product = time_interleaved({"product": lambda: a @ b}, repetitions=20)["product"]
+    peak = 2 * 2048**3 / 1e9 / (product.median_ms / 1e3)
+    bare = statistics.mean((before, after))
+    return {
+        "training_images_per_s": whole,
+        "bare_steps_images_per_s": bare,
+        "training_to_bare_ratio": whole / bare,
+        "training_gflop_per_s": whole * gflop,
+        "matrix_product_gflop_per_s": peak,
+        "training_to_peak_ratio": whole * gflop / peak,
+    }
+
+
+def main() -> None:
+    out = Output()
+    results = {**bench_inference(), **bench_training()}
+    claims = {
+        "inference_overhead": "at most 0.15",
+        "training_to_bare_ratio": "at least 0.85",
+        "training_to_peak_ratio": "at least 0.6",
+    }
+    rows = [[name, f"{value:.3f}", claims.get(name, "")] for name, value in results.items()]
+    out.table([f"{torch.get_num_threads()} threads, torch {torch.__version__}", "measured", "claim"], rows)
+    print(json.dumps({name: round(value, 4) for name, value in results.items()}))
+
+
+if __name__ == "__main__":
+    main()

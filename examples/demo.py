@@ -1,0 +1,73 @@
+"""The main job on what ships with the project: detect blood cells, score the detections, say what they cost.
+
+Run with `make demo`; everything it writes lies under runs/demo/.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import vovnet
+from vovnet.cli import Output, print_evaluation
+from vovnet.data.formats import open_dataset
+from vovnet.engine.evaluate import evaluate
+from vovnet.engine.outputs import PredictionWriter
+from vovnet.measure.cost import count_multiply_adds, count_parameters
+from vovnet.measure.speed import time_interleaved
+from vovnet.report.evaluation import write_evaluation
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+FOLDER = Path("runs/demo")
+
+
+def main() -> None:
+    started = time.perf_counter()
+    out = Output()
+    detector = vovnet.load("bccd", device="cpu")
+
+    # Accuracy on the 72 test images, which took no part in training or in the choice of the weights.
+    dataset = open_dataset(SAMPLES / "bccd", "test", class_names=detector.class_names)
+    evaluation = evaluate(detector.model, dataset, device="cpu", workers=0)
+    write_evaluation(evaluation, FOLDER / "test")
+    print_evaluation(evaluation, out)
+
+    # Detections as a user gets them, drawn and as COCO results.
+    sources = [sample.image_path for sample in dataset.samples[:12]]
+    with PredictionWriter(FOLDER) as writer:
+        for prediction in detector.stream(sources):
+            writer.write(prediction)
+
+    # What one image costs: the network alone, and everything from pixels to boxes.
+    image = detector.predict(sources[0]).image()
+    batch = detector.model.preprocessing([image])
+    times = time_interleaved(
+        {"network": lambda: detector.forward(batch), "pixels to boxes": lambda: detector.predict(image)},
+        repetitions=20,
+    )
+    size = detector.model.preprocessing.image_size
+    parameters, multiply_adds = count_parameters(detector.model), count_multiply_adds(detector.model, size)
+    rows = [
+        ["parameters", f"{parameters:,}"],
+        ["multiply-adds an image", f"{multiply_adds:,}"],
+        *([f"images/s, {name}", f"{1e3 / latency.median_ms:.1f}"] for name, latency in times.items()),
+    ]
+    out.table(["DSOD300 with VoVNet-27-slim, batch 1, this CPU", ""], rows)
+
+    out.say(f"drawn pictures     {FOLDER / 'drawn'}")
+    out.say(f"COCO detections    {FOLDER / 'detections.json'} (and .csv); of all test images {FOLDER / 'test'}")
+    out.say(f"curves, mistakes   {FOLDER / 'test'}")
+    summary = {
+        "voc07_map": round(evaluation.voc.mean_ap11 or 0, 4),
+        "test_images": len(dataset),
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "images_per_s_network": round(1e3 / times["network"].median_ms, 2),
+        "images_per_s_pixels_to_boxes": round(1e3 / times["pixels to boxes"].median_ms, 2),
+        "seconds": round(time.perf_counter() - started, 1),
+        "output": str(FOLDER),
+    }
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
