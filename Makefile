@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all check format setup bench clean
+.PHONY: demo test test-all check format setup results bench clean
 
 demo: .venv/.demo  ## the main job on the shipped pictures and weights
 	$(BIN)/python examples/demo.py
@@ -21,6 +21,9 @@ check: .venv/.dev  ## format, lint, types
 format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+results: .venv/.dev  ## docs/results.md from docs/records
+	$(BIN)/python benchmarks/results.py
 
 bench: .venv/.dev  ## the speed claims as ratios; leave the machine alone meanwhile
 	$(BIN)/python benchmarks/bench.py

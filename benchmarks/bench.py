@@ -1,8 +1,12 @@
-"""The project's speed claims, each as a ratio within one run: `make bench`. Leave the machine alone meanwhile."""
+"""The project's speed claims, each as a ratio within one run: `make bench`. Leave the machine alone meanwhile.
+
+The table goes to stderr, one JSON line to stdout.
+"""
 
 from __future__ import annotations
 
 import json
+import platform
 import statistics
 import tempfile
 import time
@@ -99,8 +103,15 @@ def bench_training() -> dict[str, float]:
     }
 
 
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def main() -> None:
-    out = Output()
+    out = Output("-")
     results = {**bench_inference(), **bench_training()}
     claims = {
         "inference_overhead": "at most 0.15",
@@ -109,7 +120,9 @@ def main() -> None:
     }
     rows = [[name, f"{value:.3f}", claims.get(name, "")] for name, value in results.items()]
     out.table([f"{torch.get_num_threads()} threads, torch {torch.__version__}", "measured", "claim"], rows)
-    print(json.dumps({name: round(value, 4) for name, value in results.items()}))
+    machine = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    rounded = {name: round(value, 4) for name, value in results.items()}
+    out.json({"machine": machine, "results": rounded, "claims": claims})
 
 
 if __name__ == "__main__":

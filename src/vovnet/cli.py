@@ -291,7 +291,7 @@ def check(
     if report.faults:
         counts = report.count_by_kind()
         out.table(["fault", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts])
-    out.say(f"{len(report.faults)} faults in {root}")
+    out.say(f"{len(report.faults)} {'fault' if len(report.faults) == 1 else 'faults'} in {root}")
     if fix is not None:
         fix_dataset(report, fix)
         out.say(f"cleaned copy in {fix}")

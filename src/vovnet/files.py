@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
@@ -24,12 +27,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        elsewhere = error.filename is not None and Path(error.filename) not in (temporary, path, path.parent)
-        if error.errno is None or elsewhere:
+        full = error.errno in _FULL
+        mine = error.filename is not None and Path(error.filename) in (temporary, path, path.parent)
+        if not full and not mine:
             raise  # it is about something else that the block did, and says so
+        remedy = "free some disk space or choose another folder" if full else "choose another folder"
         raise OSError(
-            f"could not write {path} ({error.strerror or error}); free some disk space or choose another folder; "
-            "what was there before is unharmed",
+            f"could not write {path} ({error.strerror}); {remedy}; what was there before is unharmed"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

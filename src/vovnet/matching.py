@@ -18,9 +18,9 @@ def _first_argmax(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     best = values.amax(dim, keepdim=True)
     shape = [1] * values.ndim
     shape[dim] = -1
-    index = torch.arange(values.shape[dim], device=values.device).view(shape)
+    index = torch.arange(values.shape[dim], device=values.device, dtype=torch.int32).view(shape)
     index = torch.where(values == best, index, values.shape[dim]).amin(dim)
-    return best.squeeze(dim), index
+    return best.squeeze(dim), index.long()
 
 
 def match(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
@@ -47,8 +47,8 @@ def match(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: float) -
     objects = torch.arange(m, device=boxes.device)
     while True:
         object_iou, object_anchor = _first_argmax(free, dim=2)  # (N, M)
-        anchor_choice = _first_argmax(free, dim=1)[1]  # (N, A)
-        mutual = (object_iou > 0) & (anchor_choice.gather(1, object_anchor) == objects)
+        wanted = free.gather(2, object_anchor.unsqueeze(1).expand(-1, m, -1))  # (N, M, M): what the chosen anchors see
+        mutual = (object_iou > 0) & (_first_argmax(wanted, dim=1)[1] == objects)
         if not mutual.any():
             return matches, best_iou.clamp(min=0)
         image, obj = mutual.nonzero(as_tuple=True)

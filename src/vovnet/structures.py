@@ -7,7 +7,8 @@ classes from 0; only a network's logits know a background class, which is their 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -29,15 +30,18 @@ class Target:
     labels: (M,) int64, index into the data set's class names.
     difficult: (M,) bool, VOC's flag: evaluation ignores these objects.
     crowd: (M,) bool, COCO's iscrowd: a region of many objects, ignored in training and matched freely in evaluation.
+    area: (M,) float32, pixels of the original image that the object covers, where the data states it (COCO), else its
+        box's; evaluation sorts objects by it, nothing else uses it.
     """
 
     boxes: Tensor
     labels: Tensor
     difficult: Tensor
     crowd: Tensor
+    area: Tensor
 
     def __post_init__(self) -> None:
-        _check_boxes(self.boxes, labels=self.labels, difficult=self.difficult, crowd=self.crowd)
+        _check_boxes(self.boxes, labels=self.labels, difficult=self.difficult, crowd=self.crowd, area=self.area)
 
     @classmethod
     def make(
@@ -46,26 +50,36 @@ class Target:
         labels: object = (),
         difficult: object | None = None,
         crowd: object | None = None,
+        area: object | None = None,
     ) -> Target:
-        """A target from anything array-like; flags left out are False."""
+        """A target from anything array-like; flags left out are False, areas those of the boxes."""
         boxes_t = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
         count = len(boxes_t)
 
         def flags(values: object | None) -> Tensor:
             return torch.zeros(count, dtype=torch.bool) if values is None else torch.as_tensor(values, dtype=torch.bool)
 
-        labels_t = torch.as_tensor(labels, dtype=torch.int64)
-        return cls(boxes_t, labels_t.reshape(-1), flags(difficult).reshape(-1), flags(crowd).reshape(-1))
+        labels_t = torch.as_tensor(labels, dtype=torch.int64).reshape(-1)
+        size = boxes_t[:, 2:] - boxes_t[:, :2]
+        area_t = size.prod(dim=1) if area is None else torch.as_tensor(area, dtype=torch.float32).reshape(-1)
+        return cls(boxes_t, labels_t, flags(difficult).reshape(-1), flags(crowd).reshape(-1), area_t)
+
+    @classmethod
+    def cat(cls, targets: Sequence[Target]) -> Target:
+        """The objects of several targets behind one another."""
+        names = [field.name for field in fields(cls)]
+        return cls(*(torch.cat([getattr(target, name) for target in targets]) for name in names))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: Tensor) -> Target:
         """The objects that a boolean mask or an index tensor of shape (M,) selects."""
-        return Target(self.boxes[index], self.labels[index], self.difficult[index], self.crowd[index])
+        return Target(self.boxes[index], self.labels[index], self.difficult[index], self.crowd[index], self.area[index])
 
     def with_boxes(self, boxes: Tensor) -> Target:
-        return Target(boxes, self.labels, self.difficult, self.crowd)
+        """The same objects elsewhere, as a transform has moved them."""
+        return replace(self, boxes=boxes)
 
 
 @dataclass(frozen=True, eq=False)

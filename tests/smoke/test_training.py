@@ -15,8 +15,16 @@ from vovnet import create_model
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.checkpoint import load_checkpoint, load_model
-from vovnet.engine.config import load_config
-from vovnet.engine.train import learning_rate, open_data, total_steps, train
+from vovnet.engine.config import OptimizerConfig, load_config
+from vovnet.engine.train import (
+    learning_rate,
+    make_ema,
+    make_optimizer,
+    micro_batches,
+    open_data,
+    total_steps,
+    train,
+)
 from vovnet.losses.multibox import MultiBoxLoss
 
 CONFIG = """
@@ -97,20 +105,6 @@ def test_killed_and_resumed_is_bit_for_bit_the_whole_run(config_file, tmp_path):
     assert record["config"]["optimizer"]["learning_rate"] == 0.01
 
 
-def test_ctrl_c_writes_a_checkpoint(config_file, tmp_path):
-    command = [sys.executable, "-m", "vovnet", "train", str(config_file), "output=run", "checkpoint_every=1000"]
-    command += ["evaluate_every=1000", "schedule.iterations=1000", "log_every=1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while "step 1/" not in process.stderr.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "stopped; go on with resume=true" in out
-    assert "Traceback" not in err
-    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] >= 1
-
-
 def test_resuming_another_run_is_refused(config_file, tmp_path):
     out = f"output={tmp_path / 'run'}"
     train(load_config(config_file, [out, "schedule.iterations=1", "data.val=null"]))
@@ -125,7 +119,7 @@ def test_a_loss_that_is_not_finite_names_the_images(config_file, tmp_path, monke
     monkeypatch.setattr(
         MultiBoxLoss, "forward", lambda self, outputs, targets: {"box_loss": outputs["box_deltas"].sum() * float("nan")}
     )
-    with pytest.raises(FloatingPointError, match=r"the loss became nan at step 0 with BloodImage_\d+.jpg"):
+    with pytest.raises(FloatingPointError, match=r"the loss became infinite .* at step 0 with BloodImage_\d+.jpg"):
         train(load_config(config_file, [f"output={tmp_path / 'run'}"]))
 
 
@@ -192,3 +186,83 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
     for a, b in zip(one, two, strict=True):
         assert len(a) > 0
         torch.testing.assert_close(a, b)
+
+
+def test_weights_that_are_not_finite_never_replace_the_checkpoint(config_file, tmp_path):
+    options = [f"output={tmp_path / 'run'}", "optimizer.learning_rate=1e38", "schedule.warmup_iterations=0"]
+    with pytest.raises(FloatingPointError, match=r"the (weights|gradient|loss) became infinite .* unharmed"):
+        train(load_config(config_file, [*options, "data.val=null", "optimizer.clip_norm=1000"]))
+    last = tmp_path / "run" / "last.pt"
+    assert not last.exists() or all(v.isfinite().all() for v in load_checkpoint(last)["model"].values())
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_writes_a_checkpoint(config_file, tmp_path, kind):
+    """As Ctrl-C in a terminal, a batch system's stop or torchrun send it: to the loader processes too."""
+    command = [sys.executable, "-m", "vovnet", "train", str(config_file), "output=run", "checkpoint_every=1000"]
+    command += ["evaluate_every=1000", "schedule.iterations=1000", "log_every=1", "workers=1"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while "step 1/" not in process.stderr.readline():
+        assert process.poll() is None
+    os.killpg(process.pid, kind)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped; go on with resume=true" in out
+    assert "Traceback" not in err
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] >= 1
+
+
+def test_a_run_without_val_leaves_its_last_weights(config_file, tmp_path):
+    train(load_config(config_file, [f"output={tmp_path / 'run'}", "data.val=null", "schedule.iterations=1"]))
+    assert load_model(tmp_path / "run" / "best.safetensors").record["step"] == 1
+    (tmp_path / "run" / "last.pt").unlink()
+    with pytest.raises(FileExistsError, match="holds a run already; choose another output"):
+        train(load_config(config_file, [f"output={tmp_path / 'run'}", "resume=true"]))
+    assert (tmp_path / "run" / "log.jsonl").read_text()
+
+
+def test_changed_data_is_not_resumed(config_file, small_voc, tmp_path):
+    out = f"output={tmp_path / 'run'}"
+    train(load_config(config_file, [out, "schedule.iterations=1", "data.val=null"]))
+    listing = small_voc / "ImageSets" / "Main" / "train.txt"
+    listing.write_text("\n".join(listing.read_text().split()[1:]))
+    with pytest.raises(ValueError, match="other settings .the data's images"):
+        train(load_config(config_file, [out, "resume=true", "schedule.iterations=1", "data.val=null"]))
+
+
+def test_micro_batches_fit_the_processes():
+    config = load_config("configs/bccd_dsod300_vovnet27_slim.yaml")
+    assert [micro_batches(config, world) for world in (1, 2, 4, 8)] == [(8, 1), (4, 1), (2, 1), (1, 1)]
+    with pytest.raises(ValueError, match="must be a multiple of the 3 processes"):
+        micro_batches(config, 3)
+    published = load_config("configs/voc_dsod300_vovnet27_slim.yaml")
+    assert micro_batches(published, 8) == (4, 4)
+
+
+def test_weight_decay_groups():
+    model = create_model("dsod300_vovnet27_slim", 3)
+    convolutions = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+    plain = make_optimizer(model, OptimizerConfig()).param_groups
+    assert sum(p.numel() for p in plain[0]["params"]) == convolutions
+    assert plain[1]["weight_decay"] == 0
+    caffe = make_optimizer(model, OptimizerConfig(decay_norms=True)).param_groups
+    body_norms = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 1 and not n.startswith("heads."))
+    assert sum(p.numel() for p in caffe[0]["params"]) == convolutions + body_norms
+
+
+def test_the_average_follows_the_weights():
+    model = torch.nn.BatchNorm1d(1)
+    ema = make_ema(model, 0.5)
+    for value in (1.0, 2.0, 4.0):
+        model.weight.data.fill_(value)
+        model.running_mean.fill_(value)
+        model.num_batches_tracked += 1
+        ema.update_parameters(model)
+    # Young: the first is a copy, then 2/11 and 3/12 of the average are kept.
+    second = 1 * 2 / 11 + 2 * 9 / 11
+    third = second * 3 / 12 + 4 * 9 / 12
+    assert ema.module.weight.item() == pytest.approx(third)
+    assert ema.module.running_mean.item() == pytest.approx(third)
+    assert ema.module.num_batches_tracked.item() == 3

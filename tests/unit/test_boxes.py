@@ -82,6 +82,6 @@ def test_structures_check_their_shapes(bad):
     from vovnet.structures import Target
 
     with pytest.raises(ValueError, match="boxes must have shape"):
-        Target(torch.zeros(bad), torch.zeros(2), torch.zeros(2), torch.zeros(2))
+        Target(torch.zeros(bad), *(torch.zeros(2) for _ in range(4)))
     with pytest.raises(ValueError, match=r"labels must have shape \(1,\)"):
         Target.make([[0, 0, 1, 1]], [1, 2])

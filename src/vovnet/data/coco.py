@@ -71,28 +71,36 @@ def _read_split(root: Path, split: str, path: Path, complain: Complain) -> RawSp
     names = _category_names(content, path)
     folders = [folder for folder in image_folders(root, split, path) if folder.is_dir()]
     objects: dict[object, list[RawObject]] = defaultdict(list)
-    image_ids = {image.get("id") for image in content["images"]}
+    image_ids = {_key(image.get("id")) for image in content["images"]}
     for index, annotation in enumerate(content["annotations"]):
-        image_id, category_id = (annotation.get("image_id"), annotation.get("category_id"))
+        image_id, category_id = _key(annotation.get("image_id")), _key(annotation.get("category_id"))
         label = f"annotation {annotation.get('id', index)}"
-        if image_id not in image_ids:
+        if image_id is None or image_id not in image_ids:
             complain("annotation-without-image", path, f"{label} is of image {image_id!r}, which is not listed")
         elif category_id not in names:
             complain("unknown-class", path, f"{label} has the category id {category_id!r}, which is not listed")
         else:
             crowd = bool(annotation.get("iscrowd", 0))
-            objects[image_id].append(RawObject(index, names[category_id], parse_box(annotation), crowd=crowd))
+            area = to_number(annotation.get("area"))
+            covered = area if 0 < area < math.inf else None
+            record = RawObject(index, names[category_id], parse_box(annotation), crowd=crowd, area=covered)
+            objects[image_id].append(record)
     images = []
     seen: set[object] = set()
     for image in content["images"]:
-        image_id = image.get("id")
+        image_id = _key(image.get("id"))
         image_path = _find_image(folders, image.get("file_name"), path, complain)
-        if not isinstance(image_id, (int, str)) or image_id in seen:
+        if image_id is None or image_id in seen:
             complain("listed-twice", path, f"two images have the id {image_id!r}, or it is no id")
         elif image_path is not None:
             images.append(RawImage(image_path, path, image_id, tuple(objects[image_id]), _stated_size(image)))
         seen.add(image_id)
     return RawSplit(root, "coco", split, tuple(names.values()), tuple(names), tuple(images))
+
+
+def _key(value: object) -> int | str | None:
+    """An id as it may stand in a file, or None for what is no id."""
+    return value if isinstance(value, int | str) else None
 
 
 def _category_names(content: dict[str, Any], path: Path) -> dict[int, str]:
@@ -116,7 +124,7 @@ def _find_image(folders: Sequence[Path], file_name: object, path: Path, complain
         complain("bad-annotation", path, f"an image must have a file_name, got {file_name!r}")
         return None
     relative = PurePosixPath(file_name.replace("\\", "/"))
-    if relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
+    if not relative.parts or relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
         complain("bad-annotation", path, f"file_name must stay inside the data folder, got {file_name!r}")
         return None
     found = next((folder / relative for folder in folders if (folder / relative).is_file()), None)

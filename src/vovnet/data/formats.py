@@ -10,7 +10,7 @@ from types import ModuleType
 
 from vovnet.data import coco, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample
-from vovnet.data.records import RawImage, RawSplit, is_proper
+from vovnet.data.records import RawImage, RawObject, RawSplit, is_proper
 from vovnet.structures import Target
 
 _LOG = logging.getLogger("vovnet")
@@ -103,7 +103,13 @@ def _to_target(image: RawImage, labels: dict[str, int]) -> Target:
         [labels[obj.class_name] for obj in kept],
         [obj.difficult for obj in kept],
         [obj.crowd for obj in kept],
+        [_covered(obj) for obj in kept],
     )
+
+
+def _covered(obj: RawObject) -> float:
+    x1, y1, x2, y2 = obj.box
+    return (x2 - x1) * (y2 - y1) if obj.area is None else obj.area
 
 
 def _category_ids(raw: RawSplit, names: tuple[str, ...]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,16 +18,26 @@ from vovnet.structures import Target
 
 
 class Batch(NamedTuple):
-    """images: uint8 RGB (N, 3, H, W); targets: boxes in pixels of these images; names: of the image files."""
+    """images: uint8 RGB (N, 3, H, W); names: of the image files; counts: objects of each image.
+
+    The objects of all images stand behind one another: each tensor that a loader process sends takes a file descriptor,
+    of which a process has about a thousand.
+    """
 
     images: Tensor
-    targets: list[Target]
+    objects: Target
+    counts: list[int]
     names: list[str]
+
+    @property
+    def targets(self) -> list[Target]:
+        """The objects of each image, boxes in its pixels."""
+        return [self.objects[index] for index in torch.arange(len(self.objects)).split(self.counts)]
 
 
 def _collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
     images, targets, names = zip(*items, strict=True)
-    return Batch(torch.stack(images), list(targets), list(names))
+    return Batch(torch.stack(images), Target.cat(targets), [len(target) for target in targets], list(names))
 
 
 class BatchStream(Sampler[list[tuple[int, int]]]):
@@ -89,9 +100,11 @@ class _TrainingImages(Dataset[tuple[Tensor, Target, str]]):
         return image, target, sample.image_path.name
 
 
-def one_thread(_: int) -> None:
-    """What a loader process does first: the other cores belong to the network."""
+def start_loader(_: int) -> None:
+    """What a loader process does first: leave the other cores to the network, and the decision to stop to its parent."""
     torch.set_num_threads(1)
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
 
 
 def training_batches(
@@ -104,6 +117,6 @@ def training_batches(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=pin_memory,
-        worker_init_fn=one_thread,
+        worker_init_fn=start_loader,
         prefetch_factor=4 if workers else None,
     )

@@ -22,6 +22,7 @@ class RawObject:
 
     index: its place in the annotation file: which <object>, which line, which entry of "annotations".
     box: x1 y1 x2 y2 in pixels, 0-based, x2 and y2 exclusive; NaN where the file has no number.
+    area: pixels that the object covers, where the annotation states it.
     """
 
     index: int
@@ -29,6 +30,7 @@ class RawObject:
     box: Box
     difficult: bool = False
     crowd: bool = False
+    area: float | None = None
 
 
 @dataclass(frozen=True)

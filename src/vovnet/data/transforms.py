@@ -90,6 +90,7 @@ class SSDAugmentation:
             w, h = scale * np.sqrt(aspect) * width, scale / np.sqrt(aspect) * height
             x, y = (rng.uniform(0, np.maximum(width - w, 0)), rng.uniform(0, np.maximum(height - h, 0)))
             patches = np.stack([x, y, x + w, y + h], axis=1).round()
+            patches[:, 2:] = np.maximum(patches[:, 2:], patches[:, :2] + 1)  # of an image a few pixels wide
             found = np.arange(_CROP_TRIALS) if min_iou is None else (_best_iou(patches, boxes) >= min_iou).nonzero()[0]
             if len(found):
                 offers.append(patches[found[0]])

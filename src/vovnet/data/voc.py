@@ -29,22 +29,30 @@ def read(root: Path, wanted: Sequence[str], complain: Complain = raise_complaint
     Class names are those of all annotation files in alphabetical order, so that every split numbers them alike.
     """
     images = _images(root)
+    lists = {split: _read_list(root, split, complain) for split in wanted if split != ALL}
+    listed = {stem for stems in lists.values() for stem in stems}
     records = {}
     class_names: set[str] = set()
     for path in sorted((root / "Annotations").glob("*.xml")):
-        record = _read_xml(path, images, complain)
+        # Of files that nobody asked for, a reader only wants the class names; the check wants their faults too.
+        idle = complain is raise_complaint and ALL not in wanted and path.stem not in listed
+        record = _read_xml(path, images, _ignore if idle else complain)
         if record is not None:
             records[path.stem] = record
             class_names.update(obj.class_name for obj in record.objects)
     names = tuple(sorted(class_names))
 
     def read_split(split: str) -> RawSplit:
-        chosen = list(records) if split == ALL else _read_list(root, split, complain)
+        chosen = list(records) if split == ALL else lists[split]
         # An id without a record was complained about when its XML was read, or when it was found to have none.
         kept = tuple(records[stem] for stem in chosen if stem in records)
         return RawSplit(root, "voc", split, names, tuple(range(1, len(names) + 1)), kept)
 
     return tuple(read_split(split) for split in wanted)
+
+
+def _ignore(kind: str, path: Path, detail: str) -> None:
+    """The `Complain` for files outside the wanted splits."""
 
 
 def list_path(root: Path, split: str) -> Path:

@@ -6,7 +6,7 @@ import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vovnet.files import replacing
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.zoo import create_model
 
-_FORMAT = "vovnet-detector-1"
+CHECKPOINT_FORMAT = "vovnet-detector-1"
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,30 @@ class LoadedModel:
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], info: ModelInfo, record: Mapping[str, Any]) -> None:
-    """Write weights and everything needed to use them as one safetensors file; `record` must be JSON."""
+    """Write weights and everything needed to use them as one safetensors file; `record` must be JSON.
+
+    The file's metadata names the model, its options, classes, category ids and preprocessing (size, mean, standard
+    deviation, channel order).
+    """
     from safetensors.torch import save_file
 
     metadata = {
-        "format": _FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "model": info.name,
         "model_options": json.dumps(dict(info.options)),
         "class_names": json.dumps(info.class_names),
         "category_ids": json.dumps(info.category_ids),
+        "preprocessing": json.dumps(asdict(_shape_only(info).preprocessing)),
         "record": json.dumps(record),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as temporary, _full_disk_is_oserror():
         save_file(tensors, temporary, metadata)
+
+
+def _shape_only(info: ModelInfo) -> DetectionModel:
+    with torch.device("meta"):
+        return info.build()
 
 
 def load_model(path: str | Path) -> LoadedModel:
@@ -83,7 +93,7 @@ def load_model(path: str | Path) -> LoadedModel:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch or copy it again") from None
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} holds no vovnet detector (its format is {metadata.get('format')!r})")
     info = info_from_dict(
         {
@@ -145,10 +155,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{path} is not a readable checkpoint ({reason}); delete it to start anew") from None
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} is not a readable checkpoint ({reason}); start anew with another output=FOLDER"
+        ) from None
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} is not a vovnet training checkpoint")
     return checkpoint
-
-
-CHECKPOINT_FORMAT = _FORMAT

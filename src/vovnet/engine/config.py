@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -78,10 +78,12 @@ class TrainConfig(_Section):
     """One training run.
 
     model, model_options: as `vovnet.create_model` takes them; the number of classes comes from the data.
-    batch_size: images an optimizer step (over all processes); micro_batch_size: images a forward pass of one process.
+    batch_size: images an optimizer step (over all processes); micro_batch_size: images a forward pass of one process, or
+    fewer where the processes' shares are smaller.
     precision: "bf16" and "fp16" are mixed precision on CUDA; "auto" is bf16 where the GPU has it, fp32 on CPU.
     ema_decay: average of the weights that is evaluated and shipped; null turns it off.
     metric: what chooses the best weights on val. evaluate_every: epochs; checkpoint_every, log_every: optimizer steps.
+    tensorboard: null writes it where the extra "train" is installed.
     workers: loader processes of each process; threads: CPU threads (null: torch's own choice).
     """
 
@@ -104,7 +106,7 @@ class TrainConfig(_Section):
     evaluate_every: Annotated[int, Field(gt=0)] = 1
     checkpoint_every: Annotated[int, Field(gt=0)] = 1000
     log_every: Annotated[int, Field(gt=0)] = 10
-    tensorboard: bool = True
+    tensorboard: bool | None = None
     output: Path
     resume: bool = False
 
@@ -134,10 +136,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no config file {path}; the published ones are in configs/")
-    try:
-        values = yaml.load(path.read_text(), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    values = _parse(path.read_text(), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold keys and values, got {type(values).__name__}")
     values.setdefault("output", f"runs/{path.stem}")
@@ -151,11 +150,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ValueError(f"{parent!r} in {key!r} is a value, not a section")
-        section[last] = yaml.load(text, Loader=_Loader)
+        section[last] = _parse(text, override)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         raise ValueError(f"{path}: " + "; ".join(_explain(error))) from None
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
@@ -175,5 +181,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
 def _keys_of(parents: Sequence[str]) -> list[str]:
     section: Any = TrainConfig
     for parent in parents:
-        section = section.model_fields[parent].annotation
+        if not parent.isdigit():
+            section = section.model_fields[parent].annotation
+        while not hasattr(section, "model_fields"):  # tuple[DataSource, ...]
+            section = get_args(section)[0]
     return list(section.model_fields)

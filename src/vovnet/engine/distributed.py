@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Workers:
         dist.all_reduce(shared, op=dist.ReduceOp.MAX)
         return bool(shared.item())
 
+    def share(self, module: nn.Module) -> None:
+        """Give every process the main one's norm statistics, which each has gathered from its own images."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
     def gather(self, value: Any) -> list[Any]:
         """Every process's `value`, in the order of the ranks."""
         if self.world_size == 1:
@@ -43,23 +50,30 @@ class Workers:
 
 def choose_device(name: str) -> torch.device:
     """A device by name; "auto" is CUDA, then MPS, then CPU, whichever is there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-        name = "cuda" if cuda else "mps" if mps else "cpu"
+        name = next(kind for kind, available in there.items() if available)
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} was asked for, but torch {torch.__version__} sees no CUDA GPU here")
+        device = None
+    if device is None or device.type not in there:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
+    if not there[device.type]:
+        raise ValueError(
+            f"device {name!r} was asked for, but torch {torch.__version__} finds none here; use device=cpu"
+        )
     return device
 
 
 @contextmanager
 def workers(device_name: str) -> Iterator[Workers]:
     """Join the processes of a torchrun launch (nccl on GPUs, gloo on CPU), or be the only one."""
+    launched = dist.is_torchelastic_launched()
+    if launched and device_name == "auto" and not torch.cuda.is_available():
+        device_name = "cpu"  # gloo cannot reduce on MPS
     device = choose_device(device_name)
-    if "WORLD_SIZE" not in os.environ:
+    if not launched:
         yield Workers(0, 1, device)
         return
     if device.type == "cuda":

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
-from vovnet.data.loading import one_thread
+from vovnet.data.loading import start_loader
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
 from vovnet.metrics.coco import CocoResult, evaluate_coco
@@ -61,7 +61,7 @@ def detect(
         batch_size,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=one_thread,
+        worker_init_fn=start_loader,
     )
     model.eval()
     found: list[Detections] = []

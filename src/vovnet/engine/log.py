@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -15,14 +16,14 @@ Record = Mapping[str, Any]
 LogHook = Callable[[Record], None]
 
 
-def json_lines(path: Path, first_step: int) -> LogHook:
-    """Append each record as a line; lines of steps from `first_step` on, left by a killed run, are dropped."""
+def json_lines(path: Path, last_step: int) -> LogHook:
+    """Append each record as a line; lines of steps after `last_step`, left by a killed run, are dropped."""
     kept = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            if json.loads(line)["step"] <= first_step:
+            if json.loads(line)["step"] <= last_step:
                 kept.append(line + "\n")
-        except ValueError:  # the kill cut this line short
+        except (ValueError, KeyError, TypeError):  # the kill cut this line short
             break
     with replacing(path) as temporary:
         temporary.write_text("".join(kept))
@@ -34,15 +35,15 @@ def json_lines(path: Path, first_step: int) -> LogHook:
     return log
 
 
-def tensorboard(folder: Path, first_step: int) -> LogHook:
+def has_tensorboard() -> bool:
+    return importlib.util.find_spec("tensorboard") is not None
+
+
+def tensorboard(folder: Path, last_step: int) -> LogHook:
     """Write every number of a record as a TensorBoard scalar."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ValueError(
-            "tensorboard=true needs an extra: pip install 'vovnet[train]', or set tensorboard=false"
-        ) from None
-    writer = SummaryWriter(folder, purge_step=first_step + 1)
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(folder, purge_step=last_step + 1)
 
     def log(record: Record) -> None:
         for name, value in record.items():

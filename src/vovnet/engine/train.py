@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import platform
 import signal
+import statistics
 import subprocess
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -38,7 +39,7 @@ from vovnet.engine.checkpoint import (
 from vovnet.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from vovnet.engine.distributed import workers
 from vovnet.engine.evaluate import detect
-from vovnet.engine.log import LogHook, console, json_lines, tensorboard
+from vovnet.engine.log import LogHook, console, has_tensorboard, json_lines, tensorboard
 from vovnet.files import replacing
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.metrics.coco import evaluate_coco
@@ -62,16 +63,18 @@ class TrainResult:
 def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
     """Train a detector as `config` says; leaves log.jsonl, last.pt, best.safetensors and record.json in its output.
 
-    hooks: further places for the log's records (see `vovnet.engine.log`).
+    Without a `val` split best.safetensors holds the last weights. hooks: further places for the log's records (see
+    `vovnet.engine.log`).
 
-    Raises FileExistsError when the output holds another run, FloatingPointError naming the images when a loss is not
-    finite, ValueError and OSError with the remedy for wrong data or a full disk.
+    Raises FileExistsError when the output holds another run, FloatingPointError naming the images when a loss or
+    gradient is not finite, ValueError and OSError with the remedy for wrong data or a full disk.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     with workers(config.device) as group, _stop_requests() as stop_requested:
         # Build.
         torch.manual_seed(config.seed)
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
         dataset, val = open_data(config)
         info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
         model = info.build().to(group.device).to(memory_format=torch.channels_last)
@@ -85,68 +88,70 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         precision = _resolve_precision(config.precision, group.device)
         scaler = torch.amp.GradScaler(group.device.type, enabled=precision == torch.float16)
         steps = total_steps(config, len(dataset))
-        accumulate = config.batch_size // (config.micro_batch_size * group.world_size)
+        micro_batch_size, accumulate = micro_batches(config, group.world_size)
 
         # Resume.
         last_path, best_path = config.output / "last.pt", config.output / "best.safetensors"
-        step, best, window = 0, None, _Window()
-        if last_path.exists():
-            if not config.resume:
-                raise FileExistsError(
-                    f"{config.output} holds a run already; go on with resume=true or choose another output=FOLDER"
-                )
+        step, best, best_step, window = 0, None, None, _Window()
+        if config.resume and last_path.exists():
             checkpoint = load_checkpoint(last_path)
-            _check_same_run(checkpoint, config, info, last_path)
+            _check_same_run(checkpoint, config, info, dataset, last_path)
             load_state(model, checkpoint["model"], str(last_path))
             if ema is not None:
                 load_state(ema.module, checkpoint["ema"], str(last_path))
                 ema.n_averaged.fill_(checkpoint["step"])
             optimizer.load_state_dict(checkpoint["optimizer"])
             scaler.load_state_dict(checkpoint["scaler"])
-            step, best, window = checkpoint["step"], checkpoint["best"], _Window(**checkpoint["window"])
+            step, window = checkpoint["step"], _Window(**checkpoint["window"])
+            best, best_step = checkpoint["best"], checkpoint["best_step"]
+        else:
+            _check_nothing_is_lost(config)
+        if len(set(group.gather(step))) > 1:
+            raise ValueError(f"every process needs {last_path}; share the output folder between the hosts")
         network = DistributedDataParallel(model) if group.world_size > 1 else model
-        log_hooks: list[LogHook] = []
-        if group.is_main:
-            log_hooks = [console, json_lines(config.output / "log.jsonl", step), *hooks]
-            if config.tensorboard:
-                log_hooks.append(tensorboard(config.output / "tensorboard", step))
+        evaluated = cast(DetectionModel, ema.module) if ema is not None else model
+        log_hooks = _log_hooks(config, step, hooks) if group.is_main else []
 
         def save_last() -> None:
-            if not group.is_main:
-                return
-            state = {
-                "format": CHECKPOINT_FORMAT,
-                "model": model.state_dict(),
-                "ema": ema.module.state_dict() if ema is not None else None,
-                "optimizer": optimizer.state_dict(),
-                "scaler": scaler.state_dict(),
-                "step": step,
-                "best": best,
-                "window": asdict(window),
-                "info": asdict(replace(info, options=dict(info.options))),
-                "config": config.model_dump(mode="json"),
-            }
-            save_checkpoint(last_path, state)
+            # Weights that are not finite must not take the place of the last good ones.
+            _stop_unless_finite([p.sum() for p in model.parameters()], "weights", step, [])
+            if group.is_main:
+                state = {
+                    "format": CHECKPOINT_FORMAT,
+                    "model": model.state_dict(),
+                    "ema": evaluated.state_dict() if ema is not None else None,
+                    "optimizer": optimizer.state_dict(),
+                    "scaler": scaler.state_dict(),
+                    "step": step,
+                    "best": best,
+                    "best_step": best_step,
+                    "window": asdict(window),
+                    "info": {**asdict(info), "options": dict(info.options)},
+                    "images": _fingerprint(dataset),
+                    "config": config.model_dump(mode="json"),
+                }
+                save_checkpoint(last_path, state)
 
         # Loop.
         stream = BatchStream(
-            len(dataset), config.batch_size, config.micro_batch_size, steps,
+            len(dataset), config.batch_size, micro_batch_size, steps,
             start_step=step, seed=config.seed, rank=group.rank, world_size=group.world_size,
         )  # fmt: skip
         augment = SSDAugmentation(
             model.preprocessing.image_size, model.preprocessing.mean_rgb, **config.augment.model_dump()
         )
-        batches = iter(
-            training_batches(dataset, augment, stream, workers=config.workers, pin_memory=group.device.type == "cuda")
-        )
-        started, start_step, logged_at, logged_step = time.monotonic(), step, time.monotonic(), step
+        on_cuda = group.device.type == "cuda"
+        batches = iter(training_batches(dataset, augment, stream, workers=config.workers, pin_memory=on_cuda))
+        clock = _Clock(step)
         network.train()
         while step < steps:
             rate = learning_rate(step, steps, config.optimizer.learning_rate, config.schedule)
             for param_group in optimizer.param_groups:
                 param_group["lr"] = rate
+            names: list[str] = []
             for micro in range(accumulate):
                 batch = next(batches)
+                names += batch.names
                 # Gradients cross the network once a step, with the last micro-batch.
                 last = micro == accumulate - 1
                 with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
@@ -154,54 +159,43 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                         images = batch.images.to(group.device, non_blocking=True)
                         losses = criterion(network(model.preprocessing.normalize(images)), batch.targets)
                     loss = torch.stack(list(losses.values())).sum()
-                    _stop_unless_finite(loss, step, batch.names)
                     scaler.scale(loss / accumulate).backward()
-                window.add(loss, losses)
+                values = torch.stack([loss, *losses.values()]).detach()
+                _stop_unless_finite([values], "loss", step, batch.names)
+                window.add(dict(zip(["loss", *losses], values.tolist(), strict=True)))
             scaler.unscale_(optimizer)
-            if config.optimizer.clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm or math.inf)
+            if not scaler.is_enabled():  # the scaler skips such steps and goes on with a smaller scale
+                _stop_unless_finite([norm], "gradient", step, names)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             if ema is not None:
                 ema.update_parameters(model)
             step += 1
-            epoch = step * config.batch_size / len(dataset)
+            progress = {"step": step, "steps": steps, "epoch": round(step * config.batch_size / len(dataset), 4)}
 
             if step % config.log_every == 0 or step == steps:
-                now = time.monotonic()
-                record = {
-                    "step": step,
-                    "steps": steps,
-                    "epoch": round(epoch, 4),
-                    **window.means(),
-                    "learning_rate": rate,
-                    "images_per_s": round((step - logged_step) * config.batch_size / (now - logged_at), 3),
-                    "seconds_left": round((now - started) / (step - start_step) * (steps - step), 1),
-                }
+                losses_of_all = _mean_of_each(group.gather(window.means()))
+                timing = clock.lap(step, steps, config.batch_size)
                 for hook in log_hooks:
-                    hook(record)
-                window, logged_at, logged_step = _Window(), now, step
+                    hook({**progress, **losses_of_all, "learning_rate": rate, **timing})
+                window = _Window()
 
-            whole_epochs = step * config.batch_size // len(dataset)
-            crossed = whole_epochs // config.evaluate_every > (
-                (step - 1) * config.batch_size // len(dataset) // config.evaluate_every
-            )
-            if val is not None and (crossed or step == steps):
-                paused = time.monotonic()
-                evaluated = cast(DetectionModel, ema.module) if ema is not None else model
-                found = detect(evaluated, val, batch_size=config.micro_batch_size, workers=config.workers, group=group)
-                network.train()
-                score = _score(found, val, config.metric)
-                if group.is_main:
+            if val is not None and (_ends_evaluation_period(step, config, len(dataset)) or step == steps):
+                with clock.paused():
+                    group.share(evaluated)
+                    found = detect(evaluated, val, batch_size=micro_batch_size, workers=config.workers, group=group)
+                    network.train()
+                    score = _score(found, val, config.metric)
                     for hook in log_hooks:
-                        hook({"step": step, "steps": steps, "epoch": round(epoch, 4), f"val_{config.metric}": score})
+                        hook({**progress, f"val_{config.metric}": score})
                     if best is None or score > best:
-                        best = score
-                        save_weights(best_path, evaluated.state_dict(), info, make_record(config, step, score))
-                save_last()
-                logged_at += time.monotonic() - paused
-                started += time.monotonic() - paused
+                        best, best_step = score, step
+                        if group.is_main:
+                            record = make_record(config, step, score)
+                            save_weights(best_path, evaluated.state_dict(), info, record)
+                    save_last()
             elif step % config.checkpoint_every == 0 or step == steps:
                 save_last()
 
@@ -211,8 +205,11 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
         # Record.
         if group.is_main and step == steps:
+            record = make_record(config, best_step or step, best)
+            if val is None:
+                save_weights(best_path, evaluated.state_dict(), info, record)
             with replacing(config.output / "record.json") as temporary:
-                temporary.write_text(json.dumps(make_record(config, step, best), indent=2))
+                temporary.write_text(json.dumps({**record, "steps": steps}, indent=2))
         return TrainResult(config.output, step, best, step == steps)
 
 
@@ -227,6 +224,15 @@ def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset |
     if config.data.val is None:
         return dataset, None
     return dataset, open_dataset(config.data.root, config.data.val, class_names=dataset.class_names)
+
+
+def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:
+    """(images a forward pass, forward passes a step) of each process: at most `micro_batch_size` images, all equal."""
+    if config.batch_size % world_size:
+        raise ValueError(f"batch_size {config.batch_size} must be a multiple of the {world_size} processes")
+    local = config.batch_size // world_size
+    size = math.gcd(local, config.micro_batch_size)
+    return size, local // size
 
 
 def total_steps(config: TrainConfig, num_images: int) -> int:
@@ -249,13 +255,19 @@ def learning_rate(step: int, steps: int, base: float, schedule: ScheduleConfig) 
     return rate
 
 
-def _stop_unless_finite(loss: Tensor, step: int, names: Sequence[str]) -> None:
-    if not loss.isfinite():
+def _stop_unless_finite(values: Sequence[Tensor], what: str, step: int, names: Sequence[str]) -> None:
+    if not torch.stack([value.detach().isfinite().all() for value in values]).all():
+        where = f" with {', '.join(names)}: check these images with `vovnet data check`, or" if names else ":"
         raise FloatingPointError(
-            f"the loss became {loss.item()} at step {step} with {', '.join(names)}; check these images with "
-            "`vovnet data check`, lower optimizer.learning_rate, or set optimizer.clip_norm; the last checkpoint is "
-            "unharmed"
+            f"the {what} became infinite or not a number at step {step}{where} lower optimizer.learning_rate or set "
+            "optimizer.clip_norm; the last checkpoint is unharmed"
         )
+
+
+def _ends_evaluation_period(step: int, config: TrainConfig, num_images: int) -> bool:
+    """Whether step number `step` completes a multiple of `evaluate_every` epochs."""
+    images = num_images * config.evaluate_every
+    return step * config.batch_size // images > (step - 1) * config.batch_size // images
 
 
 def _score(found: Sequence[Detections], val: DetectionDataset, metric: str) -> float:
@@ -266,12 +278,16 @@ def _score(found: Sequence[Detections], val: DetectionDataset, metric: str) -> f
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.SGD:
-    """SGD whose weight decay leaves vectors (norms, biases, L2Norm scales) alone unless `decay_norms`."""
-    parameters = list(model.parameters())
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], **({} if config.decay_norms else {"weight_decay": 0.0})},
-    ]
+    """SGD whose weight decay leaves vectors (norms, biases, L2Norm scales) alone.
+
+    With `decay_norms` it takes in those of the body, as in Caffe, whose detection heads decay none either.
+    """
+    decayed: list[Tensor] = []
+    free: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        vector_decays = config.decay_norms and not name.startswith("heads.")
+        (decayed if parameter.ndim > 1 or vector_decays else free).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.SGD(
         groups, config.learning_rate, config.momentum, weight_decay=config.weight_decay, foreach=True
     )
@@ -284,7 +300,8 @@ def make_ema(model: nn.Module, decay: float) -> AveragedModel:
         if not average[0].is_floating_point():
             torch._foreach_copy_(list(average), list(current))
             return
-        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        age = int(count)
+        now = min(decay, (1 + age) / (10 + age))
         torch._foreach_lerp_(list(average), list(current), 1 - now)
 
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
@@ -295,16 +312,52 @@ class _Window:
     """Sums of the losses since the last log line; part of a checkpoint, so that a resumed log is the same."""
 
     count: int = 0
-    sums: dict[str, float] | None = None
+    sums: dict[str, float] = field(default_factory=dict)
 
-    def add(self, loss: Tensor, losses: Mapping[str, Tensor]) -> None:
-        sums = defaultdict(float, self.sums or {})
-        for name, value in {"loss": loss, **losses}.items():
-            sums[name] += value.item()
-        self.sums, self.count = dict(sums), self.count + 1
+    def add(self, values: Mapping[str, float]) -> None:
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in values.items()}
+        self.count += 1
 
     def means(self) -> dict[str, float]:
-        return {name: round(value / self.count, 6) for name, value in (self.sums or {}).items()}
+        return {name: value / self.count for name, value in self.sums.items()}
+
+
+def _mean_of_each(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.fmean(record[name] for record in records), 6) for name in records[0]}
+
+
+class _Clock:
+    """Images/s since the last log line, and the time left; evaluations and their files are not counted."""
+
+    def __init__(self, step: int) -> None:
+        self.start = self.last = time.monotonic()
+        self.start_step = self.last_step = step
+
+    def lap(self, step: int, steps: int, batch_size: int) -> dict[str, float]:
+        now = time.monotonic()
+        images_per_s = (step - self.last_step) * batch_size / (now - self.last)
+        seconds_left = (now - self.start) / (step - self.start_step) * (steps - step)
+        self.last, self.last_step = now, step
+        return {"images_per_s": round(images_per_s, 3), "seconds_left": round(seconds_left, 1)}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.start += time.monotonic() - began
+        self.last += time.monotonic() - began
+
+
+def _log_hooks(config: TrainConfig, step: int, more: Sequence[LogHook]) -> list[LogHook]:
+    config.output.mkdir(parents=True, exist_ok=True)
+    for leftover in config.output.glob(".*.part*"):  # of a killed run's unfinished files
+        leftover.unlink()
+    hooks: list[LogHook] = [console, json_lines(config.output / "log.jsonl", step), *more]
+    if config.tensorboard and not has_tensorboard():
+        raise ValueError("tensorboard=true needs an extra: pip install 'vovnet[train]', or set tensorboard=false")
+    if config.tensorboard or (config.tensorboard is None and has_tensorboard()):
+        hooks.append(tensorboard(config.output / "tensorboard", step))
+    return hooks
 
 
 def _resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -320,17 +373,35 @@ def _resolve_precision(name: str, device: torch.device) -> torch.dtype:
 _MAY_DIFFER = {"resume", "workers", "threads", "output", "device", "log_every", "checkpoint_every", "tensorboard"}
 
 
-def _check_same_run(checkpoint: Mapping[str, Any], config: TrainConfig, info: ModelInfo, path: Path) -> None:
+def _check_nothing_is_lost(config: TrainConfig) -> None:
+    """FileExistsError where a new run would overwrite another's files."""
+    log, weights, last = (config.output / name for name in ("log.jsonl", "best.safetensors", "last.pt"))
+    if weights.exists() or last.exists() or (log.exists() and not config.resume):
+        remedy = "go on with resume=true or " if last.exists() else ""
+        raise FileExistsError(f"{config.output} holds a run already; {remedy}choose another output=FOLDER")
+
+
+def _check_same_run(
+    checkpoint: Mapping[str, Any], config: TrainConfig, info: ModelInfo, dataset: DetectionDataset, path: Path
+) -> None:
     """ValueError when what is to be resumed was trained differently from what `config` now says."""
     then, now = checkpoint["config"], config.model_dump(mode="json")
     changed = [key for key in now if key not in _MAY_DIFFER and then.get(key) != now[key]]
     if tuple(checkpoint["info"]["class_names"]) != info.class_names:
         changed.append("the data's classes")
+    if checkpoint["images"] != _fingerprint(dataset):
+        changed.append("the data's images")
     if changed:
         raise ValueError(
             f"{path} belongs to a run with other settings ({', '.join(changed)}); resume with the same ones or choose "
             "another output=FOLDER"
         )
+
+
+def _fingerprint(dataset: DetectionDataset) -> str:
+    """Tells whether the training images are the same ones in the same order."""
+    names = "\n".join(sample.image_path.name for sample in dataset)
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str, Any]:

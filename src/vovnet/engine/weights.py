@@ -45,8 +45,18 @@ def find_weights(source: str | Path) -> Path:
 
 
 def load_weights(source: str | Path) -> LoadedModel:
-    """A trained model in eval mode from a shipped name, a file, or an address."""
-    return load_model(find_weights(source))
+    """A trained model in eval mode from a shipped name, a file, or an address.
+
+    Raises FileNotFoundError, OSError for a broken download, or ValueError when the file holds no detector.
+    """
+    path = find_weights(source)
+    try:
+        return load_model(path)
+    except ValueError as error:
+        if not is_url(str(source)):
+            raise
+        path.unlink()  # so that the next try fetches it again
+        raise ValueError(f"{source} did not send weights that can be used ({error})") from None
 
 
 def load(source: str | Path, device: str = "auto") -> Detector:

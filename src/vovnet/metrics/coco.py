@@ -45,7 +45,7 @@ class CocoResult:
 def evaluate_coco(detections: Sequence[Detections], targets: Sequence[Target], num_classes: int) -> CocoResult:
     """COCO's figures over a set of images, `detections[i]` and `targets[i]` of the same image.
 
-    An object's area is that of its box. COCO knows no difficult objects: they are treated as crowds, so that, as in
+    Objects are small, medium or large by `Target.area`, detections by their boxes. COCO knows no difficult objects: they are treated as crowds, so that, as in
     VOC, they need not be found and may be found more than once.
     """
     from hotcoco import COCO, COCOeval
@@ -57,6 +57,7 @@ def evaluate_coco(detections: Sequence[Detections], targets: Sequence[Target], n
         _image_numbers(targets),
         _concatenate([t.labels for t in targets]).astype(np.int64) + 1,
         _boxes_xywh(targets),
+        area=_concatenate([t.area for t in targets]),
         iscrowd=_concatenate([t.crowd | t.difficult for t in targets]).astype(np.int64),
     )
     columns = (

@@ -59,8 +59,11 @@ class L2Norm(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        length = (x.float().square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
-        return x / length.to(x.dtype) * self.scale.to(x.dtype).view(1, -1, 1, 1)
+        # In half precision the sum overflows, and so does the gradient where a position is all zero.
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.float()
+            length = (wide.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
+            return (wide / length * self.scale.view(1, -1, 1, 1)).to(x.dtype)
 
 
 def init_weights(module: nn.Module, init: Init) -> None:
@@ -68,6 +71,8 @@ def init_weights(module: nn.Module, init: Init) -> None:
 
     "kaiming": normal with variance 2 / fan_in. "xavier": Caffe's filler of that name, uniform in ±√(3 / fan_in).
     """
+    if init not in ("kaiming", "xavier"):
+        raise ValueError(f"init must be 'kaiming' or 'xavier', got {init!r}")
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             if init == "kaiming":

@@ -16,19 +16,25 @@ from vovnet.report.plots import plot_confusion, plot_precision_recall
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -> None:
-    """Write evaluation.json, detections.json (COCO results), two plots, and `worst` drawn images into `folder`."""
+    """Write evaluation.json, detections.json (COCO results), two plots, and `worst` drawn images into `folder`.
+
+    What an earlier evaluation left there is replaced.
+    """
     dataset, names = evaluation.dataset, evaluation.dataset.class_names
     ids = [sample.image_id for sample in dataset]
     results = to_coco_results(evaluation.detections, ids, dataset.category_ids)
-    for file, content in (("evaluation.json", evaluation.to_dict()), ("detections.json", results)):
-        with replacing(folder / file) as temporary:
-            temporary.write_text(json.dumps(content, indent=1))
+    with replacing(folder / "evaluation.json") as temporary:
+        temporary.write_text(json.dumps(evaluation.to_dict(), indent=1))
+    with replacing(folder / "detections.json") as temporary:
+        temporary.write_text("[\n" + ",\n".join(map(json.dumps, results)) + "\n]\n")
     for suffix in (".png", ".svg"):
         with replacing(folder / f"precision_recall{suffix}") as temporary:
             plot_precision_recall(evaluation.voc, names, temporary)
         with replacing(folder / f"confusion{suffix}") as temporary:
             plot_confusion(evaluation.confusion, names, temporary)
 
+    for path in (folder / "worst").glob("[0-9][0-9]*_*.jpg"):
+        path.unlink()
     mistakes = evaluation.errors.sum(axis=1)
     order = [index for index in (-mistakes).argsort(kind="stable")[:worst] if mistakes[index]]
     for place, index in enumerate(order, start=1):

@@ -116,3 +116,24 @@ def test_given_class_names(tmp_path: Path) -> None:
     data = open_dataset(write_coco(tmp_path, CONTENT), class_names=("toothbrush", "dog", "car"))
     assert data[0].target.labels.tolist() == [0, 2]
     assert data.category_ids == (90, 91, 3)
+
+
+def test_the_stated_area_is_kept(tmp_path: Path) -> None:
+    annotations = [{**a, **area} for a, area in zip(CONTENT["annotations"], ({"area": 77.5}, {}), strict=True)]
+    first = open_dataset(write_coco(tmp_path, changed(annotations=annotations)))[0]
+    assert first.target.area.tolist() == [77.5, 60 * 40]
+
+
+@pytest.mark.parametrize("image_id", [[42], {}, None, 3.5])
+def test_what_is_no_id_is_a_fault_not_a_crash(tmp_path: Path, image_id: object) -> None:
+    annotations = [{**CONTENT["annotations"][0], "image_id": image_id}]
+    with pytest.raises(ValueError, match="train.json: annotation 1 is of image"):
+        open_dataset(write_coco(tmp_path, changed(annotations=annotations)))
+    annotations = [{**CONTENT["annotations"][0], "category_id": image_id}]
+    with pytest.raises(ValueError, match="train.json: annotation 1 has the category id"):
+        open_dataset(write_coco(tmp_path, changed(annotations=annotations)))
+
+
+def test_a_file_name_without_a_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must stay inside the data folder"):
+        open_dataset(write_coco(tmp_path, changed(images=[{"id": 42, "file_name": "."}], annotations=[])))

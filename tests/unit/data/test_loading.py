@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -43,6 +45,22 @@ def test_processes_share_each_batch():
 def test_batch_size_must_divide():
     with pytest.raises(ValueError, match="batch_size must be a multiple"):
         BatchStream(10, 4, 3, steps=1)
+
+
+def test_large_batches_need_few_file_descriptors():
+    """Every tensor that a loader process sends takes one; a process has about a thousand, here a hundred."""
+    script = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+from vovnet.data.formats import open_dataset
+from vovnet.data.loading import BatchStream, training_batches
+from vovnet.data.transforms import SSDAugmentation
+dataset, augment = open_dataset("samples/bccd", "train"), SSDAugmentation((32, 32), (0.0, 0.0, 0.0))
+stream = BatchStream(len(dataset), 32, 32, steps=6)
+print(sum(len(batch.targets) for batch in training_batches(dataset, augment, stream, workers=1, pin_memory=False)))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert result.stdout.strip() == "192", result.stderr
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -145,3 +145,13 @@ def test_images_are_not_decoded(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(root / "JPEGImages" / "a.jpg")
     (root / "JPEGImages" / "a.jpg").write_bytes(b"")
     assert len(open_dataset(root)) == 1
+
+
+def test_faults_of_files_outside_the_split_do_not_stop_it(tmp_path: Path) -> None:
+    body = f"<object><name>cat</name>{BOX}</object>"
+    root = write_voc(tmp_path, {"a": body, "b": body}, {"train": "a\n", "test": "b\n"})
+    (root / "JPEGImages" / "b.jpg").unlink()
+    (root / "Annotations" / "c.xml").write_text("not XML")
+    assert len(open_dataset(root, "train")) == 1
+    with pytest.raises(FileNotFoundError, match="b.xml"):
+        open_dataset(root, "test")

@@ -46,6 +46,8 @@ def test_numbers_with_an_exponent_are_numbers_in_the_file_too(config_file):
         ("schedule.epochs=3", "either iterations or epochs"),
         ("micro_batch_size=3", "batch_size 8 must be a multiple of micro_batch_size 3"),
         ("seed", "expected key=value, got 'seed'"),
+        ("data.more_train=[{root: a, splt: b}]", "unknown key 'data.more_train.0.splt', did you mean 'split'"),
+        ("optimizer.learning_rate=[1,", "optimizer.learning_rate=.1, is not valid YAML"),
         ("batch_size.x=3", "'batch_size' in 'batch_size.x' is a value"),
     ],
 )

@@ -137,7 +137,7 @@ def test_videos_are_drawn_as_videos(tmp_path: Path) -> None:
     ]
 
 
-def test_an_error_keeps_the_older_results_and_ctrl_c_the_new_ones(tmp_path: Path) -> None:
+def test_a_write_error_keeps_the_older_results_and_all_else_the_new_ones(tmp_path: Path) -> None:
     source = image(tmp_path / "a.png")
 
     def run(count: int, error: BaseException | None = None) -> None:
@@ -148,9 +148,12 @@ def test_an_error_keeps_the_older_results_and_ctrl_c_the_new_ones(tmp_path: Path
 
     run(1)
     before = sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir())
-    with pytest.raises(RuntimeError, match="stop"):
-        run(2, RuntimeError("stop"))
+    with pytest.raises(OSError, match="stop"):
+        run(2, OSError("stop"))
     assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir()) == before
-    with pytest.raises(KeyboardInterrupt):
-        run(2, KeyboardInterrupt())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(2, RuntimeError("out of memory"))
     assert len(rows(tmp_path)) == len(json.loads((tmp_path / "detections.json").read_text())) == 2
+    with pytest.raises(KeyboardInterrupt):
+        run(1, KeyboardInterrupt())
+    assert len(rows(tmp_path)) == len(json.loads((tmp_path / "detections.json").read_text())) == 1

@@ -29,7 +29,8 @@ def perturbed_images(seed: int, n_images: int = 60) -> tuple[list[Detections], l
         labels = generator.integers(0, NUM_CLASSES - 1, count)
         crowd = generator.random(count) < 0.1
         difficult = generator.random(count) < 0.1
-        targets.append(Target.make(boxes.astype(np.float32), labels, difficult, crowd))
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) * generator.uniform(0.3, 1, count)  # as of masks
+        targets.append(Target.make(boxes.astype(np.float32), labels, difficult, crowd, area))
 
         copies = generator.integers(0, 3, count) if image % 7 else np.zeros(count, dtype=int)
         noisy = np.repeat(boxes, copies, axis=0)
@@ -55,9 +56,11 @@ def pycocotools_evaluation(detections: list[Detections], targets: list[Target]) 
         return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
 
     annotations = [
-        {"image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": int(ignored)}
+        {"image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(ignored)}
         for image, t in enumerate(targets, 1)
-        for box, label, ignored in zip(xywh(t.boxes), t.labels.tolist(), (t.crowd | t.difficult).tolist(), strict=True)
+        for box, label, area, ignored in zip(
+            xywh(t.boxes), t.labels.tolist(), t.area.tolist(), (t.crowd | t.difficult).tolist(), strict=True
+        )
     ]
     results = [
         {"image_id": image, "category_id": label, "bbox": box, "score": score}

@@ -68,6 +68,25 @@ def test_decode_by_hand():
     assert model.decode(outputs, [(600, 900)])[0].labels.tolist() == [0, 1, 1, 0]
 
 
+def test_a_huge_box_in_one_image_changes_nothing_in_another():
+    """Boxes of all images and classes go through one NMS, told apart by shifts that depend on the largest box."""
+    torch.manual_seed(1)
+    model = create_model("dsod300_vovnet27_slim", num_classes=20)
+    anchors = torch.rand(400, 4) * 100 + 60
+    outputs = {
+        "class_logits": torch.randn(8, 400, 21) * 3,
+        "box_deltas": torch.randn(8, 400, 4),
+        "anchors_cxcywh": anchors,
+    }
+    sizes = [(300, 300)] * 8
+    before = model.decode(outputs, sizes, top_k=10_000)
+    outputs["box_deltas"][0, :, 2:] = 30.0
+    after = model.decode(outputs, sizes, top_k=10_000)
+    for a, b in zip(before[1:], after[1:], strict=True):
+        assert torch.equal(a.boxes, b.boxes)
+        assert torch.equal(a.scores, b.scores)
+
+
 def test_decode_without_detections():
     model = create_model("dsod300_vovnet27_slim", num_classes=2)
     logits = torch.tensor([[[20.0, 0, 0]]]).expand(2, 5, 3)

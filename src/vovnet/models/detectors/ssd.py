@@ -148,10 +148,12 @@ class SSD(DetectionModel):
         image, rank, label = (scores > score_threshold).nonzero(as_tuple=True)
         anchor, scores = anchor[image, rank, label], scores[image, rank, label]
         boxes = decode(outputs["box_deltas"][image, anchor].float(), outputs["anchors_cxcywh"][anchor])
-        keep = batched_nms(boxes, scores, image * k + label, nms_threshold)  # best score first
+        # The groups are told apart by shifting them, so a box far outside would cost the others their precision.
+        input_height, input_width = self.preprocessing.image_size
+        near = boxes.clamp(-max(input_height, input_width), 2 * max(input_height, input_width))
+        keep = batched_nms(near, scores, image * k + label, nms_threshold)  # best score first
         boxes, scores, label, image = boxes[keep], scores[keep], label[keep], image[keep]
 
-        input_height, input_width = self.preprocessing.image_size
         detections = []
         for index, (height, width) in enumerate(image_sizes):
             mine = (image == index).nonzero().squeeze(1)[:top_k]

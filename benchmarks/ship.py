@@ -1,0 +1,74 @@
+"""Turn a finished run into weights that ship: `python benchmarks/ship.py runs/bccd_dsod300_vovnet27_slim bccd`.
+
+The best weights on val, convolutions in half precision, are tested once on the test split, as they ship. Writes
+src/vovnet/weights/NAME.safetensors, and to docs/records the record, the log and the curve.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from vovnet.cli import Output, print_evaluation
+from vovnet.data.formats import open_dataset
+from vovnet.engine.checkpoint import load_model, save_weights
+from vovnet.engine.evaluate import evaluate
+from vovnet.files import replacing
+from vovnet.measure.cost import count_multiply_adds, count_parameters
+from vovnet.report.plots import plot_training
+
+ROOT = Path(__file__).parents[1]
+
+
+def training_seconds(log: list[dict[str, float]], images: int) -> float:
+    """The time of all steps on a data set of `images`, as the log's lines give it; evaluations are not counted."""
+    losses = [line for line in log if "images_per_s" in line]
+    starts = [0.0, *(line["epoch"] for line in losses)]
+    return sum((b["epoch"] - a) * images / b["images_per_s"] for a, b in zip(starts, losses, strict=False))
+
+
+def main(run: Path, name: str) -> None:
+    weights, records = ROOT / "src/vovnet/weights" / f"{name}.safetensors", ROOT / "docs/records"
+    best = load_model(run / "best.safetensors")
+    state = {key: value.half() if value.ndim == 4 else value for key, value in best.model.state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        save_weights(Path(folder) / "w.safetensors", state, best.info, {})
+        model = load_model(Path(folder) / "w.safetensors").model
+
+    root = best.record["config"]["data"]["root"]
+    results = {}
+    for split in ("val", "test"):
+        dataset = open_dataset(ROOT / root, split, class_names=best.info.class_names)
+        evaluation = evaluate(model, dataset, device="cpu", workers=0)
+        print_evaluation(evaluation, Output())
+        # Speed is for a quiet machine to measure, and the folder is as the config names it.
+        results[split] = {k: v for k, v in evaluation.to_dict().items() if k != "images_per_s"} | {"data": root}
+
+    train_images = len(open_dataset(ROOT / root, best.record["config"]["data"]["train"]))
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    record = {
+        **best.record,
+        "finished_step": log[-1]["step"],
+        "train_images": train_images,
+        "train_hours": round(training_seconds(log, train_images) / 3600, 2),
+        "parameters": count_parameters(model),
+        "multiply_adds": count_multiply_adds(model, model.preprocessing.image_size),
+        "trained_on": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}",
+        **results,
+    }
+    save_weights(weights, state, best.info, record)
+    with replacing(records / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    with replacing(records / f"{name}.png") as temporary:
+        plot_training(log, temporary)
+    shutil.copy(run / "log.jsonl", records / f"{name}.log.jsonl")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,565 @@
+"""The command line as a user meets it: what it prints, what it writes, and one sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vovnet.cli import main
+from vovnet.data.video import VideoWriter, video_info
+from vovnet.engine.checkpoint import ModelInfo, load_checkpoint, load_model, save_weights
+from vovnet.engine.predict import Detector
+from vovnet.engine.weights import shipped_weights
+from vovnet.models.detectors.ssd import SSD
+
+ROOT = Path(__file__).parents[2]
+BCCD = ROOT / "samples" / "bccd"
+NAMES = ("Platelets", "RBC", "WBC")
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one sentence of a command that failed and printed nothing else."""
+        assert self.out == ""
+        assert self.err.startswith("vovnet: ")
+        assert self.err.count("\n") == 1, self.err
+        assert "Traceback" not in self.err
+        return self.err.removeprefix("vovnet: ").strip()
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """The command line within this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["vovnet", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return Result(int(stopped.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def make_weights(path: Path, class_names: tuple[str, ...] = NAMES, model: str = "dsod300_vovnet27_slim") -> Path:
+    """An untrained detector as a file that says it is `model`."""
+    torch.manual_seed(0)
+    info = ModelInfo("dsod300_vovnet27_slim", {"anchors": "coco"}, class_names, tuple(range(1, len(class_names) + 1)))
+    state = info.build().state_dict()
+    save_weights(path, state, ModelInfo(model, info.options, class_names, info.category_ids), {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_weights(tmp_path_factory.mktemp("weights") / "cells.safetensors")
+
+
+@pytest.fixture
+def config(small_voc: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        f"""
+model: dsod300_vovnet27_slim
+data: {{root: {small_voc}, val: null}}
+schedule: {{iterations: 1}}
+batch_size: 1
+micro_batch_size: 1
+device: cpu
+workers: 0
+tensorboard: false
+output: {tmp_path / "run"}
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with two good images and between them a broken one."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("BloodImage_00001.jpg", "BloodImage_00004.jpg"):
+        shutil.copy(BCCD / "JPEGImages" / name, folder)
+    cut = (folder / "BloodImage_00001.jpg").read_bytes()[:3000]
+    (folder / "BloodImage_00002.jpg").write_bytes(cut)
+    return folder
+
+
+def good_images(images: Path) -> list[Path]:
+    return [images / "BloodImage_00001.jpg", images / "BloodImage_00004.jpg"]
+
+
+# ---- the command line itself
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys, vovnet.cli\n"
+        "sys.argv = ['vovnet', *sys.argv[1:]]\n"
+        "try: vovnet.cli.main()\n"
+        "except SystemExit as stopped: assert not stopped.code\n"
+        "print(*{name.split('.')[0] for name in sys.modules})\n"
+    )
+    for arguments in (["--help"], ["predict", "--help"], ["data", "check", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        *shown, loaded = done.stdout.splitlines()
+        assert shown
+        assert not {"torch", "torchvision", "numpy", "matplotlib", "pydantic"} & set(loaded.split())
+
+
+def test_help_names_every_command_and_option(run: Run) -> None:
+    overview = run("--help")
+    assert overview.code == 0
+    for command in ("predict", "train", "evaluate", "data", "list", "--debug"):
+        assert command in overview.out
+    assert "--json" in run("predict", "--help").out
+    assert "--fix" in run("data", "check", "--help").out
+    assert "--empty-classes" not in run("predict", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["predct"], 'Did you mean "predict"?'),
+        (["data", "chek"], 'Did you mean "check"?'),
+        (["predict", "a.jpg", "--theads", "2"], "Did you mean --threads?"),
+        (["predict", "a.jpg", "--top-k", "many"], 'unable to convert "many" into int'),
+        (["predict", "a.jpg", "--top-k", "0"], "--top-k. Must be >= 1"),
+        (["predict", "a.jpg", "--score-threshold", "1.5"], "--score-threshold. Must be <= 1"),
+        (["evaluate", "w", "d", "--batch-size", "0"], "--batch-size. Must be >= 1"),
+        (["evaluate", "w", "d", "--workers", "-1"], "--workers. Must be >= 0"),
+        (["evaluate", "w"], "--root requires an argument"),
+        (["list", "--json", "--help-me"], 'expected a file or "-", got --help-me'),
+        (["list", "more"], "more"),
+        (["predict"], "say what to predict on"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_status_2(run: Run, arguments: list[str], says: str) -> None:
+    result = run(*arguments)
+    assert result.code == 2
+    assert says in result.complaint
+
+
+def test_list(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vovnet.engine.weights.shipped_weights", lambda: {"bccd": weights})
+    result = run("list")
+    assert result.code == 0
+    for name in ("dsod300_vovnet27_slim", "dsod300_densenet67", "vovnet39", "bccd"):
+        assert name in result.out
+    assert json.loads(run("list", "--json", "-").out)["weights"] == ["bccd"]
+
+
+@pytest.mark.skipif("bccd" not in shipped_weights(), reason="src/vovnet/weights/bccd.safetensors is not there yet")
+def test_shipped_weights_are_the_default(run: Run, images: Path) -> None:
+    assert json.loads(run("list", "--json=-").out)["weights"] == ["bccd"]
+    result = run("predict", *good_images(images), "--json=-")
+    assert result.code == 0
+    assert json.loads(result.out)["detections"]["WBC"] >= 1
+
+
+# ---- what goes to stdout
+
+
+@pytest.mark.parametrize("command", ["list", "check", "predict", "evaluate"])
+def test_json_to_stdout_is_all_there_is(run: Run, weights: Path, small_voc: Path, images: Path, command: str) -> None:
+    arguments = {
+        "list": ["list"],
+        "check": ["data", "check", small_voc],
+        "predict": ["predict", *good_images(images), "--weights", weights, "--no-draw"],
+        "evaluate": ["evaluate", weights, small_voc, "--split", "val", "--workers", 0, "--worst", 0],
+    }[command]
+    result = run(*arguments, "--json", "-")
+    assert result.code == 0
+    assert isinstance(json.loads(result.out), dict)
+    assert len(result.err.splitlines()) > 3  # the tables
+    with_file = run(*arguments, "--json", "new/result.json")
+    assert with_file.code == 0
+    assert with_file.err == ""
+    assert len(with_file.out.splitlines()) > 3
+    assert json.loads(Path("new/result.json").read_text()).keys() == json.loads(result.out).keys()
+
+
+def test_names_are_printed_as_they_are_and_no_number_is_cut(run: Run, small_voc: Path) -> None:
+    """A class may be called [red] or :smile:, and a terminal may be narrow."""
+    for path in (small_voc / "Annotations").glob("*.xml"):
+        path.write_text(path.read_text().replace("RBC", "[red]" + "x" * 100 + ":smile:"))
+    result = run("data", "check", small_voc)
+    assert result.code == 0
+    assert "[red]" + "x" * 100 + ":smile:" in result.out
+    assert "…" not in result.out
+
+
+def test_a_terminal_without_the_letters(
+    run_vovnet: Callable[..., subprocess.CompletedProcess[str]], small_voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = run_vovnet("data", "check", small_voc)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 faults" in done.stdout
+
+
+# ---- predict
+
+
+def test_predict_writes_pictures_videos_coco_and_csv(run: Run, weights: Path, images: Path, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", 10) as clip:
+        for shade in (60, 120, 180):
+            clip.write(torch.full((3, 64, 96), shade, dtype=torch.uint8))
+    sources = [good_images(images)[0], f"{images}/*4.jpg", tmp_path / "clip.mp4"]
+    result = run("predict", *sources, "--weights", weights, "--output", "out", "--score-threshold", 0.2, "--top-k", 5)
+    assert result.code == 0
+    assert result.err == ""
+    assert "results in out" in result.out
+
+    drawn = Path("out/drawn")
+    assert sorted(path.name for path in drawn.iterdir()) == ["BloodImage_00001.jpg", "BloodImage_00004.jpg", "clip.mp4"]
+    with Image.open(drawn / "BloodImage_00001.jpg") as picture, Image.open(good_images(images)[0]) as original:
+        assert picture.size == original.size
+        assert picture.tobytes() != original.tobytes()
+    assert video_info(drawn / "clip.mp4").frame_count == 3
+    entries = json.loads(Path("out/detections.json").read_text())
+    assert len(entries) == 5 * 5  # two images and three frames
+    assert {entry["category_id"] for entry in entries} <= {1, 2, 3}
+    assert entries[-1]["image_id"] == "clip_000002"
+    assert len(Path("out/detections.csv").read_text().splitlines()) == 1 + 25
+
+
+def test_predict_filters_by_class(run: Run, weights: Path, images: Path) -> None:
+    arguments = ["predict", good_images(images)[0], "--weights", weights, "--score-threshold", 0.2, "--no-draw"]
+    result = run(*arguments, "--classes", "RBC", "--classes", "WBC", "--json", "-")
+    counts = json.loads(result.out)["detections"]
+    assert counts["Platelets"] == 0
+    assert counts["RBC"] > 0
+    wrong = run(*arguments, "--classes", "RBCs")
+    assert wrong.code == 2
+    assert "no class 'RBCs'; nearest is 'RBC'" in wrong.complaint
+
+
+def test_predict_reports_a_broken_image_and_goes_on(run: Run, weights: Path, images: Path) -> None:
+    result = run("predict", images, "--weights", weights, "--json", "-")
+    assert result.code == 1
+    summary = json.loads(result.out)
+    assert summary["images"] == 2
+    assert [failure["source"] for failure in summary["failures"]] == [str(images / "BloodImage_00002.jpg")]
+    assert "BloodImage_00002.jpg is damaged or cut short" in result.err
+    assert "1 of 3 sources could not be read" in result.err
+    assert "Traceback" not in result.err
+    assert len(list(Path("runs/predict/drawn").iterdir())) == 2
+
+
+def test_predict_without_images(run: Run, weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("predict", "empty", "--weights", weights)
+    assert result.code == 1
+    assert "folder empty holds no image or video" in result.complaint
+    assert "'gone.jpg' does not exist" in run("predict", "gone.jpg", "--weights", weights).complaint
+    assert not Path("runs").exists()
+
+
+# ---- evaluate
+
+
+def test_evaluate_writes_figures_plots_and_the_worst_images(run: Run, weights: Path, small_voc: Path) -> None:
+    result = run("evaluate", weights, small_voc, "--split", "val", "--workers", 0, "--worst", 2, "--output", "out")
+    assert result.code == 0
+    assert result.err == ""
+    for text in (*NAMES, "VOC07 AP", "small", "AR100", "results in out"):
+        assert text in result.out
+    names = {path.name for path in Path("out").iterdir()}
+    assert {"evaluation.json", "detections.json", "precision_recall.png", "confusion.png", "worst"} <= names
+    for name in ("precision_recall.png", "confusion.png"):
+        with Image.open(Path("out") / name) as picture:
+            assert min(picture.size) > 300
+    assert len(list(Path("out/worst").glob("*.jpg"))) == 2
+    figures = json.loads(Path("out/evaluation.json").read_text())
+    assert (figures["images"], figures["split"], len(figures["coco"])) == (3, "val", 12)
+    assert len({entry["image_id"] for entry in json.loads(Path("out/detections.json").read_text())}) == 3
+
+
+def test_evaluate_says_at_once_what_is_not_installed(
+    run: Run, weights: Path, small_voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    monkeypatch.setattr(SSD, "forward", lambda *_: pytest.fail("an hour of work"))
+    result = run("evaluate", weights, small_voc, "--split", "val", "--workers", 0)
+    assert result.code == 1
+    assert "hotcoco" in result.complaint
+    assert "pip install 'vovnet[all]'" in result.complaint
+
+
+# ---- data check
+
+
+def test_check_finds_faults_and_writes_a_clean_copy(run: Run, small_voc: Path) -> None:
+    good = run("data", "check", small_voc)
+    assert good.code == 0
+    assert "0 faults" in good.out
+    assert "RBC" in good.out
+
+    image = min((small_voc / "JPEGImages").iterdir())
+    image.write_bytes(image.read_bytes()[:3000])
+    annotation = max((small_voc / "Annotations").iterdir())
+    annotation.write_text(annotation.read_text().replace("<xmin>", "<xmin>9", 1))
+    before = {path: path.read_bytes() for path in small_voc.rglob("*") if path.is_file()}
+    bad = run("data", "check", small_voc, "--fix", "clean", "--json", "found.json")
+    assert bad.code == 1
+    assert re.search(f"unreadable-image: (train|val) JPEGImages/{image.name}", bad.out)
+    assert "2 faults" in bad.out
+    assert json.loads(Path("found.json").read_text())["fault_count"] == 2
+    assert before == {path: path.read_bytes() for path in small_voc.rglob("*") if path.is_file()}
+
+    assert run("data", "check", "clean").code == 0
+    assert len(list(Path("clean/JPEGImages").iterdir())) == 7
+    again = run("data", "check", small_voc, "--fix", "clean")
+    assert again.code == 1
+    assert "name a new one for the cleaned copy" in again.err
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "check"])
+def test_a_data_folder_that_is_missing_or_empty(run: Run, weights: Path, config: Path, command: str) -> None:
+    Path("empty").mkdir()
+    for folder, says in (("gone", "the data folder gone does not exist"), ("empty", "but it is empty")):
+        arguments = {
+            "train": ["train", config, f"data.root={folder}"],
+            "evaluate": ["evaluate", weights, folder],
+            "check": ["data", "check", folder],
+        }[command]
+        result = run(*arguments)
+        assert result.code == 1
+        assert says in result.complaint
+        assert folder in result.complaint
+    assert not Path("run").exists()
+
+
+def test_data_of_other_classes(run: Run, tmp_path: Path, small_voc: Path) -> None:
+    other = make_weights(tmp_path / "other.safetensors", ("Platelets", "Red", "WBC"))
+    result = run("evaluate", other, small_voc, "--split", "val")
+    assert result.code == 1
+    assert "unknown class 'RBC'" in result.complaint
+    assert ".xml" in result.complaint
+    assert "use a model of these classes" in result.complaint
+
+
+def test_a_split_that_is_not_there(run: Run, weights: Path, small_voc: Path) -> None:
+    result = run("evaluate", weights, small_voc, "--split", "vol")
+    assert result.code == 1
+    assert "has no split 'vol': did you mean 'val'?" in result.complaint
+
+
+def test_a_corrupt_checkpoint(run: Run, weights: Path, config: Path, tmp_path: Path) -> None:
+    corrupt = tmp_path / "corrupt.safetensors"
+    corrupt.write_bytes(weights.read_bytes()[:-1000])
+    result = run("predict", "a.jpg", "--weights", corrupt)
+    assert result.code == 1
+    assert f"{corrupt} is not a whole safetensors file" in result.complaint
+    assert "fetch or copy it again" in result.complaint
+
+    assert run("train", config).code == 0
+    last = tmp_path / "run" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    for arguments in (["evaluate", last, "data"], ["train", config, "resume=true"]):
+        result = run(*arguments)
+        assert result.code == 1
+        assert f"{last} is not a readable checkpoint" in result.complaint
+
+
+def test_a_checkpoint_of_another_model(run: Run, tmp_path: Path) -> None:
+    other = make_weights(tmp_path / "other.safetensors", model="dsod300_vovnet27_slim_bottleneck")
+    result = run("predict", "a.jpg", "--weights", other)
+    assert result.code == 1
+    assert f"{other} is a checkpoint of another model" in result.complaint
+    foreign = tmp_path / "foreign.safetensors"
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(3)}, foreign)
+    assert f"{foreign} holds no vovnet detector" in run("predict", "a.jpg", "--weights", foreign).complaint
+
+
+def test_weights_that_are_not_there(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vovnet.engine.weights.shipped_weights", lambda: {"bccd": weights})
+    for command in (["predict", "a.jpg", "--weights", "bcd"], ["evaluate", "bcd", "data"]):
+        result = run(*command)
+        assert result.code == 1
+        assert "did you mean 'bccd'?" in result.complaint
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("bath_size=2", "unknown key 'bath_size', did you mean 'batch_size'?"),
+        ("optimizer.learning_rat=1", "unknown key 'optimizer.learning_rat', did you mean 'learning_rate'?"),
+        ("batch_size=two", "batch_size: input should be a valid integer, unable to parse string as an integer, got 't"),
+        ("optimizer.momentum=2", "optimizer.momentum: input should be less than 1, got 2"),
+        ("batch_size", "expected key=value, got 'batch_size'"),
+    ],
+)
+def test_a_wrong_setting_is_status_2(run: Run, config: Path, setting: str, says: str) -> None:
+    result = run("train", config, setting)
+    assert result.code == 2
+    assert says in result.complaint
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_broken_image_in_a_data_set(
+    run_vovnet: Callable[..., subprocess.CompletedProcess[str]],
+    weights: Path,
+    config: Path,
+    small_voc: Path,
+    command: str,
+) -> None:
+    """One sentence although a loader process meets it, and no process is left waiting."""
+    for path in (small_voc / "JPEGImages").iterdir():
+        path.write_bytes(path.read_bytes()[:3000])
+    arguments = {
+        "train": [config, "workers=1"],
+        "evaluate": [weights, small_voc, "--split", "val", "--workers", 1],
+    }[command]
+    done = run_vovnet(command, *arguments, timeout=60)
+    result = Result(done.returncode, done.stdout, done.stderr)
+    assert result.code == 1
+    assert "JPEGImages/BloodImage_" in result.complaint
+    assert result.complaint.endswith("fetch it again or remove it")
+    assert "worker" not in result.complaint
+
+
+CPU_MEMORY = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "9000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+GPU_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nGPU 0 has a total capacity of…")
+
+
+@pytest.mark.parametrize("error", [CPU_MEMORY, GPU_MEMORY, MemoryError()], ids=["cpu", "cuda", "python"])
+@pytest.mark.parametrize(
+    ("command", "size"), [("train", "micro_batch_size"), ("predict", "--batch-size"), ("evaluate", "--batch-size")]
+)
+def test_too_little_memory_says_which_size_to_lower(
+    run: Run,
+    weights: Path,
+    config: Path,
+    images: Path,
+    small_voc: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    size: str,
+    error: Exception,
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(SSD, "forward", full)
+    arguments = {
+        "train": [config],
+        "predict": [*good_images(images), "--weights", weights],
+        "evaluate": [weights, small_voc, "--split", "val", "--workers", 0],
+    }[command]
+    result = run(command, *arguments)
+    assert result.code == 1
+    assert result.complaint.startswith("out of memory")
+    assert f"lower {size}" in result.complaint
+
+
+def test_a_full_disk_spares_what_is_there(
+    run: Run, weights: Path, config: Path, images: Path, small_voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = ["predict", *good_images(images), "--weights", weights, "--no-draw"]
+    assert run(*predict).code == 0
+    kept = Path("runs/predict/detections.json").read_bytes()
+    checkpoint, fsync = Path("run/last.pt"), os.fsync
+
+    def full(file: int) -> None:
+        """The disk takes a first checkpoint and no second one."""
+        if checkpoint.exists() or not Path("run").exists():
+            raise OSError(28, "No space left on device")
+        fsync(file)
+
+    monkeypatch.setattr("vovnet.files.os.fsync", full)
+    says = "(No space left on device); free some disk space or choose another folder; what was there before is unharmed"
+    result = run(*predict)
+    assert result.code == 1
+    assert says in result.complaint
+    assert Path("runs/predict/detections.json").read_bytes() == kept
+
+    result = run("evaluate", weights, small_voc, "--split", "val", "--workers", 0)
+    assert result.code == 1
+    assert says in result.err
+    assert "all (mean)" in result.out  # the figures are not lost
+
+    result = run("train", config, "schedule.iterations=3", "checkpoint_every=1")
+    assert result.code == 1
+    assert says in result.complaint
+    assert load_checkpoint(checkpoint)["step"] == 1
+    assert not list(Path().rglob("*.part*"))
+
+
+def test_ctrl_c_keeps_what_is_done(run: Run, weights: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, calls = Detector.forward, []
+
+    def interrupted(self: Detector, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        calls.append(batch)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return forward(self, batch)
+
+    monkeypatch.setattr(Detector, "forward", interrupted)
+    options = ["--batch-size", 1, "--score-threshold", 0.2, "--output", "out"]
+    result = run("predict", *good_images(images), "--weights", weights, *options)
+    assert result.code == 130
+    assert result.complaint == "interrupted"
+    entries = json.loads(Path("out/detections.json").read_text())
+    assert {entry["image_id"] for entry in entries} == {"BloodImage_00001"}
+
+
+def test_debug_shows_the_traceback(run_vovnet: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = run_vovnet("evaluate", "gone.safetensors", "data", "--debug")
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "FileNotFoundError: gone.safetensors is neither" in done.stderr
+
+
+def test_an_error_of_ours_asks_for_debug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vovnet.engine.weights.shipped_weights", lambda: {}["a slip"])
+    result = run("list")
+    assert result.code == 1
+    assert result.complaint == "KeyError: 'a slip' (run again with --debug for the traceback)"
+    monkeypatch.setattr(sys, "argv", ["vovnet", "list", "--debug"])
+    with pytest.raises(KeyError, match="a slip"):
+        main()
+
+
+def test_train_prints_where_its_results_are(run: Run, config: Path) -> None:
+    result = run("train", config, "--json", "-")
+    assert result.code == 0
+    summary = json.loads(result.out)
+    assert (summary["steps"], summary["finished"]) == (1, True)
+    assert "finished after 1 steps; results in" in result.err
+    assert load_model(Path(summary["output"]) / "last.pt").info.class_names == NAMES
+    again = run("train", config)
+    assert again.code == 1
+    assert "go on with resume=true or choose another output=FOLDER" in again.complaint
