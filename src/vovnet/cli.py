@@ -146,7 +146,7 @@ def train(config: Path, *settings: str, json_file: Json = None) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     result = run(run_config)
-    if os.environ.get("RANK", "0") == "0":
+    if _is_main():
         state = "finished" if result.finished else "stopped; go on with resume=true"
         best = "" if result.best is None else f", best on val {result.best:.4f}"
         out.say(f"{state} after {result.steps} steps{best}; results in {result.output}")
@@ -199,7 +199,7 @@ def evaluate(
         Write the figures as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    # What will be missing at the end is missed now: an hour of detections is not lost.
+    # What would be missing at the end is missed now, and no hour of detections is lost.
     import hotcoco  # noqa: F401
     import matplotlib  # noqa: F401
 
@@ -211,7 +211,10 @@ def evaluate(
     _set_threads(threads)
     loaded = load_weights(weights)
     dataset = open_dataset(root, split, class_names=loaded.info.class_names)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write into {output} ({error.strerror}); choose another --output") from None
     with _progress() as progress:
         task = progress.add_task("images", total=len(dataset))
         evaluation = run(
@@ -223,6 +226,8 @@ def evaluate(
             score_threshold=score_threshold,
             on_image=lambda count: progress.update(task, completed=count),
         )
+    if not _is_main():
+        return 0
     print_evaluation(evaluation, out)
     write_evaluation(evaluation, output, worst=worst)
     out.say(f"results in {output}")
@@ -375,6 +380,11 @@ class Output:
 
             with replacing(self.json_file) as temporary:
                 temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _is_main() -> bool:
+    """Whether this is the process that reports, of those that torchrun may have started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _figure(value: float | None) -> str:

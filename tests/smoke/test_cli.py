@@ -299,11 +299,16 @@ def test_evaluate_writes_figures_plots_and_the_worst_images(run: Run, weights: P
     assert len({entry["image_id"] for entry in json.loads(Path("out/detections.json").read_text())}) == 3
 
 
-def test_evaluate_says_at_once_what_is_not_installed(
+def test_evaluate_says_at_once_what_it_will_miss(
     run: Run, weights: Path, small_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "hotcoco", None)
     monkeypatch.setattr(SSD, "forward", lambda *_: pytest.fail("an hour of work"))
+    Path("file").touch()
+    result = run("evaluate", weights, small_voc, "--split", "val", "--workers", 0, "--output", "file")
+    assert result.code == 1
+    assert result.complaint == "cannot write into file (File exists); choose another --output"
+
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
     result = run("evaluate", weights, small_voc, "--split", "val", "--workers", 0)
     assert result.code == 1
     assert "hotcoco" in result.complaint

@@ -96,7 +96,8 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not an image in a known format (JPEG, PNG, TIFF, WebP, …)") from error
+        known = "JPEG, PNG, TIFF, WebP, …"
+        raise ValueError(f"{name} is not an image in a known format ({known}): convert or remove it") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels: {remedy}") from error
     except (FileNotFoundError, PermissionError, IsADirectoryError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -101,10 +101,13 @@ class _TrainingImages(Dataset[tuple[Tensor, Target, str]]):
 
 
 def start_loader(_: int) -> None:
-    """What a loader process does first: leave the other cores to the network, and the decision to stop to its parent."""
+    """What a loader process does first: leave the other cores to the network, and the decision to stop to its parent.
+
+    Ctrl-C and a batch system's stop go to the whole process group, so it leaves that; its parent can still end it.
+    """
     torch.set_num_threads(1)
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)
+    if hasattr(os, "setsid"):
+        os.setsid()
 
 
 def training_batches(

@@ -153,10 +153,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """The training state in `last.pt`. Raises ValueError when the file is damaged or is no such state."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        reason = " ".join(str(error).split())[:120]
+    except Exception:  # torch raises half a dozen kinds for a damaged file
         raise ValueError(
-            f"{path} is not a readable checkpoint ({reason}); start anew with another output=FOLDER"
+            f"{path} is not a readable checkpoint: it is damaged or of another kind; use another file or output folder"
         ) from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path} is not a vovnet training checkpoint")

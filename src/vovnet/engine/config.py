@@ -78,8 +78,8 @@ class TrainConfig(_Section):
     """One training run.
 
     model, model_options: as `vovnet.create_model` takes them; the number of classes comes from the data.
-    batch_size: images an optimizer step (over all processes); micro_batch_size: images a forward pass of one process, or
-    fewer where the processes' shares are smaller.
+    batch_size: images an optimizer step (over all processes); micro_batch_size: images a forward pass of one process,
+    or fewer where the processes' shares are smaller.
     precision: "bf16" and "fp16" are mixed precision on CUDA; "auto" is bf16 where the GPU has it, fp32 on CPU.
     ema_decay: average of the weights that is evaluated and shipped; null turns it off.
     metric: what chooses the best weights on val. evaluate_every: epochs; checkpoint_every, log_every: optimizer steps.

@@ -26,8 +26,9 @@ class PredictionWriter:
                       the file's name is one ("000000000139.jpg" → 139); stem_frame for a frame of a video.
     detections.csv    with `csv`: one row a detection; boxes in pixels, `frame` from 0 and empty for images.
 
-    Each file appears, or takes the place of an older one, when it is complete. A `with` block that ends early keeps what
-    was done until then, as whole files; only where writing itself fails (OSError) the older json, csv and video stay.
+    Each file appears, or takes the place of an older one, when it is complete. A `with` block that ends early keeps
+    what was done until then, as whole files; only where writing itself fails (OSError) the older json, csv and video
+    stay.
     """
 
     def __init__(self, folder: str | Path, *, draw: bool = True, coco: bool = True, csv: bool = True) -> None:

@@ -375,8 +375,8 @@ _MAY_DIFFER = {"resume", "workers", "threads", "output", "device", "log_every", 
 
 def _check_nothing_is_lost(config: TrainConfig) -> None:
     """FileExistsError where a new run would overwrite another's files."""
-    log, weights, last = (config.output / name for name in ("log.jsonl", "best.safetensors", "last.pt"))
-    if weights.exists() or last.exists() or (log.exists() and not config.resume):
+    weights, last = config.output / "best.safetensors", config.output / "last.pt"
+    if weights.exists() or last.exists():
         remedy = "go on with resume=true or " if last.exists() else ""
         raise FileExistsError(f"{config.output} holds a run already; {remedy}choose another output=FOLDER")
 

@@ -45,8 +45,8 @@ class CocoResult:
 def evaluate_coco(detections: Sequence[Detections], targets: Sequence[Target], num_classes: int) -> CocoResult:
     """COCO's figures over a set of images, `detections[i]` and `targets[i]` of the same image.
 
-    Objects are small, medium or large by `Target.area`, detections by their boxes. COCO knows no difficult objects: they are treated as crowds, so that, as in
-    VOC, they need not be found and may be found more than once.
+    Objects are small, medium or large by `Target.area`, detections by their boxes. COCO knows no difficult objects:
+    they are treated as crowds, so that, as in VOC, they need not be found and may be found more than once.
     """
     from hotcoco import COCO, COCOeval
 

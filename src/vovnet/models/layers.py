@@ -60,10 +60,9 @@ class L2Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # In half precision the sum overflows, and so does the gradient where a position is all zero.
-        with torch.autocast(x.device.type, enabled=False):
-            wide = x.float()
-            length = (wide.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
-            return (wide / length * self.scale.view(1, -1, 1, 1)).to(x.dtype)
+        wide = x.float()
+        length = (wide.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
+        return (wide / length * self.scale.view(1, -1, 1, 1)).to(x.dtype)
 
 
 def init_weights(module: nn.Module, init: Init) -> None:
