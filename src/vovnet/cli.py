@@ -328,6 +328,100 @@ def print_statistics(report: Report, out: Output) -> None:
     out.say(f"by COCO's sizes: {boxes.small} small, {boxes.medium} medium, {boxes.large} large boxes")
 
 
+@app.command
+def measure(
+    *models: str,
+    input_size: Positive = 224,
+    batch_size: Positive = 1,
+    repetitions: Annotated[int, Parameter(validator=Number(gte=2))] = 30,
+    layers: bool = False,
+    energy: bool = False,
+    device: str = "auto",
+    threads: Positive | None = None,
+    json_file: Json = None,
+) -> int:
+    """Count and time the forward pass of any models, in one run; random weights, float32.
+
+    Parameters
+    ----------
+    models:
+        Ours (see `vovnet list`), timm:NAME, torchvision:NAME, or package.module:function.
+    input_size:
+        Height and width of the images.
+    batch_size:
+        Images in one pass of the network.
+    repetitions:
+        Timed passes of each model, in turn with the others.
+    layers:
+        Also print the cost of every layer.
+    energy:
+        Also measure joules an image where there is a sensor; takes minutes a model.
+    device:
+        auto, cpu, cuda, cuda:N or mps.
+    threads:
+        CPU threads of the network.
+    json_file:
+        Write everything measured as JSON to this file, or "-" for standard output.
+    """
+    from vovnet.engine.compare import compare
+
+    out = Output(json_file)
+
+    if not models:
+        raise UsageError("say which models to measure; `vovnet list` names ours")
+    _set_threads(threads)
+    measured = compare(
+        models, input_size=input_size, batch_size=batch_size, device=device, repetitions=repetitions, energy=energy
+    )
+    rows = []
+    for one in measured:
+        total, latency = one.cost.total, one.latency
+        intensity = total.flops_per_byte(one.cost.element_bytes)
+        rows.append(
+            [
+                one.name,
+                f"{total.parameters / 1e6:.2f}",
+                f"{total.multiply_adds / 1e9:.3f}",
+                f"{total.memory_access_cost / 1e6:.1f}",
+                _figure(total.memory_access_ratio),
+                f"{total.other_elements / 1e6:.1f}",
+                "–" if intensity is None else f"{intensity:.1f}",
+                f"{latency.median_ms:.1f}",
+                f"{latency.percentile_ms(90):.1f}",
+                f"{latency.percentile_ms(99):.1f}",
+                f"{one.slowdown:.2f}",
+                f"{one.images_per_s:.1f}",
+                f"{one.gmultiply_adds_per_s:.1f}",
+            ]
+        )
+    header = ["model", "params M", "multiply-adds G", "memory access M", "× bound", "other M", "FLOP/byte"]
+    out.table([*header, "ms", "p90", "p99", "× first", "images/s", "G multiply-adds/s"], rows)
+    if layers:
+        for one in measured:
+            out.table(
+                [f"{one.name}: layer", "kind", "multiply-adds M", "memory access M", "× bound", "other M"],
+                [
+                    [
+                        layer.path or "(model)",
+                        layer.kind,
+                        f"{layer.multiply_adds / 1e6:.2f}",
+                        f"{layer.memory_access_cost / 1e6:.3f}",
+                        _figure(layer.memory_access_ratio),
+                        f"{layer.other_elements / 1e6:.3f}",
+                    ]
+                    for layer in one.cost.layers
+                ],
+            )
+    for one in measured:
+        if one.cost.uncounted:
+            names = ", ".join(f"{name} ({count})" for name, count in one.cost.uncounted.items())
+            out.say(f"{one.name}: not counted: {names}")
+        if one.energy is not None:
+            out.say(f"{one.name}: {one.energy}")
+    out.json([one.to_dict() for one in measured])
+    return 0
+
+
 @app.command(name="list")
 def list_names(*, json_file: Json = None) -> int:
     """Models, backbones and shipped weights.

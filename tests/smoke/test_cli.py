@@ -568,3 +568,25 @@ def test_train_prints_where_its_results_are(run: Run, config: Path) -> None:
     again = run("train", config)
     assert again.code == 1
     assert "go on with resume=true or choose another output=FOLDER" in again.complaint
+
+
+def test_measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts are exact; without a sensor there is a reason and no joules."""
+    from vovnet.engine import compare
+    from vovnet.measure.sensors import NoSensor
+
+    monkeypatch.setattr(compare, "find_sensor", lambda device: NoSensor("there is no sensor in this test"))
+    models = ("vovnet27_slim", "torchvision:squeezenet1_1")
+    arguments = ("--input-size", 64, "--repetitions", 3, "--device", "cpu", "--layers", "--energy", "--json", "-")
+    result = run("measure", *models, *arguments)
+    assert result.code == 0
+    first, second = json.loads(result.out)
+    assert first["cost"]["parameters"] == 3_525_736
+    assert first["cost"]["flops"] == 2 * first["cost"]["multiply_adds"]
+    assert first["slowdown"] == 1
+    assert second["latency_ms"]["median"] > 0
+    assert first["energy"]["energy_j_per_image"] is None
+    assert "there is no sensor in this test" in result.err
+    assert "stages.0.0.concat.conv" in result.err
+    assert run("measure").code == 2
+    assert "did you mean 'vovnet39'" in run("measure", "vovnet_39").complaint

@@ -20,11 +20,8 @@ class Latency:
     def median_ms(self) -> float:
         return 1e3 * statistics.median(self.seconds)
 
-    @property
-    def spread_ms(self) -> tuple[float, float]:
-        """The 10th and 90th percentile."""
-        deciles = statistics.quantiles(self.seconds, n=10)
-        return 1e3 * deciles[0], 1e3 * deciles[-1]
+    def percentile_ms(self, percent: int) -> float:
+        return 1e3 * statistics.quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
 
 
 def time_interleaved(

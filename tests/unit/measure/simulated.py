@@ -1,0 +1,209 @@
+"""A GPU, its NVML and a CPU in virtual time: minutes of measuring pass in milliseconds, and the true energy is known.
+
+What a published value covers and how often it is renewed follows "Part-time power measurements" (arXiv 2312.02741).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+
+class VirtualClock:
+    """Time passes only in `sleep`; what is due meanwhile is called at its time."""
+
+    def __init__(self) -> None:
+        self._now_s = 1e6
+        self._beats: list[SimpleNamespace] = []
+
+    def now(self) -> float:
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        end_s = self._now_s + seconds
+        while self._beats and (beat := min(self._beats, key=lambda one: one.due_s)).due_s <= end_s:
+            self._now_s = beat.due_s
+            beat.due_s += beat.interval_s
+            beat.function()
+        self._now_s = end_s
+
+    @contextmanager
+    def every(self, interval_s: float, function: Callable[[], object]) -> Iterator[None]:
+        function()
+        beat = SimpleNamespace(due_s=self._now_s + interval_s, interval_s=interval_s, function=function)
+        self._beats.append(beat)
+        try:
+            yield
+        finally:
+            self._beats.remove(beat)
+
+
+class Device:
+    """Draws `idle_w`, and while `run` works the power of its phases; remembers all of it."""
+
+    def __init__(self, *, idle_w: float = 60.0, phases: tuple[tuple[float, float], ...], images: int = 8) -> None:
+        self.clock, self.idle_w, self.phases, self.images = VirtualClock(), idle_w, phases, images
+        self._times_s, self._joules, self._watts = [0.0], [0.0], [idle_w]
+        self.worked_s = 0.0
+        self.slow_after_s = math.inf  # seconds of work after which the clock falls
+
+    @property
+    def true_j_per_image(self) -> float:
+        return sum(watts * seconds for watts, seconds in self.phases) / self.images
+
+    @property
+    def throttled(self) -> bool:
+        return self.worked_s > self.slow_after_s
+
+    def run(self) -> int:
+        stretch = random.uniform(0.97, 1.03) * (1.4 if self.throttled else 1.0)
+        for watts, seconds in self.phases:
+            self._draw(watts)
+            self.clock.sleep(seconds * stretch)
+            self.worked_s += seconds * stretch
+        self._draw(self.idle_w)
+        return self.images
+
+    def _draw(self, watts: float) -> None:
+        joules = self.joules(self.clock.now())
+        self._times_s.append(self.clock.now())
+        self._joules.append(joules)
+        self._watts.append(watts)
+
+    def joules(self, time_s: float) -> float:
+        """Drawn until `time_s`, which has passed."""
+        last = bisect_right(self._times_s, time_s) - 1
+        return self._joules[last] + self._watts[last] * (time_s - self._times_s[last])
+
+    def mean_w(self, end_s: float, window_s: float) -> float:
+        return (self.joules(end_s) - self.joules(end_s - window_s)) / window_s
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What a board publishes: every `period_s`, power seen over the `window_s` before."""
+
+    name: str
+    capability: tuple[int, int]
+    window_s: float
+    period_s: float
+    usage_window_s: float
+    has_instant_field: bool = True
+    counter_period_s: float | None = 0.1
+
+
+CHIPS = (
+    Chip("TITAN X (Pascal)", (6, 1), 0.010, 0.020, 0.010, has_instant_field=False, counter_period_s=None),
+    Chip("V100", (7, 0), 0.010, 0.020, 0.010, counter_period_s=0.020),
+    Chip("RTX 2080", (7, 5), 0.100, 0.100, 0.100),
+    Chip("A100", (8, 0), 0.025, 0.100, 0.025),
+    Chip("RTX 3090", (8, 6), 0.100, 0.100, 1.0, counter_period_s=0.050),
+    Chip("H100", (9, 0), 0.025, 0.100, 1.0),
+)
+H100 = CHIPS[-1]
+
+
+class NvmlError(Exception):
+    def __init__(self, value: int) -> None:
+        super().__init__(f"error {value}")
+        self.value = value
+
+
+class FakeNvml:
+    """The part of the module pynvml that is used, over a simulated device. `fault` is asked before each reading of
+    power or energy and may raise; `counter_gain` makes the counter disagree with power."""
+
+    NVMLError = NvmlError
+    NVML_SUCCESS, NVML_ERROR_INVALID_ARGUMENT, NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND = 0, 2, 3, 13
+    NVML_ERROR_UNKNOWN = 999
+    NVML_TEMPERATURE_GPU, NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_FI_DEV_POWER_INSTANT = 0, 1, 2, 186
+
+    def __init__(self, device: Device, chip: Chip, *, counter_gain: float = 1.0) -> None:
+        self.device, self.chip, self.counter_gain = device, chip, counter_gain
+        self.fault: Callable[[], object] = lambda: None
+        self.pids: list[int] = []
+        self._celsius, self._at_s = 40.0, device.clock.now()
+
+    def _published_s(self, period_s: float) -> float:
+        return math.floor(self.device.clock.now() / period_s) * period_s
+
+    def nvmlDeviceGetName(self, handle: object) -> str:  # noqa: N802
+        return self.chip.name
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return "580.1"
+
+    def nvmlDeviceGetMigMode(self, handle: object) -> list[int]:  # noqa: N802
+        raise NvmlError(self.NVML_ERROR_NOT_SUPPORTED)
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: object) -> tuple[int, int]:  # noqa: N802
+        return self.chip.capability
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: object) -> int:  # noqa: N802
+        if self.chip.counter_period_s is None:
+            raise NvmlError(self.NVML_ERROR_NOT_SUPPORTED)
+        self.fault()
+        return int(1e3 * self.counter_gain * self.device.joules(self._published_s(self.chip.counter_period_s)))
+
+    def nvmlDeviceGetPowerUsage(self, handle: object) -> int:  # noqa: N802
+        self.fault()
+        return round(1e3 * self.device.mean_w(self._published_s(self.chip.period_s), self.chip.usage_window_s))
+
+    def nvmlDeviceGetFieldValues(self, handle: object, fields: list[int]) -> list[SimpleNamespace]:  # noqa: N802
+        assert fields == [self.NVML_FI_DEV_POWER_INSTANT]
+        if not self.chip.has_instant_field:
+            return [SimpleNamespace(nvmlReturn=self.NVML_ERROR_NOT_SUPPORTED, value=SimpleNamespace(uiVal=0))]
+        self.fault()
+        power_mw = round(1e3 * self.device.mean_w(self._published_s(self.chip.period_s), self.chip.window_s))
+        return [SimpleNamespace(nvmlReturn=self.NVML_SUCCESS, value=SimpleNamespace(uiVal=power_mw))]
+
+    def nvmlDeviceGetTemperature(self, handle: object, which: int) -> int:  # noqa: N802
+        now_s = self.device.clock.now()
+        if (elapsed_s := now_s - self._at_s) > 0:
+            target = 30 + 0.15 * self.device.mean_w(now_s, elapsed_s)
+            self._celsius += (target - self._celsius) * (1 - math.exp(-elapsed_s / 15))
+            self._at_s = now_s
+        return round(self._celsius)
+
+    def nvmlDeviceGetClockInfo(self, handle: object, which: int) -> int:  # noqa: N802
+        return 1000 if self.device.throttled and which == self.NVML_CLOCK_SM else 1400
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: object) -> int:  # noqa: N802
+        return 700_000
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: object) -> int:  # noqa: N802
+        return 0x40 if self.device.throttled else 0x1
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: object) -> list[SimpleNamespace]:  # noqa: N802
+        return [SimpleNamespace(pid=pid) for pid in self.pids]
+
+
+class FakeSys:
+    """A /sys with packages that share the device's energy evenly, parts inside them, and counters that wrap."""
+
+    def __init__(self, root: Path, device: Device, *, packages: int = 2, range_uj: int = 50_000_000) -> None:
+        self.root, self.device, self._packages, self._range_uj = root, device, packages, range_uj
+        for package in range(packages):
+            self._zone(f"intel-rapl:{package}", f"package-{package}")
+            self._zone(f"intel-rapl:{package}:0", "core")
+        self._zone("intel-rapl-mmio:0", "package-0")  # the same package by another way
+        self._zone(f"intel-rapl:{packages}", "psys")  # the whole machine, packages included
+        self.refresh()
+
+    def _zone(self, folder: str, name: str) -> None:
+        zone = self.root / "class/powercap" / folder
+        zone.mkdir(parents=True)
+        for file, value in {"name": name, "max_energy_range_uj": self._range_uj, "energy_uj": 7}.items():
+            (zone / file).write_text(f"{value}\n")
+
+    def refresh(self) -> None:
+        joules = self.device.joules(self.device.clock.now())
+        for package in range(self._packages):
+            energy_uj = int(1e6 * joules / self._packages) % self._range_uj
+            (self.root / f"class/powercap/intel-rapl:{package}/energy_uj").write_text(f"{energy_uj}\n")
