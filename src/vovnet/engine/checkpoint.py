@@ -65,6 +65,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], info: ModelInfo, recor
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as temporary, _full_disk_is_oserror():
         save_file(tensors, temporary, metadata)
+        temporary.chmod(0o644)  # safetensors lets nobody else read it
 
 
 def _shape_only(info: ModelInfo) -> DetectionModel:
