@@ -10,6 +10,7 @@ import platform
 import statistics
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ import torch
 import vovnet
 from vovnet.cli import Output
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.train import make_ema, make_optimizer, train
+from vovnet.engine.train import make_ema, make_optimizer, source_commit, train
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.measure.cost import count_multiply_adds
 from vovnet.measure.speed import median_ratio, time_interleaved
@@ -122,7 +123,8 @@ def main() -> None:
     out.table([f"{torch.get_num_threads()} threads, torch {torch.__version__}", "measured", "claim"], rows)
     machine = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     rounded = {name: round(value, 4) for name, value in results.items()}
-    out.json({"machine": machine, "results": rounded, "claims": claims})
+    how = {"command": "make bench", "commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
+    out.json({**how, "machine": machine, "results": rounded, "claims": claims})
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ def main(run: Path, name: str) -> None:
     train_images = len(open_dataset(ROOT / root, best.record["config"]["data"]["train"]))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     record = {
+        "command": f"vovnet train configs/{run.name}.yaml",
         **best.record,
         "finished_step": log[-1]["step"],
         "train_images": train_images,

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from vovnet import __version__
+from vovnet.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -117,7 +118,7 @@ def predict(
             for name in result.names:
                 counts[name] += 1
     out.table(["class", "detections"], [[name, str(count)] for name, count in counts.items()])
-    out.say(f"{images} images, {sum(counts.values())} detections; results in {output}")
+    out.say(f"{images} images and frames, {sum(counts.values())} detections; results in {output}")
     if failures:
         out.say(f"{len(failures)} of {images + len(failures)} sources could not be read (see above)")
     out.json({"images": images, "detections": counts, "failures": failures, "output": str(output)})
@@ -141,15 +142,13 @@ def train(config: Path, *settings: str, json_file: Json = None) -> int:
     from vovnet.engine.config import load_config
     from vovnet.engine.train import train as run
 
-    try:
-        run_config = load_config(config, settings)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    result = run(run_config)
+    result = run(load_config(config, settings))
     if _is_main():
-        state = "finished" if result.finished else "stopped; go on with resume=true"
         best = "" if result.best is None else f", best on val {result.best:.4f}"
-        out.say(f"{state} after {result.steps} steps{best}; results in {result.output}")
+        if result.finished:
+            out.say(f"finished after {result.steps} steps{best}; results in {result.output}")
+        else:
+            out.say(f"stopped after {result.steps} steps{best}; go on with resume=true; results in {result.output}")
         out.json(
             {"output": str(result.output), "steps": result.steps, "best": result.best, "finished": result.finished},
         )
@@ -228,6 +227,7 @@ def evaluate(
         )
     if not _is_main():
         return 0
+    out.say(f"{len(dataset)} images of {root}, split {dataset.split}")
     print_evaluation(evaluation, out)
     write_evaluation(evaluation, output, worst=worst)
     out.say(f"results in {output}")
@@ -331,7 +331,7 @@ def print_statistics(report: Report, out: Output) -> None:
 @app.command
 def measure(
     *models: str,
-    input_size: Positive = 224,
+    input_size: Positive | None = None,
     batch_size: Positive = 1,
     repetitions: Annotated[int, Parameter(validator=Number(gte=2))] = 30,
     layers: bool = False,
@@ -347,7 +347,7 @@ def measure(
     models:
         Ours (see `vovnet list`), timm:NAME, torchvision:NAME, or package.module:function.
     input_size:
-        Height and width of the images.
+        Height and width of the images; by default what a detector of ours expects, else 224.
     batch_size:
         Images in one pass of the network.
     repetitions:
@@ -394,6 +394,8 @@ def measure(
                 f"{one.gmultiply_adds_per_s:.1f}",
             ]
         )
+    shapes = {f"{one.name} {'×'.join(map(str, one.input_shape))}" for one in measured}
+    out.say(f"input {', '.join(sorted(shapes))}; {measured[0].device}, {measured[0].threads} threads, float32")
     header = ["model", "params M", "multiply-adds G", "memory access M", "× bound", "other M", "FLOP/byte"]
     out.table([*header, "ms", "p90", "p99", "× first", "images/s", "G multiply-adds/s"], rows)
     if layers:
@@ -531,10 +533,6 @@ def main() -> None:
         _complain(_one_sentence(error, arguments[0]))
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
-
-
-class UsageError(ValueError):
-    """A wrong command line or config: exit status 2."""
 
 
 _LESS_MEMORY = {

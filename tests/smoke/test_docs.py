@@ -31,6 +31,11 @@ def test_shipped_weights_carry_the_record():
     assert Path("src/vovnet/weights/bccd.safetensors").stat().st_size <= 24e6
 
 
+@pytest.mark.parametrize("path", sorted(Path("docs/records").glob("*.json")), ids=lambda path: path.stem)
+def test_records_say_where_they_come_from(path):
+    assert {"command", "commit", "date"} <= json.loads(path.read_text()).keys()
+
+
 def test_readme_quotes_the_record():
     record = json.loads(RECORD.read_text())
     assert f"{record['test']['voc07_map']:.3f} mAP" in Path("README.md").read_text()

@@ -18,7 +18,7 @@ LAYERS = (
     {"report", "runtime"},  # what is handed on
     {"engine"},  # where the parts meet
     {"data", "models", "losses", "metrics", "measure"},  # peers, strangers to each other
-    {"boxes", "matching", "structures", "files"},  # pure functions and two dataclasses
+    {"boxes", "matching", "structures", "files", "errors"},  # pure functions, two dataclasses, an exception
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = LAYERS[3]

@@ -11,6 +11,7 @@ from types import ModuleType
 from vovnet.data import coco, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.records import RawImage, RawObject, RawSplit, is_proper
+from vovnet.errors import UsageError
 from vovnet.structures import Target
 
 _LOG = logging.getLogger("vovnet")
@@ -22,7 +23,7 @@ def open_dataset(
 ) -> DetectionDataset:
     """One split of the VOC, COCO or YOLO data set in a folder; no image is decoded.
 
-    split: one of `splits(root)`. None takes the only one there is, or of VOC every annotation file.
+    split: one of `splits(root)`, or of VOC "all", every annotation file. None takes the only one there is.
     class_names: number the classes by these (a checkpoint's) instead of by the data's own; a class that is not among
     them is an error.
 
@@ -59,17 +60,15 @@ def recognise(root: Path) -> ModuleType:
 
 def _choose_split(root: Path, module: ModuleType, split: str | None) -> str:
     known = module.splits(root)
-    if split is None and module is voc:
-        return voc.ALL
     if split is None and len(known) == 1:
         return known[0]
     if split is None:
-        raise ValueError(f"{root} has the splits {', '.join(known)}: say which one")
+        raise UsageError(f"{root} has the splits {', '.join(known)}: say which one")
     if split in known or (module is voc and (split == voc.ALL or voc.list_path(root, split).is_file())):
         return split
     nearest = get_close_matches(split, known, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(f"{root} has no split {split!r}: {hint}it has {', '.join(known)}")
+    raise UsageError(f"{root} has no split {split!r}: {hint}it has {', '.join(known)}")
 
 
 def _to_dataset(raw: RawSplit, class_names: Sequence[str] | None) -> DetectionDataset:

@@ -71,7 +71,9 @@ def to_image_tensor(value: object) -> Tensor:
         return _upright(_picture_to_tensor(value), _orientation(value))
     if isinstance(value, np.ndarray):
         if value.ndim != 2 and not (value.ndim == 3 and value.shape[2] in (1, 3, 4)):
-            raise ValueError(f"an image array must have shape (H, W) or (H, W, 1|3|4), got {value.shape}")
+            raise ValueError(
+                f"an image array must have shape (H, W) or (H, W, 1|3|4), got {value.shape}; a tensor has (1|3|4, H, W)"
+            )
         planes = torch.from_numpy(_to_uint8(value))
         return _planes_to_rgb(planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1))
     if isinstance(value, Tensor):

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from vovnet.errors import UsageError
 from vovnet.models.zoo import BACKBONES, DETECTORS, create_backbone, create_model
 
 
@@ -77,13 +78,16 @@ def _users(module_name: str, function_name: str, options: dict[str, Any]) -> nn.
         raise _unknown(
             dir(module), function_name, "a function that returns an nn.Module is expected", f"{module_name}:"
         )
-    model = function(**options)
+    try:
+        model = function(**options)
+    except TypeError as error:
+        raise UsageError(f"{module_name}:{function_name} must be callable without arguments ({error})") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{module_name}:{function_name} must return an nn.Module, got {type(model).__name__}")
     return model
 
 
-def _unknown(names: Iterable[str], name: str, hint: str, prefix: str = "") -> ValueError:
+def _unknown(names: Iterable[str], name: str, hint: str, prefix: str = "") -> UsageError:
     near = difflib.get_close_matches(name, list(names), n=1)
     question = f", did you mean {prefix + near[0]!r}?" if near else ""
-    return ValueError(f"no model is called {prefix + name!r}{question} ({hint})")
+    return UsageError(f"no model is called {prefix + name!r}{question} ({hint})")

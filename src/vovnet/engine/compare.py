@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from vovnet.engine.any_model import resolve_model
 from vovnet.engine.distributed import choose_device
+from vovnet.errors import UsageError
 from vovnet.measure.cost import ModelCost, count_cost
 from vovnet.measure.energy import EnergyResult, measure_energy
 from vovnet.measure.sensors import find_sensor
 from vovnet.measure.speed import Latency, median_ratio, time_interleaved
+from vovnet.models.detectors.contract import DetectionModel
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Measurement:
 def compare(
     names: Sequence[str],
     *,
-    input_size: int = 224,
+    input_size: int | None = None,
     batch_size: int = 1,
     device: str = "auto",
     repetitions: int = 30,
@@ -76,23 +80,24 @@ def compare(
 ) -> list[Measurement]:
     """Count each model's cost and time their forward passes in turn, in float32, eval mode and channels_last.
 
-    names: as `resolve_model` takes them; input_size: height and width. energy: also joules an image, model after model,
+    names: as `resolve_model` takes them. input_size: height and width; None is what a model's `preprocessing` says, or
+    224. energy: also joules an image, model after model,
     by the protocol of `vovnet.measure.energy` (minutes each).
     """
     if not names:
         raise ValueError("name at least one model")
     where = choose_device(device)
-    shape = (batch_size, 3, input_size, input_size)
-    images = torch.randn(shape, device=where).to(memory_format=torch.channels_last)
-    models, costs = {}, {}
+    models, images, costs = {}, {}, {}
     for name in dict.fromkeys(names):
         model = resolve_model(name).eval()
-        costs[name] = count_cost(model, shape)
+        height, width = _input_size(model) if input_size is None else (input_size, input_size)
+        images[name] = torch.randn(batch_size, 3, height, width, device=where).to(memory_format=torch.channels_last)
+        costs[name] = _count(model, name, (batch_size, 3, height, width))
         models[name] = model.to(where).to(memory_format=torch.channels_last)
 
     def run(name: str) -> int:
         with torch.inference_mode():
-            models[name](images)
+            models[name](images[name])
         if where.type == "cuda":
             torch.cuda.synchronize()
         return batch_size
@@ -102,7 +107,7 @@ def compare(
     return [
         Measurement(
             name,
-            shape,
+            (batch_size, 3, images[name].shape[2], images[name].shape[3]),
             str(where),
             torch.get_num_threads(),
             costs[name],
@@ -112,3 +117,20 @@ def compare(
         )
         for name in models
     ]
+
+
+def _input_size(model: nn.Module) -> tuple[int, int]:
+    return model.preprocessing.image_size if isinstance(model, DetectionModel) else (224, 224)
+
+
+def _count(model: nn.Module, name: str, shape: tuple[int, int, int, int]) -> ModelCost:
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # it writes tracebacks of what is handled here
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        return count_cost(model, shape)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{name} cannot take {shape[2]}×{shape[3]} pixels ({reason}); raise --input-size") from None
+    finally:
+        log.setLevel(level)

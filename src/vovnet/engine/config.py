@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vovnet.errors import UsageError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -112,10 +115,11 @@ class TrainConfig(_Section):
 
     def model_post_init(self, _: Any) -> None:
         if (self.schedule.iterations is None) == (self.schedule.epochs is None):
-            raise ValueError("schedule needs either iterations or epochs")
+            raise ValueError("schedule needs either iterations or epochs; the other one must be null")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
+                f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}; set "
+                f"micro_batch_size={math.gcd(self.batch_size, self.micro_batch_size)}"
             )
 
 
@@ -138,42 +142,45 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise FileNotFoundError(f"no config file {path}; the published ones are in configs/")
     values = _parse(path.read_text(), str(path))
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold keys and values, got {type(values).__name__}")
+        raise UsageError(f"{path} must hold keys and values, got {type(values).__name__}")
     values.setdefault("output", f"runs/{path.stem}")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise ValueError(f"expected key=value, got {override!r}")
+            raise UsageError(f"expected key=value, got {override!r}")
         section = values
         *parents, last = key.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise ValueError(f"{parent!r} in {key!r} is a value, not a section")
+                raise UsageError(f"{parent!r} in {key!r} is a value, not a section")
         section[last] = _parse(text, override)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_explain(error))) from None
+        raise UsageError(f"{path}: " + "; ".join(_explain(error))) from None
 
 
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
-        *parents, last = [str(part) for part in problem["loc"]] or ["config"]
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
+            yield message
+            continue
+        *parents, last = [str(part) for part in problem["loc"]]
         name = ".".join([*parents, last])
         if problem["type"] == "extra_forbidden":
             known = _keys_of(parents)
             near = difflib.get_close_matches(last, known, n=1)
             yield f"unknown key {name!r}" + (f", did you mean {near[0]!r}?" if near else f" (there are: {known})")
         else:
-            message = problem["msg"].removeprefix("Value error, ")
             got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
             yield f"{name}: {message[:1].lower()}{message[1:]}{got}"
 

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from vovnet.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -58,9 +60,9 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in there:
-        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
+        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if not there[device.type]:
-        raise ValueError(
+        raise UsageError(
             f"device {name!r} was asked for, but torch {torch.__version__} finds none here; use device=cpu"
         )
     return device

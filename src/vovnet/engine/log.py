@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from vovnet.data.dataset import DetectionDataset
+from vovnet.engine.config import TrainConfig
 from vovnet.files import replacing
 
 Record = Mapping[str, Any]
@@ -52,6 +54,18 @@ def tensorboard(folder: Path, last_step: int) -> LogHook:
         writer.flush()
 
     return log
+
+
+def announce(config: TrainConfig, dataset: DetectionDataset, step: int, steps: int, device: str) -> None:
+    """One line on stderr before the first step: what is about to happen."""
+    start = f"goes on at step {step}" if step else "starts anew"
+    classes = ", ".join(dataset.class_names[:20]) + (", …" if len(dataset.class_names) > 20 else "")
+    print(
+        f"{len(dataset)} images, {len(dataset.class_names)} classes ({classes}); {steps} steps of {config.batch_size} "
+        f"images on {device} → {config.output}; {start}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def console(record: Record) -> None:

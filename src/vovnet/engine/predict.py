@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from vovnet.data.images import read_image, to_image_tensor
+from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
 from vovnet.data.sources import expand_sources, fetch, is_url, is_video
 from vovnet.data.video import VideoWriter, read_frames, video_info
 from vovnet.files import replacing
@@ -57,7 +57,7 @@ class Prediction(Detections):
     category_ids: tuple[int, ...]
     source: str
     frame: int | None = None
-    pixels: Tensor | None = None
+    pixels: Tensor | None = field(default=None, repr=False)
 
     def __getitem__(self, index: Tensor) -> Prediction:
         return replace(self, boxes=self.boxes[index], labels=self.labels[index], scores=self.scores[index])
@@ -94,6 +94,8 @@ class Prediction(Detections):
         """The image with boxes, names and scores; saved at `path` (JPEG quality 92) if one is given."""
         drawn = to_pil_image(self.draw_pixels())
         if path is not None:
+            if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
+                raise ValueError(f"{path} must end in one of {' '.join(IMAGE_SUFFIXES)}")
             with replacing(path) as temporary:
                 drawn.save(temporary, quality=92)
         return drawn

@@ -39,7 +39,8 @@ from vovnet.engine.checkpoint import (
 from vovnet.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from vovnet.engine.distributed import workers
 from vovnet.engine.evaluate import detect
-from vovnet.engine.log import LogHook, console, has_tensorboard, json_lines, tensorboard
+from vovnet.engine.log import LogHook, announce, console, has_tensorboard, json_lines, tensorboard
+from vovnet.errors import UsageError
 from vovnet.files import replacing
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.metrics.coco import evaluate_coco
@@ -111,6 +112,10 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         network = DistributedDataParallel(model) if group.world_size > 1 else model
         evaluated = cast(DetectionModel, ema.module) if ema is not None else model
         log_hooks = _log_hooks(config, step, hooks) if group.is_main else []
+        if group.is_main:
+            announce(config, dataset, step, steps, str(group.device))
+            if config.schedule.warmup_iterations >= steps:
+                _LOG.warning("schedule.warmup_iterations is %d, the whole run", config.schedule.warmup_iterations)
 
         def save_last() -> None:
             # Weights that are not finite must not take the place of the last good ones.
@@ -215,7 +220,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
 def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
     """The training set (all its parts together) and the validation set of a run."""
-    dataset = open_dataset(config.data.root, config.data.train)
+    dataset = _open_split(config.data.root, config.data.train, "data.train=SPLIT")
     for source in config.data.more_train:
         more = open_dataset(source.root, source.split, class_names=dataset.class_names)
         dataset = replace(dataset, samples=dataset.samples + more.samples)
@@ -223,7 +228,15 @@ def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset |
         raise ValueError(f"{config.data.root} has no images in its split {config.data.train!r}")
     if config.data.val is None:
         return dataset, None
-    return dataset, open_dataset(config.data.root, config.data.val, class_names=dataset.class_names)
+    remedy = "data.val=SPLIT, or data.val=null to train without evaluation"
+    return dataset, _open_split(config.data.root, config.data.val, remedy, dataset.class_names)
+
+
+def _open_split(root: Path, split: str, remedy: str, class_names: Sequence[str] | None = None) -> DetectionDataset:
+    try:
+        return open_dataset(root, split, class_names=class_names)
+    except UsageError as error:
+        raise UsageError(f"{error}; set {remedy}") from None
 
 
 def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:
@@ -415,7 +428,7 @@ def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str
         "step": step,
         f"val_{config.metric}": score,
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": _commit(),
+        "commit": source_commit(),
         "versions": {
             "vovnet": vovnet.__version__,
             "python": platform.python_version(),
@@ -425,7 +438,7 @@ def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str
     }
 
 
-def _commit() -> str | None:
+def source_commit() -> str | None:
     """The commit of the source tree this package runs from, with "+" where files differ from it."""
     where = Path(__file__).parent
     try:

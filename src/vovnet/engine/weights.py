@@ -28,6 +28,8 @@ def shipped_weights() -> dict[str, Path]:
 def find_weights(source: str | Path) -> Path:
     """The file behind a shipped name, a path, or an http(s) address (fetched once, then taken from the cache).
 
+    The path may also be a run's folder, of which it takes best.safetensors.
+
     The cache is $VOVNET_CACHE, or ~/.cache/vovnet. Raises FileNotFoundError, or OSError for a broken download.
     """
     shipped, path = shipped_weights(), Path(source)
@@ -37,6 +39,8 @@ def find_weights(source: str | Path) -> Path:
         return _download(str(source))
     if path.is_file():
         return path
+    if (path / "best.safetensors").is_file():
+        return path / "best.safetensors"
     near = difflib.get_close_matches(str(source), shipped, n=1)
     hint = f", did you mean {near[0]!r}?" if near else ""
     raise FileNotFoundError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from vovnet.errors import UsageError
 from vovnet.models.backbones.densenet import DSODDenseNet
 from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
@@ -56,7 +57,7 @@ def _choose(table: Mapping[str, Any], name: str, what: str) -> Any:
         return table[name]
     near = difflib.get_close_matches(name, table, n=1)
     hint = f", did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no {what} is called {name!r}{hint} (there are: {', '.join(table)})")
+    raise UsageError(f"no {what} is called {name!r}{hint} (there are: {', '.join(table)})")
 
 
 def _build(builder: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:

@@ -212,7 +212,7 @@ def test_voc_files_in_no_list_are_checked_and_kept(tmp_path: Path) -> None:
     report = check_dataset(root, workers=1)
     assert [(fault.kind, fault.split) for fault in report.faults] == [("box-partly-outside", "unlisted")]
     fix(root, tmp_path / "out")
-    assert len(open_dataset(tmp_path / "out")) == 10
+    assert len(open_dataset(tmp_path / "out", "all")) == 10
     assert [sample.image_id for sample in open_dataset(tmp_path / "out", "test")] == ["i"]
 
 
