@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from vovnet.errors import UsageError
+from vovnet.errors import UsageError, did_you_mean
 from vovnet.models.zoo import BACKBONES, DETECTORS, create_backbone, create_model
 
 
@@ -88,6 +87,4 @@ def _users(module_name: str, function_name: str, options: dict[str, Any]) -> nn.
 
 
 def _unknown(names: Iterable[str], name: str, hint: str, prefix: str = "") -> UsageError:
-    near = difflib.get_close_matches(name, list(names), n=1)
-    question = f", did you mean {prefix + near[0]!r}?" if near else ""
-    return UsageError(f"no model is called {prefix + name!r}{question} ({hint})")
+    return UsageError(f"no model is called {prefix + name!r}{did_you_mean(name, names, prefix)} ({hint})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vovnet.errors import UsageError
+from vovnet.errors import UsageError, did_you_mean
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -178,8 +177,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
         name = ".".join([*parents, last])
         if problem["type"] == "extra_forbidden":
             known = _keys_of(parents)
-            near = difflib.get_close_matches(last, known, n=1)
-            yield f"unknown key {name!r}" + (f", did you mean {near[0]!r}?" if near else f" (there are: {known})")
+            yield f"unknown key {name!r}" + (did_you_mean(last, known) or f" (there are: {', '.join(known)})")
         else:
             got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
             yield f"{name}: {message[:1].lower()}{message[1:]}{got}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from importlib import resources
@@ -13,6 +12,7 @@ from vovnet.data.sources import fetch, is_url
 from vovnet.engine.checkpoint import LoadedModel, load_model
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.predict import Detector
+from vovnet.errors import did_you_mean
 from vovnet.files import replacing
 
 _MAX_BYTES = 2 * 2**30
@@ -41,8 +41,7 @@ def find_weights(source: str | Path) -> Path:
         return path
     if (path / "best.safetensors").is_file():
         return path / "best.safetensors"
-    near = difflib.get_close_matches(str(source), shipped, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(str(source), shipped)
     raise FileNotFoundError(
         f"{source} is neither a weights file nor the name of shipped weights{hint} (there are: {', '.join(shipped)})"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from vovnet.errors import UsageError
+from vovnet.errors import UsageError, did_you_mean
 from vovnet.models.backbones.densenet import DSODDenseNet
 from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
@@ -55,9 +54,7 @@ DETECTORS: dict[str, Callable[..., DetectionModel]] = {
 def _choose(table: Mapping[str, Any], name: str, what: str) -> Any:
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"no {what} is called {name!r}{hint} (there are: {', '.join(table)})")
+    raise UsageError(f"no {what} is called {name!r}{did_you_mean(name, table)} (there are: {', '.join(table)})")
 
 
 def _build(builder: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
