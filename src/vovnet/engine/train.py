@@ -115,7 +115,11 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         if group.is_main:
             announce(config, dataset, step, steps, str(group.device))
             if config.schedule.warmup_iterations >= steps:
-                _LOG.warning("schedule.warmup_iterations is %d, the whole run", config.schedule.warmup_iterations)
+                _LOG.warning(
+                    "the warm-up of %d iterations is not over within the run's %d; lower schedule.warmup_iterations",
+                    config.schedule.warmup_iterations,
+                    steps,
+                )
 
         def save_last() -> None:
             # Weights that are not finite must not take the place of the last good ones.
