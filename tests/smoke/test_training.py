@@ -81,7 +81,8 @@ def test_killed_and_resumed_is_bit_for_bit_the_whole_run(config_file, tmp_path):
     ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "last.pt").exists():
+    last = tmp_path / "killed" / "last.pt"
+    while not last.exists() or load_checkpoint(last)["step"] < 1:
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.01)
@@ -103,6 +104,30 @@ def test_killed_and_resumed_is_bit_for_bit_the_whole_run(config_file, tmp_path):
         assert torch.equal(a, b)
     record = json.loads((tmp_path / "killed" / "record.json").read_text())
     assert record["config"]["optimizer"]["learning_rate"] == 0.01
+
+
+def test_a_run_killed_in_its_first_evaluation_can_be_resumed(config_file, tmp_path, monkeypatch):
+    """The best weights are written before last.pt tells of them; a kill in between must not end the run for good."""
+    from vovnet.engine import train as module
+
+    config = load_config(config_file, [f"output={tmp_path / 'run'}", "resume=true", "checkpoint_every=1000"])
+    save = module.save_checkpoint
+
+    def killed(path, checkpoint):
+        if checkpoint["step"]:
+            raise KeyboardInterrupt
+        save(path, checkpoint)
+
+    monkeypatch.setattr(module, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert (tmp_path / "run" / "best.safetensors").exists()
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 0
+    monkeypatch.undo()
+    assert train(config).finished
+    train(load_config(config_file, [f"output={tmp_path / 'whole'}"]))
+    for a, b in zip(states(tmp_path / "whole"), states(tmp_path / "run"), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_resuming_another_run_is_refused(config_file, tmp_path):

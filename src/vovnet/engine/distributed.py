@@ -62,9 +62,7 @@ def choose_device(name: str) -> torch.device:
     if device is None or device.type not in there:
         raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if not there[device.type]:
-        raise UsageError(
-            f"device {name!r} was asked for, but torch {torch.__version__} finds none here; use device=cpu"
-        )
+        raise UsageError(f"device {name!r} is not available: torch {torch.__version__} finds none here; use device=cpu")
     return device
 
 

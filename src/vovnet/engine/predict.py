@@ -21,6 +21,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
 from vovnet.data.sources import expand_sources, fetch, is_url, is_video
 from vovnet.data.video import VideoWriter, read_frames, video_info
+from vovnet.engine.distributed import choose_device
 from vovnet.files import replacing
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Detections
@@ -164,9 +165,7 @@ class Detector:
             raise ValueError(
                 f"expected one category id a class, got {len(category_ids)} for {len(class_names)} classes"
             )
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device {str(device)!r} is not available on this machine; use device='cpu'")
+        self.device = choose_device(str(device))
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
         self.class_names = tuple(class_names)
         self.category_ids = tuple(category_ids)

@@ -151,6 +151,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         )
         on_cuda = group.device.type == "cuda"
         batches = iter(training_batches(dataset, augment, stream, workers=config.workers, pin_memory=on_cuda))
+        if step == 0:
+            save_last()  # so that there is something to resume from whenever the kill comes
         clock = _Clock(step)
         network.train()
         while step < steps:

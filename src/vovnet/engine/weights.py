@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from vovnet.data.sources import fetch, is_url
 from vovnet.engine.checkpoint import LoadedModel, load_model
-from vovnet.engine.distributed import choose_device
 from vovnet.engine.predict import Detector
 from vovnet.errors import did_you_mean
 from vovnet.files import replacing
@@ -66,9 +65,7 @@ def load(source: str | Path, device: str = "auto") -> Detector:
     """A detector ready to predict, from a shipped name such as "bccd", a file, or an address."""
     loaded = load_weights(source)
     info = loaded.info
-    return Detector(
-        loaded.model, info.class_names, info.category_ids, dict(loaded.record), device=choose_device(device)
-    )
+    return Detector(loaded.model, info.class_names, info.category_ids, loaded.record, device=device)
 
 
 def _download(url: str) -> Path:
