@@ -8,11 +8,11 @@ time and images come from the same window; an iteration that a tick cuts counts 
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -24,6 +24,7 @@ from typing import Protocol
 import numpy as np
 
 from vovnet.measure.sensors import Conditions, Meter, Method, Sample, Sensor, Source
+from vovnet.measure.speed import is_stable
 
 COUNTERS: tuple[Method, ...] = ("counter", "rapl")
 SAMPLING_S: dict[Method, float] = {"sampled": 0.020, "paper": 0.100}
@@ -47,8 +48,9 @@ class Timeline:
     cooldown_limit_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or self.idle_s <= 0 or self.window_s <= 0:
-            raise ValueError(f"a timeline needs a trial, and idle and window longer than 0 s, got {self}")
+        finite = all(map(math.isfinite, vars(self).values()))
+        if not finite or self.trials < 1 or self.idle_s <= 0 or self.window_s <= 0:
+            raise ValueError(f"a timeline needs a trial, idle and window longer than 0 s, and an end, got {self}")
 
 
 @dataclass(frozen=True)
@@ -212,14 +214,12 @@ class Session:
             self.tick_s = statistics.median(b - a for a, b in pairwise(times_s[1:]))
 
     def warm_up(self) -> None:
-        timeline, durations_s = self.timeline, deque[float](maxlen=40)
+        timeline, durations_s = self.timeline, list[float]()
         began_s = self.clock.now()
         while (elapsed_s := self.clock.now() - began_s) < timeline.warmup_limit_s:
             durations_s.append(self.work())
-            if elapsed_s >= timeline.warmup_s and len(durations_s) == 40:
-                before, after = (statistics.median(list(durations_s)[part]) for part in (slice(20), slice(20, 40)))
-                if abs(after - before) <= 0.02 * before:
-                    return
+            if elapsed_s >= timeline.warmup_s and is_stable(durations_s, 20):
+                return
         self.notes.append(f"iterations were not steady after {timeline.warmup_limit_s:g} s of warm-up")
 
     def window(self, advance: Callable[[], object], minimum_s: float, iterations: int = 0) -> Window:
