@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from vovnet.measure.recording import COUNTERS, Clock, RealClock, Recording, Session, Timeline, Window
 from vovnet.measure.sensors import Meter, Method, NoSensor, Sample, Sensor, Source
+from vovnet.measure.surroundings import OTHER_CORES
 
 LARGEST_GAP_S = 2.0  # a window in which power is unknown for longer has no figure
 DISPUTED_ABOVE = 1.10  # ratio of two methods in the same windows
@@ -103,8 +105,10 @@ def measure_energy(
     return evaluate(session.record(on_trial))
 
 
-def evaluate(recording: Recording) -> EnergyResult:
-    """The figures of a recording; it decides nothing that is not in there."""
+def evaluate(recording: Recording, meter: Meter | None = None) -> EnergyResult:
+    """The figures of a recording, or those of a meter's log in the windows of it; the two clocks must agree."""
+    if meter is not None:
+        recording = replace(recording, sources=dict(meter.sources), samples=tuple(meter.samples()), dropouts=0)
     figures, faults = [], list[str]()
     for method in recording.sources:
         try:
@@ -155,10 +159,17 @@ def _power_w(recording: Recording, method: Method, window: Window) -> float:
     if method in COUNTERS:
         if window.counter_j is None:
             raise ValueError("the counter was not read at both ends of every window")
+        if window.counter_j <= 0:
+            raise ValueError(f"the counter rose by {window.counter_j:.4g} J in a window of {window.seconds:.1f} s")
         return window.counter_j / window.seconds
     inside = _inside(recording.samples, window)
     if not inside:
-        raise ValueError(f"no reading of power in a window of {window.seconds:.1f} s")
+        where = (
+            f"; they lie {_between(recording.samples[0].time_s, recording.samples[-1].time_s)}"
+            if recording.samples
+            else ""
+        )
+        raise ValueError(f"no reading of power {_between(window.start_s, window.end_s)}{where}")
     edges_s = (window.start_s, window.end_s)
     times_s = [edges_s[0], *(sample.time_s for sample in inside), edges_s[1]]
     if (gap_s := max(b - a for a, b in pairwise(times_s))) > LARGEST_GAP_S:
@@ -168,6 +179,11 @@ def _power_w(recording: Recording, method: Method, window: Window) -> float:
     first_w, last_w = np.interp(edges_s, *np.array(recording.samples).T)
     powers_w = [first_w, *(sample.power_w for sample in inside), last_w]
     return np.trapezoid(powers_w, times_s).item() / window.seconds
+
+
+def _between(*times_s: float) -> str:
+    start, end = (datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds") for time_s in times_s)
+    return f"between {start} and {end}"
 
 
 def _inside(samples: Sequence[Sample], window: Window) -> list[Sample]:
@@ -193,6 +209,8 @@ def _doubts(recording: Recording, figure: Figure) -> Iterator[str]:
         yield f"the device throttled: {', '.join(reasons)}"
     if others := sorted({process for one in seen for process in one.other_processes}):
         yield f"other processes were on the device: {', '.join(map(str, others))}"
+    if (cores := max((_other_cores(recording, window) for window in recording.trials), default=0)) > OTHER_CORES:
+        yield f"other processes kept {cores:.1f} CPU cores busy"
     clocks = [one.clock_mhz for one in seen if one.clock_mhz]
     if clocks and max(clocks) > 1.05 * min(clocks):
         yield f"the clock moved between {min(clocks):.0f} and {max(clocks):.0f} MHz"
@@ -203,3 +221,13 @@ def _doubts(recording: Recording, figure: Figure) -> Iterator[str]:
     shortest_s = min(window.seconds for window in recording.trials)
     if (figure.source.window_s or 0) >= 1 and shortest_s < 5:
         yield f"a window of {shortest_s:.1f} s is short for power averaged over {figure.source.window_s:g} s"
+
+
+def _other_cores(recording: Recording, window: Window) -> float:
+    """How many CPU cores others kept busy in a window, as far as is known."""
+    inside = [one for one in recording.conditions if window.start_s <= one.time_s <= window.end_s]
+    known = [(one.time_s, one.other_cpu_s) for one in inside if one.other_cpu_s is not None]
+    if len(known) < 2:
+        return 0.0
+    (start_s, start_cpu_s), (end_s, end_cpu_s) = known[0], known[-1]
+    return (end_cpu_s - start_cpu_s) / (end_s - start_s)

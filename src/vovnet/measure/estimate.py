@@ -13,11 +13,16 @@ class EnergyModel:
     source: str
 
 
-HOROWITZ_45NM = EnergyModel(
-    joules_per_multiply_add=4.6e-12,  # float32: multiplication 3.7 pJ, addition 0.9 pJ
-    joules_per_byte=160e-12,  # 640 pJ for 32 bits
-    source="45 nm, 0.9 V, float32; arithmetic: Horowitz, ISSCC 2014; DRAM: Han et al., NIPS 2015, Table 1",
-)
+def _horowitz(dtype: str, multiplication_pj: float, addition_pj: float) -> EnergyModel:
+    return EnergyModel(
+        joules_per_multiply_add=(multiplication_pj + addition_pj) * 1e-12,
+        joules_per_byte=160e-12,  # 640 pJ for 32 bits
+        source=f"45 nm, 0.9 V, {dtype}; arithmetic: Horowitz, ISSCC 2014; DRAM: Han et al., NIPS 2015, Table 1",
+    )
+
+
+HOROWITZ_45NM = _horowitz("float32", multiplication_pj=3.7, addition_pj=0.9)
+HOROWITZ_45NM_HALF = _horowitz("float16 (bfloat16 taken alike)", multiplication_pj=1.1, addition_pj=0.4)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class EstimatedEnergy:
 
 def estimate(multiply_adds: float, memory_bytes: float, model: EnergyModel = HOROWITZ_45NM) -> EstimatedEnergy:
     """`memory_bytes` is the off-chip traffic of one image: memory access cost × bytes of an element when no
-    layer's maps stay in a cache."""
+    layer's maps stay in a cache. `HOROWITZ_45NM` is for numbers of 32 bits, `HOROWITZ_45NM_HALF` for those of 16."""
     arithmetic_j = multiply_adds * model.joules_per_multiply_add
     memory_j = memory_bytes * model.joules_per_byte
     return EstimatedEnergy(arithmetic_j + memory_j, arithmetic_j, memory_j, model)

@@ -41,21 +41,22 @@ class Nvml:
         self._nvml, self._handle = nvml, handle
         self.name: str = self._read(nvml.nvmlDeviceGetName, handle)
         self.driver: str | None = self._optional(nvml.nvmlSystemGetDriverVersion)
-        if (mig := self._optional(nvml.nvmlDeviceGetMigMode, handle)) and mig[0]:
-            self.name += " (MIG on: figures are of the whole board)"
         self.sources: Mapping[Method, Source] = self._find_sources()
 
     def _find_sources(self) -> dict[Method, Source]:
         capability = tuple(self._read(self._nvml.nvmlDeviceGetCudaComputeCapability, self._handle))
         window_s = INSTANT_WINDOW_S.get(capability)
+        mig = self._optional(self._nvml.nvmlDeviceGetMigMode, self._handle)
+        board = "; MIG is on, and the figure is of all its instances" if mig and mig[0] else ""
+        board += f"; {BOARD_ERROR}"
         covers = "over an unpublished window" if window_s is None else f"over {1e3 * window_s:.0f} ms"
-        instantaneous = f"instantaneous on this board, {covers}; {BOARD_ERROR}"
+        instantaneous = f"instantaneous on this board, {covers}{board}"
         usage = Source("nvmlDeviceGetPowerUsage", instantaneous, window_s)
         if capability > (8, 0):  # NVML's documentation: averaged on Ampere except GA100, which is 8.0, and on newer
-            usage = Source("nvmlDeviceGetPowerUsage", f"an average over 1 s on this board; {BOARD_ERROR}", 1.0)
+            usage = Source("nvmlDeviceGetPowerUsage", f"an average over 1 s on this board{board}", 1.0)
         found: dict[Method, Source] = {}
         if self._supported(self._energy_j):
-            meaning = f"the board's energy since its driver was loaded; {BOARD_ERROR}"
+            meaning = f"the board's energy since its driver was loaded{board}"
             found["counter"] = Source("nvmlDeviceGetTotalEnergyConsumption", meaning)
         if self._supported(self._usage_power_w):
             found["sampled"] = found["paper"] = usage
@@ -74,7 +75,8 @@ class Nvml:
         nvml, handle, optional = self._nvml, self._handle, self._optional
         reasons = optional(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
         limit_mw = optional(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-        processes = optional(nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
+        kinds = (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses)
+        pids = {process.pid for kind in kinds for process in optional(kind, handle) or ()}
         return Conditions(
             time_s=time_s,
             temperature_c=optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
@@ -82,8 +84,14 @@ class Nvml:
             memory_clock_mhz=optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
             power_limit_w=None if limit_mw is None else limit_mw / 1e3,
             throttle_reasons=tuple(name for bit, name in THROTTLE_REASONS.items() if reasons & bit),
-            other_processes=tuple(process.pid for process in processes if process.pid != os.getpid()),
+            other_processes=tuple(sorted(pids - {os.getpid()})),
         )
+
+    def process_bytes(self) -> int | None:
+        """What this process holds on the board, its CUDA context included; None where NVML does not tell, as in a
+        container that numbers processes otherwise."""
+        processes = self._optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handle) or ()
+        return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
 
     def _energy_j(self) -> float:
         return self._read(self._nvml.nvmlDeviceGetTotalEnergyConsumption, self._handle) / 1e3
@@ -133,7 +141,16 @@ def find_nvml(device: torch.device) -> Nvml | NoSensor:
         pynvml.nvmlInit()
         index = torch.cuda.current_device() if device.index is None else device.index
         # By UUID: CUDA's numbers follow CUDA_VISIBLE_DEVICES, NVML's the slots.
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(index).uuid}")
-        return Nvml(pynvml, handle)
+        return Nvml(pynvml, _board(pynvml, str(torch.cuda.get_device_properties(index).uuid)))
+    except OSError as error:
+        return NoSensor(f"the GPU cannot be read: {error.strerror}")
     except (pynvml.NVMLError, RuntimeError, AssertionError) as error:  # torch without CUDA raises the latter two
         return NoSensor(f"the GPU cannot be read: {error}")
+
+
+def _board(nvml: Any, uuid: str) -> Any:
+    """The handle of the board, also where CUDA sees a MIG instance of it, which has no power of its own."""
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    except nvml.NVMLError:
+        return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}"))

@@ -1,10 +1,13 @@
-"""What a sensor is; CPU packages and the log of an external meter. NVIDIA boards are in nvml.py."""
+"""What a sensor is, where to find one, and the log of an external meter. What reads a device is in nvml.py, rapl.py and
+zeus.py."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
-import re
+import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +37,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The state of a device at one moment; None or empty where it cannot be read."""
+    """The state of a device at one moment; None or empty where it cannot be read.
+
+    other_cpu_s: CPU seconds of all other processes since some moment; what counts is how much they rise.
+    """
 
     time_s: float
     temperature_c: float | None = None
@@ -44,6 +50,7 @@ class Conditions:
     throttle_reasons: tuple[str, ...] = ()
     other_processes: tuple[int, ...] = ()
     load_average: float | None = None
+    other_cpu_s: float | None = None
 
 
 class Sensor(Protocol):
@@ -67,68 +74,10 @@ class NoSensor:
     reason: str
 
 
-class Rapl:
-    """The CPU packages of this machine together, from the kernel's powercap files. Cores and memory lie inside or
-    beside a package and are never added. A counter may wrap once between two reads: at 200 W that takes minutes."""
-
-    driver: str | None = None
-
-    def __init__(self, root: Path = Path("/sys")) -> None:
-        zones = sorted((root / "class/powercap").glob("intel-rapl:*"))
-        zones = [zone for zone in zones if re.fullmatch(r"intel-rapl:\d+", zone.name)]  # the others lie inside these
-        self._packages = [zone for zone in zones if (zone / "name").read_text().startswith("package-")]
-        if not self._packages:
-            raise FileNotFoundError(
-                f"no CPU package counter in {root}/class/powercap: this machine has none, or a virtual machine or "
-                "container hides it"
-            )
-        thermometers = [zone for zone in (root / "class/thermal").glob("thermal_zone*") if (zone / "type").is_file()]
-        packages = [zone for zone in thermometers if (zone / "type").read_text().strip() == "x86_pkg_temp"]
-        self._temperatures = [zone / "temp" for zone in packages]
-        self._clocks = list((root / "devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
-        self._ranges_uj = [int((zone / "max_energy_range_uj").read_text()) for zone in self._packages]
-        self._total_uj = 0
-        try:
-            self._last_uj = self._read_uj()
-        except PermissionError as error:
-            raise PermissionError(
-                f"{error.filename} is not readable: run as root, or have `chmod a+r` applied to it"
-            ) from None
-        names = ", ".join((zone / "name").read_text().strip() for zone in self._packages)
-        self.name = f"CPU, {names}"
-        meaning = "the energy of the CPU packages: all processes, without memory modules and mains supply"
-        self.sources: Mapping[Method, Source] = {"rapl": Source("powercap energy_uj", meaning)}
-
-    def read(self, method: Method) -> float:
-        values_uj = self._read_uj()
-        for new, old, range_uj in zip(values_uj, self._last_uj, self._ranges_uj, strict=True):
-            self._total_uj += new - old if new >= old else new - old + range_uj
-        self._last_uj = values_uj
-        return self._total_uj / 1e6
-
-    def conditions(self, time_s: float) -> Conditions:
-        temperatures, clocks = _read_numbers(self._temperatures), _read_numbers(self._clocks)
-        return Conditions(
-            time_s=time_s,
-            temperature_c=max(temperatures) / 1e3 if temperatures else None,
-            clock_mhz=sum(clocks) / len(clocks) / 1e3 if clocks else None,
-            load_average=os.getloadavg()[0],
-        )
-
-    def _read_uj(self) -> list[int]:
-        return [int((zone / "energy_uj").read_text()) for zone in self._packages]
-
-
-def _read_numbers(paths: list[Path]) -> list[int]:
-    try:
-        return [int(path.read_text()) for path in paths]
-    except OSError:
-        return []
-
-
 class Meter:
     """The log that an external meter writes: CSV with the columns `timestamp` (seconds since 1970, or ISO 8601 with
-    its zone) and `watts`. It is read when the measurement ends, so its logger must be running beside it."""
+    its zone) and `watts`; others may stand beside them. It is read when the measurement ends, so its logger must be
+    running meanwhile. A log that comes later goes to `evaluate` with the recording."""
 
     driver: str | None = None
 
@@ -143,19 +92,23 @@ class Meter:
 
     def samples(self) -> list[Sample]:
         """All of the log, in order of time. Raises ValueError that names the line with a fault."""
-        lines = self._path.read_text().splitlines(keepends=True)
+        lines = self._path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
         rows = csv.DictReader(line for line in lines if line.endswith("\n"))  # a last line may still be being written
-        if missing := {"timestamp", "watts"} - set(rows.fieldnames or ()):
+        rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+        if missing := {"timestamp", "watts"} - set(rows.fieldnames):
             raise ValueError(f"{self._path} must have the columns timestamp,watts, lacks {sorted(missing)}")
         return sorted(self._sample(row, rows.line_num) for row in rows)
 
     def _sample(self, row: dict[str, str], line: int) -> Sample:
         try:
-            return Sample(_unix_time_s(row["timestamp"]), float(row["watts"]))
-        except (TypeError, ValueError) as error:
+            sample = Sample(_unix_time_s(row["timestamp"].strip()), float(row["watts"]))
+            if not all(map(math.isfinite, sample)):
+                raise ValueError("not a finite number")
+        except (AttributeError, TypeError, ValueError) as error:  # the first two: the line is too short
             raise ValueError(
                 f"{self._path}, line {line}: expected a timestamp and watts, got {row} ({error})"
             ) from None
+        return sample
 
 
 def _unix_time_s(text: str) -> float:
@@ -169,15 +122,36 @@ def _unix_time_s(text: str) -> float:
 
 
 def find_sensor(device: str | torch.device) -> Sensor | NoSensor:
-    """What this machine has to read the energy of `device`, or why it has nothing."""
+    """What this machine has to read the energy of `device`, or why it has nothing.
+
+    NVIDIA's boards through NVML, CPU packages through the kernel; AMD's GPUs and the chips of Apple and of NVIDIA's
+    Jetson boards through zeus.
+    """
+    from vovnet.measure.nvml import find_nvml
+    from vovnet.measure.rapl import Rapl
+    from vovnet.measure.zeus import find_chip, find_gpu
+
     device = torch.device(device)
     try:
-        if device.type == "cuda":
-            from vovnet.measure.nvml import find_nvml
-
-            return find_nvml(device)
+        if device.type == "mps" or (device.type == "cpu" and sys.platform == "darwin"):
+            return find_chip()
         if device.type == "cpu":
             return Rapl()
+        if device.type == "cuda" and torch.version.hip is not None:
+            return find_gpu(device)
+        if device.type == "cuda":
+            board = find_nvml(device)
+            nothing = isinstance(board, NoSensor) or not board.sources
+            return find_chip() if nothing and _is_jetson(device) else board
     except OSError as error:
-        return NoSensor(error.strerror or str(error))
+        return NoSensor(str(error))
     return NoSensor(f"no energy sensor is known for {device.type}; an external meter's CSV can be fed in")
+
+
+def _is_jetson(device: torch.device) -> bool:
+    """Whether the GPU is part of an Arm chip; NVML tells the power of boards only."""
+    return (
+        platform.machine() == "aarch64"
+        and torch.cuda.is_available()
+        and bool(torch.cuda.get_device_properties(device).is_integrated)
+    )

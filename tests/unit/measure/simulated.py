@@ -6,7 +6,9 @@ What a published value covers and how often it is renewed follows "Part-time pow
 from __future__ import annotations
 
 import math
+import os
 import random
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,11 +35,15 @@ class VirtualClock:
             beat.function()
         self._now_s = end_s
 
-    @contextmanager
-    def every(self, interval_s: float, function: Callable[[], object]) -> Iterator[None]:
+    def start(self, interval_s: float, function: Callable[[], object]) -> SimpleNamespace:
         function()
         beat = SimpleNamespace(due_s=self._now_s + interval_s, interval_s=interval_s, function=function)
         self._beats.append(beat)
+        return beat
+
+    @contextmanager
+    def every(self, interval_s: float, function: Callable[[], object]) -> Iterator[None]:
+        beat = self.start(interval_s, function)
         try:
             yield
         finally:
@@ -45,10 +51,14 @@ class VirtualClock:
 
 
 class Device:
-    """Draws `idle_w`, and while `run` works the power of its phases; remembers all of it."""
+    """Draws `idle_w`, and while `run` works the power of its phases; remembers all of it. Each iteration takes its time
+    up to a share `jitter` more or less."""
 
-    def __init__(self, *, idle_w: float = 60.0, phases: tuple[tuple[float, float], ...], images: int = 8) -> None:
+    def __init__(
+        self, phases: tuple[tuple[float, float], ...], *, idle_w: float = 60.0, images: int = 8, jitter: float = 0.03
+    ) -> None:
         self.clock, self.idle_w, self.phases, self.images = VirtualClock(), idle_w, phases, images
+        self.jitter = jitter
         self._times_s, self._joules, self._watts = [0.0], [0.0], [idle_w]
         self.worked_s = 0.0
         self.slow_after_s = math.inf  # seconds of work after which the clock falls
@@ -62,7 +72,7 @@ class Device:
         return self.worked_s > self.slow_after_s
 
     def run(self) -> int:
-        stretch = random.uniform(0.97, 1.03) * (1.4 if self.throttled else 1.0)
+        stretch = random.uniform(1 - self.jitter, 1 + self.jitter) * (1.4 if self.throttled else 1.0)
         for watts, seconds in self.phases:
             self._draw(watts)
             self.clock.sleep(seconds * stretch)
@@ -117,21 +127,26 @@ class NvmlError(Exception):
 
 class FakeNvml:
     """The part of the module pynvml that is used, over a simulated device. `fault` is asked before each reading of
-    power or energy and may raise; `counter_gain` makes the counter disagree with power."""
+    power or energy and may raise; `counter_gain` makes the counter disagree with power, `board_gain` errs in both."""
 
     NVMLError = NvmlError
     NVML_SUCCESS, NVML_ERROR_INVALID_ARGUMENT, NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND = 0, 2, 3, 13
-    NVML_ERROR_UNKNOWN = 999
+    NVML_ERROR_NOT_FOUND, NVML_ERROR_UNKNOWN = 6, 999
     NVML_TEMPERATURE_GPU, NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_FI_DEV_POWER_INSTANT = 0, 1, 2, 186
 
-    def __init__(self, device: Device, chip: Chip, *, counter_gain: float = 1.0) -> None:
-        self.device, self.chip, self.counter_gain = device, chip, counter_gain
+    def __init__(self, device: Device, chip: Chip, *, counter_gain: float = 1.0, board_gain: float = 1.0) -> None:
+        self.device, self.chip, self.power_gain, self.counter_gain = device, chip, board_gain, board_gain * counter_gain
         self.fault: Callable[[], object] = lambda: None
         self.pids: list[int] = []
+        self.graphics_pids: list[int] = []
+        self.mig: int | None = None  # a board that has no such mode
         self._celsius, self._at_s = 40.0, device.clock.now()
 
     def _published_s(self, period_s: float) -> float:
         return math.floor(self.device.clock.now() / period_s) * period_s
+
+    def _power_mw(self, window_s: float) -> int:
+        return round(1e3 * self.power_gain * self.device.mean_w(self._published_s(self.chip.period_s), window_s))
 
     def nvmlDeviceGetName(self, handle: object) -> str:  # noqa: N802
         return self.chip.name
@@ -140,7 +155,9 @@ class FakeNvml:
         return "580.1"
 
     def nvmlDeviceGetMigMode(self, handle: object) -> list[int]:  # noqa: N802
-        raise NvmlError(self.NVML_ERROR_NOT_SUPPORTED)
+        if self.mig is None:
+            raise NvmlError(self.NVML_ERROR_NOT_SUPPORTED)
+        return [self.mig, self.mig]
 
     def nvmlDeviceGetCudaComputeCapability(self, handle: object) -> tuple[int, int]:  # noqa: N802
         return self.chip.capability
@@ -153,15 +170,15 @@ class FakeNvml:
 
     def nvmlDeviceGetPowerUsage(self, handle: object) -> int:  # noqa: N802
         self.fault()
-        return round(1e3 * self.device.mean_w(self._published_s(self.chip.period_s), self.chip.usage_window_s))
+        return self._power_mw(self.chip.usage_window_s)
 
     def nvmlDeviceGetFieldValues(self, handle: object, fields: list[int]) -> list[SimpleNamespace]:  # noqa: N802
         assert fields == [self.NVML_FI_DEV_POWER_INSTANT]
         if not self.chip.has_instant_field:
             return [SimpleNamespace(nvmlReturn=self.NVML_ERROR_NOT_SUPPORTED, value=SimpleNamespace(uiVal=0))]
         self.fault()
-        power_mw = round(1e3 * self.device.mean_w(self._published_s(self.chip.period_s), self.chip.window_s))
-        return [SimpleNamespace(nvmlReturn=self.NVML_SUCCESS, value=SimpleNamespace(uiVal=power_mw))]
+        value = SimpleNamespace(uiVal=self._power_mw(self.chip.window_s))
+        return [SimpleNamespace(nvmlReturn=self.NVML_SUCCESS, value=value)]
 
     def nvmlDeviceGetTemperature(self, handle: object, which: int) -> int:  # noqa: N802
         now_s = self.device.clock.now()
@@ -183,12 +200,26 @@ class FakeNvml:
     def nvmlDeviceGetComputeRunningProcesses(self, handle: object) -> list[SimpleNamespace]:  # noqa: N802
         return [SimpleNamespace(pid=pid) for pid in self.pids]
 
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: object) -> list[SimpleNamespace]:  # noqa: N802
+        return [SimpleNamespace(pid=pid) for pid in self.graphics_pids]
+
 
 class FakeSys:
-    """A /sys with packages that share the device's energy evenly, parts inside them, and counters that wrap."""
+    """Kernel files of packages that share the device's energy evenly, with parts inside them and counters that wrap,
+    and of CPU time, of which others take that of `other_cores`."""
 
-    def __init__(self, root: Path, device: Device, *, packages: int = 2, range_uj: int = 50_000_000) -> None:
-        self.root, self.device, self._packages, self._range_uj = root, device, packages, range_uj
+    def __init__(
+        self,
+        root: Path,
+        device: Device,
+        *,
+        packages: int = 2,
+        range_uj: int = 50_000_000,
+        other_cores: float = 0.0,
+    ) -> None:
+        self._powercap, self._stat = root / "sys/class/powercap", root / "proc/stat"
+        self._stat.parent.mkdir()
+        self.device, self._packages, self._range_uj, self._other_cores = device, packages, range_uj, other_cores
         for package in range(packages):
             self._zone(f"intel-rapl:{package}", f"package-{package}")
             self._zone(f"intel-rapl:{package}:0", "core")
@@ -197,7 +228,7 @@ class FakeSys:
         self.refresh()
 
     def _zone(self, folder: str, name: str) -> None:
-        zone = self.root / "class/powercap" / folder
+        zone = self._powercap / folder
         zone.mkdir(parents=True)
         for file, value in {"name": name, "max_energy_range_uj": self._range_uj, "energy_uj": 7}.items():
             (zone / file).write_text(f"{value}\n")
@@ -206,4 +237,7 @@ class FakeSys:
         joules = self.device.joules(self.device.clock.now())
         for package in range(self._packages):
             energy_uj = int(1e6 * joules / self._packages) % self._range_uj
-            (self.root / f"class/powercap/intel-rapl:{package}/energy_uj").write_text(f"{energy_uj}\n")
+            (self._powercap / f"intel-rapl:{package}/energy_uj").write_text(f"{energy_uj}\n")
+        own_s = time.process_time()  # of real time, of which next to none passes
+        ticks = (self._other_cores * self.device.clock.now() + own_s) * os.sysconf("SC_CLK_TCK")
+        self._stat.write_text(f"cpu {ticks:.0f} 0 0 0 0 0 0 0 0 0\n")

@@ -1,0 +1,168 @@
+"""How far each method of measuring energy errs, on simulated devices whose true energy is known: in virtual time, so it
+takes seconds. `python benchmarks/energy_methods.py` prints the table and writes docs/records/energy_methods.json.
+
+The errors are those of the methods alone: what a board publishes is taken as right, except in the rows that say so.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vovnet.files import replacing
+from vovnet.measure.energy import Figure, measure_energy
+from vovnet.measure.nvml import Nvml
+from vovnet.measure.rapl import Rapl
+from vovnet.measure.recording import Timeline
+from vovnet.measure.sensors import Meter, Sensor
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests/unit/measure"))  # the devices that the tests measure
+from simulated import CHIPS, H100, Chip, Device, FakeNvml, FakeSys  # noqa: E402
+
+RECORD = ROOT / "docs/records/energy_methods.json"
+NOTE = (
+    "Errors of the methods alone, without the board's own ±5 %. A load whose period is that of the sensor, or within a "
+    "few per cent of it, can be seen wrongly by every method that samples a board that looks only part of the time: "
+    "Pascal and Volta 10 ms of every 20, A100 and H100 25 ms of every 100. The counter and the boards that look all "
+    "the time see it right."
+)
+
+
+PROTOCOL = Timeline()
+
+
+@dataclass(frozen=True)
+class Load:
+    """Watts and seconds of the parts of one iteration. runs: how many are made, of which the worst is shown."""
+
+    name: str
+    phases: tuple[tuple[float, float], ...]
+    timeline: Timeline = PROTOCOL
+    jitter: float = 0.03
+    board_gain: float = 1.0
+    runs: int = 1
+
+
+UNEVEN = ((300.0, 0.017), (140.0, 0.008))
+SHORT = Timeline(trials=1, warmup_s=0, lead_s=0, window_s=1.5, window_ticks=0)
+STEADY = Load("steady", ((250.0, 0.025),))
+BURSTY = Load("bursty, 90 ms", ((400.0, 0.030), (100.0, 0.060)))
+LOADS = (
+    STEADY,
+    BURSTY,
+    Load("bursty, 97 ms, worst of 5", ((400.0, 0.030), (100.0, 0.067)), runs=5),
+    Load("bursty, in step at 100 ms", ((400.0, 0.030), (100.0, 0.070)), jitter=0),
+    Load("long, 30 s", UNEVEN, Timeline(trials=3, window_s=30)),
+    Load("short, 1.5 s, no warm-up", UNEVEN, SHORT),
+)
+GAIN = Load("steady, board reads 5 % high", ((250.0, 0.025),), board_gain=1.05)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: how far it is from the truth, how long a window was, how often power was read in it."""
+
+    board: str
+    load: str
+    method: str
+    error_percent: float
+    window_s: float
+    samples: int
+
+
+def board_rows(chip: Chip, load: Load) -> Iterator[Row]:
+    """By the counter and sampled power in the same windows, then by the paper's method in others."""
+    for method in ("auto", "paper"):
+
+        def sensor(device: Device, folder: Path) -> Sensor:
+            return Nvml(FakeNvml(device, chip, board_gain=load.board_gain), "handle")
+
+        yield from _worst_rows(chip.name, load, method, sensor)
+
+
+def cpu_rows(load: Load) -> Iterator[Row]:
+    def sensor(device: Device, folder: Path) -> Sensor:
+        machine = FakeSys(folder, device, range_uj=2_000_000_000)  # wraps every 16 s of work
+        device.clock.start(0.020, machine.refresh)
+        return Rapl(folder)
+
+    yield from _worst_rows("two CPU packages", load, "rapl", sensor)
+
+
+def meter_rows(load: Load) -> Iterator[Row]:
+    def sensor(device: Device, folder: Path) -> Meter:
+        log = folder / "meter.csv"
+        log.write_text("timestamp,watts\n")
+
+        def write() -> None:
+            now_s = device.clock.now()
+            with log.open("a") as file:
+                file.write(f"{now_s},{device.mean_w(now_s, 0.25)}\n")
+
+        device.clock.start(0.25, write)
+        return Meter(log)
+
+    yield from _worst_rows("external meter, 4 a second", load, "meter", sensor)
+
+
+def all_rows() -> Iterator[Row]:
+    for load in LOADS:
+        for chip in CHIPS:
+            yield from board_rows(chip, load)
+        yield from meter_rows(load)
+    for load in (STEADY, BURSTY):
+        yield from cpu_rows(load)
+    yield from board_rows(H100, GAIN)
+
+
+def _worst_rows(board: str, load: Load, method: str, sensor: Callable[[Device, Path], Sensor | Meter]) -> Iterator[Row]:
+    random.seed(f"{board} {load.name} {method}")  # so that each row is the same whenever it is made
+    runs = [_rows(board, load, method, sensor) for _ in range(load.runs)]
+    for same_method in zip(*runs, strict=True):
+        yield max(same_method, key=lambda row: abs(row.error_percent))
+
+
+def _rows(board: str, load: Load, method: str, sensor: Callable[[Device, Path], Sensor | Meter]) -> list[Row]:
+    device = Device(load.phases, jitter=load.jitter)
+    with tempfile.TemporaryDirectory() as folder:
+        reader = sensor(device, Path(folder))
+        result = measure_energy(device.run, reader, method=method, timeline=load.timeline, clock=device.clock)
+    assert result.recording is not None
+    window_s = round(statistics.median(window.seconds for window in result.recording.trials), 1)
+    return [
+        Row(board, load.name, one.method, _error_percent(one, device), window_s, one.samples_per_trial)
+        for one in (result.figure, result.check)
+        if one is not None
+    ]
+
+
+def _error_percent(figure: Figure, device: Device) -> float:
+    return round(100 * (figure.energy_j_per_image / device.true_j_per_image - 1), 2)
+
+
+def main() -> None:
+    print(f"{'board':28}{'load':30}{'method':10}{'error, %':>9}{'window, s':>11}{'samples':>9}")
+    rows = []
+    for row in all_rows():
+        rows.append(row)
+        print(
+            f"{row.board:28}{row.load:30}{row.method:10}{row.error_percent:+9.2f}{row.window_s:11.1f}{row.samples:9}",
+            flush=True,
+        )
+    print(NOTE)
+    date = datetime.now(UTC).date().isoformat()
+    record = {"command": "python benchmarks/energy_methods.py", "date": date, "note": NOTE}
+    with replacing(RECORD) as temporary:
+        temporary.write_text(json.dumps(record | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
