@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all check format setup results bench clean
+.PHONY: demo test test-all check format setup results bench energy-methods clean
 
 demo: .venv/.demo  ## the main job on the shipped pictures and weights
 	$(BIN)/python examples/demo.py
@@ -27,6 +27,9 @@ results: .venv/.dev  ## docs/results.md from docs/records
 
 bench: .venv/.dev  ## the speed claims as ratios; leave the machine alone meanwhile
 	$(BIN)/python benchmarks/bench.py
+
+energy-methods: .venv/.dev  ## how far each way to measure energy is off on simulated boards
+	$(BIN)/python benchmarks/energy_methods.py
 
 setup: .venv/.dev  ## a virtual environment for development
 

@@ -6,8 +6,9 @@ The table goes to stderr, one JSON line to stdout.
 from __future__ import annotations
 
 import json
-import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from vovnet.cli import Output
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.train import make_ema, make_optimizer, source_commit, train
 from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.measure.comparison import device_name
 from vovnet.measure.cost import count_multiply_adds
 from vovnet.measure.speed import median_ratio, time_interleaved
 from vovnet.structures import Target
@@ -35,12 +37,12 @@ def bench_inference() -> dict[str, float]:
     image = detector.predict(next((ROOT / "samples/bccd/JPEGImages").glob("*.jpg"))).image()
     batch = detector.model.preprocessing([image])
     times = time_interleaved(
-        {"network": lambda: detector.forward(batch), "whole": lambda: detector.predict(image)}, repetitions=60, warmup=5
+        {"network": lambda: detector.forward(batch), "whole": lambda: detector.predict(image)}, repetitions=60
     )
     return {
         "inference_network_ms": times["network"].median_ms,
         "inference_pixels_to_boxes_ms": times["whole"].median_ms,
-        "inference_overhead": median_ratio(times["whole"], times["network"]) - 1,
+        "inference_overhead": median_ratio(times["whole"], times["network"]).median - 1,
     }
 
 
@@ -104,24 +106,51 @@ def bench_training() -> dict[str, float]:
     }
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def bench_measuring() -> dict[str, float]:
+    """What the instrument's loop adds to bare calls of the model, and how far the ratios of two processes are apart."""
+    model = vovnet.create_backbone("vovnet27_slim").eval().to(memory_format=torch.channels_last)
+    image = torch.rand(1, 3, 224, 224).to(memory_format=torch.channels_last)
+
+    def run() -> None:
+        with torch.inference_mode():
+            model(image)
+
+    def bare(count: int) -> float:
+        started = time.perf_counter()
+        for _ in range(count):
+            run()
+        return (time.perf_counter() - started) / count
+
+    time_interleaved({"warm-up": run}, repetitions=1)
+    rounds = []
+    for _ in range(15):
+        before = bare(10)
+        measured = statistics.mean(time_interleaved({"model": run}, repetitions=10, warmup_limit_s=0)["model"].seconds)
+        rounds.append(measured / statistics.mean((before, bare(10))))
+    command = [sys.executable, "-m", "vovnet", "measure", "vovnet27_slim", "vovnet39", "torchvision:resnet50"]
+    ratios = []
+    for _ in range(2):
+        printed = subprocess.run([*command, "--no-memory", "--json", "-"], capture_output=True, text=True, check=True)
+        ratios.append([one["ratio"]["median"] for one in json.loads(printed.stdout)["measurements"][1:]])
+    return {
+        "measuring_overhead": statistics.median(rounds) - 1,
+        "two_runs_ratios_apart": max(abs(first / second - 1) for first, second in zip(*ratios, strict=True)),
+    }
 
 
 def main() -> None:
     out = Output("-")
-    results = {**bench_inference(), **bench_training()}
+    results = {**bench_inference(), **bench_measuring(), **bench_training()}
     claims = {
         "inference_overhead": "at most 0.15",
+        "measuring_overhead": "below 0.01",
+        "two_runs_ratios_apart": "below 0.05",
         "training_to_bare_ratio": "at least 0.85",
         "training_to_peak_ratio": "at least 0.6",
     }
     rows = [[name, f"{value:.3f}", claims.get(name, "")] for name, value in results.items()]
     out.table([f"{torch.get_num_threads()} threads, torch {torch.__version__}", "measured", "claim"], rows)
-    machine = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {"cpu": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "torch": torch.__version__}
     rounded = {name: round(value, 4) for name, value in results.items()}
     how = {"command": "make bench", "commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
     out.json({**how, "machine": machine, "results": rounded, "claims": claims})

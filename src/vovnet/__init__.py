@@ -7,10 +7,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vovnet.engine.weights import load as load
+    from vovnet.measure.comparison import measure as measure
     from vovnet.models.zoo import create_backbone as create_backbone
     from vovnet.models.zoo import create_model as create_model
     from vovnet.structures import Detections as Detections
     from vovnet.structures import Target as Target
+else:
+    from vovnet import measure as measure  # a package that can be called: light, like this one
 
 # Imported when first used, so that `import vovnet` and `vovnet --help` need not wait for torch.
 _HOME = {
@@ -20,7 +23,7 @@ _HOME = {
     "Detections": "vovnet.structures",
     "Target": "vovnet.structures",
 }
-__all__ = ["Detections", "Target", "__version__", "create_backbone", "create_model", "load"]
+__all__ = ["Detections", "Target", "__version__", "create_backbone", "create_model", "load", "measure"]
 
 
 def __getattr__(name: str) -> Any:

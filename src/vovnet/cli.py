@@ -9,7 +9,7 @@ import re
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
@@ -333,95 +333,140 @@ def measure(
     *models: str,
     input_size: Positive | None = None,
     batch_size: Positive = 1,
+    batches: Annotated[list[Positive] | None, Parameter(negative="", consume_multiple=True)] = None,
     repetitions: Annotated[int, Parameter(validator=Number(gte=2))] = 30,
-    layers: bool = False,
-    energy: bool = False,
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32",
     device: str = "auto",
     threads: Positive | None = None,
+    memory: bool = True,
+    energy: Literal["auto", "counter", "sampled", "paper", "rapl", "meter"] | None = None,
+    meter: Path | None = None,
+    estimate: Annotated[bool, Parameter(negative="")] = False,
+    layers: Annotated[bool, Parameter(negative="")] = False,
+    images: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    data: Path | None = None,
+    split: str | None = None,
+    pareto: Annotated[bool, Parameter(negative="")] = False,
+    min_ap: Fraction | None = None,
+    max_p99_ms: float | None = None,
+    accuracy: Literal["AP", "AP50", "VOC07"] = "VOC07",
+    by: Literal["energy", "time", "multiply_adds", "parameters", "memory"] | None = None,
+    output: Path | None = None,
     json_file: Json = None,
 ) -> int:
-    """Count and time the forward pass of any models, in one run; random weights, float32.
+    """Count and measure what any models cost, in one run: operations, memory access, time, memory, energy.
 
     Parameters
     ----------
     models:
-        Ours (see `vovnet list`), timm:NAME, torchvision:NAME, or package.module:function.
+        Ours (see `vovnet list`), trained weights, FILE.onnx, timm:NAME, torchvision:NAME, package.module:function, or
+        the .json record of an earlier run.
     input_size:
-        Height and width of the images; by default what a detector of ours expects, else 224.
+        Height and width of the images; by default what a detector or an exported file expects, else 224.
     batch_size:
         Images in one pass of the network.
+    batches:
+        Time these batch sizes too.
     repetitions:
         Timed passes of each model, in turn with the others.
-    layers:
-        Also print the cost of every layer.
-    energy:
-        Also measure joules an image where there is a sensor; takes minutes a model.
+    precision:
+        Number format of weights and activations; tf32 is for CUDA only.
     device:
         auto, cpu, cuda, cuda:N or mps.
     threads:
         CPU threads of the network.
+    memory:
+        Measure the peak of memory; on a CPU that takes seconds a model.
+    energy:
+        Measure joules an image by this method where there is a sensor; takes minutes a model.
+    meter:
+        The CSV that an external power meter writes meanwhile: timestamp, watts.
+    estimate:
+        Also estimate joules from the counts; always labelled as estimated.
+    layers:
+        Also print the cost of every layer.
+    images:
+        Real images: time each stage of trained detectors, from the file to the drawn picture.
+    data:
+        Folder of a data set: measure the accuracy of trained detectors too.
+    split:
+        Its split, such as test.
+    pareto:
+        Say which models no other beats in accuracy and cost, and which is the cheapest within the limits.
+    min_ap:
+        The least accuracy, 0…1.
+    max_p99_ms:
+        The most milliseconds of a pass, at the 99th percentile.
+    accuracy:
+        The figure that min-ap and pareto mean.
+    by:
+        The cost that pareto means; by default energy where it was measured, else time.
+    output:
+        Write a report into this folder: JSON, CSV, Markdown, plots, one HTML page.
     json_file:
         Write everything measured as JSON to this file, or "-" for standard output.
     """
-    from vovnet.engine.compare import compare
-
     out = Output(json_file)
+    from vovnet.data.sources import expand_sources
+    from vovnet.engine.compare import compare
+    from vovnet.measure.pareto import cheapest, pareto_front
+    from vovnet.report.measurement import layer_table, part_table, remarks, tables
 
     if not models:
         raise UsageError("say which models to measure; `vovnet list` names ours")
+    pareto = pareto or min_ap is not None or max_p99_ms is not None
+    if pareto and data is None and not any(name.endswith(".json") for name in models):
+        raise UsageError("pareto compares accuracy with cost: give --data, or the .json record of a run that had it")
+    if (meter is not None) != (energy == "meter"):
+        raise UsageError("--energy meter and --meter FILE go together")
+    if output is not None:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+        import plotly  # noqa: F401
     _set_threads(threads)
-    measured = compare(
-        models, input_size=input_size, batch_size=batch_size, device=device, repetitions=repetitions, energy=energy
-    )
-    rows = []
-    for one in measured:
-        total, latency = one.cost.total, one.latency
-        intensity = total.flops_per_byte(one.cost.element_bytes)
-        rows.append(
-            [
-                one.name,
-                f"{total.parameters / 1e6:.2f}",
-                f"{total.multiply_adds / 1e9:.3f}",
-                f"{total.memory_access_cost / 1e6:.1f}",
-                _figure(total.memory_access_ratio),
-                f"{total.other_elements / 1e6:.1f}",
-                "–" if intensity is None else f"{intensity:.1f}",
-                f"{latency.median_ms:.1f}",
-                f"{latency.percentile_ms(90):.1f}",
-                f"{latency.percentile_ms(99):.1f}",
-                f"{one.slowdown:.2f}",
-                f"{one.images_per_s:.1f}",
-                f"{one.gmultiply_adds_per_s:.1f}",
-            ]
+    with _progress() as progress:
+        task = progress.add_task("", total=None)
+        measured = compare(
+            models,
+            input_size=input_size,
+            batch_size=batch_size,
+            batch_sizes=batches or (),
+            device=device,
+            precision=precision,
+            repetitions=repetitions,
+            memory=memory,
+            energy=energy,
+            meter=meter,
+            estimated=estimate,
+            image_paths=[Path(source) for source in expand_sources(images or ())],
+            data=data,
+            split=split,
+            on_step=lambda what: progress.update(task, description=what),
         )
-    shapes = {f"{one.name} {'×'.join(map(str, one.input_shape))}" for one in measured}
-    out.say(f"input {', '.join(sorted(shapes))}; {measured[0].device}, {measured[0].threads} threads, float32")
-    header = ["model", "params M", "multiply-adds G", "memory access M", "× bound", "other M", "FLOP/byte"]
-    out.table([*header, "ms", "p90", "p99", "× first", "images/s", "G multiply-adds/s"], rows)
-    if layers:
-        for one in measured:
-            out.table(
-                [f"{one.name}: layer", "kind", "multiply-adds M", "memory access M", "× bound", "other M"],
-                [
-                    [
-                        layer.path or "(model)",
-                        layer.kind,
-                        f"{layer.multiply_adds / 1e6:.2f}",
-                        f"{layer.memory_access_cost / 1e6:.3f}",
-                        _figure(layer.memory_access_ratio),
-                        f"{layer.other_elements / 1e6:.3f}",
-                    ]
-                    for layer in one.cost.layers
-                ],
-            )
-    for one in measured:
-        if one.cost.uncounted:
-            names = ", ".join(f"{name} ({count})" for name, count in one.cost.uncounted.items())
-            out.say(f"{one.name}: not counted: {names}")
-        if one.energy is not None:
-            out.say(f"{one.name}: {one.energy}")
-    out.json([one.to_dict() for one in measured])
-    return 0
+    for table in tables(measured):
+        out.say(table.title)
+        out.table(table.header, table.rows)
+    for more in (part_table(measured), layer_table(measured) if layers else None):
+        if more is not None and more.items:
+            out.say(more.title)
+            out.table(more.header, more.rows)
+    for remark in remarks(measured):
+        out.say(remark)
+    content: dict[str, object] = {"measurements": [one.to_dict() for one in measured]}
+    status = 0
+    if pareto:
+        choice = cheapest(measured, accuracy=accuracy, min_ap=min_ap, max_p99_ms=max_p99_ms, by=by)
+        front = [one.name for one in pareto_front(measured, accuracy, choice.by)]
+        out.say(f"\nBest by {accuracy} and {choice.by}, cheapest first: {', '.join(front) or 'none'}\n{choice}")
+        content |= {"pareto": {"front": front, "choice": choice.to_dict()}}
+        status = 0 if choice.winner is not None else 1
+    if output is not None:
+        from vovnet.report.measurement import write_measurement_report
+
+        write_measurement_report(measured, output)
+        out.say(f"report in {output}")
+    out.json(content)
+    return status
 
 
 @app.command(name="list")
@@ -540,6 +585,7 @@ _LESS_MEMORY = {
     "evaluate": "--batch-size (or --workers)",
     "predict": "--batch-size",
     "data": "--workers",
+    "measure": "--batch-size or --input-size",
 }
 
 

@@ -571,23 +571,62 @@ def test_train_prints_where_its_results_are(run: Run, config: Path) -> None:
     assert "go on with resume=true or choose another output=FOLDER" in again.complaint
 
 
-def test_measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counts are exact; without a sensor there is a reason and no joules."""
-    from vovnet.engine import compare
+def test_measure(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Counts are exact; without a sensor there is a reason and no joules; a record of a run can be read again."""
+    from vovnet.measure import comparison
     from vovnet.measure.sensors import NoSensor
 
-    monkeypatch.setattr(compare, "find_sensor", lambda device: NoSensor("there is no sensor in this test"))
+    monkeypatch.setattr(comparison, "find_sensor", lambda device: NoSensor("there is no sensor in this test"))
     models = ("vovnet27_slim", "torchvision:squeezenet1_1")
-    arguments = ("--input-size", 64, "--repetitions", 3, "--device", "cpu", "--layers", "--energy", "--json", "-")
-    result = run("measure", *models, *arguments)
+    options = ("--input-size", 64, "--repetitions", 3, "--device", "cpu", "--layers", "--energy", "auto", "--no-memory")
+    result = run("measure", *models, *options, "--batches", 1, 2, "--output", tmp_path / "report", "--json", "-")
     assert result.code == 0
-    first, second = json.loads(result.out)
-    assert first["cost"]["parameters"] == 3_525_736
-    assert first["cost"]["flops"] == 2 * first["cost"]["multiply_adds"]
-    assert first["slowdown"] == 1
-    assert second["latency_ms"]["median"] > 0
-    assert first["energy"]["energy_j_per_image"] is None
+    first, second = json.loads(result.out)["measurements"]
+    assert first["cost"]["total"]["parameters"] == 3_525_736
+    assert first["cost"]["total"]["flops"] == 2 * first["cost"]["total"]["multiply_adds"]
+    assert first["ratio"]["median"] == 1
+    assert second["latency"]["median_ms"] > 0
+    assert sorted(second["batches"]) == ["1", "2"]
+    assert first["energy_j_per_image"] is None
     assert "there is no sensor in this test" in result.err
     assert "stages.0.0.concat.conv" in result.err
-    assert run("measure").code == 2
-    assert "did you mean 'vovnet39'" in run("measure", "vovnet_39").complaint
+    names = {"measurement.json", "measurement.csv", "layers.csv", "measurement.md", "measurement.html", "roofline.png"}
+    assert names <= {path.name for path in (tmp_path / "report").iterdir()}
+    again = run("measure", tmp_path / "report" / "measurement.json")
+    assert again.code == 0
+    assert "torchvision:squeezenet1_1" in again.out
+
+
+def test_measure_names_the_cheapest_within_the_limits(run: Run, small_voc: Path, tmp_path: Path) -> None:
+    data = ("--data", small_voc, "--split", "val", "--images", small_voc / "JPEGImages")
+    found = run("measure", "bccd", *data, "--repetitions", 2, "--no-memory", "--min-ap", 0.5, "--json", tmp_path / "a")
+    assert found.code == 0
+    assert "bccd is the cheapest model with VOC07 at least 0.5 by time" in found.out
+    assert "decode + NMS" in found.out
+    content = json.loads((tmp_path / "a").read_text())
+    assert content["pareto"]["choice"]["winner"] == "bccd"
+    assert content["measurements"][0]["accuracy"]["figures"]["VOC07"] > 0.5
+    (tmp_path / "a").rename(tmp_path / "a.json")
+    none = run("measure", tmp_path / "a.json", "--min-ap", 0.999)
+    assert none.code == 1
+    assert "there is no model with VOC07 at least 0.999; bccd comes nearest" in none.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "say which models to measure"),
+        (("vovnet_39",), "did you mean 'vovnet39'"),
+        (("vovnet39", "--pareto"), "give --data, or the .json record"),
+        (("vovnet39", "--energy", "meter"), "go together"),
+        (("vovnet39", "--images", BCCD / "JPEGImages"), "images and data are for trained detectors"),
+        (("vovnet39", "--input-size", "8"), "another input size may help"),
+        (("vovnet39", "--precision", "tf32", "--device", "cpu"), "tf32"),
+        (("missing.onnx",), "missing.onnx"),
+        (("missing.json",), "missing.json"),
+    ],
+)
+def test_measure_with_wrong_arguments(run: Run, arguments: tuple[object, ...], message: str) -> None:
+    result = run("measure", *arguments)
+    assert result.code in (1, 2)
+    assert message in result.complaint

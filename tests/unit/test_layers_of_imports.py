@@ -71,7 +71,7 @@ def test_a_wrong_direction_is_noticed(file: str, source: str) -> None:
 
 
 def test_the_public_names() -> None:
-    golden = ["Detections", "Target", "__version__", "create_backbone", "create_model", "load"]
+    golden = ["Detections", "Target", "__version__", "create_backbone", "create_model", "load", "measure"]
     assert vovnet.__all__ == golden, "a new public name? then add it here, to the README and to CHANGELOG.md"
     assert dir(vovnet) == golden
     for name in golden:

@@ -1,30 +1,52 @@
-"""Any model by name: ours, timm's, torchvision's, or a function of the user's own."""
+"""Any model by name: ours, trained weights, exported files, timm's, torchvision's, a function of the user's own."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from vovnet.data.sources import is_url
+from vovnet.engine.weights import load_weights, shipped_weights
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.models.zoo import BACKBONES, DETECTORS, create_backbone, create_model
 
 
 def resolve_model(name: str, **options: Any) -> nn.Module:
-    """A model by name, with random weights; nothing is downloaded unless an option asks for it.
+    """A model by name; nothing is downloaded unless the name is an address or an option asks for it.
 
-    name: one of ours ("vovnet39", "dsod300_vovnet27_slim"), "timm:NAME", "torchvision:NAME" (classifiers, detectors,
-    segmentation), or "package.module:function", which is imported and called. options go to its builder; our detectors
-    have 20 classes unless `num_classes` says otherwise.
+    name, the first of these that it is:
+        "vovnet39", "dsod300_vovnet27_slim"             one of ours, with random weights
+        "bccd"                                          weights that ship with the package
+        "best.safetensors", "runs/cells", "https://…"   trained weights: a file, a run's folder, an address
+        "model.onnx"                                    an exported file
+        "timm:NAME", "torchvision:NAME"                 classifiers, detectors, segmentation, with random weights
+        "package.module:function"                       is imported and called
+    A file needs its suffix, so that one called "vovnet39" hides nothing.
+    options go to the builder; our detectors have 20 classes unless `num_classes` says otherwise. A file takes none.
 
-    Raises ValueError for a name or module that is not there, ModuleNotFoundError where a package is missing.
+    Raises ValueError for a name or module that is not there, FileNotFoundError for a file, ModuleNotFoundError where a
+    package is missing.
     """
+    if name in DETECTORS:
+        return create_model(name, **{"num_classes": 20, **options})
+    if name in BACKBONES:
+        return create_backbone(name, **options)
+    trained = is_trained(name)
+    if trained or Path(name).suffix == ".onnx":
+        if options:
+            raise UsageError(f"{name} takes no options, since its file states them, got {', '.join(options)}")
+        return load_weights(name).model if trained else _exported(name)
     source, colon, rest = name.partition(":")
     if not colon:
-        return _ours(name, options)
+        hint = 'those of others are called "timm:NAME", "torchvision:NAME" or "package.module:function"'
+        raise _unknown(
+            (*BACKBONES, *DETECTORS, *shipped_weights()), name, f"{hint}; files end in .safetensors or .onnx"
+        )
     if source == "timm":
         return _timm(rest, options)
     if source == "torchvision":
@@ -32,13 +54,19 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
     return _users(source, rest, options)
 
 
-def _ours(name: str, options: dict[str, Any]) -> nn.Module:
-    if name in DETECTORS:
-        return create_model(name, **{"num_classes": 20, **options})
-    if name in BACKBONES:
-        return create_backbone(name, **options)
-    hint = 'those of others are called "timm:NAME", "torchvision:NAME" or "package.module:function"'
-    raise _unknown((*BACKBONES, *DETECTORS), name, hint)
+def is_trained(name: str) -> bool:
+    """Whether `resolve_model` takes `name` for trained weights; `vovnet.engine.weights.load` gives their `Detector`."""
+    if name in DETECTORS or name in BACKBONES:
+        return False
+    path = Path(name)
+    file = path.suffix in (".safetensors", ".pt") or (path / "best.safetensors").is_file()
+    return file or is_url(name) or name in shipped_weights()
+
+
+def _exported(path: str) -> nn.Module:
+    from vovnet.measure.onnx_module import OnnxModule
+
+    return OnnxModule(path)
 
 
 def _timm(name: str, options: dict[str, Any]) -> nn.Module:
@@ -70,8 +98,9 @@ def _users(module_name: str, function_name: str, options: dict[str, Any]) -> nn.
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there; what it imports is missing
+        nearest = did_you_mean(module_name, ("timm", "torchvision"))
         hint = "for a file in this folder set PYTHONPATH=."
-        raise ModuleNotFoundError(f"no module is called {module_name!r}: {hint}", name=error.name) from error
+        raise ModuleNotFoundError(f"no module is called {module_name!r}{nearest}: {hint}", name=error.name) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise _unknown(

@@ -1,72 +1,26 @@
-"""What several models cost on paper and on this machine, measured in one run."""
+"""Any models by name, measured in one run, with the accuracy and the stages of those that are trained detectors."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vovnet.engine.any_model import resolve_model
+from vovnet.data.formats import open_dataset
+from vovnet.engine.accuracy import measure_accuracy
+from vovnet.engine.any_model import is_trained, resolve_model
 from vovnet.engine.distributed import choose_device
+from vovnet.engine.stages import time_stages
+from vovnet.engine.weights import load
 from vovnet.errors import UsageError
-from vovnet.measure.cost import ModelCost, count_cost
-from vovnet.measure.energy import EnergyResult, measure_energy
-from vovnet.measure.sensors import find_sensor
-from vovnet.measure.speed import Latency, median_ratio, time_interleaved
+from vovnet.measure.comparison import measure_models
+from vovnet.measure.measurement import Measurement, read_measurements
+from vovnet.measure.onnx_module import OnnxModule
 from vovnet.models.detectors.contract import DetectionModel
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One model: counts for the whole batch, times of the forward pass, energy where it was asked for.
-
-    slowdown: median of the ratios to the first model's time, pair by pair.
-    """
-
-    name: str
-    input_shape: tuple[int, int, int, int]
-    device: str
-    threads: int
-    cost: ModelCost
-    latency: Latency
-    slowdown: float
-    energy: EnergyResult | None
-
-    @property
-    def images_per_s(self) -> float:
-        return self.input_shape[0] / self.latency.median_ms * 1e3
-
-    @property
-    def gmultiply_adds_per_s(self) -> float:
-        """The paper's GPU-computation efficiency: it calls multiply-adds FLOPs. True FLOP/s are twice this."""
-        return self.cost.total.multiply_adds / self.latency.median_ms / 1e6
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON; the layers are left to `cost.to_dict()`."""
-        return {
-            "name": self.name,
-            "input_shape": self.input_shape,
-            "precision": "float32",
-            "device": self.device,
-            "threads": self.threads,
-            "cost": self.cost.to_dict()["total"],
-            "uncounted": self.cost.uncounted,
-            "latency_ms": {
-                "median": self.latency.median_ms,
-                **{f"p{p}": self.latency.percentile_ms(p) for p in (10, 90, 99)},
-                "repetitions": len(self.latency.seconds),
-            },
-            "slowdown": self.slowdown,
-            "images_per_s": self.images_per_s,
-            "gmultiply_adds_per_s": self.gmultiply_adds_per_s,
-            "gflop_per_s": 2 * self.gmultiply_adds_per_s,
-            "energy": None if self.energy is None else asdict(self.energy),
-        }
 
 
 def compare(
@@ -76,61 +30,62 @@ def compare(
     batch_size: int = 1,
     device: str = "auto",
     repetitions: int = 30,
-    energy: bool = False,
+    image_paths: Sequence[Path] = (),
+    data: Path | None = None,
+    split: str | None = None,
+    on_step: Callable[[str], object] = lambda what: None,
+    **options: Any,
 ) -> list[Measurement]:
-    """Count each model's cost and time their forward passes in turn, in float32, eval mode and channels_last.
+    """Measure models by name, see `measure_models`, whose further options these take.
 
-    names: as `resolve_model` takes them. input_size: height and width; None is what a model's `preprocessing` says, or
-    224. energy: also joules an image, model after model,
-    by the protocol of `vovnet.measure.energy` (minutes each).
+    names: as `resolve_model` takes them; a record of an earlier run (.json) gives its measurements as they are.
+    input_size: height and width; None is what a trained, exported or our own detector expects, else 224. image_paths:
+    real images for the stages of trained detectors. data, split: a data set for their accuracy.
+
+    Raises ValueError for what cannot be measured, such as the accuracy of a model that is no trained detector.
     """
-    if not names:
-        raise ValueError("name at least one model")
+    earlier = [one for name in names if name.endswith(".json") for one in read_measurements(name)]
+    fresh = [name for name in dict.fromkeys(names) if not name.endswith(".json")]
+    if not fresh:
+        return earlier
     where = choose_device(device)
-    models, images, costs = {}, {}, {}
-    for name in dict.fromkeys(names):
-        model = resolve_model(name).eval()
-        height, width = _input_size(model) if input_size is None else (input_size, input_size)
-        images[name] = torch.randn(batch_size, 3, height, width, device=where).to(memory_format=torch.channels_last)
-        costs[name] = _count(model, name, (batch_size, 3, height, width))
-        models[name] = model.to(where).to(memory_format=torch.channels_last)
-
-    def run(name: str) -> int:
-        with torch.inference_mode():
-            models[name](images[name])
-        if where.type == "cuda":
-            torch.cuda.synchronize()
-        return batch_size
-
-    times = time_interleaved({name: partial(run, name) for name in models}, repetitions=repetitions)
-    first = times[next(iter(models))]
-    return [
-        Measurement(
-            name,
-            (batch_size, 3, images[name].shape[2], images[name].shape[3]),
-            str(where),
-            torch.get_num_threads(),
-            costs[name],
-            times[name],
-            median_ratio(times[name], first),
-            measure_energy(partial(run, name), find_sensor(where)) if energy else None,
-        )
-        for name in models
-    ]
+    detectors = {name: load(name, str(where)) for name in fresh if is_trained(name)}
+    if (data or image_paths) and not detectors:
+        raise UsageError(f"images and data are for trained detectors, of which none is among {', '.join(fresh)}")
+    if (data or image_paths) and options.get("precision", "float32") != "float32":
+        raise UsageError(f"accuracy and stages are measured in float32, got {options['precision']}")
+    modules = {name: detectors[name].model if name in detectors else _load(name, where) for name in fresh}
+    measurements = measure_models(
+        modules,
+        {name: (batch_size, 3, *_input_size(module, input_size)) for name, module in modules.items()},
+        device=where,
+        repetitions=repetitions,
+        on_step=on_step,
+        **options,
+    )
+    for place, one in enumerate(measurements):
+        if (detector := detectors.get(one.name)) is not None:
+            if image_paths:
+                on_step(f"{one.name}: stages")
+                one = replace(one, stages=time_stages(detector, image_paths, repetitions=repetitions))
+            if data is not None:
+                on_step(f"{one.name}: accuracy")
+                dataset = open_dataset(data, split, class_names=detector.class_names)
+                one = replace(one, accuracy=measure_accuracy(detector, dataset))
+            measurements[place] = one
+    return earlier + measurements
 
 
-def _input_size(model: nn.Module) -> tuple[int, int]:
-    return model.preprocessing.image_size if isinstance(model, DetectionModel) else (224, 224)
+def _load(name: str, device: torch.device) -> nn.Module:
+    return OnnxModule(name, device=device) if name.endswith(".onnx") else resolve_model(name)
 
 
-def _count(model: nn.Module, name: str, shape: tuple[int, int, int, int]) -> ModelCost:
-    log = logging.getLogger("torch._subclasses.fake_tensor")  # it writes tracebacks of what is handled here
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        return count_cost(model, shape)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{name} cannot take {shape[2]}×{shape[3]} pixels ({reason}); raise --input-size") from None
-    finally:
-        log.setLevel(level)
+def _input_size(module: nn.Module, input_size: int | None) -> tuple[int, int]:
+    if input_size is not None:
+        return input_size, input_size
+    if isinstance(module, DetectionModel):
+        return module.preprocessing.image_size
+    if isinstance(module, OnnxModule):
+        _, _, height, width = module.input_shape
+        return height or 224, width or 224
+    return 224, 224

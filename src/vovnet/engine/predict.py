@@ -310,22 +310,41 @@ class Detector:
         return _Input(source, frame, resized, (height, width), pixels if keep else None)
 
     @torch.inference_mode()
+    def prepare(self, images: Sequence[Tensor]) -> Tensor:
+        """uint8 RGB images (3, H, W) of any sizes → a batch (N, 3, *preprocessing.image_size) on the device.
+
+        An image that already has the network's size is not resized again.
+        """
+        preprocessing = self.model.preprocessing
+        return preprocessing.normalize(torch.stack([preprocessing.resize(image) for image in images]).to(self.device))
+
+    @torch.inference_mode()
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """The network alone, on a preprocessed batch (N, 3, H, W) of its device."""
+        """The network alone, on a batch from `prepare`."""
         return self.model(batch)
 
     @torch.inference_mode()
+    def decode(
+        self,
+        outputs: dict[str, Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        score_threshold: float = 0.3,
+        top_k: int = 100,
+    ) -> list[Detections]:
+        """What `forward` gave → detections on the CPU, in pixels of the original images of (height, width)."""
+        found = self.model.decode(outputs, image_sizes, score_threshold=score_threshold, top_k=top_k)
+        return [detections.cpu() for detections in found]
+
     def _detect(self, images: list[_Input], score_threshold: float, top_k: int) -> list[Detections]:
-        batch = torch.stack([image.resized for image in images]).to(self.device)
         sizes = [image.image_size for image in images]
         try:
-            outputs = self.forward(self.model.preprocessing.normalize(batch))
-            found = self.model.decode(outputs, sizes, score_threshold=score_threshold, top_k=top_k)
+            outputs = self.forward(self.prepare([image.resized for image in images]))
+            return self.decode(outputs, sizes, score_threshold=score_threshold, top_k=top_k)
         except torch.OutOfMemoryError:
             raise MemoryError(
                 f"{self.device} has too little memory for {len(images)} images; lower batch_size"
             ) from None
-        return [detections.cpu() for detections in found]
 
     def _labels(self, classes: str | int | Sequence[str | int]) -> list[int]:
         wanted = [classes] if isinstance(classes, str | int) else list(classes)

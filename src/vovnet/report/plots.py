@@ -34,7 +34,7 @@ def plot_precision_recall(result: VocResult, class_names: Sequence[str], path: P
     curves.sort(key=lambda curve: -curve[0])
     n_grey = max(0, len(curves) - _MOST_NAMED)
 
-    figure = _figure(8.0, 5.0)
+    figure = make_figure(8.0, 5.0)
     axes = figure.subplots()
     for position, (ap, name, c) in enumerate(curves):
         # Drawn from recall 0, and down to precision 0 where the detections end.
@@ -68,7 +68,7 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], pa
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
     side = 1.8 + size * (0.85 if size <= 12 else 0.45 if size <= 25 else 0.2)  # inches
-    figure = _figure(side + 1.2, side)
+    figure = make_figure(side + 1.2, side)
     figure.set_layout_engine("compressed")  # the layout for cells of fixed aspect
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -96,7 +96,7 @@ def plot_training(log_records: Sequence[Mapping[str, float]], path: Path) -> Non
     log_records: each has `epoch`, the number of epochs done, which may be a fraction, and any of: `loss` and
     `<part>_loss`; `learning_rate`; `images_per_s`; `val_<figure>`, such as `val_map`.
     """
-    figure = _figure(11.0, 6.6)
+    figure = make_figure(11.0, 6.6)
     ((loss_axes, accuracy_axes), (rate_axes, speed_axes)) = figure.subplots(2, 2, sharex=True)
     _plot_columns(loss_axes, log_records, lambda key: key.endswith("loss"), smooth=True)
     _plot_columns(accuracy_axes, log_records, lambda key: key.startswith("val_") and not key.endswith("loss"))
@@ -138,7 +138,7 @@ def _running_mean(values: npt.NDArray[np.float64], half_width: int) -> npt.NDArr
     return (total[last] - total[first]) / (last - first)
 
 
-def _figure(width_inch: float, height_inch: float) -> Figure:
+def make_figure(width_inch: float, height_inch: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_inch, height_inch), dpi=130, layout="constrained")

@@ -1,0 +1,183 @@
+"""The page of a report in a real browser that has no network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vovnet.report.page import write_page
+
+from ..unit.report.measured import measurements
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+FULL = measurements()
+FULL[1] = replace(FULL[1], name=HOSTILE, ratio_to=FULL[0].name)
+FULL[2] = replace(FULL[2], energy=None)
+QUIET = ["no-first-run", "disable-background-networking", "disable-component-update", "disable-sync", "disable-quic"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("neither chromium nor google-chrome is installed")
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", *(f"--{one}" for one in QUIET)]
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(FULL, path)
+    return path
+
+
+@contextmanager
+def opened(browser: Browser, path: Path, **how: Any) -> Iterator[Page]:
+    """The page; at the end, nothing was asked of a network, no dialog came up and the console is empty."""
+    context = browser.new_context(offline=True, **how)
+    faults: list[str] = []
+
+    def dismiss(dialog: Any) -> None:
+        faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def only_files(route: Any) -> None:
+        if route.request.url.startswith("file://"):
+            route.continue_()
+        else:
+            faults.append(f"request: {route.request.url}")
+            route.abort()
+
+    context.route("**/*", only_files)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.on("console", lambda message: faults.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+    page.on("dialog", dismiss)
+    page.goto(path.as_uri())
+    page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0")
+    yield page
+    context.close()
+    assert faults == []
+
+
+def column(page: Page, table: str, title: str) -> list[str]:
+    """The texts of a column in the order in which they stand."""
+    place = page.locator(f"#{table} thead th button").all_inner_texts().index(title) + 1
+    return [text.strip() for text in page.locator(f"#{table} tbody tr > :nth-child({place})").all_inner_texts()]
+
+
+def test_the_page_is_one_small_file_with_a_strict_policy(page_file: Path) -> None:
+    text = page_file.read_text(encoding="utf-8")
+    assert len(text.encode()) < 6_000_000
+    policy = text.partition('http-equiv="Content-Security-Policy" content="')[2].partition('"')[0]
+    assert "default-src &#39;none&#39;" in policy
+    assert "script-src &#39;sha256-" in policy
+    assert "unsafe" not in policy.replace("style-src &#39;unsafe-inline&#39;", "")
+    assert [path.name for path in page_file.parent.iterdir()] == ["page.html"]
+
+
+def test_plots_show_every_model(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as page:
+        points = [plot.locator(".points path").count() for plot in page.locator("#figures .plot").all()]
+        with_joules = 2
+        assert points[:5] == [3, 3, with_joules, with_joules, 3]  # (a) to (d), roofline
+        assert page.locator("#figures figure").count() == 7  # and stages, batches
+        box = page.locator("#figures .points path").first.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_selector("#tip:not([hidden])")
+        tip = page.locator("#tip").inner_text()
+        assert tip.startswith(FULL[0].name)
+        assert "params (M): 3.526" in tip
+        assert "VOC07: 0.7480" in tip
+
+
+def test_a_click_or_a_key_sorts_and_what_is_missing_comes_last(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as page:
+        head = page.locator("#model-table thead th", has_text="params (M)")
+        head.locator("button").click()
+        assert column(page, "model-table", "params (M)") == ["2.543", "3.526", "11.69"]  # as text 11.69 came first
+        assert head.get_attribute("aria-sort") == "ascending"
+        head.locator("button").press("Enter")
+        assert column(page, "model-table", "params (M)") == ["11.69", "3.526", "2.543"]
+        assert head.get_attribute("aria-sort") == "descending"
+        energy = page.locator("#model-table thead th button", has_text="energy (J/image)")
+        for _ in range(2):
+            energy.click()
+            assert column(page, "model-table", "energy (J/image)")[2] == "–"
+        assert head.get_attribute("aria-sort") == "none"
+        page.locator("#model-table thead th button", has_text="model").first.click()
+        assert column(page, "model-table", "model")[1:] == ["mobilenet_v3_small", "vovnet27_slim"]
+
+
+def test_the_layers_of_the_chosen_model(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as page:
+        rows = page.locator("#layer-table tbody tr")
+        assert rows.count() == len(FULL[0].cost.layers)
+        page.select_option("#model", "2")
+        assert rows.count() == len(FULL[2].cost.layers)
+        page.locator("#layer-table thead th button", has_text="time (ms)").click()
+        times = [float(text) for text in column(page, "layer-table", "time (ms)")]
+        assert times == sorted(times)
+        assert page.locator("#layer-figures figure").count() == 2
+
+
+def test_a_hostile_name_is_only_a_name(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as page:
+        assert column(page, "model-table", "model")[1] == HOSTILE
+        page.select_option("#model", "1")
+        assert page.locator("#model option").nth(1).inner_text() == HOSTILE
+        for point in page.locator("#figures .plot").first.locator(".points path").all():
+            box = point.bounding_box()
+            assert box is not None
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        assert page.locator("img[src=x]").count() == 0
+        assert page.evaluate("document.scripts.length") == 3
+
+
+def test_a_script_that_got_in_would_not_run(browser: Browser, page_file: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.html"
+    text = page_file.read_text(encoding="utf-8")
+    broken.write_text(text.replace("<main>", "<script>document.title = 'taken'</script><main>", 1), encoding="utf-8")
+    with pytest.raises(AssertionError, match="Content Security Policy"), opened(browser, broken) as page:
+        assert page.title() == "What 3 models cost"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_can_be_read(browser: Browser, page_file: Path, tmp_path: Path, scheme: str) -> None:
+    with opened(browser, page_file, viewport={"width": 390, "height": 844}, color_scheme=scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        ink, paper = page.evaluate(
+            "(({color, backgroundColor}) => [color, backgroundColor])(getComputedStyle(document.body))"
+        )
+        assert contrast(ink, paper) > 7
+        axis = page.locator("#figures .xtick text").first.evaluate("(text) => getComputedStyle(text).fill")
+        assert contrast(axis, paper) > 7
+        assert page.locator("html").get_attribute("lang") == "en"
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of the WCAG between two colours like "rgb(1, 2, 3)"."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
