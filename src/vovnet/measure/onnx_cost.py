@@ -1,7 +1,8 @@
 """What one pass of an exported ONNX file costs on paper, node by node, by the definitions of `vovnet.measure.cost`.
 
 The nodes are counted as they stand in the file; a runtime may fuse some of them. Export folds a batch norm into the
-convolution before it: its scale, shift and elements are gone then, and the convolution has a bias instead.
+convolution before it: its scale, shift and elements are gone then, and the convolution has a bias instead. The bias of
+a linear layer on more than two dimensions becomes an Add, which reads and writes.
 
 *Products* are Conv, ConvTranspose, Gemm and MatMul and their quantised forms. What PyTorch has as a view (Reshape,
 Transpose, Slice, Split, Expand …) is free, and so is what does not depend on the values of the input: it is computed
@@ -72,7 +73,8 @@ def count_onnx_cost(path: str | Path, input_shape: Shape | None = None) -> Model
     A row is a node: its path is the node's name, or its first output's, its kind the operator. Only shapes are
     computed, no weights are read, so the files beside it that hold them may be missing. Nodes whose shapes depend on
     values, or follow from an operator that is not ONNX's own, are in `uncounted` and `note` names them; they count
-    nothing but their parameters. Of If, Loop and Scan, uncounted too, the inside is not looked at.
+    nothing but their parameters. Of If, Loop and Scan, uncounted too, the inside is not looked at. The number format is
+    that of the first product's input.
 
     Raises FileNotFoundError, ValueError for a file that is no sound ONNX model with one input or cannot take this
     shape, and ModuleNotFoundError without the package onnx.
@@ -184,7 +186,8 @@ class _Count:
         self.counted: set[str] = set()  # arrays that are parameters of an earlier node
 
     def result(self, kind: str, image: str, shape: Shape) -> ModelCost:
-        rows, uncounted, unsized, multiplied = [], Counter[str](), [], []
+        rows, uncounted, unsized = [], Counter[str](), []
+        multiplied: list[str] = []
         for node in self.graph.node:
             if _is_standard(node) and (self._becomes_known(node) or _FREE.fullmatch(node.op_type)):
                 continue
