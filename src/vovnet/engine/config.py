@@ -51,13 +51,28 @@ class AugmentConfig(_Section):
 
 
 class OptimizerConfig(_Section):
-    """SGD. decay_norms: weight decay also on norm parameters and biases (Caffe's bodies do)."""
+    """kind: "sgd", or "rmsprop" with a running mean of 0.99 (Caffe's has momentum 0).
 
+    decay_norms: weight decay also on norm parameters and biases of the body (Caffe's bodies do).
+    """
+
+    kind: Literal["sgd", "rmsprop"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     decay_norms: bool = False
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+
+
+class LossConfig(_Section):
+    """use_difficult: learn VOC's difficult objects too; null is what the detector's own code does (DSOD yes, RefineDet
+    no). arm_iou_threshold, arm_negative_iou_threshold: of RefineDet's first step; its authors' VOC scripts have 0.7
+    and 0.3.
+    """
+
+    use_difficult: bool | None = None
+    arm_iou_threshold: Fraction = 0.5
+    arm_negative_iou_threshold: Fraction = 0.5
 
 
 class ScheduleConfig(_Section):
@@ -80,6 +95,7 @@ class TrainConfig(_Section):
     """One training run.
 
     model, model_options: as `vovnet.create_model` takes them; the number of classes comes from the data.
+    backbone_weights: what the backbone starts from: a file, an address, or timm/NAME; null is random weights.
     batch_size: images an optimizer step (over all processes); micro_batch_size: images a forward pass of one process,
     or fewer where the processes' shares are smaller.
     precision: "bf16" and "fp16" are mixed precision on CUDA; "auto" is bf16 where the GPU has it, fp32 on CPU.
@@ -91,9 +107,11 @@ class TrainConfig(_Section):
 
     model: str
     model_options: dict[str, Any] = {}
+    backbone_weights: str | None = None
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
     schedule: ScheduleConfig
     batch_size: Annotated[int, Field(gt=0)]
     micro_batch_size: Annotated[int, Field(gt=0)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -16,18 +16,21 @@ from vovnet.data.images import read_image
 from vovnet.data.loading import start_loader
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
+from vovnet.engine.multiscale import MultiScale, detect_multi_scale
+from vovnet.errors import UsageError
 from vovnet.metrics.coco import CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
 from vovnet.metrics.voc import VocResult, evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.merging import soft_nms as apply_soft_nms
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
 
 class _Images(Dataset[tuple[Tensor, tuple[int, int]]]):
-    """Every image of a data set, resized for the network, with its own size."""
+    """Every image of a data set, resized for the network if it says how, with its own size."""
 
-    def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing, indices: range) -> None:
+    def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing | None, indices: range) -> None:
         self.dataset, self.preprocessing, self.indices = dataset, preprocessing, indices
 
     def __len__(self) -> int:
@@ -35,7 +38,8 @@ class _Images(Dataset[tuple[Tensor, tuple[int, int]]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, tuple[int, int]]:
         image = read_image(self.dataset[self.indices[index]].image_path)
-        return self.preprocessing.resize(image), (image.shape[1], image.shape[2])
+        size = (image.shape[1], image.shape[2])
+        return (self.preprocessing.resize(image) if self.preprocessing else image), size
 
 
 def _collate(items: list[tuple[Tensor, tuple[int, int]]]) -> tuple[Tensor, list[tuple[int, int]]]:
@@ -49,16 +53,24 @@ def detect(
     batch_size: int,
     workers: int,
     group: Workers,
+    soft_nms: bool = False,
+    multi_scale: MultiScale | None = None,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> list[Detections]:
     """The detections of every image, in the data set's order; several processes share the images, each seen once.
 
-    on_image: called with the number of images done after each batch.
+    soft_nms: COCO's last step at one scale, see `vovnet.models.detectors.merging`. multi_scale: instead of the model's
+    own input size; the images then go through the network one by one. on_image: called with the number of images done
+    after each batch.
     """
+    if soft_nms and multi_scale is not None:
+        raise UsageError(
+            "soft-NMS belongs to a test at one scale; a multi-scale test votes instead: choose one of them"
+        )
     mine = range(group.rank, len(dataset), group.world_size)
     loader = DataLoader(
-        _Images(dataset, model.preprocessing, mine),
-        batch_size,
+        _Images(dataset, model.preprocessing if multi_scale is None else None, mine),
+        batch_size if multi_scale is None else 1,
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=start_loader,
@@ -67,8 +79,12 @@ def detect(
     found: list[Detections] = []
     with torch.inference_mode():
         for images, sizes in loader:
-            outputs = model(model.preprocessing.normalize(images.to(group.device)))
-            found += [detections.cpu() for detections in model.decode(outputs, sizes)]
+            if multi_scale is not None:
+                found.append(detect_multi_scale(model, images[0], multi_scale))
+            else:
+                outputs = model(model.preprocessing.normalize(images.to(group.device)))
+                detected = [detections.cpu() for detections in model.decode(outputs, sizes)]
+                found += [apply_soft_nms(detections) for detections in detected] if soft_nms else detected
             on_image(len(found))
     result: list[Detections | None] = [None] * len(dataset)
     for rank, part in enumerate(group.gather(found)):
@@ -92,6 +108,8 @@ class Evaluation:
     errors: IntArray
     score_threshold: float
     images_per_s: float
+    soft_nms: bool = False
+    multi_scale: MultiScale | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the detections and curves, for JSON; average precisions are fractions."""
@@ -99,6 +117,8 @@ class Evaluation:
             "data": str(self.dataset.root),
             "split": self.dataset.split,
             "images": len(self.dataset),
+            "soft_nms": self.soft_nms,
+            "multi_scale": asdict(self.multi_scale) if self.multi_scale else None,
             "voc07_map": self.voc.mean_ap11,
             "voc_area_map": self.voc.mean_ap_area,
             "coco": self.coco.figures,
@@ -128,16 +148,28 @@ def evaluate(
     batch_size: int = 8,
     workers: int = 2,
     score_threshold: float = 0.5,
+    soft_nms: bool = False,
+    multi_scale: MultiScale | None = None,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Detect on every image of `dataset` and compare with its objects; labels must be numbered as the model's.
 
     score_threshold: the working point of the confusion matrix and of the errors; average precision knows none.
+    soft_nms, multi_scale: see `detect`.
     """
     with start_workers(device) as group:
         model.to(group.device).to(memory_format=torch.channels_last)
         started = time.perf_counter()
-        found = detect(model, dataset, batch_size=batch_size, workers=workers, group=group, on_image=on_image)
+        found = detect(
+            model,
+            dataset,
+            batch_size=batch_size,
+            workers=workers,
+            group=group,
+            soft_nms=soft_nms,
+            multi_scale=multi_scale,
+            on_image=on_image,
+        )
         images_per_s = len(dataset) / (time.perf_counter() - started)
     targets = [sample.target for sample in dataset]
     classes = len(dataset.class_names)
@@ -150,4 +182,6 @@ def evaluate(
         image_errors(found, targets, score_threshold=score_threshold),
         score_threshold,
         images_per_s,
+        soft_nms,
+        multi_scale,
     )

@@ -36,13 +36,14 @@ from vovnet.engine.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from vovnet.engine.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from vovnet.engine.config import ScheduleConfig, TrainConfig
+from vovnet.engine.criterion import make_criterion
 from vovnet.engine.distributed import workers
 from vovnet.engine.evaluate import detect
 from vovnet.engine.log import LogHook, announce, console, has_tensorboard, json_lines, tensorboard
+from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.errors import UsageError
 from vovnet.files import replacing
-from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
@@ -83,7 +84,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if group.device.type != "cuda":
                 raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")
             model = cast(DetectionModel, nn.SyncBatchNorm.convert_sync_batchnorm(model))
-        criterion = MultiBoxLoss()
+        criterion = make_criterion(model, config.loss)
         optimizer = make_optimizer(model, config.optimizer)
         ema = make_ema(model, config.ema_decay) if config.ema_decay else None
         precision = _resolve_precision(config.precision, group.device)
@@ -157,8 +158,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         network.train()
         while step < steps:
             rate = learning_rate(step, steps, config.optimizer.learning_rate, config.schedule)
-            for param_group in optimizer.param_groups:
-                param_group["lr"] = rate
+            set_learning_rate(optimizer, rate)
             names: list[str] = []
             for micro in range(accumulate):
                 batch = next(batches)
@@ -296,22 +296,6 @@ def _score(found: Sequence[Detections], val: DetectionDataset, metric: str) -> f
     return evaluate_voc(found, targets, classes).mean_ap11 or 0.0
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.SGD:
-    """SGD whose weight decay leaves vectors (norms, biases, L2Norm scales) alone.
-
-    With `decay_norms` it takes in those of the body, as in Caffe, whose detection heads decay none either.
-    """
-    decayed: list[Tensor] = []
-    free: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        vector_decays = config.decay_norms and not name.startswith("heads.")
-        (decayed if parameter.ndim > 1 or vector_decays else free).append(parameter)
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.SGD(
-        groups, config.learning_rate, config.momentum, weight_decay=config.weight_decay, foreach=True
-    )
-
-
 def make_ema(model: nn.Module, decay: float) -> AveragedModel:
     """The running average of weights and norm statistics; it forgets faster while it is young."""
 
@@ -404,8 +388,10 @@ def _check_same_run(
     checkpoint: Mapping[str, Any], config: TrainConfig, info: ModelInfo, dataset: DetectionDataset, path: Path
 ) -> None:
     """ValueError when what is to be resumed was trained differently from what `config` now says."""
-    then, now = checkpoint["config"], config.model_dump(mode="json")
-    changed = [key for key in now if key not in _MAY_DIFFER and then.get(key) != now[key]]
+    then = TrainConfig.model_validate(checkpoint["config"])  # an older version's lacks the newer settings
+    changed = [
+        key for key in TrainConfig.model_fields if key not in _MAY_DIFFER and getattr(then, key) != getattr(config, key)
+    ]
     if tuple(checkpoint["info"]["class_names"]) != info.class_names:
         changed.append("the data's classes")
     if checkpoint["images"] != _fingerprint(dataset):

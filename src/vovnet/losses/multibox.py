@@ -47,9 +47,26 @@ class MultiBoxLoss(nn.Module):
         self.use_difficult = use_difficult
 
     def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        class_loss, box_loss = self.compute(
+            outputs["class_logits"], outputs["box_deltas"], outputs["anchors_cxcywh"], targets
+        )
+        return {"class_loss": class_loss, "box_loss": box_loss}
+
+    def compute(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors_cxcywh: Tensor,
+        targets: Sequence[Target],
+        may_be_negative: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(class loss, box loss) of logits (N, A, K+1) and deltas (N, A, 4).
+
+        anchors_cxcywh: (A, 4), or (N, A, 4) where each image has its own. may_be_negative: (N, A) bool, False for
+        anchors that are no candidates for hard negatives.
+        """
         # A half-precision sum over thousands of anchors would lose the small terms.
-        logits, deltas = outputs["class_logits"].float(), outputs["box_deltas"].float()
-        anchors_cxcywh = outputs["anchors_cxcywh"]
+        logits, deltas = logits.float(), deltas.float()
         if not self.use_difficult:
             targets = [target[~target.difficult] for target in targets]
         boxes, labels, valid = pad_targets(targets, logits.device)
@@ -57,17 +74,18 @@ class MultiBoxLoss(nn.Module):
         matches, best_iou = match(boxes, valid, cxcywh_to_xyxy(anchors_cxcywh), self.iou_threshold)
         positive = matches >= 0  # (N, A)
         log_probabilities = F.log_softmax(logits, dim=-1)
+        candidates = ~positive & (best_iou < self.negative_iou_threshold)
         negative = hard_negatives(
-            candidates=~positive & (best_iou < self.negative_iou_threshold),
+            candidates if may_be_negative is None else candidates & may_be_negative,
             difficulty=-log_probabilities[..., 0].detach(),
             quota=self.negatives_per_positive * positive.sum(dim=1),
         )
 
         image, anchor = positive.nonzero(as_tuple=True)
         matched = matches[image, anchor]
-        box_targets = encode(boxes[image, matched], anchors_cxcywh[anchor])
+        box_targets = encode(boxes[image, matched], anchors_cxcywh.expand_as(deltas)[image, anchor])
         positive_loss = -log_probabilities[image, anchor, labels[image, matched] + 1].sum()
         negative_loss = -log_probabilities[..., 0][negative].sum()
         box_loss = F.smooth_l1_loss(deltas[image, anchor], box_targets, reduction="sum")
         normaliser = max(len(image), 1)
-        return {"class_loss": (positive_loss + negative_loss) / normaliser, "box_loss": box_loss / normaliser}
+        return (positive_loss + negative_loss) / normaliser, box_loss / normaliser

@@ -10,10 +10,16 @@ from typing import Any
 from torch import nn
 
 from vovnet.errors import UsageError, did_you_mean
-from vovnet.models.backbones.densenet import DSODDenseNet
-from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
+from vovnet.models.backbones.densenet import VARIANTS, DenseNet, DSODDenseNet
+from vovnet.models.backbones.mobilenet import MobileNet
+from vovnet.models.backbones.peleenet import PeleeNet
+from vovnet.models.backbones.resnet import BLOCKS, ResNet
+from vovnet.models.backbones.timm import TimmBackbone
+from vovnet.models.backbones.vgg import VGG16
+from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.detectors.ssd import ANCHORS, SSD
+from vovnet.models.detectors.refinedet import RefineDet, SixthOfVGG
+from vovnet.models.detectors.ssd import ANCHORS, SSD, dsod300, pelee304, ssd300_mobilenet
 from vovnet.models.layers import Init, Norm
 from vovnet.models.preprocessing import Preprocessing
 
@@ -31,23 +37,80 @@ def _dsod300_vovnet27_slim(
         TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=_bottleneck
     )
     levels = _choose(ANCHORS, anchors, "anchors")
-    return SSD(backbone, backbone.channels[1:], (128, 128, 128), levels, num_classes, Preprocessing((300, 300)), init)
+    return dsod300(backbone, backbone.channels[1:], (128, 128, 128), levels, num_classes, init)
 
 
 def _dsod300_densenet67(num_classes: int, *, anchors: str = "voc", init: Init = "xavier") -> SSD:
     backbone = DSODDenseNet(stem=64, bottleneck=64, growth=16, init=init)
     levels = _choose(ANCHORS, anchors, "anchors")
-    return SSD(backbone, backbone.channels, (256, 128, 128, 128), levels, num_classes, Preprocessing((300, 300)), init)
+    return dsod300(backbone, backbone.channels, (256, 128, 128, 128), levels, num_classes, init)
+
+
+def _ssd300_mobilenet(num_classes: int, *, init: Init = "kaiming") -> SSD:
+    backbone = MobileNet(features_only=True, init=init)
+    return ssd300_mobilenet(backbone, backbone.channels[-2:], num_classes, init)
+
+
+def _pelee304(num_classes: int, *, init: Init = "xavier") -> SSD:
+    backbone = PeleeNet(features_only=True, init=init)
+    return pelee304(backbone, backbone.channels[-2:], num_classes, init)
+
+
+def _refinedet(
+    image_size: int,
+    name: str,
+    num_classes: int,
+    *,
+    backbone: Mapping[str, Any] | None = None,
+    pixels: Mapping[str, Any] | None = None,
+    width: int = 256,
+) -> RefineDet:
+    net = create_backbone(name, features_only=True, **(backbone or {}))
+    sources = net.channels[-3:]
+    plain = isinstance(net, VGG16)
+    return RefineDet(
+        net,
+        sources,
+        num_classes,
+        Preprocessing((image_size, image_size), **(pixels or {})),
+        sixth=SixthOfVGG(sources[-1]) if plain else None,
+        residual=not plain,
+        width=width,
+    )
 
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(VoVNet, variant) for name, variant in TABLE_1.items()},
+    **{name: partial(VoVNet, variant, stem="stride", identity=True, ese="all") for name, variant in VOVNET_V2.items()},
+    **{name: partial(ResNet, blocks) for name, blocks in BLOCKS.items()},
+    **{name: partial(DenseNet, variant) for name, variant in VARIANTS.items()},
     "dsod_densenet67": partial(DSODDenseNet, 64, 64, 16),
+    "mobilenet": MobileNet,
+    "peleenet": PeleeNet,
+    "vgg16": VGG16,
 }
+REFINEDET = {"refinedet320": 320, "refinedet512": 512}
+REFINEDET_BACKBONES = (
+    "vovnet27_slim",
+    "vovnet39",
+    "vovnet57",
+    "resnet50",
+    "resnet101",
+    "densenet201",
+    "densenet161",
+    "vgg16",
+)
 DETECTORS: dict[str, Callable[..., DetectionModel]] = {
     "dsod300_vovnet27_slim": _dsod300_vovnet27_slim,
     "dsod300_vovnet27_slim_bottleneck": partial(_dsod300_vovnet27_slim, _bottleneck=True),
     "dsod300_densenet67": _dsod300_densenet67,
+    "ssd300_mobilenet": _ssd300_mobilenet,
+    "pelee304": _pelee304,
+    **{
+        f"{size}_{name}": partial(_refinedet, REFINEDET[size], name)
+        for size in REFINEDET
+        for name in REFINEDET_BACKBONES
+    },
 }
 
 
@@ -67,16 +130,28 @@ def _build(builder: Callable[..., Any], name: str, *arguments: Any, **options: A
 
 
 def create_backbone(name: str, **options: Any) -> nn.Module:
-    """A backbone by name, for example "vovnet39"; options are those of its class (`VoVNet`)."""
+    """A backbone by name, for example "vovnet39" or "timm/convnext_tiny"; options are those of its class (`VoVNet`).
+
+    With features_only=True all of them return their maps, finest first, whose `feature_names`, `strides` and `channels`
+    they carry.
+    """
+    if name.startswith("timm/"):
+        return _build(partial(TimmBackbone, name.removeprefix("timm/")), name, **options)
     return _build(_choose(BACKBONES, name, "backbone"), name, **options)
 
 
 def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
     """A detector by name with the paper's settings, for example "dsod300_vovnet27_slim".
 
+    RefineDet also goes on any of timm's networks with maps of strides 8, 16 and 32: "refinedet320_timm/convnext_tiny".
+
     num_classes: foreground classes. Options of DSOD300: `anchors` "voc" or "coco" (smaller boxes), `init`; with VoVNet
-    also `norm` and `pool`, see `VoVNet`.
+    also `norm` and `pool`, see `VoVNet`. Of RefineDet: `backbone`, a dictionary of the backbone's options; `pixels`, one
+    of `Preprocessing`'s mean, std and channel_order, where the backbone's weights need others.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes counts foreground classes and must be at least 1, got {num_classes}")
+    size, _, timm_name = name.partition("_timm/")
+    if timm_name and size in REFINEDET:
+        return _build(partial(_refinedet, REFINEDET[size], f"timm/{timm_name}"), name, num_classes, **options)
     return _build(_choose(DETECTORS, name, "detector"), name, num_classes, **options)

@@ -1,9 +1,13 @@
-"""The DenseNet that DSOD trains from scratch; DenseNet-67 is its small form DS/64-64-16-1."""
+"""DSOD's DenseNet, of which DenseNet-67 is the small form DS/64-64-16-1, and DenseNet-161 and 201 for RefineDet."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import DenseNet as TorchvisionDenseNet
 
 from vovnet.models.layers import ConvNormAct, Init, NormActConv, init_weights
 
@@ -63,3 +67,48 @@ class DSODDenseNet(nn.Module):
         x = self.transitions[2](self.blocks[2](self.pool(first)))
         x = self.transitions[3](self.blocks[3](x))  # (N, 256, 19, 19)
         return [first, torch.cat([x, self.side_path(first)], dim=1)]
+
+
+class Variant(NamedTuple):
+    """Channels of the first convolution, new channels of each layer (k), layers of each block."""
+
+    stem: int
+    growth: int
+    layers: tuple[int, int, int, int]
+
+
+VARIANTS = {
+    "densenet161": Variant(96, 48, (6, 12, 36, 24)),
+    "densenet201": Variant(64, 32, (6, 12, 48, 32)),
+}
+
+
+class DenseNet(TorchvisionDenseNet):
+    """DenseNet-BC (arXiv 1608.06993) with a classifier, or as the source of C2…C5.
+
+    features_only: forward returns [c2, c3, c4, c5]: the first three are outputs of the transitions' 1×1 convolutions
+    before their pooling, with no norm or ReLU after them; the last is the final batch norm's, after ReLU. No script of
+    the paper's is public; only with these sources are the parameters and FLOPs of Table 4 met. Else logits.
+    """
+
+    feature_names = ("c2", "c3", "c4", "c5")
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, variant: Variant, *, num_classes: int = 1000, features_only: bool = False) -> None:
+        super().__init__(variant.growth, variant.layers, variant.stem, num_classes=num_classes)
+        if features_only:
+            self.classifier = None
+        transitions = (self.features.transition1, self.features.transition2, self.features.transition3)
+        self.channels = (*(t.conv.out_channels for t in transitions), self.features.norm5.num_features)
+
+    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+        features = []
+        for name, part in self.features.named_children():
+            if name.startswith("transition"):
+                x = part.conv(part.relu(part.norm(x)))
+                features.append(x)
+                x = part.pool(x)
+            else:
+                x = part(x)
+        features.append(F.relu(x))
+        return features if self.classifier is None else self.classifier(features[-1].mean(dim=(2, 3)))

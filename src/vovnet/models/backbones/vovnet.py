@@ -1,24 +1,37 @@
-"""VoVNet v1: a backbone of One-Shot Aggregation modules (arXiv 1904.09730, §3.2–3.3)."""
+"""VoVNet: a backbone of One-Shot Aggregation modules (arXiv 1904.09730, §3.2–3.3), and VoVNetV2 (arXiv 1911.06667)."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vovnet.models.layers import ConvNormAct, Init, Norm, init_weights
 
 Stem = Literal["pool", "stride"]
 Pool = Literal["k3", "k2"]
+ESE = Literal["none", "all", "last"]
+
+
+LAYERS_PER_MODULE = 5
 
 
 class Variant(NamedTuple):
-    """A column of Table 1: for stages 2, 3, 4, 5 the width of the 3×3 layers, of the output, and the modules."""
+    """A column of Table 1: for stages 2, 3, 4, 5 the width of the 3×3 layers, of the output, and the modules.
+
+    layers: 3×3 layers of a module; stem: widths of its three convolutions; depthwise: whether 3×3 layers, but for the
+    stem's first, are separable.
+    """
 
     widths: tuple[int, int, int, int]
     outputs: tuple[int, int, int, int]
     modules: tuple[int, int, int, int]
+    layers: int = LAYERS_PER_MODULE
+    stem: tuple[int, int, int] = (64, 64, 128)
+    depthwise: bool = False
 
 
 # Table 1. The number in a name counts convolutions: 3 in the stem and 6 in each module.
@@ -30,35 +43,81 @@ TABLE_1 = {
     "vovnet75": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 2, 6, 3)),
     "vovnet93": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 3, 8, 3)),
 }
-LAYERS_PER_MODULE = 5
+# VoVNetV2 as in the authors' detection code, all with eSE, identity and the stem "stride"; 39 and 57 are Table 1's.
+VOVNET_V2 = {
+    "vovnet19_slim_dw_ese": Variant((64, 80, 96, 112), (112, 256, 384, 512), (1, 1, 1, 1), 3, (64, 64, 64), True),
+    "vovnet19_dw_ese": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 1, 1, 1), 3, (64, 64, 64), True),
+    "vovnet19_slim_ese": Variant((64, 80, 96, 112), (112, 256, 384, 512), (1, 1, 1, 1), 3),
+    "vovnet19_ese": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 1, 1, 1), 3),
+    "vovnet39_ese": TABLE_1["vovnet39"],
+    "vovnet57_ese": TABLE_1["vovnet57"],
+    "vovnet99_ese": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 3, 9, 3)),
+}
+
+
+def _separable(c_in: int, c_out: int, stride: int = 1, norm: Norm = "batch") -> nn.Sequential:
+    """A 3×3 in each channel for itself, then a 1×1 over the channels with norm and ReLU."""
+    depthwise = nn.Conv2d(c_in, c_in, 3, stride, padding=1, groups=c_in, bias=False)
+    return nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=ConvNormAct(c_in, c_out, 1, norm=norm)))
+
+
+class EffectiveSE(nn.Module):
+    """Weigh each channel by one fully connected layer over the channels' means (VoVNetV2's eSE)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.hardsigmoid(self.fc(x.mean(dim=(2, 3), keepdim=True)))
 
 
 class OSAModule(nn.Module):
     """One-Shot Aggregation: 3×3 layers in a chain, then one 1×1 over the input and all of them (Fig. 1b).
 
-    c_in: channels of the input; width (m): of each 3×3 layer; c_out (o): of the result.
+    c_in: channels of the input; width (m): of each 3×3 layer; c_out (o): of the result; layers (n): how many 3×3.
     bottleneck: put a 1×1 layer of width m / 2 before every 3×3 (the ablation of Table 3).
     identity: add the input to the result (not in the paper; the authors' PyTorch code does so in repeated modules).
+    depthwise: make the 3×3 layers separable, after a 1×1 to m channels where the input has another number.
+    ese: weigh the result's channels before the input is added.
     """
 
-    def __init__(self, c_in: int, width: int, c_out: int, norm: Norm, bottleneck: bool, identity: bool) -> None:
+    def __init__(
+        self,
+        c_in: int,
+        width: int,
+        c_out: int,
+        norm: Norm,
+        bottleneck: bool,
+        identity: bool,
+        layers: int = LAYERS_PER_MODULE,
+        depthwise: bool = False,
+        ese: bool = False,
+    ) -> None:
         super().__init__()
         self.identity = identity
+        reduce = depthwise and c_in != width
+        self.reduction = ConvNormAct(c_in, width, 1, norm=norm) if reduce else nn.Identity()
         self.layers = nn.ModuleList()
-        for layer in range(LAYERS_PER_MODULE):
+        for layer in range(layers):
             c_layer = c_in if layer == 0 else width
-            if bottleneck:
+            if depthwise:
+                self.layers.append(_separable(width, width, norm=norm))
+            elif bottleneck:
                 squeeze = ConvNormAct(c_layer, width // 2, 1, norm=norm)
                 self.layers.append(nn.Sequential(squeeze, ConvNormAct(width // 2, width, 3, norm=norm)))
             else:
                 self.layers.append(ConvNormAct(c_layer, width, 3, norm=norm))
-        self.concat = ConvNormAct(c_in + LAYERS_PER_MODULE * width, c_out, 1, norm=norm)
+        self.concat = ConvNormAct(c_in + layers * width, c_out, 1, norm=norm)
+        self.ese = EffectiveSE(c_out) if ese else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         features = [x]
+        y = self.reduction(x)
         for layer in self.layers:
-            features.append(layer(features[-1]))  # (N, m, H, W)
-        out = self.concat(torch.cat(features, dim=1))  # (N, c_in + 5·m, H, W) → (N, o, H, W)
+            y = layer(y)  # (N, m, H, W)
+            features.append(y)
+        out = self.ese(self.concat(torch.cat(features, dim=1)))  # (N, c_in + n·m, H, W) → (N, o, H, W)
         return out + x if self.identity else out
 
 
@@ -69,6 +128,7 @@ class VoVNet(nn.Module):
         released PyTorch weights (third convolution stride 2, no pool). Same parameters, fewer operations. Tables 2–4
         need "pool".
     identity: residual addition in a stage's second and later modules; the paper's tables need False.
+    ese: in which modules of a stage an eSE is: "none" (v1), "all" (VoVNetV2), "last" (timm's VoVNetV2).
     norm: "batch", or "group" with 32 groups (gcd(32, C) where 32 does not divide C).
     pool: "k3" is 3×3 max-pooling of stride 2 without padding, "k2" 2×2; both round sizes up.
     features_only: forward returns [c2, c3, c4, c5], each before the pooling that follows it; else logits.
@@ -85,6 +145,7 @@ class VoVNet(nn.Module):
         features_only: bool = False,
         stem: Stem = "pool",
         identity: bool = False,
+        ese: ESE = "none",
         norm: Norm = "batch",
         bottleneck: bool = False,
         pool: Pool = "k3",
@@ -95,20 +156,29 @@ class VoVNet(nn.Module):
             raise ValueError(f"stem must be 'pool' or 'stride', got {stem!r}")
         if pool not in ("k3", "k2"):
             raise ValueError(f"pool must be 'k3' or 'k2', got {pool!r}")
+        if ese not in ("none", "all", "last"):
+            raise ValueError(f"ese must be 'none', 'all' or 'last', got {ese!r}")
+        if bottleneck and variant.depthwise:
+            raise ValueError("bottleneck is for full convolutions, this variant has depthwise ones")
         self.channels = variant.outputs
-        self.stem = nn.Sequential(
-            ConvNormAct(3, 64, 3, stride=2, norm=norm),
-            ConvNormAct(64, 64, 3, norm=norm),
-            ConvNormAct(64, 128, 3, stride=2 if stem == "stride" else 1, norm=norm),
-        )
+        c1, c2, c_in = variant.stem
+        last_stride = 2 if stem == "stride" else 1
+        self.stem = nn.Sequential(ConvNormAct(3, c1, 3, stride=2, norm=norm))
+        if variant.depthwise:
+            self.stem.extend([_separable(c1, c2, norm=norm), _separable(c2, c_in, last_stride, norm)])
+        else:
+            self.stem.extend([ConvNormAct(c1, c2, 3, norm=norm), ConvNormAct(c2, c_in, 3, last_stride, norm)])
         self.pool = nn.MaxPool2d(3 if pool == "k3" else 2, stride=2, ceil_mode=True)
         self.stem_pool = self.pool if stem == "pool" else nn.Identity()
         self.stages = nn.ModuleList()
-        c_in = 128
         for width, c_out, modules in zip(variant.widths, variant.outputs, variant.modules, strict=True):
             stage = nn.Sequential()
             for module in range(modules):
-                stage.append(OSAModule(c_in, width, c_out, norm, bottleneck, identity and module > 0))
+                add = identity and module > 0
+                weigh = ese == "all" or (ese == "last" and module == modules - 1)
+                stage.append(
+                    OSAModule(c_in, width, c_out, norm, bottleneck, add, variant.layers, variant.depthwise, weigh)
+                )
                 c_in = c_out
             self.stages.append(stage)
         self.head = None if features_only else nn.Linear(c_in, num_classes)

@@ -1,19 +1,22 @@
-"""DSOD300: an SSD with dense prediction, made to be trained from scratch.
+"""The SSD-style detectors of Table 2: one class, three sets of parts.
 
-Source of the structure: DSOD (arXiv 1708.01241) and its Caffe scripts. VoVNet-27-slim takes the place of DSOD's
-DenseNet with nothing else changed (arXiv 1904.09730, §4.2, Table 2): its stages 3, 4, 5 are the first of six maps.
+DSOD300 has dense prediction and is made to be trained from scratch (arXiv 1708.01241 and its Caffe scripts).
+VoVNet-27-slim takes the place of DSOD's DenseNet with nothing else changed (arXiv 1904.09730, §4.2): its stages 3, 4, 5
+are the first of six maps. SSD300-MobileNet is the Caffe network of MobileNet-SSD, Pelee304 that of Pelee
+(arXiv 1804.06882).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from vovnet.boxes import batched_nms, clip, decode
+from vovnet.boxes import decode
 from vovnet.models.anchors import AnchorLevel, make_anchors
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.decoding import select_detections
 from vovnet.models.layers import ConvNormAct, Init, L2Norm, NormActConv, init_weights
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
@@ -38,6 +41,29 @@ ANCHORS_COCO = (
     AnchorLevel(261, 315, (2,), 300),
 )
 ANCHORS = {"voc": ANCHORS_VOC, "coco": ANCHORS_COCO}
+
+# MobileNet-SSD and Pelee name no step. Pelee's sizes are 30.4, 60.8, 112.48, … 319.2, which Caffe cuts to integers; its
+# first two rows are for the same map.
+ANCHORS_MOBILENET = (
+    AnchorLevel(60, None, (2,)),
+    AnchorLevel(105, 150, (2, 3)),
+    AnchorLevel(150, 195, (2, 3)),
+    AnchorLevel(195, 240, (2, 3)),
+    AnchorLevel(240, 285, (2, 3)),
+    AnchorLevel(285, 300, (2, 3)),
+)
+ANCHORS_PELEE = (
+    AnchorLevel(30, 60, (2, 3)),
+    AnchorLevel(60, 112, (2, 3)),
+    AnchorLevel(112, 164, (2, 3)),
+    AnchorLevel(164, 215, (2, 3)),
+    AnchorLevel(215, 267, (2, 3)),
+    AnchorLevel(267, 319, (2, 3)),
+)
+# Published as factors: × 0.007843 and × 0.017.
+PREPROCESSING_DSOD = Preprocessing((300, 300))
+PREPROCESSING_MOBILENET = Preprocessing((300, 300), (127.5,) * 3, (1 / 0.007843,) * 3)
+PREPROCESSING_PELEE = Preprocessing((304, 304), (103.94, 116.78, 123.68), (1 / 0.017,) * 3)
 
 
 class DenseExtra(nn.Module):
@@ -68,9 +94,54 @@ class DSODHead(nn.Module):
         return self.box(x), self.cls(x)
 
 
+class PlainHead(nn.Module):
+    """A 1×1 convolution for the boxes and one for the classes of one map."""
+
+    def __init__(self, channels: int, per_cell: int, num_logits: int) -> None:
+        super().__init__()
+        self.box = nn.Conv2d(channels, 4 * per_cell, 1)
+        self.cls = nn.Conv2d(channels, num_logits * per_cell, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.box(x), self.cls(x)
+
+
+class PeleeBlock(nn.Module):
+    """Pelee's residual prediction block: (N, c_in, H, W) → (N, 256, H, W)."""
+
+    channels = 256
+
+    def __init__(self, c_in: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            ConvNormAct(c_in, 128, 1, eps=1e-3),
+            ConvNormAct(128, 128, 3, eps=1e-3),
+            ConvNormAct(128, self.channels, 1, act=False, eps=1e-3),
+        )
+        self.shortcut = ConvNormAct(c_in, self.channels, 1, act=False, eps=1e-3)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.branch(x) + self.shortcut(x))
+
+
+class PeleeNeck(nn.Module):
+    """A block for each map; the finest map goes to two heads."""
+
+    def __init__(self, channels: Iterable[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(PeleeBlock(c) for c in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        finest, *others = (block(feature) for block, feature in zip(self.blocks, maps, strict=True))
+        return [finest, finest, *others]
+
+
 class SSD(DetectionModel):
     """Feature maps of a backbone, further maps, one head a map, default boxes.
 
+    sources: how many of the backbone's last maps are used. extras: each makes a further map of the map before. neck:
+    makes the maps of the heads of all these, else they are the same.
     num_classes: foreground classes K. The outputs "class_logits" (N, A, K+1) have the background first; "box_deltas"
     is (N, A, 4) and "anchors_cxcywh" (A, 4) in pixels of the network's input.
     """
@@ -78,35 +149,32 @@ class SSD(DetectionModel):
     def __init__(
         self,
         backbone: nn.Module,
-        feature_channels: Sequence[int],
-        extra_widths: Sequence[int],
+        sources: int,
+        extras: Iterable[nn.Module],
+        heads: Iterable[nn.Module],
         anchors: Sequence[AnchorLevel],
         num_classes: int,
         preprocessing: Preprocessing,
-        init: Init = "xavier",
+        neck: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
         self.anchor_levels = tuple(anchors)
         self.backbone = backbone
-        channels = list(feature_channels)
-        self.extras = nn.ModuleList()
-        for width in extra_widths:
-            self.extras.append(DenseExtra(channels[-1], width))
-            channels.append(2 * width)
-        init_weights(self.extras, init)
-        self.heads = nn.ModuleList(
-            DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, anchors, strict=True)
-        )
+        self.sources = sources
+        self.extras = nn.ModuleList(extras)
+        self.neck = neck or nn.Identity()
+        self.heads = nn.ModuleList(heads)
         self._anchors: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (N, 3, H, W), preprocessed."""
         n = len(images)
-        maps = list(self.backbone(images))[-(len(self.heads) - len(self.extras)) :]
+        maps = list(self.backbone(images))[-self.sources :]
         for extra in self.extras:
             maps.append(extra(maps[-1]))
+        maps = self.neck(maps)
         deltas, logits = [], []
         for head, feature in zip(self.heads, maps, strict=True):
             box, cls = head(feature)  # (N, 4·P, H, W), (N, (K+1)·P, H, W)
@@ -143,21 +211,63 @@ class SSD(DetectionModel):
         image_sizes: (height, width) of each original image; the boxes come out in its pixels, clipped to it.
         """
         scores = outputs["class_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, K)
-        _, num_anchors, k = scores.shape
-        scores, anchor = scores.topk(min(candidates, num_anchors), dim=1)  # (N, T, K)
-        image, rank, label = (scores > score_threshold).nonzero(as_tuple=True)
-        anchor, scores = anchor[image, rank, label], scores[image, rank, label]
-        boxes = decode(outputs["box_deltas"][image, anchor].float(), outputs["anchors_cxcywh"][anchor])
-        # The groups are told apart by shifting them, so a box far outside would cost the others their precision.
-        input_height, input_width = self.preprocessing.image_size
-        near = boxes.clamp(-max(input_height, input_width), 2 * max(input_height, input_width))
-        keep = batched_nms(near, scores, image * k + label, nms_threshold)  # best score first
-        boxes, scores, label, image = boxes[keep], scores[keep], label[keep], image[keep]
 
-        detections = []
-        for index, (height, width) in enumerate(image_sizes):
-            mine = (image == index).nonzero().squeeze(1)[:top_k]
-            scale = boxes.new_tensor([width / input_width, height / input_height] * 2)
-            pixels = clip(boxes[mine] * scale, (height, width))
-            detections.append(Detections(pixels, label[mine], scores[mine], (height, width)))
-        return detections
+        def boxes_of(image: Tensor, anchor: Tensor) -> Tensor:
+            return decode(outputs["box_deltas"][image, anchor].float(), outputs["anchors_cxcywh"][anchor])
+
+        return select_detections(
+            scores,
+            boxes_of,
+            image_sizes,
+            self.preprocessing.image_size,
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            candidates=candidates,
+            top_k=top_k,
+        )
+
+
+def dsod300(
+    backbone: nn.Module,
+    source_channels: Sequence[int],
+    widths: Sequence[int],
+    anchors: Sequence[AnchorLevel],
+    num_classes: int,
+    init: Init,
+) -> SSD:
+    """DSOD on the last maps of a backbone, of `source_channels`; the further ones have twice the `widths`."""
+    channels, extras = list(source_channels), nn.ModuleList()
+    for width in widths:
+        extras.append(DenseExtra(channels[-1], width))
+        channels.append(2 * width)
+    init_weights(extras, init)
+    heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, anchors, strict=True)]
+    return SSD(backbone, len(source_channels), extras, heads, anchors, num_classes, PREPROCESSING_DSOD)
+
+
+def ssd300_mobilenet(backbone: nn.Module, source_channels: Sequence[int], num_classes: int, init: Init) -> SSD:
+    """SSD300 on the last two maps of MobileNet, conv11 and conv13."""
+    channels, extras = list(source_channels), nn.ModuleList()
+    for width in (256, 128, 128, 64):
+        extras.append(nn.Sequential(ConvNormAct(channels[-1], width, 1), ConvNormAct(width, 2 * width, 3, stride=2)))
+        channels.append(2 * width)
+    heads = nn.ModuleList(
+        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, ANCHORS_MOBILENET, strict=True)
+    )
+    for part in (extras, heads):
+        init_weights(part, init)
+    return SSD(backbone, 2, extras, heads, ANCHORS_MOBILENET, num_classes, PREPROCESSING_MOBILENET)
+
+
+def pelee304(backbone: nn.Module, source_channels: Sequence[int], num_classes: int, init: Init) -> SSD:
+    """Pelee304 on the last two maps of PeleeNet; its further maps have biases and no batch norm."""
+    channels, extras = list(source_channels), nn.ModuleList()
+    for width, stride, padding in ((256, 2, 1), (128, 1, 0), (128, 1, 0)):  # 5×5, 3×3, 1×1 for a 304 input
+        squeeze, conv = nn.Conv2d(channels[-1], width, 1), nn.Conv2d(width, 256, 3, stride, padding)
+        extras.append(nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True)))
+        channels.append(256)
+    neck = PeleeNeck(channels)
+    heads = nn.ModuleList(PlainHead(PeleeBlock.channels, level.per_cell, num_classes + 1) for level in ANCHORS_PELEE)
+    for part in (extras, neck, heads):
+        init_weights(part, init)
+    return SSD(backbone, 2, extras, heads, ANCHORS_PELEE, num_classes, PREPROCESSING_PELEE, neck)

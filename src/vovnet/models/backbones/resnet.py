@@ -1,0 +1,54 @@
+"""ResNet-50 and 101: torchvision's, with the Caffe networks' strides where the paper's tables need them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torchvision.models import ResNet as TorchvisionResNet
+from torchvision.models.resnet import Bottleneck
+
+Style = Literal["caffe", "torchvision"]
+
+# Bottleneck blocks of stages 2 to 5.
+BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+
+
+class ResNet(TorchvisionResNet):
+    """ResNet with a classifier, or as the source of C2…C5, each after the last ReLU of its stage.
+
+    style: "caffe" has a stage's stride in its first 1×1 convolution and rounds the size of an unpadded first pooling up
+        (He et al. 2016; Tables 4, 6 and 7 need it). "torchvision" has the stride in the 3×3 and pads the pooling; the
+        weights of torchvision and timm need it. Same parameters, the first with fewer operations.
+    features_only: forward returns [c2, c3, c4, c5]; else logits.
+    """
+
+    feature_names = ("c2", "c3", "c4", "c5")
+    strides = (4, 8, 16, 32)
+    channels = (256, 512, 1024, 2048)
+
+    def __init__(
+        self,
+        blocks: tuple[int, int, int, int],
+        *,
+        num_classes: int = 1000,
+        features_only: bool = False,
+        style: Style = "caffe",
+    ) -> None:
+        if style not in ("caffe", "torchvision"):
+            raise ValueError(f"style must be 'caffe' or 'torchvision', got {style!r}")
+        super().__init__(Bottleneck, list(blocks), num_classes=num_classes)
+        if features_only:
+            self.fc = None
+        if style == "caffe":
+            self.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+            for stage in (self.layer2, self.layer3, self.layer4):
+                stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        features = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            features.append(x)
+        return features if self.fc is None else self.fc(x.mean(dim=(2, 3)))

@@ -1,0 +1,45 @@
+"""VGG-16 as SSD and RefineDet use it: torchvision's convolutions, then fc6 and fc7 as convolutions of 1024 channels."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from vovnet.models.layers import Init, L2Norm, init_weights
+
+
+class VGG16(nn.Module):
+    """The source of RefineDet's first three maps: conv4_3 and conv5_3 after an L2Norm of scale 10 and 8, and fc7.
+
+    There is no batch norm. What follows in the network itself is not normalised. fc6 looks with dilation 3 at what the
+    fifth pooling, of stride 2, leaves (`fc_reduced`, not dilated, in SSD's Caffe script).
+    """
+
+    feature_names = ("c3", "c4", "c5")
+    strides = (8, 16, 32)
+    channels = (512, 512, 1024)
+
+    def __init__(self, *, features_only: bool = True, init: Init = "xavier") -> None:
+        super().__init__()
+        if not features_only:
+            raise ValueError(
+                "vgg16 is without a classifier, features_only must be True (torchvision has VGG-16 with one)"
+            )
+        self.features = make_layers(cfgs["D"])
+        self.fc = nn.Sequential(
+            nn.Conv2d(512, 1024, 3, padding=3, dilation=3),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(1024, 1024, 1),
+            nn.ReLU(inplace=True),
+        )
+        self.norms = nn.ModuleList([L2Norm(512, scale=10.0), L2Norm(512, scale=8.0)])
+        init_weights(self, init)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        before_pool = []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                before_pool.append(x)
+            x = layer(x)
+        normed = [norm(feature) for norm, feature in zip(self.norms, before_pool[3:], strict=True)]
+        return [*normed, self.fc(x)]

@@ -1,0 +1,233 @@
+"""RefineDet320 and 512: boxes in two steps, in one pass.
+
+The anchor refinement module (ARM) tells objects from background and moves the anchors; the transfer connection blocks
+(TCB) bring its maps together from coarse to fine; the object detection module (ODM) classifies the moved anchors and
+moves them again. Source: RefineDet (arXiv 1711.06897) in the form with residual predictors that Tables 2, 4 and 6 of
+the VoVNet paper use; with VGG-16 the plain form without batch norm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vovnet.boxes import decode, xyxy_to_cxcywh
+from vovnet.models.anchors import AnchorLevel, make_anchors
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.decoding import select_detections
+from vovnet.models.layers import ConvNormAct
+from vovnet.models.preprocessing import Preprocessing
+from vovnet.structures import Detections
+
+# One size a map, four times its stride, at 512 pixels too; width to height 1, 2 and 1/2.
+ANCHORS = (
+    AnchorLevel(32, None, (2,), 8),
+    AnchorLevel(64, None, (2,), 16),
+    AnchorLevel(128, None, (2,), 32),
+    AnchorLevel(256, None, (2,), 64),
+)
+PER_CELL = 3
+INPUT_MULTIPLE = 64  # so that a map twice as large as the next coarser one meets it
+SIXTH_CHANNELS = 512
+MIN_OBJECTNESS = 0.01  # an anchor that the ARM is 99 % sure to be background is no anchor for the ODM
+
+
+class ResidualBlock(nn.Module):
+    """1×1, 3×3, 1×1 with batch norm, beside a projection: (N, c_in, H, W) → (N, c_out, H/stride, W/stride)."""
+
+    def __init__(self, c_in: int, width: int, c_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            ConvNormAct(c_in, width, 1, stride), ConvNormAct(width, width, 3), ConvNormAct(width, c_out, 1, act=False)
+        )
+        self.shortcut = ConvNormAct(c_in, c_out, 1, stride, act=False)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.branch(x) + self.shortcut(x))
+
+
+class Predictor(nn.Module):
+    """Boxes and classes of one map by 3×3 convolutions, with or without a residual block before them."""
+
+    def __init__(self, c_in: int, width: int, num_logits: int, residual: bool) -> None:
+        super().__init__()
+        self.block = ResidualBlock(c_in, width, 4 * width) if residual else nn.Identity()
+        channels = 4 * width if residual else c_in
+        self.box = nn.Conv2d(channels, 4 * PER_CELL, 3, padding=1)
+        self.cls = nn.Conv2d(channels, num_logits * PER_CELL, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, c_in, H, W) → box deltas (N, H·W·P, 4) and logits (N, H·W·P, num_logits), by row, column, anchor."""
+        x = self.block(x)
+        n, num_logits = len(x), self.cls.out_channels // PER_CELL
+        box, cls = self.box(x), self.cls(x)
+        return box.permute(0, 2, 3, 1).reshape(n, -1, 4), cls.permute(0, 2, 3, 1).reshape(n, -1, num_logits)
+
+
+class TransferConnection(nn.Module):
+    """One TCB: a map of the ARM, to which the next coarser map of the ODM is added at twice its size."""
+
+    def __init__(self, c_in: int, width: int, norm: bool, coarsest: bool) -> None:
+        super().__init__()
+        self.first = _conv(c_in, width, norm)
+        self.second = _conv(width, width, norm, act=coarsest)
+        self.last = _conv(width, width, norm)
+        self.up = None if coarsest else _up(width, norm)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor, coarser: Tensor | None) -> Tensor:
+        x = self.second(self.first(x))
+        if self.up is not None:
+            x = self.act(x + self.up(coarser))
+        return self.last(x)
+
+
+def _conv(c_in: int, width: int, norm: bool, act: bool = True) -> nn.Module:
+    if norm:
+        return ConvNormAct(c_in, width, 3, act=act)
+    conv = nn.Conv2d(c_in, width, 3, padding=1)
+    return nn.Sequential(conv, nn.ReLU(inplace=True)) if act else conv
+
+
+def _up(width: int, norm: bool) -> nn.Module:
+    up = nn.ConvTranspose2d(width, width, 2, stride=2, bias=not norm)
+    return nn.Sequential(up, nn.BatchNorm2d(width)) if norm else up
+
+
+class RefineDet(DetectionModel):
+    """A backbone's maps of strides 8, 16, 32, a fourth of stride 64, and the two steps on them.
+
+    backbone: gives maps finest first; the last three are used. sources: their channels. sixth: makes the map of stride
+    64, of 512 channels, from the last one; None is a residual block. residual: batch norm in the TCBs and a residual
+    block before every predictor, as in the paper's tables; without both it is the plain form that goes with VGG-16.
+    width: channels of the TCBs, and of the residual blocks, which end in four times as many; the paper has 256.
+
+    The outputs, for N images, A anchors and K foreground classes: "objectness_logits" (N, A, 2) and "class_logits"
+    (N, A, K+1), background first in both; "anchor_deltas" (N, A, 4) move "anchors_cxcywh" (A, 4), in pixels of the
+    network's input, and "box_deltas" (N, A, 4) move what comes of that.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        sources: Sequence[int],
+        num_classes: int,
+        preprocessing: Preprocessing,
+        *,
+        sixth: nn.Module | None = None,
+        residual: bool = True,
+        width: int = 256,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.preprocessing = preprocessing
+        self.backbone = backbone
+        channels = (*sources, SIXTH_CHANNELS)
+        self.sixth = sixth or ResidualBlock(sources[-1], 128, SIXTH_CHANNELS, stride=2)
+        self.arm = nn.ModuleList(Predictor(c, width, 2, residual) for c in channels)
+        self.tcb = nn.ModuleList(TransferConnection(c, width, residual, level == 3) for level, c in enumerate(channels))
+        self.odm = nn.ModuleList(Predictor(width, width, num_classes + 1, residual) for _ in channels)
+        for part in (self.sixth, self.arm, self.tcb, self.odm):
+            part.apply(_init)
+        self._anchors: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images: (N, 3, H, W), preprocessed; H and W any multiples of 64."""
+        height, width = images.shape[-2:]
+        if height % INPUT_MULTIPLE or width % INPUT_MULTIPLE:
+            raise ValueError(
+                f"height and width of RefineDet's input must be multiples of {INPUT_MULTIPLE}, such as 320 and 512, "
+                f"got {height}×{width}"
+            )
+        maps = list(self.backbone(images))[-3:]  # strides 8, 16, 32
+        maps.append(self.sixth(maps[-1]))
+        anchor_deltas, objectness = _predict(self.arm, maps)
+        merged: list[Tensor] = []  # coarsest first
+        for tcb, feature in zip(reversed(self.tcb), reversed(maps), strict=True):
+            merged.append(tcb(feature, merged[-1] if merged else None))
+        box_deltas, logits = _predict(self.odm, merged[::-1])
+        return {
+            "objectness_logits": objectness,
+            "anchor_deltas": anchor_deltas,
+            "class_logits": logits,
+            "box_deltas": box_deltas,
+            "anchors_cxcywh": self._anchors_of(maps, images),
+        }
+
+    def _anchors_of(self, maps: Sequence[Tensor], images: Tensor) -> Tensor:
+        """The anchors (A, 4), made once for each input size and device."""
+        height, width = images.shape[-2:]
+        key = (height, width, images.device)
+        if key not in self._anchors:
+            sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
+            self._anchors[key] = make_anchors(ANCHORS, sizes, (height, width)).to(images.device)
+        return self._anchors[key]
+
+    @torch.no_grad()
+    def decode(
+        self,
+        outputs: dict[str, Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        score_threshold: float = 0.01,
+        nms_threshold: float = 0.45,
+        candidates: int = 1000,
+        top_k: int = 500,
+        input_size: tuple[int, int] | None = None,
+    ) -> list[Detections]:
+        """Softmax of the anchors that the ARM leaves; per class the best `candidates` above the threshold, NMS; best
+        `top_k` of all classes.
+
+        image_sizes: (height, width) of each original image; the boxes come out in its pixels, clipped to it.
+        input_size: (height, width) of what the network saw, where it was not `preprocessing.image_size`.
+        """
+        scores = outputs["class_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, K)
+        objectness = outputs["objectness_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, 1)
+        scores = scores * (objectness >= MIN_OBJECTNESS)
+
+        def boxes_of(image: Tensor, anchor: Tensor) -> Tensor:
+            refined = decode(outputs["anchor_deltas"][image, anchor].float(), outputs["anchors_cxcywh"][anchor])
+            return decode(outputs["box_deltas"][image, anchor].float(), xyxy_to_cxcywh(refined))
+
+        return select_detections(
+            scores,
+            boxes_of,
+            image_sizes,
+            input_size or self.preprocessing.image_size,
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            candidates=candidates,
+            top_k=top_k,
+        )
+
+
+def _predict(heads: nn.ModuleList, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    boxes, logits = zip(*(head(feature) for head, feature in zip(heads, maps, strict=True)), strict=True)
+    return torch.cat(boxes, dim=1), torch.cat(logits, dim=1)
+
+
+def _init(module: nn.Module) -> None:
+    """Convolutions under a batch norm N(0, 0.01); predictors by Caffe's Xavier, uniform in ±√(3 / fan_in), bias 0."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if module.bias is None:
+            nn.init.normal_(module.weight, std=0.01)
+        else:
+            bound = math.sqrt(3 / module.weight[0].numel())
+            nn.init.uniform_(module.weight, -bound, bound)
+            nn.init.zeros_(module.bias)
+
+
+class SixthOfVGG(nn.Sequential):
+    """conv6_1 and conv6_2 of the plain form: (N, c_in, H, W) → (N, 512, H/2, W/2)."""
+
+    def __init__(self, c_in: int) -> None:
+        super().__init__(
+            nn.Conv2d(c_in, 256, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+        )
