@@ -163,6 +163,8 @@ def evaluate(
     split: str | None = None,
     output: Path = Path("runs/evaluate"),
     score_threshold: Fraction = 0.5,
+    soft_nms: Annotated[bool, Parameter(negative="")] = False,
+    multi_scale: Literal["voc", "coco"] | None = None,
     worst: Count = 10,
     batch_size: Positive = 8,
     workers: Count = 2,
@@ -184,6 +186,10 @@ def evaluate(
         Folder for evaluation.json, detections.json, the plots and worst/.
     score_threshold:
         Working point of the confusion matrix and the drawn images.
+    soft_nms:
+        Linear soft-NMS after the usual NMS, as RefineDet's figures on COCO have it; for one scale.
+    multi_scale:
+        RefineDet's published test at many scales with box voting, as for this data set; images go one by one.
     worst:
         Draw so many images, those with the most mistakes first.
     batch_size:
@@ -204,11 +210,13 @@ def evaluate(
 
     from vovnet.data.formats import open_dataset
     from vovnet.engine.evaluate import evaluate as run
+    from vovnet.engine.multiscale import published_multi_scale
     from vovnet.engine.weights import load_weights
     from vovnet.report.evaluation import write_evaluation
 
     _set_threads(threads)
     loaded = load_weights(weights)
+    test = published_multi_scale(loaded.model, multi_scale) if multi_scale else None
     dataset = open_dataset(root, split, class_names=loaded.info.class_names)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -223,6 +231,8 @@ def evaluate(
             batch_size=batch_size,
             workers=workers,
             score_threshold=score_threshold,
+            soft_nms=soft_nms,
+            multi_scale=test,
             on_image=lambda count: progress.update(task, completed=count),
         )
     if not _is_main():

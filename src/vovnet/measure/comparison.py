@@ -252,7 +252,7 @@ def _conditions(device: torch.device, peak: DevicePeak, surroundings: Surroundin
 def device_name(device: torch.device) -> str:
     """What its maker calls it."""
     if device.type == "cuda":
-        return torch.cuda.getdevice_name(device)
+        return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

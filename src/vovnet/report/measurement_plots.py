@@ -235,7 +235,14 @@ def _plot_points(axes: Axes, panel: Panel) -> None:
 
 
 def _logarithmic(axes: Axes, x_label: str, y_label: str) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade: powers of ten would leave axes of less than two decades without."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(x_label, fontsize=8)
     axes.set_ylabel(y_label, fontsize=8)
     axes.tick_params(labelsize=_SMALL, which="both")

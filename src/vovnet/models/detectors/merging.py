@@ -72,7 +72,7 @@ def vote_boxes(
     The best box gathers all with IoU ≥ `iou_threshold` to it, then the best of the rest does, and so on. A group
     becomes one box: the mean weighted by the scores, with the group's best score; a lone box stays as it is. soft
     (COCO): a group also leaves its members, with score · (1 − IoU to the best) where that is ≥ `score_threshold`; the
-    best itself has IoU 1 and vanishes.
+    best itself, like a lone box, has IoU 1 and does not come twice.
     """
     boxes = torch.cat([run.boxes for run in runs])
     labels = torch.cat([run.labels for run in runs])
@@ -94,7 +94,7 @@ def vote_boxes(
     voted = Detections(torch.where(lone[:, None], boxes[best], mean), labels[best], scores[best], runs[0].image_size)
     if soft:
         lowered = scores * (1 - iou)
-        again = ~lone[group] & (lowered >= score_threshold)
+        again = lowered >= score_threshold
         voted = Detections(
             torch.cat([voted.boxes, boxes[again]]),
             torch.cat([voted.labels, labels[again]]),
