@@ -45,6 +45,8 @@ app = App(
 )
 data = App(name="data", help="Look at data sets.")
 app.command(data)
+weights_app = App(name="weights", help="Take over weights of others.")
+app.command(weights_app)
 
 
 @app.command
@@ -477,6 +479,48 @@ def measure(
         out.say(f"report in {output}")
     out.json(content)
     return status
+
+
+@weights_app.command(name="import")
+def import_weights(source: str, *, output: Path, json_file: Json = None) -> int:
+    """Translate a VoVNet checkpoint of others into a file of ours; refused if anything is missing or left over.
+
+    Parameters
+    ----------
+    source:
+        A file (.pth, .safetensors, .npz with Caffe's names), an address, or a name on the hub, timm/NAME. Known are the
+        names of the original code, of its detectors, of detectron2's and timm's VoVNets, and of Caffe.
+    output:
+        The file to write, .safetensors.
+    json_file:
+        Write what was found as JSON to this file, or "-" for standard output.
+    """
+    out = Output(json_file)
+    from dataclasses import asdict
+
+    from vovnet.models.weights import import_weights as run
+
+    report = run(source, output)
+    options, pixels, aside = (
+        ", ".join(f"{key} {value}" for key, value in part.items())
+        for part in (report.options, report.pixels, report.set_aside)
+    )
+    out.table(
+        ["found", ""],
+        [
+            ["names as in", report.scheme],
+            ["model", f"{report.model}: {options}"],
+            ["norm", report.norm],
+            ["images", pixels],
+            ["classes", _figure(None) if report.num_classes is None else str(report.num_classes)],
+            ["tensors", f"{report.tensors}, {report.parameters:,} parameters"],
+            ["set aside", aside or "nothing"],
+            ["SHA-256 of the source", report.source_sha256],
+        ],
+    )
+    out.say(f"weights in {report.output}; start from them with backbone_weights={report.output}")
+    out.json(asdict(report))
+    return 0
 
 
 @app.command(name="list")

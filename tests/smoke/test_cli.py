@@ -630,3 +630,21 @@ def test_measure_with_wrong_arguments(run: Run, arguments: tuple[object, ...], m
     result = run("measure", *arguments)
     assert result.code in (1, 2)
     assert message in result.complaint
+
+
+def test_weights_of_others_are_imported(run: Run, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    torch.save(timm.create_model("ese_vovnet19b_slim_dw").state_dict(), tmp_path / "theirs.pth")
+    result = run("weights", "import", tmp_path / "theirs.pth", "--output", tmp_path / "ours.safetensors", "--json", "-")
+    assert result.code == 0
+    found = json.loads(result.out)
+    assert (found["scheme"], found["model"], found["options"]["ese"]) == ("timm", "vovnet19_slim_dw_ese", "last")
+    assert "start from them with backbone_weights=" in result.err
+    assert (tmp_path / "ours.safetensors").is_file()
+    broken = timm.create_model("ese_vovnet19b_slim_dw").state_dict()
+    broken.pop("stem.0.conv.weight")
+    torch.save(broken, tmp_path / "broken.pth")
+    refused = run("weights", "import", tmp_path / "broken.pth", "--output", tmp_path / "none.safetensors")
+    assert refused.code == 1
+    assert "stem.0.conv.weight" in refused.complaint
+    assert not (tmp_path / "none.safetensors").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
     """A model by name; nothing is downloaded unless the name is an address or an option asks for it.
 
     name, the first of these that it is:
-        "vovnet39", "dsod300_vovnet27_slim"             one of ours, with random weights
+        "vovnet39", "dsod300_vovnet27_slim"             one of ours, with random weights; on a network of timm's:
+                                                        "refinedet320_timm/convnext_tiny"
         "bccd"                                          weights that ship with the package
         "best.safetensors", "runs/cells", "https://…"   trained weights: a file, a run's folder, an address
         "model.onnx"                                    an exported file
@@ -32,9 +34,9 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
     Raises ValueError for a name or module that is not there, FileNotFoundError for a file, ModuleNotFoundError where a
     package is missing.
     """
-    if name in DETECTORS:
+    if name in DETECTORS or re.match(r"refinedet\d+_timm/", name):
         return create_model(name, **{"num_classes": 20, **options})
-    if name in BACKBONES:
+    if name in BACKBONES or name.startswith("timm/"):
         return create_backbone(name, **options)
     trained = is_trained(name)
     if trained or Path(name).suffix == ".onnx":

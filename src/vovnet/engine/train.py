@@ -42,6 +42,7 @@ from vovnet.engine.distributed import workers
 from vovnet.engine.evaluate import detect
 from vovnet.engine.log import LogHook, announce, console, has_tensorboard, json_lines, tensorboard
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.pretrained import build_pretrained
 from vovnet.errors import UsageError
 from vovnet.files import replacing
 from vovnet.metrics.coco import evaluate_coco
@@ -79,7 +80,11 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
         dataset, val = open_data(config)
         info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
-        model = info.build().to(group.device).to(memory_format=torch.channels_last)
+        if config.backbone_weights:
+            info, model = build_pretrained(info, config.backbone_weights)
+        else:
+            model = info.build()
+        model = model.to(group.device).to(memory_format=torch.channels_last)
         if config.sync_bn:
             if group.device.type != "cuda":
                 raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")

@@ -212,8 +212,8 @@ def _check_same_conditions(measurements: Sequence[Measurement], by: CostName) ->
     runs = {f"{one.conditions.run} ({one.conditions.device_name})" for one in measurements}
     if len(runs) > 1:
         raise UsageError(
-            f"{by} of the runs {', '.join(sorted(runs))} cannot be compared: measure the models together, in one run, or compare "
-            "multiply_adds or parameters"
+            f"{by} of the runs {', '.join(sorted(runs))} cannot be compared: measure the models together, in one run, "
+            "or compare multiply_adds or parameters"
         )
     if by == "energy" and len(methods := _methods(measurements)) > 1:
         raise UsageError(f"energy by different methods, {', '.join(methods)}, cannot be compared: choose one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -22,6 +23,7 @@ from vovnet.models.detectors.refinedet import RefineDet, SixthOfVGG
 from vovnet.models.detectors.ssd import ANCHORS, SSD, dsod300, pelee304, ssd300_mobilenet
 from vovnet.models.layers import Init, Norm
 from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.weights import read_weights
 
 
 def _dsod300_vovnet27_slim(
@@ -65,7 +67,7 @@ def _refinedet(
     pixels: Mapping[str, Any] | None = None,
     width: int = 256,
 ) -> RefineDet:
-    net = create_backbone(name, features_only=True, **(backbone or {}))
+    net: Any = create_backbone(name, features_only=True, **(backbone or {}))
     sources = net.channels[-3:]
     plain = isinstance(net, VGG16)
     return RefineDet(
@@ -129,12 +131,21 @@ def _build(builder: Callable[..., Any], name: str, *arguments: Any, **options: A
     return builder(*arguments, **options)
 
 
-def create_backbone(name: str, **options: Any) -> nn.Module:
+def create_backbone(name: str, *, weights: str | Path | None = None, **options: Any) -> nn.Module:
     """A backbone by name, for example "vovnet39" or "timm/convnext_tiny"; options are those of its class (`VoVNet`).
 
     With features_only=True all of them return their maps, finest first, whose `feature_names`, `strides` and `channels`
     they carry.
+
+    weights: of a VoVNet, see `read_weights`: a file, an address, or a name on the hub such as
+    "timm/ese_vovnet39b.ra_in1k". They set the options that they need (stem, identity, ese, norm, num_classes), and the
+    attribute `pixels` says what images they expect.
     """
+    if weights is not None:
+        found = read_weights(weights)
+        backbone = create_backbone(name, **found.options_for(name, options))
+        found.load_into(backbone)
+        return backbone
     if name.startswith("timm/"):
         return _build(partial(TimmBackbone, name.removeprefix("timm/")), name, **options)
     return _build(_choose(BACKBONES, name, "backbone"), name, **options)
@@ -146,8 +157,8 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
     RefineDet also goes on any of timm's networks with maps of strides 8, 16 and 32: "refinedet320_timm/convnext_tiny".
 
     num_classes: foreground classes. Options of DSOD300: `anchors` "voc" or "coco" (smaller boxes), `init`; with VoVNet
-    also `norm` and `pool`, see `VoVNet`. Of RefineDet: `backbone`, a dictionary of the backbone's options; `pixels`, one
-    of `Preprocessing`'s mean, std and channel_order, where the backbone's weights need others.
+    also `norm` and `pool`, see `VoVNet`. Of RefineDet: `backbone`, a dictionary of the backbone's options; `pixels`, a
+    dictionary of `Preprocessing`'s mean, std and channel_order, where the backbone's weights need others; `width`.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes counts foreground classes and must be at least 1, got {num_classes}")

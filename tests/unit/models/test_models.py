@@ -23,7 +23,7 @@ def random_images(n=2, size=300):
     return torch.randn(n, 3, size, size) * 50
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", [name for name in DETECTORS if not name.startswith("refinedet")])  # test_refinedet.py
 def test_contract(name):
     """Same keys in train and eval; a batch of two is each alone; every parameter gets a gradient."""
     model = create_model(name, num_classes=3).eval()

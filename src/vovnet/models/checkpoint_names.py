@@ -1,0 +1,152 @@
+"""How others call the parts of a VoVNet in their checkpoints, and what their names say about the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE
+
+Rules = tuple[tuple[str, str | Callable[..., str]], ...]
+
+# Each table turns one of our names into one of the source's: every rule is applied, in this order. A rule is a regular
+# expression and what takes its place, as text or as a function of the numbers found. Ours count from 0.
+
+
+def _osa(stage: int, module: int) -> str:
+    return f"OSA{stage + 2}_{module + 1}"
+
+
+# VoVNet.pytorch, VoVNet-Detectron, vovnet-detectron2: "stage4.OSA4_1.layers.0.OSA4_1_0/conv.weight"
+_OSA: Rules = (
+    (r"^head\.", "classifier."),
+    (r"\.depthwise\.", ".dw_conv3x3."),
+    (r"\.pointwise\.conv\.", ".pw_conv1x1."),
+    (r"\.pointwise\.norm\.", ".pw_norm."),
+    (r"^stem\.(\d)\.", lambda i: f"stem.stem_{i + 1}/"),
+    (r"^stages\.(\d)\.(\d)\.layers\.(\d)\.", lambda s, m, i: f"stage{s + 2}.{_osa(s, m)}.layers.{i}.{_osa(s, m)}_{i}/"),
+    (r"^stages\.(\d)\.(\d)\.concat\.", lambda s, m: f"stage{s + 2}.{_osa(s, m)}.concat.{_osa(s, m)}_concat/"),
+    (
+        r"^stages\.(\d)\.(\d)\.reduction\.",
+        lambda s, m: f"stage{s + 2}.{_osa(s, m)}.conv_reduction.{_osa(s, m)}_reduction_0/",
+    ),
+    (r"^stages\.(\d)\.(\d)\.ese\.", lambda s, m: f"stage{s + 2}.{_osa(s, m)}.ese."),
+)
+
+# timm: "stages.2.blocks.0.conv_mid.0.conv.weight"
+_TIMM: Rules = (
+    (r"^head\.", "head.fc."),
+    (r"\.depthwise\.", ".conv_dw."),
+    (r"\.pointwise\.conv\.", ".conv_pw."),
+    (r"\.pointwise\.norm\.", ".bn."),
+    (r"\.norm\.", ".bn."),
+    (r"^(stages\.\d)\.", r"\1.blocks."),
+    (r"\.layers\.", ".conv_mid."),
+    (r"\.concat\.", ".conv_concat."),
+    (r"\.reduction\.", ".conv_reduction."),
+    (r"\.ese\.", ".attn."),
+)
+
+
+def _letter(number: int, first: str) -> str:
+    return chr(ord(first) + number)
+
+
+# Caffe: "DiverseBlock4a/conv.0", a layer's name and the number of one of its blobs. The third blob of a BatchNorm is a
+# sum of weights, by which mean and variance still have to be divided; it takes the place of our step counter.
+_CAFFE: Rules = (
+    (r"^head\.weight", "fc1000.0"),
+    (r"^head\.bias", "fc1000.1"),
+    (r"\.conv\.weight", "/conv.0"),
+    (r"\.norm\.running_mean", "/bn.0"),
+    (r"\.norm\.running_var", "/bn.1"),
+    (r"\.norm\.num_batches_tracked", "/bn.2"),
+    (r"\.norm\.weight", "/scale.0"),
+    (r"\.norm\.bias", "/scale.1"),
+    (r"^stem\.(\d)", lambda i: f"stem{i + 1}"),
+    (
+        r"^stages\.(\d)\.(\d)\.layers\.(\d)",
+        lambda s, m, i: f"DiverseBlock{s + 2}{_letter(LAYERS_PER_MODULE * m + i, 'a')}",
+    ),
+    (r"^stages\.([01])\.0\.concat", lambda s: f"Transition{s + 2}"),
+    (r"^stages\.(\d)\.(\d)\.concat", lambda s, m: f"Transition{s + 2}{_letter(m, 'A')}"),
+)
+
+_IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375), "channel_order": "RGB"}
+_HALF_RGB = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5), "channel_order": "RGB"}
+_BENCHMARK_BGR = {"mean": (102.9801, 115.9465, 122.7717), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
+_DETECTRON2_BGR = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
+_CAFFE_BGR = {"mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One source of checkpoints, called `title`.
+
+    prefix: what every name of the backbone begins with in the file at hand; a detector's other parts do not.
+    options: those of `VoVNet` that its weights need and their shapes do not tell.
+    pixels: `mean`, `std` and `channel_order` of the images it was trained on, as in `Preprocessing`.
+    pixels_of: the same for models that are an exception.
+    frozen_eps: what its norms add to the variance where they count no steps.
+    counter_divides: whether a norm's statistics are still to be divided by the number in the place of its step counter.
+    """
+
+    title: str
+    rules: Rules
+    options: Mapping[str, Any]
+    pixels: Mapping[str, Any]
+    prefix: str = ""
+    pixels_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    frozen_eps: float = 1e-5
+    counter_divides: bool = False
+
+    def name_in_file(self, ours: str) -> str:
+        """What the file calls one of our parameters or buffers."""
+        name = ours
+        for pattern, replacement in self.rules:
+            name = re.sub(pattern, _with_numbers(replacement), name)
+        return self.prefix + name
+
+
+def _with_numbers(replacement: str | Callable[..., str]) -> str | Callable[[re.Match[str]], str]:
+    if isinstance(replacement, str):
+        return replacement
+    return lambda match: replacement(*map(int, match.groups()))
+
+
+SOURCES = ("VoVNet.pytorch", "VoVNet-Detectron", "vovnet-detectron2", "timm", "Caffe")
+_PYTORCH, _BENCHMARK, _DETECTRON2, _FROM_TIMM, _FROM_CAFFE = SOURCES
+_V1 = {"stem": "stride", "identity": True, "ese": "none", "norm": "batch"}
+
+
+def recognise(names: Iterable[str]) -> Scheme | None:
+    """The scheme that a file's names follow, None for an unknown one."""
+    names = list(names)
+    for name in names:
+        if match := re.match(r"((?:module\.)?(?:backbone\.(body|bottom_up)\.)?)(?:stem\.stem_\d/|stage\d\.OSA)", name):
+            return _osa_scheme(match[1], match[2], names)
+        if re.match(r"stages\.\d\.blocks\.\d+\.conv_", name):
+            return _timm_scheme(names)
+        if re.match(r"(stem\d/|DiverseBlock\d|Transition\d)", name):
+            options = {**_V1, "stem": "pool", "identity": False}
+            return Scheme(_FROM_CAFFE, _CAFFE, options, _CAFFE_BGR, counter_divides=True)
+    return None
+
+
+def _osa_scheme(prefix: str, place: str | None, names: list[str]) -> Scheme:
+    if place == "bottom_up" or (place is None and any(".ese." in name for name in names)):
+        return Scheme(_DETECTRON2, _OSA, {**_V1, "ese": "all"}, _DETECTRON2_BGR, prefix)
+    # Only files of the classification code hold a classifier, or norms that count their steps.
+    if place is None and any(re.search(r"(num_batches_tracked|classifier\.\w+)$", name) for name in names):
+        return Scheme(_PYTORCH, _OSA, _V1, _IMAGENET_RGB, prefix)
+    norm = "batch" if any(name.endswith("running_mean") for name in names) else "group"
+    return Scheme(_BENCHMARK, _OSA, {**_V1, "norm": norm}, _BENCHMARK_BGR, prefix, frozen_eps=0.0)
+
+
+def _timm_scheme(names: list[str]) -> Scheme:
+    if any(".attn." in name for name in names):
+        options = {**_V1, "ese": "last"}
+        return Scheme(_FROM_TIMM, _TIMM, options, _IMAGENET_RGB, pixels_of={"vovnet57_ese": _HALF_RGB})
+    return Scheme(_FROM_TIMM, _TIMM, {**_V1, "identity": False}, _IMAGENET_RGB)

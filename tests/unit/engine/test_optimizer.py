@@ -1,0 +1,142 @@
+"""What is decayed and what learns faster; the rules of the two optimizers by hand; older checkpoints."""
+
+import pytest
+import torch
+from torch import nn
+
+from vovnet import create_model
+from vovnet.engine.checkpoint import load_checkpoint
+from vovnet.engine.config import OptimizerConfig, load_config
+from vovnet.engine.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.train import train
+
+
+def build(name):
+    with torch.device("meta"):
+        return create_model(name, 3)
+
+
+def rules(model, config):
+    """Parameter name → (weight decay, times the rate)."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {}
+    for group in make_optimizer(model, config).param_groups:
+        for parameter in group["params"]:
+            name = names.pop(id(parameter))  # each once
+            found[name] = (group["weight_decay"], group.get("rate_factor", 1))
+    assert not names  # and none left out
+    return found
+
+
+@pytest.mark.parametrize("decay_norms", [False, True])
+def test_refinedet_with_batch_norm(decay_norms):
+    found = rules(build("refinedet320_vovnet39"), OptimizerConfig(weight_decay=5e-4, decay_norms=decay_norms))
+    faster = {name for name, (_, factor) in found.items() if factor == 2}
+    assert faster == {
+        f"{step}.{level}.{kind}.bias" for step in ("arm", "odm") for level in range(4) for kind in ("box", "cls")
+    }
+    norm_decay = 5e-4 if decay_norms else 0
+    assert found["arm.0.box.bias"] == found["odm.3.cls.bias"] == (0, 2)
+    assert found["arm.0.box.weight"] == found["odm.3.cls.weight"] == (5e-4, 1)
+    for norm in ("backbone.stem.0.norm", "arm.0.block.shortcut.norm", "tcb.2.second.norm", "sixth.branch.0.norm"):
+        assert found[f"{norm}.weight"] == found[f"{norm}.bias"] == (norm_decay, 1), norm
+    assert found["backbone.stem.0.conv.weight"] == (5e-4, 1)
+
+
+def test_refinedet_without_batch_norm():
+    found = rules(build("refinedet320_vgg16"), OptimizerConfig(weight_decay=5e-4))
+    assert found["odm.0.cls.bias"] == (0, 2)
+    assert found["tcb.0.first.0.bias"] == found["backbone.norms.0.scale"] == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet"])
+def test_ssd_detectors_keep_their_two_groups(name):
+    model = build(name)
+    optimizer = make_optimizer(model, OptimizerConfig(decay_norms=True))
+    assert [group.get("rate_factor") for group in optimizer.param_groups] == [None, None]
+    found = rules(model, OptimizerConfig(weight_decay=1e-3, decay_norms=True))
+    free = {name for name, (decay, _) in found.items() if decay == 0}
+    assert free == {name for name, p in model.named_parameters() if p.ndim == 1 and name.startswith("heads.")}
+
+
+def test_learning_rates():
+    optimizer = make_optimizer(build("refinedet320_vovnet27_slim"), OptimizerConfig())
+    set_learning_rate(optimizer, 0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25, 0.5]
+    set_learning_rate(optimizer, 0.1)  # a factor of the new rate, not of the old one
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1, 0.2]
+
+
+def steps(kind, gradients, **options):
+    weight = nn.Linear(1, 1, bias=False)
+    weight.weight.data.fill_(2.0)
+    optimizer = make_optimizer(weight, OptimizerConfig(kind=kind, learning_rate=0.1, **options))
+    values = []
+    for gradient in gradients:
+        weight.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+        values.append(weight.weight.item())
+    return values
+
+
+def test_sgd_by_hand():
+    # v = 0.9 v + g + decay·w; w -= rate·v
+    first = 2 - 0.1 * (1 + 0.01 * 2)
+    velocity = 0.9 * (1 + 0.01 * 2) + (3 + 0.01 * first)
+    assert steps("sgd", [1.0, 3.0], momentum=0.9, weight_decay=0.01) == pytest.approx([first, first - 0.1 * velocity])
+
+
+def test_rmsprop_by_hand():
+    # s = 0.99 s + 0.01 g², with g = gradient + decay·w; w -= rate·g / √s
+    g = 1 + 0.01 * 2
+    square = 0.01 * g**2
+    first = 2 - 0.1 * g / square**0.5
+    g = 3 + 0.01 * first
+    square = 0.99 * square + 0.01 * g**2
+    expected = [first, first - 0.1 * g / square**0.5]
+    assert steps("rmsprop", [1.0, 3.0], momentum=0.0, weight_decay=0.01) == pytest.approx(expected, rel=1e-5)
+
+
+CONFIG = """
+model: refinedet320_vovnet27_slim
+data: {{root: {root}, val: null}}
+optimizer: {{kind: {kind}, learning_rate: 1e-4, momentum: 0}}
+schedule: {{iterations: 2}}
+batch_size: 2
+micro_batch_size: 2
+threads: 1
+workers: 0
+tensorboard: false
+output: {output}
+"""
+
+
+def test_a_run_that_an_older_version_began(small_voc, tmp_path):
+    """Its checkpoint knows neither the newer settings nor the newer groups of parameters."""
+    path = tmp_path / "run.yaml"
+    text = CONFIG.format(root=small_voc, kind="sgd", output=tmp_path / "run")
+    path.write_text(
+        text.replace("refinedet320_vovnet27_slim", "dsod300_vovnet27_slim").replace("momentum: 0", "momentum: 0.9")
+    )
+    train(load_config(path, ["schedule.iterations=1"]))
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    for key in ("loss", "backbone_weights"):
+        del checkpoint["config"][key]
+    del checkpoint["config"]["optimizer"]["kind"]
+    torch.save(checkpoint, tmp_path / "run" / "last.pt")
+    assert train(load_config(path, ["schedule.iterations=1", "resume=true"])).finished
+    with pytest.raises(ValueError, match="other settings .loss"):
+        train(load_config(path, ["schedule.iterations=1", "resume=true", "loss.use_difficult=false"]))
+
+
+@pytest.mark.parametrize("kind", ["sgd", "rmsprop"])
+def test_refinedet_trains_and_resumes(small_voc, tmp_path, kind):
+    """Two steps on real images with the biases' own rate; the groups survive the checkpoint."""
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG.format(root=small_voc, kind=kind, output=tmp_path / "run"))
+    records = []
+    assert train(load_config(path), [records.append]).finished
+    assert {"arm_class_loss", "arm_box_loss", "class_loss", "box_loss", "loss"} <= records[-1].keys()
+    groups = load_checkpoint(tmp_path / "run" / "last.pt")["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-4, 2e-4])
+    assert train(load_config(path, ["resume=true"])).steps == 2
