@@ -9,8 +9,15 @@ from typing import Any
 from vovnet import create_model
 from vovnet.files import replacing
 from vovnet.measure.cost import count_multiply_adds, count_parameters
+from vovnet.measure.measurement import read_measurements
+from vovnet.report.measurement import to_markdown
+from vovnet.report.measurement_plots import plot_roofline, plot_tradeoffs
 
 ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "docs/records"
+MODELS = "vovnet27_slim vovnet39 vovnet57 torchvision:resnet50 torchvision:resnet101 torchvision:densenet161"
+MODELS += " torchvision:densenet201 mobilenet timm:convnext_small timm:hgnetv2_b5 timm:efficientvit_l2"
+COMMAND = f"vovnet measure {MODELS} --json docs/records/backbones.json"
 
 # Tables 2 and 3 of arXiv 1904.09730 as printed: its FLOPs (G, multiply-adds), parameters (M), mAP on VOC07 test.
 PUBLISHED = {
@@ -52,14 +59,34 @@ def accuracy(record: dict[str, Any]) -> str:
     return table(["split", "class", "objects", "AP VOC07 (11-point)", "AP VOC area", "AP COCO", "AP50"], rows)
 
 
+def energy_methods(record: dict[str, Any]) -> str:
+    """The least and greatest error of each method over the simulated boards, load by load."""
+    errors: dict[tuple[str, str], list[float]] = {}
+    for row in record["rows"]:
+        errors.setdefault((row["load"], row["method"]), []).append(row["error_percent"])
+    loads = list(dict.fromkeys(load for load, _ in errors))
+    methods = ["counter", "sampled", "paper", "rapl", "meter"]
+    rows = [[load, *(error_range(errors.get((load, method), [])) for method in methods)] for load in loads]
+    return table(["load", *methods], rows)
+
+
+def error_range(percent: list[float]) -> str:
+    if not percent:
+        return "–"
+    low, high = (f"{end:+.1f} %".replace("-", "−") for end in (min(percent), max(percent)))
+    return low if low == high else f"{low} … {high}"
+
+
 def speed(bench: dict[str, Any]) -> str:
     rows = [[name, f"{value:.3f}", bench["claims"].get(name, "")] for name, value in bench["results"].items()]
     return table(["figure", "measured", "claim"], rows)
 
 
 def render() -> str:
-    record = json.loads((ROOT / "docs/records/bccd.json").read_text())
-    bench = json.loads((ROOT / "docs/records/bench.json").read_text())
+    record = json.loads((RECORDS / "bccd.json").read_text())
+    bench = json.loads((RECORDS / "bench.json").read_text())
+    methods = json.loads((RECORDS / "energy_methods.json").read_text())
+    backbones = read_measurements(RECORDS / "backbones.json")
     config, machine = record["config"], bench["machine"]
     return f"""# Results
 
@@ -88,6 +115,27 @@ beside other work. Log: [bccd.log.jsonl](records/bccd.log.jsonl).
 
 ![Training curve](records/bccd.png)
 
+## What backbones cost (measured, {backbones[0].conditions.device_name})
+
+`{COMMAND}`: random weights with a classifier of 1000 classes, one run, the models in turn. Accuracy is not measured
+here, and joules are absent for the reason given under the tables. Every layer and every single time:
+[backbones.json](records/backbones.json).
+
+{to_markdown(backbones)}
+
+![Efficiency against speed, time against memory access](records/backbones_tradeoffs.png)
+
+![Roofline](records/backbones_roofline.png)
+
+## How far each way to measure energy is off (simulated boards)
+
+The error of each method on loads of known energy, from the least to the greatest over boards that publish power as
+NVIDIA's do (Pascal to H100), two CPU packages (rapl) and an external meter of four readings a second.
+
+{energy_methods(methods)}
+
+{methods["note"]} The paper's protocol is shown as it is, idle time and averaging windows included.
+
 ## Speed (measured, {machine["cpu"]}, {machine["threads"]} threads, torch {machine["torch"]})
 
 {speed(bench)}
@@ -97,6 +145,14 @@ counted as three forward passes.
 """
 
 
+def draw() -> None:
+    backbones = read_measurements(RECORDS / "backbones.json")
+    for name, figure in (("tradeoffs", plot_tradeoffs(backbones)), ("roofline", plot_roofline(backbones))):
+        with replacing(RECORDS / f"backbones_{name}.png") as temporary:
+            figure.savefig(temporary)
+
+
 if __name__ == "__main__":
+    draw()
     with replacing(ROOT / "docs/results.md") as temporary:
         temporary.write_text(render())

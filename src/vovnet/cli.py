@@ -220,10 +220,7 @@ def evaluate(
     loaded = load_weights(weights)
     test = published_multi_scale(loaded.model, multi_scale) if multi_scale else None
     dataset = open_dataset(root, split, class_names=loaded.info.class_names)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot write into {output} ({error.strerror}); choose another --output") from None
+    _make_folder(output)
     with _progress() as progress:
         task = progress.add_task("images", total=len(dataset))
         evaluation = run(
@@ -346,7 +343,7 @@ def measure(
     input_size: Positive | None = None,
     batch_size: Positive = 1,
     batches: Annotated[list[Positive] | None, Parameter(negative="", consume_multiple=True)] = None,
-    repetitions: Annotated[int, Parameter(validator=Number(gte=2))] = 30,
+    repetitions: Annotated[int, Parameter(validator=Number(gte=2))] = 100,
     precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32",
     device: str = "auto",
     threads: Positive | None = None,
@@ -360,8 +357,8 @@ def measure(
     split: str | None = None,
     pareto: Annotated[bool, Parameter(negative="")] = False,
     min_ap: Fraction | None = None,
-    max_p99_ms: float | None = None,
-    accuracy: Literal["AP", "AP50", "VOC07"] = "VOC07",
+    max_p99_ms: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    accuracy: Literal["AP", "AP50", "VOC07"] | None = None,
     by: Literal["energy", "time", "multiply_adds", "parameters", "memory"] | None = None,
     output: Path | None = None,
     json_file: Json = None,
@@ -408,9 +405,9 @@ def measure(
     min_ap:
         The least accuracy, 0…1.
     max_p99_ms:
-        The most milliseconds of a pass, at the 99th percentile.
+        The most milliseconds of a pass of batch-size images, at the 99th percentile; give it 100 repetitions or more.
     accuracy:
-        The figure that min-ap and pareto mean.
+        The figure that min-ap and pareto mean; by default VOC07.
     by:
         The cost that pareto means; by default energy where it was measured, else time.
     output:
@@ -419,7 +416,7 @@ def measure(
         Write everything measured as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    from vovnet.data.sources import expand_sources
+    from vovnet.data.sources import expand_sources, is_url, is_video
     from vovnet.engine.compare import compare
     from vovnet.measure.pareto import cheapest, pareto_front
     from vovnet.report.measurement import layer_table, part_table, remarks, tables
@@ -427,14 +424,26 @@ def measure(
     if not models:
         raise UsageError("say which models to measure; `vovnet list` names ours")
     pareto = pareto or min_ap is not None or max_p99_ms is not None
-    if pareto and data is None and not any(name.endswith(".json") for name in models):
+    records = [name for name in models if name.endswith(".json")]
+    if pareto and data is None and not records:
         raise UsageError("pareto compares accuracy with cost: give --data, or the .json record of a run that had it")
+    if pareto and records and len(records) < len(models) and by not in ("multiply_adds", "parameters"):
+        raise UsageError("times of an earlier record and of now cannot be compared: measure the models in one run")
+    if not pareto and (by or accuracy):
+        raise UsageError("--by and --accuracy say what --pareto, --min-ap and --max-p99-ms mean; give one of these")
+    if len(records) == len(models) and (energy or batches or estimate or images or data):
+        raise UsageError("a record is shown as it is: it cannot get energy, batches, an estimate, stages or accuracy")
     if (meter is not None) != (energy == "meter"):
         raise UsageError("--energy meter and --meter FILE go together")
+    paths = expand_sources(images or ())
+    if foreign := [path for path in paths if is_url(path) or is_video(path)]:
+        raise UsageError(f"stages are timed on image files, not on {foreign[0]}")
     if output is not None:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
         import plotly  # noqa: F401
+
+        _make_folder(output)
     _set_threads(threads)
     with _progress() as progress:
         task = progress.add_task("", total=None)
@@ -450,7 +459,7 @@ def measure(
             energy=energy,
             meter=meter,
             estimated=estimate,
-            image_paths=[Path(source) for source in expand_sources(images or ())],
+            image_paths=[Path(path) for path in paths],
             data=data,
             split=split,
             on_step=lambda what: progress.update(task, description=what),
@@ -464,19 +473,20 @@ def measure(
             out.table(more.header, more.rows)
     for remark in remarks(measured):
         out.say(remark)
-    content: dict[str, object] = {"measurements": [one.to_dict() for one in measured]}
-    status = 0
-    if pareto:
-        choice = cheapest(measured, accuracy=accuracy, min_ap=min_ap, max_p99_ms=max_p99_ms, by=by)
-        front = [one.name for one in pareto_front(measured, accuracy, choice.by)]
-        out.say(f"\nBest by {accuracy} and {choice.by}, cheapest first: {', '.join(front) or 'none'}\n{choice}")
-        content |= {"pareto": {"front": front, "choice": choice.to_dict()}}
-        status = 0 if choice.winner is not None else 1
     if output is not None:
         from vovnet.report.measurement import write_measurement_report
 
         write_measurement_report(measured, output)
         out.say(f"report in {output}")
+    content: dict[str, object] = {"measurements": [one.to_dict() for one in measured]}
+    status = 0
+    if pareto:
+        choice = cheapest(measured, accuracy=accuracy or "VOC07", min_ap=min_ap, max_p99_ms=max_p99_ms, by=by)
+        front = [one.name for one in pareto_front(measured, accuracy or "VOC07", choice.by)]
+        out.say(f"\nBest by {accuracy or 'VOC07'} and {choice.by}, cheapest first: {', '.join(front) or 'none'}")
+        out.say(str(choice))
+        content |= {"pareto": {"front": front, "choice": choice.to_dict()}}
+        status = 0 if choice.winner is not None else 1
     out.json(content)
     return status
 
@@ -550,7 +560,7 @@ class Output:
         self.stream = sys.stderr if json_file == "-" else sys.stdout
 
     def say(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        print(_printable(text), file=self.stream, flush=True)
 
     def table(self, header: list[str], rows: list[list[str]]) -> None:
         from rich.box import SIMPLE_HEAD
@@ -562,7 +572,7 @@ class Output:
             numbers = bool(cells) and all(re.fullmatch(r"[\d.,–]*", cell) for cell in cells)
             table.add_column(title, justify="right" if numbers else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(_printable, row))
         # As wide as it needs to be: where the window is narrow a line breaks, but no number is cut. And a class may be
         # called [red].
         Console(file=self.stream, width=1000, markup=False, emoji=False, highlight=False).print(table, "")
@@ -577,9 +587,21 @@ class Output:
                 temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write into {output} ({error.strerror}); choose another --output") from None
+
+
 def _is_main() -> bool:
     """Whether this is the process that reports, of those that torchrun may have started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _printable(text: str) -> str:
+    """Without the control characters by which a name in a stranger's file could steer the terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def _figure(value: float | None) -> str:
@@ -587,7 +609,7 @@ def _figure(value: float | None) -> str:
 
 
 def _complain(text: str) -> None:
-    print(f"vovnet: {text}", file=sys.stderr, flush=True)
+    print(f"vovnet: {_printable(text)}", file=sys.stderr, flush=True)
 
 
 def _progress() -> Progress:
@@ -643,6 +665,9 @@ _LESS_MEMORY = {
 }
 
 
+_OF_EXTRAS = {"av", "hotcoco", "jinja2", "matplotlib", "onnx", "onnxruntime", "plotly", "pynvml", "tensorboard"}
+
+
 def _one_sentence(error: Exception, command: str) -> str:
     text = str(error)
     if " in DataLoader worker process" in text:  # its text is the worker's whole traceback, which ends with the error
@@ -653,7 +678,8 @@ def _one_sentence(error: Exception, command: str) -> str:
             f"out of memory; lower {_LESS_MEMORY.get(command, 'the batch size')} or use a smaller model ({text[:160]})"
         )
     if isinstance(error, ImportError):
-        return f"{text}; this needs an extra: pip install 'vovnet[all]'"
+        ours = (error.name or "").partition(".")[0] in _OF_EXTRAS and "pip install" not in text
+        return f"{text}; this needs an extra: pip install 'vovnet[all]'" if ours else text
     expected = isinstance(error, ValueError | OSError | FloatingPointError)
     return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"
 

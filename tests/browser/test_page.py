@@ -16,7 +16,7 @@ from vovnet.report.page import write_page
 from ..unit.report.measured import measurements
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 FULL = measurements()
@@ -75,10 +75,15 @@ def opened(browser: Browser, path: Path, **how: Any) -> Iterator[Page]:
     assert faults == []
 
 
-def column(page: Page, table: str, title: str) -> list[str]:
+def column(table: Locator, title: str) -> list[str]:
     """The texts of a column in the order in which they stand."""
-    place = page.locator(f"#{table} thead th button").all_inner_texts().index(title) + 1
-    return [text.strip() for text in page.locator(f"#{table} tbody tr > :nth-child({place})").all_inner_texts()]
+    place = table.locator("thead th button").all_inner_texts().index(title) + 1
+    return [text.strip() for text in table.locator(f"tbody tr > :nth-child({place})").all_inner_texts()]
+
+
+def models(page: Page, group: str) -> Locator:
+    """The table of models with the columns of a group."""
+    return page.locator("h3", has_text=group).locator("+ .wide table")
 
 
 def test_the_page_is_one_small_file_with_a_strict_policy(page_file: Path) -> None:
@@ -109,20 +114,40 @@ def test_plots_show_every_model(browser: Browser, page_file: Path) -> None:
 
 def test_a_click_or_a_key_sorts_and_what_is_missing_comes_last(browser: Browser, page_file: Path) -> None:
     with opened(browser, page_file) as page:
-        head = page.locator("#model-table thead th", has_text="params (M)")
+        counts, energies = models(page, "Counts of one pass"), models(page, "Energy")
+        head = counts.locator("thead th", has_text="params (M)")
         head.locator("button").click()
-        assert column(page, "model-table", "params (M)") == ["2.543", "3.526", "11.69"]  # as text 11.69 came first
+        assert column(counts, "params (M)") == ["2.543", "3.526", "11.69"]  # as text 11.69 came first
         assert head.get_attribute("aria-sort") == "ascending"
         head.locator("button").press("Enter")
-        assert column(page, "model-table", "params (M)") == ["11.69", "3.526", "2.543"]
+        assert column(counts, "params (M)") == ["11.69", "3.526", "2.543"]
         assert head.get_attribute("aria-sort") == "descending"
-        energy = page.locator("#model-table thead th button", has_text="energy (J/image)")
+        energy = energies.locator("thead th button", has_text="energy (J/image)")
         for _ in range(2):
             energy.click()
-            assert column(page, "model-table", "energy (J/image)")[2] == "–"
+            assert column(energies, "energy (J/image)")[2] == "–"
+        assert head.get_attribute("aria-sort") == "descending"  # each table has its own order
+        counts.locator("thead th button", has_text="model").first.click()
         assert head.get_attribute("aria-sort") == "none"
-        page.locator("#model-table thead th button", has_text="model").first.click()
-        assert column(page, "model-table", "model")[1:] == ["mobilenet_v3_small", "vovnet27_slim"]
+        assert column(counts, "model")[1:] == ["mobilenet_v3_small", "vovnet27_slim"]
+
+
+def test_the_results_are_in_sight(browser: Browser, tmp_path: Path) -> None:
+    write_page(measurements(), tmp_path / "page.html")
+    with opened(browser, tmp_path / "page.html", viewport={"width": 1280, "height": 800}) as page:
+        for group, title in (("Time", "median (ms)"), ("Memory", "peak (MiB)"), ("Accuracy", "VOC07")):
+            box = models(page, group).locator("thead th", has_text=title).bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] < 1280, group
+
+
+def test_rooflines_have_plain_ticks_and_say_what_the_roof_is(browser: Browser, page_file: Path) -> None:
+    with opened(browser, page_file) as page:
+        for place in ("#figures", "#layer-figures"):
+            figure = page.locator(f"{place} figure", has=page.locator("h3", has_text="Roofline"))
+            ticks = figure.locator(".xtick text").all_text_contents()
+            assert {tick[0] for tick in ticks if float(tick) >= 1} >= {"1", "2", "5"}
+            assert "matrix product" in figure.locator("figcaption").inner_text()
 
 
 def test_the_layers_of_the_chosen_model(browser: Browser, page_file: Path) -> None:
@@ -132,14 +157,14 @@ def test_the_layers_of_the_chosen_model(browser: Browser, page_file: Path) -> No
         page.select_option("#model", "2")
         assert rows.count() == len(FULL[2].cost.layers)
         page.locator("#layer-table thead th button", has_text="time (ms)").click()
-        times = [float(text) for text in column(page, "layer-table", "time (ms)")]
+        times = [float(text) for text in column(page.locator("#layer-table"), "time (ms)")]
         assert times == sorted(times)
         assert page.locator("#layer-figures figure").count() == 2
 
 
 def test_a_hostile_name_is_only_a_name(browser: Browser, page_file: Path) -> None:
     with opened(browser, page_file) as page:
-        assert column(page, "model-table", "model")[1] == HOSTILE
+        assert column(models(page, "Time"), "model")[1] == HOSTILE
         page.select_option("#model", "1")
         assert page.locator("#model option").nth(1).inner_text() == HOSTILE
         for point in page.locator("#figures .plot").first.locator(".points path").all():

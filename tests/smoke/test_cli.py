@@ -620,7 +620,14 @@ def test_measure_names_the_cheapest_within_the_limits(run: Run, small_voc: Path,
         (("vovnet39", "--pareto"), "give --data, or the .json record"),
         (("vovnet39", "--energy", "meter"), "go together"),
         (("vovnet39", "--images", BCCD / "JPEGImages"), "images and data are for trained detectors"),
-        (("vovnet39", "--input-size", "8"), "another input size may help"),
+        (("vovnet39", "--input-size", "8"), "vovnet39 cannot run on an input of 1×3×8×8"),
+        (("bccd", "--input-size", "64", "--data", BCCD, "--split", "test"), "those of its 300×300 pixels"),
+        (("bccd", "--data", BCCD, "--split", "tset"), "tset"),
+        (("vovnet39", "--by", "time"), "say what --pareto"),
+        (("vovnet39", "--max-p99-ms", "0"), "max-p99-ms"),
+        (("vovnet39", "record.json", "--pareto"), "cannot be compared"),
+        (("record.json", "--estimate"), "a record is shown as it is"),
+        (("nosuch.module:build",), "set PYTHONPATH=."),
         (("vovnet39", "--precision", "tf32", "--device", "cpu"), "tf32"),
         (("missing.onnx",), "missing.onnx"),
         (("missing.json",), "missing.json"),
@@ -630,6 +637,7 @@ def test_measure_with_wrong_arguments(run: Run, arguments: tuple[object, ...], m
     result = run("measure", *arguments)
     assert result.code in (1, 2)
     assert message in result.complaint
+    assert "vovnet[all]" not in result.complaint
 
 
 def test_weights_of_others_are_imported(run: Run, tmp_path: Path) -> None:

@@ -37,4 +37,4 @@ def measure_accuracy(
     )
     figures = {"AP": found.coco.figures["AP"], "AP50": found.coco.figures["AP50"], "VOC07": found.voc.mean_ap11}
     known = {name: value for name, value in figures.items() if value is not None}
-    return Accuracy(str(dataset.root), dataset.split, len(dataset), known)
+    return Accuracy(dataset.root.resolve().name, dataset.split, len(dataset), known)

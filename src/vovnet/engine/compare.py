@@ -11,15 +11,18 @@ import torch
 from torch import nn
 
 from vovnet.data.formats import open_dataset
+from vovnet.data.images import read_image
 from vovnet.engine.accuracy import measure_accuracy
 from vovnet.engine.any_model import is_trained, resolve_model
 from vovnet.engine.distributed import choose_device
+from vovnet.engine.predict import Detector
 from vovnet.engine.stages import time_stages
 from vovnet.engine.weights import load
 from vovnet.errors import UsageError
 from vovnet.measure.comparison import measure_models
 from vovnet.measure.measurement import Measurement, read_measurements
 from vovnet.measure.onnx_module import OnnxModule
+from vovnet.measure.surroundings import watch
 from vovnet.models.detectors.contract import DetectionModel
 
 
@@ -29,7 +32,7 @@ def compare(
     input_size: int | None = None,
     batch_size: int = 1,
     device: str = "auto",
-    repetitions: int = 30,
+    repetitions: int = 100,
     image_paths: Sequence[Path] = (),
     data: Path | None = None,
     split: str | None = None,
@@ -50,30 +53,63 @@ def compare(
         return earlier
     where = choose_device(device)
     detectors = {name: load(name, str(where)) for name in fresh if is_trained(name)}
-    if (data or image_paths) and not detectors:
-        raise UsageError(f"images and data are for trained detectors, of which none is among {', '.join(fresh)}")
-    if (data or image_paths) and options.get("precision", "float32") != "float32":
-        raise UsageError(f"accuracy and stages are measured in float32, got {options['precision']}")
     modules = {name: detectors[name].model if name in detectors else _load(name, where) for name in fresh}
+    sizes = {name: _input_size(module, input_size) for name, module in modules.items()}
+    if data is not None or image_paths:
+        _check_detectors(detectors, fresh, sizes, options.get("precision", "float32"))
+    # What cannot be read shows now, before minutes are spent on measuring.
+    datasets = {
+        name: open_dataset(data, split, class_names=detector.class_names)
+        for name, detector in detectors.items()
+        if data is not None
+    }
+    for path in image_paths:
+        read_image(path)
+
     measurements = measure_models(
         modules,
-        {name: (batch_size, 3, *_input_size(module, input_size)) for name, module in modules.items()},
+        {name: (batch_size, 3, *size) for name, size in sizes.items()},
         device=where,
         repetitions=repetitions,
         on_step=on_step,
         **options,
     )
+    watching = watch(where)
     for place, one in enumerate(measurements):
         if (detector := detectors.get(one.name)) is not None:
             if image_paths:
                 on_step(f"{one.name}: stages")
-                one = replace(one, stages=time_stages(detector, image_paths, repetitions=repetitions))
+                with watching:
+                    one = replace(one, stages=time_stages(detector, image_paths, repetitions=repetitions))
             if data is not None:
                 on_step(f"{one.name}: accuracy")
-                dataset = open_dataset(data, split, class_names=detector.class_names)
-                one = replace(one, accuracy=measure_accuracy(detector, dataset))
+                one = replace(one, accuracy=measure_accuracy(detector, datasets[one.name]))
             measurements[place] = one
+    if image_paths:
+        measurements = [_with_doubts(one, watching.result().doubts) for one in measurements]
     return earlier + measurements
+
+
+def _check_detectors(
+    detectors: dict[str, Detector], names: Sequence[str], sizes: dict[str, tuple[int, int]], precision: str
+) -> None:
+    """Accuracy and stages are those of the weights as they are, so what is measured beside them must be too."""
+    if not detectors:
+        raise UsageError(f"images and data are for trained detectors, of which none is among {', '.join(names)}")
+    if precision != "float32":
+        raise UsageError(f"accuracy and stages are measured in float32, got {precision}")
+    for name, detector in detectors.items():
+        own = detector.model.preprocessing.image_size
+        if sizes[name] != own:
+            raise UsageError(
+                f"accuracy and stages of {name} are those of its {own[0]}×{own[1]} pixels; leave out the input size"
+            )
+
+
+def _with_doubts(one: Measurement, doubts: Sequence[str]) -> Measurement:
+    around = one.conditions.surroundings
+    around = replace(around, doubts=(*around.doubts, *(f"stages: {doubt}" for doubt in doubts)))
+    return replace(one, conditions=replace(one.conditions, surroundings=around))
 
 
 def _load(name: str, device: torch.device) -> nn.Module:

@@ -19,9 +19,11 @@ output have equally many elements. For the convolution of Eq. (1) this is the pa
 
 *Everything else* that touches memory (concatenation, pooling, norm, addition, activation, copies) reads its inputs and
 writes its output; done in place it does so too. Views are free. Biases and the parameters and statistics of a norm are
-not counted, as in Eq. (1). Attention counts as its plain matrix products and softmax, not as a fused kernel.
+not counted, as in Eq. (1). Attention counts as its plain matrix products and softmax, a recurrent layer as the products
+of its steps, each of which reads the weight, not as a fused kernel.
 
-*Uncounted* operations are those with no known arithmetic, listed by name. What they read and write is counted.
+*Uncounted* operations are those with no known arithmetic, listed by name. What they read and write is counted, weights
+included.
 """
 
 from __future__ import annotations
@@ -261,14 +263,19 @@ class _Trace(TorchDispatchMode):
         return Cost(multiply_adds=multiply_adds, memory_access_cost=access, memory_access_bound=bound)
 
     def _other(self, func: Any, name: str, args: Any, output: Any) -> Cost:
-        if torch.Tag.pointwise not in func.tags and not _NO_PRODUCT.fullmatch(name):
+        counted = torch.Tag.pointwise in func.tags or bool(_NO_PRODUCT.fullmatch(name))
+        if not counted:
             self.uncounted[func.name().split(".")[0]] += 1
         outputs = _tensors(output)
         if "norm" in name or "max_pool" in name or name == "log_sigmoid_forward":
             outputs = outputs[:1]  # the rest is saved for a backward pass
         written = sum(tensor.numel() for tensor in outputs)
         inputs = _tensors(args[1:] if _OVERWRITES.fullmatch(name) else args)
-        read = sum(tensor.numel() for tensor in inputs if id(tensor) not in self._constants)
+        if counted:
+            inputs = [tensor for tensor in inputs if id(tensor) not in self._constants]
+        else:  # its weights may be all that it works with
+            inputs += _packed(args)
+        read = sum(tensor.numel() for tensor in inputs)
         batch_norm = written if "batch_norm" in name else 0
         return Cost(
             other_elements=written + (written if _SELECTS.fullmatch(name) else read), batch_norm_elements=batch_norm
@@ -302,7 +309,7 @@ def _run(model: nn.Module, inputs: Sequence[Any]) -> _Trace:
 
     arguments = [ready(value) for value in inputs]
     trace = _Trace(model)
-    with torch.no_grad(), _unfused_attention(), trace:
+    with torch.no_grad(), _unfused(), trace:
         model(*arguments)
     return trace
 
@@ -318,14 +325,18 @@ def _without_values(module: nn.Module, shapes_only: contextlib.AbstractContextMa
 
 
 @contextlib.contextmanager
-def _unfused_attention() -> Iterator[None]:
-    fast = torch.backends.mha.get_fastpath_enabled()
+def _unfused() -> Iterator[None]:
+    """Within, attention and (by oneDNN) LSTM are the products that they are made of."""
+    mkldnn: Any = torch.backends.mkldnn  # its type does not tell that it can be set
+    fast, onednn = torch.backends.mha.get_fastpath_enabled(), mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
+    mkldnn.enabled = False
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        mkldnn.enabled = onednn
 
 
 def _first_sentence(error: Exception) -> str:
@@ -334,6 +345,14 @@ def _first_sentence(error: Exception) -> str:
 
 def _tensors(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _packed(value: Any) -> list[torch.Tensor]:
+    """Weights and biases of quantised layers, which are handed on as objects of TorchScript."""
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+    with unset_fake_temporarily():  # they have values and cannot be unpacked without
+        return _tensors([leaf.__getstate__() for leaf in tree_leaves(value) if isinstance(leaf, torch.ScriptObject)])
 
 
 def _shapes(value: Any) -> tuple[Shape, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vovnet.files import replacing
-from vovnet.measure.cost import ModelCost
+from vovnet.measure.cost import Cost, ModelCost
 from vovnet.measure.energy import EnergyResult
 from vovnet.measure.estimate import EstimatedEnergy
 from vovnet.measure.memory import MemoryUse
@@ -134,6 +135,7 @@ def _latency(latency: Latency) -> dict[str, Any]:
 class Record:
     """A JSON file of measurements."""
 
+    __pydantic_config__: ClassVar = {"allow_inf_nan": False}  # all the way down
     measurements: list[Measurement]
 
 
@@ -149,8 +151,71 @@ def read_measurements(path: str | Path) -> list[Measurement]:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(Record).validate_json(Path(path).read_bytes()).measurements
+        measurements = TypeAdapter(Record).validate_json(Path(path).read_bytes()).measurements
+        _check(measurements)
+        return measurements
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise ValueError(f"{path} is no record of `vovnet measure`: {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no record of `vovnet measure`: {error}") from None
+
+
+# Ranges of figures. Their ends are far from what is real and from what overflows where figures are divided.
+_POSITIVE = 1e-30, 1e30
+_NOT_NEGATIVE = 0.0, 1e30
+_WHOLE = 1.0, 1e30
+_FRACTION = 0.0, 1.0
+
+
+def _check(measurements: Sequence[Measurement]) -> None:
+    """Raises ValueError, which names the place, for what has the right types and yet cannot have been measured."""
+    if not measurements:
+        raise ValueError("measurements is empty")
+    for i, one in enumerate(measurements):
+        for place, figures, (least, most) in _figures(one):
+            wrong = [value for value in figures if value is not None and not least <= value <= most]
+            if wrong:
+                got = reprlib.repr(wrong[0])
+                raise ValueError(f"measurements.{i}.{place} must be from {least:g} to {most:g}, got {got}")
+        for place, latency in _latencies(one).items():
+            if not latency.seconds:
+                raise ValueError(f"measurements.{i}.{place}.seconds must have a time, got none")
+        layers = one.cost.layers
+        if one.layer_seconds is not None and len(one.layer_seconds) != len(layers):
+            count = len(one.layer_seconds)
+            raise ValueError(f"measurements.{i}.layer_seconds must have one time a layer, {len(layers)}, got {count}")
+        one.cost.element_bytes  # noqa: B018  # raises for a number format that does not exist
+
+
+def _latencies(one: Measurement) -> dict[str, Latency]:
+    batches = {f"batches.{size}": latency for size, latency in (one.batches or {}).items()}
+    stages = {f"stages.{name}": latency for name, latency in (one.stages or {}).items()}
+    return {"latency": one.latency, **batches, **stages}
+
+
+def _figures(one: Measurement) -> Iterator[tuple[str, Iterable[float | None], tuple[float, float]]]:
+    """Place, figures and range; None is a figure that is not known."""
+    yield "input_shape", one.input_shape, _WHOLE
+    yield "batches", one.batches or (), _WHOLE
+    for place, latency in _latencies(one).items():
+        yield f"{place}.seconds", latency.seconds, _POSITIVE
+    yield "layer_seconds", one.layer_seconds or (), _NOT_NEGATIVE
+    yield "ratio", (one.ratio.median, *one.ratio.interval), _POSITIVE
+    for i, layer in enumerate(one.cost.layers):
+        yield f"cost.layers.{i}", (getattr(layer, count.name) for count in fields(Cost)), _NOT_NEGATIVE
+    if peak := one.conditions.peak:
+        yield "conditions.peak", (peak.gflop_per_s, peak.gbyte_per_s), _POSITIVE
+    if use := one.memory:
+        sizes = use.parameters_mib, use.peak_mib, use.live_mib, use.reserved_mib, use.process_mib
+        yield "memory", sizes, _NOT_NEGATIVE
+    if energy := one.energy:
+        yield "energy", (energy.energy_j_per_image, energy.images_per_second), _NOT_NEGATIVE
+        for figure in filter(None, (energy.figure, energy.check)):  # above idle may come out below zero
+            yield f"energy.{figure.method}", (figure.energy_j_per_image, figure.power_w), _NOT_NEGATIVE
+    if guess := one.estimate:
+        joules = guess.estimated_j_per_image, guess.estimated_arithmetic_j, guess.estimated_memory_j
+        yield "estimate", joules, _NOT_NEGATIVE
+    if one.accuracy:
+        yield "accuracy.figures", one.accuracy.figures.values(), _FRACTION

@@ -58,18 +58,24 @@ class _Peak:
     reason: str | None = None
 
 
-def measure_memory(module: nn.Module, *inputs: Tensor, timeout_s: float = 600) -> MemoryUse:
+def measure_memory(
+    module: nn.Module, *inputs: Tensor, timeout_s: float = 600, own_allocator: bool = False
+) -> MemoryUse:
     """The memory of `module(*inputs)` in eval mode, on the device where both already lie; the module stays as it was.
 
     On the CPU a clean process loads the model and runs it, so that what this one holds does not matter; `timeout_s` is
     the most that it may take. Autocast set here does not reach it. glibc is told there to return what is freed, for by
-    itself it keeps tens of MiB, more in one run than in the next. Raises what the model raises on these inputs.
+    itself it keeps tens of MiB, more in one run than in the next. own_allocator: the module takes GPU memory from a
+    library other than PyTorch, whose allocator then sees nothing of it, so that on CUDA NVML alone tells. Raises what
+    the model raises on these inputs.
     """
     live_bytes, live_layer = follow_tensors(module, *inputs)
     device = inputs[0].device
     own_mib = _storage_mib(*module.parameters(), *module.buffers(), *inputs)
     if device.type == "cpu":
         peak = _measure_cpu(module, inputs, timeout_s)
+    elif device.type == "cuda" and own_allocator:
+        peak = _measure_foreign(module, inputs)
     elif device.type == "cuda":
         peak = _measure_cuda(module, inputs, own_mib)
     elif device.type == "mps":
@@ -147,9 +153,13 @@ def _main() -> None:
 
 def _resident_set(file: str) -> _Peak:
     _warm_up()
-    torch.load(file, mmap=True, weights_only=False)  # imports what the model needs; its values stay in the file
-    gc.collect()
+    module, inputs = torch.load(file, mmap=True, weights_only=False)  # imports; the values stay in the file
     resettable = _reset_high_water()
+    if resettable:  # elsewhere a pass would stand in the mark
+        follow_tensors(module, *inputs)  # it may import more; on shapes, so that no kernel keeps anything before
+    del module, inputs
+    gc.collect()
+    _reset_high_water()
     before = _high_water_mib()
     module, inputs = torch.load(file, weights_only=False)
     _reset_high_water()
@@ -210,6 +220,12 @@ def _measure_cuda(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float)
         torch.cuda.max_memory_reserved(device) / MIB - foreign_mib,
         _nvml_process_mib(device),
     )
+
+
+def _measure_foreign(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Peak:
+    _run(module, inputs)
+    reason = "the model takes its memory from another library than PyTorch, whose peak is not known"
+    return _Peak("none", process_mib=_nvml_process_mib(inputs[0].device), reason=reason)
 
 
 def _nvml_process_mib(device: torch.device) -> float | None:

@@ -4,7 +4,9 @@ The nodes are counted as they stand in the file; a runtime may fuse some of them
 convolution before it: its scale, shift and elements are gone then, and the convolution has a bias instead. The bias of
 a linear layer on more than two dimensions becomes an Add, which reads and writes.
 
-*Products* are Conv, ConvTranspose, Gemm and MatMul and their quantised forms. What PyTorch has as a view (Reshape,
+*Products* are Conv, ConvTranspose, Gemm and MatMul and their quantised forms, and those of the steps of GRU, LSTM and
+RNN, whose gates are not looked at: in each direction one product takes the input of all steps, and each step has one of
+its hidden state. What PyTorch has as a view (Reshape,
 Transpose, Slice, Split, Expand …) is free, and so is what does not depend on the values of the input: it is computed
 once, when the file is loaded. Such are the sizes of maps, and weights on their way through Cast, Transpose or
 DequantizeLinear.
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorShapeProto, ValueInfoProto
 
 # Where input and weight stand among the inputs of a product.
-_PRODUCTS = dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "MatMulInteger"), (0, 1))
+_PRODUCTS: dict[str, tuple[int, ...]] = dict.fromkeys(
+    ("Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "MatMulInteger"), (0, 1)
+)
 _PRODUCTS |= dict.fromkeys(("QLinearConv", "QLinearMatMul"), (0, 3))
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_PRODUCTS |= dict.fromkeys(_RECURRENT, (0, 1, 2))  # with a second weight, of the hidden state
 
 _NORMS = {f"{kind}Normalization" for kind in ("Batch", "Instance", "Group", "Layer", "RMS")}
 _NO_PRODUCT = re.compile(
@@ -57,6 +63,7 @@ _ARGUMENTS = {
     "DequantizeLinear": (1, 2),
     "QLinearConv": (1, 2, 4, 5, 6, 7),
     "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    **dict.fromkeys(_RECURRENT, (4, 5, 6)),  # lengths and the states to begin with
     "ConvInteger": (2, 3),
     "MatMulInteger": (2, 3),
     "Clip": (1, 2),
@@ -194,15 +201,18 @@ class _Count:
             inputs = [name for name in node.input if name not in self.known]
             outputs = [name for name in node.output if name]
             path, cost = node.name or node.output[0], Cost(parameters=self._parameters(node))
-            moving = self._product(node) if _is_product(node) else self._other(node, inputs, outputs)
+            counted = _is_product(node) or (_is_standard(node) and _NO_PRODUCT.fullmatch(node.op_type))
+            moving = (
+                self._product(node)
+                if _is_product(node)
+                else self._other(node, inputs if counted else list(filter(None, node.input)), outputs)
+            )
             if moving is None:
                 unsized.append(path)
             else:
                 cost += moving
                 multiplied += node.input[:1] if _is_product(node) else []
-            if moving is None or not (
-                _is_product(node) or (_is_standard(node) and _NO_PRODUCT.fullmatch(node.op_type))
-            ):
+            if moving is None or not counted:
                 uncounted[node.op_type if _is_standard(node) else f"{node.domain}::{node.op_type}"] += 1
             if cost != Cost():
                 ends = {"input_shapes": self._sized(inputs), "output_shapes": self._sized(outputs)}
@@ -240,10 +250,13 @@ class _Count:
 
     def _product(self, node: NodeProto) -> Cost | None:
         """None where a shape is not known, as of the other nodes."""
-        names = [*(node.input[position] for position in _PRODUCTS[node.op_type]), node.output[0]]
+        names = [node.input[position] for position in _PRODUCTS[node.op_type]]
+        names += [] if node.op_type in _RECURRENT else node.output[:1]  # theirs may be left out
         if not all(name in self.shapes for name in names):
             return None
-        x, weight, output = (self.shapes[name] for name in names)
+        x, weight, output = (self.shapes[name] for name in names)  # of the recurrent, a second weight comes last
+        if node.op_type in _RECURRENT:
+            return _recurrent(x, weight, output, steps_at=int(_flag(node, "layout")))
         if node.op_type == "Gemm":
             multiply_adds = math.prod(output) * x[0 if _flag(node, "transA") else 1]
         elif "MatMul" in node.op_type:
@@ -252,9 +265,7 @@ class _Count:
         else:  # the weight's first dimension is that of the output, or of the input if transposed
             positions = x if node.op_type == "ConvTranspose" else output
             multiply_adds = math.prod(positions) * math.prod(weight[1:])
-        read, written, kept = map(math.prod, (x, output, weight))
-        access, bound = read + written + kept, 2 * math.sqrt(read * written) + kept
-        return Cost(multiply_adds=multiply_adds, memory_access_cost=access, memory_access_bound=bound)
+        return _cost(multiply_adds, *map(math.prod, (x, output, weight)))
 
     def _other(self, node: NodeProto, inputs: list[str], outputs: list[str]) -> Cost | None:
         if not all(name in self.shapes for name in (*inputs, *outputs)):
@@ -265,6 +276,28 @@ class _Count:
 
     def _sized(self, names: list[str]) -> tuple[Shape, ...]:
         return tuple(self.shapes[name] for name in names if name in self.shapes)
+
+
+def _recurrent(x: Shape, of_input: Shape, of_state: Shape, steps_at: int) -> Cost | None:
+    """Weights are (directions, gates · H, I) and (directions, gates · H, H)."""
+    if not len(x) == len(of_input) == len(of_state) == 3:
+        return None
+    (directions, gates, c_in), hidden = of_input, of_state[2]
+    steps, images = x[steps_at], x[1 - steps_at]
+
+    def product(rows: int, c: int, times: int) -> Cost:
+        return _cost(rows * c * gates, rows * c, rows * gates, c * gates, times)
+
+    return product(steps * images, c_in, directions) + product(images, hidden, directions * steps)
+
+
+def _cost(multiply_adds: int, read: int, written: int, weight: int, times: int = 1) -> Cost:
+    bound = 2 * math.sqrt(read * written) + weight
+    return Cost(
+        multiply_adds=times * multiply_adds,
+        memory_access_cost=times * (read + written + weight),
+        memory_access_bound=times * bound,
+    )
 
 
 def _is_standard(node: NodeProto) -> bool:

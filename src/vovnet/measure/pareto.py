@@ -92,7 +92,7 @@ def pareto_front(measurements: Sequence[Measurement], accuracy: AccuracyName, by
 def cheapest(
     measurements: Sequence[Measurement],
     *,
-    accuracy: AccuracyName = "AP",
+    accuracy: AccuracyName = "VOC07",
     min_ap: float | None = None,
     max_p99_ms: float | None = None,
     by: CostName | None = None,
@@ -122,11 +122,14 @@ def cheapest(
     if min_ap is not None:
         _check_same_data(measurements)
 
+    # Where some model has an accuracy, the cheapest of those that have none would win by saying nothing.
+    if min_ap is None and any(_accuracy(one, accuracy) is not None for one in measurements):
+        min_ap = 0.0
     judged = [(one, list(_misses(one, by, accuracy, min_ap, max_p99_ms))) for one in measurements]
     within = [one for one, misses in judged if not misses]
     outside = [(max(miss.part for miss in misses), one.name, one) for one, misses in judged if misses]
     near = [] if within else [point for point in outside if point[0] < math.inf]
-    limits = [f"{accuracy} at least {min_ap:g}"] if min_ap is not None else []
+    limits = [f"{accuracy} at least {min_ap:g}"] if min_ap else []
     limits += [f"99th percentile at most {max_p99_ms:g} ms"] if max_p99_ms is not None else []
     return Choice(
         " with " + " and ".join(limits) if limits else "",
@@ -147,7 +150,7 @@ def _misses(
     if _cost(one, by) is None:
         yield _Miss(f"has no measured {by}{_why_none(one, by)}", math.inf)
     if min_ap is not None and worth is None:
-        yield _Miss(f"has no {accuracy}, so nobody knows whether it reaches {min_ap:g}", math.inf)
+        yield _Miss(f"has no {accuracy}, so nobody knows how good it is", math.inf)
     elif min_ap is not None and worth is not None and worth < min_ap:
         yield _Miss(f"has {accuracy} {worth:.4g}, below {min_ap:g}", 1 - worth / min_ap)
     if max_p99_ms is not None and p99_ms > max_p99_ms:

@@ -24,7 +24,9 @@ def dtype_of(precision: Precision) -> torch.dtype:
 
 def cast(module: nn.Module, precision: Precision) -> nn.Module:
     """`module` itself, with its floating-point parameters and buffers in this precision from now on."""
-    return module.to(dtype_of(precision))
+    dtype = dtype_of(precision)
+    # As `module.to(dtype)`, which would drop the imaginary part of complex ones.
+    return module._apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
 @contextmanager

@@ -44,14 +44,19 @@ def tables(measurements: Sequence[Measurement]) -> list[Table[Measurement]]:
 
 
 def part_table(measurements: Sequence[Measurement]) -> Table[PartRow]:
-    """A row for each further batch size and each stage that was timed; without any the table has no rows."""
+    """A row for each batch size of a sweep and each stage that was timed; without any the table has no rows."""
     rows = []
     for one, name in zip(measurements, labels(measurements), strict=True):
-        for size, latency in (one.batches or {}).items():
+        for size, latency in sweep(one).items():
             rows.append(PartRow(name, f"batch size {size}", latency, size / latency.median_ms * 1e3))
         for stage, latency in (one.stages or {}).items():
             rows.append(PartRow(name, stage, latency, None))
     return make_table("Batch sizes and stages", _PART_COLUMNS, rows)
+
+
+def sweep(one: Measurement) -> dict[int, Latency]:
+    """Batch size → time, in order, with the batch of the run itself; empty where no other size was timed."""
+    return dict(sorted({one.input_shape[0]: one.latency, **one.batches}.items())) if one.batches else {}
 
 
 def layer_table(measurements: Sequence[Measurement]) -> Table[LayerRow]:
@@ -75,7 +80,8 @@ def remarks(measurements: Sequence[Measurement]) -> list[str]:
         said.append("These are of several runs; only times of one run make fair ratios.")
     said += _each(measurements, lambda one: f"{one.runtime}, {one.precision}, input {shape_text(one.input_shape)}.")
     said += _each(measurements, lambda one: f"× first is the time over that of {one.ratio_to}, pair by pair.")
-    said.append("Counts are for the whole batch. In parentheses: 95 % intervals.")
+    said.append("Counts are for the whole batch.")
+    said += _each(measurements, _intervals)
     said += _each(measurements, lambda one: one.cost.note and f"counts: {one.cost.note}.")
     said += _each(measurements, _uncounted)
     said += _each(measurements, _memory)
@@ -151,9 +157,21 @@ def _each(measurements: Sequence[Measurement], say: Callable[[Measurement], str 
     return [f"{', '.join(names)}: {sentence}" for sentence, names in models.items()]
 
 
+def _intervals(one: Measurement) -> str:
+    passes = len(one.latency.seconds)
+    if passes < 6:  # see `median_interval`
+        return f"in parentheses: for times the range of all {passes} passes, too few for a 95 % interval."
+    return "in parentheses: 95 % intervals."
+
+
+def _percentile_ms(latency: Latency, percent: int) -> float | None:
+    """None where so few passes were timed that it would only be the longest of them."""
+    return latency.percentile_ms(percent) if len(latency.seconds) * (100 - percent) >= 100 else None
+
+
 def _uncounted(one: Measurement) -> str | None:
     calls = ", ".join(f"{name} ({count}×)" for name, count in one.cost.uncounted.items())
-    return f"arithmetic not counted: {calls}." if calls else None
+    return f"arithmetic not counted: {calls}; figures with ≥ are lower bounds." if calls else None
 
 
 def _memory(one: Measurement) -> str | None:
@@ -204,6 +222,10 @@ def _live_layer(one: Measurement) -> str | None:
     return one.memory.live_layer or "(model)"
 
 
+def _is_lower_bound(one: Measurement) -> bool:
+    return bool(one.cost.uncounted)
+
+
 _COLUMNS: tuple[Column[Measurement], ...] = (
     Column("runtime", "runtime", lambda one: one.runtime),
     Column("device", "device", lambda one: one.conditions.device_name),
@@ -213,7 +235,15 @@ _COLUMNS: tuple[Column[Measurement], ...] = (
     Column("date", "date", lambda one: one.conditions.date),
     Column("input", "input", lambda one: shape_text(one.input_shape), group=COUNTS),
     Column("parameters", "params", lambda one: one.cost.total.parameters, "M", 1e6, group=COUNTS),
-    Column("multiply_adds", "multiply-adds", lambda one: one.cost.total.multiply_adds, "G", 1e9, group=COUNTS),
+    Column(
+        "multiply_adds",
+        "multiply-adds",
+        lambda one: one.cost.total.multiply_adds,
+        "G",
+        1e9,
+        group=COUNTS,
+        at_least=_is_lower_bound,
+    ),
     Column(
         "memory_access_cost_elements",
         "memory access",
@@ -224,7 +254,7 @@ _COLUMNS: tuple[Column[Measurement], ...] = (
     ),
     Column("memory_access_ratio", "× bound", lambda one: one.cost.total.memory_access_ratio, group=COUNTS),
     Column("other_elements", "other", lambda one: one.cost.total.other_elements, "M elements", 1e6, group=COUNTS),
-    Column("flops_per_byte", "FLOP/byte", lambda one: flops_per_byte(one), group=COUNTS),
+    Column("flops_per_byte", "FLOP/byte", lambda one: flops_per_byte(one), group=COUNTS, at_least=_is_lower_bound),
     Column(
         "latency_median_ms",
         "median",
@@ -233,8 +263,8 @@ _COLUMNS: tuple[Column[Measurement], ...] = (
         interval=lambda one: one.latency.interval_ms,
         group=TIME,
     ),
-    Column("latency_p90_ms", "p90", lambda one: one.latency.percentile_ms(90), "ms", group=TIME),
-    Column("latency_p99_ms", "p99", lambda one: one.latency.percentile_ms(99), "ms", group=TIME),
+    Column("latency_p90_ms", "p90", lambda one: _percentile_ms(one.latency, 90), "ms", group=TIME),
+    Column("latency_p99_ms", "p99", lambda one: _percentile_ms(one.latency, 99), "ms", group=TIME),
     Column("latency_spread", "spread", lambda one: one.latency.spread, "%", 0.01, group=TIME),
     Column(
         "time_ratio",
@@ -250,9 +280,17 @@ _COLUMNS: tuple[Column[Measurement], ...] = (
         interval=_images_per_s_interval,
         group=TIME,
     ),
-    Column("gmultiply_adds_per_s", "G multiply-adds/s", lambda one: one.gmultiply_adds_per_s, group=EFFICIENCY),
-    Column("gflop_per_s", "GFLOP/s", lambda one: one.gflop_per_s, group=EFFICIENCY),
-    Column("peak_fraction", "of peak", lambda one: one.peak_fraction, "%", 0.01, group=EFFICIENCY),
+    Column(
+        "gmultiply_adds_per_s",
+        "G multiply-adds/s",
+        lambda one: one.gmultiply_adds_per_s,
+        group=EFFICIENCY,
+        at_least=_is_lower_bound,
+    ),
+    Column("gflop_per_s", "GFLOP/s", lambda one: one.gflop_per_s, group=EFFICIENCY, at_least=_is_lower_bound),
+    Column(
+        "peak_fraction", "of peak", lambda one: one.peak_fraction, "%", 0.01, group=EFFICIENCY, at_least=_is_lower_bound
+    ),
     Column("bandwidth_fraction", "of bandwidth", lambda one: one.bandwidth_fraction, "%", 0.01, group=EFFICIENCY),
     Column("memory_peak_mib", "peak", lambda one: one.memory.peak_mib if one.memory else None, "MiB", group=MEMORY),
     Column(
@@ -311,8 +349,9 @@ def _accuracy_columns(measurements: Sequence[Measurement]) -> list[Column[Measur
 
 
 def accuracy_data(one: Measurement) -> str | None:
+    """What the accuracy holds for; of a path to the data only its last part."""
     found = one.accuracy
-    return f"{found.data} {found.split}, {found.images} images" if found else None
+    return f"{Path(found.data).name} {found.split}, {found.images} images" if found else None
 
 
 def _identifier(name: str) -> str:
@@ -339,8 +378,8 @@ _PART_COLUMNS: tuple[Column[PartRow], ...] = (
     Column(
         "median_ms", "median", lambda row: row.latency.median_ms, "ms", interval=lambda row: row.latency.interval_ms
     ),
-    Column("p90_ms", "p90", lambda row: row.latency.percentile_ms(90), "ms"),
-    Column("p99_ms", "p99", lambda row: row.latency.percentile_ms(99), "ms"),
+    Column("p90_ms", "p90", lambda row: _percentile_ms(row.latency, 90), "ms"),
+    Column("p99_ms", "p99", lambda row: _percentile_ms(row.latency, 99), "ms"),
     Column("images_per_s", "images/s", lambda row: row.images_per_s),
 )
 

@@ -15,8 +15,9 @@ import numpy as np
 from vovnet.files import replacing
 from vovnet.measure.measurement import Measurement
 from vovnet.report.labelling import label_points
-from vovnet.report.measurement import labels
+from vovnet.report.measurement import labels, sweep
 from vovnet.report.panels import (
+    ROOF_NOTE,
     Panel,
     Point,
     Roof,
@@ -41,7 +42,7 @@ def write_plots(measurements: Sequence[Measurement], folder: Path) -> None:
     """Write every plot for which there is data into `folder`, those of layers into `layers` in it."""
     figures: dict[str, Figure | None] = {
         "tradeoffs": plot_tradeoffs(measurements),
-        "roofline": plot_roofline(measurements),
+        "roofline": plot_roofline(measurements) if roofline_panel(measurements)[0].points else None,
         "stages": plot_stages(measurements) if any(one.stages for one in measurements) else None,
         "batches": plot_batches(measurements) if any(one.batches for one in measurements) else None,
     }
@@ -177,9 +178,8 @@ def plot_batches(measurements: Sequence[Measurement]) -> Figure:
     axes = figure.subplots()
     sizes: set[int] = set()
     for place, (one, label) in enumerate(zip(measurements, labels(measurements), strict=True)):
-        if not one.batches:
+        if not (batches := sweep(one)):
             continue
-        batches = dict(sorted(one.batches.items()))
         sizes |= batches.keys()
         speed = np.array([1e3 * size / latency.median_ms for size, latency in batches.items()])
         ends = np.array([[1e3 * size / end for end in latency.interval_ms] for size, latency in batches.items()])
@@ -226,6 +226,9 @@ def _plot_points(axes: Axes, panel: Panel) -> None:
             zorder=3,
         )
     axes.margins(0.16)
+    if panel.y_limits:
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, panel.y_limits[0]), min(top, panel.y_limits[1]))
     axes.set_xlabel(panel.x_label, fontsize=8)
     axes.set_ylabel(panel.y_label, fontsize=8)
     axes.tick_params(labelsize=_SMALL)
@@ -264,7 +267,8 @@ def _plot_roofs(axes: Axes, roofs: Sequence[Roof]) -> None:
         axes.plot(x, y, style, color="#404040", linewidth=1.2, label=_plain(label), zorder=2)
     axes.set_xlim(low, high)
     axes.set_ylim(top=2 * max(axes.get_ylim()[1] / 2, *(roof.gflop_per_s for roof in roofs)))
-    axes.figure.legend(loc="outside lower center", frameon=False, fontsize=_SMALL - 1)
+    small = {"fontsize": _SMALL - 1, "title_fontsize": _SMALL - 1}
+    axes.figure.legend(loc="outside lower center", frameon=False, title=ROOF_NOTE.replace(". ", ".\n", 1), **small)
 
 
 def _plain(text: str) -> str:

@@ -86,7 +86,9 @@
     place.replaceChildren(
       ...plots.map((plot) => {
         const frame = document.createElement("figure");
-        frame.append(element("h3", drawn.get(plot).title), plot);
+        const { title, note } = drawn.get(plot);
+        frame.append(element("h3", title), plot);
+        if (note) frame.append(element("figcaption", note));
         return frame;
       }),
     );

@@ -17,8 +17,18 @@ from typing import Any
 
 from vovnet.files import replacing
 from vovnet.measure.measurement import Measurement
-from vovnet.report.measurement import columns, full_table, labels, layer_table, remarks
-from vovnet.report.panels import Panel, Point, Roof, group_layers, layer_points, roofline_panel, tradeoff_panels
+from vovnet.measure.speed import Latency
+from vovnet.report.measurement import columns, labels, layer_table, remarks, sweep, tables
+from vovnet.report.panels import (
+    ROOF_NOTE,
+    Panel,
+    Point,
+    Roof,
+    group_layers,
+    layer_points,
+    roofline_panel,
+    tradeoff_panels,
+)
 from vovnet.report.plots import COLOURS
 from vovnet.report.table import MISSING
 
@@ -51,16 +61,13 @@ def write_page(measurements: Sequence[Measurement], path: str | Path) -> None:
         loader=PackageLoader("vovnet.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "ensure_ascii": False, "separators": (",", ":")}
-    table = full_table(measurements)
-    shown = [column for column in table.columns if column.group or column.name == "model"]
     names = labels(measurements)
     page = environment.get_template("page.html.j2").render(
         title=f"What {names[0] if len(names) == 1 else f'{len(names)} models'} cost",
         policy=_policy(scripts),
         style=Markup(style),
         scripts=[Markup(text) for text in scripts],
-        table=table,
-        columns=shown,
+        tables=tables(measurements),
         names=names,
         swatches=[(_colour(place), _shape(place)[1]) for place in range(len(names))],
         remarks=[line for remark in remarks(measurements) for line in remark.splitlines()],
@@ -107,7 +114,7 @@ def _figures(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
     panel, roofs = roofline_panel(measurements)
     if panel.points:
         roofline = _figure(panel.title, [*_roof_traces(roofs, panel.points), *_traces(panel, hover)], panel)
-        figures.append(_logarithmic(roofline))
+        figures.append(_logarithmic(roofline, roofs))
     if any(one.stages for one in measurements):
         figures.append(_stages(measurements))
     if any(one.batches for one in measurements):
@@ -117,6 +124,8 @@ def _figures(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
 
 def _figure(title: str, traces: list[dict[str, Any]], panel: Panel | None = None, **layout: Any) -> dict[str, Any]:
     axes = {"xaxis": _axis(panel.x_label), "yaxis": _axis(panel.y_label)} if panel else {}
+    if panel and panel.y_limits:
+        axes["yaxis"] |= {"minallowed": panel.y_limits[0], "maxallowed": panel.y_limits[1]}
     return {"title": title, "data": traces, "layout": {"showlegend": False, **axes, **layout}}
 
 
@@ -124,10 +133,15 @@ def _axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": _escaped(title)}, **more}
 
 
-def _logarithmic(figure: dict[str, Any]) -> dict[str, Any]:
+def _logarithmic(figure: dict[str, Any], roofs: Sequence[Roof]) -> dict[str, Any]:
+    """Plain numbers at 1, 2 and 5 of each decade, at 1 only where the decades are many; what the roofs mean below."""
     for axis in ("xaxis", "yaxis"):
-        figure["layout"][axis] |= {"type": "log", "exponentformat": "power", "dtick": 1}
-    return figure
+        values = [value for trace in figure["data"] for value in trace[axis[0]]]
+        decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+        digits = (1, 2, 5) if len(decades) < 6 else (1,)
+        ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+        figure["layout"][axis] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return figure | ({"note": ROOF_NOTE} if roofs else {})
 
 
 def _traces(panel: Panel, hover: Sequence[str]) -> list[dict[str, Any]]:
@@ -203,9 +217,10 @@ def _layer_roofline(one: Measurement) -> dict[str, Any]:
             for layer in layers
         ],
     }
-    traces = [*_roof_traces(roofline_panel([one])[1], points), dots]
+    roofs = roofline_panel([one])[1]
+    traces = [*_roof_traces(roofs, points), dots]
     title = "Roofline of the layers; area is the share of the time"
-    return _logarithmic(_figure(title, traces, xaxis=_axis("FLOP/byte"), yaxis=_axis("GFLOP/s")))
+    return _logarithmic(_figure(title, traces, xaxis=_axis("FLOP/byte"), yaxis=_axis("GFLOP/s")), roofs)
 
 
 def _layer_bars(one: Measurement) -> dict[str, Any]:
@@ -261,8 +276,9 @@ def _stages(measurements: Sequence[Measurement]) -> dict[str, Any]:
 def _batches(measurements: Sequence[Measurement]) -> dict[str, Any]:
     traces = []
     for place, (one, name) in enumerate(zip(measurements, labels(measurements), strict=True)):
-        if one.batches:
-            speeds = {size: 1e3 * size / latency.median_ms for size, latency in sorted(one.batches.items())}
+        if batches := sweep(one):
+            speeds = {size: 1e3 * size / latency.median_ms for size, latency in batches.items()}
+            slow, fast = zip(*(_speeds(size, latency) for size, latency in batches.items()), strict=True)
             texts = [f"{name}, batch {size}: {speed:.4g} images/s" for size, speed in speeds.items()]
             look = {"color": _colour(place), "symbol": _shape(place)[0], "size": 9}
             traces.append(
@@ -271,19 +287,32 @@ def _batches(measurements: Sequence[Measurement]) -> dict[str, Any]:
                     "mode": "lines+markers",
                     "x": list(speeds),
                     "y": list(speeds.values()),
+                    "error_y": {
+                        "type": "data",
+                        "symmetric": False,
+                        "array": [end - speed for end, speed in zip(fast, speeds.values(), strict=True)],
+                        "arrayminus": [speed - end for end, speed in zip(slow, speeds.values(), strict=True)],
+                        "thickness": 1.2,
+                        "width": 3,
+                    },
                     "line": {"color": _colour(place)},
                     "marker": look,
                     "hoverinfo": "none",
                     "hovertext": texts,
                 }
             )
-    sizes = sorted({size for one in measurements for size in one.batches or ()})
+    sizes = sorted({size for one in measurements for size in sweep(one)})
     return _figure(
         "Images/s against batch size",
         traces,
         xaxis=_axis("batch size", type="log", tickvals=sizes),
         yaxis=_axis("images/s", rangemode="tozero"),
     )
+
+
+def _speeds(size: int, latency: Latency) -> tuple[float, float]:
+    fast_ms, slow_ms = latency.interval_ms
+    return 1e3 * size / slow_ms, 1e3 * size / fast_ms
 
 
 def _hover_texts(measurements: Sequence[Measurement]) -> list[str]:

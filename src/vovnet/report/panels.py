@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vovnet.measure.measurement import Measurement
 from vovnet.report.measurement import accuracy_data, flops_per_byte, labels, layer_rows
 
 Interval = tuple[float, float]
+ROOF_NOTE = "Roof: the best of a matrix product. Another kernel can do better and lie above it."
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something on an axis; its interval is the 95 % one of the measured part."""
+    """Something on an axis; its interval is that of the measured part, its limits are of what it can be."""
 
     label: str
     value: Callable[[Measurement], float | None]
     interval: Callable[[Measurement], Interval | None] = lambda one: None
+    limits: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Panel:
     x_label: str
     y_label: str
     points: tuple[Point, ...]
+    y_limits: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def _over_time(work: float, one: Measurement) -> Interval:
 IMAGES_PER_S = Quantity("images/s", lambda one: one.images_per_s, lambda one: _over_time(1e3 * one.input_shape[0], one))
 EFFICIENCY = Quantity(  # the paper's, which calls multiply-adds FLOPs
     "G multiply-adds/s",
-    lambda one: one.gmultiply_adds_per_s,
+    lambda one: one.gmultiply_adds_per_s or None,  # 0 where no product could be counted
     lambda one: _over_time(one.cost.total.multiply_adds / 1e6, one),
 )
 ENERGY = Quantity(
@@ -112,10 +115,7 @@ def tradeoff_panels(measurements: Sequence[Measurement]) -> list[Panel]:
     )
     panels = [_panel("", x, y, measurements) for x, y in [*pairs, (ENERGY, EFFICIENCY)]]
     shown = [panel for panel in panels if panel.points]
-    return [
-        Panel(f"({letter})", panel.x_label, panel.y_label, panel.points)
-        for letter, panel in zip("abcd", shown, strict=False)
-    ]
+    return [replace(panel, title=f"({letter})") for letter, panel in zip("abcd", shown, strict=False)]
 
 
 def roofline_panel(measurements: Sequence[Measurement]) -> tuple[Panel, list[Roof]]:
@@ -177,16 +177,22 @@ def _panel(title: str, x: Quantity, y: Quantity, measurements: Sequence[Measurem
         across, up = x.value(one), y.value(one)
         if across is not None and up is not None:
             points.append(Point(place, label, across, up, x.interval(one), y.interval(one)))
-    return Panel(title, x.label, y.label, tuple(points))
+    return Panel(title, x.label, y.label, tuple(points), y.limits)
 
 
 def _accuracy(measurements: Sequence[Measurement]) -> Quantity | None:
-    known = [(name, accuracy_data(one)) for one in measurements if one.accuracy for name in one.accuracy.figures]
+    known = [(name, _data_of(one)) for one in measurements if one.accuracy for name in one.accuracy.figures]
     if not known:
         return None
     name, data = Counter(known).most_common(1)[0][0]
 
     def value(one: Measurement) -> float | None:
-        return one.accuracy.figures.get(name) if one.accuracy and accuracy_data(one) == data else None
+        return one.accuracy.figures.get(name) if one.accuracy and _data_of(one) == data else None
 
-    return Quantity(f"{name}, {data}", value)
+    label = next(accuracy_data(one) for one in measurements if _data_of(one) == data)
+    return Quantity(f"{name}, {label}", value, limits=(0, 1))
+
+
+def _data_of(one: Measurement) -> tuple[str, str, int] | None:
+    """Folders of one name can hold different data, so it is the whole path that tells them apart."""
+    return (one.accuracy.data, one.accuracy.split, one.accuracy.images) if one.accuracy else None

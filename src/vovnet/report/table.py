@@ -21,6 +21,7 @@ class Column(Generic[T]):
 
     name: for programs, ends in the unit of the raw value. title, unit: for people, who are shown value / scale.
     group: columns of one group are shown together; those of group "" stand in the CSV only.
+    at_least: whether the value is a lower bound, which people are told by "≥".
     """
 
     name: str
@@ -30,6 +31,7 @@ class Column(Generic[T]):
     scale: float = 1
     interval: Callable[[T], tuple[float, float] | None] | None = None
     group: str = ""
+    at_least: Callable[[T], bool] = lambda row: False
 
     @property
     def header(self) -> str:
@@ -41,7 +43,7 @@ class Column(Generic[T]):
             return MISSING if value is None else value
         interval = self.interval(row) if self.interval else None
         within = "" if interval is None else f" ({' – '.join(number(end / self.scale) for end in interval)})"
-        return number(value / self.scale) + within
+        return ("≥ " if self.at_least(row) else "") + number(value / self.scale) + within
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_an_exported_file_that_cannot_take_the_batch(tmp_path: Path) -> None:
 def test_an_exported_file_has_its_own_precision(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     export(tmp_path / "net.onnx", 1)
-    with pytest.raises(UsageError, match="it runs on the CPU as it is, not in bfloat16"):
+    with pytest.raises(UsageError, match="it takes float32 as it is and cannot run in bfloat16"):
         compare([str(tmp_path / "net.onnx")], device="cpu", precision="bfloat16", memory=False)
 
 

@@ -158,7 +158,7 @@ def test_accuracy_is_that_of_evaluate(detector: Detector) -> None:
         "VOC07": expected.voc.mean_ap11,
     }
     assert 0.5 < found.figures["AP50"] <= 1
-    assert (found.data, found.split, found.images) == (str(SAMPLES), "all", 3)
+    assert (found.data, found.split, found.images) == (SAMPLES.name, "all", 3)
 
 
 def test_accuracy_needs_the_detectors_labels(detector: Detector) -> None:

@@ -4,19 +4,20 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import vovnet
-from vovnet.errors import UsageError
 from vovnet.measure import comparison
 from vovnet.measure.comparison import measure, measure_models
 from vovnet.measure.cost import count_cost
 from vovnet.measure.energy import EnergyResult
 from vovnet.measure.measurement import Measurement, read_measurements, write_measurements
 from vovnet.measure.peak import DevicePeak
+from vovnet.measure.sensors import NoSensor
 
 CPU = torch.device("cpu")
 SHAPE = (2, 3, 16, 16)
@@ -62,7 +63,6 @@ def test_models_in_one_run() -> None:
     assert large.estimate is not None
     assert small.estimate is not None
     assert large.estimate.estimated_j_per_image > small.estimate.estimated_j_per_image
-    assert large.energy is None
     assert large.memory is None
     assert said[0] == "small: operations"
     assert "time at batch size 4" in said
@@ -96,16 +96,61 @@ def test_memory_of_a_clean_process() -> None:
     assert 25 < use.peak_mib < 60  # the output has 33 MB
 
 
+@pytest.mark.parametrize(("channels", "size"), [(3, 2), (5, 8)])
+def test_an_input_that_a_model_cannot_take(channels: int, size: int) -> None:
+    message = f"net cannot run on an input of 1×3×{size}×{size} in float32 \\("
+    with pytest.raises(ValueError, match=message):
+        measure_models({"net": nn.Conv2d(channels, 4, 3)}, {"net": (1, 3, size, size)}, device=CPU)
+
+
+def test_a_batch_that_a_model_cannot_take_shows_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Single(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > 1:
+                raise RuntimeError("one image at a time")
+            return x + 1
+
+    monkeypatch.setattr(comparison, "time_interleaved", None)
+    with pytest.raises(ValueError, match="one image at a time"):
+        measure_models({"net": Single()}, {"net": (1, 3, 8, 8)}, device=CPU, batch_sizes=[1, 2])
+
+
 @pytest.mark.parametrize(
-    ("model", "shape", "message"),
+    ("model", "options", "message"),
     [
-        (nn.Conv2d(3, 4, 3), (1, 3, 2, 2), "net cannot take 2×2 pixels .*; another input size may help"),
-        (nn.Conv2d(5, 4, 3), (1, 3, 8, 8), "net cannot take 8×8 pixels"),
+        ("vovnet39", {}, "a torch.nn.Module can be measured, got str"),
+        (Net(), {"input_size": 3.5}, "input_size must be one side"),
+        (Net(), {"input_size": (3, 4, 5)}, "input_size must be one side"),
+        (Net(), {"batch_size": 0}, "at least one image"),
+        (Net(), {"batch_sizes": [0]}, "at least one image"),
+        (Net(), {"device": "nowhere"}, "no device nowhere"),
+        (Net(), {"meter": "log.csv"}, "go together"),
+        (Net().to("meta"), {"device": "cpu"}, "meta"),
     ],
 )
-def test_an_input_that_a_model_cannot_take(model: nn.Module, shape: tuple[int, int, int, int], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        measure_models({"net": model}, {"net": shape}, device=CPU)
+def test_what_cannot_be_measured(model: nn.Module, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(model, **{"input_size": 16, "memory": False, **options})
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+def test_a_scripted_module_is_refused() -> None:
+    traced = torch.jit.trace(Net().eval(), torch.rand(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="scripted module"):
+        measure_models({"net": traced}, {"net": SHAPE}, device=CPU)
+
+
+def test_a_model_compiled_in_place_is_refused() -> None:
+    model = Net()
+    model.compile(backend="eager")
+    with pytest.raises(ValueError, match="measure torch.compile\\(model\\)"):
+        measure(model, 16)
+
+
+def test_the_name_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"board {device.index}")
+    assert comparison.device_name(torch.device("cuda:1")) == "board 1"
+    assert comparison.device_name(CPU)
 
 
 def test_a_precision_that_a_model_cannot_run_in() -> None:
@@ -115,7 +160,9 @@ def test_a_precision_that_a_model_cannot_run_in() -> None:
                 raise RuntimeError('"picky" not implemented for this type')
             return x + 1
 
-    with pytest.raises(ValueError, match='net cannot run in float16 on cpu \\("picky" not implemented'):
+    with pytest.raises(
+        ValueError, match='net cannot run on an input of 2×3×16×16 in float16 \\("picky" not implemented'
+    ):
         measure_models({"net": Picky()}, {"net": SHAPE}, device=CPU, precision="float16")
 
 
@@ -127,12 +174,13 @@ def test_no_models() -> None:
 def test_energy_is_asked_of_the_sensor_of_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[tuple[object, str]] = []
 
-    def fake(run: Callable[[], int], sensor: object, *, method: str) -> EnergyResult:
+    def fake(run: Callable[[], int], sensor: object, *, method: str, on_trial: object) -> EnergyResult:
         assert run() == 2
         asked.append((sensor, method))
         return EnergyResult(None, reason="no sensor")
 
     monkeypatch.setattr(comparison, "find_sensor", lambda device: f"sensor of {device}")
+    assert measure(Net(), 16, repetitions=2, memory=False).energy is None
     monkeypatch.setattr(comparison, "measure_energy", fake)
     (one,) = measure_models({"net": Net()}, {"net": SHAPE}, device=CPU, repetitions=2, memory=False, energy="auto")
     assert one.energy == EnergyResult(None, reason="no sensor")
@@ -143,6 +191,11 @@ def test_energy_is_asked_of_the_sensor_of_the_device(monkeypatch: pytest.MonkeyP
     assert [method for _, method in asked] == ["auto", "meter"]
     assert asked[0][0] == "sensor of cpu"
     assert "log.csv" in asked[1][0].name  # type: ignore[attr-defined]
+
+
+def test_without_a_sensor_the_reason_is_told_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "find_sensor", lambda device: NoSensor("nothing to read here"))
+    assert measure(Net(), 16, repetitions=2, memory=False).energy == EnergyResult(None, reason="nothing to read here")
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -281,6 +281,37 @@ def test_what_has_no_rule_is_listed() -> None:
     assert cost.layers[1].other_elements >= 32  # what they read and write is counted nevertheless
 
 
+@pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+def test_a_recurrent_layer_is_the_products_of_its_steps(kind: type[nn.RNNBase], gates: int) -> None:
+    steps, images, width, hidden = 5, 2, 8, 6
+    cost = total(kind(width, hidden, bidirectional=True), (steps, images, width))
+    products = [(1, steps * images, width), (steps, images, hidden)]  # times, rows, columns
+    assert cost.multiply_adds == 2 * sum(n * rows * c * gates * hidden for n, rows, c in products)
+    each = [n * (rows * c + rows * gates * hidden + c * gates * hidden) for n, rows, c in products]
+    assert cost.memory_access_cost == 2 * sum(each)
+    assert torch.backends.mkldnn.enabled == torch.backends.mkldnn.is_available()
+
+
+def test_weights_of_what_has_no_rule_are_read() -> None:
+    class Inverse(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.linalg.inv(self.weight)
+
+    cost = count_cost(Inverse(4, 4, bias=False), (4, 4))
+    assert cost.uncounted == {"aten::linalg_inv_ex": 1}
+    assert cost.total.other_elements == 16 + (16 + 1) + 3 * 16  # the weight, its inverse with an error code, the sum
+
+
+def test_weights_of_a_quantised_layer_are_read() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 6)), {nn.Linear}, dtype=torch.qint8)
+    cost = count_cost(module, (2, 8))
+    assert cost.uncounted == {"quantized::linear_dynamic": 1}
+    assert cost.note is None
+    assert cost.total.other_elements == 16 + 12 + 48 + 6
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match='such as "float32" or "bfloat16", got \'float23\''):
         count_cost(nn.Identity(), (1, 2), dtype="float23")

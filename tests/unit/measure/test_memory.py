@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -156,6 +157,30 @@ def test_clean_process_sees_parameters_input_and_activation_and_nothing_of_this_
     assert ballast.sum() > 0
 
 
+IMPORTS_LATE = """
+import numpy
+LARGE = numpy.ones(60 * 2**17)  # 60 MiB that stay
+"""
+CALLS_LATE = """
+from torch import nn
+
+class Late(nn.Module):
+    def forward(self, x):
+        import a_large_library
+        return x + 1
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the mark of the resident set cannot be let down")
+def test_what_a_pass_imports_is_no_memory_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_large_library.py").write_text(IMPORTS_LATE)
+    (tmp_path / "it_calls_late.py").write_text(CALLS_LATE)
+    monkeypatch.syspath_prepend(tmp_path)
+    late = __import__("it_calls_late").Late()
+    image = torch.ones(1, 4, 1024, 1024)  # 16 MiB in, as much out
+    assert measure_memory(late, image).peak_mib == pytest.approx(32, abs=8)
+
+
 FAILS_ELSEWHERE = """
 import os, signal, sys
 from torch import nn
@@ -246,6 +271,18 @@ def test_allocators_of_gpus_without_what_others_hold(monkeypatch: pytest.MonkeyP
     assert (peak.peak_mib, peak.reserved_mib) == (120, None)
     before = [*passes, "synchronize", "empty_cache", "current_allocated_memory"]
     assert calls == [*before, *passes, "synchronize", "driver_allocated_memory"]
+
+
+def test_peak_of_another_allocator_is_not_that_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(memory, "_nvml_process_mib", lambda device: 700)
+    monkeypatch.setattr(memory, "follow_tensors", lambda *arguments: (0, ""))
+    monkeypatch.setattr(memory, "_storage_mib", lambda *tensors: 0)
+    image: Any = SimpleNamespace(device=torch.device("cuda"))
+    use = measure_memory(Does(lambda x: calls.append("pass")), image, own_allocator=True)
+    assert calls == ["pass"] * memory.PASSES
+    assert (use.peak_mib, use.reserved_mib, use.process_mib) == (None, None, 700)
+    assert "another library than PyTorch" in (use.reason or "")
 
 
 def test_gpu_out_of_memory_is_the_reason() -> None:

@@ -435,6 +435,37 @@ def test_a_known_operator_without_a_rule_is_named(tmp_path: Path) -> None:
     assert cost.total.other_elements == 2 * 144 + 1
 
 
+def test_weights_of_an_operator_without_a_rule_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, node("Einsum", "x w", equation="nchw,cd->ndhw"), constants=[array("w", 4, 2)])
+    cost = count_onnx_cost(path)
+    assert cost.uncounted == {"Einsum": 1}
+    assert cost.total.parameters == 8
+    assert cost.total.other_elements == 144 + 8 + 72
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize(("kind", "gates"), [("RNN", 1), ("GRU", 3), ("LSTM", 4)])
+def test_recurrent_layers_cost_what_the_module_costs(tmp_path: Path, kind: str, gates: int, layout: int) -> None:
+    hidden, directions = 6, 2
+    constants = [array("w", directions, gates * hidden, 8), array("r", directions, gates * hidden, hidden)]
+    constants += [array("b", directions, 2 * gates * hidden), array("h", directions, 2, hidden)]
+    attributes = {"hidden_size": hidden, "direction": "bidirectional", "layout": layout}
+    one = helper.make_node(kind, ["x", "w", "r", "b", "", "h"], ["", "y"], **attributes)
+    row = only(count_onnx_cost(write(tmp_path, one, constants=constants, shape=(2, 5, 8) if layout else (5, 2, 8))))
+    module = getattr(nn, kind)(8, hidden, bidirectional=True)
+    expected = count_cost(module, (5, 2, 8)).total
+    assert row.parameters == expected.parameters  # the first state is none
+    assert row.multiply_adds == expected.multiply_adds == 5 * 2 * 2 * gates * hidden * (8 + hidden)
+    assert row.memory_access_cost == expected.memory_access_cost
+    assert row.memory_access_bound == pytest.approx(expected.memory_access_bound)
+
+
+def test_recurrent_weights_of_a_wrong_rank_are_not_guessed(tmp_path: Path) -> None:
+    constants = [array("w", 24, 8), array("r", 1, 24, 6)]
+    path = write(tmp_path, node("LSTM", "x w r", hidden_size=6), constants=constants, shape=(5, 2, 8))
+    assert count_onnx_cost(path).uncounted == {"LSTM": 1}
+
+
 def test_shapes_that_depend_on_values_are_named_and_not_guessed(tmp_path: Path) -> None:
     path = write(
         tmp_path,

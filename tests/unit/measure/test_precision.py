@@ -100,3 +100,11 @@ def test_pytorch_before_2_9(monkeypatch: pytest.MonkeyPatch) -> None:
     with matmul_precision("float32"):
         assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, False)
     assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
+
+
+def test_complex_weights_keep_both_parts() -> None:
+    module = nn.Linear(2, 1)
+    module.phases = nn.Parameter(torch.tensor([1 + 2j]))
+    cast(module, "float16")
+    assert module.weight.dtype == torch.float16
+    assert module.phases.item() == 1 + 2j

@@ -16,6 +16,7 @@ from vovnet.report.measurement import (
     full_table,
     labels,
     layer_table,
+    part_table,
     remarks,
     tables,
     to_markdown,
@@ -24,7 +25,7 @@ from vovnet.report.measurement import (
 )
 from vovnet.report.table import Column, Table, make_table, number
 
-from .measured import bare_measurements, energy, measurements
+from .measured import bare_measurements, energy, latency, measurements
 
 BARE = bare_measurements()
 FULL = measurements()
@@ -174,3 +175,27 @@ def test_the_folder_of_a_report(tmp_path: Path) -> None:
 def test_nothing_measured_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one measurement"):
         write_measurement_report([], tmp_path)
+
+
+def test_a_sweep_includes_the_batch_of_the_run() -> None:
+    rows = part_table([replace(BARE[0], batches={4: latency(4.0), 2: latency(2.5)})]).rows
+    assert [row[1] for row in rows] == ["batch size 1", "batch size 2", "batch size 4"]
+    assert rows[0][2].startswith(number(BARE[0].latency.median_ms))
+
+
+@pytest.mark.parametrize(("passes", "percentiles"), [(5, set()), (30, {"p90"}), (100, {"p90", "p99"})])
+def test_few_passes_give_neither_percentiles_nor_intervals(passes: int, percentiles: set[str]) -> None:
+    one = replace(BARE[0], latency=latency(1.4, repetitions=passes))
+    assert {column.title for column in columns([one])} & {"p90", "p99"} == percentiles
+    said = "\n".join(remarks([one]))
+    assert ("range of all 5 passes" in said) == (passes == 5)
+    assert ("In parentheses: 95 % intervals." in said) == (passes >= 6)
+
+
+def test_what_follows_from_uncounted_operations_is_a_lower_bound() -> None:
+    one = replace(BARE[0], cost=replace(BARE[0].cost, uncounted={"aten::_weight_int8pack_mm": 3}))
+    bounded = {"multiply_adds", "flops_per_byte", "gmultiply_adds_per_s", "gflop_per_s", "peak_fraction"}
+    assert {column.name for column in columns([one]) if column.text(one).startswith("≥ ")} == bounded
+    assert any("≥ are lower bounds" in line for line in remarks([one]))
+    assert "≥" not in full_table([one]).to_csv()
+    assert "≥" not in to_markdown(BARE)

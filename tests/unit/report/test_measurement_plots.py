@@ -21,7 +21,7 @@ from vovnet.report.measurement_plots import (
     plot_stages,
     plot_tradeoffs,
 )
-from vovnet.report.page import SHAPES
+from vovnet.report.page import SHAPES, _figures
 from vovnet.report.panels import group_layers, layer_points, roofline_panel, tradeoff_panels
 from vovnet.report.plots import COLOURS
 
@@ -178,3 +178,40 @@ def test_the_sweep_shows_images_per_second() -> None:
     sizes, speeds = axes.lines[0].get_data()
     assert list(sizes) == [1, 2, 4, 8]
     assert speeds[3] == pytest.approx(8e3 / FULL[0].batches[8].median_ms)
+
+
+def test_the_sweep_has_the_batch_of_the_run_and_intervals_in_file_and_page() -> None:
+    one = replace(FULL[0], batches={4: latency(4.0), 2: latency(2.5)})
+    (axes,) = plot_batches([one]).axes
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 4]
+    page = _figures([one])[-1]["data"][0]
+    assert page["x"] == [1, 2, 4]
+    assert page["y"][0] == pytest.approx(one.images_per_s)
+    fast_ms, slow_ms = one.latency.interval_ms
+    assert page["y"][0] + page["error_y"]["array"][0] == pytest.approx(1e3 / fast_ms)
+    assert page["y"][0] - page["error_y"]["arrayminus"][0] == pytest.approx(1e3 / slow_ms)
+
+
+def test_axes_of_accuracy_name_the_last_folder_and_stay_within_0_and_1() -> None:
+    one, other = (
+        replace(FULL[0], accuracy=Accuracy(f"/{folder}/bccd", "test", 72, {"AP": 0.99})) for folder in ("a", "b")
+    )
+    assert axis_labels(plot_tradeoffs([one]))[0][1] == "AP, bccd test, 72 images"
+    assert len(tradeoff_panels([one, other])[0].points) == 1  # folders of one name are not the same data
+    assert plot_tradeoffs([one]).axes[0].get_ylim()[1] == 1
+    axis = _figures([one])[0]["layout"]["yaxis"]
+    assert (axis["minallowed"], axis["maxallowed"]) == (0, 1)
+
+
+def test_a_model_without_counted_products_is_in_no_plot_of_efficiency() -> None:
+    layers = tuple(replace(layer, multiply_adds=0) for layer in FULL[0].cost.layers)
+    one = replace(FULL[0], cost=replace(FULL[0].cost, layers=layers, uncounted={"aten::_weight_int8pack_mm": 3}))
+    panels = [*tradeoff_panels([one, FULL[1]]), roofline_panel([one, FULL[1]])[0]]
+    for panel in panels:
+        efficient = {panel.x_label, panel.y_label} & {"G multiply-adds/s", "GFLOP/s"}
+        assert len(panel.points) == (1 if efficient else 2)
+
+
+def test_rooflines_say_what_the_roof_is() -> None:
+    for figure in (plot_roofline(FULL), plot_layer_roofline(FULL[0])):
+        assert "matrix product" in figure.legends[0].get_title().get_text()
