@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vovnet.engine.train import source_commit
 from vovnet.files import replacing
 from vovnet.measure.energy import Figure, measure_energy
 from vovnet.measure.nvml import Nvml
@@ -159,7 +160,7 @@ def main() -> None:
         )
     print(NOTE)
     date = datetime.now(UTC).date().isoformat()
-    record = {"command": "python benchmarks/energy_methods.py", "date": date, "note": NOTE}
+    record = {"command": "make energy-methods", "commit": source_commit(), "date": date, "note": NOTE}
     with replacing(RECORD) as temporary:
         temporary.write_text(json.dumps(record | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 

@@ -2,6 +2,8 @@
 
 The best weights on val, convolutions in half precision, are tested once on the test split, as they ship. Writes
 src/vovnet/weights/NAME.safetensors, and to docs/records the record, the log and the curve.
+
+With --record-only nothing ships: the best weights are tested once as they are, and only docs/records is written.
 """
 
 from __future__ import annotations
@@ -33,13 +35,15 @@ def training_seconds(log: list[dict[str, float]], images: int) -> float:
     return sum((b["epoch"] - a) * images / b["images_per_s"] for a, b in zip(starts, losses, strict=False))
 
 
-def main(run: Path, name: str) -> None:
+def main(run: Path, name: str, ships: bool) -> None:
     weights, records = ROOT / "src/vovnet/weights" / f"{name}.safetensors", ROOT / "docs/records"
     best = load_model(run / "best.safetensors")
-    state = {key: value.half() if value.ndim == 4 else value for key, value in best.model.state_dict().items()}
-    with tempfile.TemporaryDirectory() as folder:
-        save_weights(Path(folder) / "w.safetensors", state, best.info, {})
-        model = load_model(Path(folder) / "w.safetensors").model
+    model, state = best.model, {}
+    if ships:
+        state = {key: value.half() if value.ndim == 4 else value for key, value in model.state_dict().items()}
+        with tempfile.TemporaryDirectory() as folder:
+            save_weights(Path(folder) / "w.safetensors", state, best.info, {})
+            model = load_model(Path(folder) / "w.safetensors").model
 
     root = best.record["config"]["data"]["root"]
     results = {}
@@ -63,7 +67,8 @@ def main(run: Path, name: str) -> None:
         "trained_on": f"CPU, {torch.get_num_threads()} threads, {platform.machine()}",
         **results,
     }
-    save_weights(weights, state, best.info, record)
+    if ships:
+        save_weights(weights, state, best.info, record)
     with replacing(records / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
     with replacing(records / f"{name}.png") as temporary:
@@ -72,4 +77,4 @@ def main(run: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], ships="--record-only" not in sys.argv)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -418,6 +419,7 @@ def measure(
     out = Output(json_file)
     from vovnet.data.sources import expand_sources, is_url, is_video
     from vovnet.engine.compare import compare
+    from vovnet.engine.train import source_commit
     from vovnet.measure.pareto import cheapest, pareto_front
     from vovnet.report.measurement import layer_table, part_table, remarks, tables
 
@@ -478,7 +480,12 @@ def measure(
 
         write_measurement_report(measured, output)
         out.say(f"report in {output}")
-    content: dict[str, object] = {"measurements": [one.to_dict() for one in measured]}
+    content: dict[str, object] = {
+        "command": shlex.join(["vovnet", *sys.argv[1:]]),
+        "commit": source_commit(),
+        "date": measured[0].conditions.date[:10],
+        "measurements": [one.to_dict() for one in measured],
+    }
     status = 0
     if pareto:
         choice = cheapest(measured, accuracy=accuracy or "VOC07", min_ap=min_ap, max_p99_ms=max_p99_ms, by=by)

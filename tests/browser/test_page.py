@@ -102,7 +102,9 @@ def test_plots_show_every_model(browser: Browser, page_file: Path) -> None:
         with_joules = 2
         assert points[:5] == [3, 3, with_joules, with_joules, 3]  # (a) to (d), roofline
         assert page.locator("#figures figure").count() == 7  # and stages, batches
-        box = page.locator("#figures .points path").first.bounding_box()
+        point = page.locator("#figures .points path").first
+        point.scroll_into_view_if_needed()
+        box = point.bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.wait_for_selector("#tip:not([hidden])")
