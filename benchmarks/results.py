@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def compared(records: list[dict[str, Any]]) -> str:
     return table([*header, "mAP VOC07", "AP50", "AP COCO"], rows)
 
 
+def hours_at_median_speed(record: dict[str, Any]) -> float:
+    lines = (RECORDS / "bccd_refinedet320.log.jsonl").read_text().splitlines()
+    speeds = [line["images_per_s"] for line in map(json.loads, lines) if "images_per_s" in line]
+    return record["finished_step"] * record["config"]["batch_size"] / statistics.median(speeds) / 3600
+
+
 def energy_methods(record: dict[str, Any]) -> str:
     """The least and greatest error of each method over the simulated boards, load by load."""
     errors: dict[tuple[str, str], list[float]] = {}
@@ -133,9 +140,10 @@ beside other work. Log: [bccd.log.jsonl](records/bccd.log.jsonl).
 
 ## RefineDet320 beside DSOD300 on the same cells (measured, CPU)
 
-Both from scratch, with about the same time on two cores; RefineDet320 with half the paper's width in its transfer
-connections and predictors, so that the time suffices for its larger input. Test images, 11-point AP of each class; a
-platelet is the small object here. Log: [bccd_refinedet320.log.jsonl](records/bccd_refinedet320.log.jsonl).
+Both from scratch on two cores; RefineDet320 with half the paper's width in its transfer connections and predictors, so
+that an hour suffices for its larger input. Its hours hold pauses in which it was stopped for other work: at its median
+speed its epochs take {hours_at_median_speed(refinedet):.1f} hours. Test images, 11-point AP of each class; a platelet
+is the small object here. Log: [bccd_refinedet320.log.jsonl](records/bccd_refinedet320.log.jsonl).
 
 {compared([record, refinedet])}
 
