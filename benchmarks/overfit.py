@@ -1,5 +1,5 @@
-"""Does a detector learn at all? `python benchmarks/overfit.py DATA:SPLIT MODEL… --record FILE` trains it on a handful of
-images, always the same batch without augmentation, until it finds what is in them.
+"""Does a detector learn at all? `python benchmarks/overfit.py DATA:SPLIT MODEL… --record FILE` trains it on a handful
+of images, always the same batch without augmentation, until it finds what is in them.
 
 The record holds every model's losses and the mAP at IoU 0.5 (VOC, area under the curve) whenever it was taken.
 """
