@@ -1,7 +1,8 @@
 """Does a detector learn at all? `python benchmarks/overfit.py DATA:SPLIT MODEL… --record FILE` trains it on a handful
 of images, always the same batch without augmentation, until it finds what is in them.
 
-The record holds every model's losses and the mAP at IoU 0.5 (VOC, area under the curve) whenever it was taken.
+The record holds every model's losses, and whenever it was taken the mAP at IoU 0.5: VOC's, area under the curve, or
+COCO's of the masks where the detector draws them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,15 +21,18 @@ import torch
 from vovnet import create_model
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
-from vovnet.data.images import read_image
+from vovnet.data.loading import BatchStream, training_batches
+from vovnet.data.resizing import ResizeAugmentation
+from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.criterion import make_criterion
+from vovnet.engine.evaluate import evaluate
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train import source_commit
 from vovnet.files import replacing
-from vovnet.metrics.voc import evaluate_voc
+from vovnet.models.zoo import gives_masks
 
-TARGET = 0.95
+TARGET, TARGET_OF_MASKS = 0.95, 0.9
 WARMUP_STEPS = 10
 STEPS_BETWEEN_TESTS = 10
 
@@ -37,7 +40,7 @@ STEPS_BETWEEN_TESTS = 10
 def overfit(
     name: str, dataset: DetectionDataset, options: dict[str, Any], side: int | None, rate: float, steps: int
 ) -> dict[str, Any]:
-    """Losses and mAP of training on all images of `dataset` at once; ends at TARGET or after `steps`.
+    """Losses and mAP of training on all images of `dataset` at once; ends at the target or after `steps`.
 
     side: of the network's input, where it is not the model's own; RefineDet takes any multiple of 64.
     """
@@ -46,15 +49,16 @@ def overfit(
     model = create_model(name, classes, **options).to(memory_format=torch.channels_last)
     if side is not None:
         model.preprocessing = replace(model.preprocessing, image_size=(side, side))
-    height, width = model.preprocessing.image_size
-    images, sizes, targets = [], [], []
-    for sample in dataset:
-        image = read_image(sample.image_path)
-        sizes.append((image.shape[1], image.shape[2]))
-        images.append(model.preprocessing.resize(image))
-        scale = torch.tensor([width / image.shape[2], height / image.shape[1]] * 2)
-        targets.append(sample.target.with_boxes(sample.target.boxes * scale))
-    batch = model.preprocessing.normalize(torch.stack(images))
+    short, long = model.preprocessing.image_size
+    augment = (
+        ResizeAugmentation((short,), long, flip=0)
+        if model.preprocessing.keep_ratio
+        else SSDAugmentation((short, long), model.preprocessing.mean_rgb, 0, expand=1, crop_min_scale=1, flip=0)
+    )
+    stream = BatchStream(len(dataset), len(dataset), len(dataset), steps=1)
+    (batch,) = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
+    images, targets = model.preprocessing.normalize(batch.images), batch.targets
+    target = TARGET_OF_MASKS if model.masks else TARGET
 
     criterion = make_criterion(model, LossConfig())
     optimizer = make_optimizer(model, OptimizerConfig(learning_rate=rate))
@@ -63,7 +67,7 @@ def overfit(
     for step in range(1, steps + 1):
         model.train()
         set_learning_rate(optimizer, rate * min(1, step / WARMUP_STEPS))
-        losses = criterion(model(batch), targets)
+        losses = criterion(model(images, targets) if model.two_stage else model(images), targets)
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -71,23 +75,22 @@ def overfit(
         optimizer.step()
         log.append({"step": step} | {key: round(value.item(), 5) for key, value in losses.items()})
         if step % STEPS_BETWEEN_TESTS == 0:
-            with torch.inference_mode():
-                found = model.eval().decode(model(batch), sizes)
-            # Classes without an object in these images have no average precision.
-            results = evaluate_voc(found, [sample.target for sample in dataset], classes).classes
-            mean_ap = statistics.mean(one.ap_area for one in results if one.ap_area is not None)
+            found = evaluate(model, dataset, device="cpu", workers=0)
+            masks = found.coco_masks
+            mean_ap = (found.voc.mean_ap_area if masks is None else masks.figures["AP50"]) or 0.0
             log[-1]["map50"] = round(mean_ap, 4)
             print(name, log[-1], flush=True)
-            if mean_ap >= TARGET:
+            if mean_ap >= target:
                 break
     return {
         "model": name,
         "options": options,
-        "input_size": [height, width],
+        "input_size": [short, long],
         "images": len(dataset),
         "learning_rate": rate,
         "steps": len(log),
         "map50": log[-1].get("map50"),
+        "target_map50": target,
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "log": log,
     }
@@ -97,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", help="folder:split")
     parser.add_argument("models", nargs="+")
+    parser.add_argument("--images", nargs="+", help="of the split these only, by the stems of their files")
     parser.add_argument("--side", type=int, help="of the network's input (RefineDet only)")
     parser.add_argument("--options", type=json.loads, default={}, help="of the models, as JSON")
     parser.add_argument("--learning-rate", type=float, default=0.01)
@@ -104,16 +108,18 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True, help="a JSON file; models that it has are not run again")
     given = parser.parse_args()
     folder, _, split = given.data.rpartition(":")
-    dataset = open_dataset(Path(folder), split)
     runs = json.loads(given.record.read_text())["runs"] if given.record.exists() else []
     for name in given.models:
         if any(run["model"] == name for run in runs):
             continue
+        dataset = open_dataset(Path(folder), split, masks=gives_masks(name))
+        if given.images:
+            dataset = replace(dataset, samples=tuple(one for one in dataset if one.image_path.stem in given.images))
         run = overfit(name, dataset, given.options, given.side, given.learning_rate, given.steps)
         how = {"commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
         machine = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
         runs.append({**run, **how, "device": machine})
-        record = {"command": "python benchmarks/overfit.py DATA:SPLIT MODEL…", "target_map50": TARGET, "runs": runs}
+        record = {"command": "python benchmarks/overfit.py DATA:SPLIT MODEL…", **how, "runs": runs}
         with replacing(given.record) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
 from vovnet.engine.train import source_commit, train
 from vovnet.files import replacing
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--record", type=Path, required=True, help="a JSON file; runs that it has are not run again")
     given = parser.parse_args()
+    images = len(open_dataset(given.data, "train"))
     runs = json.loads(given.record.read_text())["runs"] if given.record.exists() else []
     for argument in given.configs:
         config, _, other = argument.partition("=")
@@ -83,7 +85,12 @@ def main() -> None:
             how = {"commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
             how["device"] = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
             runs.append({**run(config, model, given.data, batch_size), **how})
-            record = {"command": "python benchmarks/published_rates.py DATA CONFIG…", "runs": runs}
+            record = {
+                "command": "python benchmarks/published_rates.py DATA CONFIG…",
+                **how,
+                "images": images,
+                "runs": runs,
+            }
             with replacing(given.record) as temporary:
                 temporary.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -62,6 +62,7 @@ def predict(
     device: str = "auto",
     threads: Positive | None = None,
     draw: bool = True,
+    contours: Annotated[bool, Parameter(negative="")] = False,
     json_file: Json = None,
 ) -> int:
     """Detect objects: drawn images or videos, COCO results and CSV.
@@ -88,6 +89,8 @@ def predict(
         CPU threads of the network.
     draw:
         Write the drawn images.
+    contours:
+        Write masks as polygons into detections.json, instead of as run-length codes.
     json_file:
         Write a summary as JSON to this file, or "-" for standard output.
     """
@@ -100,6 +103,8 @@ def predict(
         raise UsageError("say what to predict on: images, folders, patterns, videos or addresses")
     _set_threads(threads)
     detector = load(weights, device)
+    if contours and not detector.model.masks:
+        raise UsageError(f"--contours is for detectors that give masks; {weights} gives boxes only: leave it out")
     try:
         results = detector.stream(
             list(sources), score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
@@ -108,7 +113,7 @@ def predict(
         raise UsageError(str(error)) from None
     counts: dict[str, int] = dict.fromkeys(detector.class_names, 0)
     images, failures = 0, []
-    with PredictionWriter(output, draw=draw) as writer, _progress() as progress:
+    with PredictionWriter(output, draw=draw, contours=contours) as writer, _progress() as progress:
         task = progress.add_task("images", total=None)
         for result in results:
             progress.advance(task)
@@ -220,7 +225,7 @@ def evaluate(
     _set_threads(threads)
     loaded = load_weights(weights)
     test = published_multi_scale(loaded.model, multi_scale) if multi_scale else None
-    dataset = open_dataset(root, split, class_names=loaded.info.class_names)
+    dataset = open_dataset(root, split, class_names=loaded.info.class_names, masks=loaded.model.masks)
     _make_folder(output)
     with _progress() as progress:
         task = progress.add_task("images", total=len(dataset))
@@ -246,20 +251,24 @@ def evaluate(
 
 
 def print_evaluation(evaluation: Evaluation, out: Output) -> None:
-    """Print an `Evaluation` as tables: each class (small to large are AP50 by COCO's sizes), COCO's twelve figures."""
-    voc, figures = evaluation.voc, evaluation.coco.figures
+    """Print an `Evaluation` as tables: each class (small to large are AP50 by COCO's sizes), COCO's twelve figures of
+    boxes and, if there are any, of masks."""
+    voc, figures, masks = evaluation.voc, evaluation.coco.figures, evaluation.coco_masks
     rows = []
-    for name, by_voc, by_coco in zip(evaluation.dataset.class_names, voc.classes, evaluation.coco.classes, strict=True):
+    for name, by_voc, by_coco, by_mask in evaluation.classes():
         sizes = [by_coco.ap50_small, by_coco.ap50_medium, by_coco.ap50_large]
         values = [by_voc.ap11, by_voc.ap_area, by_coco.ap, by_coco.ap50, *sizes]
+        values += [by_mask.ap, by_mask.ap50] if by_mask else []
         rows.append([name, str(by_voc.n_objects), *map(_figure, values)])
     objects = sum(result.n_objects for result in voc.classes)
     mean = [voc.mean_ap11, voc.mean_ap_area, figures["AP"], figures["AP50"]]
-    rows.append(["all (mean)", str(objects), *map(_figure, mean), "", "", ""])
+    mask_mean = [masks.figures["AP"], masks.figures["AP50"]] if masks else []
+    rows.append(["all (mean)", str(objects), *map(_figure, mean), "", "", "", *map(_figure, mask_mean)])
     header = ["class", "objects", "VOC07 AP", "area AP", "COCO AP", "AP50", "small", "medium", "large"]
-    out.table(header, rows)
+    out.table(header + (["mask AP", "mask AP50"] if masks else []), rows)
+    by_kind = {"boxes": figures, "masks": masks.figures} if masks else {"": figures}
     for part in (list(figures)[:6], list(figures)[6:]):
-        out.table(["COCO", *part], [["", *(_figure(figures[name]) for name in part)]])
+        out.table(["COCO", *part], [[kind, *(_figure(of[name]) for name in part)] for kind, of in by_kind.items()])
 
 
 @data.command
@@ -502,6 +511,8 @@ def measure(
 def import_weights(source: str, *, output: Path, json_file: Json = None) -> int:
     """Translate a VoVNet checkpoint of others into a file of ours; refused if anything is missing or left over.
 
+    Of VoVNet-Detectron, whole Faster and Mask R-CNNs become detectors; of all else the backbone is taken.
+
     Parameters
     ----------
     source:
@@ -515,7 +526,7 @@ def import_weights(source: str, *, output: Path, json_file: Json = None) -> int:
     out = Output(json_file)
     from dataclasses import asdict
 
-    from vovnet.models.weights import import_weights as run
+    from vovnet.engine.importing import import_weights as run
 
     report = run(source, output)
     options, pixels, aside = (
@@ -535,7 +546,9 @@ def import_weights(source: str, *, output: Path, json_file: Json = None) -> int:
             ["SHA-256 of the source", report.source_sha256],
         ],
     )
-    out.say(f"weights in {report.output}; start from them with backbone_weights={report.output}")
+    whole = report.kind == "detector"
+    use = f"vovnet predict SOURCE --weights {report.output}" if whole else f"backbone_weights={report.output}"
+    out.say(f"weights in {report.output}; {'use' if whole else 'start from'} them with {use}")
     out.json(asdict(report))
     return 0
 

@@ -8,15 +8,22 @@ classes from 0; only a network's logits know a background class, which is their 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from vovnet.masks import RleMasks
 
-def _check_boxes(boxes: Tensor, **columns: Tensor) -> None:
+_COLUMNS = ("boxes", "labels", "difficult", "crowd", "area")
+
+
+def _check_boxes(boxes: Tensor, masks: Tensor | RleMasks | None, **columns: Tensor) -> None:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes must have shape (M, 4), got {tuple(boxes.shape)}")
+    if masks is not None and len(masks) != len(boxes):
+        raise ValueError(f"expected one mask a box, got {len(masks)} masks and {len(boxes)} boxes")
     for name, column in columns.items():
         if column.shape != boxes.shape[:1]:
             raise ValueError(f"{name} must have shape ({len(boxes)},) like boxes, got {tuple(column.shape)}")
@@ -32,6 +39,9 @@ class Target:
     crowd: (M,) bool, COCO's iscrowd: a region of many objects, ignored in training and matched freely in evaluation.
     area: (M,) float32, pixels of the original image that the object covers, where the data states it (COCO), else its
         box's; evaluation sorts objects by it, nothing else uses it.
+    masks: what each object covers, where the data says so: run-length codes in the pixels of the original image, as
+        data sets and metrics have them, or, in training, uint8 (M, H, W) of 0 and 1 in the pixels of the batch.
+    image_size: (height, width) of the image that the boxes are in, in a batch whose images differ; None is all of it.
     """
 
     boxes: Tensor
@@ -39,9 +49,13 @@ class Target:
     difficult: Tensor
     crowd: Tensor
     area: Tensor
+    masks: Tensor | RleMasks | None = None
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_boxes(self.boxes, labels=self.labels, difficult=self.difficult, crowd=self.crowd, area=self.area)
+        _check_boxes(
+            self.boxes, self.masks, labels=self.labels, difficult=self.difficult, crowd=self.crowd, area=self.area
+        )
 
     @classmethod
     def make(
@@ -51,6 +65,7 @@ class Target:
         difficult: object | None = None,
         crowd: object | None = None,
         area: object | None = None,
+        masks: Tensor | RleMasks | None = None,
     ) -> Target:
         """A target from anything array-like; flags left out are False, areas those of the boxes."""
         boxes_t = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
@@ -62,20 +77,23 @@ class Target:
         labels_t = torch.as_tensor(labels, dtype=torch.int64).reshape(-1)
         size = boxes_t[:, 2:] - boxes_t[:, :2]
         area_t = size.prod(dim=1) if area is None else torch.as_tensor(area, dtype=torch.float32).reshape(-1)
-        return cls(boxes_t, labels_t, flags(difficult).reshape(-1), flags(crowd).reshape(-1), area_t)
+        return cls(boxes_t, labels_t, flags(difficult).reshape(-1), flags(crowd).reshape(-1), area_t, masks)
 
     @classmethod
     def cat(cls, targets: Sequence[Target]) -> Target:
-        """The objects of several targets behind one another."""
-        names = [field.name for field in fields(cls)]
-        return cls(*(torch.cat([getattr(target, name) for target in targets]) for name in names))
+        """The objects of several images behind one another, without their masks."""
+        boxes, labels, difficult, crowd, area = (
+            torch.cat([getattr(target, name) for target in targets]) for name in _COLUMNS
+        )
+        return cls(boxes, labels, difficult, crowd, area)
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: Tensor) -> Target:
         """The objects that a boolean mask or an index tensor of shape (M,) selects."""
-        return Target(self.boxes[index], self.labels[index], self.difficult[index], self.crowd[index], self.area[index])
+        columns = {name: getattr(self, name)[index] for name in _COLUMNS}
+        return replace(self, **columns, masks=None if self.masks is None else self.masks[index])
 
     def with_boxes(self, boxes: Tensor) -> Target:
         """The same objects elsewhere, as a transform has moved them."""
@@ -90,22 +108,25 @@ class Detections:
     labels: (D,) int64, index into the class names of the detector.
     scores: (D,) float32 in [0, 1].
     image_size: (height, width) of the original image.
+    masks: what each detection covers, of that size, where the detector says so.
     """
 
     boxes: Tensor
     labels: Tensor
     scores: Tensor
     image_size: tuple[int, int]
+    masks: RleMasks | None = None
 
     def __post_init__(self) -> None:
-        _check_boxes(self.boxes, labels=self.labels, scores=self.scores)
+        _check_boxes(self.boxes, self.masks, labels=self.labels, scores=self.scores)
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: Tensor) -> Detections:
+    def __getitem__(self, index: Tensor) -> Self:
         """The detections that a boolean mask or an index tensor selects."""
-        return Detections(self.boxes[index], self.labels[index], self.scores[index], self.image_size)
+        masks = None if self.masks is None else self.masks[index]
+        return replace(self, boxes=self.boxes[index], labels=self.labels[index], scores=self.scores[index], masks=masks)
 
-    def cpu(self) -> Detections:
-        return Detections(self.boxes.cpu(), self.labels.cpu(), self.scores.cpu(), self.image_size)
+    def cpu(self) -> Self:
+        return replace(self, boxes=self.boxes.cpu(), labels=self.labels.cpu(), scores=self.scores.cpu())

@@ -18,10 +18,13 @@ from PIL import Image
 
 from vovnet.cli import main
 from vovnet.data.video import VideoWriter, video_info
-from vovnet.engine.checkpoint import ModelInfo, load_checkpoint, load_model, save_weights
+from vovnet.engine.checkpoint import LoadedModel, ModelInfo, load_checkpoint, load_model, save_weights
 from vovnet.engine.predict import Detector
 from vovnet.engine.weights import shipped_weights
+from vovnet.masks import encode
 from vovnet.models.detectors.ssd import SSD
+
+from ..unit.engine import masking
 
 ROOT = Path(__file__).parents[2]
 BCCD = ROOT / "samples" / "bccd"
@@ -280,7 +283,84 @@ def test_predict_without_images(run: Run, weights: Path, tmp_path: Path) -> None
     assert not Path("runs").exists()
 
 
+@pytest.fixture
+def masked(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of weights that give masks."""
+    model = masking.EllipseModel().eval()
+    loaded = LoadedModel(model, ModelInfo("ellipses", {}, masking.NAMES, (3, 5)), {})
+    monkeypatch.setattr("vovnet.engine.weights.load_weights", lambda source: loaded)
+    return "ellipses"
+
+
+def test_predict_writes_masks(run: Run, masked: str, images: Path, tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mp4", 10) as clip:
+        clip.write(torch.full((3, 64, 96), 60, dtype=torch.uint8))
+    arguments = ["predict", good_images(images)[0], tmp_path / "clip.mp4", "--weights", masked, "--output", "out"]
+    for contours, kind in ([], dict), (["--contours"], list):
+        result = run(*arguments, *contours)
+        assert (result.code, result.err) == (0, "")
+        entries = json.loads(Path("out/detections.json").read_text())
+        assert [type(entry["segmentation"]) for entry in entries] == [
+            kind
+        ] * 6  # three in the image, three in the frame
+        assert len(list(Path("out/drawn").iterdir())) == 2
+
+
+def test_contours_need_masks(run: Run, weights: Path, images: Path) -> None:
+    result = run("predict", images, "--weights", weights, "--contours")
+    assert result.code == 2
+    assert "--contours is for detectors that give masks" in result.complaint
+    assert not Path("runs").exists()
+
+
 # ---- evaluate
+
+
+@pytest.fixture
+def masked_data(tmp_path: Path) -> Path:
+    """A COCO folder with two images of different sizes, whose objects fill the boxes that `masked` finds."""
+    root = tmp_path / "shapes"
+    (root / "annotations").mkdir(parents=True)
+    (root / "images").mkdir()
+    listed, objects = [], []
+    for image_id, (height, width) in enumerate([(80, 120), (120, 80)], 1):
+        Image.new("RGB", (width, height), (90, 60, 30)).save(root / "images" / f"{image_id}.png")
+        listed.append({"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width})
+        size = (height, width)
+        codes = encode(masking.rectangles(size)).to_coco()
+        for box, label, code in zip(masking.boxes_of(size).tolist(), masking.LABELS.tolist(), codes, strict=True):
+            x1, y1, x2, y2 = box
+            objects.append(
+                {
+                    "id": len(objects) + 1,
+                    "image_id": image_id,
+                    "category_id": (3, 5)[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
+                    "segmentation": code,
+                }
+            )
+    categories = [{"id": 3, "name": "cell"}, {"id": 5, "name": "dust"}]
+    content = {"images": listed, "annotations": objects, "categories": categories}
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    return root
+
+
+def test_evaluate_compares_boxes_and_masks(run: Run, masked: str, masked_data: Path) -> None:
+    result = run("evaluate", masked, masked_data, "--workers", 0, "--output", "out")
+    assert (result.code, result.err) == (0, "")
+    lines = [line.split() for line in result.out.splitlines()]
+    (mean,) = (line for line in lines if line[:2] == ["all", "(mean)"])
+    assert mean[2:] == ["6", "1.000", "1.000", "1.000", "1.000", "0.600", "1.000"]
+    # An ellipse covers π / 4 of its box, which is enough for six of the ten thresholds.
+    boxes, masks = ([line for line in lines if line[:1] == [kind]] for kind in ("boxes", "masks"))
+    assert boxes[0][1:4] == ["1.000", "1.000", "1.000"]
+    assert masks[0][1:4] == ["0.600", "1.000", "1.000"]
+    assert (len(boxes), len(masks)) == (2, 2)
+    figures = json.loads(Path("out/evaluation.json").read_text())
+    assert figures["coco_masks"]["AP"] == pytest.approx(0.6)
+    assert all("segmentation" in entry for entry in json.loads(Path("out/detections.json").read_text()))
 
 
 def test_evaluate_writes_figures_plots_and_the_worst_images(run: Run, weights: Path, small_voc: Path) -> None:

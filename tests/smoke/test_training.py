@@ -21,10 +21,10 @@ from vovnet.engine.train import (
     make_ema,
     make_optimizer,
     micro_batches,
-    open_data,
     total_steps,
     train,
 )
+from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
 
 CONFIG = """

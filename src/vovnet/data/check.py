@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections import Counter, defaultdict
@@ -14,10 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vovnet.data import formats, voc, yolo
+from vovnet.data import formats, mask_png, voc, yolo
 from vovnet.data.images import read_image
 from vovnet.data.records import Box, Complain, RawImage, RawObject, RawSplit, is_proper
 from vovnet.data.statistics import Statistics, compute_statistics
+from vovnet.masks import RleMasks, from_coco
+
+_LOG = logging.getLogger("vovnet")
 
 # Kind of fault → what it is, what the cleaned copy does about it.
 KINDS: dict[str, tuple[str, str]] = {
@@ -34,12 +38,21 @@ KINDS: dict[str, tuple[str, str]] = {
     "empty-box": ("a box has no width or no height", "object left out"),
     "box-outside": ("less than a pixel of a box's width or height is in the image", "object left out"),
     "box-partly-outside": ("a box reaches over the image's edge", "box clipped"),
-    "duplicate-box": ("two objects have the same class and box", "the first is kept"),
+    "missing-mask": ("an object has no mask, though most of its split have one", "object left out"),
+    "bad-mask": ("a mask cannot be understood", "object left out"),
+    "mask-size": ("a mask has another size than its image", "object left out; the image, if the mask is a PNG"),
+    "empty-mask": ("a mask covers no pixel", "object left out"),
+    "mask-elsewhere": ("a mask does not meet its object's box", "object left out"),
+    "mask-box-mismatch": ("an object's box is not that of its mask", "the mask's box written"),
+    "duplicate-box": ("two objects have the same class and box, and the same mask if any", "the first is kept"),
     "duplicate-image": ("two images of a split have the same pixels", "the first is kept"),
     "split-leak": ("two splits have an image of the same pixels", "kept in the test, else the val split only"),
 }
 
 _TOLERANCE = 0.5  # pixels over the edge that are rounding
+# How far a side of a box may be from its mask's, in pixels or as a part of the box's width or height: where polygons
+# are thinner than a pixel, their masks end early, so that COCO's own boxes are up to 6 pixels or 10 % too long.
+_MASK_TOLERANCE = (6.0, 0.1)
 _UNLISTED = "unlisted"  # VOC annotation files that no list names
 
 
@@ -55,13 +68,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class Report:
-    """clean: the splits as `fix_dataset` would write them."""
+    """clean: the splits as `fix_dataset` would write them.
+
+    masks_unchecked: why masks were not looked at, "" if they were or if there are none.
+    """
 
     root: Path
     format: str
     class_names: tuple[str, ...]
     faults: tuple[Fault, ...]
     statistics: Statistics
+    masks_unchecked: str
     clean: tuple[RawSplit, ...] = field(repr=False)
 
     def count_by_kind(self) -> dict[str, int]:
@@ -77,6 +94,7 @@ class Report:
             "class_names": list(self.class_names),
             "fault_count": len(self.faults),
             "faults_by_kind": self.count_by_kind(),
+            "masks_unchecked": self.masks_unchecked,
             "faults": [asdict(fault) for fault in self.faults],
             "statistics": asdict(self.statistics),
         }
@@ -99,7 +117,9 @@ def check_dataset(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Reads every annotation and decodes every image of all splits.
+    """Reads every annotation, mask and image of all splits.
+
+    Masks need the extra "eval"; without it all else is checked, and a warning and the report say so.
 
     class_names: the classes that are known, where the data's own are not to be trusted.
     workers: threads that decode; None takes one a core.
@@ -113,19 +133,23 @@ def check_dataset(
         faults.append(Fault(kind, "", path.relative_to(root).as_posix(), detail))
 
     splits = _read_all(root, module, complain)
-    if module is yolo:
-        for path in yolo.labels_without_image(root, splits):
-            complain("annotation-without-image", path, "there is no image of this name")
+    for path in _annotations_without_image(root, module, splits):
+        complain("annotation-without-image", path, "there is no image of this name")
     faults = list(dict.fromkeys(faults))  # one file may serve two splits
 
     pictures = _look_at_all({image.image_path for split in splits for image in split.images}, workers, progress)
     known = None if class_names is None else set(class_names)
     unions = _unions(splits)
+    masked = {split.split for split in splits if _has_masks(split)}
+    unreadable = _why_masks_are_unreadable() if masked else ""
+    if unreadable:
+        _LOG.warning("%s: masks were not checked: %s", root, unreadable)
+        masked = set()
     cleaned: dict[str, RawSplit] = {}
     for split in splits:
         kept = []
         for image in split.images:
-            found, clean = _judge_image(image, pictures[image.image_path], known)
+            found, clean = _judge_image(image, pictures[image.image_path], known, split.split in masked)
             if split.split not in unions:
                 name = image.image_path.relative_to(root).as_posix()
                 faults += [Fault(kind, split.split, name, detail) for kind, detail in found]
@@ -139,7 +163,7 @@ def check_dataset(
     order = {kind: place for place, kind in enumerate(KINDS)}
     faults.sort(key=lambda fault: (order[fault.kind], fault.split, fault.image, fault.detail))
     statistics = compute_statistics(splits, sizes)
-    return Report(root, splits[0].format, names, tuple(faults), statistics, tuple(cleaned.values()))
+    return Report(root, splits[0].format, names, tuple(faults), statistics, unreadable, tuple(cleaned.values()))
 
 
 def fix_dataset(report: Report, out: str | Path) -> None:
@@ -175,6 +199,26 @@ def _read_all(root: Path, module: ModuleType, complain: Complain) -> tuple[RawSp
     return (*listed, replace(everything, split=_UNLISTED, images=rest)) if rest else tuple(listed)
 
 
+def _annotations_without_image(root: Path, module: ModuleType, splits: Sequence[RawSplit]) -> list[Path]:
+    if module is yolo:
+        return yolo.labels_without_image(root, splits)
+    return mask_png.masks_without_image(root) if module is mask_png else []
+
+
+def _has_masks(split: RawSplit) -> bool:
+    """Whether most objects have one: some tools give a few objects of a data set of boxes a polygon."""
+    found = [obj.mask is not None for image in split.images for obj in image.objects]
+    return 2 * sum(found) > len(found)
+
+
+def _why_masks_are_unreadable() -> str:
+    try:
+        RleMasks((b"1",), (1, 1)).areas()
+    except ModuleNotFoundError as error:
+        return str(error)
+    return ""
+
+
 def _look_at_all(
     paths: set[Path], workers: int | None, progress: Callable[[int, int], None] | None
 ) -> dict[Path, _Picture]:
@@ -203,9 +247,9 @@ def _look_at(path: Path) -> _Picture:
 
 
 def _judge_image(
-    image: RawImage, picture: _Picture, known: set[str] | None
+    image: RawImage, picture: _Picture, known: set[str] | None, masked: bool
 ) -> tuple[list[tuple[str, str]], RawImage | None]:
-    """The faults (kind, detail) of one image by itself, and what remains of it."""
+    """The faults (kind, detail) of one image by itself, and what remains of it; masked: its objects need masks."""
     if picture.error:
         return [("unreadable-image", picture.error)], None
     faults = []
@@ -214,10 +258,9 @@ def _judge_image(
         stated, true = (f"{width} × {height}" for height, width in (image.image_size, picture.size))
         faults.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
     kept: list[RawObject] = []
-    seen: set[tuple[str, bool, Box]] = set()
+    seen: set[tuple[str, bool, Box, bytes]] = set()
     for obj in image.objects:
         kind, box = _judge_box(obj.box, picture.size)
-        key = (obj.class_name, obj.crowd, _rounded(box))
         detail = f"object {obj.index + 1} ({obj.class_name}): x1 y1 x2 y2 = " + " ".join(f"{v:g}" for v in obj.box)
         if known is not None and obj.class_name not in known:
             nearest = get_close_matches(obj.class_name, known, n=1, cutoff=0)
@@ -228,6 +271,14 @@ def _judge_image(
             faults.append((kind, detail))
         if kind not in ("", "box-partly-outside"):
             continue
+        code = b""
+        if masked:
+            kind, reason, box, code = _judge_mask(obj.mask, box, picture.size)
+            if kind:
+                faults.append((kind, f"object {obj.index + 1} ({obj.class_name}): {reason}"))
+            if kind not in ("", "mask-box-mismatch"):
+                continue
+        key = (obj.class_name, obj.crowd, _rounded(box), code)
         if key in seen:
             faults.append(("duplicate-box", detail))
             continue
@@ -252,6 +303,28 @@ def _judge_box(box: Box, image_size: tuple[int, int]) -> tuple[str, Box]:
     if clipped[2] - clipped[0] < 1 or clipped[3] - clipped[1] < 1:
         return "box-outside", box
     return "box-partly-outside", clipped
+
+
+def _judge_mask(mask: object, box: Box, image_size: tuple[int, int]) -> tuple[str, str, Box, bytes]:
+    """Kind of fault, "" for none, its detail, the mask's box if the given one is not it, and the mask's code."""
+    if mask is None:
+        return "missing-mask", "there is no mask", box, b""
+    try:
+        code = from_coco(mask, image_size)
+    except ValueError as error:
+        other_size = isinstance(mask, dict) and isinstance(mask.get("size"), list) and mask["size"] != list(image_size)
+        return ("mask-size" if other_size else "bad-mask"), str(error), box, b""
+    x1, y1, x2, y2 = RleMasks((code,), image_size).boxes()[0].tolist()
+    if x2 <= x1:
+        return "empty-mask", "the mask covers no pixel of the image", box, code
+    left, top, right, bottom = box
+    detail = f"box x1 y1 x2 y2 = {left:g} {top:g} {right:g} {bottom:g}, its mask's = {x1:g} {y1:g} {x2:g} {y2:g}"
+    if x1 >= right or y1 >= bottom or x2 <= left or y2 <= top:
+        return "mask-elsewhere", detail, box, code
+    pixels, part = _MASK_TOLERANCE
+    wide = max(abs(x1 - left), abs(x2 - right)) > max(pixels, part * (right - left))
+    high = max(abs(y1 - top), abs(y2 - bottom)) > max(pixels, part * (bottom - top))
+    return ("mask-box-mismatch", detail, (x1, y1, x2, y2), code) if wide or high else ("", "", box, code)
 
 
 def _rounded(box: Box) -> Box:

@@ -61,6 +61,12 @@ def parse_box(annotation: dict[str, Any]) -> Box:
     return x, y, x + width, y + height
 
 
+def _stated_mask(annotation: dict[str, Any]) -> object:
+    """The segmentation; None for the forms of "there is none" that data sets of boxes have."""
+    mask = annotation.get("segmentation")
+    return mask if mask and mask != [[]] else None
+
+
 def image_folders(root: Path, split: str, path: Path) -> tuple[Path, ...]:
     """Where the images of a split may be, the likeliest first."""
     return (root / "images" / split, root / "images", root / split, path.parent, root)
@@ -83,8 +89,8 @@ def _read_split(root: Path, split: str, path: Path, complain: Complain) -> RawSp
             crowd = bool(annotation.get("iscrowd", 0))
             area = to_number(annotation.get("area"))
             covered = area if 0 < area < math.inf else None
-            record = RawObject(index, names[category_id], parse_box(annotation), crowd=crowd, area=covered)
-            objects[image_id].append(record)
+            box, mask = parse_box(annotation), _stated_mask(annotation)
+            objects[image_id].append(RawObject(index, names[category_id], box, crowd=crowd, area=covered, mask=mask))
     images = []
     seen: set[object] = set()
     for image in content["images"]:
@@ -167,4 +173,4 @@ def _with_box(annotation: dict[str, Any], box: Box) -> dict[str, Any]:
         return annotation
     x1, y1, x2, y2 = box
     changed = annotation | {"bbox": [x1, y1, x2 - x1, y2 - y1]}
-    return changed if annotation.get("segmentation") else changed | {"area": (x2 - x1) * (y2 - y1)}
+    return changed if _stated_mask(annotation) else changed | {"area": (x2 - x1) * (y2 - y1)}

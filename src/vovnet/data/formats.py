@@ -8,34 +8,49 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
-from vovnet.data import coco, voc, yolo
+from vovnet.data import coco, mask_png, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.data.images import image_header_size
 from vovnet.data.records import RawImage, RawObject, RawSplit, is_proper
 from vovnet.errors import UsageError
+from vovnet.masks import RleMasks, from_coco
 from vovnet.structures import Target
 
 _LOG = logging.getLogger("vovnet")
-_FORMATS: tuple[ModuleType, ...] = (voc, coco, yolo)
+_FORMATS: tuple[ModuleType, ...] = (voc, coco, yolo, mask_png)
+_WITH_MASKS = (coco, mask_png)
 
 
 def open_dataset(
-    root: str | Path, split: str | None = None, *, class_names: Sequence[str] | None = None
+    root: str | Path,
+    split: str | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    masks: bool = False,
 ) -> DetectionDataset:
-    """One split of the VOC, COCO or YOLO data set in a folder; no image is decoded.
+    """One split of the VOC, COCO, YOLO or mask PNG data set in a folder; no image is decoded.
 
     split: one of `splits(root)`, or of VOC "all", every annotation file. None takes the only one there is.
     class_names: number the classes by these (a checkpoint's) instead of by the data's own; a class that is not among
     them is an error.
+    masks: read the objects' masks too, which takes some seconds for 100,000 of them and the extra "eval". A format
+    without masks is a UsageError; an object without a mask, or with a damaged one, a ValueError.
 
     Boxes stay as annotated, not clipped to the image. Those without a finite, positive width and height are left out,
     and one warning counts them.
     """
     root = Path(root)
     module = recognise(root)
+    if masks and module not in _WITH_MASKS:
+        form = module.__name__.rpartition(".")[2].upper()
+        raise UsageError(
+            f"{root} is a data set in {form} form, which has no masks: give one in COCO form (annotations/*.json) or "
+            "with mask PNGs (images/ and masks/), or use a model without masks"
+        )
     (raw,) = module.read(root, [_choose_split(root, module, split)])
     if not raw.images:
         raise ValueError(f"{root}: the split {raw.split} has no images")
-    return _to_dataset(raw, class_names)
+    return _to_dataset(raw, class_names, masks)
 
 
 def splits(root: str | Path) -> tuple[str, ...]:
@@ -54,7 +69,7 @@ def recognise(root: Path) -> ModuleType:
     found = "it is empty" if not any(root.iterdir()) else "none is there"
     raise ValueError(
         f"{root} is no known data set: looked for Annotations/*.xml (VOC), annotations/*.json or "
-        f"*/_annotations.coco.json (COCO), and data.yaml (YOLO), but {found}"
+        f"*/_annotations.coco.json (COCO), data.yaml (YOLO), and images/ with masks/*.png (mask PNGs), but {found}"
     )
 
 
@@ -71,11 +86,12 @@ def _choose_split(root: Path, module: ModuleType, split: str | None) -> str:
     raise UsageError(f"{root} has no split {split!r}: {hint}it has {', '.join(known)}")
 
 
-def _to_dataset(raw: RawSplit, class_names: Sequence[str] | None) -> DetectionDataset:
+def _to_dataset(raw: RawSplit, class_names: Sequence[str] | None, masks: bool) -> DetectionDataset:
     names = raw.class_names if class_names is None else tuple(class_names)
     labels = {name: label for label, name in enumerate(names)}
     samples = tuple(
-        Sample(image.image_path, image.image_id, _to_target(image, labels), image.image_size) for image in raw.images
+        Sample(image.image_path, image.image_id, _to_target(image, labels, masks), image.image_size)
+        for image in raw.images
     )
     dropped = [image.image_path.name for image in raw.images for obj in image.objects if not is_proper(obj.box)]
     if dropped:
@@ -87,7 +103,7 @@ def _to_dataset(raw: RawSplit, class_names: Sequence[str] | None) -> DetectionDa
     return DetectionDataset(raw.root, raw.format, raw.split, names, _category_ids(raw, names), samples)
 
 
-def _to_target(image: RawImage, labels: dict[str, int]) -> Target:
+def _to_target(image: RawImage, labels: dict[str, int], masks: bool) -> Target:
     kept = [obj for obj in image.objects if is_proper(obj.box)]
     for obj in kept:
         if obj.class_name not in labels:
@@ -103,7 +119,25 @@ def _to_target(image: RawImage, labels: dict[str, int]) -> Target:
         [obj.difficult for obj in kept],
         [obj.crowd for obj in kept],
         [_covered(obj) for obj in kept],
+        _to_masks(image, kept) if masks else None,
     )
+
+
+def _to_masks(image: RawImage, objects: Sequence[RawObject]) -> RleMasks:
+    size = image.image_size or image_header_size(image.image_path)
+    codes = []
+    for obj in objects:
+        try:
+            if obj.mask is None:
+                raise ValueError("it has no mask")
+            codes.append(from_coco(obj.mask, size))
+        except ValueError as error:
+            place = f"object {obj.index + 1} ({obj.class_name} in {image.image_path.name})"
+            raise ValueError(
+                f"{image.annotation_path}: {place}: {error}; "
+                "correct it, let `vovnet data check --fix` leave such objects out, or use a model without masks"
+            ) from error
+    return RleMasks(tuple(codes), size)
 
 
 def _covered(obj: RawObject) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 Box = tuple[float, float, float, float]
@@ -23,6 +23,7 @@ class RawObject:
     index: its place in the annotation file: which <object>, which line, which entry of "annotations".
     box: x1 y1 x2 y2 in pixels, 0-based, x2 and y2 exclusive; NaN where the file has no number.
     area: pixels that the object covers, where the annotation states it.
+    mask: COCO's segmentation (polygons or a run-length object) as it stands in the file, good or bad; None for none.
     """
 
     index: int
@@ -31,6 +32,7 @@ class RawObject:
     difficult: bool = False
     crowd: bool = False
     area: float | None = None
+    mask: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class SplitStatistics:
     objects: int
     difficult: int
     crowd: int
+    with_mask: int
     objects_per_class: dict[str, int]
     images_per_class: dict[str, int]
 
@@ -74,6 +75,7 @@ def _split_statistics(split: RawSplit) -> SplitStatistics:
         objects=len(objects),
         difficult=sum(obj.difficult for obj in objects),
         crowd=sum(obj.crowd for obj in objects),
+        with_mask=sum(obj.mask is not None for obj in objects),
         objects_per_class={name: per_class[name] for name in split.class_names},
         images_per_class={name: images_per_class[name] for name in split.class_names},
     )

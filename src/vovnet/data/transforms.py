@@ -7,7 +7,7 @@ that the crop keeps is computed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,7 +47,11 @@ class SSDAugmentation:
     transpose: float = 0.0
 
     def __call__(self, image: Tensor, target: Target, rng: np.random.Generator) -> tuple[Tensor, Target]:
-        """uint8 RGB (3, H, W) and its target → uint8 RGB (3, *image_size) and the target in its pixels."""
+        """uint8 RGB (3, H, W) and its target → uint8 RGB (3, *image_size) and the target in its pixels.
+
+        Masks are left behind: detectors of fixed input size learn boxes only.
+        """
+        target = replace(target, masks=None)
         height, width = image.shape[-2:]
         boxes = target.boxes.numpy().astype(np.float64)
 

@@ -18,7 +18,8 @@ def measure_accuracy(
     workers: int = 2,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> Accuracy:
-    """AP, AP50 and VOC07 of a detector on every image of a split, which must be opened with the detector's classes.
+    """AP, AP50 and VOC07 of a detector on every image of a split, which must be opened with the detector's classes;
+    if it was opened with masks and the detector gives some, also "mask AP".
 
     A figure that has no value, as without objects, is left out. `on_image` is told the number of images done.
     """
@@ -36,5 +37,7 @@ def measure_accuracy(
         on_image=on_image,
     )
     figures = {"AP": found.coco.figures["AP"], "AP50": found.coco.figures["AP50"], "VOC07": found.voc.mean_ap11}
+    if found.coco_masks is not None:
+        figures["mask AP"] = found.coco_masks.figures["AP"]
     known = {name: value for name, value in figures.items() if value is not None}
     return Accuracy(dataset.root.resolve().name, dataset.split, len(dataset), known)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 from vovnet.data.sources import is_url
 from vovnet.engine.weights import load_weights, shipped_weights
 from vovnet.errors import UsageError, did_you_mean
-from vovnet.models.zoo import BACKBONES, DETECTORS, create_backbone, create_model
+from vovnet.models.zoo import BACKBONES, DETECTORS, create_backbone, create_model, is_detector
 
 
 def resolve_model(name: str, **options: Any) -> nn.Module:
@@ -34,7 +33,7 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
     Raises ValueError for a name or module that is not there, FileNotFoundError for a file, ModuleNotFoundError where a
     package is missing.
     """
-    if name in DETECTORS or re.match(r"refinedet\d+_timm/", name):
+    if is_detector(name):
         return create_model(name, **{"num_classes": 20, **options})
     if name in BACKBONES or name.startswith("timm/"):
         return create_backbone(name, **options)
@@ -58,7 +57,7 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
 
 def is_trained(name: str) -> bool:
     """Whether `resolve_model` takes `name` for trained weights; `vovnet.engine.weights.load` gives their `Detector`."""
-    if name in DETECTORS or name in BACKBONES:
+    if is_detector(name) or name in BACKBONES:
         return False
     path = Path(name)
     file = path.suffix in (".safetensors", ".pt") or (path / "best.safetensors").is_file()

@@ -59,7 +59,7 @@ def compare(
         _check_detectors(detectors, fresh, sizes, options.get("precision", "float32"))
     # What cannot be read shows now, before minutes are spent on measuring.
     datasets = {
-        name: open_dataset(data, split, class_names=detector.class_names)
+        name: open_dataset(data, split, class_names=detector.class_names, masks=detector.model.masks)
         for name, detector in detectors.items()
         if data is not None
     }

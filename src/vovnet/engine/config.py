@@ -50,6 +50,16 @@ class AugmentConfig(_Section):
     transpose: Fraction = 0.0
 
 
+class ResizeConfig(_Section):
+    """See `vovnet.data.resizing.ResizeAugmentation`: the images of detectors that keep the aspect ratio.
+
+    short_sides: one of them is drawn for each image; none is the model's own. flip: probability.
+    """
+
+    short_sides: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    flip: Fraction = 0.5
+
+
 class OptimizerConfig(_Section):
     """kind: "sgd", or "rmsprop" with a running mean of 0.99 (Caffe's has momentum 0).
 
@@ -96,6 +106,7 @@ class TrainConfig(_Section):
 
     model, model_options: as `vovnet.create_model` takes them; the number of classes comes from the data.
     backbone_weights: what the backbone starts from: a file, an address, or timm/NAME; null is random weights.
+    augment: of detectors with an input of fixed size; resize: of those that keep the aspect ratio (Mask R-CNN).
     batch_size: images an optimizer step (over all processes); micro_batch_size: images a forward pass of one process,
     or fewer where the processes' shares are smaller.
     precision: "bf16" and "fp16" are mixed precision on CUDA; "auto" is bf16 where the GPU has it, fp32 on CPU.
@@ -110,6 +121,7 @@ class TrainConfig(_Section):
     backbone_weights: str | None = None
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
+    resize: ResizeConfig = ResizeConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     schedule: ScheduleConfig
@@ -122,7 +134,7 @@ class TrainConfig(_Section):
     seed: int = 0
     workers: Annotated[int, Field(ge=0)] = 2
     threads: Annotated[int, Field(gt=0)] | None = None
-    metric: Literal["voc07_map", "coco_ap"] = "voc07_map"
+    metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
     evaluate_every: Annotated[int, Field(gt=0)] = 1
     checkpoint_every: Annotated[int, Field(gt=0)] = 1000
     log_every: Annotated[int, Field(gt=0)] = 10

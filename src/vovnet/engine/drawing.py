@@ -1,16 +1,19 @@
-"""Boxes, names and scores on a picture."""
+"""Masks, boxes, names and scores on a picture."""
 
 from __future__ import annotations
 
 import colorsys
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vovnet.masks import RleMasks, decode
 from vovnet.metrics.confusion import FALSE_ALARM, match_objects
 from vovnet.structures import Detections, Target
 
@@ -19,53 +22,68 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 Colour = tuple[int, int, int]
+Pixels = npt.NDArray[np.uint8]
+Bitmap = npt.NDArray[np.bool_]
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+FILL = 0.45
+TONES = (0.0, 0.5, -0.4, 0.25, -0.2)  # of the objects of a class in turn: so far towards white, or black
 
 
 def draw_detections(
     image: Tensor, detections: Detections, class_names: Sequence[str], *, target: Target | None = None
 ) -> Tensor:
-    """A copy of `image` with every detection's box, class name and score, best score on top.
+    """A copy of `image` with every detection's mask, box, class name and score, best score on top.
 
-    image: uint8 RGB of shape (3, H, W); the result has its shape.
+    image: uint8 RGB of shape (3, H, W); the result has its shape. Objects with masks have tones of their class's colour
+    in turn; masks are decoded one at a time.
     target: shows the mistakes: each object as a dashed white box, those that no detection of their class finds as a
-    thick one that says "missed", and a "?" behind the score of a detection that finds no object of its class.
+    thick one that says "missed", with their masks outlined, and a "?" behind the score of a detection that finds no
+    object of its class.
+
+    Raises ValueError for another kind of image and for masks of another size.
     """
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image must be uint8 of shape (3, H, W), got {image.dtype} of {tuple(image.shape)}")
     from PIL import Image, ImageDraw
 
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    draw = ImageDraw.Draw(picture)
-    scale = (picture.width * picture.height) ** 0.5
+    pixels = np.array(image.permute(1, 2, 0).numpy(), order="C")
+    scale = (pixels.shape[0] * pixels.shape[1]) ** 0.5
     line_width = max(1, round(scale / 280))
     font = _font(max(10, round(scale / 38)))
 
     worst_first = range(len(detections) - 1, -1, -1)
     boxes, labels, scores = detections.boxes.tolist(), detections.labels.tolist(), detections.scores.tolist()
     names = [f"{class_names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
-    for index in worst_first:
-        draw.rectangle(_outline(boxes[index], line_width), outline=class_colour(labels[index]), width=line_width)
-
-    missed: list[tuple[list[float], str]] = []
+    colours = [class_colour(label) for label in labels] if detections.masks is None else _tones(labels)
+    missed = np.empty(0, dtype=np.int64)
     if target is not None:
         matched = match_objects(detections, target)
         right = detections.labels.numpy() == np.append(target.labels.numpy(), -1)[matched]
         for index in np.flatnonzero(~right & (matched >= FALSE_ALARM)).tolist():
             names[index] += " ?"
-        found = set(matched[right].tolist())
-        ignored = (target.difficult | target.crowd).tolist()
-        for index, (box, label) in enumerate(zip(target.boxes.tolist(), target.labels.tolist(), strict=True)):
-            is_missed = index not in found and not ignored[index]
-            _dashed_rectangle(draw, _outline(box, line_width), line_width * (2 if is_missed else 1))
-            if is_missed:
-                missed.append((box, f"missed {class_names[label]}"))
+        missed = np.setdiff1d(np.flatnonzero(~(target.difficult | target.crowd).numpy()), matched[right])
+
+    if detections.masks is not None:
+        for index in worst_first:
+            _paint(pixels, detections.masks, index, colours[index], max(1, line_width // 2))
+    if target is not None and isinstance(target.masks, RleMasks):
+        for index in missed.tolist():
+            _outline_mask(pixels, target.masks, index, line_width)
+
+    picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    for index in worst_first:
+        draw.rectangle(_outline(boxes[index], line_width), outline=colours[index], width=line_width)
+    if target is not None:
+        for index, box in enumerate(target.boxes.tolist()):
+            _dashed_rectangle(draw, _outline(box, line_width), line_width * (2 if index in missed else 1))
 
     # Names come after all boxes, so that no line crosses one.
     for index in worst_first:
-        _name(draw, boxes[index], names[index], font, class_colour(labels[index]))
-    for box, name in missed:
-        _name(draw, box, name, font, WHITE)
+        _name(draw, boxes[index], names[index], font, colours[index])
+    if target is not None:
+        for box, label in zip(target.boxes[missed].tolist(), target.labels[missed].tolist(), strict=True):
+            _name(draw, box, f"missed {class_names[label]}", font, WHITE)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
@@ -76,6 +94,55 @@ def class_colour(label: int) -> Colour:
     value = (1.0, 0.8)[(label // 8) % 2]
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _tones(labels: Sequence[int]) -> list[Colour]:
+    """A colour for each object, by which those of one class can be told apart."""
+    seen: Counter[int] = Counter()
+    colours = []
+    for label in labels:
+        tone = TONES[seen[label] % len(TONES)]
+        seen[label] += 1
+        red, green, blue = (round(side + abs(tone) * ((255 if tone > 0 else 0) - side)) for side in class_colour(label))
+        colours.append((red, green, blue))
+    return colours
+
+
+def _paint(pixels: Pixels, masks: RleMasks, index: int, colour: Colour, line_width: int) -> None:
+    """One mask as a translucent fill with an outline."""
+    region, mask = _decode_one(pixels, masks, index)
+    edge = mask & ~_eroded(mask, line_width)
+    for channel, value in enumerate(colour):
+        filled = np.rint((1 - FILL) * np.arange(256) + FILL * value).astype(np.uint8)
+        plane = pixels[region][..., channel]
+        plane[mask] = filled[plane[mask]]
+        plane[edge] = value
+
+
+def _outline_mask(pixels: Pixels, masks: RleMasks, index: int, line_width: int) -> None:
+    """The edge of one mask in white and, within it, black: visible on any picture."""
+    region, mask = _decode_one(pixels, masks, index)
+    inside = _eroded(mask, line_width)
+    pixels[region][mask & ~inside] = WHITE
+    pixels[region][inside & ~_eroded(inside, line_width)] = BLACK
+
+
+def _decode_one(pixels: Pixels, masks: RleMasks, index: int) -> tuple[tuple[slice, slice], Bitmap]:
+    """The part of the picture where a mask is, and the mask there."""
+    if masks.size != pixels.shape[:2]:
+        raise ValueError(f"masks must have the image's size {pixels.shape[:2]} (height, width), got {masks.size}")
+    one = masks[torch.tensor([index])]
+    x1, y1, x2, y2 = one.boxes()[0].int().tolist()
+    region = slice(y1, y2), slice(x1, x2)
+    return region, decode(one)[0].numpy()[region].astype(np.bool_)
+
+
+def _eroded(mask: Bitmap, steps: int) -> Bitmap:
+    """What is left when `steps` times every pixel goes that has a neighbour outside."""
+    for _ in range(steps):
+        padded = np.pad(mask, 1)
+        mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask
 
 
 @lru_cache(maxsize=32)

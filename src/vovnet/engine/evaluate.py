@@ -16,11 +16,12 @@ from vovnet.data.images import read_image
 from vovnet.data.loading import start_loader
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
+from vovnet.engine.inference import detect_images
 from vovnet.engine.multiscale import MultiScale, detect_multi_scale
 from vovnet.errors import UsageError
-from vovnet.metrics.coco import CocoResult, evaluate_coco
+from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
-from vovnet.metrics.voc import VocResult, evaluate_voc
+from vovnet.metrics.voc import ClassResult, VocResult, evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.merging import soft_nms as apply_soft_nms
 from vovnet.models.preprocessing import Preprocessing
@@ -42,8 +43,11 @@ class _Images(Dataset[tuple[Tensor, tuple[int, int]]]):
         return (self.preprocessing.resize(image) if self.preprocessing else image), size
 
 
-def _collate(items: list[tuple[Tensor, tuple[int, int]]]) -> tuple[Tensor, list[tuple[int, int]]]:
-    return torch.stack([image for image, _ in items]), [size for _, size in items]
+def _collate(items: list[tuple[Tensor, tuple[int, int]]]) -> tuple[list[Tensor] | Tensor, list[tuple[int, int]]]:
+    """One tensor where the images have one size: each that a loader process sends takes a file descriptor."""
+    images, sizes = zip(*items, strict=True)
+    same = len({image.shape for image in images}) == 1
+    return (torch.stack(images) if same else list(images)), list(sizes)
 
 
 def detect(
@@ -75,17 +79,20 @@ def detect(
         collate_fn=_collate,
         worker_init_fn=start_loader,
     )
+
+    def detect_batch(images: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
+        batch = torch.stack(images).to(group.device)
+        return model.decode(model(model.preprocessing.normalize(batch)), sizes)
+
     model.eval()
     found: list[Detections] = []
-    with torch.inference_mode():
-        for images, sizes in loader:
-            if multi_scale is not None:
-                found.append(detect_multi_scale(model, images[0], multi_scale))
-            else:
-                outputs = model(model.preprocessing.normalize(images.to(group.device)))
-                detected = [detections.cpu() for detections in model.decode(outputs, sizes)]
-                found += [apply_soft_nms(detections) for detections in detected] if soft_nms else detected
-            on_image(len(found))
+    for images, sizes in loader:
+        if multi_scale is not None:
+            found.append(detect_multi_scale(model, images[0], multi_scale))
+        else:
+            detected = detect_images(list(images), sizes, detect_batch)
+            found += [apply_soft_nms(detections) for detections in detected] if soft_nms else detected
+        on_image(len(found))
     result: list[Detections | None] = [None] * len(dataset)
     for rank, part in enumerate(group.gather(found)):
         result[rank :: group.world_size] = part
@@ -96,8 +103,10 @@ def detect(
 class Evaluation:
     """A detector's accuracy on one split, and the detections behind it.
 
-    confusion: (K + 1, K + 1) counts at `score_threshold`; errors: (N, 3) missed, false and confused objects of each
-    image, see `vovnet.metrics.confusion`. images_per_s counts reading, network and decoding.
+    voc and coco compare boxes. coco_masks compares masks; None unless the detector gives masks and the data set was
+    opened with them. confusion: (K + 1, K + 1) counts at `score_threshold`; errors: (N, 3) missed, false and confused
+    objects of each image; both compare masks where both sides have them, see `vovnet.metrics.confusion`. images_per_s
+    counts reading, network and decoding.
     """
 
     dataset: DetectionDataset
@@ -110,6 +119,12 @@ class Evaluation:
     images_per_s: float
     soft_nms: bool = False
     multi_scale: MultiScale | None = None
+    coco_masks: CocoResult | None = None
+
+    def classes(self) -> list[tuple[str, ClassResult, CocoClassResult, CocoClassResult | None]]:
+        """Each class's name and figures; the last are those of its masks."""
+        masks = self.coco_masks.classes if self.coco_masks else [None] * len(self.coco.classes)
+        return list(zip(self.dataset.class_names, self.voc.classes, self.coco.classes, masks, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the detections and curves, for JSON; average precisions are fractions."""
@@ -122,6 +137,7 @@ class Evaluation:
             "voc07_map": self.voc.mean_ap11,
             "voc_area_map": self.voc.mean_ap_area,
             "coco": self.coco.figures,
+            "coco_masks": self.coco_masks.figures if self.coco_masks else None,
             "classes": {
                 name: {
                     "objects": voc.n_objects,
@@ -132,8 +148,10 @@ class Evaluation:
                     "ap50_small": coco.ap50_small,
                     "ap50_medium": coco.ap50_medium,
                     "ap50_large": coco.ap50_large,
+                    "mask_ap": masks.ap if masks else None,
+                    "mask_ap50": masks.ap50 if masks else None,
                 }
-                for name, voc, coco in zip(self.dataset.class_names, self.voc.classes, self.coco.classes, strict=True)
+                for name, voc, coco, masks in self.classes()
             },
             "confusion": {"score_threshold": self.score_threshold, "matrix": self.confusion.tolist()},
             "images_per_s": round(self.images_per_s, 2),
@@ -155,7 +173,7 @@ def evaluate(
     """Detect on every image of `dataset` and compare with its objects; labels must be numbered as the model's.
 
     score_threshold: the working point of the confusion matrix and of the errors; average precision knows none.
-    soft_nms, multi_scale: see `detect`.
+    soft_nms, multi_scale: see `detect`. Masks are compared where both sides have them, see `Evaluation`.
     """
     with start_workers(device) as group:
         model.to(group.device).to(memory_format=torch.channels_last)
@@ -173,6 +191,7 @@ def evaluate(
         images_per_s = len(dataset) / (time.perf_counter() - started)
     targets = [sample.target for sample in dataset]
     classes = len(dataset.class_names)
+    masks = all(one.masks is not None for one in found) and any(target.masks is not None for target in targets)
     return Evaluation(
         dataset,
         found,
@@ -184,4 +203,5 @@ def evaluate(
         images_per_s,
         soft_nms,
         multi_scale,
+        evaluate_coco(found, targets, classes, masks=True) if masks else None,
     )

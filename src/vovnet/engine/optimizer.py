@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.engine.config import OptimizerConfig
+from vovnet.models.detectors.mask_rcnn import MaskRCNN
 from vovnet.models.detectors.refinedet import RefineDet
 
 
@@ -15,10 +16,10 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
     """SGD or RMSProp whose weight decay leaves vectors (norms, biases, L2Norm scales) alone.
 
     With `decay_norms` it takes in those of the body, as in Caffe, whose SSD heads decay none either. The biases of
-    RefineDet's predictors learn at twice the rate and are never decayed.
+    RefineDet's predictors, and all of Mask R-CNN's but for its norms', learn at twice the rate and are never decayed.
     """
-    predictor_biases = _predictor_biases(model)
-    faster = {id(bias) for bias in predictor_biases}
+    fast_biases = _fast_biases(model)
+    faster = {id(bias) for bias in fast_biases}
     decayed: list[Tensor] = []
     free: list[Tensor] = []
     for name, parameter in model.named_parameters():
@@ -26,8 +27,8 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Opt
         if id(parameter) not in faster:
             (decayed if parameter.ndim > 1 or vector_decays else free).append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-    if predictor_biases:
-        groups.append({"params": predictor_biases, "weight_decay": 0.0, "rate_factor": 2.0})
+    if fast_biases:
+        groups.append({"params": fast_biases, "weight_decay": 0.0, "rate_factor": 2.0})
     options: dict[str, Any] = {
         "lr": config.learning_rate,
         "momentum": config.momentum,
@@ -44,8 +45,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("rate_factor", 1.0)
 
 
-def _predictor_biases(model: nn.Module) -> list[Tensor]:
-    if not isinstance(model, RefineDet):
-        return []
-    heads = [*model.arm, *model.odm]
-    return [bias for head in heads for bias in (head.box.bias, head.cls.bias)]
+def _fast_biases(model: nn.Module) -> list[Tensor]:
+    if isinstance(model, RefineDet):
+        layers: list[nn.Module] = [layer for head in (*model.arm, *model.odm) for layer in (head.box, head.cls)]
+    elif isinstance(model, MaskRCNN):
+        layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+    else:
+        layers = []
+    return [bias for layer in layers if isinstance(bias := layer.bias, Tensor)]

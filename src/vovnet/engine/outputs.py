@@ -22,7 +22,8 @@ class PredictionWriter:
 
     drawn/            with `draw`: each image under its name (.png stays PNG, everything else is JPEG of quality 92),
                       each video as .mp4; where two sources share a stem, the later one becomes stem_2, stem_3, …
-    detections.json   with `coco`: a list of COCO results. `image_id` is the stem of the drawn file, as a number where
+    detections.json   with `coco`: a list of COCO results, with masks if there are any, as run-length codes, or with
+                      `contours` as polygons. `image_id` is the stem of the drawn file, as a number where
                       the file's name is one ("000000000139.jpg" → 139); stem_frame for a frame of a video.
     detections.csv    with `csv`: one row a detection; boxes in pixels, `frame` from 0 and empty for images.
 
@@ -31,9 +32,11 @@ class PredictionWriter:
     stay.
     """
 
-    def __init__(self, folder: str | Path, *, draw: bool = True, coco: bool = True, csv: bool = True) -> None:
+    def __init__(
+        self, folder: str | Path, *, draw: bool = True, coco: bool = True, csv: bool = True, contours: bool = False
+    ) -> None:
         self.folder = Path(folder)
-        self.draw, self.coco, self.csv = draw, coco, csv
+        self.draw, self.coco, self.csv, self.contours = draw, coco, csv, contours
         self._taken: set[str] = set()
         self._video: VideoWriter | None = None
 
@@ -62,7 +65,7 @@ class PredictionWriter:
         if self.draw:
             self._draw(prediction)
         if self.coco:
-            for result in prediction.to_coco(image_id):
+            for result in prediction.to_coco(image_id, contours=self.contours):
                 self._json.write(self._separator + json.dumps(result))
                 self._separator = ",\n"
         if self.csv:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
@@ -22,6 +22,7 @@ from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
 from vovnet.data.sources import expand_sources, fetch, is_url, is_video
 from vovnet.data.video import VideoWriter, read_frames, video_info
 from vovnet.engine.distributed import choose_device
+from vovnet.engine.inference import detect_images
 from vovnet.files import replacing
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Detections
@@ -44,7 +45,7 @@ class Options(TypedDict, total=False):
     batch_size: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Prediction(Detections):
     """The detections of one image, and what is needed to name, draw and export them.
 
@@ -59,9 +60,6 @@ class Prediction(Detections):
     source: str
     frame: int | None = None
     pixels: Tensor | None = field(default=None, repr=False)
-
-    def __getitem__(self, index: Tensor) -> Prediction:
-        return replace(self, boxes=self.boxes[index], labels=self.labels[index], scores=self.scores[index])
 
     @property
     def names(self) -> list[str]:
@@ -86,13 +84,13 @@ class Prediction(Detections):
             return next(islice(frames, self.frame, None))
 
     def draw_pixels(self) -> Tensor:
-        """uint8 RGB (3, H, W): the image with boxes, names and scores."""
+        """uint8 RGB (3, H, W): the image with masks, boxes, names and scores."""
         from vovnet.engine.drawing import draw_detections
 
         return draw_detections(self.image(), self, self.class_names)
 
     def draw(self, path: str | Path | None = None) -> Image:
-        """The image with boxes, names and scores; saved at `path` (JPEG quality 92) if one is given."""
+        """The image with masks, boxes, names and scores; saved at `path` (JPEG quality 92) if one is given."""
         drawn = to_pil_image(self.draw_pixels())
         if path is not None:
             if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
@@ -101,16 +99,17 @@ class Prediction(Detections):
                 drawn.save(temporary, quality=92)
         return drawn
 
-    def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int | str | None = None, *, contours: bool = False) -> list[dict[str, Any]]:
         """COCO results: one {image_id, category_id, bbox: [x, y, width, height], score} a detection.
 
-        Without an `image_id` the name of the file gives it, see `make_image_id`.
+        Where there are masks, also segmentation: COCO's compressed run-length code, with `contours` polygons. Without
+        an `image_id` the name of the file gives it, see `make_image_id`.
         """
         from vovnet.metrics.coco import to_coco_results
 
         if image_id is None:
             image_id = make_image_id(self.stem, self.frame)
-        return to_coco_results([self], [image_id], self.category_ids)
+        return to_coco_results([self], [image_id], self.category_ids, contours=contours)
 
 
 def make_image_id(stem: str, frame: int | None = None) -> int | str:
@@ -134,7 +133,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class _Input:
-    """An image on its way to the network: `resized` is uint8 RGB (3, *preprocessing.image_size)."""
+    """An image on its way to the network: `resized` is uint8 RGB (3, *preprocessing.input_size)."""
 
     source: str
     frame: int | None
@@ -273,17 +272,18 @@ class Detector:
                     keep = torch.arange(len(detections))
                     if labels is not None:
                         keep = keep[torch.isin(detections.labels, labels)][:top_k]
+                    kept = detections[keep]  # also a copy, so that no tensor of inference mode reaches the caller
                     yield Prediction(
-                        # Selecting also copies, so that no tensor of inference mode reaches the caller.
-                        detections.boxes[keep],
-                        detections.labels[keep],
-                        detections.scores[keep],
-                        item.image_size,
-                        self.class_names,
-                        self.category_ids,
-                        item.source,
-                        item.frame,
-                        item.pixels,
+                        kept.boxes,
+                        kept.labels,
+                        kept.scores,
+                        kept.image_size,
+                        kept.masks,
+                        class_names=self.class_names,
+                        category_ids=self.category_ids,
+                        source=item.source,
+                        frame=item.frame,
+                        pixels=item.pixels,
                     )
 
     def _read(self, inputs: list[Any]) -> Iterator[_Input | Failure]:
@@ -311,12 +311,19 @@ class Detector:
 
     @torch.inference_mode()
     def prepare(self, images: Sequence[Tensor]) -> Tensor:
-        """uint8 RGB images (3, H, W) of any sizes → a batch (N, 3, *preprocessing.image_size) on the device.
+        """uint8 RGB images (3, H, W) of any sizes → a batch (N, 3, *preprocessing.input_size) on the device.
 
-        An image that already has the network's size is not resized again.
+        An image that already has the network's size is not resized again. A detector that keeps the ratio of an image's
+        sides takes only images of one input size at once; ValueError for others.
         """
         preprocessing = self.model.preprocessing
-        return preprocessing.normalize(torch.stack([preprocessing.resize(image) for image in images]).to(self.device))
+        resized = [preprocessing.resize(image) for image in images]
+        if len(sizes := {image.shape[1:] for image in resized}) > 1:
+            came = ", ".join(f"{height}×{width}" for height, width in sorted(sizes))
+            raise ValueError(
+                f"images of one batch must come to one input size, got {came}: prepare them one by one, or use predict"
+            )
+        return preprocessing.normalize(torch.stack(resized).to(self.device))
 
     @torch.inference_mode()
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
@@ -337,10 +344,14 @@ class Detector:
         return [detections.cpu() for detections in found]
 
     def _detect(self, images: list[_Input], score_threshold: float, top_k: int) -> list[Detections]:
-        sizes = [image.image_size for image in images]
-        try:
-            outputs = self.forward(self.prepare([image.resized for image in images]))
+        def detect_batch(resized: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
+            outputs = self.forward(self.prepare(resized))
             return self.decode(outputs, sizes, score_threshold=score_threshold, top_k=top_k)
+
+        try:
+            return detect_images(
+                [image.resized for image in images], [image.image_size for image in images], detect_batch
+            )
         except torch.OutOfMemoryError:
             raise MemoryError(
                 f"{self.device} has too little memory for {len(images)} images; lower batch_size"

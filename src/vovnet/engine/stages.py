@@ -23,8 +23,8 @@ def time_stages(detector: Detector, image_paths: Sequence[Path], *, repetitions:
     read image      the file decoded to pixels; it was read once before, so it comes from the page cache, not the disk
     pre-process     resized, moved to the device, normalised
     network         the forward pass
-    decode + NMS    boxes and scores from its outputs, the best of those that overlap, moved to the CPU
-    draw            boxes, names and scores on the pixels that were read
+    decode + NMS    boxes and scores from its outputs, the best of those that overlap, their masks, moved to the CPU
+    draw            masks, boxes, names and scores on the pixels that were read
 
     The passes go round the images. Passes before them do not count: until the network's time is stable, at most 50.
     Each stage begins and ends with the device idle. They are the steps of `Detector.predict` with its thresholds, then

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -14,20 +13,19 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from vovnet.data.dataset import DetectionDataset
-from vovnet.data.formats import open_dataset
 from vovnet.data.loading import BatchStream, training_batches
-from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.checkpoint import (
     CHECKPOINT_FORMAT,
     ModelInfo,
@@ -43,7 +41,7 @@ from vovnet.engine.evaluate import detect
 from vovnet.engine.log import LogHook, announce, console, has_tensorboard, json_lines, tensorboard
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.pretrained import build_pretrained
-from vovnet.errors import UsageError
+from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
 from vovnet.files import replacing
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
@@ -142,7 +140,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                     "best_step": best_step,
                     "window": asdict(window),
                     "info": {**asdict(info), "options": dict(info.options)},
-                    "images": _fingerprint(dataset),
+                    "images": fingerprint(dataset),
                     "config": config.model_dump(mode="json"),
                 }
                 save_checkpoint(last_path, state)
@@ -151,10 +149,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         stream = BatchStream(
             len(dataset), config.batch_size, micro_batch_size, steps,
             start_step=step, seed=config.seed, rank=group.rank, world_size=group.world_size,
+            aspect_ratios=aspect_ratios(dataset) if model.preprocessing.keep_ratio else None,
         )  # fmt: skip
-        augment = SSDAugmentation(
-            model.preprocessing.image_size, model.preprocessing.mean_rgb, **config.augment.model_dump()
-        )
+        augment = make_augmentation(model.preprocessing, config)
         on_cuda = group.device.type == "cuda"
         batches = iter(training_batches(dataset, augment, stream, workers=config.workers, pin_memory=on_cuda))
         if step == 0:
@@ -164,6 +161,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         while step < steps:
             rate = learning_rate(step, steps, config.optimizer.learning_rate, config.schedule)
             set_learning_rate(optimizer, rate)
+            torch.manual_seed(_seed_of(config.seed, step, group.rank))  # two-stage detectors sample proposals
             names: list[str] = []
             for micro in range(accumulate):
                 batch = next(batches)
@@ -172,8 +170,10 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 last = micro == accumulate - 1
                 with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
                     with torch.autocast(group.device.type, precision, enabled=precision != torch.float32):
-                        images = batch.images.to(group.device, non_blocking=True)
-                        losses = criterion(network(model.preprocessing.normalize(images)), batch.targets)
+                        images = model.preprocessing.normalize(batch.images.to(group.device, non_blocking=True))
+                        targets = batch.targets
+                        outputs = network(images, targets) if model.two_stage else network(images)
+                        losses = criterion(outputs, targets)
                     loss = torch.stack(list(losses.values())).sum()
                     scaler.scale(loss / accumulate).backward()
                 values = torch.stack([loss, *losses.values()]).detach()
@@ -229,27 +229,6 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         return TrainResult(config.output, step, best, step == steps)
 
 
-def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
-    """The training set (all its parts together) and the validation set of a run."""
-    dataset = _open_split(config.data.root, config.data.train, "data.train=SPLIT")
-    for source in config.data.more_train:
-        more = open_dataset(source.root, source.split, class_names=dataset.class_names)
-        dataset = replace(dataset, samples=dataset.samples + more.samples)
-    if not len(dataset):
-        raise ValueError(f"{config.data.root} has no images in its split {config.data.train!r}")
-    if config.data.val is None:
-        return dataset, None
-    remedy = "data.val=SPLIT, or data.val=null to train without evaluation"
-    return dataset, _open_split(config.data.root, config.data.val, remedy, dataset.class_names)
-
-
-def _open_split(root: Path, split: str, remedy: str, class_names: Sequence[str] | None = None) -> DetectionDataset:
-    try:
-        return open_dataset(root, split, class_names=class_names)
-    except UsageError as error:
-        raise UsageError(f"{error}; set {remedy}") from None
-
-
 def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:
     """(images a forward pass, forward passes a step) of each process: at most `micro_batch_size` images, all equal."""
     if config.batch_size % world_size:
@@ -279,6 +258,11 @@ def learning_rate(step: int, steps: int, base: float, schedule: ScheduleConfig) 
     return rate
 
 
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for every step and process, the same after a restart."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
+
+
 def _stop_unless_finite(values: Sequence[Tensor], what: str, step: int, names: Sequence[str]) -> None:
     if not torch.stack([value.detach().isfinite().all() for value in values]).all():
         where = f" with {', '.join(names)}: check these images with `vovnet data check`, or" if names else ":"
@@ -296,8 +280,8 @@ def _ends_evaluation_period(step: int, config: TrainConfig, num_images: int) -> 
 
 def _score(found: Sequence[Detections], val: DetectionDataset, metric: str) -> float:
     targets, classes = [sample.target for sample in val], len(val.class_names)
-    if metric == "coco_ap":
-        return evaluate_coco(found, targets, classes).figures["AP"] or 0.0
+    if metric != "voc07_map":
+        return evaluate_coco(found, targets, classes, masks=metric == "coco_mask_ap").figures["AP"] or 0.0
     return evaluate_voc(found, targets, classes).mean_ap11 or 0.0
 
 
@@ -399,19 +383,13 @@ def _check_same_run(
     ]
     if tuple(checkpoint["info"]["class_names"]) != info.class_names:
         changed.append("the data's classes")
-    if checkpoint["images"] != _fingerprint(dataset):
+    if checkpoint["images"] != fingerprint(dataset):
         changed.append("the data's images")
     if changed:
         raise ValueError(
             f"{path} belongs to a run with other settings ({', '.join(changed)}); resume with the same ones or choose "
             "another output=FOLDER"
         )
-
-
-def _fingerprint(dataset: DetectionDataset) -> str:
-    """Tells whether the training images are the same ones in the same order."""
-    names = "\n".join(sample.image_path.name for sample in dataset)
-    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vovnet.metrics.inputs import check_inputs
+from vovnet import mask_contours
+from vovnet.masks import RleMasks
+from vovnet.metrics.inputs import check_inputs, check_masks
 from vovnet.structures import Detections, Target
 
 
@@ -42,15 +44,21 @@ class CocoResult:
     classes: tuple[CocoClassResult, ...]
 
 
-def evaluate_coco(detections: Sequence[Detections], targets: Sequence[Target], num_classes: int) -> CocoResult:
+def evaluate_coco(
+    detections: Sequence[Detections], targets: Sequence[Target], num_classes: int, *, masks: bool = False
+) -> CocoResult:
     """COCO's figures over a set of images, `detections[i]` and `targets[i]` of the same image.
 
-    Objects are small, medium or large by `Target.area`, detections by their boxes. COCO knows no difficult objects:
-    they are treated as crowds, so that, as in VOC, they need not be found and may be found more than once.
+    masks: compare masks, which must be run-length codes, instead of boxes.
+
+    Objects are small, medium or large by `Target.area`, detections by their masks or boxes. COCO knows no difficult
+    objects: they are treated as crowds, so that, as in VOC, they need not be found and may be found more than once.
     """
     from hotcoco import COCO, COCOeval
 
     check_inputs(detections, targets, num_classes)
+    if masks:
+        check_masks(detections, targets)
     truth = COCO.from_arrays(
         [{"id": image, "height": d.image_size[0], "width": d.image_size[1]} for image, d in enumerate(detections, 1)],
         [{"id": label, "name": str(label)} for label in range(1, num_classes + 1)],
@@ -59,6 +67,7 @@ def evaluate_coco(detections: Sequence[Detections], targets: Sequence[Target], n
         _boxes_xywh(targets),
         area=_concatenate([t.area for t in targets]),
         iscrowd=_concatenate([t.crowd | t.difficult for t in targets]).astype(np.int64),
+        segmentation=_segmentations(targets) if masks else None,
     )
     columns = (
         _image_numbers(detections),
@@ -66,7 +75,11 @@ def evaluate_coco(detections: Sequence[Detections], targets: Sequence[Target], n
         _concatenate([d.scores for d in detections]),
         _concatenate([d.labels for d in detections]) + 1,
     )
-    evaluation = COCOeval(truth, truth.load_res(np.column_stack(columns)), "bbox")
+    found = truth.load_res(np.column_stack(columns), segmentation=_segmentations(detections) if masks else None)
+    if masks:  # areas are those of the boxes so far
+        areas = _concatenate([_rle(d).areas() for d in detections])
+        found.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
+    evaluation = COCOeval(truth, found, "segm" if masks else "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summary_lines()  # fills in the results that `summarize` would also print
@@ -82,24 +95,36 @@ def evaluate_coco(detections: Sequence[Detections], targets: Sequence[Target], n
 
 
 def to_coco_results(
-    detections: Sequence[Detections], image_ids: Sequence[int | str], category_ids: Sequence[int]
+    detections: Sequence[Detections],
+    image_ids: Sequence[int | str],
+    category_ids: Sequence[int],
+    *,
+    contours: bool = False,
 ) -> list[dict[str, Any]]:
-    """Detections as COCO results: one dict a detection with image_id, category_id, bbox (x, y, width, height), score.
+    """Detections as COCO results: one dict a detection with image_id, category_id, bbox (x, y, width, height), score,
+    and, where there are masks, segmentation: a run-length object, or with `contours` polygons, where holes are
+    filled and a mask without pixels has none.
 
     image_ids: of each image. category_ids: of each label. Boxes are rounded to 0.001 pixel, scores to six decimals.
     """
-    return [
-        {
-            "image_id": image_id,
-            "category_id": category_ids[label],
-            "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
-            "score": round(score, 6),
-        }
-        for image_id, item in zip(image_ids, detections, strict=True)
-        for (x1, y1, x2, y2), label, score in zip(
-            item.boxes.tolist(), item.labels.tolist(), item.scores.tolist(), strict=True
-        )
-    ]
+    results = []
+    for image_id, item in zip(image_ids, detections, strict=True):
+        rows = [
+            {
+                "image_id": image_id,
+                "category_id": category_ids[label],
+                "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
+                "score": round(score, 6),
+            }
+            for (x1, y1, x2, y2), label, score in zip(
+                item.boxes.tolist(), item.labels.tolist(), item.scores.tolist(), strict=True
+            )
+        ]
+        if item.masks is not None:
+            segmentations = mask_contours.contours(item.masks) if contours else item.masks.to_coco()
+            rows = [{**row, "segmentation": mask} for row, mask in zip(rows, segmentations, strict=True)]
+        results += rows
+    return results
 
 
 def _image_numbers(items: Sequence[Detections] | Sequence[Target]) -> npt.NDArray[np.int64]:
@@ -109,6 +134,15 @@ def _image_numbers(items: Sequence[Detections] | Sequence[Target]) -> npt.NDArra
 def _boxes_xywh(items: Sequence[Detections] | Sequence[Target]) -> npt.NDArray[np.float64]:
     boxes = _concatenate([item.boxes for item in items]).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _segmentations(items: Sequence[Detections] | Sequence[Target]) -> list[Any]:
+    return [mask for item in items for mask in _rle(item).to_coco()]
+
+
+def _rle(item: Detections | Target) -> RleMasks:
+    """The masks of what `check_masks` has let through: only where nothing is can they be missing."""
+    return item.masks if isinstance(item.masks, RleMasks) else RleMasks((), (0, 0))
 
 
 def _concatenate(columns: Sequence[Tensor]) -> npt.NDArray[np.float64]:

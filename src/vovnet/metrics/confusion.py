@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from vovnet.masks import RleMasks
 from vovnet.metrics.inputs import check_inputs
 from vovnet.structures import Detections, Target
 
@@ -22,12 +23,17 @@ def match_objects(detections: Detections, target: Target, *, iou_threshold: floa
     A detection may explain an object of any class, and each object is explained once: of all one-to-one assignments
     with IoU ≥ `iou_threshold` the one with the most right classes, and of those the one with the largest overlaps. What
     is left over is ignored where it hits a difficult object or a crowd of its class; a crowd is hit by a detection
-    that lies in it by the fraction `iou_threshold`.
+    that lies in it by the fraction `iou_threshold`. IoU is that of the masks where both have run-length masks, else
+    that of the boxes.
     """
-    from hotcoco.primitives import bbox_iou, lsap
+    from hotcoco.primitives import bbox_iou, lsap, mask_iou
 
     matched = np.full(len(detections), FALSE_ALARM)
-    overlap = bbox_iou(_boxes_xywh(detections), _boxes_xywh(target), target.crowd.numpy())  # (D, M)
+    crowd = target.crowd.numpy()
+    if isinstance(detections.masks, RleMasks) and isinstance(target.masks, RleMasks):
+        overlap = mask_iou(detections.masks.to_coco(), target.masks.to_coco(), crowd)  # (D, M)
+    else:
+        overlap = bbox_iou(_boxes_xywh(detections), _boxes_xywh(target), crowd)
     ignored = (target.difficult | target.crowd).numpy()
     same_class = detections.labels.numpy()[:, None] == target.labels.numpy()
     hit = overlap >= iou_threshold

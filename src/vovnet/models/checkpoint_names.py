@@ -74,6 +74,25 @@ _CAFFE: Rules = (
     (r"^stages\.(\d)\.(\d)\.concat", lambda s, m: f"Transition{s + 2}{_letter(m, 'A')}"),
 )
 
+# What maskrcnn-benchmark calls the parts after the backbone, which are torchvision's here, of a model with group norm:
+# "roi_heads.mask.feature_extractor.mask_fcn1.0.weight".
+_HEADS: Rules = (
+    (r"^fpn\.inner_blocks\.(\d)\.", lambda i: f"backbone.fpn.fpn_inner{i + 1}."),
+    (r"^fpn\.layer_blocks\.(\d)\.", lambda i: f"backbone.fpn.fpn_layer{i + 1}."),
+    (r"^rpn\.head\.conv\.0\.0\.", "rpn.head.conv."),
+    (
+        r"^roi_heads\.box_head\.(\d)\.([01])\.",
+        lambda i, part: f"roi_heads.box.feature_extractor.xconvs.{3 * i + part}.",  # convolution, norm, ReLU
+    ),
+    (r"^roi_heads\.box_head\.5\.", "roi_heads.box.feature_extractor.fc6."),
+    (r"^roi_heads\.box_head\.", "roi_heads.box.feature_extractor."),
+    (r"^roi_heads\.box_predictor\.", "roi_heads.box.predictor."),
+    (r"^roi_heads\.mask_head\.(\d)\.", lambda i: f"roi_heads.mask.feature_extractor.mask_fcn{i + 1}."),
+    (r"^roi_heads\.mask_predictor\.", "roi_heads.mask.predictor."),
+)
+# Of a model without norms there, a convolution stands alone: "roi_heads.mask.feature_extractor.mask_fcn1.weight".
+_PLAIN_HEADS: Rules = ((r"^(fpn\.\w+_blocks\.\d|roi_heads\.mask_head\.\d)\.0\.", r"\1."), *_HEADS)
+
 _IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375), "channel_order": "RGB"}
 _HALF_RGB = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5), "channel_order": "RGB"}
 _BENCHMARK_BGR = {"mean": (102.9801, 115.9465, 122.7717), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
@@ -104,10 +123,13 @@ class Scheme:
 
     def name_in_file(self, ours: str) -> str:
         """What the file calls one of our parameters or buffers."""
-        name = ours
-        for pattern, replacement in self.rules:
-            name = re.sub(pattern, _with_numbers(replacement), name)
-        return self.prefix + name
+        return self.prefix + _renamed(ours, self.rules)
+
+
+def _renamed(name: str, rules: Rules) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, _with_numbers(replacement), name)
+    return name
 
 
 def _with_numbers(replacement: str | Callable[..., str]) -> str | Callable[[re.Match[str]], str]:
@@ -150,3 +172,15 @@ def _timm_scheme(names: list[str]) -> Scheme:
         options = {**_V1, "ese": "last"}
         return Scheme(_FROM_TIMM, _TIMM, options, _IMAGENET_RGB, pixels_of={"vovnet57_ese": _HALF_RGB})
     return Scheme(_FROM_TIMM, _TIMM, {**_V1, "identity": False}, _IMAGENET_RGB)
+
+
+def holds_detector(names: Iterable[str]) -> bool:
+    """Whether a file's names are those of a whole Faster R-CNN or Mask R-CNN of VoVNet-Detectron."""
+    names = list(names)
+    scheme = recognise(names)
+    return scheme is not None and scheme.title == _BENCHMARK and any("roi_heads.box." in name for name in names)
+
+
+def head_name_in_file(ours: str, group_norm: bool) -> str:
+    """What VoVNet-Detectron calls one of a detector's parameters after the backbone."""
+    return _renamed(ours, _HEADS if group_norm else _PLAIN_HEADS)

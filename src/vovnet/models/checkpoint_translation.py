@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2, VoVNet
-from vovnet.models.checkpoint_names import SOURCES, Scheme, recognise
+from vovnet.models.checkpoint_names import SOURCES, Scheme, head_name_in_file, recognise
 
 VARIANTS = TABLE_1 | VOVNET_V2
 Shapes = dict[str, tuple[int, ...]]
@@ -53,12 +53,10 @@ def translate(tensors: Mapping[str, Tensor], source: str) -> Translation:
     frozen = not scheme.counter_divides and not any(name.endswith(_COUNTERS) for name in backbone)
 
     model, names = _match(scheme, backbone, frozen, source)
-    state = {ours: _values(backbone[theirs], f"{theirs} in {source}") for ours, theirs in names.items()}
+    state = {ours: plain_values(backbone[theirs], f"{theirs} in {source}") for ours, theirs in names.items()}
     if scheme.options["norm"] == "batch":
         _settle_statistics(state, scheme, frozen)
-    for name, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"{source} cannot be used: {names.get(name, name)} gives values that are not finite")
+    _check_finite(state, names, source)
     return Translation(
         scheme=scheme.title,
         model=model,
@@ -68,6 +66,22 @@ def translate(tensors: Mapping[str, Tensor], source: str) -> Translation:
         state=state,
         set_aside=dict(sorted(Counter(".".join(name.split(".")[:2]) for name in others).items())),
     )
+
+
+def translate_heads(
+    tensors: Mapping[str, Tensor], shapes: Shapes, group_norm: bool, source: str, what: str
+) -> dict[str, Tensor]:
+    """A detector's tensors after the backbone out of a file of VoVNet-Detectron, under our names.
+
+    tensors: all but the backbone's; shapes: of our parameters. Raises ValueError, calling the detector `what`, unless
+    every one is there, with its shape and finite values, and no other.
+    """
+    names = {ours: head_name_in_file(ours, group_norm) for ours in shapes}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    check_shapes(found, {names[ours]: shape for ours, shape in shapes.items()}, f"{source} is no whole {what}")
+    state = {ours: plain_values(tensors[theirs], f"{theirs} in {source}") for ours, theirs in names.items()}
+    _check_finite(state, names, source)
+    return state
 
 
 def shapes_of(model: str, options: Mapping[str, Any], num_classes: int | None) -> Shapes:
@@ -105,6 +119,14 @@ def listed(names: Iterable[str]) -> str:
     return " ".join(shown) + more if names else "none"
 
 
+def plain_values(tensor: Tensor, what: str) -> Tensor:
+    """A tensor of our own in float32. A hostile file's may claim more values than it has, or none at all."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not plain or tensor.is_complex() or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise ValueError(f"{what} must hold plain numbers, one for each of its {tensor.numel()} places")
+    return tensor.detach().to(torch.float32, copy=True).contiguous()
+
+
 def _match(scheme: Scheme, tensors: Mapping[str, Tensor], frozen: bool, source: str) -> tuple[str, dict[str, str]]:
     """The variant that the tensors are nearest to, which they must be, and for each of our names the file's."""
     classes = classes_in(tensors[theirs] for name in _HEAD if (theirs := scheme.name_in_file(name)) in tensors)
@@ -125,12 +147,10 @@ def _match(scheme: Scheme, tensors: Mapping[str, Tensor], frozen: bool, source: 
     return model, names
 
 
-def _values(tensor: Tensor, what: str) -> Tensor:
-    """A tensor of our own in float32. A hostile file's may claim more values than it has, or none at all."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not plain or tensor.is_complex() or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise ValueError(f"{what} must hold plain numbers, one for each of its {tensor.numel()} places")
-    return tensor.detach().to(torch.float32, copy=True).contiguous()
+def _check_finite(state: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> None:
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{source} cannot be used: {names.get(name, name)} gives values that are not finite")
 
 
 def _settle_statistics(state: dict[str, Tensor], scheme: Scheme, frozen: bool) -> None:

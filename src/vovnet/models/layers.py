@@ -7,18 +7,25 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
-Norm = Literal["batch", "group"]
+Norm = Literal["batch", "group", "frozen"]
 Init = Literal["kaiming", "xavier"]
 
 
 def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:
-    """Batch norm, or group norm of 32 groups; where 32 does not divide `channels`, of their greatest common divisor."""
+    """A norm of `channels` by its name.
+
+    "batch"; "group", of 32 groups or, where 32 does not divide `channels`, of their greatest common divisor; "frozen",
+    which takes statistics, weight and bias of a trained batch norm and never changes them.
+    """
     if norm == "batch":
         return nn.BatchNorm2d(channels, eps=eps)
     if norm == "group":
         return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
-    raise ValueError(f"norm must be 'batch' or 'group', got {norm!r}")
+    if norm == "frozen":
+        return FrozenBatchNorm2d(channels, eps=eps)
+    raise ValueError(f"norm must be 'batch', 'group' or 'frozen', got {norm!r}")
 
 
 class ConvNormAct(nn.Sequential):

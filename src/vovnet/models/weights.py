@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -43,11 +43,14 @@ class BackboneWeights:
     def options_for(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options to build backbone `name` with: the caller's, and those that the weights need.
 
-        Raises ValueError where they contradict each other, or for a backbone that is not of the weights' variant.
+        Weights of batch norms fit a norm "frozen" too. Raises ValueError where they contradict each other, or for a
+        backbone that is not of the weights' variant.
         """
         if VARIANTS.get(name) != VARIANTS[self.model]:
             raise ValueError(f"{self.source} holds weights of {self.model}, not of {name}")
         needed = {**self.options, "bottleneck": False}
+        if needed["norm"] == "batch" and options.get("norm") != "group":
+            del needed["norm"]
         if not options.get("features_only"):
             if self.num_classes is None:
                 raise ValueError(f"{self.source} holds no classifier; features_only=True does without")
@@ -70,12 +73,15 @@ class BackboneWeights:
 class ImportReport:
     """What `import_weights` found and wrote.
 
-    scheme: whose names the file uses; model, options, pixels: as in `BackboneWeights`; norm: "batch", "group", or
-    "frozen batch" (statistics that count no steps, which become those of a batch norm); tensors, parameters: of the
-    backbone with its classifier, parameters being trainable values; num_classes: None without a classifier;
-    set_aside: tensors of a detector's other parts, not imported, by the beginning of their names.
+    kind: what was written; scheme: whose names the file uses; model: a name that `create_backbone` or `create_model`
+    knows; options, pixels: of the backbone, as in `BackboneWeights`; norm: its own, "batch", "group", or "frozen batch"
+    (statistics that count no steps, which become those of a batch norm in a backbone, and stay frozen in a detector);
+    tensors, parameters: of all that was written, a backbone's classifier too, parameters being trainable values;
+    num_classes: None without a classifier; set_aside: tensors that were not imported, such as those of a detector's
+    other parts, by the beginning of their names.
     """
 
+    kind: Literal["backbone", "detector"]
     source: str
     source_sha256: str
     scheme: str
@@ -103,8 +109,34 @@ def read_weights(source: str | Path) -> BackboneWeights:
     return BackboneWeights(str(source), found.model, found.options, found.pixels, found.state)
 
 
+@dataclass(frozen=True)
+class ForeignFile:
+    """The tensors of a file of another source.
+
+    source: as the caller calls it; origin: what is written of it beside imported weights, "source" (the file's name or
+    its address) and "source_sha256".
+    """
+
+    source: str
+    tensors: Mapping[str, Tensor]
+    origin: Mapping[str, str]
+
+
+def read_foreign(source: str | Path) -> ForeignFile:
+    """Read a file that is still to be imported. Raises as `read_weights` does, and ValueError for a file of ours."""
+    path = find_file(source)
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format", "").startswith("vovnet-"):
+        raise ValueError(f"{source} is imported already, it holds weights of {metadata.get('model')}")
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    name = path.name if path == Path(source) else str(source)
+    return ForeignFile(str(source), tensors, {"source": name, "source_sha256": sha256})
+
+
 def import_weights(source: str | Path, output: str | Path) -> ImportReport:
-    """Read a VoVNet's checkpoint of another source and write it as our safetensors file, with what its use needs.
+    """Read a VoVNet's checkpoint of another source and write the backbone as our safetensors file, with what its use
+    needs. `vovnet.engine.importing` also takes whole detectors.
 
     source: a file, an address, or a name on the hub, with the names of VoVNet.pytorch, VoVNet-Detectron,
     vovnet-detectron2, timm, or the authors' Caffe code. Variant, norm and classifier are found from names and shapes;
@@ -112,23 +144,28 @@ def import_weights(source: str | Path, output: str | Path) -> ImportReport:
 
     Raises as `read_weights` does; ValueError also when a tensor of the backbone is missing, left over or misshapen.
     """
+    output = safetensors_path(output)
+    return import_backbone(read_foreign(source), output)
+
+
+def safetensors_path(output: str | Path) -> Path:
+    """Where imported weights go. Raises ValueError for the name of another kind of file."""
     output = Path(output)
     if output.suffix != ".safetensors":
         raise ValueError(f"imported weights are written to a file that ends in .safetensors, got {output}")
-    path = find_file(source)
-    tensors, metadata = read_tensors(path)
-    if metadata.get("format") == FORMAT:
-        raise ValueError(f"{source} is imported already, it holds weights of {metadata.get('model')}")
-    found = translate(tensors, str(source))
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    origin = {"source": path.name if path == Path(source) else str(source), "source_sha256": sha256}
-    weights = BackboneWeights(str(source), found.model, found.options, found.pixels, found.state)
-    _save(weights, {**origin, "source_scheme": found.scheme}, output)
+    return output
+
+
+def import_backbone(file: ForeignFile, output: Path) -> ImportReport:
+    """`import_weights` of a file that is read already."""
+    found = translate(file.tensors, file.source)
+    weights = BackboneWeights(file.source, found.model, found.options, found.pixels, found.state)
+    _save(weights, {**file.origin, "source_scheme": found.scheme}, output)
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     return ImportReport(
-        source=str(source),
-        source_sha256=sha256,
+        kind="backbone",
+        source=file.source,
+        source_sha256=file.origin["source_sha256"],
         scheme=found.scheme,
         model=found.model,
         options=found.options,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from vovnet.models.backbones.timm import TimmBackbone
 from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.mask_rcnn import Anchors, MaskRCNN
 from vovnet.models.detectors.refinedet import RefineDet, SixthOfVGG
 from vovnet.models.detectors.ssd import ANCHORS, SSD, dsod300, pelee304, ssd300_mobilenet
 from vovnet.models.layers import Init, Norm
@@ -81,6 +82,38 @@ def _refinedet(
     )
 
 
+# Of maskrcnn-benchmark and Detectron.
+CAFFE2_PIXELS: dict[str, Any] = {"mean": (102.9801, 115.9465, 122.7717)}
+
+
+# In Table 5's networks the strides stand in 3×3 convolutions.
+RCNN_OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {"stem": "stride", "identity": True} for name in TABLE_1},
+    **{name: {"style": "torchvision"} for name in BLOCKS},
+}
+
+
+def _mask_rcnn(
+    name: str,
+    masks: bool,
+    group_norm: bool,
+    num_classes: int,
+    *,
+    backbone: Mapping[str, Any] | None = None,
+    pixels: Mapping[str, Any] | None = None,
+    image_size: tuple[int, int] = (800, 1333),
+    rois: int = 512,
+    anchors: Anchors = "torchvision",
+) -> MaskRCNN:
+    defaults = {"norm": "group" if group_norm else "frozen", **RCNN_OPTIONS.get(name, {})}
+    net: Any = create_backbone(name, **{**defaults, **(backbone or {}), "features_only": True})
+    short, long = image_size
+    preprocessing = Preprocessing((short, long), **{**CAFFE2_PIXELS, **(pixels or {})}, keep_ratio=True)
+    return MaskRCNN(
+        net, net.channels, num_classes, preprocessing, group_norm=group_norm, masks=masks, rois=rois, anchors=anchors
+    )
+
+
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(VoVNet, variant) for name, variant in TABLE_1.items()},
     **{name: partial(VoVNet, variant, stem="stride", identity=True, ese="all") for name, variant in VOVNET_V2.items()},
@@ -90,6 +123,13 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet": MobileNet,
     "peleenet": PeleeNet,
     "vgg16": VGG16,
+}
+SSDS: dict[str, Callable[..., DetectionModel]] = {
+    "dsod300_vovnet27_slim": _dsod300_vovnet27_slim,
+    "dsod300_vovnet27_slim_bottleneck": partial(_dsod300_vovnet27_slim, _bottleneck=True),
+    "dsod300_densenet67": _dsod300_densenet67,
+    "ssd300_mobilenet": _ssd300_mobilenet,
+    "pelee304": _pelee304,
 }
 REFINEDET = {"refinedet320": 320, "refinedet512": 512}
 REFINEDET_BACKBONES = (
@@ -102,24 +142,52 @@ REFINEDET_BACKBONES = (
     "densenet161",
     "vgg16",
 )
-DETECTORS: dict[str, Callable[..., DetectionModel]] = {
-    "dsod300_vovnet27_slim": _dsod300_vovnet27_slim,
-    "dsod300_vovnet27_slim_bottleneck": partial(_dsod300_vovnet27_slim, _bottleneck=True),
-    "dsod300_densenet67": _dsod300_densenet67,
-    "ssd300_mobilenet": _ssd300_mobilenet,
-    "pelee304": _pelee304,
-    **{
-        f"{size}_{name}": partial(_refinedet, REFINEDET[size], name)
-        for size in REFINEDET
-        for name in REFINEDET_BACKBONES
-    },
-}
+MASK_RCNN = {"maskrcnn": True, "fasterrcnn": False}  # whether it draws masks
+MASK_RCNN_BACKBONES = ("vovnet27_slim", "vovnet39", "vovnet57", "resnet50", "resnet101")
+
+
+def _on_a_backbone(name: str) -> Callable[..., DetectionModel] | None:
+    """The builder of "refinedet320_BACKBONE" or "maskrcnn_BACKBONE_gn", with any backbone, also timm's; else None."""
+    detector, _, backbone = name.partition("_")
+    plain = backbone.removesuffix("_gn")
+    if detector in REFINEDET and _is_backbone(backbone):
+        return partial(_refinedet, REFINEDET[detector], backbone)
+    if detector in MASK_RCNN and _is_backbone(plain):
+        return partial(_mask_rcnn, plain, MASK_RCNN[detector], plain != backbone)
+    return None
+
+
+def _is_backbone(name: str) -> bool:
+    return name in BACKBONES or name.startswith("timm/")
+
+
+# Of the paper, and those with frozen norms; RefineDet and Mask R-CNN go on every other backbone too.
+DETECTORS = (
+    *SSDS,
+    *(f"{size}_{name}" for size in REFINEDET for name in REFINEDET_BACKBONES),
+    *(f"{kind}_{name}{gn}" for kind in MASK_RCNN for name in MASK_RCNN_BACKBONES for gn in ("_gn", "")),
+)
+
+
+def is_detector(name: str) -> bool:
+    """Whether `create_model` knows the name."""
+    return name in SSDS or _on_a_backbone(name) is not None
+
+
+def gives_masks(name: str) -> bool:
+    """Whether the detector of this name gives masks, and learns from them."""
+    return MASK_RCNN.get(name.partition("_")[0], False)
 
 
 def _choose(table: Mapping[str, Any], name: str, what: str) -> Any:
     if name in table:
         return table[name]
-    raise UsageError(f"no {what} is called {name!r}{did_you_mean(name, table)} (there are: {', '.join(table)})")
+    raise _unknown(what, name, table)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+    near = did_you_mean(name, known)
+    return UsageError(f"no {what} is called {name!r}" + (near or f" (there are: {', '.join(known)})"))
 
 
 def _build(builder: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
@@ -154,15 +222,18 @@ def create_backbone(name: str, *, weights: str | Path | None = None, **options: 
 def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
     """A detector by name with the paper's settings, for example "dsod300_vovnet27_slim".
 
-    RefineDet also goes on any of timm's networks with maps of strides 8, 16 and 32: "refinedet320_timm/convnext_tiny".
+    RefineDet and Mask R-CNN go on any backbone, and on timm's networks with maps of strides 8, 16 and 32 (Mask R-CNN: 4
+    too): "refinedet320_timm/convnext_tiny", "maskrcnn_timm/resnet50".
 
     num_classes: foreground classes. Options of DSOD300: `anchors` "voc" or "coco" (smaller boxes), `init`; with VoVNet
     also `norm` and `pool`, see `VoVNet`. Of RefineDet: `backbone`, a dictionary of the backbone's options; `pixels`, a
-    dictionary of `Preprocessing`'s mean, std and channel_order, where the backbone's weights need others; `width`.
+    dictionary of `Preprocessing`'s mean, std and channel_order, where the backbone's weights need others; `width`. Of
+    Mask R-CNN and Faster R-CNN: `backbone`, `pixels`, `rois`, see `MaskRCNN`, and `image_size`, the shorter side and
+    the most of the longer one.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes counts foreground classes and must be at least 1, got {num_classes}")
-    size, _, timm_name = name.partition("_timm/")
-    if timm_name and size in REFINEDET:
-        return _build(partial(_refinedet, REFINEDET[size], f"timm/{timm_name}"), name, num_classes, **options)
-    return _build(_choose(DETECTORS, name, "detector"), name, num_classes, **options)
+    builder = _on_a_backbone(name) or SSDS.get(name)
+    if builder is None:
+        raise _unknown("detector", name, DETECTORS)
+    return _build(builder, name, num_classes, **options)

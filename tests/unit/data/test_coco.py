@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as oracle
 
 from vovnet.data.formats import open_dataset, splits
+from vovnet.masks import RleMasks
 
 CONTENT: dict[str, Any] = {
     "images": [
@@ -137,3 +142,97 @@ def test_what_is_no_id_is_a_fault_not_a_crash(tmp_path: Path, image_id: object) 
 def test_a_file_name_without_a_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must stay inside the data folder"):
         open_dataset(write_coco(tmp_path, changed(images=[{"id": 42, "file_name": "."}], annotations=[])))
+
+
+HOLLOW = np.zeros((40, 60), dtype=np.uint8)  # a mask for run-length codes
+HOLLOW[5:20, 10:30] = 1
+HOLLOW[8:12, 15:20] = 0
+PARTS = [[1.5, 2.25, 20, 3, 15.4, 22.8], [30, 30, 45.5, 30, 45.5, 38.2, 30, 38]]
+
+
+def runs_of(bitmap: np.ndarray) -> list[int]:
+    flat = [0, *bitmap.T.ravel().tolist()]
+    edges = [0, *(place for place in range(1, len(flat)) if flat[place] != flat[place - 1]), len(flat)]
+    return np.diff([edges[0], *(edge - 1 for edge in edges[1:])]).tolist()
+
+
+def with_masks(*masks: object, **image: object) -> dict[str, Any]:
+    """CONTENT with these masks in its first image; the last one is of a crowd."""
+    boxes = {"image_id": 42, "category_id": 3, "bbox": [1, 2, 30, 20]}
+    annotations = [boxes | {"id": 100 + place, "segmentation": mask} for place, mask in enumerate(masks)]
+    annotations[-1]["iscrowd"] = 1
+    return changed(images=[CONTENT["images"][0] | image], annotations=annotations)
+
+
+def test_masks_have_the_codes_of_pycocotools(tmp_path: Path) -> None:
+    code = oracle.encode(np.asfortranarray(HOLLOW))["counts"]
+    compressed = {"size": [40, 60], "counts": code.decode()}
+    crowd = {"size": [40, 60], "counts": runs_of(HOLLOW)}
+    root = write_coco(tmp_path, with_masks(PARTS[:1], PARTS, compressed, crowd))
+    (sample,) = open_dataset(root, masks=True)
+    one, both = (oracle.merge(oracle.frPyObjects(parts, 40, 60))["counts"] for parts in (PARTS[:1], PARTS))
+    assert sample.target.masks == RleMasks((one, both, code, code), (40, 60))
+    assert sample.target.crowd.tolist() == [False, False, False, True]
+
+
+def test_long_polygons_have_the_codes_of_pycocotools(tmp_path: Path) -> None:
+    """Ellipses of 200 points with fractions, many beyond the image."""
+    angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    polygons = []
+    for seed in range(30):
+        x, y, width, height = np.random.default_rng(seed).uniform(0, 60, 4)
+        points = np.stack([x + width * np.cos(angles), y + height * np.sin(angles)], axis=1).round(2)
+        polygons.append([points.ravel().tolist()])
+    (sample,) = open_dataset(write_coco(tmp_path, with_masks(*polygons)), masks=True)
+    wanted = tuple(oracle.frPyObjects(polygon, 40, 60)[0]["counts"] for polygon in polygons)
+    assert isinstance(sample.target.masks, RleMasks)
+    assert sample.target.masks.counts == wanted
+
+
+def test_masks_are_read_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_coco(tmp_path, with_masks(PARTS, {"size": [1, 1], "counts": "damaged"}))
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    (sample,) = open_dataset(root)
+    assert sample.target.masks is None
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'vovnet\[eval\]'"):
+        open_dataset(write_coco(tmp_path, with_masks(PARTS)), masks=True)
+
+
+def test_an_image_without_objects_has_no_masks_of_its_size(tmp_path: Path) -> None:
+    images = [CONTENT["images"][0], {"id": 7, "file_name": "c.png"}]
+    root = write_coco(tmp_path, changed(images=images, annotations=[]))
+    Image.new("RGB", (50, 30)).save(root / "images" / "c.png")
+    stated, looked_up = open_dataset(root, masks=True)
+    assert stated.target.masks == RleMasks((), (40, 60))
+    assert looked_up.target.masks == RleMasks((), (30, 50))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (None, "it has no mask"),
+        ([], "it has no mask"),
+        ({}, "it has no mask"),
+        ([[]], "it has no mask"),
+        ([[1, 2, 3, 4]], "a mask must be"),
+        ([[1, 2, 3, 4, 5, "six"]], "a mask must be"),
+        ("polygon", "a mask must be"),
+        (7, "a mask must be"),
+        ({"size": [60, 40], "counts": [2400]}, "must have the image's size"),
+        ({"size": [40, 60], "counts": [2400, 1]}, "sum 2400"),
+        ({"size": [40, 60], "counts": "Å"}, "no run-length code"),
+        ({"size": [40, 60]}, "counts must be"),
+    ],
+)
+def test_a_missing_or_damaged_mask_names_the_place_and_the_remedy(tmp_path: Path, mask: object, message: str) -> None:
+    root = write_coco(tmp_path, with_masks(PARTS, mask, PARTS))
+    with pytest.raises(ValueError, match=rf"train\.json: object 2 \(car in b\.jpg\): .*{message}.*data check --fix"):
+        open_dataset(root, masks=True)
+
+
+def test_masks_stay_with_the_objects_whose_boxes_are_good(tmp_path: Path) -> None:
+    content = with_masks(PARTS, PARTS[:1], PARTS[1:])
+    content["annotations"][1]["bbox"] = [0, 0, 0, 5]
+    (sample,) = open_dataset(write_coco(tmp_path, content), masks=True)
+    wanted = tuple(oracle.merge(oracle.frPyObjects(parts, 40, 60))["counts"] for parts in (PARTS, PARTS[1:]))
+    assert sample.target.masks == RleMasks(wanted, (40, 60))

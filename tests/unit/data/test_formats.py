@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from vovnet.data.formats import open_dataset, splits
+from vovnet.errors import UsageError
 
 
 def test_a_wrong_split_is_answered_with_the_nearest_and_the_list() -> None:
@@ -36,3 +37,11 @@ def test_several_splits_need_a_name(tmp_path: Path) -> None:
         open_dataset(tmp_path)
     with pytest.raises(ValueError, match="the split val has no images"):
         open_dataset(tmp_path, "val")
+
+
+def test_a_format_without_masks_says_which_have_them(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"samples/bccd .*VOC form, which has no masks: .*COCO form .*mask PNGs"):
+        open_dataset("samples/bccd", "test", masks=True)
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
+    with pytest.raises(UsageError, match="YOLO form, which has no masks"):
+        open_dataset(tmp_path, masks=True)

@@ -1,13 +1,17 @@
+import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from vovnet.data.formats import open_dataset
 from vovnet.data.loading import BatchStream, training_batches
+from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 
 BCCD = Path("samples/bccd")
@@ -40,6 +44,29 @@ def test_processes_share_each_batch():
     alone = list(BatchStream(10, 4, 4, steps=5))
     halves = [list(BatchStream(10, 4, 2, steps=5, rank=rank, world_size=2)) for rank in range(2)]
     assert [a + b for a, b in zip(*halves, strict=True)] == alone
+
+
+def test_similar_shapes_come_together():
+    """The images of a step are those that they were; only who goes with whom is another."""
+    ratios = torch.rand(30, generator=torch.Generator().manual_seed(0)).tolist()
+    plain = list(BatchStream(30, 8, 2, steps=12, seed=1))
+    grouped = list(BatchStream(30, 8, 2, steps=12, seed=1, aspect_ratios=ratios))
+    for step in range(0, len(plain), 4):
+        assert Counter(keys(plain[step : step + 4])) == Counter(keys(grouped[step : step + 4]))
+
+    def spread(batches):
+        return sum(max(ratios[i] for _, i in batch) - min(ratios[i] for _, i in batch) for batch in batches)
+
+    assert spread(grouped) < spread(plain) / 2
+    halves = [
+        list(BatchStream(30, 8, 2, steps=12, seed=1, rank=rank, world_size=2, aspect_ratios=ratios)) for rank in (0, 1)
+    ]
+    shared = [batch for step in range(12) for half in halves for batch in half[2 * step : 2 * step + 2]]
+    assert shared == grouped
+    late = BatchStream(30, 8, 2, steps=12, seed=1, start_step=5, aspect_ratios=ratios)
+    assert list(late) == grouped[20:]
+    with pytest.raises(ValueError, match="expected 30 aspect ratios, one an image, got 29"):
+        BatchStream(30, 8, 2, steps=1, aspect_ratios=ratios[1:])
 
 
 def test_batch_size_must_divide():
@@ -76,3 +103,102 @@ def test_batches_do_not_depend_on_the_workers(workers):
     for batch, expected in zip(batches, reference, strict=True):
         assert torch.equal(batch.images, expected.images)
         assert [t.boxes.tolist() for t in batch.targets] == [t.boxes.tolist() for t in expected.targets]
+
+
+def coco(folder, sizes):
+    """Images of (height, width) with one square object each, but for the last, which has none."""
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").mkdir()
+    images, annotations = [], []
+    for number, (height, width) in enumerate(sizes, 1):
+        Image.new("RGB", (width, height), (number, 0, 0)).save(folder / "images" / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "height": height, "width": width})
+        corners = [5, 5, 15, 5, 15, 15, 5, 15]
+        box = {"bbox": [5, 5, 10, 10], "area": 100, "segmentation": [corners], "category_id": 1}
+        annotations.append({"id": number, "image_id": number, "iscrowd": 0, **box})
+    content = {"images": images, "annotations": annotations[:-1], "categories": [{"id": 1, "name": "square"}]}
+    (folder / "annotations" / "train.json").write_text(json.dumps(content))
+    return open_dataset(folder, "train", masks=True)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_of_different_sizes_are_padded(tmp_path, workers):
+    dataset = coco(tmp_path, [(40, 60), (70, 50), (40, 40)])
+    augment = ResizeAugmentation((40,), 100, flip=0)
+    stream = BatchStream(3, 3, 3, steps=1)
+    (batch,) = training_batches(dataset, augment, stream, workers=workers, pin_memory=False)
+    assert batch.images.shape == (3, 3, 64, 64)  # 40×60, 56×40 and 40×40, up to multiples of 32
+    sizes = {"1.png": (40, 60), "2.png": (56, 40), "3.png": (40, 40)}
+    for image, target, name in zip(batch.images, batch.targets, batch.names, strict=True):
+        height, width = target.image_size
+        assert (height, width) == sizes[name]
+        assert (image[0, :height, :width] == int(name[0])).all()
+        assert not image[:, height:].any()
+        assert not image[:, :, width:].any()
+        assert target.masks.shape == (len(target), 64, 64)
+        for mask, (x1, y1, x2, y2) in zip(target.masks, target.boxes.round().int().tolist(), strict=True):
+            assert mask[y1:y2, x1:x2].all()
+            assert mask.sum() == (y2 - y1) * (x2 - x1)
+
+
+def test_images_of_one_size_are_left_as_they_are():
+    dataset = open_dataset(BCCD, "train")
+    augment = SSDAugmentation((50, 70), (0.0, 0.0, 0.0))
+    batch = next(iter(training_batches(dataset, augment, BatchStream(8, 4, 4, steps=1), workers=0, pin_memory=False)))
+    assert batch.images.shape == (4, 3, 50, 70)
+    assert [target.image_size for target in batch.targets] == [None] * 4
+    assert batch.packed_masks is None
+    assert all(target.masks is None for target in batch.targets)
+
+
+def test_detectors_of_one_input_size_get_no_masks(tmp_path):
+    dataset = coco(tmp_path, [(40, 60), (70, 50), (40, 40)])
+    stream = BatchStream(3, 3, 3, steps=1)
+    augment = SSDAugmentation((32, 32), (0.0, 0.0, 0.0))
+    (batch,) = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
+    assert batch.packed_masks is None
+    assert all(target.masks is None for target in batch.targets)
+
+
+def batch_of(dataset, workers=0):
+    stream = BatchStream(len(dataset), len(dataset), len(dataset), steps=1)
+    augment = ResizeAugmentation((40,), 100, flip=0)
+    (batch,) = training_batches(dataset, augment, stream, workers=workers, pin_memory=False)
+    return batch
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_without_objects_has_masks_all_the_same(tmp_path, workers):
+    batch = batch_of(coco(tmp_path, [(40, 60)]), workers)
+    assert [target.masks.shape for target in batch.targets] == [(0, 64, 64)]
+    assert [target.boxes.shape for target in batch.targets] == [(0, 4)]
+
+
+def test_masks_travel_as_one_tensor_of_bits(tmp_path):
+    batch = batch_of(coco(tmp_path, [(40, 60), (40, 70), (40, 40), (40, 40)]))
+    assert batch.packed_masks.dtype == torch.uint8
+    assert batch.packed_masks.shape == (3, 64, 96 // 8)
+
+
+def test_data_without_masks_gives_batches_without(tmp_path):
+    coco(tmp_path, [(40, 60), (40, 40), (40, 40)])
+    batch = batch_of(open_dataset(tmp_path, "train"))
+    assert batch.packed_masks is None
+    assert [target.masks for target in batch.targets] == [None] * 3
+    assert sorted(target.image_size for target in batch.targets) == [(40, 40), (40, 40), (40, 60)]
+
+
+def test_pinning_memory_keeps_the_targets(tmp_path):
+    """Pinning, which needs a GPU, turns tuples inside lists into lists."""
+    batch = batch_of(coco(tmp_path, [(40, 60), (40, 40)]))
+    pinned = batch._replace(sizes=[list(size) for size in batch.sizes])
+    assert [target.image_size for target in pinned.targets] == [target.image_size for target in batch.targets]
+    assert all(isinstance(target.image_size, tuple) for target in pinned.targets)
+
+
+def test_masks_of_another_size_than_their_image_are_refused(tmp_path):
+    dataset = coco(tmp_path, [(40, 60), (40, 60)])
+    Image.new("RGB", (30, 20)).save(tmp_path / "images" / "1.png")
+    alone = replace(dataset, samples=dataset.samples[:1])
+    with pytest.raises(ValueError, match=r"1\.png has 30 × 20 pixels, but its masks are for 60 × 40.*data check"):
+        batch_of(alone)

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from vovnet.data.transforms import SSDAugmentation
+from vovnet.masks import encode
 from vovnet.structures import Target
 
 PLAIN = {"photometric": 0.0, "expand": 1.0, "crop_min_scale": 1.0, "flip": 0.0}
@@ -113,3 +116,14 @@ def test_flags_follow_their_objects():
     assert result.difficult.tolist() == [True, False]
     assert result.crowd.tolist() == [False, True]
     assert result.boxes.tolist() == [[40.0, 10.0, 60.0, 30.0], [75.0, 0.0, 80.0, 5.0]]
+
+
+def test_masks_are_left_out():
+    """Detectors that take warped images find boxes only."""
+    image, target = picture()
+    masks = encode((image[:1] > 200).to(torch.uint8))
+    seen, result = augmentation((60, 80), flip=1.0)(image, replace(target, masks=masks), np.random.default_rng(0))
+    expected, same = augmentation((60, 80), flip=1.0)(image, target, np.random.default_rng(0))
+    assert result.masks is None
+    assert torch.equal(seen, expected)
+    assert torch.equal(result.boxes, same.boxes)

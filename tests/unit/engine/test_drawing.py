@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from vovnet.engine.drawing import class_colour, draw_detections
+from vovnet.engine import drawing
+from vovnet.engine.drawing import FILL, TONES, class_colour, draw_detections
+from vovnet.masks import RleMasks, encode
 from vovnet.structures import Detections, Target
 
 NAMES = ("cell", "dust")
@@ -18,6 +22,20 @@ def found(*items: tuple[list[float], int, float]) -> Detections:
     boxes = torch.tensor([box for box, _, _ in items]).reshape(-1, 4)
     labels = torch.tensor([label for _, label, _ in items], dtype=torch.int64)
     return Detections(boxes, labels, torch.tensor([score for _, _, score in items]), (200, 300))
+
+
+def disc(x: int, y: int, radius: int = 25) -> Tensor:
+    rows, columns = torch.arange(200)[:, None], torch.arange(300)
+    return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+
+
+def with_masks(detections: Detections, *masks: Tensor) -> Detections:
+    return replace(detections, masks=encode(torch.stack(masks)))
+
+
+def is_edge(mask: Tensor) -> Tensor:
+    """Pixels of a mask, none at the picture's border, with a neighbour beside, above or below that is outside."""
+    return mask & ~(mask.roll(1, 0) & mask.roll(-1, 0) & mask.roll(1, 1) & mask.roll(-1, 1))
 
 
 def changed(drawn: Tensor) -> Tensor:
@@ -104,3 +122,83 @@ def test_mistakes_are_marked() -> None:
 def test_other_images_are_refused(image: Tensor) -> None:
     with pytest.raises(ValueError, match=r"uint8 of shape \(3, H, W\)"):
         draw_detections(image, found(), NAMES)
+
+
+def test_a_mask_is_filled_and_outlined_and_nothing_else_changes() -> None:
+    mask = disc(140, 105)
+    boxes = found((BOX, 0, 0.9))
+    drawn = draw_detections(GREY, with_masks(boxes, mask), NAMES)
+    edge = is_edge(mask)
+    filled = torch.tensor([(1 - FILL) * 120 + FILL * side for side in class_colour(0)]).round().to(torch.uint8)
+    assert (drawn[:, mask & ~edge] == filled[:, None]).all()
+    assert (drawn[:, edge] == torch.tensor(class_colour(0))[:, None]).all()
+    assert torch.equal(drawn[:, ~mask], draw_detections(GREY, boxes, NAMES)[:, ~mask])
+    assert (GREY == 120).all()  # the input is left alone
+
+    rows = GREY.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # as a decoded picture lies in memory
+    assert torch.equal(draw_detections(rows, with_masks(boxes, mask), NAMES), drawn)
+    assert (rows == 120).all()
+
+
+def test_objects_of_one_class_can_be_told_apart() -> None:
+    centres = [30 + 48 * place for place in range(len(TONES))]
+    boxes = found(*([[x - 20.0, 80.0, x + 20.0, 120.0], 0, 0.9 - x / 1000] for x in centres))
+    drawn = draw_detections(GREY, with_masks(boxes, *(disc(x, 100, 20) for x in centres)), NAMES)
+    fills = [drawn[:, 105, x].int() for x in centres]
+    assert min(int((a - b).abs().sum()) for i, a in enumerate(fills) for b in fills[:i]) >= 30
+    lines = [tuple(drawn[:, 80, x - 15].tolist()) for x in centres]  # upper edge of each box, away from its mask
+    assert len(set(lines)) == len(TONES)
+    assert lines[0] == class_colour(0)
+    plain = draw_detections(GREY, boxes, NAMES)
+    assert {tuple(plain[:, 80, x - 15].tolist()) for x in centres} == {class_colour(0)}
+
+
+def test_the_best_mask_lies_on_top() -> None:
+    best, other = disc(130, 105), disc(150, 105)
+    drawn = draw_detections(GREY, with_masks(found((BOX, 0, 0.9), (BOX, 1, 0.5)), best, other), NAMES)
+    assert (drawn[:, is_edge(best)] == torch.tensor(class_colour(0))[:, None]).all()
+    hidden = is_edge(other) & best
+    assert hidden.any()
+    assert not (drawn[:, hidden] == torch.tensor(class_colour(1))[:, None]).all(dim=0).any()
+
+
+def test_masks_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+
+    def decode(masks: RleMasks) -> Tensor:
+        decoded.append(len(masks))
+        return plain(masks)
+
+    plain = drawing.decode
+    monkeypatch.setattr(drawing, "decode", decode)
+    boxes = found(*[(BOX, 0, 0.9)] * 7)
+    draw_detections(GREY, with_masks(boxes, *[disc(140, 105)] * 7), NAMES)
+    assert decoded == [1] * 7
+
+
+def test_masks_of_missed_objects_are_outlined() -> None:
+    seen, missed, crowd = disc(60, 100), disc(150, 100), disc(240, 100)
+    boxes = [[35.0, 75.0, 86.0, 126.0], [125.0, 75.0, 176.0, 126.0], [215.0, 75.0, 266.0, 126.0]]
+    target = Target.make(boxes, [0, 1, 1], crowd=[False, False, True], masks=encode(torch.stack([seen, missed, crowd])))
+    detections = found((boxes[0], 0, 0.9))
+    drawn = draw_detections(GREY, detections, NAMES, target=target)
+    plain = draw_detections(GREY, detections, NAMES, target=replace(target, masks=None))
+    ring = (drawn != plain).any(dim=0)
+    edge = is_edge(missed)
+    away = (torch.arange(300) - 150).abs() < 20  # where the disc does not touch the box's own line
+    assert (drawn[:, edge & away & ~changed(plain)] == 255).all()
+    inner = is_edge(missed & ~edge)
+    assert (drawn[:, inner & away & ~changed(plain)] == 0).all()
+    assert not ring[~missed].any()
+    assert not ring[disc(150, 100, 20)].any()  # an outline, no fill
+
+
+def test_masks_that_do_not_belong_here() -> None:
+    other = RleMasks(encode(torch.ones(1, 300, 200, dtype=torch.bool)).counts, (300, 200))
+    with pytest.raises(ValueError, match=r"the image's size \(200, 300\) \(height, width\), got \(300, 200\)"):
+        draw_detections(GREY, replace(found((BOX, 0, 0.9)), masks=other), NAMES)
+    nothing = torch.zeros(200, 300, dtype=torch.bool)
+    whole = ~nothing
+    boxes = found((BOX, 0, 0.9))
+    assert torch.equal(draw_detections(GREY, with_masks(boxes, nothing), NAMES), draw_detections(GREY, boxes, NAMES))
+    assert changed(draw_detections(GREY, with_masks(boxes, whole), NAMES)).all()

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pycocotools.mask
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +15,7 @@ from torch import Tensor
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.engine.distributed import Workers
 from vovnet.engine.evaluate import detect, evaluate
+from vovnet.masks import decode, encode
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.confusion import confusion_matrix, image_errors
 from vovnet.metrics.voc import evaluate_voc
@@ -20,6 +23,8 @@ from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.report.evaluation import write_evaluation
 from vovnet.structures import Detections, Target
+
+from . import masking
 
 NAMES = ("cat", "dog")
 HEIGHT, WIDTH = 48, 64
@@ -198,3 +203,89 @@ def test_files(dataset: DetectionDataset, tmp_path: Path) -> None:
 
     write_evaluation(result, folder, worst=1)
     assert [path.name for path in (folder / "worst").iterdir()] == ["01_1.jpg"]
+
+
+SIZES = [(80, 120), (120, 80), (160, 240), (60, 200)]
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> DetectionDataset:
+    """Pictures of four sizes; their objects fill the boxes that the detector finds, where it finds ellipses."""
+    root, samples = tmp_path / "masked", []
+    root.mkdir()
+    for index, size in enumerate(SIZES):
+        path = root / f"{index}.png"
+        pixels = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        target = Target.make(masking.boxes_of(size), masking.LABELS, masks=encode(masking.rectangles(size)))
+        samples.append(Sample(path, index, target, size))
+    return DetectionDataset(root, "coco", "val", masking.NAMES, (3, 5), tuple(samples))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_images_of_different_sizes(masked: DetectionDataset, batch_size: int, workers: int) -> None:
+    model, group = masking.EllipseModel(), Workers(0, 1, torch.device("cpu"))
+    found = detect(model, masked, batch_size=batch_size, workers=workers, group=group)
+    assert [item.image_size for item in found] == SIZES
+    together = {1: [1, 1, 1, 1], 3: [2, 1, 1], 4: [2, 1, 1]}
+    assert [shape[0] for shape in model.seen] == together[batch_size]
+    for index, item in enumerate(found):
+        (alone,) = detect(
+            model, replace(masked, samples=masked.samples[index : index + 1]), batch_size=1, workers=0, group=group
+        )
+        torch.testing.assert_close(item.scores, alone.scores, rtol=1e-5, atol=1e-6)
+        assert item.masks == alone.masks
+
+
+def test_boxes_and_masks_have_figures_of_their_own(masked: DetectionDataset) -> None:
+    result = evaluate(masking.EllipseModel(), masked, device="cpu", batch_size=3, workers=0)
+    targets = [sample.target for sample in masked]
+    assert result.coco.figures["AP"] == 1
+    assert result.coco_masks == evaluate_coco(result.detections, targets, 2, masks=True)
+    # By hand: an ellipse covers π / 4 = 0.785 of its box, which is enough for six of the ten thresholds.
+    assert result.coco_masks is not None
+    assert result.coco_masks.figures["AP"] == pytest.approx(0.6)
+    assert [result.coco_masks.figures[name] for name in ("AP50", "AP75")] == [1, 1]
+    content = json.loads(json.dumps(result.to_dict()))
+    assert content["coco_masks"] == result.coco_masks.figures
+    assert content["classes"]["dust"]["coco_ap"] == 1
+    assert content["classes"]["dust"]["mask_ap"] == pytest.approx(0.6)
+    assert content["classes"]["dust"]["mask_ap50"] == 1
+
+
+def test_masks_are_compared_only_where_both_sides_have_them(
+    masked: DetectionDataset, dataset: DetectionDataset
+) -> None:
+    boxes_only = replace(
+        masked, samples=tuple(replace(one, target=replace(one.target, masks=None)) for one in masked.samples)
+    )
+    result = evaluate(masking.EllipseModel(), boxes_only, device="cpu", workers=0)
+    assert result.coco_masks is None
+    assert result.coco.figures["AP"] == 1
+    assert result.to_dict()["coco_masks"] is None
+    boxes_found = evaluate(ScriptedModel(SCRIPT), dataset, device="cpu", workers=0)
+    assert boxes_found.coco_masks is None
+    assert boxes_found.to_dict()["classes"]["cat"]["mask_ap"] is None
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+def test_files_show_masks(masked: DetectionDataset, tmp_path: Path) -> None:
+    result = evaluate(masking.EllipseModel(), masked, device="cpu", workers=0)
+    folder = tmp_path / "out"
+    write_evaluation(result, folder)
+    entries = json.loads((folder / "detections.json").read_text())
+    found = result.detections[0]
+    assert found.masks is not None
+    for entry, bitmap in zip(entries, decode(found.masks), strict=False):
+        assert np.array_equal(pycocotools.mask.decode(entry["segmentation"]), bitmap)
+
+    for name, masks in (("with", encode), ("without", lambda bitmaps: None)):
+        samples = [
+            replace(one, target=replace(one.target, masks=masks(masking.ellipses(size))))
+            for one, size in zip(masked, SIZES, strict=True)
+        ]
+        shown = replace(masked, samples=tuple(samples))
+        write_evaluation(replace(result, dataset=shown, score_threshold=1.0, errors=result.errors + 1), tmp_path / name)
+    for name in ("01_0.jpg", "04_3.jpg"):  # a missed object has an outline, where its mask is known
+        assert (tmp_path / "with/worst" / name).read_bytes() != (tmp_path / "without/worst" / name).read_bytes()

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pycocotools.mask
 import pytest
 import torch
 from PIL import Image
@@ -13,14 +14,30 @@ from torch import Tensor
 from vovnet.data.video import VideoWriter, read_frames, video_info
 from vovnet.engine.outputs import CSV_COLUMNS, PredictionWriter
 from vovnet.engine.predict import Prediction
+from vovnet.masks import RleMasks, encode, from_coco
 
 
 def prediction(
-    source: Path | str, count: int = 1, frame: int | None = None, pixels: Tensor | None = None
+    source: Path | str,
+    count: int = 1,
+    frame: int | None = None,
+    pixels: Tensor | None = None,
+    masks: RleMasks | None = None,
 ) -> Prediction:
     boxes = torch.tensor([[2.0, 4.0, 12.5, 24.0], [1.0, 1.0, 9.0, 9.0]])[:count]
     labels, scores = torch.tensor([1, 0])[:count], torch.tensor([0.875, 0.5])[:count]
-    return Prediction(boxes, labels, scores, (32, 40), ("cat", "dog"), (17, 18), str(source), frame, pixels)
+    return Prediction(
+        boxes,
+        labels,
+        scores,
+        (32, 40),
+        masks,
+        class_names=("cat", "dog"),
+        category_ids=(17, 18),
+        source=str(source),
+        frame=frame,
+        pixels=pixels,
+    )
 
 
 def image(path: Path, grey: int = 128) -> Path:
@@ -64,6 +81,25 @@ def test_json_csv_and_drawn_images(tmp_path: Path) -> None:
     assert names == ["000000000139.png", "cells, red.jpg", "scan.jpg"]
     assert len(np.unique(np.asarray(Image.open(out / "drawn" / "000000000139.png")))) > 1
     assert sorted(path.name for path in out.iterdir()) == ["detections.csv", "detections.json", "drawn"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+@pytest.mark.parametrize("contours", [False, True])
+def test_masks_are_written_as_codes_or_polygons(tmp_path: Path, contours: bool) -> None:
+    bitmap = torch.zeros(1, 32, 40, dtype=torch.uint8)
+    bitmap[0, 4:24, 2:12] = 1
+    pixels = torch.full((3, 32, 40), 90, dtype=torch.uint8)
+    with PredictionWriter(tmp_path, contours=contours) as writer:
+        writer.write(prediction("a.png", pixels=pixels, masks=encode(bitmap)))
+        writer.write(prediction("b.png", count=0, pixels=pixels, masks=encode(bitmap[:0])))
+    (entry,) = json.loads((tmp_path / "detections.json").read_text())
+    assert isinstance(entry["segmentation"], list if contours else dict)
+    if contours:
+        assert from_coco(entry["segmentation"], (32, 40)) == encode(bitmap).counts[0]
+    else:
+        assert np.array_equal(pycocotools.mask.decode(entry["segmentation"]), bitmap[0])
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "a.png"))
+    assert (drawn[14, 7] != 90).any()  # the fill, where without a mask nothing is drawn
 
 
 def test_only_what_is_asked_for(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pycocotools.mask
 import pytest
 import torch
 from PIL import Image
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 
 from vovnet.data.video import VideoWriter, read_frames, video_info
 from vovnet.engine.predict import Detector, Failure, Prediction, make_image_id
+from vovnet.masks import RleMasks, decode, from_coco
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
+
+from . import masking
 
 NAMES = ("Platelets", "RBC", "WBC")
 GRID = 4
@@ -314,3 +318,71 @@ def test_an_absent_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Detector(GridModel(), NAMES, (1, 2, 7), device="cuda")
     with pytest.raises(ValueError, match="got 2 for 3 classes"):
         Detector(GridModel(), NAMES, (1, 2))
+
+
+@pytest.fixture
+def masked() -> Detector:
+    """A detector that gives masks and keeps the ratio of an image's sides."""
+    return Detector(masking.EllipseModel(), masking.NAMES, (3, 5))
+
+
+SIZES = [(40, 60), (60, 40), (80, 120), (20, 300)]
+
+
+def test_a_batch_of_different_sizes_gives_what_each_alone_gives(masked: Detector) -> None:
+    pictures = [picture(seed, *size) for seed, size in enumerate(SIZES)]
+    together = masked.predict(pictures, score_threshold=0.0)
+    assert masked.model.seen == [(2, 3, 32, 48), (1, 3, 48, 32), (1, 3, 3, 48)]
+    for found, pixels, size in zip(together, pictures, SIZES, strict=True):
+        assert found.masks is not None
+        assert (found.image_size, found.masks.size, len(found.masks)) == (size, size, 3)
+        alone = masked.predict(pixels, score_threshold=0.0)
+        assert_same(found, alone)
+        assert found.masks == alone.masks
+
+
+def test_masks_follow_their_boxes(masked: Detector) -> None:
+    everything = masked.predict(picture(0), score_threshold=0.0)
+    assert everything.masks is not None
+    places = torch.tensor([2, 0])
+    some = everything[places]
+    assert isinstance(some, Prediction)
+    assert some.masks == everything.masks[places]
+    for label in (0, 1):
+        one_class = masked.predict(picture(0), score_threshold=0.0, classes=[label])
+        assert one_class.masks == everything.masks[everything.labels == label]
+        assert one_class.labels.tolist() == [label] * (2 - label)
+    nothing = masked.predict(picture(0), score_threshold=1.0)
+    assert nothing.masks == RleMasks((), (40, 56))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+def test_masks_in_coco_results(masked: Detector) -> None:
+    result = masked.predict(picture(0), score_threshold=0.0)
+    assert result.masks is not None
+    bitmaps = decode(result.masks)
+    for entry, bitmap in zip(result.to_coco(1), bitmaps, strict=True):
+        assert np.array_equal(pycocotools.mask.decode(entry["segmentation"]), bitmap)
+        assert isinstance(entry["segmentation"]["counts"], str)  # JSON knows no bytes
+    for entry, bitmap in zip(result.to_coco(1, contours=True), bitmaps, strict=True):
+        (again,) = decode(RleMasks((from_coco(entry["segmentation"], (40, 56)),), (40, 56)))
+        assert torch.equal(again, bitmap)
+    assert "segmentation" not in Detector(GridModel(), NAMES, (1, 2, 7)).predict(picture(0)).to_coco(1)[0]
+
+
+def test_frames_of_a_video_have_masks(masked: Detector, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=3)
+    results = list(masked.predict_video(clip, tmp_path / "drawn.mp4", batch_size=2, score_threshold=0.0))
+    assert [result.masks.size for result in results if result.masks] == [(48, 64)] * 3
+    assert masked.model.seen == [(2, 3, 32, 43), (1, 3, 32, 43)]
+    assert video_info(tmp_path / "drawn.mp4") == video_info(clip)
+
+
+def test_prepared_batches_have_one_input_size(masked: Detector) -> None:
+    images = [torch.from_numpy(picture(0, *size)).permute(2, 0, 1) for size in SIZES]
+    batch = masked.prepare([images[0], images[2]])  # 40 × 60 and 80 × 120
+    assert batch.shape == (2, 3, 32, 48)
+    (found, _) = masked.decode(masked.forward(batch), [SIZES[0], SIZES[2]], score_threshold=0.0)
+    assert_same(found, masked.predict(picture(0, *SIZES[0]), score_threshold=0.0))
+    with pytest.raises(ValueError, match="one input size, got 32×48, 48×32: prepare them one by one, or use predict"):
+        masked.prepare(images[:2])

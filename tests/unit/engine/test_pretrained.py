@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from vovnet import create_backbone, create_model
 from vovnet.engine.checkpoint import ModelInfo, load_checkpoint, load_model
@@ -65,13 +67,42 @@ def test_own_normalisation_goes_first(weights):
     assert list(model.preprocessing.mean) == PIXELS["mean"]
 
 
+@pytest.mark.parametrize("detector", ["maskrcnn", "fasterrcnn"])
+def test_two_stage_detectors_freeze_the_norms(weights, detector):
+    path, state = weights
+    info, model = build_pretrained(info_of(f"{detector}_vovnet27_slim", rois=64), str(path))
+    assert sum(isinstance(module, FrozenBatchNorm2d) for module in model.backbone.modules()) == 27
+    for name, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    assert info.options["rois"] == 64
+    # As the weights say, where the detector's own default is another one.
+    assert info.options["backbone"]["identity"] is False
+    assert isinstance(model.backbone.stem_pool, nn.Identity)
+    assert model.preprocessing.channel_order == "RGB"
+    assert list(model.preprocessing.mean) == PIXELS["mean"]
+    again = create_model(info.name, 2, **json.loads(json.dumps(info.options)))
+    again.load_state_dict(model.state_dict())
+
+
+def test_norms_that_are_trained_on_request(weights):
+    path, state = weights
+    info, model = build_pretrained(info_of("maskrcnn_vovnet27_slim", backbone={"norm": "batch"}), str(path))
+    assert info.options["backbone"]["norm"] == "batch"
+    assert model.backbone.state_dict().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.backbone.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("refinedet320_vovnet39", {}, "holds weights of vovnet27_slim, not of vovnet39"),
         ("refinedet320_resnet50", {}, "holds weights of vovnet27_slim, not of resnet50"),
         ("refinedet320_vovnet27_slim", {"backbone": {"stem": "pool"}}, "needs stem='stride', got stem='pool'"),
-        ("dsod300_vovnet27_slim", {}, "backbone_weights is for RefineDet on a VoVNet"),
+        ("maskrcnn_vovnet39", {}, "holds weights of vovnet27_slim, not of vovnet39"),
+        ("maskrcnn_vovnet27_slim", {"backbone": {"norm": "group"}}, "needs norm='batch', got norm='group'"),
+        ("maskrcnn_vovnet27_slim_gn", {}, "backbone_weights is for RefineDet, .* got maskrcnn_vovnet27_slim_gn"),
+        ("dsod300_vovnet27_slim", {}, "backbone_weights is for RefineDet, Mask R-CNN and Faster R-CNN on a VoVNet"),
     ],
 )
 def test_refusals(weights, name, options, message):

@@ -12,13 +12,17 @@ from PIL import Image
 from torch import Tensor
 
 import vovnet
+from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
 from vovnet.engine import stages
 from vovnet.engine.accuracy import measure_accuracy
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.predict import Detector
 from vovnet.engine.stages import STAGES, time_stages
-from vovnet.structures import Detections
+from vovnet.masks import encode
+from vovnet.structures import Detections, Target
+
+from . import masking
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "bccd"
 
@@ -56,6 +60,15 @@ def test_the_stages_are_those_of_predict(
         assert torch.equal(found.scores, expected.scores)
         assert torch.equal(found.labels, expected.labels)
         assert found.image_size == expected.image_size
+
+
+def test_images_of_different_sizes_pass_one_by_one(few_warmups: None, tmp_path: Path) -> None:
+    for place, (width, height) in enumerate([(60, 40), (40, 60), (300, 20)]):
+        Image.new("RGB", (width, height), (90, 60, 30)).save(tmp_path / f"{place}.png")
+    model = masking.EllipseModel()
+    times = time_stages(Detector(model, masking.NAMES, (1, 2)), sorted(tmp_path.iterdir()), repetitions=4)
+    assert model.seen[1:] == [(1, 3, 32, 48), (1, 3, 48, 32), (1, 3, 3, 48), (1, 3, 32, 48)]
+    assert [len(latency.seconds) for latency in times.values()] == [4] * 5
 
 
 class Clock:
@@ -159,6 +172,17 @@ def test_accuracy_is_that_of_evaluate(detector: Detector) -> None:
     }
     assert 0.5 < found.figures["AP50"] <= 1
     assert (found.data, found.split, found.images) == (SAMPLES.name, "all", 3)
+
+
+def test_accuracy_of_masks(tmp_path: Path) -> None:
+    Image.new("RGB", (240, 160), (90, 60, 30)).save(tmp_path / "0.png")
+    size = (160, 240)
+    masks = encode(masking.rectangles(size))
+    sample = Sample(tmp_path / "0.png", 0, Target.make(masking.boxes_of(size), masking.LABELS, masks=masks), size)
+    dataset = DetectionDataset(tmp_path, "coco", "val", masking.NAMES, (1, 2), (sample,))
+    detector = Detector(masking.EllipseModel(), masking.NAMES, (1, 2))
+    figures = measure_accuracy(detector, dataset, workers=0).figures
+    assert figures == {"AP": 1, "AP50": 1, "VOC07": 1, "mask AP": pytest.approx(0.6)}  # see `EllipseModel`
 
 
 def test_accuracy_needs_the_detectors_labels(detector: Detector) -> None:

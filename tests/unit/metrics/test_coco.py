@@ -1,10 +1,11 @@
-"""COCO's figures against pycocotools, and the results format."""
+"""COCO's figures against pycocotools, the results format, and what else sees masks."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from vovnet.masks import RleMasks, decode, encode, from_coco
 from vovnet.metrics.coco import evaluate_coco, to_coco_results
+from vovnet.metrics.confusion import FALSE_ALARM, IGNORED, match_objects
 from vovnet.structures import Detections, Target
 
 NUM_CLASSES = 5
@@ -50,7 +53,7 @@ def perturbed_images(seed: int, n_images: int = 60) -> tuple[list[Detections], l
     return detections, targets
 
 
-def pycocotools_evaluation(detections: list[Detections], targets: list[Target]) -> COCOeval:
+def pycocotools_evaluation(detections: list[Detections], targets: list[Target], masks: bool = False) -> COCOeval:
     def xywh(boxes: torch.Tensor) -> list[list[float]]:
         boxes = boxes.double()
         return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
@@ -67,16 +70,25 @@ def pycocotools_evaluation(detections: list[Detections], targets: list[Target]) 
         for image, d in enumerate(detections, 1)
         for box, label, score in zip(xywh(d.boxes), d.labels.tolist(), d.scores.tolist(), strict=True)
     ]
+    if masks:
+        for annotation, mask in zip(annotations, (m for t in targets for m in t.masks.to_coco()), strict=True):
+            annotation["segmentation"] = mask
+        for found, mask in zip(results, (m for d in detections for m in d.masks.to_coco()), strict=True):
+            found["segmentation"] = mask
+            del found["bbox"]  # else a detection's size would be its box's
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {
             "info": {},
-            "images": [{"id": image} for image in range(1, len(targets) + 1)],
+            "images": [
+                {"id": image, "height": d.image_size[0], "width": d.image_size[1]}
+                for image, d in enumerate(detections, 1)
+            ],
             "categories": [{"id": label, "name": str(label)} for label in range(NUM_CLASSES)],
             "annotations": [{"id": number, **annotation} for number, annotation in enumerate(annotations, 1)],
         }
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation = COCOeval(truth, truth.loadRes(results), "segm" if masks else "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -103,6 +115,83 @@ def test_equals_pycocotools(seed: int, capfd: pytest.CaptureFixture[str]) -> Non
         at_half = precision[0, :, label].mean(axis=0)
         assert [c.ap50, c.ap50_small, c.ap50_medium, c.ap50_large] == pytest.approx(at_half.tolist(), abs=1e-6)
     assert result.classes[-1].ap is None
+
+
+def masked_images(seed: int, n_images: int = 40) -> tuple[list[Detections], list[Target]]:
+    """Polygons and pixel noise of all three sizes, crowds, ties and images without objects, detections or both."""
+    generator = np.random.default_rng(seed)
+    detections, targets = [], []
+    for image in range(n_images):
+        size = (int(generator.integers(150, 260)), int(generator.integers(150, 260)))
+        count = 0 if image % 9 == 0 else int(generator.integers(1, 7))
+        truth, found, labels, found_labels = [], [], [], []
+        for _ in range(count):
+            centre, radius = generator.uniform(0, 200, 2), generator.choice([12, 45, 110]) * generator.uniform(0.8, 1.2)
+            angles = np.sort(generator.uniform(0, 2 * np.pi, 9))
+            polygon = centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+            truth.append(from_coco([polygon.ravel().tolist()], size))
+            labels.append(int(generator.integers(0, NUM_CLASSES - 1)))
+            for _ in range(int(generator.integers(0, 3)) if image % 7 else 0):
+                noisy = polygon + generator.normal(0, 0.1, polygon.shape) * radius * generator.choice([0.3, 1, 2])
+                found.append(from_coco([noisy.ravel().tolist()], size))
+                found_labels.append(labels[-1] if generator.random() < 0.9 else int(generator.integers(0, NUM_CLASSES)))
+        truth_masks, found_masks = RleMasks(tuple(truth), size), RleMasks(tuple(found), size)
+        flags = generator.random((2, count)) < 0.1
+        area = truth_masks.areas() * generator.uniform(0.9, 1.1)
+        targets.append(Target.make(truth_masks.boxes(), labels, *flags, area, truth_masks))
+        scores = torch.from_numpy(generator.random(len(found)).round(1).astype(np.float32))
+        found_labels_t = torch.tensor(found_labels, dtype=torch.int64)
+        # boxes that have little to do with the masks, as nothing may depend on them
+        boxes = found_masks.boxes() * 0.5
+        detections.append(Detections(boxes, found_labels_t, scores, size, found_masks))
+    return detections, targets
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masks_equal_pycocotools(seed: int) -> None:
+    detections, targets = masked_images(seed)
+    assert sum(t.crowd.sum() for t in targets) > 5
+    assert any(not len(d) and len(t) for d, t in zip(detections, targets, strict=True))
+    assert any(not len(d) and not len(t) for d, t in zip(detections, targets, strict=True))
+    oracle = pycocotools_evaluation(detections, targets, masks=True)
+    result = evaluate_coco(detections, targets, NUM_CLASSES, masks=True)
+    for (name, figure), expected in zip(result.figures.items(), oracle.stats, strict=True):
+        assert 0 < expected < 1
+        assert figure == pytest.approx(expected, abs=1e-9), name
+    precision = oracle.eval["precision"][..., -1]
+    for label, c in enumerate(result.classes[:-1]):
+        assert c.ap == pytest.approx(precision[:, :, label, 0].mean(), abs=1e-9)
+        known = [np.mean(values[values > -1]) if (values > -1).any() else None for values in precision[0, :, label].T]
+        assert [c.ap50, c.ap50_small, c.ap50_medium, c.ap50_large] == pytest.approx(known, abs=1e-9)
+    assert result.figures != evaluate_coco(detections, targets, NUM_CLASSES).figures
+
+
+def test_masks_that_are_not_there() -> None:
+    detections, targets = masked_images(0, 6)
+    with_objects = next(image for image in range(6) if len(detections[image]) and len(targets[image]))
+
+    def without(items: list, **changes: object) -> list:
+        return [replace(item, **changes) if image == with_objects else item for image, item in enumerate(items)]
+
+    with pytest.raises(ValueError, match=f"detections of image {with_objects}: use a model that predicts masks"):
+        evaluate_coco(without(detections, masks=None), targets, NUM_CLASSES, masks=True)
+    with pytest.raises(ValueError, match=f"target of image {with_objects}: use a data set that annotates masks"):
+        evaluate_coco(detections, without(targets, masks=None), NUM_CLASSES, masks=True)
+    bitmaps = decode(targets[with_objects].masks)
+    with pytest.raises(ValueError, match=f"target of image {with_objects}"):
+        evaluate_coco(detections, without(targets, masks=bitmaps), NUM_CLASSES, masks=True)
+    with pytest.raises(ValueError, match=rf"got \(\d+, \d+\) in the detections of image {with_objects}"):
+        evaluate_coco(without(detections, image_size=(7, 9)), targets, NUM_CLASSES, masks=True)
+
+
+def test_nothing_found_and_nothing_to_find_of_masks() -> None:
+    masks = encode(torch.ones(1, 100, 100, dtype=torch.bool))
+    box = [0.0, 0.0, 100.0, 100.0]
+    found, target = replace(one_image([0.9], box), masks=masks), Target.make([box], [0], masks=masks)
+    assert evaluate_coco([found], [target], 1, masks=True).figures["APl"] == pytest.approx(1.0)
+    assert evaluate_coco([one_image([], box)], [target], 1, masks=True).figures["AP"] == 0.0
+    assert set(evaluate_coco([found], [Target.make()], 1, masks=True).figures.values()) == {None}
+    assert set(evaluate_coco([], [], 1, masks=True).figures.values()) == {None}
 
 
 def one_image(scores: list[float], box: list[float]) -> Detections:
@@ -142,3 +231,35 @@ def test_results_format() -> None:
     assert json.loads(json.dumps(results)) == results
     with pytest.raises(ValueError, match="zip"):
         to_coco_results(detections, [42], [7, 90])
+
+
+def test_results_with_masks() -> None:
+    bitmaps = torch.zeros(2, 20, 30, dtype=torch.uint8)
+    bitmaps[0, 2:5, 3:9] = 1
+    masks = encode(bitmaps)  # the second has no pixels
+    found = Detections(torch.zeros(2, 4), torch.tensor([0, 1]), torch.tensor([0.9, 0.5]), (20, 30), masks)
+    results = to_coco_results([found], [1], [5, 6])
+    assert json.loads(json.dumps(results)) == results
+    assert [from_coco(result["segmentation"], (20, 30)) for result in results] == list(masks.counts)
+    assert [sorted(result) for result in results] == [["bbox", "category_id", "image_id", "score", "segmentation"]] * 2
+    with_contours = to_coco_results([found], [1], [5, 6], contours=True)
+    assert with_contours[0]["segmentation"] == [[3, 2, 9, 2, 9, 5, 3, 5]]
+    assert with_contours[1]["segmentation"] == []
+    assert json.loads(json.dumps(with_contours)) == with_contours
+
+
+def test_objects_are_matched_by_masks_where_both_have_them() -> None:
+    """Two objects and two detections in one box; the masks tell which is which."""
+    bitmaps = torch.zeros(3, 20, 20, dtype=torch.bool)
+    bitmaps[0, :10], bitmaps[1, 10:], bitmaps[2, :, :5] = True, True, True
+    masks = encode(bitmaps)
+    boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0]]).repeat(3, 1)
+    target = Target.make(boxes[:2], [0, 0], masks=masks[torch.tensor([1, 0])])
+    found = Detections(boxes, torch.zeros(3).long(), torch.tensor([0.9, 0.8, 0.7]), (20, 20), masks)
+    assert match_objects(found, target).tolist() == [1, 0, FALSE_ALARM]
+    assert sorted(match_objects(found, replace(target, masks=None)).tolist()) == [FALSE_ALARM, 0, 1]
+    crowd = Target.make(boxes[:1], [0], crowd=[True], masks=masks[torch.tensor([0])])
+    assert match_objects(found, crowd).tolist() == [IGNORED, FALSE_ALARM, IGNORED]  # half of the third lies in it
+    nothing = found[torch.zeros(0, dtype=torch.int64)]
+    assert match_objects(nothing, target).shape == (0,)
+    assert match_objects(found, target[torch.zeros(0, dtype=torch.int64)]).tolist() == [FALSE_ALARM] * 3

@@ -6,12 +6,13 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from vovnet import create_backbone, create_model
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.models.backbones.peleenet import PeleeNet, TwoWayLayer
 from vovnet.models.detectors.ssd import PeleeNeck
-from vovnet.models.layers import L2Norm
+from vovnet.models.layers import L2Norm, make_norm
 from vovnet.models.zoo import BACKBONES
 from vovnet.structures import Target
 
@@ -70,6 +71,54 @@ def test_where_resnet_has_its_strides(style, strided):
     firsts = ("layer2.0", "layer3.0", "layer4.0")
     assert found == {f"{first}.{conv}" for first in firsts for conv in (strided, "downsample.0")}
     assert (model.maxpool.padding, model.maxpool.ceil_mode) == ((0, True) if style == "caffe" else (1, False))
+
+
+NORMS = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm, "frozen": FrozenBatchNorm2d}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["resnet50", "vovnet27_slim"])
+def test_every_convolution_has_the_norm_asked_for(name, norm):
+    model = create_backbone(name, features_only=True, norm=norm)
+    found = [module for module in model.modules() if isinstance(module, tuple(NORMS.values()))]
+    assert len(found) == sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    assert {type(module) for module in found} == {NORMS[norm]}
+    assert {module.eps for module in found} == {1e-5}
+    if norm == "group":
+        groups = {(m.num_channels, m.num_groups) for m in found}
+        assert all(g == (16 if c in (80, 112) else 32) for c, g in groups)
+        assert all((m.weight == 1).all() and (m.bias == 0).all() for m in found)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vovnet27_slim"])
+def test_frozen_norms_compute_what_a_trained_batch_norm_does_and_never_change(name):
+    trained = create_backbone(name, features_only=True)
+    for module in trained.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.running_mean, std=0.1)
+    frozen = create_backbone(name, features_only=True, norm="frozen")
+    assert frozen.load_state_dict(trained.state_dict()) == ([], [])  # the step counters are dropped
+    before = {key: tensor.clone() for key, tensor in frozen.named_buffers()}
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(frozen.train()(x), trained.eval()(x), strict=True):
+            assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in frozen.named_buffers())
+    assert all(tensor.ndim == 4 for _, tensor in frozen.named_parameters())  # convolutions alone learn
+
+
+def test_how_resnet_starts():
+    """From scratch with group norm 2 / fan_in; else torchvision's 2 / fan_out."""
+    for norm, fan in (("group", 2048), ("batch", 512)):  # of a 1×1 from 2048 to 512 channels
+        model = create_backbone("resnet50", features_only=True, norm=norm)
+        assert model.layer4[1].conv1.weight.var().item() == pytest.approx(2 / fan, rel=0.01)
+
+
+def test_a_wrong_norm_says_what_is_right():
+    with pytest.raises(ValueError, match="norm must be 'batch', 'group' or 'frozen', got 'layer'"):
+        make_norm("layer", 64)
 
 
 def test_densenets_maps_are_the_transitions_before_their_pooling_and_the_last_norm_after_relu():
@@ -154,11 +203,19 @@ def test_a_small_detector_learns_one_image_and_finds_its_objects(name):
 def test_timms_networks():
     pytest.importorskip("timm", reason="timm is not installed: pip install 'vovnet[compare]'")
     model = create_backbone("timm/resnet18", features_only=True).train()
-    assert (model.channels, model.strides, model.feature_names) == ((128, 256, 512), (8, 16, 32), ("c3", "c4", "c5"))
+    assert (model.channels, model.strides) == ((64, 128, 256, 512), (4, 8, 16, 32))
+    assert model.feature_names == ("c2", "c3", "c4", "c5")
     maps = model(torch.randn(2, 3, 64, 64))
-    assert [tuple(m.shape) for m in maps] == [(2, 128, 8, 8), (2, 256, 4, 4), (2, 512, 2, 2)]
+    assert [tuple(m.shape) for m in maps] == [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4), (2, 512, 2, 2)]
     sum((m * torch.randn_like(m)).sum() for m in maps).backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_timms_norms_can_be_frozen():
+    pytest.importorskip("timm", reason="timm is not installed: pip install 'vovnet[compare]'")
+    model = create_backbone("timm/resnet18", norm="frozen").train()
+    assert sum(isinstance(module, FrozenBatchNorm2d) for module in model.modules()) == 20
+    assert all(parameter.ndim == 4 for parameter in model.parameters())
 
 
 def test_timms_networks_with_the_channels_last_are_turned_round():
@@ -166,7 +223,7 @@ def test_timms_networks_with_the_channels_last_are_turned_round():
     model = create_backbone("timm/swin_tiny_patch4_window7_224").eval()
     with torch.no_grad():
         maps = model(torch.randn(1, 3, 224, 224))
-    assert [tuple(m.shape) for m in maps] == [(1, 192, 28, 28), (1, 384, 14, 14), (1, 768, 7, 7)]
+    assert [tuple(m.shape) for m in maps] == [(1, 96, 56, 56), (1, 192, 28, 28), (1, 384, 14, 14), (1, 768, 7, 7)]
 
 
 def test_timms_names_and_strides_are_checked():
@@ -175,8 +232,10 @@ def test_timms_names_and_strides_are_checked():
         create_backbone("timm/resnet81")
     with pytest.raises(ValueError, match=r"strides 8, 16 and 32, timm/vit_tiny_patch16_224 has \[16, 16"):
         create_backbone("timm/vit_tiny_patch16_224")
-    with pytest.raises(ValueError, match="no option of timm/resnet18 is called 'norm'"):
+    with pytest.raises(ValueError, match="norm of timm/resnet18 must be 'batch' or 'frozen', got 'group'"):
         create_backbone("timm/resnet18", norm="group")
+    with pytest.raises(ValueError, match="no option of timm/resnet18 is called 'stem'"):
+        create_backbone("timm/resnet18", stem="pool")
     with pytest.raises(ValueError, match="features_only must be True"):
         create_backbone("timm/resnet18", features_only=False)
 

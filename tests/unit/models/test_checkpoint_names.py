@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vovnet.models.checkpoint_names import Scheme, recognise
+from vovnet.models.checkpoint_names import Scheme, head_name_in_file, holds_detector, recognise
 
 # Our name, and that of VoVNet.pytorch (vovnet-detectron2 where v1 has no such part), timm and Caffe; "" for none.
 NAMES = [
@@ -150,3 +150,46 @@ def test_pixels_of_each_source() -> None:
 def test_other_names_are_not_recognised() -> None:
     assert recognise(["conv1.weight", "layer1.0.conv1.weight", "stem.0.conv.weight"]) is None
     assert recognise([]) is None
+
+
+# Our name of a part behind the backbone, and maskrcnn-benchmark's.
+HEADS = [
+    ("fpn.inner_blocks.0.0.weight", "backbone.fpn.fpn_inner1.0.weight"),
+    ("fpn.layer_blocks.3.1.bias", "backbone.fpn.fpn_layer4.1.bias"),
+    ("rpn.head.conv.0.0.bias", "rpn.head.conv.bias"),
+    ("rpn.head.cls_logits.weight", "rpn.head.cls_logits.weight"),
+    ("rpn.head.bbox_pred.bias", "rpn.head.bbox_pred.bias"),
+    ("roi_heads.box_head.0.0.weight", "roi_heads.box.feature_extractor.xconvs.0.weight"),
+    ("roi_heads.box_head.1.1.weight", "roi_heads.box.feature_extractor.xconvs.4.weight"),
+    ("roi_heads.box_head.3.1.bias", "roi_heads.box.feature_extractor.xconvs.10.bias"),
+    ("roi_heads.box_head.5.weight", "roi_heads.box.feature_extractor.fc6.weight"),
+    ("roi_heads.box_predictor.cls_score.bias", "roi_heads.box.predictor.cls_score.bias"),
+    ("roi_heads.box_predictor.bbox_pred.weight", "roi_heads.box.predictor.bbox_pred.weight"),
+    ("roi_heads.mask_head.0.0.weight", "roi_heads.mask.feature_extractor.mask_fcn1.0.weight"),
+    ("roi_heads.mask_head.3.1.bias", "roi_heads.mask.feature_extractor.mask_fcn4.1.bias"),
+    ("roi_heads.mask_predictor.conv5_mask.weight", "roi_heads.mask.predictor.conv5_mask.weight"),
+    ("roi_heads.mask_predictor.mask_fcn_logits.bias", "roi_heads.mask.predictor.mask_fcn_logits.bias"),
+]
+WITHOUT_NORM = [
+    ("fpn.inner_blocks.0.0.weight", "backbone.fpn.fpn_inner1.weight"),
+    ("fpn.layer_blocks.3.0.bias", "backbone.fpn.fpn_layer4.bias"),
+    ("rpn.head.conv.0.0.weight", "rpn.head.conv.weight"),
+    ("roi_heads.box_head.fc6.weight", "roi_heads.box.feature_extractor.fc6.weight"),
+    ("roi_heads.box_head.fc7.bias", "roi_heads.box.feature_extractor.fc7.bias"),
+    ("roi_heads.mask_head.2.0.bias", "roi_heads.mask.feature_extractor.mask_fcn3.bias"),
+]
+
+
+def test_names_of_a_detectors_heads() -> None:
+    assert [head_name_in_file(ours, group_norm=True) for ours, _ in HEADS] == [theirs for _, theirs in HEADS]
+    found = [head_name_in_file(ours, group_norm=False) for ours, _ in WITHOUT_NORM]
+    assert found == [theirs for _, theirs in WITHOUT_NORM]
+
+
+def test_what_is_a_whole_detector() -> None:
+    body, heads = f"backbone.body.{OSA_WEIGHT}", "roi_heads.box.predictor.cls_score.bias"
+    assert holds_detector([body, heads])
+    assert holds_detector([f"module.{body}", f"module.{heads}"])
+    assert not holds_detector([body, "rpn.head.cls_tower.0.weight"])  # a one-stage detector on the same backbone
+    assert not holds_detector([heads])
+    assert not holds_detector([f"backbone.bottom_up.{OSA_WEIGHT}", "roi_heads.box.head.fc1.weight"])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from vovnet import create_backbone
 from vovnet.models.checkpoint_files import MAX_BYTES
@@ -304,6 +305,10 @@ def test_the_weights_set_the_options(small: Path) -> None:
     assert isinstance(model.stem_pool, nn.Identity)
     assert model.head.out_features == 7
     assert model.pixels["channel_order"] == "RGB"
+    frozen = create_backbone("vovnet27_slim", norm="frozen", weights=small)
+    assert isinstance(frozen.stem[0].norm, FrozenBatchNorm2d)
+    with torch.no_grad():
+        assert_same(frozen(x := images()), model.eval()(x))
     features = create_backbone("vovnet27_slim", features_only=True, pool="k2", stem="stride", weights=str(small))
     assert features.head is None
     assert torch.equal(features.stem[0].conv.weight, model.stem[0].conv.weight)

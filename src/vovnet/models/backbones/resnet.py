@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models import ResNet as TorchvisionResNet
 from torchvision.models.resnet import Bottleneck
+
+from vovnet.models.layers import Norm, init_weights, make_norm
 
 Style = Literal["caffe", "torchvision"]
 
@@ -19,7 +22,9 @@ class ResNet(TorchvisionResNet):
 
     style: "caffe" has a stage's stride in its first 1×1 convolution and rounds the size of an unpadded first pooling up
         (He et al. 2016; Tables 4, 6 and 7 need it). "torchvision" has the stride in the 3×3 and pads the pooling; the
-        weights of torchvision and timm need it. Same parameters, the first with fewer operations.
+        weights of torchvision and timm need it, and Table 5. Same parameters, the first with fewer operations.
+    norm: see `make_norm`; of every convolution, shortcuts' too. With "group", the network that Table 5 trains from
+        scratch, convolutions start with variance 2 / fan_in; else as torchvision's, with 2 / fan_out.
     features_only: forward returns [c2, c3, c4, c5]; else logits.
     """
 
@@ -34,10 +39,13 @@ class ResNet(TorchvisionResNet):
         num_classes: int = 1000,
         features_only: bool = False,
         style: Style = "caffe",
+        norm: Norm = "batch",
     ) -> None:
         if style not in ("caffe", "torchvision"):
             raise ValueError(f"style must be 'caffe' or 'torchvision', got {style!r}")
-        super().__init__(Bottleneck, list(blocks), num_classes=num_classes)
+        super().__init__(Bottleneck, list(blocks), num_classes=num_classes, norm_layer=partial(make_norm, norm))
+        if norm == "group":
+            init_weights(self, "kaiming")
         if features_only:
             self.fc = None
         if style == "caffe":

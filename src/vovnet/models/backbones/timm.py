@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -10,18 +10,16 @@ from vovnet.errors import UsageError, did_you_mean
 
 
 class TimmBackbone(nn.Module):
-    """The maps of strides 8, 16 and 32 of timm's network `name`, with random weights; the last map of each stride.
+    """The maps of strides 8, 16 and 32, and of 4 where there is one, of timm's network `name`, with random weights.
 
-    The maps are as timm gives them: most after an activation, ConvNeXt's and the transformers' without. A transformer
-    that is built for one input size takes no other.
+    Of several maps of a stride it is the last. norm: "frozen" makes constants of its batch norms. The maps are as timm
+    gives them: most after an activation, ConvNeXt's and the transformers' without. A transformer that is built for one
+    input size takes no other.
 
     Raises ModuleNotFoundError without timm, ValueError for a name that it lacks or a network without these strides.
     """
 
-    feature_names = ("c3", "c4", "c5")
-    strides = (8, 16, 32)
-
-    def __init__(self, name: str, *, features_only: bool = True) -> None:
+    def __init__(self, name: str, *, features_only: bool = True, norm: Literal["batch", "frozen"] = "batch") -> None:
         super().__init__()
         if not features_only:
             raise ValueError(f"timm/{name} is without a classifier, features_only must be True")
@@ -37,9 +35,13 @@ class TimmBackbone(nn.Module):
         net: Any = timm.create_model(name, pretrained=False, features_only=True)
         reductions, channels = net.feature_info.reduction(), net.feature_info.channels()
         last = {stride: index for index, stride in enumerate(reductions)}
-        if not set(self.strides) <= last.keys():
+        if not {8, 16, 32} <= last.keys():
             raise ValueError(f"a backbone must have maps of strides 8, 16 and 32, timm/{name} has {reductions}")
-        self.net = net
+        if norm not in ("batch", "frozen"):
+            raise ValueError(f"norm of timm/{name} must be 'batch' or 'frozen', got {norm!r}")
+        self.net = timm.layers.freeze_batch_norm_2d(net) if norm == "frozen" else net
+        self.strides = tuple(stride for stride in (4, 8, 16, 32) if stride in last)
+        self.feature_names = tuple(f"c{stride.bit_length() - 1}" for stride in self.strides)
         self.indices = tuple(last[stride] for stride in self.strides)
         self.channels = tuple(channels[index] for index in self.indices)
         # Some transformers keep the channels last.

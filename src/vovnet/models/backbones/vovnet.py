@@ -126,10 +126,11 @@ class VoVNet(nn.Module):
 
     stem: "pool" is Table 1 (third convolution stride 1, then max-pool); "stride" is the authors' PyTorch code and all
         released PyTorch weights (third convolution stride 2, no pool). Same parameters, fewer operations. Tables 2–4
-        need "pool".
-    identity: residual addition in a stage's second and later modules; the paper's tables need False.
+        need "pool"; for Table 5 the authors' code has "stride", what the paper had is not known.
+    identity: residual addition in a stage's second and later modules; Tables 2–4 need False, for Table 5 the authors'
+        code has True.
     ese: in which modules of a stage an eSE is: "none" (v1), "all" (VoVNetV2), "last" (timm's VoVNetV2).
-    norm: "batch", or "group" with 32 groups (gcd(32, C) where 32 does not divide C).
+    norm: "batch", "group" or "frozen", see `make_norm`; Table 5 needs "group".
     pool: "k3" is 3×3 max-pooling of stride 2 without padding, "k2" 2×2; both round sizes up.
     features_only: forward returns [c2, c3, c4, c5], each before the pooling that follows it; else logits.
     """

@@ -15,10 +15,14 @@ class DetectionModel(nn.Module):
     """A network from preprocessed images to a dict of tensors, and from that dict to detections.
 
     num_classes: foreground classes K; preprocessing: what `forward` expects to have been done to an image.
+    two_stage: `forward` takes the targets as a second argument in training, to sample proposals for the second stage.
+    masks: whether `decode` gives masks, and training needs them.
     """
 
     num_classes: int
     preprocessing: Preprocessing
+    two_stage: bool = False
+    masks: bool = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from vovnet.boxes import batched_nms, clip
@@ -27,22 +28,30 @@ def select_detections(
     `input_size`, for the indices (T,) of image and anchor; only what passes the threshold is asked for. image_sizes:
     (height, width) of each original image; the boxes come out in its pixels, clipped to it, best score first.
     """
-    num_anchors, k = scores.shape[1:]
-    passed = scores > score_threshold
-    if candidates < num_anchors and int(passed.sum(dim=1).max()) > candidates:
-        ranked, anchor_of = scores.topk(candidates, dim=1)  # (N, T, K)
-        image, rank, label = (ranked > score_threshold).nonzero(as_tuple=True)
-        anchor, chosen = anchor_of[image, rank, label], ranked[image, rank, label]
-    else:
-        image, anchor, label = passed.nonzero(as_tuple=True)
-        chosen = scores[image, anchor, label]
-    boxes = boxes_of(image, anchor)
-    # The groups are told apart by shifting them, so a box far outside would cost the others their precision, and
-    # negative coordinates would reach into the group before.
-    input_height, input_width = input_size
-    side = max(input_size)
-    near = boxes.clamp(-side, 2 * side) + side
-    keep = batched_nms(near, chosen, image * k + label, nms_threshold)  # best score first
+    n, _, k = scores.shape
+    flat = scores.flatten(1)
+    passed = (flat > score_threshold).sum(dim=1)
+    most = int(passed.max())
+    # The best survive whatever comes below them, so a few of the highest scores decide as all of them would.
+    count = min(most, 8 * top_k)
+    while True:
+        ranked, place = flat.topk(count, dim=1)  # (N, T)
+        image, rank = (ranked > score_threshold).nonzero(as_tuple=True)
+        chosen, anchor, label = ranked[image, rank], place[image, rank] // k, place[image, rank] % k
+        group = image * k + label
+        if count > candidates:
+            first = _place_in_group(group, n * k) < candidates
+            image, anchor, label, group, chosen = (t[first] for t in (image, anchor, label, group, chosen))
+        boxes = boxes_of(image, anchor)
+        # The groups are told apart by shifting them, so a box far outside would cost the others their precision, and
+        # negative coordinates would reach into the group before.
+        input_height, input_width = input_size
+        side = max(input_size)
+        near = boxes.clamp(-side, 2 * side) + side
+        keep = batched_nms(near, chosen, group, nms_threshold)  # best score first
+        if ((passed <= count) | (image[keep].bincount(minlength=n) >= top_k)).all():
+            break
+        count = min(most, 4 * count)
     boxes, chosen, label, image = boxes[keep], chosen[keep], label[keep], image[keep]
 
     detections = []
@@ -52,3 +61,13 @@ def select_detections(
         pixels = clip(boxes[mine] * scale, (height, width))
         detections.append(Detections(pixels, label[mine], chosen[mine], (height, width)))
     return detections
+
+
+def _place_in_group(group: Tensor, num_groups: int) -> Tensor:
+    """How many of the same group stand before each."""
+    order = group.argsort(stable=True)
+    counts = group.bincount(minlength=num_groups)
+    starts = counts.cumsum(0) - counts
+    place = torch.empty_like(group)
+    place[order] = torch.arange(len(group), device=group.device) - starts[group[order]]
+    return place

@@ -1,0 +1,108 @@
+"""The memory claims: `python benchmarks/peaks.py` runs each case in a process of its own; prints what it adds at most.
+
+The table goes to stderr, one JSON line to stdout. On Linux; the figure is resident memory of the process, so that what
+the case adds is its peak less what was resident when it began.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from vovnet import create_model
+from vovnet.cli import Output
+from vovnet.data.images import read_image
+from vovnet.engine.config import LossConfig, OptimizerConfig
+from vovnet.engine.criterion import make_criterion
+from vovnet.engine.multiscale import MultiScale, detect_multi_scale, published_multi_scale
+from vovnet.engine.optimizer import make_optimizer
+from vovnet.engine.train import source_commit
+from vovnet.masks import paste
+from vovnet.measure.comparison import device_name
+from vovnet.structures import Target
+
+PHOTO = Path(__file__).parents[1] / "samples/photos/coco_000000184324.jpg"
+
+
+def multi_scale(scales: slice) -> Callable[[], object]:
+    model = create_model("refinedet320_vovnet27_slim", 20).eval().to(memory_format=torch.channels_last)
+    published = published_multi_scale(model, "coco")
+    image = read_image(PHOTO)
+    return lambda: detect_multi_scale(model, image, MultiScale(published.scales[scales], soft_vote=True))
+
+
+def one_scale() -> Callable[[], object]:
+    """The largest of the published sizes, 704×704."""
+    return multi_scale(slice(-1, None))
+
+
+def all_scales() -> Callable[[], object]:
+    """All nine, the largest last."""
+    return multi_scale(slice(None))
+
+
+def train_mask_rcnn() -> Callable[[], object]:
+    """One step of Mask R-CNN with VoVNet-39 on one image of 800×1067 with 20 objects."""
+    model = create_model("maskrcnn_vovnet39_gn", 80).to(memory_format=torch.channels_last).train()
+    criterion, optimizer = make_criterion(model, LossConfig()), make_optimizer(model, OptimizerConfig())
+    corner = torch.rand(20, 2) * torch.tensor([700, 500])
+    boxes = torch.cat([corner, corner + 60 + torch.rand(20, 2) * 200], dim=1)
+    target = Target.make(boxes, torch.arange(20), masks=torch.ones(20, 800, 1067, dtype=torch.uint8))
+    image = model.preprocessing.normalize(torch.randint(0, 256, (1, 3, 800, 1067), dtype=torch.uint8))
+
+    def step() -> None:
+        losses = criterion(model(image, [target]), [target])
+        sum(losses.values(), torch.zeros(())).backward()
+        optimizer.step()
+
+    return step
+
+
+def hundred_masks() -> Callable[[], object]:
+    """What 100 masks of an image of 4000×3000 pixels add to its prediction, large and small ones."""
+    torch.manual_seed(0)
+    corner = torch.rand(100, 2) * torch.tensor([3000, 2000])
+    boxes = torch.cat([corner, corner + torch.rand(100, 2) * torch.tensor([1000, 1000])], dim=1)
+    boxes[0] = torch.tensor([0, 0, 4000, 3000])
+    chances = torch.rand(100, 28, 28)
+    paste(chances[:1], boxes[1:2], (3000, 4000))  # the library that codes them is loaded
+    return lambda: paste(chances, boxes, (3000, 4000))
+
+
+CASES = {case.__name__: case for case in (one_scale, all_scales, train_mask_rcnn, hundred_masks)}
+CLAIMS = {"all_scales": "as one_scale", "train_mask_rcnn": "whole process below 6144", "hundred_masks": "below 300"}
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def run(name: str) -> None:
+    work = CASES[name]()
+    before = peak_mib()
+    work()
+    print(json.dumps({"added_mib": round(peak_mib() - before), "process_mib": round(peak_mib())}))
+
+
+def main() -> None:
+    results = {}
+    for name in CASES:
+        printed = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)
+        results[name] = json.loads(printed.stdout)
+    out = Output("-")
+    rows = [[name, str(r["added_mib"]), str(r["process_mib"]), CLAIMS.get(name, "")] for name, r in results.items()]
+    out.table(["case", "added, MiB", "whole process, MiB", "claim"], rows)
+    how = {"command": "python benchmarks/peaks.py", "commit": source_commit()}
+    machine = {"date": datetime.now(UTC).date().isoformat(), "device": device_name(torch.device("cpu"))}
+    out.json({**how, **machine, "results": results, "claims": CLAIMS})
+
+
+if __name__ == "__main__":
+    run(sys.argv[1]) if len(sys.argv) > 1 else main()

@@ -1,0 +1,191 @@
+"""Mask PNGs, as Penn-Fudan has them: images/, masks/ with one PNG an image, its pixel values numbering the objects.
+
+Layouts: images/ (or PNGImages/) and masks/ (or PedMasks/), or both with a sub-folder a split; where only images/ has
+sub-folders, one folder of masks serves all splits. The mask of x.jpg is x.png or x_mask.png: one channel, value 0 for
+the background and another for each object. All objects are of one class, which classes.txt may name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
+from vovnet.data.records import Complain, RawImage, RawObject, RawSplit, raise_complaint
+
+ALL = "all"  # the split of every image, where there are no sub-folders
+
+_MODES = ("1", "L", "P", "I;16", "I")  # Pillow's names of one channel; a palette only colours the numbers
+
+
+def recognises(root: Path) -> bool:
+    return bool(_image_folder(root) and any(_masks(folder) for folder in _mask_folders(root)))
+
+
+def splits(root: Path) -> tuple[str, ...]:
+    """The sub-folders of images/ in alphabetical order; `all` where there is none."""
+    return tuple(_split_folders(root))
+
+
+def read(root: Path, wanted: Sequence[str], complain: Complain = raise_complaint) -> tuple[RawSplit, ...]:
+    """The wanted splits; every mask is decoded, as boxes and areas come from it."""
+    name = class_name(root)
+
+    def read_split(split: str) -> RawSplit:
+        records = (_read_pair(path, mask, name, complain) for path, mask in _pairs(root, split, complain))
+        return RawSplit(
+            root, "mask_png", split, (name,), (1,), tuple(record for record in records if record is not None)
+        )
+
+    return tuple(read_split(split) for split in wanted)
+
+
+def class_name(root: Path) -> str:
+    """The one line of classes.txt, "object" without that file."""
+    path = root / "classes.txt"
+    if not path.is_file():
+        return "object"
+    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if len(names) != 1:
+        raise ValueError(
+            f"{path} must hold one class name, got {len(names)}: masks number objects, not classes, "
+            "so a data set of several classes needs COCO form"
+        )
+    return names[0]
+
+
+def parse_numbers(path: Path) -> npt.NDArray[np.int32]:
+    """The pixel values of a mask, (H, W). Raises ValueError for what is no image of one channel, or damaged."""
+    image_header_size(path)  # refuses what is no image, and what is too large to decode
+    with Image.open(path) as picture:
+        if picture.mode not in _MODES:
+            raise ValueError(f"{path} must have one channel of object numbers, got an image in mode {picture.mode}")
+        try:
+            return np.asarray(picture).astype(np.int32)
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow's on damaged PNGs
+            raise ValueError(f"{path} is damaged or cut short ({error}): fetch it again") from error
+
+
+def to_objects(numbers: npt.NDArray[np.int32], class_name: str) -> tuple[RawObject, ...]:
+    """The objects of a mask (H, W), by number: box, area and run-length code are those of the number's pixels."""
+    height, width = numbers.shape
+    column_wise = numbers.T.ravel()  # the order of COCO's runs
+    starts = np.append(0, np.flatnonzero(np.diff(column_wise)) + 1)
+    ends = np.append(starts[1:], column_wise.size)
+    of_run = column_wise[starts]
+    return tuple(
+        _to_object(int(number), starts[of_run == number], ends[of_run == number], (height, width), class_name)
+        for number in np.unique(of_run)
+        if number
+    )
+
+
+def _to_object(
+    number: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], size: tuple[int, int], class_name: str
+) -> RawObject:
+    """starts, ends: of the object's runs, ends exclusive, in an image read column by column."""
+    height, width = size
+    (left, top), (right, bottom) = (np.divmod(places, height) for places in (starts, ends - 1))
+    whole = (left < right).any()  # a run that goes on in the next column reaches both edges
+    y1, y2 = (0, height) if whole else (int(top.min()), int(bottom.max()) + 1)
+    box = (float(left.min()), float(y1), float(right.max()) + 1, float(y2))
+    edges = np.column_stack((starts, ends)).ravel()
+    runs = np.diff(edges, prepend=0, append=height * width)
+    mask = {"size": [height, width], "counts": (runs if runs[-1] else runs[:-1]).tolist()}
+    return RawObject(number - 1, class_name, box, area=float((ends - starts).sum()), mask=mask)
+
+
+def _image_folder(root: Path) -> Path | None:
+    return next((root / name for name in ("images", "PNGImages") if (root / name).is_dir()), None)
+
+
+def _mask_folders(root: Path) -> list[Path]:
+    """The folder of masks and its sub-folders."""
+    top = next((root / name for name in ("masks", "PedMasks") if (root / name).is_dir()), None)
+    return [] if top is None else [top, *_sub_folders(top)]
+
+
+def _sub_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Split → its folder of images."""
+    top = _image_folder(root)
+    assert top is not None, "recognises(root) comes first"
+    return {path.name: path for path in _sub_folders(top)} or {ALL: top}
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """Stem of the image → mask."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
+    return {path.stem.removesuffix("_mask"): path for path in paths} | {path.stem: path for path in paths}
+
+
+def _pairs(root: Path, split: str, complain: Complain) -> list[tuple[Path, Path]]:
+    """Images of a split with their masks, in alphabetical order."""
+    top, *folders = _mask_folders(root)
+    masks = _masks(next((folder for folder in folders if folder.name == split), top))
+    pairs: dict[str, tuple[Path, Path]] = {}
+    for path in _images(_split_folders(root)[split]):
+        if path.stem in pairs:
+            complain("listed-twice", path, f"another image of this folder has the name {path.stem}")
+        elif path.stem not in masks:
+            complain("missing-annotation", path, f"there is no mask {path.stem}.png or {path.stem}_mask.png")
+        else:
+            pairs[path.stem] = (path, masks[path.stem])
+    return list(pairs.values())
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _read_pair(image_path: Path, mask_path: Path, class_name: str, complain: Complain) -> RawImage | None:
+    try:
+        size = image_header_size(image_path)
+    except (ValueError, OSError) as error:
+        complain("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
+        return None
+    try:
+        numbers = parse_numbers(mask_path)
+    except (ValueError, OSError) as error:
+        complain("bad-annotation", mask_path, str(error).removeprefix(f"{mask_path} "))
+        return None
+    if numbers.shape != size:
+        (height, width), (true_height, true_width) = numbers.shape, size
+        image = f"{image_path.name} has {true_width} × {true_height}"
+        complain("mask-size", mask_path, f"has {width} × {height} pixels (width × height), {image}")
+        return None
+    return RawImage(image_path, mask_path, image_path.stem, to_objects(numbers, class_name), size)
+
+
+def masks_without_image(root: Path) -> list[Path]:
+    """Masks of no image of any split."""
+    stems = {path.stem for folder in _split_folders(root).values() for path in _images(folder)}
+    return [
+        path
+        for folder in _mask_folders(root)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() == ".png" and not {path.stem, path.stem.removesuffix("_mask")} & stems
+    ]
+
+
+def write(root: Path, splits: Sequence[RawSplit], out: Path) -> None:
+    """The masks of these images; a mask with objects left out becomes background there."""
+    for image in (image for split in splits for image in split.images):
+        path = out / image.annotation_path.relative_to(root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        numbers = parse_numbers(image.annotation_path)
+        kept = [obj.index + 1 for obj in image.objects]
+        left_out = ~np.isin(numbers, [0, *kept])
+        if left_out.any():
+            numbers[left_out] = 0
+            Image.fromarray(numbers.astype(np.uint16 if numbers.max() > 255 else np.uint8)).save(path)
+        else:
+            shutil.copy2(image.annotation_path, path)

@@ -1,0 +1,69 @@
+"""What a training run reads: its splits, how their images are changed, and what tells them from another run's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vovnet.data.dataset import DetectionDataset
+from vovnet.data.formats import open_dataset
+from vovnet.data.images import image_header_size
+from vovnet.data.resizing import ResizeAugmentation
+from vovnet.data.transforms import SSDAugmentation
+from vovnet.engine.config import TrainConfig
+from vovnet.errors import UsageError
+from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.zoo import gives_masks
+
+
+def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
+    """The training set (all its parts together) and the validation set of a run, with masks if the model needs them."""
+    masks = gives_masks(config.model)
+    dataset = _open_split(config.data.root, config.data.train, masks, "data.train=SPLIT")
+    for source in config.data.more_train:
+        more = open_dataset(source.root, source.split, class_names=dataset.class_names, masks=masks)
+        dataset = replace(dataset, samples=dataset.samples + more.samples)
+    if not len(dataset):
+        raise ValueError(f"{config.data.root} has no images in its split {config.data.train!r}")
+    if config.data.val is None:
+        return dataset, None
+    remedy = "data.val=SPLIT, or data.val=null to train without evaluation"
+    return dataset, _open_split(config.data.root, config.data.val, masks, remedy, dataset.class_names)
+
+
+def _open_split(
+    root: Path, split: str, masks: bool, remedy: str, class_names: Sequence[str] | None = None
+) -> DetectionDataset:
+    try:
+        return open_dataset(root, split, class_names=class_names, masks=masks)
+    except UsageError as error:
+        raise UsageError(f"{error}; set {remedy}") from None
+
+
+def make_augmentation(preprocessing: Preprocessing, config: TrainConfig) -> SSDAugmentation | ResizeAugmentation:
+    """How a detector's training images are changed; UsageError where the config speaks to the other kind."""
+    if preprocessing.keep_ratio:
+        other, habit, own = "augment", "keeps the aspect ratio of images", "resize"
+    else:
+        other, habit, own = "resize", "warps images to one size", "augment"
+    section = getattr(config, other)
+    if section != type(section)():
+        raise UsageError(f"{config.model} {habit}, so {other!r} has no meaning for it: use {own!r}")
+    if preprocessing.keep_ratio:
+        short, long = preprocessing.image_size
+        return ResizeAugmentation(config.resize.short_sides or (short,), long, config.resize.flip)
+    return SSDAugmentation(preprocessing.image_size, preprocessing.mean_rgb, **config.augment.model_dump())
+
+
+def aspect_ratios(dataset: DetectionDataset) -> list[float]:
+    """Height to width of each image, as the annotations state it, else from the files' headers."""
+    sizes = (sample.image_size or image_header_size(sample.image_path) for sample in dataset)
+    return [height / width for height, width in sizes]
+
+
+def fingerprint(dataset: DetectionDataset) -> str:
+    """Tells whether the training images are the same ones in the same order."""
+    names = "\n".join(sample.image_path.name for sample in dataset)
+    return hashlib.sha256(names.encode()).hexdigest()

@@ -1,0 +1,268 @@
+"""Mask R-CNN and Faster R-CNN on a feature pyramid, made of torchvision's parts with the settings of the group-norm
+models of Table 5.
+
+A region proposal network (RPN) finds boxes that hold something on the pyramid P2…P6; the second stage looks at the
+features inside each (RoIAlign on P2…P5), classifies it, moves its box and, of Mask R-CNN, draws its mask. Sources:
+Mask R-CNN (arXiv 1703.06870), its training from scratch with group norm (arXiv 1803.08494, 1811.08883).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from vovnet.boxes import batched_nms, clip
+from vovnet.masks import RleMasks, paste
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectron_anchors import detectron_anchors
+from vovnet.models.preprocessing import Preprocessing
+from vovnet.structures import Detections, Target
+
+Anchors = Literal["torchvision", "detectron"]
+
+LEVELS = ("p2", "p3", "p4", "p5")  # P6 is for the RPN only
+STRIDES = (4, 8, 16, 32, 64)
+ANCHOR_SIZES = (32, 64, 128, 256, 512)
+ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # height to width
+WIDTH = 256
+BOX_CELLS, MASK_CELLS = 7, 14
+BOX_FEATURES = 1024
+INPUT_MULTIPLE = 32
+
+
+class MaskRCNN(DetectionModel):
+    """A backbone's C2…C5, a feature pyramid, and the two stages on it.
+
+    channels: of C2…C5. group_norm: 32 groups after every convolution of pyramid and heads, and four convolutions before
+    the fully connected layer of the box head; without it, as goes with imported backbones of frozen batch norm, the box
+    head is two such layers. masks: without them it is Faster R-CNN. rois: proposals of an image that the second stage
+    learns from, at most a quarter of them objects.
+
+    The outputs, for N images, A anchors, R proposals of all images together and K foreground classes: "anchors" (A, 4);
+    "objectness_logits" (N, A) and "anchor_deltas" (N, A, 4) of the RPN; "proposals" (R, 4), and
+    "proposals_per_image" (N,); "class_logits" (R, K+1), background first, and "box_deltas" (R, 4·(K+1)); the maps "p2"
+    … "p5", from which `decode` draws masks. With targets the proposals are a sample, and there are also
+    "proposal_labels" (R,), 0 for background, "proposal_objects" (R,), the index of each one's object among those of its
+    image that are no crowds, and "mask_logits" (R⁺, K+1, 28, 28) of those that are objects.
+    """
+
+    two_stage = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        channels: Sequence[int],
+        num_classes: int,
+        preprocessing: Preprocessing,
+        *,
+        group_norm: bool = True,
+        masks: bool = True,
+        rois: int = 512,
+        anchors: Anchors = "torchvision",
+    ) -> None:
+        if anchors not in get_args(Anchors):
+            raise ValueError(f"anchors must be 'torchvision' or 'detectron', got {anchors!r}")
+        super().__init__()
+        self.num_classes = num_classes
+        self.preprocessing = preprocessing
+        self.masks = masks
+        self.backbone = backbone
+        norm: Callable[..., nn.Module] | None = partial(nn.GroupNorm, 32) if group_norm else None
+        self.fpn = FeaturePyramidNetwork(list(channels), WIDTH, LastLevelMaxPool(), norm)
+        self.rpn = RegionProposalNetwork(
+            AnchorGenerator(tuple((size,) for size in ANCHOR_SIZES), (ANCHOR_RATIOS,) * len(ANCHOR_SIZES)),
+            RPNHead(WIDTH, len(ANCHOR_RATIOS)),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 2000, "testing": 1000},
+            post_nms_top_n={"training": 2000, "testing": 1000},
+            nms_thresh=0.7,
+        )
+        if anchors == "detectron":
+            cells = [detectron_anchors(*cell, ANCHOR_RATIOS) for cell in zip(ANCHOR_SIZES, STRIDES, strict=True)]
+            self.rpn.anchor_generator.cell_anchors = cells
+        if group_norm:
+            box_head: nn.Module = FastRCNNConvFCHead(
+                (WIDTH, BOX_CELLS, BOX_CELLS), [WIDTH] * 4, [BOX_FEATURES], norm_layer=norm
+            )
+        else:
+            box_head = TwoMLPHead(WIDTH * BOX_CELLS**2, BOX_FEATURES)
+        self.roi_heads = RoIHeads(
+            MultiScaleRoIAlign(list(LEVELS), BOX_CELLS, sampling_ratio=2),
+            box_head,
+            FastRCNNPredictor(BOX_FEATURES, num_classes + 1),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=rois,
+            positive_fraction=0.25,
+            bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
+            score_thresh=0.05,
+            nms_thresh=0.5,
+            detections_per_img=100,
+            mask_roi_pool=MultiScaleRoIAlign(list(LEVELS), MASK_CELLS, sampling_ratio=2) if masks else None,
+            mask_head=MaskRCNNHeads(WIDTH, [WIDTH] * 4, 1, norm_layer=norm) if masks else None,
+            mask_predictor=MaskRCNNPredictor(WIDTH, WIDTH, num_classes + 1) if masks else None,
+        )
+        self._init_heads()
+
+    def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> dict[str, Tensor]:
+        """images: (N, 3, H, W), preprocessed, of any size; targets: in training, see `Target.image_size`."""
+        whole = (images.shape[-2], images.shape[-1])
+        sizes = [target.image_size or whole for target in targets] if targets is not None else [whole] * len(images)
+        padded = _pad(images, sizes)
+        maps = self.fpn(dict(zip(LEVELS, self.backbone(padded), strict=True)))
+        objectness, anchor_deltas, anchors, proposals = self._propose(maps, sizes)
+        labels, objects = [], []
+        if targets is not None:
+            proposals, objects, labels, _ = self.roi_heads.select_training_samples(
+                [one.detach() for one in proposals], _torchvision_targets(targets, images.device)
+            )
+        pooled = self.roi_heads.box_roi_pool(maps, proposals, [padded.shape[-2:]] * len(images))
+        class_logits, box_deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        outputs = {
+            "anchors": anchors,
+            "objectness_logits": objectness,
+            "anchor_deltas": anchor_deltas,
+            "proposals": torch.cat(proposals),
+            "proposals_per_image": torch.tensor([len(one) for one in proposals]),
+            "class_logits": class_logits,
+            "box_deltas": box_deltas,
+            **{level: maps[level] for level in LEVELS},
+        }
+        if targets is not None:
+            outputs |= {"proposal_labels": torch.cat(labels), "proposal_objects": torch.cat(objects)}
+            if self.masks:
+                found = [one[label > 0] for one, label in zip(proposals, labels, strict=True)]
+                outputs["mask_logits"] = self._mask_logits(maps, found)
+        return outputs
+
+    def _propose(
+        self, maps: dict[str, Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Objectness (N, A), deltas (N, A, 4), anchors (A, 4), and the proposals (·, 4) of each image."""
+        levels = list(maps.values())
+        logits, deltas = self.rpn.head(levels)
+        per_level = [one[0].numel() for one in logits]
+        logits, deltas = concat_box_prediction_layers(logits, deltas)
+        generator = self.rpn.anchor_generator
+        generator.set_cell_anchors(levels[0].dtype, levels[0].device)
+        # The generator's own strides come from rounded sizes: P6 of an 800-pixel side would have 61 instead of 64.
+        strides = [[torch.tensor(stride, device=levels[0].device)] * 2 for stride in STRIDES]
+        anchors = torch.cat(generator.grid_anchors([tuple(level.shape[-2:]) for level in levels], strides))
+        n = len(sizes)
+        boxes = self.rpn.box_coder.decode(deltas.detach(), [anchors] * n).view(n, -1, 4)
+        proposals, _ = self.rpn.filter_proposals(boxes, logits, list(sizes), per_level)
+        return logits.view(n, -1), deltas.view(n, -1, 4), anchors, proposals
+
+    def _mask_logits(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """(R⁺, K+1, 28, 28) inside the boxes of each image."""
+        stride = STRIDES[0]
+        height, width = maps["p2"].shape[-2:]
+        pooled = self.roi_heads.mask_roi_pool(maps, boxes, [(height * stride, width * stride)] * len(boxes))
+        return self.roi_heads.mask_predictor(self.roi_heads.mask_head(pooled))
+
+    @torch.no_grad()
+    def decode(
+        self,
+        outputs: dict[str, Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.5,
+        top_k: int = 100,
+    ) -> list[Detections]:
+        """Softmax of the proposals, each class with its own box; NMS per class, best `top_k`, masks of these.
+
+        image_sizes: (height, width) of each original image; boxes and masks come out in its pixels.
+        """
+        counts = outputs["proposals_per_image"].tolist()
+        scores = outputs["class_logits"].float().softmax(dim=-1)[:, 1:].split(counts)
+        proposals = outputs["proposals"].split(counts)
+        deltas = outputs["box_deltas"].float().split(counts)
+        input_sizes = [self.preprocessing.input_size(size) for size in image_sizes]
+        boxes, kept_scores, kept_labels = [], [], []
+        for one, delta, score, input_size in zip(proposals, deltas, scores, input_sizes, strict=True):
+            proposal, label = (score > score_threshold).nonzero(as_tuple=True)
+            moved = self.roi_heads.box_coder.decode(delta, [one])[proposal, label + 1]
+            moved, score = clip(moved, input_size), score[proposal, label]
+            seen = ((moved[:, 2:] - moved[:, :2]) >= 0.01).all(dim=1).nonzero().squeeze(1)
+            keep = seen[batched_nms(moved[seen], score[seen], label[seen], nms_threshold)][:top_k]
+            boxes.append(moved[keep])
+            kept_scores.append(score[keep])
+            kept_labels.append(label[keep])
+        pixels = [
+            clip(one * one.new_tensor([size[1] / seen[1], size[0] / seen[0]] * 2), size)
+            for one, size, seen in zip(boxes, image_sizes, input_sizes, strict=True)
+        ]
+        masks: Sequence[RleMasks | None] = [None] * len(boxes)
+        if self.masks:
+            masks = self._draw_masks(outputs, boxes, kept_labels, pixels, image_sizes)
+        return [Detections(*found) for found in zip(pixels, kept_labels, kept_scores, image_sizes, masks, strict=True)]
+
+    def _draw_masks(
+        self,
+        outputs: dict[str, Tensor],
+        boxes: list[Tensor],
+        labels: Sequence[Tensor],
+        pixels: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[RleMasks]:
+        """The masks of each image's boxes, which stand in pixels of the network's input and of the image."""
+        if not sum(map(len, boxes)):
+            return [RleMasks((), size) for size in image_sizes]
+        logits = self._mask_logits({level: outputs[level] for level in LEVELS}, boxes)
+        label = torch.cat(list(labels))
+        chances = logits[torch.arange(len(label), device=label.device), label + 1].float().sigmoid()
+        each = chances.cpu().split([len(one) for one in boxes])
+        return [paste(chance, box.cpu(), size) for chance, box, size in zip(each, pixels, image_sizes, strict=True)]
+
+    def _init_heads(self) -> None:
+        """What torchvision leaves at PyTorch's defaults: predictors N(0, 0.01), of boxes N(0, 0.001), all biases 0.
+
+        The fully connected layers keep the uniform distribution ±√(3 / fan_in) of Caffe2's "XavierFill".
+        """
+        for layer in self.roi_heads.box_head.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_uniform_(layer.weight, a=1)
+                nn.init.zeros_(layer.bias)
+        predictor = self.roi_heads.box_predictor
+        nn.init.normal_(predictor.cls_score.weight, std=0.01)
+        nn.init.normal_(predictor.bbox_pred.weight, std=0.001)
+        for layer in (predictor.cls_score, predictor.bbox_pred):
+            nn.init.zeros_(layer.bias)
+        if self.masks:
+            for name, parameter in self.roi_heads.mask_predictor.named_parameters():
+                if name.endswith("bias"):
+                    nn.init.zeros_(parameter)
+
+
+def _pad(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Zeros below and to the right of each image of (height, width), up to multiples of 32."""
+    height, width = images.shape[-2:]
+    images = F.pad(images, (0, -width % INPUT_MULTIPLE, 0, -height % INPUT_MULTIPLE))
+    if any(size != (height, width) for size in sizes):
+        rows = torch.arange(images.shape[-2], device=images.device).view(1, -1, 1)
+        columns = torch.arange(images.shape[-1], device=images.device).view(1, 1, -1)
+        ends = torch.tensor(sizes, device=images.device).view(-1, 2, 1, 1)
+        images = images * ((rows < ends[:, 0]) & (columns < ends[:, 1])).unsqueeze(1)
+    return images
+
+
+def _torchvision_targets(targets: Sequence[Target], device: torch.device) -> list[dict[str, Tensor | None]]:
+    """The objects that are no crowds, labels from 1; torchvision's sampler asks for masks but does not look at them."""
+    objects = [target[~target.crowd] for target in targets]
+    return [{"boxes": one.boxes.to(device), "labels": (one.labels + 1).to(device), "masks": None} for one in objects]

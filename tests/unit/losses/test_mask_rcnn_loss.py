@@ -1,0 +1,172 @@
+"""The losses of Mask R-CNN against plain loops."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+
+from vovnet.losses.mask_rcnn import MaskRCNNLoss
+from vovnet.structures import Target
+
+
+def iou(a: list[float], b: list[float]) -> float:
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    if w <= 0 or h <= 0:
+        return 0.0
+    areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+    return w * h / (sum(areas) - w * h)
+
+
+def code(box: list[float], anchor: list[float], weights: tuple[float, float, float, float]) -> list[float]:
+    def centre(b: list[float]) -> tuple[float, float, float, float]:
+        return (b[0] + b[2]) / 2, (b[1] + b[3]) / 2, b[2] - b[0], b[3] - b[1]
+
+    x, y, w, h = centre(box)
+    ax, ay, aw, ah = centre(anchor)
+    return [
+        weights[0] * (x - ax) / aw,
+        weights[1] * (y - ay) / ah,
+        weights[2] * math.log(w / aw),
+        weights[3] * math.log(h / ah),
+    ]
+
+
+def smooth_l1(x: float, beta: float) -> float:
+    return 0.5 * x * x / beta if abs(x) < beta else abs(x) - 0.5 * beta
+
+
+def random_boxes(count: int, side: float) -> Tensor:
+    corner = torch.rand(count, 2) * side * 0.7
+    return torch.cat([corner, corner + 5 + torch.rand(count, 2) * side * 0.4], dim=1)
+
+
+@pytest.fixture
+def case() -> tuple[dict[str, Tensor], list[Target]]:
+    """Two images of 100×100 and 80×100 in inputs of 128×128, a third without objects; the first has a crowd."""
+    torch.manual_seed(3)
+    anchors = torch.cat([random_boxes(60, 110), torch.tensor([[10.0, 10, 40, 40], [-3, 10, 30, 40]])])
+    targets = [
+        replace(
+            Target.make([[0, 0, 90, 90], [11, 11, 41, 41], [50, 40, 95, 90]], [2, 0, 1], crowd=[True, False, False]),
+            image_size=(100, 100),
+            masks=(torch.rand(3, 128, 128) > 0.5).to(torch.uint8),
+        ),
+        replace(
+            Target.make([[20, 20, 70, 60]], [1], masks=torch.ones(1, 128, 128, dtype=torch.uint8)), image_size=(80, 100)
+        ),
+        replace(Target.make(masks=torch.zeros(0, 128, 128, dtype=torch.uint8)), image_size=(100, 100)),
+    ]
+    counts = [4, 3, 2]
+    proposals = random_boxes(9, 100)
+    proposals[0] = torch.tensor([12.0, 10, 40, 44])
+    outputs = {
+        "anchors": anchors,
+        "objectness_logits": torch.randn(3, 62),
+        "anchor_deltas": torch.randn(3, 62, 4),
+        "proposals": proposals,
+        "proposals_per_image": torch.tensor(counts),
+        "class_logits": torch.randn(9, 4),
+        "box_deltas": torch.randn(9, 16),
+        "p2": torch.zeros(3, 1, 32, 32),
+        "proposal_labels": torch.tensor([1, 2, 0, 0, 2, 2, 0, 0, 0]),
+        "proposal_objects": torch.tensor([0, 1, 0, 0, 0, 0, 0, 0, 0]),
+        "mask_logits": torch.randn(4, 4, 28, 28),
+    }
+    return outputs, targets
+
+
+def test_the_proposals_losses(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+    outputs, targets = case
+    criterion = MaskRCNNLoss()
+    criterion.anchor_sampler = BalancedPositiveNegativeSampler(10**6, 0.5)  # all of them: nothing is left to chance
+    losses = criterion(outputs, targets)
+    objectness, boxes, count, positives, negatives, ignored = 0.0, 0.0, 0, 0, 0, 0
+    for image, target in enumerate(targets):
+        height, width = target.image_size or (0, 0)
+        objects = target.boxes[~target.crowd].tolist()
+        anchors = outputs["anchors"].tolist()
+        inside = [a for a in range(62) if min(anchors[a][:2]) >= 0]
+        inside = [a for a in inside if anchors[a][2] <= width and anchors[a][3] <= height]
+        overlaps = {a: [iou(box, anchors[a]) for box in objects] for a in inside}
+        best_of = [max(overlaps[a][m] for a in inside) for m in range(len(objects))]
+        for a in inside:
+            overlap = max(overlaps[a], default=0.0)
+            is_best = any(abs(overlaps[a][m] - best_of[m]) < 1e-9 for m in range(len(objects)))
+            logit = float(outputs["objectness_logits"][image, a])
+            if overlap >= 0.7 or is_best:
+                positives += 1
+                objectness += math.log1p(math.exp(-logit))
+                aim = code(objects[overlaps[a].index(overlap)], anchors[a], (1, 1, 1, 1))
+                deltas = outputs["anchor_deltas"][image, a].tolist()
+                boxes += sum(smooth_l1(d - t, 1 / 9) for d, t in zip(deltas, aim, strict=True))
+            elif overlap < 0.3:
+                negatives += 1
+                objectness += math.log1p(math.exp(logit))
+            else:
+                ignored += 1
+                continue
+            count += 1
+    assert min(positives, negatives, ignored, 3 * 62 - count - ignored) > 0
+    assert float(losses["objectness_loss"]) == pytest.approx(objectness / count, rel=1e-5)
+    assert float(losses["anchor_loss"]) == pytest.approx(boxes / count, rel=1e-5)
+
+
+def test_at_most_256_anchors_of_an_image_half_of_them_objects() -> None:
+    criterion = MaskRCNNLoss()
+    label = torch.cat([torch.ones(300), torch.zeros(5000), -torch.ones(10)])
+    positive, negative = criterion.anchor_sampler([label])
+    assert (int(positive[0].sum()), int(negative[0].sum())) == (128, 128)
+
+
+def test_the_box_losses(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+    outputs, targets = case
+    losses = MaskRCNNLoss()(outputs, targets)
+    objects = [target.boxes[~target.crowd].tolist() for target in targets]
+    images = [0] * 4 + [1] * 3 + [2] * 2
+    class_loss = box_loss = 0.0
+    for r, image in enumerate(images):
+        label = int(outputs["proposal_labels"][r])
+        logits = outputs["class_logits"][r].tolist()
+        class_loss += math.log(sum(map(math.exp, logits))) - logits[label]
+        if label:
+            box = objects[image][int(outputs["proposal_objects"][r])]
+            aim = code(box, outputs["proposals"][r].tolist(), (10, 10, 5, 5))
+            deltas = outputs["box_deltas"][r, 4 * label : 4 * label + 4].tolist()
+            box_loss += sum(smooth_l1(d - t, 1.0) for d, t in zip(deltas, aim, strict=True))
+    assert float(losses["class_loss"]) == pytest.approx(class_loss / 9, rel=1e-5)
+    assert float(losses["box_loss"]) == pytest.approx(box_loss / 9, rel=1e-5)
+
+
+def test_the_mask_loss_looks_at_the_objects_own_class(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+    outputs, targets = case
+    # The second image's object fills it, so the aim of its two proposals is 1 everywhere; the first image's two are 0.
+    targets[0] = replace(targets[0], masks=torch.zeros(3, 128, 128, dtype=torch.uint8))
+    losses = MaskRCNNLoss()(outputs, targets)
+    wanted = [(0, 1, 0.0), (1, 2, 0.0), (2, 2, 1.0), (3, 2, 1.0)]  # mask, class, aim
+    total = sum(
+        torch.nn.functional.binary_cross_entropy_with_logits(
+            outputs["mask_logits"][mask, label], torch.full((28, 28), aim)
+        )
+        for mask, label, aim in wanted
+    )
+    assert float(losses["mask_loss"]) == pytest.approx(float(total) / 4, rel=1e-5)
+
+
+def test_masks_are_needed(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+    outputs, targets = case
+    targets[1] = replace(targets[1], masks=None)
+    with pytest.raises(ValueError, match="a bitmap of every object of image 1 of the batch"):
+        MaskRCNNLoss()(outputs, targets)
+
+
+def test_without_masks_there_are_four_losses(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+    outputs, targets = case
+    del outputs["mask_logits"]
+    losses = MaskRCNNLoss()(outputs, [replace(target, masks=None) for target in targets])
+    assert sorted(losses) == ["anchor_loss", "box_loss", "class_loss", "objectness_loss"]

@@ -1,0 +1,213 @@
+"""Mask R-CNN: equal to torchvision's on the same weights, and what its outputs promise."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from vovnet import create_model
+from vovnet.masks import decode
+from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, LEVELS, MaskRCNN
+from vovnet.models.preprocessing import Preprocessing
+from vovnet.structures import Target
+
+
+class ToyBackbone(nn.Module):
+    """Maps of strides 4, 8, 16, 32."""
+
+    channels = (8, 12, 16, 20)
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.stages = nn.ModuleList([stem, *(nn.Conv2d(a, b, 2, stride=2) for a, b in ((8, 12), (12, 16), (16, 20)))])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x).relu()
+            maps.append(x)
+        return maps
+
+
+def make_toy(*, masks: bool = True, size: tuple[int, int] = (128, 192), rois: int = 32) -> MaskRCNN:
+    torch.manual_seed(0)
+    pixels = Preprocessing(size, mean=(100.0, 110.0, 120.0), std=(50.0, 50.0, 50.0), keep_ratio=True)
+    model = MaskRCNN(ToyBackbone(), ToyBackbone.channels, 3, pixels, masks=masks, rois=rois)
+    for parameter in model.roi_heads.box_predictor.parameters():  # so that scores and boxes differ
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.fixture
+def toy() -> MaskRCNN:
+    return make_toy()
+
+
+class Pyramid(nn.Module):
+    """Backbone and pyramid as torchvision's detectors want them."""
+
+    out_channels = 256
+
+    def __init__(self, model: MaskRCNN) -> None:
+        super().__init__()
+        self.backbone, self.fpn = model.backbone, model.fpn
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        return self.fpn(OrderedDict(zip(LEVELS, self.backbone(x), strict=True)))
+
+
+def test_equals_torchvisions_on_the_same_weights(toy: MaskRCNN) -> None:
+    heads = toy.roi_heads
+    theirs = TorchvisionMaskRCNN(
+        Pyramid(toy),
+        min_size=128,
+        max_size=192,
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+        rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in ANCHOR_SIZES), (ANCHOR_RATIOS,) * 5),
+        rpn_head=toy.rpn.head,
+        box_roi_pool=heads.box_roi_pool,
+        box_head=heads.box_head,
+        box_predictor=heads.box_predictor,
+        mask_roi_pool=heads.mask_roi_pool,
+        mask_head=heads.mask_head,
+        mask_predictor=heads.mask_predictor,
+    ).eval()
+    images = torch.randn(2, 3, 128, 192)
+    sizes = [(128, 192), (256, 384)]  # the second image was twice as large
+    toy.eval()
+    with torch.no_grad():
+        found = toy.decode(toy(images), sizes)
+        expected = theirs(list(images))
+    for ours, other, scale in zip(found, expected, (1, 2), strict=True):
+        assert len(ours) > 20
+        torch.testing.assert_close(ours.boxes, other["boxes"] * scale, rtol=0, atol=1e-3)
+        torch.testing.assert_close(ours.scores, other["scores"])
+        assert torch.equal(ours.labels + 1, other["labels"])
+    assert found[0].masks is not None
+    bitmaps = (expected[0]["masks"][:, 0] >= 0.5).to(torch.uint8)
+    agree = (decode(found[0].masks) == bitmaps).float().mean()
+    assert agree > 0.9999
+
+
+def test_images_of_a_batch_do_not_know_each_other(toy: MaskRCNN) -> None:
+    images = torch.randn(2, 3, 100, 150)
+    toy.eval()
+    with torch.no_grad():
+        both = toy.decode(toy(images), [(200, 300), (100, 150)])
+        alone = [toy.decode(toy(images[i : i + 1]), [size])[0] for i, size in enumerate([(200, 300), (100, 150)])]
+    for one, other in zip(both, alone, strict=True):
+        assert len(one) == len(other) > 0
+        torch.testing.assert_close(one.boxes, other.boxes, rtol=1e-4, atol=1e-2)
+        assert one.masks is not None
+        assert other.masks is not None
+        assert one.masks.size == one.image_size
+        assert torch.equal(one.labels, other.labels)
+
+
+@pytest.mark.parametrize("size", [(20, 3000), (3000, 20), (1, 1), (64, 64)])
+def test_images_of_any_shape(toy: MaskRCNN, size: tuple[int, int]) -> None:
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    batch = toy.preprocessing([image])
+    assert batch.shape[-2:] == toy.preprocessing.input_size(size)
+    toy.eval()
+    with torch.no_grad():
+        (found,) = toy.decode(toy(batch), [size])
+    height, width = size
+    assert (found.boxes >= 0).all()
+    assert (found.boxes[:, 2] <= width).all()
+    assert (found.boxes[:, 3] <= height).all()
+    assert found.masks is not None
+    assert found.masks.size == size
+
+
+def test_nothing_found(toy: MaskRCNN) -> None:
+    toy.eval()
+    with torch.no_grad():
+        (found,) = toy.decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)], score_threshold=1.0)
+    assert len(found) == 0
+    assert found.masks is not None
+    assert len(found.masks) == 0
+
+
+def test_threshold_and_number_are_the_callers(toy: MaskRCNN) -> None:
+    toy.eval()
+    with torch.no_grad():
+        outputs = toy(torch.randn(1, 3, 128, 192))
+        every, few = (toy.decode(outputs, [(128, 192)], score_threshold=0.0, top_k=k)[0] for k in (10**6, 7))
+        high = toy.decode(outputs, [(128, 192)], score_threshold=float(every.scores.median()), top_k=10**6)[0]
+    assert len(every) > 100
+    assert torch.equal(few.boxes, every.boxes[:7])
+    assert 0 < len(high) < len(every)
+    assert torch.equal(high.boxes, every.boxes[: len(high)])
+
+
+def padded(image: Tensor, size: tuple[int, int], filling: float) -> Tensor:
+    result = torch.full((1, 3, *size), filling)
+    result[:, :, : image.shape[1], : image.shape[2]] = image
+    return result
+
+
+def test_what_pads_a_training_image_is_not_seen(toy: MaskRCNN) -> None:
+    """Neither in value, nor in the proposals, which end where the image does."""
+    image = torch.randn(3, 90, 120)
+    target = replace(Target.make([[10, 10, 60, 70]], [1]), image_size=(90, 120))
+    toy.train()
+    outputs = []
+    for filling in (0.0, 50.0):
+        torch.manual_seed(1)
+        with torch.no_grad():
+            outputs.append(toy(padded(image, (128, 160), filling), [target]))
+    for name in ("class_logits", "proposals", "objectness_logits"):
+        assert torch.equal(outputs[0][name], outputs[1][name]), name
+    assert outputs[0]["proposals"][:, 2].max() <= 120
+    assert outputs[0]["proposals"][:, 3].max() <= 90
+
+
+def test_the_sample_holds_objects_and_no_crowds(toy: MaskRCNN) -> None:
+    boxes = [[0, 0, 100, 100], [20, 30, 60, 90], [70, 10, 120, 60]]
+    target = Target.make(boxes, [0, 1, 2], crowd=[True, False, False])
+    toy.train()
+    outputs = toy(torch.randn(1, 3, 128, 128), [target])
+    labels, objects = outputs["proposal_labels"], outputs["proposal_objects"]
+    assert len(labels) == 32
+    positive = labels > 0
+    assert 0 < positive.sum() <= 8
+    # The crowd comes first among the objects, so the others' indices are one less: labels 2 and 3 are objects 0 and 1.
+    assert torch.equal(labels[positive] - 2, objects[positive])
+    assert len(outputs["mask_logits"]) == positive.sum()
+    assert outputs["mask_logits"].shape[1:] == (4, 28, 28)
+
+
+def test_without_masks_it_is_faster_rcnn() -> None:
+    toy = make_toy(masks=False)
+    assert not any("mask" in name for name, _ in toy.named_parameters())
+    outputs = toy.train()(torch.randn(1, 3, 64, 64), [Target.make([[5, 5, 40, 40]], [0])])
+    assert "mask_logits" not in outputs
+    (found,) = toy.eval().decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)])
+    assert found.masks is None
+
+
+def test_anchors_lie_on_the_pyramids_strides(toy: MaskRCNN) -> None:
+    """Also where P6 has a rounded size: 96 pixels are 1.5 cells of stride 64."""
+    anchors = toy.eval()(torch.randn(1, 3, 96, 160))["anchors"]
+    counts = [3 * h * w for h, w in ((24, 40), (12, 20), (6, 10), (3, 5), (2, 3))]
+    assert len(anchors) == sum(counts)
+    last = anchors[-9:]  # the lower row of P6: cells at y = 64, x = 0, 64, 128
+    centres = (last[:, :2] + last[:, 2:]) / 2
+    assert centres.tolist() == [[x, 64.0] for x in (0.0, 64.0, 128.0) for _ in range(3)]
+    areas = (last[:, 2:] - last[:, :2]).prod(dim=1).sqrt()
+    torch.testing.assert_close(areas, torch.full((9,), 512.0), rtol=0.01, atol=0)
+
+
+def test_nothing_is_frozen_from_scratch() -> None:
+    model = create_model("maskrcnn_vovnet27_slim_gn", 2)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
