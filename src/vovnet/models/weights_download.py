@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,8 +28,8 @@ TIMEOUT_S = 5.0  # for the hub to say what it has; for an address to begin and t
 _BLOCK = 2**20
 
 
-def find_file(source: str | Path) -> Path:
-    """The file behind a path, an http(s) address, or one of the names `ON_HUB`.
+def find_file(source: str | Path, on_hub: Sequence[str] = ON_HUB) -> Path:
+    """The file behind a path, an http(s) address, or one of the names `on_hub`.
 
     What is fetched stays in $VOVNET_CACHE (~/.cache/vovnet), or in the hub's own cache, and is fetched no more. A file
     from the hub must have the SHA-256 that the hub states. With HF_HUB_OFFLINE=1 the hub is not asked.
@@ -40,19 +41,19 @@ def find_file(source: str | Path) -> Path:
     if path.is_file():
         return path
     if text.startswith("timm/"):
-        return _from_hub(text)
+        return _from_hub(text, on_hub)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return _from_address(text)
-    raise FileNotFoundError(f"no weights file {text}; weights are a file, an https:// address, or {', '.join(ON_HUB)}")
+    raise FileNotFoundError(f"no weights file {text}; weights are a file, an https:// address, or {', '.join(on_hub)}")
 
 
 def _cache() -> Path:
     return Path(os.environ.get("VOVNET_CACHE", "~/.cache/vovnet")).expanduser()
 
 
-def _from_hub(name: str) -> Path:
-    if name not in ON_HUB:
-        raise UsageError(f"no weights are called {name!r}{did_you_mean(name, ON_HUB)} (there are: {', '.join(ON_HUB)})")
+def _from_hub(name: str, on_hub: Sequence[str]) -> Path:
+    if name not in on_hub:
+        raise UsageError(f"no weights are called {name!r}{did_you_mean(name, on_hub)} (there are: {', '.join(on_hub)})")
     by_hand = _cache() / f"{name}.safetensors"
     if by_hand.is_file():
         return by_hand

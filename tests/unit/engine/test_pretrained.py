@@ -140,3 +140,58 @@ output: {tmp_path / "run"}
     loaded = load_model(tmp_path / "run" / "best.safetensors")
     assert loaded.info.options["backbone"]["stem"] == "stride"
     assert loaded.model.preprocessing.channel_order == "RGB"
+
+
+@pytest.fixture
+def timm_weights(tmp_path):
+    """A file as timm's own: random weights of a ResNet-18 with its classifier."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    net = timm.create_model("resnet18")
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    path = tmp_path / "resnet18.safetensors"
+    save_file(net.state_dict(), path)
+    return path, net.eval()
+
+
+@pytest.mark.parametrize("name", ["maskrcnn_timm/resnet18", "refinedet320_timm/resnet18"])
+def test_a_backbone_of_timms_starts_from_its_weights(timm_weights, name):
+    path, net = timm_weights
+    info, model = build_pretrained(info_of(name), str(path))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        last = model.eval().backbone(x)[-1]
+        torch.testing.assert_close(last, net.forward_features(x), rtol=1e-4, atol=1e-4)
+    assert model.preprocessing.channel_order == "RGB"
+    assert model.preprocessing.mean == pytest.approx((123.675, 116.28, 103.53))
+    frozen = not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.backbone.modules())
+    assert frozen is name.startswith("maskrcnn")
+    again = create_model(info.name, 2, **json.loads(json.dumps(info.options)))
+    again.load_state_dict(model.state_dict())
+    assert list(again.preprocessing.mean) == list(model.preprocessing.mean)
+
+
+@pytest.mark.parametrize("change", ["missing", "left over"])
+def test_weights_of_timms_must_be_whole(timm_weights, tmp_path, change):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(timm_weights[0])
+    if change == "missing":
+        del tensors["layer2.0.conv1.weight"]
+    else:
+        tensors["layer5.0.conv1.weight"] = torch.zeros(1)
+    save_file(tensors, tmp_path / "changed.safetensors")
+    with pytest.raises(ValueError, match=r"does not hold the weights of timm/resnet18: .*layer[25]\.0\.conv1"):
+        build_pretrained(info_of("maskrcnn_timm/resnet18"), str(tmp_path / "changed.safetensors"))
+
+
+def test_weights_of_another_network_of_timms_are_refused(timm_weights):
+    with pytest.raises(ValueError, match="does not hold the weights of timm/resnet26"):
+        build_pretrained(info_of("maskrcnn_timm/resnet26"), str(timm_weights[0]))
+    with pytest.raises(ValueError, match=r"no weights are called 'timm/resnet18.a1_in2k', did you mean 'timm/resnet18"):
+        build_pretrained(info_of("maskrcnn_timm/resnet18"), "timm/resnet18.a1_in2k")
