@@ -1,5 +1,11 @@
 """The whole chain learns: a detector trained on a few images finds nearly all their objects."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from vovnet.data.formats import open_dataset
@@ -7,6 +13,10 @@ from vovnet.engine.checkpoint import load_model
 from vovnet.engine.config import load_config
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
+from vovnet.models.zoo import REFINEDET_BACKBONES, SSDS
+
+OVERFIT = Path(__file__).parents[2] / "benchmarks/overfit.py"
+SMALL = ["--side", "192", "--options", '{"width": 128}', "--steps", "250"]
 
 
 @pytest.mark.slow
@@ -32,3 +42,18 @@ output: {tmp_path / "run"}
     result = evaluate(model, open_dataset(small_voc, "train"), device="cpu", workers=0)
     assert result.voc.mean_ap11 is not None
     assert result.voc.mean_ap11 >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("VOVNET_OVERFIT_DATA" not in os.environ, reason="VOVNET_OVERFIT_DATA=FOLDER:SPLIT names no images")
+@pytest.mark.parametrize("name", [*SSDS, *(f"refinedet320_{backbone}" for backbone in REFINEDET_BACKBONES)])
+def test_every_detector_learns_a_handful_of_photographs(name, tmp_path):
+    """One to ten minutes each; eight images of PASCAL VOC are what docs/records/overfit.json has."""
+    options = SMALL if name in {f"refinedet320_{backbone}" for backbone in REFINEDET_BACKBONES[1:]} else []
+    if name == "ssd300_mobilenet":
+        options = ["--learning-rate", "0.05", "--steps", "400"]
+    record = tmp_path / "record.json"
+    command = [sys.executable, OVERFIT, os.environ["VOVNET_OVERFIT_DATA"], name, *options, "--record", record]
+    subprocess.run(command, check=True)
+    (run,) = json.loads(record.read_text())["runs"]
+    assert run["map50"] >= 0.95
