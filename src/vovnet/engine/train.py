@@ -354,9 +354,10 @@ def _log_hooks(config: TrainConfig, step: int, more: Sequence[LogHook]) -> list[
 
 def _resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type != "cuda":
-        if name in ("bf16", "fp16"):
-            raise ValueError(f"precision={name} is for CUDA; on {device.type} use precision=fp32")
-        return torch.float32
+        allowed = ("auto", "fp32", "bf16") if device.type == "cpu" else ("auto", "fp32")
+        if name not in allowed:
+            raise ValueError(f"precision={name} is for CUDA; on {device.type} use precision={allowed[-1]}")
+        return torch.bfloat16 if name == "bf16" else torch.float32
     if name == "auto":
         name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

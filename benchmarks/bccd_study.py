@@ -1,0 +1,83 @@
+"""Detectors compared at equal budget on blood cells, and the 1×1 bottleneck of Table 3 over seeds:
+`python benchmarks/bccd_study.py [MODEL:SEED …]` trains each as configs/bccd_study.yaml says, tests the weights that
+are best on val once on the test images, and writes docs/records/bccd_study/MODEL_SEED.json.
+
+A run that was killed goes on, and one that has its record is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vovnet.data.formats import open_dataset
+from vovnet.engine.checkpoint import load_model
+from vovnet.engine.config import load_config
+from vovnet.engine.evaluate import evaluate
+from vovnet.engine.train import train
+from vovnet.files import replacing
+from vovnet.measure.cost import count_cost, count_parameters
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "configs/bccd_study.yaml"
+RECORDS = ROOT / "docs/records/bccd_study"
+# Platelets cover some 20 of 300 pixels, so DSOD takes its smaller default boxes; the others have only their own.
+OPTIONS = {
+    "dsod300_vovnet27_slim": "{anchors: coco}",
+    "dsod300_vovnet27_slim_bottleneck": "{anchors: coco}",
+    "dsod300_densenet67": "{anchors: coco}",
+    "pelee304": "{}",
+    "ssd300_mobilenet": "{}",
+}
+ABLATION = list(OPTIONS)[:2]
+RUNS = [f"{model}:{seed}" for seed in (0, 1, 2) for model in OPTIONS if seed == 0 or model in ABLATION]
+
+
+def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
+    settings = [f"model={model}", f"model_options={OPTIONS[model]}", f"seed={seed}", f"threads={threads}"]
+    output = runs / f"bccd_study_{model}_{seed}"
+    config = load_config(CONFIG, [*settings, f"data.root={ROOT / 'samples/bccd'}", f"output={output}", "resume=true"])
+    train(config)
+    log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    best = load_model(output / "best.safetensors")
+    dataset = open_dataset(config.data.root, "test", class_names=best.info.class_names)
+    tested = evaluate(best.model, dataset, device="cpu", workers=0)
+    cost = count_cost(best.model, (1, 3, *best.model.preprocessing.image_size)).total
+    record = best.record | {"command": "python benchmarks/bccd_study.py", "model": model, "seed": seed}
+    record["config"] |= {"data": record["config"]["data"] | {"root": "samples/bccd"}, "output": f"runs/{output.name}"}
+    return record | {
+        "finished_step": log[-1]["step"],
+        "val": [[line["epoch"], line["val_voc07_map"]] for line in log if "val_voc07_map" in line],
+        "loss": [[line["epoch"], line["loss"]] for line in log if "loss" in line],
+        "parameters": count_parameters(best.model),
+        "multiply_adds": cost.multiply_adds,
+        "memory_access_cost": cost.memory_access_cost,
+        "trained_on": f"CPU, {threads} threads, {platform.machine()}, torch {torch.__version__}",
+        "test": {k: v for k, v in tested.to_dict().items() if k != "images_per_s"} | {"data": "samples/bccd"},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", default=RUNS, metavar="MODEL:SEED")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=ROOT / "runs", help="folder of the runs' own files")
+    given = parser.parse_args()
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    for name in given.runs:
+        model, _, seed = name.partition(":")
+        path = RECORDS / f"{model}_{seed}.json"
+        if path.exists():
+            continue
+        record = run(model, int(seed), given.threads, given.output)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
