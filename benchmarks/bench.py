@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import vovnet
-from vovnet.cli import Output
+from vovnet.cli.output import Output
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.train import make_ema, make_optimizer, source_commit, train
 from vovnet.losses.multibox import MultiBoxLoss

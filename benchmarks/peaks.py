@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from vovnet import create_model
-from vovnet.cli import Output
+from vovnet.cli.output import Output
 from vovnet.data.images import read_image
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.criterion import make_criterion

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from vovnet.cli import Output, print_evaluation
+from vovnet.cli.detectors import print_evaluation
+from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.checkpoint import load_model, save_weights
 from vovnet.engine.evaluate import evaluate

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import vovnet
-from vovnet.cli import Output, print_evaluation
+from vovnet.cli.detectors import print_evaluation
+from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.outputs import PredictionWriter

@@ -1,5 +1,5 @@
 """`python -m vovnet`, which torchrun needs."""
 
-from vovnet.cli import main
+from vovnet.cli.main import main
 
 main()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vovnet.cli import main
+from vovnet.cli.main import main
 from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.checkpoint import LoadedModel, ModelInfo, load_checkpoint, load_model, save_weights
 from vovnet.engine.predict import Detector
@@ -120,9 +120,9 @@ def good_images(images: Path) -> list[Path]:
 
 def test_help_needs_no_torch() -> None:
     code = (
-        "import sys, vovnet.cli\n"
+        "import sys, vovnet.cli.main\n"
         "sys.argv = ['vovnet', *sys.argv[1:]]\n"
-        "try: vovnet.cli.main()\n"
+        "try: vovnet.cli.main.main()\n"
         "except SystemExit as stopped: assert not stopped.code\n"
         "print(*{name.split('.')[0] for name in sys.modules})\n"
     )

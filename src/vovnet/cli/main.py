@@ -1,0 +1,70 @@
+"""`vovnet`: parse, call, print. Imports wait until a command runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from io import TextIOWrapper
+
+from cyclopts import CycloptsError
+
+from vovnet.cli import datasets, detectors, measuring, names  # noqa: F401  (they add their commands)
+from vovnet.cli.app import app
+from vovnet.cli.output import complain, one_line
+from vovnet.errors import UsageError
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence, unless --debug asks for the traceback."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "√" still gets its table
+    logging.basicConfig(format="vovnet: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except KeyboardInterrupt:
+        complain("interrupted")
+        status = 130
+    except (CycloptsError, UsageError) as error:
+        if debug:
+            raise
+        complain(one_line(str(error)) + (" See vovnet --help." if isinstance(error, CycloptsError) else ""))
+        status = 2
+    except Exception as error:
+        if debug:
+            raise
+        complain(_one_sentence(error, arguments[0]))
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+_LESS_MEMORY = {
+    "train": "micro_batch_size",
+    "evaluate": "--batch-size (or --workers)",
+    "predict": "--batch-size",
+    "data": "--workers",
+    "measure": "--batch-size or --input-size",
+}
+
+
+_OF_EXTRAS = {"av", "hotcoco", "jinja2", "matplotlib", "onnx", "onnxruntime", "plotly", "pynvml", "tensorboard"}
+
+
+def _one_sentence(error: Exception, command: str) -> str:
+    text = str(error)
+    if " in DataLoader worker process" in text:  # its text is the worker's whole traceback, which ends with the error
+        text = text.strip().rsplit("\n", 1)[-1].partition(": ")[2]
+    text = one_line(text)
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+        return (
+            f"out of memory; lower {_LESS_MEMORY.get(command, 'the batch size')} or use a smaller model ({text[:160]})"
+        )
+    if isinstance(error, ImportError):
+        ours = (error.name or "").partition(".")[0] in _OF_EXTRAS and "pip install" not in text
+        return f"{text}; this needs an extra: pip install 'vovnet[all]'" if ours else text
+    expected = isinstance(error, ValueError | OSError | FloatingPointError)
+    return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"
