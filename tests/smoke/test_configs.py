@@ -8,7 +8,7 @@ import torch
 from vovnet import create_model
 from vovnet.engine.config import load_config
 
-CONFIGS = sorted(Path("configs").glob("*.yaml"))
+CONFIGS = sorted(path for path in Path("configs").glob("*.yaml") if not path.stem.startswith("cifar10"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

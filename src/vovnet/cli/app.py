@@ -14,5 +14,6 @@ app = App(
 )
 data_app = App(name="data", help="Look at data sets.")
 weights_app = App(name="weights", help="Take over weights of others.")
-for part in (data_app, weights_app):
+study_app = App(name="study", help="The paper's studies.")
+for part in (data_app, weights_app, study_app):
     app.command(part)

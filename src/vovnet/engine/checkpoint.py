@@ -150,14 +150,14 @@ def _full_disk_is_oserror() -> Iterator[None]:
         raise OSError(errno.EIO, " ".join(str(error).split())[:200]) from error
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The training state in `last.pt`. Raises ValueError when the file is damaged or is no such state."""
+def load_checkpoint(path: Path, kind: str = CHECKPOINT_FORMAT) -> dict[str, Any]:
+    """The training state in `last.pt`. Raises ValueError when the file is damaged or its format is not `kind`."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch raises half a dozen kinds for a damaged file
         raise ValueError(
             f"{path} is not a readable checkpoint: it is damaged or of another kind; use another file or output folder"
         ) from None
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != CHECKPOINT_FORMAT:
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != kind:
         raise ValueError(f"{path} is not a vovnet training checkpoint")
     return checkpoint

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,18 +16,18 @@ from vovnet.errors import UsageError, did_you_mean
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataSource(_Section):
+class DataSource(Section):
     """One split of a data set folder."""
 
     root: Path
     split: str
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """root: folder in VOC, COCO or YOLO form; train, val: its splits (val null: no evaluation while training).
 
     more_train: further splits to train on, with the same classes, such as VOC2012 beside VOC2007.
@@ -39,7 +39,7 @@ class DataConfig(_Section):
     more_train: tuple[DataSource, ...] = ()
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """See `vovnet.data.transforms.SSDAugmentation`; the defaults are SSD's."""
 
     photometric: Fraction = 0.5
@@ -50,7 +50,7 @@ class AugmentConfig(_Section):
     transpose: Fraction = 0.0
 
 
-class ResizeConfig(_Section):
+class ResizeConfig(Section):
     """See `vovnet.data.resizing.ResizeAugmentation`: the images of detectors that keep the aspect ratio.
 
     short_sides: one of them is drawn for each image; none is the model's own. flip: probability.
@@ -60,7 +60,7 @@ class ResizeConfig(_Section):
     flip: Fraction = 0.5
 
 
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """kind: "sgd", or "rmsprop" with a running mean of 0.99 (Caffe's has momentum 0).
 
     decay_norms: weight decay also on norm parameters and biases of the body (Caffe's bodies do).
@@ -74,7 +74,7 @@ class OptimizerConfig(_Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """use_difficult: learn VOC's difficult objects too; null is what the detector's own code does (DSOD yes, RefineDet
     no). arm_iou_threshold, arm_negative_iou_threshold: of RefineDet's first step; its authors' VOC scripts have 0.7
     and 0.3.
@@ -85,7 +85,7 @@ class LossConfig(_Section):
     arm_negative_iou_threshold: Fraction = 0.5
 
 
-class ScheduleConfig(_Section):
+class ScheduleConfig(Section):
     """How long, and how the learning rate moves.
 
     Give either iterations (optimizer steps) or epochs. kind "step": times `gamma` at each of `milestones` (iterations);
@@ -101,7 +101,7 @@ class ScheduleConfig(_Section):
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """One training run.
 
     model, model_options: as `vovnet.create_model` takes them; the number of classes comes from the data.
@@ -162,7 +162,15 @@ _Loader.add_implicit_resolver(
 )
 
 
+Schema = TypeVar("Schema", bound=Section)
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The settings of one training run, see `read_config`."""
+    return read_config(TrainConfig, path, overrides)
+
+
+def read_config(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
     """Read a YAML file, then apply `key=value` arguments; dots go into sections: optimizer.learning_rate=1e-3.
 
     Raises FileNotFoundError, or ValueError that names every wrong key (with the nearest right one) and wrong value.
@@ -186,9 +194,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
                 raise UsageError(f"{parent!r} in {key!r} is a value, not a section")
         section[last] = _parse(text, override)
     try:
-        return TrainConfig.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
-        raise UsageError(f"{path}: " + "; ".join(_explain(error))) from None
+        raise UsageError(f"{path}: " + "; ".join(_explain(schema, error))) from None
 
 
 def _parse(text: str, where: str) -> Any:
@@ -198,7 +206,7 @@ def _parse(text: str, where: str) -> Any:
         raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(schema: type[Section], error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         message = problem["msg"].removeprefix("Value error, ")
         if not problem["loc"]:
@@ -207,15 +215,15 @@ def _explain(error: ValidationError) -> Iterator[str]:
         *parents, last = [str(part) for part in problem["loc"]]
         name = ".".join([*parents, last])
         if problem["type"] == "extra_forbidden":
-            known = _keys_of(parents)
+            known = _keys_of(schema, parents)
             yield f"unknown key {name!r}" + (did_you_mean(last, known) or f" (there are: {', '.join(known)})")
         else:
             got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
             yield f"{name}: {message[:1].lower()}{message[1:]}{got}"
 
 
-def _keys_of(parents: Sequence[str]) -> list[str]:
-    section: Any = TrainConfig
+def _keys_of(schema: type[Section], parents: Sequence[str]) -> list[str]:
+    section: Any = schema
     for parent in parents:
         if not parent.isdigit():
             section = section.model_fields[parent].annotation

@@ -6,10 +6,8 @@ import json
 import logging
 import math
 import platform
-import signal
 import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -38,6 +36,7 @@ from vovnet.engine.config import ScheduleConfig, TrainConfig
 from vovnet.engine.criterion import make_criterion
 from vovnet.engine.distributed import workers
 from vovnet.engine.evaluate import detect
+from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import LogHook, announce, console, has_tensorboard, json_lines, tensorboard
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.pretrained import build_pretrained
@@ -72,7 +71,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    with workers(config.device) as group, _stop_requests() as stop_requested:
+    with workers(config.device) as group, stop_requests() as stop_requested:
         # Build.
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
@@ -425,27 +424,3 @@ def source_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second one interrupts at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    previous = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(kind: int, _: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        _LOG.warning("stopping after this step (again to stop at once)")
-        event.set()
-
-    for kind in previous:
-        signal.signal(kind, request)
-    try:
-        yield event
-    finally:
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
