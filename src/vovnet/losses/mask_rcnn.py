@@ -74,9 +74,12 @@ class MaskRCNNLoss(nn.Module):
         """1, 0 or, between the thresholds, −1 of each anchor, and the box of those with 1 (of others, any)."""
         if not len(boxes) or not len(anchors):
             return anchors.new_zeros(len(anchors)), anchors
-        matched = self.anchor_matcher(pairwise_iou(boxes, anchors))
+        overlap = pairwise_iou(boxes, anchors)
+        matched = self.anchor_matcher(overlap)
         label = (matched >= 0).to(anchors.dtype)
         label[matched == Matcher.BETWEEN_THRESHOLDS] = -1
+        # An object that no anchor touches, as on the border, has all of them for its best ones.
+        label[overlap.amax(dim=0) == 0] = 0
         return label, boxes[matched.clamp(min=0)]
 
     def _box_losses(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> tuple[Tensor, Tensor]:

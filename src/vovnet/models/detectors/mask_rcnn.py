@@ -157,9 +157,10 @@ class MaskRCNN(DetectionModel):
         levels = list(maps.values())
         logits, deltas = self.rpn.head(levels)
         per_level = [one[0].numel() for one in logits]
-        logits, deltas = concat_box_prediction_layers(logits, deltas)
+        # In half precision a pixel beyond the 256th has no place of its own.
+        logits, deltas = (one.float() for one in concat_box_prediction_layers(logits, deltas))
         generator = self.rpn.anchor_generator
-        generator.set_cell_anchors(levels[0].dtype, levels[0].device)
+        generator.set_cell_anchors(deltas.dtype, deltas.device)
         # The generator's own strides come from rounded sizes: P6 of an 800-pixel side would have 61 instead of 64.
         strides = [[torch.tensor(stride, device=levels[0].device)] * 2 for stride in STRIDES]
         anchors = torch.cat(generator.grid_anchors([tuple(level.shape[-2:]) for level in levels], strides))
