@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+MOST_PIXELS = 2**31 - 1  # that the code's library can count
+
 
 def _codec() -> ModuleType:
     try:
@@ -131,6 +133,8 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:
     size: (height, width) of the image. Raises ValueError for anything else and for a mask of another size, quickly and
     without much memory: files may come from strangers.
     """
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"masks have at most {MOST_PIXELS:,} pixels, got {size[1]} × {size[0]}")
     if not isinstance(segmentation, dict):
         return _from_polygons(segmentation, size)
     if segmentation.get("size") != list(size):

@@ -8,8 +8,10 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vovnet import create_model
 from vovnet.data.loading import BatchStream, training_batches
@@ -291,3 +293,82 @@ def test_the_average_follows_the_weights():
     assert ema.module.weight.item() == pytest.approx(third)
     assert ema.module.running_mean.item() == pytest.approx(third)
     assert ema.module.num_batches_tracked.item() == 3
+
+
+MASKS = """
+model: maskrcnn_vovnet27_slim_gn
+model_options: {{image_size: [64, 96], rois: 16}}
+data: {{root: {root}}}
+resize: {{short_sides: [64, 80]}}
+optimizer: {{learning_rate: 0.005, clip_norm: 10}}
+schedule: {{iterations: 3}}
+batch_size: 2
+micro_batch_size: 2
+precision: {precision}
+metric: coco_mask_ap
+threads: 1
+workers: 0
+evaluate_every: 100
+checkpoint_every: 1
+log_every: 1
+tensorboard: false
+"""
+
+
+@pytest.fixture
+def small_masks(tmp_path):
+    """Street scenes of nothing but rectangles, one without any, as images and mask PNGs."""
+    for split in ("train", "val"):
+        for number in range(3):
+            numbers = np.zeros((90, 120), np.uint8)
+            for place in range(number):
+                numbers[10:70, 10 + 45 * place : 40 + 45 * place] = place + 1
+            pixels = np.repeat(numbers[..., None] * 90 + 40, 3, axis=2)
+            for folder, picture in ((f"images/{split}", pixels), (f"masks/{split}", numbers)):
+                (tmp_path / "street" / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(tmp_path / "street" / folder / f"{split}{number}.png")
+    return tmp_path / "street"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, run_vovnet, precision):
+    path = tmp_path / "masks.yaml"
+    path.write_text(MASKS.format(root=small_masks, precision=precision))
+    train(load_config(path, [f"output={tmp_path / 'whole'}"]))
+    half = load_config(path, [f"output={tmp_path / 'parts'}", "resume=true"])
+    train(half, hooks=[lambda record: signal.raise_signal(signal.SIGINT) if record["step"] == 2 else None])
+    assert load_checkpoint(tmp_path / "parts" / "last.pt")["step"] == 2
+    assert train(half).finished
+    parts = [load_checkpoint(tmp_path / run / "last.pt")["model"] for run in ("whole", "parts")]
+    assert all(torch.equal(a, b) for a, b in zip(parts[0].values(), parts[1].values(), strict=True))
+    lines = log(tmp_path / "parts")
+    assert {"objectness_loss", "anchor_loss", "class_loss", "box_loss", "mask_loss"} <= lines[0].keys()
+    assert "val_coco_mask_ap" in lines[-1]
+
+    weights = tmp_path / "whole" / "best.safetensors"
+    done = run_vovnet("evaluate", weights, small_masks, "--split", "val", "--workers", "0", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "mask AP50" in done.stdout
+    done = run_vovnet("predict", small_masks / "images/val/val2.png", "--weights", weights, "--score-threshold", "0")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "runs/predict/detections.json").read_text())
+    assert all(one["segmentation"]["size"] == [90, 120] for one in found)
+
+
+def test_bf16_trains_on_a_cpu_and_fp16_does_not(config_file, tmp_path):
+    train(load_config(config_file, [f"output={tmp_path / 'run'}", "precision=bf16", "data.val=null"]))
+    assert all(
+        value.dtype != torch.bfloat16 for value in load_checkpoint(tmp_path / "run" / "last.pt")["model"].values()
+    )
+    losses = [record["loss"] for record in log(tmp_path / "run")]
+    train(load_config(config_file, [f"output={tmp_path / 'exact'}", "data.val=null"]))
+    exact = [record["loss"] for record in log(tmp_path / "exact")]
+    assert losses != exact
+    assert losses[0] == pytest.approx(exact[0], rel=0.05)
+    with pytest.raises(ValueError, match="precision=fp16 is for CUDA; on cpu use precision=bf16"):
+        train(load_config(config_file, [f"output={tmp_path / 'half'}", "precision=fp16"]))
+
+
+def test_masks_are_no_measure_of_a_detector_without_them(config_file, tmp_path):
+    with pytest.raises(ValueError, match="coco_mask_ap needs a detector that gives masks"):
+        train(load_config(config_file, [f"output={tmp_path / 'run'}", "metric=coco_mask_ap"]))

@@ -262,3 +262,8 @@ def test_outline_of_a_pasted_disc() -> None:
     ((polygon,),) = contours(masks)
     assert masks.areas().item() > 30_000
     assert from_coco([polygon], masks.size) == masks.counts[0]
+
+
+def test_sizes_that_no_library_can_count_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"at most 2,147,483,647 pixels, got 100000 × 100000"):
+        from_coco({"size": [100000, 100000], "counts": [10**10]}, (100000, 100000))

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from vovnet.data import coco, mask_png, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample
-from vovnet.data.images import image_header_size
+from vovnet.data.images import MAX_PIXELS, image_header_size
 from vovnet.data.records import RawImage, RawObject, RawSplit, is_proper
 from vovnet.errors import UsageError
 from vovnet.masks import RleMasks, from_coco
@@ -125,6 +125,11 @@ def _to_target(image: RawImage, labels: dict[str, int], masks: bool) -> Target:
 
 def _to_masks(image: RawImage, objects: Sequence[RawObject]) -> RleMasks:
     size = image.image_size or image_header_size(image.image_path)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"{image.annotation_path} states {size[1]} × {size[0]} pixels for {image.image_path.name}, more than "
+            f"{MAX_PIXELS:,}: correct it, or use a model without masks"
+        )
     codes = []
     for obj in objects:
         try:

@@ -78,9 +78,12 @@ def to_objects(numbers: npt.NDArray[np.int32], class_name: str) -> tuple[RawObje
     starts = np.append(0, np.flatnonzero(np.diff(column_wise)) + 1)
     ends = np.append(starts[1:], column_wise.size)
     of_run = column_wise[starts]
+    order = np.argsort(of_run, kind="stable")
+    found, firsts = np.unique(of_run[order], return_index=True)
+    runs = np.split(order, firsts[1:])
     return tuple(
-        _to_object(int(number), starts[of_run == number], ends[of_run == number], (height, width), class_name)
-        for number in np.unique(of_run)
+        _to_object(int(number), starts[mine], ends[mine], (height, width), class_name)
+        for number, mine in zip(found, runs, strict=True)
         if number
     )
 

@@ -28,7 +28,7 @@ class DataSource(Section):
 
 
 class DataConfig(Section):
-    """root: folder in VOC, COCO or YOLO form; train, val: its splits (val null: no evaluation while training).
+    """root: folder in VOC, COCO or YOLO form, or of mask PNGs; train, val: its splits (val null: no evaluation).
 
     more_train: further splits to train on, with the same classes, such as VOC2012 beside VOC2007.
     """

@@ -74,7 +74,6 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
     with workers(config.device) as group, stop_requests() as stop_requested:
         # Build.
         torch.manual_seed(config.seed)
-        torch.backends.cudnn.benchmark = True  # every batch has the same shape
         dataset, val = open_data(config)
         info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
         if config.backbone_weights:
@@ -82,6 +81,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         else:
             model = info.build()
         model = model.to(group.device).to(memory_format=torch.channels_last)
+        torch.backends.cudnn.benchmark = not model.preprocessing.keep_ratio  # where every batch has the same shape
         if config.sync_bn:
             if group.device.type != "cuda":
                 raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")

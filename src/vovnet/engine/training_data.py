@@ -21,6 +21,8 @@ from vovnet.models.zoo import gives_masks
 def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
     """The training set (all its parts together) and the validation set of a run, with masks if the model needs them."""
     masks = gives_masks(config.model)
+    if config.metric == "coco_mask_ap" and not masks:
+        raise UsageError(f"metric coco_mask_ap needs a detector that gives masks, which {config.model} does not")
     dataset = _open_split(config.data.root, config.data.train, masks, "data.train=SPLIT")
     for source in config.data.more_train:
         more = open_dataset(source.root, source.split, class_names=dataset.class_names, masks=masks)

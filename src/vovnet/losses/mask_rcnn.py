@@ -72,14 +72,15 @@ class MaskRCNNLoss(nn.Module):
 
     def _match_anchors(self, anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """1, 0 or, between the thresholds, −1 of each anchor, and the box of those with 1 (of others, any)."""
-        if not len(boxes) or not len(anchors):
-            return anchors.new_zeros(len(anchors)), anchors
         overlap = pairwise_iou(boxes, anchors)
+        # An object that no anchor touches, as on the border, would have all of them for its best ones.
+        touched = (overlap > 0).any(dim=1)
+        boxes, overlap = boxes[touched], overlap[touched]
+        if not len(boxes):
+            return anchors.new_zeros(len(anchors)), anchors
         matched = self.anchor_matcher(overlap)
         label = (matched >= 0).to(anchors.dtype)
         label[matched == Matcher.BETWEEN_THRESHOLDS] = -1
-        # An object that no anchor touches, as on the border, has all of them for its best ones.
-        label[overlap.amax(dim=0) == 0] = 0
         return label, boxes[matched.clamp(min=0)]
 
     def _box_losses(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> tuple[Tensor, Tensor]:
@@ -91,9 +92,10 @@ class MaskRCNNLoss(nn.Module):
         first = firsts.repeat_interleave(outputs["proposals_per_image"].cpu()).to(matched.device)
         boxes = torch.cat([target.boxes for target in objects]).to(outputs["proposals"])
         aim = self.box_coder.encode_single(boxes[(first + matched)[positive]], outputs["proposals"][positive])
-        deltas = outputs["box_deltas"].float().view(len(labels), -1, 4)[positive, labels[positive]]
-        box_loss = F.smooth_l1_loss(deltas, aim, beta=1.0, reduction="sum") / max(1, len(labels))
-        return F.cross_entropy(logits, labels), box_loss
+        deltas = outputs["box_deltas"].float().view(*logits.shape, 4)[positive, labels[positive]]
+        count = max(1, len(labels))
+        box_loss = F.smooth_l1_loss(deltas, aim, beta=1.0, reduction="sum") / count
+        return F.cross_entropy(logits, labels, reduction="sum") / count, box_loss
 
     def _mask_loss(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> Tensor:
         counts = outputs["proposals_per_image"].tolist()

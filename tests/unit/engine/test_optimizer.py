@@ -140,3 +140,14 @@ def test_refinedet_trains_and_resumes(small_voc, tmp_path, kind):
     groups = load_checkpoint(tmp_path / "run" / "last.pt")["optimizer"]["param_groups"]
     assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-4, 2e-4])
     assert train(load_config(path, ["resume=true"])).steps == 2
+
+
+def test_mask_rcnn_decays_no_norm_and_no_bias_which_learns_twice_as_fast():
+    found = rules(build("maskrcnn_vovnet27_slim_gn"), OptimizerConfig(weight_decay=1e-4))
+    norms = {name for name, (decay, factor) in found.items() if (decay, factor) == (0, 1)}
+    biases = {name for name, (decay, factor) in found.items() if (decay, factor) == (0, 2)}
+    assert {"backbone.stem.0.norm.weight", "backbone.stem.0.norm.bias", "fpn.inner_blocks.0.1.weight"} <= norms
+    assert {"rpn.head.cls_logits.bias", "roi_heads.box_predictor.bbox_pred.bias"} <= biases
+    assert "roi_heads.mask_predictor.mask_fcn_logits.bias" in biases
+    assert not norms & biases
+    assert found["roi_heads.box_predictor.bbox_pred.weight"] == (1e-4, 1)

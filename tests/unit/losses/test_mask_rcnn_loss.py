@@ -170,3 +170,34 @@ def test_without_masks_there_are_four_losses(case: tuple[dict[str, Tensor], list
     del outputs["mask_logits"]
     losses = MaskRCNNLoss()(outputs, [replace(target, masks=None) for target in targets])
     assert sorted(losses) == ["anchor_loss", "box_loss", "class_loss", "objectness_loss"]
+
+
+def test_an_object_that_no_anchor_touches_claims_none(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+    """A sliver on the image's right edge: its greatest overlap is 0, which all anchors have."""
+    outputs, _ = case
+    targets = [
+        replace(Target.make([box, [96.5, 20, 97, 60]], [0, 1]), image_size=(100, 97))
+        for box in ([11.0, 11, 41, 41], [50, 40, 95, 90], [20, 20, 70, 60])
+    ]
+    criterion = MaskRCNNLoss()
+    anchors = outputs["anchors"].clamp(max=96)
+    label, matched = criterion._match_anchors(anchors, targets[0].boxes)
+    assert 0 < (label == 1).sum() < 10
+    assert (matched[label == 1] == targets[0].boxes[0]).all()
+
+
+def test_without_a_single_proposal_the_losses_are_zero_and_finite(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+    outputs, targets = case
+    targets = [replace(Target.make(), image_size=target.image_size) for target in targets]
+    outputs |= {
+        "proposals": torch.zeros(0, 4),
+        "proposals_per_image": torch.zeros(3, dtype=torch.int64),
+        "class_logits": torch.zeros(0, 4, requires_grad=True),
+        "box_deltas": torch.zeros(0, 16, requires_grad=True),
+        "proposal_labels": torch.zeros(0, dtype=torch.int64),
+        "proposal_objects": torch.zeros(0, dtype=torch.int64),
+    }
+    del outputs["mask_logits"]
+    losses = MaskRCNNLoss()(outputs, targets)
+    assert losses["class_loss"].item() == losses["box_loss"].item() == 0
+    sum(losses.values()).backward()

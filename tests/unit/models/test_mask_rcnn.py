@@ -12,6 +12,7 @@ from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from vovnet import create_model
+from vovnet.losses.mask_rcnn import MaskRCNNLoss
 from vovnet.masks import decode
 from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, LEVELS, MaskRCNN
 from vovnet.models.preprocessing import Preprocessing
@@ -211,3 +212,67 @@ def test_nothing_is_frozen_from_scratch() -> None:
     model = create_model("maskrcnn_vovnet27_slim_gn", 2)
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+@pytest.mark.parametrize("box", [[1001, 20, 1002, 60], [258.2, 20, 258.9, 60]])
+def test_half_precision_does_not_round_boxes(box: list[float]) -> None:
+    """bfloat16 knows every fourth pixel beyond the 512th: an object of one pixel would have no width."""
+    target = replace(Target.make([box], [1], masks=torch.ones(1, 128, 1280, dtype=torch.uint8)), image_size=(128, 1280))
+    image = torch.randn(1, 3, 128, 1280)
+    losses = []
+    for enabled in (False, True):
+        toy = make_toy().train()
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            outputs = toy(image, [target])
+            losses.append(MaskRCNNLoss()(outputs, [target]))
+        for name in ("anchors", "proposals", "anchor_deltas"):
+            assert outputs[name].dtype == torch.float32, name
+    assert all(value.isfinite() for value in losses[1].values())
+    assert float(losses[1]["anchor_loss"]) == pytest.approx(float(losses[0]["anchor_loss"]), rel=0.05)
+
+
+def test_an_image_without_a_single_proposal(toy: MaskRCNN) -> None:
+    nn.init.zeros_(toy.rpn.head.bbox_pred.weight)
+    nn.init.constant_(toy.rpn.head.bbox_pred.bias, 1e4)  # every box is moved far out of the image
+    with torch.no_grad():
+        (found,) = toy.eval().decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)])
+    assert len(found) == 0
+    outputs = toy.train()(torch.randn(1, 3, 64, 64), [Target.make()])
+    assert len(outputs["proposals"]) == 0
+
+
+def test_the_numbers_that_training_needs() -> None:
+    """Of the published models: 2,000 proposals a level and an image, 512 for the second stage, a quarter objects."""
+    model = create_model("maskrcnn_vovnet27_slim_gn", 2)
+    rpn, heads = model.rpn, model.roi_heads
+    assert (rpn._pre_nms_top_n, rpn._post_nms_top_n) == (
+        {"training": 2000, "testing": 1000},
+        {"training": 2000, "testing": 1000},
+    )
+    assert (rpn.nms_thresh, heads.score_thresh, heads.nms_thresh, heads.detections_per_img) == (0.7, 0.05, 0.5, 100)
+    sampler = heads.fg_bg_sampler
+    assert (sampler.batch_size_per_image, sampler.positive_fraction) == (512, 0.25)
+    matcher = heads.proposal_matcher
+    assert (matcher.high_threshold, matcher.low_threshold, matcher.allow_low_quality_matches) == (0.5, 0.5, False)
+
+
+def test_initial_weights() -> None:
+    torch.manual_seed(0)
+    model = create_model("maskrcnn_vovnet27_slim_gn", 80)
+    heads = model.roi_heads
+    for layer, std in (
+        (model.rpn.head.cls_logits, 0.01),
+        (model.rpn.head.bbox_pred, 0.01),
+        (heads.box_predictor.cls_score, 0.01),
+        (heads.box_predictor.bbox_pred, 0.001),
+        (heads.box_head[0][0], (2 / (9 * 256)) ** 0.5),
+        (model.backbone.stem[1].conv, (2 / (9 * 64)) ** 0.5),
+    ):
+        assert float(layer.weight.std()) == pytest.approx(std, rel=0.05), layer
+        if layer.bias is not None:
+            assert not layer.bias.any()
+    fully_connected = heads.box_head[5]
+    assert float(fully_connected.weight.abs().max()) == pytest.approx(
+        (3 / fully_connected.in_features) ** 0.5, rel=0.01
+    )

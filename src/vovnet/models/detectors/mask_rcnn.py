@@ -198,7 +198,8 @@ class MaskRCNN(DetectionModel):
         boxes, kept_scores, kept_labels = [], [], []
         for one, delta, score, input_size in zip(proposals, deltas, scores, input_sizes, strict=True):
             proposal, label = (score > score_threshold).nonzero(as_tuple=True)
-            moved = self.roi_heads.box_coder.decode(delta, [one])[proposal, label + 1]
+            each_class = self.roi_heads.box_coder.decode(delta, [one]).reshape(len(one), self.num_classes + 1, 4)
+            moved = each_class[proposal, label + 1]
             moved, score = clip(moved, input_size), score[proposal, label]
             seen = ((moved[:, 2:] - moved[:, :2]) >= 0.01).all(dim=1).nonzero().squeeze(1)
             keep = seen[batched_nms(moved[seen], score[seen], label[seen], nms_threshold)][:top_k]
