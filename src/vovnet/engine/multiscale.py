@@ -100,11 +100,14 @@ def detect_multi_scale(model: DetectionModel, image: Tensor, test: MultiScale) -
     """The detections of one image, from all scales together.
 
     image: uint8 RGB (3, H, W) in its own size; model: in evaluation mode. Every run is the whole single-scale test.
-    They follow one another and leave only detections, on the CPU, so the most memory is that of the largest scale.
+    They follow one another and leave only detections, on the CPU, so the most memory is that of the largest scale. It
+    comes first: what it frees serves the others, where memory that grows step by step would be left in pieces.
     """
     refinedet = _check_takes_any_size(model)
-    runs = [found for scale in test.scales for found in _detect_at(scale, refinedet, image)]
-    return vote_boxes(runs, soft=test.soft_vote)
+    sizes = [scale.input_size((image.shape[1], image.shape[2])) for scale in test.scales]
+    order = sorted(range(len(sizes)), key=lambda place: -sizes[place][0] * sizes[place][1])
+    found = {place: _detect_at(test.scales[place], refinedet, image) for place in order}
+    return vote_boxes([one for place in sorted(found) for one in found[place]], soft=test.soft_vote)
 
 
 def _detect_at(scale: Scale, model: RefineDet, image: Tensor) -> list[Detections]:

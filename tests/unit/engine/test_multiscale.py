@@ -112,7 +112,7 @@ def test_every_scale_sees_the_image_plain_and_mirrored() -> None:
     model = Scripted({(64, 128): [], (192, 192): []})
     found = detect_multi_scale(model, picture(80, 120), MultiScale(scales))
     assert len(found) == 0
-    assert [tuple(images.shape) for images in model.seen] == [(2, 3, 64, 128), (2, 3, 192, 192)]
+    assert [tuple(images.shape) for images in model.seen] == [(2, 3, 192, 192), (2, 3, 64, 128)]  # the largest first
     for plain, mirrored in model.seen:
         assert plain[:, :, :20].min() == 255
         assert plain[:, :, -20:].max() == 0
