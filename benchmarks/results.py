@@ -1,4 +1,4 @@
-"""Write docs/results.md from docs/records: `make results`. No figure is typed by hand."""
+"""Write docs/results.md and docs/reproduction.md from docs/records: `make results`. No figure is typed by hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from vovnet.measure.cost import count_multiply_adds, count_parameters
 from vovnet.measure.measurement import read_measurements
 from vovnet.report.measurement import to_markdown
 from vovnet.report.measurement_plots import plot_roofline, plot_tradeoffs
+from vovnet.report.published import TABLE_2, TABLE_3
+from vovnet.report.reproduction.accuracy import Accuracies
+from vovnet.report.reproduction.folder import markdown_page, write_pictures
+from vovnet.report.reproduction.names import SUBJECTS
+from vovnet.report.reproduction.subjects import Sources, section_of
+from vovnet.report.section import Section
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs/records"
@@ -20,12 +26,8 @@ MODELS = "vovnet27_slim vovnet39 vovnet57 torchvision:resnet50 torchvision:resne
 MODELS += " torchvision:densenet201 mobilenet timm:convnext_small timm:hgnetv2_b5 timm:efficientvit_l2"
 COMMAND = f"vovnet measure {MODELS} --json docs/records/backbones.json"
 
-# Tables 2 and 3 of arXiv 1904.09730 as printed: its FLOPs (G, multiply-adds), parameters (M), mAP on VOC07 test.
-PUBLISHED = {
-    "dsod300_densenet67": ("5.3", "5.9", "73.6"),
-    "dsod300_vovnet27_slim": ("5.6", "5.9", "74.8"),
-    "dsod300_vovnet27_slim_bottleneck": ("4.6", "4.8", "71.1"),
-}
+# The rows of the paper's tables that the first section shows.
+PUBLISHED = [*TABLE_2.rows[2:], TABLE_3.rows[1]]
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -39,10 +41,11 @@ def figure(value: float | None) -> str:
 
 def structure() -> str:
     rows = []
-    for name, (giga, mega, mean_ap) in PUBLISHED.items():
-        model = create_model(name, num_classes=20)
+    for row in PUBLISHED:
+        model = create_model(row.model, num_classes=20)
         counts = count_multiply_adds(model, model.preprocessing.image_size), count_parameters(model)
-        rows.append([name, f"{counts[0]:,}", giga, f"{counts[1]:,}", mega, mean_ap])
+        giga, mega, mean_ap = (row.figures[key] for key in ("flops", "parameters", "map"))
+        rows.append([row.model, f"{counts[0]:,}", giga, f"{counts[1]:,}", mega, mean_ap])
     header = ["model, 21 classes", "multiply-adds", "published, G", "parameters", "published, M", "published mAP"]
     return table(header, rows)
 
@@ -213,6 +216,16 @@ counted as three forward passes.
 """
 
 
+def reproduction() -> list[Section]:
+    """What `vovnet reproduce all` shows with these records."""
+    sources = Sources(Accuracies(records=RECORDS), RECORDS)
+    return [section_of(name, sources) for name in SUBJECTS]
+
+
+def render_reproduction() -> str:
+    return markdown_page(reproduction(), "reproduction/")
+
+
 def draw() -> None:
     backbones = read_measurements(RECORDS / "backbones.json")
     for name, figure in (("tradeoffs", plot_tradeoffs(backbones)), ("roofline", plot_roofline(backbones))):
@@ -222,5 +235,9 @@ def draw() -> None:
 
 if __name__ == "__main__":
     draw()
-    with replacing(ROOT / "docs/results.md") as temporary:
-        temporary.write_text(render())
+    sections = reproduction()
+    write_pictures(sections, ROOT / "docs/reproduction")
+    pages = {"results": render(), "reproduction": markdown_page(sections, "reproduction/")}
+    for name, text in pages.items():
+        with replacing(ROOT / f"docs/{name}.md") as temporary:
+            temporary.write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -736,3 +738,26 @@ def test_weights_of_others_are_imported(run: Run, tmp_path: Path) -> None:
     assert refused.code == 1
     assert "stem.0.conv.weight" in refused.complaint
     assert not (tmp_path / "none.safetensors").exists()
+
+
+# ---- studies
+
+
+def test_the_study_of_connections(run_vovnet, tmp_path) -> None:
+    """One step of one network on three grey images a split."""
+    grey = io.BytesIO()
+    Image.new("RGB", (32, 32), (90, 90, 90)).save(grey, "JPEG")
+    data = np.frombuffer(grey.getvalue() * 3, np.uint8)
+    for split in ("train", "test"):
+        np.savez(tmp_path / f"{split}.npz", data=data, offsets=np.arange(4) * (len(data) // 3), labels=np.arange(3))
+    settings = [f"data={tmp_path}", "epochs=1", "batch_size=3", "networks=[osa_5_43]", "seeds=[0]", "output=out"]
+    config = ROOT / "configs/cifar10_aggregation.yaml"
+    done = run_vovnet("study", "aggregation", config, *settings, "--json", "-", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["runs"][0]["test_images"] == 3
+    assert "OSA (5/43)" in done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "aggregation.json", "figure2.png", "figure2_colour_blind_safe.png", "osa_5_43_0"
+    }  # fmt: skip
+    wrong = run_vovnet("study", "aggregation", config, *settings, "epochs=2")
+    assert (wrong.returncode, "other settings (epochs)" in wrong.stderr) == (2, True)

@@ -53,7 +53,7 @@ def _read_npz(path: Path) -> Cifar10:
     from torchvision.io import ImageReadMode, decode_jpeg
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             data, offsets, labels = (np.asarray(file[name]) for name in ("data", "offsets", "labels"))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} is damaged or lacks data, offsets or labels ({error})") from None

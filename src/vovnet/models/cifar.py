@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class DenseBlock(nn.Module):
 
     def connections(self) -> Iterator[Connection]:
         for index, layer in enumerate(self.layers):
-            yield Connection(str(index + 1), layer.conv.weight, self.sources[: index + 1])
+            yield Connection(str(index + 1), layer.get_parameter("conv.weight"), self.sources[: index + 1])
 
 
 class OSABlock(nn.Module):
@@ -68,7 +68,8 @@ class OSABlock(nn.Module):
 
     def connections(self) -> Iterator[Connection]:
         for index, layer in enumerate(self.layers):
-            yield Connection(str(index + 1), layer.conv.weight, (self.sources[index],), first=index)
+            weight = layer.get_parameter("conv.weight")
+            yield Connection(str(index + 1), weight, (self.sources[index],), first=index)
 
 
 class AggregationNet(nn.Module):
@@ -88,8 +89,9 @@ class AggregationNet(nn.Module):
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         channels = STEM
         for index in range(BLOCKS):
-            self.blocks.append(block(channels, layers, width))
-            channels = self.blocks[-1].c_out
+            module = block(channels, layers, width)
+            channels = module.c_out
+            self.blocks.append(module)
             last = index == BLOCKS - 1
             self.transitions.append(
                 NormActConv(channels, channels, 1) if last_transition or not last else nn.Identity()
@@ -112,10 +114,11 @@ class AggregationNet(nn.Module):
     def connections(self) -> list[list[Connection]]:
         """For each block its layers, then what reads the whole block: its transition, or the classifier."""
         found = []
-        for index, (block, transition) in enumerate(zip(self.blocks, self.transitions, strict=True)):
+        for index in range(BLOCKS):
+            block, transition = cast(DenseBlock | OSABlock, self.blocks[index]), self.transitions[index]
             classifier = isinstance(transition, nn.Identity)
             name = "classifier" if classifier else f"transition {index + 1}"
-            weight = self.head.weight if classifier else transition.conv.weight
+            weight = self.head.weight if classifier else transition.get_parameter("conv.weight")
             found.append([*block.connections(), Connection(name, weight, block.sources)])
         return found
 

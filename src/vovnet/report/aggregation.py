@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from vovnet.files import replacing
 from vovnet.measure.connections import normalized_columns
+from vovnet.report.published import CIFAR
+from vovnet.report.section import Grid, Picture, Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,17 +29,18 @@ TITLES = {
     "osa_5_43": "OSA (5/43)",
     "resnet56": "ResNet-56",
 }
+RECORD = "cifar10_aggregation.json"
 # The paper's own, and one that is as clear to the colour-blind and in grey.
 COLOUR_MAPS = {"figure2.png": "jet", "figure2_colour_blind_safe.png": "cividis"}
 
 
 def accuracy_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: cost and test error of each network, the mean over its seeds and every one."""
-    header = ["network", "parameters", "multiply-adds", "memory access (M)", "test error, %", "each seed", "images/s"]
+    """Header and rows: cost and test error of each network, the mean over its seeds and every one; the paper's."""
+    header = ["network", "parameters", "multiply-adds", "memory access (M)", "error, %", "each seed", "published"]
     rows = []
     for name, group in _by_network(runs):
         errors = [100 * (1 - run["test_accuracy"]) for run in group]
-        first, speed = group[0], statistics.median(run["images_per_s"] for run in group)
+        first = group[0]
         rows.append(
             [
                 TITLES[name],
@@ -42,10 +49,16 @@ def accuracy_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
                 f"{first['memory_access_cost'] / 1e6:.2f}",
                 f"{statistics.mean(errors):.2f}",
                 "; ".join(f"{error:.2f}" for error in errors),
-                f"{speed:.0f}",
+                _published_error(name),
             ]
         )
     return header, rows
+
+
+def _published_error(network: str) -> str:
+    """In percent, after 300 epochs; the paper prints the accuracy of one network."""
+    figures: Mapping[str, str] = next((row.figures for row in CIFAR.rows if row.model == network), {})
+    return figures.get("error") or (f"{100 - float(figures['accuracy']):.1f}" if figures else "")
 
 
 def redundancy(run: Run) -> list[float]:
@@ -58,14 +71,11 @@ def redundancy(run: Run) -> list[float]:
     found = []
     for block in run["strengths"]:
         columns = normalized_columns(block)
-        used = [
-            [column[source] for column in columns[:-1] if column[source] is not None]
-            for source in range(len(columns) - 1)
-        ]
+        used = [_present([column[source] for column in columns[:-1]]) for source in range(len(columns) - 1)]
         if all(len(_present(column)) == 1 for column in columns[:-1]):
             continue
         inner = [statistics.mean(row) for row in used]
-        found.append(_rank_correlation(inner, [value for value in columns[-1][: len(inner)] if value is not None]))
+        found.append(_rank_correlation(inner, _present(columns[-1][: len(inner)])))
     return found
 
 
@@ -96,6 +106,95 @@ def hypothesis_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
             texts = ["; ".join(f"{value:.2f}".replace("-", "−") for value in values) or "–" for values in figures]
             rows.append([TITLES[name], str(run["seed"]), *texts])
     return header, rows
+
+
+class Verdict(NamedTuple):
+    """A hypothesis, and in how many of how many cases (a block of a network of a seed) it holds."""
+
+    text: str
+    held: int
+    of: int
+
+
+def verdicts(runs: Sequence[Run]) -> list[Verdict]:
+    """The paper's two hypotheses and what follows of the second, case by case; none without the networks they need."""
+    by_name = dict(_by_network([run for run in runs if "strengths" in run]))
+    dense, long, short = (by_name.get(name, []) for name in ("densenet40", "osa_12_20", "osa_5_43"))
+    found = []
+    if dense:
+        signs = [value < 0 for run in dense for value in redundancy(run)]
+        text = "What intermediate layers use more, the last layer of the block uses less: DenseNet-40, ρ below 0"
+        found.append(Verdict(text, sum(signs), len(signs)))
+    if dense and (long or short):
+        pairs = [
+            (one, other)
+            for osa in (*long, *short)
+            for run in dense
+            if run["seed"] == osa["seed"]
+            for one, other in zip(last_column(osa), last_column(run), strict=True)
+        ]
+        text = "Aggregating once, the last layer uses its sources more alike: OSA's mean use above DenseNet-40's"
+        found.append(Verdict(text, sum(one > other for one, other in pairs), len(pairs)))
+    if long:
+        ratios = [value for run in long for value in early_to_late(run)]
+        text = "Of twelve layers the late ones count less than the early: OSA (12/20), early / late above 1"
+        found.append(Verdict(text, sum(value > 1 for value in ratios), len(ratios)))
+    if long and short:
+        by_seed = [(early_to_late(a), early_to_late(b)) for a in long for b in short if a["seed"] == b["seed"]]
+        pairs = [pair for ratios in by_seed for pair in zip(*ratios, strict=True)]
+        text = "Five wider layers are used more alike than twelve: OSA (5/43), early / late nearer to 1"
+        nearer = [abs(math.log(five)) < abs(math.log(twelve)) for twelve, five in pairs]
+        found.append(Verdict(text, sum(nearer), len(nearer)))
+    return found
+
+
+def section(records: Path) -> Section:
+    """Figure 2 from the record cifar10_aggregation.json in the folder `records`, or what it needs."""
+    path, title = records / RECORD, "Figure 2: how strongly layers use earlier ones"
+    needs = (
+        "`vovnet study aggregation configs/cifar10_aggregation.yaml data=DIR` trains the networks by the published "
+        "protocol; that needs a GPU."
+    )
+    if not path.is_file():
+        return Section(title, [f"Not run. {needs}"])
+    runs = json.loads(path.read_text())["runs"]
+    settings, first = runs[0]["settings"], runs[0]
+    epochs, images = settings["epochs"], first["train_images"]
+    how = (
+        f"Measured on {first['device']}: {epochs:g} epochs of CIFAR-10's {images:,} training images instead of 300, in "
+        f"{settings['precision']}; the rest of the protocol is the published one. So the errors are not the paper's, "
+        "and the heat maps are those of networks early in their training."
+    )
+    accuracy = Grid(*accuracy_rows(runs), title="Test error", data=[_without_log(run) for run in runs])
+    numbers = Grid(
+        *hypothesis_rows(runs),
+        title="The heat maps in numbers, one a block",
+        notes=[
+            "inner against last use: rank correlation, over a block's sources, of how strongly its intermediate layers "
+            "use a source and how strongly its last layer does",
+            "last layer's mean use: mean of the last column, whose greatest is 1",
+            "early / late: mean strength of the first half of the last column's sources over that of the second half",
+        ],
+    )
+    cases = [[text, f"{held} of {of}"] for text, held, of in verdicts(runs)]
+    pictures = [
+        Picture(name, f"Connection strengths, colour map {colour_map}", partial(_png, runs, colour_map))
+        for name, colour_map in COLOUR_MAPS.items()
+    ]
+    return Section(
+        title,
+        [f"{how} {needs}", accuracy, numbers, Grid(["the paper's reading", "holds here, in cases"], cases), *pictures],
+    )
+
+
+def _png(runs: Sequence[Run], colour_map: str) -> bytes:
+    buffer = io.BytesIO()
+    plot_figure2(runs, colour_map).savefig(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _without_log(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if key not in ("log", "strengths", "targets")}
 
 
 def plot_figure2(runs: Sequence[Run], colour_map: str) -> Figure:

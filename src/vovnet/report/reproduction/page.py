@@ -1,0 +1,62 @@
+"""The sections as one HTML page that needs no network and runs no script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from vovnet.files import replacing
+from vovnet.report.reproduction.cells import LEGEND
+from vovnet.report.section import Grid, Picture, Section
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def write_page(sections: Sequence[Section], path: str | Path) -> None:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    style = (resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=PackageLoader("vovnet.report.reproduction", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.j2").render(
+        policy=POLICY,
+        style=Markup(style),
+        legend=_marked(LEGEND),
+        sections=sections,
+        kind=_kind,
+        marked=_marked,
+        image=_image,
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
+
+
+def _kind(part: str | Grid | Picture) -> str:
+    return "text" if isinstance(part, str) else "grid" if isinstance(part, Grid) else "picture"
+
+
+def _image(picture: Picture) -> str:
+    kind = "jpeg" if picture.name.endswith((".jpg", ".jpeg")) else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture.make()).decode()}"
+
+
+def _marked(text: str) -> str:
+    """Escaped, with what stands in `backticks` as code and what stands in **stars** strong."""
+    from markupsafe import Markup, escape
+
+    tagged = Markup()
+    for place, piece in enumerate(text.split("`")):
+        if place % 2:
+            tagged += Markup("<code>{}</code>").format(piece)
+            continue
+        for inner, words in enumerate(piece.split("**")):
+            tagged += Markup("<strong>{}</strong>").format(words) if inner % 2 else escape(words)
+    return tagged
