@@ -22,7 +22,7 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-results: .venv/.dev  ## docs/results.md from docs/records
+results: .venv/.dev  ## docs/results.md and docs/reproduction.md from docs/records
 	$(BIN)/python benchmarks/results.py
 
 bench: .venv/.dev  ## the speed claims as ratios; leave the machine alone meanwhile

@@ -99,8 +99,9 @@ def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tupl
                 done = False
                 break
     found = [record for record in records.values() if record is not None]
+    content = {"command": "vovnet study aggregation", **_now(), "runs": found}
     with replacing(config.output / "aggregation.json") as temporary:
-        temporary.write_text(json.dumps({"command": "vovnet study aggregation", "runs": found}, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
     return found, done
 
 
@@ -128,8 +129,7 @@ def _run_one(
         "images_per_s": statistics.median(line["images_per_s"] for line in log),
         "log": [[line["epoch"], line["loss"], line["train_accuracy"]] for line in log],
         "settings": config.settings(),
-        "commit": source_commit(),
-        "date": datetime.now(UTC).date().isoformat(),
+        **_now(),
         "device": f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}",
     }
     with replacing(_folder(config, name, seed) / "record.json") as temporary:
@@ -241,6 +241,10 @@ def strengths(model: nn.Module) -> dict[str, Any]:
         targets.append([one.name for one in connections])
         found.append(columns)
     return {"targets": targets, "strengths": found}
+
+
+def _now() -> dict[str, Any]:
+    return {"commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
 
 
 def _picks(step: int, batch_size: int, count: int, seed: int) -> Tensor:
