@@ -65,7 +65,7 @@ def test_a_table_its_plots_and_the_claims(run, tmp_path):
     code, out, _ = run("claims", "table2", "figure3", "--records", "records", "--output", "out", "--json", "all.json")
     assert code == 0
     assert out.index("Table 2") < out.index("Figure 3") < out.index("Claims")
-    assert "5.833 differs" in out
+    assert "5.872 exact (with running statistics)" in out
     assert "Invented GPU" in out
     files = sorted(path.name for path in Path("out").iterdir())
     assert files == ["figure3.png", "reproduction.html", "reproduction.json", "reproduction.md"]
