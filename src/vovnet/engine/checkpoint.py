@@ -114,13 +114,20 @@ def info_from_dict(values: Mapping[str, Any]) -> ModelInfo:
 
 
 def _assemble(path: Path, state: Mapping[str, Tensor], info: ModelInfo, record: Mapping[str, Any]) -> LoadedModel:
+    check_state(_shape_only(info), state, str(path))  # before a stranger's options take any memory
     model = info.build()
     load_state(model, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, str(path))
     return LoadedModel(model.eval().to(memory_format=torch.channels_last), info, record)
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict whose names and shapes must be the model's own; ValueError names the first that is not."""
+    """Load a state dict, see `check_state`."""
+    check_state(model, state, source)
+    model.load_state_dict(state)
+
+
+def check_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """ValueError that names the first tensor whose name or shape is not the model's own."""
     own = model.state_dict()
     for name in sorted(own.keys() ^ state.keys()):
         where = "missing in" if name in own else "unknown in"
@@ -131,7 +138,6 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
                 f"{source} is a checkpoint of another model: {name} has shape {tuple(state[name].shape)}, "
                 f"expected {tuple(tensor.shape)}"
             )
-    model.load_state_dict(state)
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:

@@ -26,7 +26,8 @@ def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, Detection
     Raises as these do, and ValueError where the weights are of another backbone or contradict its options.
     """
     detector, _, backbone = info.name.partition("_")
-    if detector not in REFINEDET | MASK_RCNN or backbone.endswith("_gn"):
+    from_nothing = backbone.endswith("_gn") and not backbone.startswith("timm/")
+    if detector not in REFINEDET | MASK_RCNN or from_nothing:
         raise UsageError(
             "backbone_weights is for RefineDet, Mask R-CNN and Faster R-CNN on a VoVNet or a network of timm's, such "
             f"as refinedet320_vovnet39 and maskrcnn_timm/resnet50, got {info.name}"

@@ -27,6 +27,7 @@ from vovnet.data.loading import BatchStream, training_batches
 from vovnet.engine.checkpoint import (
     CHECKPOINT_FORMAT,
     ModelInfo,
+    info_from_dict,
     load_checkpoint,
     load_state,
     save_checkpoint,
@@ -76,7 +77,12 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         torch.manual_seed(config.seed)
         dataset, val = open_data(config)
         info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
-        if config.backbone_weights:
+        last_path, best_path = config.output / "last.pt", config.output / "best.safetensors"
+        checkpoint = load_checkpoint(last_path) if config.resume and last_path.exists() else None
+        if checkpoint is not None:
+            _check_same_run(checkpoint, config, dataset, last_path)
+            info = info_from_dict(checkpoint["info"])  # with what its backbone's weights brought; they may be gone
+        if config.backbone_weights and checkpoint is None:
             info, model = build_pretrained(info, config.backbone_weights)
         else:
             model = info.build()
@@ -95,11 +101,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         micro_batch_size, accumulate = micro_batches(config, group.world_size)
 
         # Resume.
-        last_path, best_path = config.output / "last.pt", config.output / "best.safetensors"
         step, best, best_step, window = 0, None, None, _Window()
-        if config.resume and last_path.exists():
-            checkpoint = load_checkpoint(last_path)
-            _check_same_run(checkpoint, config, info, dataset, last_path)
+        if checkpoint is not None:
             load_state(model, checkpoint["model"], str(last_path))
             if ema is not None:
                 load_state(ema.module, checkpoint["ema"], str(last_path))
@@ -373,15 +376,13 @@ def _check_nothing_is_lost(config: TrainConfig) -> None:
         raise FileExistsError(f"{config.output} holds a run already; {remedy}choose another output=FOLDER")
 
 
-def _check_same_run(
-    checkpoint: Mapping[str, Any], config: TrainConfig, info: ModelInfo, dataset: DetectionDataset, path: Path
-) -> None:
+def _check_same_run(checkpoint: Mapping[str, Any], config: TrainConfig, dataset: DetectionDataset, path: Path) -> None:
     """ValueError when what is to be resumed was trained differently from what `config` now says."""
     then = TrainConfig.model_validate(checkpoint["config"])  # an older version's lacks the newer settings
     changed = [
         key for key in TrainConfig.model_fields if key not in _MAY_DIFFER and getattr(then, key) != getattr(config, key)
     ]
-    if tuple(checkpoint["info"]["class_names"]) != info.class_names:
+    if tuple(checkpoint["info"]["class_names"]) != tuple(dataset.class_names):
         changed.append("the data's classes")
     if checkpoint["images"] != fingerprint(dataset):
         changed.append("the data's images")

@@ -25,7 +25,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"weights are read from files that end in {', '.join(SUFFIXES)}, got {path}")
+        caffe = "; make an .npz of it with Caffe, as docs/train.md shows" if path.suffix == ".caffemodel" else ""
+        raise ValueError(f"weights are read from files that end in {', '.join(SUFFIXES)}, got {path}{caffe}")
     _check_size(path)
     try:
         if path.suffix == ".safetensors":

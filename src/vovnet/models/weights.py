@@ -15,7 +15,7 @@ from vovnet.errors import UsageError
 from vovnet.files import replacing
 from vovnet.models.checkpoint_files import read_tensors
 from vovnet.models.checkpoint_translation import VARIANTS, check_shapes, classes_in, shapes_of, translate
-from vovnet.models.weights_download import find_file
+from vovnet.models.weights_download import find_file, is_address
 
 FORMAT = "vovnet-backbone-1"
 
@@ -102,11 +102,22 @@ def read_weights(source: str | Path) -> BackboneWeights:
     The file is one that `import_weights` has written, or one that it could read. Raises FileNotFoundError, OSError for
     a broken download, or ValueError when the file is damaged or is no VoVNet's.
     """
-    tensors, metadata = read_tensors(find_file(source))
+    tensors, metadata = _read(source)
     if metadata.get("format") == FORMAT:
         return _ours(tensors, metadata, str(source))
     found = translate(tensors, str(source))
     return BackboneWeights(str(source), found.model, found.options, found.pixels, found.state)
+
+
+def _read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What an address sent that is no such file is thrown away, so that the next try fetches it again."""
+    path = find_file(source)
+    try:
+        return read_tensors(path)
+    except ValueError:
+        if is_address(source):
+            path.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ class ForeignFile:
 def read_foreign(source: str | Path) -> ForeignFile:
     """Read a file that is still to be imported. Raises as `read_weights` does, and ValueError for a file of ours."""
     path = find_file(source)
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = _read(source)
     if metadata.get("format", "").startswith("vovnet-"):
         raise ValueError(f"{source} is imported already, it holds weights of {metadata.get('model')}")
     with path.open("rb") as file:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.files import replacing
-from vovnet.models.checkpoint_files import MAX_BYTES
+from vovnet.models.checkpoint_files import MAX_BYTES, SUFFIXES
 
 # Of timm's VoVNets those that have weights on the hub.
 ON_HUB = (
@@ -42,9 +42,13 @@ def find_file(source: str | Path, on_hub: Sequence[str] = ON_HUB) -> Path:
         return path
     if text.startswith("timm/"):
         return _from_hub(text, on_hub)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+    if is_address(text):
         return _from_address(text)
     raise FileNotFoundError(f"no weights file {text}; weights are a file, an https:// address, or {', '.join(on_hub)}")
+
+
+def is_address(source: str | Path) -> bool:
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(source)) is not None
 
 
 def _cache() -> Path:
@@ -104,7 +108,9 @@ def _stated_by_hub(name: str) -> str:
 def _from_address(url: str) -> Path:
     if not url.lower().startswith(("http://", "https://")):
         raise ValueError(f"weights are fetched from http:// and https:// addresses only, got {url}")
-    name = Path(urlsplit(url).path).name or "weights"
+    name = Path(urlsplit(url).path).name
+    if Path(name).suffix not in SUFFIXES:
+        raise ValueError(f"an address of weights must end in {', '.join(SUFFIXES)}, got {url}: fetch the file by hand")
     path = _cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
     if not path.is_file():
         with replacing(path) as temporary:

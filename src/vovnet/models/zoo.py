@@ -68,7 +68,7 @@ def _refinedet(
     pixels: Mapping[str, Any] | None = None,
     width: int = 256,
 ) -> RefineDet:
-    net: Any = create_backbone(name, features_only=True, **(backbone or {}))
+    net: Any = _bare_backbone(name, {**(backbone or {}), "features_only": True})
     sources = net.channels[-3:]
     plain = isinstance(net, VGG16)
     return RefineDet(
@@ -106,7 +106,7 @@ def _mask_rcnn(
     anchors: Anchors = "torchvision",
 ) -> MaskRCNN:
     defaults = {"norm": "group" if group_norm else "frozen", **RCNN_OPTIONS.get(name, {})}
-    net: Any = create_backbone(name, **{**defaults, **(backbone or {}), "features_only": True})
+    net: Any = _bare_backbone(name, {**defaults, **(backbone or {}), "features_only": True})
     short, long = image_size
     preprocessing = Preprocessing((short, long), **{**CAFFE2_PIXELS, **(pixels or {})}, keep_ratio=True)
     return MaskRCNN(
@@ -149,7 +149,8 @@ MASK_RCNN_BACKBONES = ("vovnet27_slim", "vovnet39", "vovnet57", "resnet50", "res
 def _on_a_backbone(name: str) -> Callable[..., DetectionModel] | None:
     """The builder of "refinedet320_BACKBONE" or "maskrcnn_BACKBONE_gn", with any backbone, also timm's; else None."""
     detector, _, backbone = name.partition("_")
-    plain = backbone.removesuffix("_gn")
+    # Some of timm's networks are called so themselves, and have such norms.
+    plain = backbone if backbone.startswith("timm/") else backbone.removesuffix("_gn")
     if detector in REFINEDET and _is_backbone(backbone):
         return partial(_refinedet, REFINEDET[detector], backbone)
     if detector in MASK_RCNN and _is_backbone(plain):
@@ -214,6 +215,12 @@ def create_backbone(name: str, *, weights: str | Path | None = None, **options: 
         backbone = create_backbone(name, **found.options_for(name, options))
         found.load_into(backbone)
         return backbone
+    return _bare_backbone(name, options)
+
+
+def _bare_backbone(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """A backbone with random weights. A detector's options, which a file may state, go no further than this: none of
+    them fetches or reads anything."""
     if name.startswith("timm/"):
         return _build(partial(TimmBackbone, name.removeprefix("timm/")), name, **options)
     return _build(_choose(BACKBONES, name, "backbone"), name, **options)

@@ -13,6 +13,7 @@ from vovnet.engine.config import load_config
 from vovnet.engine.pretrained import build_pretrained
 from vovnet.engine.train import train
 from vovnet.models.weights import FORMAT
+from vovnet.models.zoo import is_detector
 
 PIXELS = {"mean": [120.0, 110.0, 100.0], "std": [50.0, 51.0, 52.0], "channel_order": "RGB"}
 
@@ -131,15 +132,24 @@ output: {tmp_path / "run"}
 """
     )
     assert train(load_config(config)).finished
+    (tmp_path / "elsewhere").mkdir()
+    path.rename(tmp_path / "elsewhere" / path.name)  # what goes on needs the first weights no more
     assert train(load_config(config, ["resume=true"])).steps == 2
     tuned = load_checkpoint(tmp_path / "run" / "last.pt")["model"]
     for name in create_backbone("vovnet27_slim", features_only=True).state_dict():
         if not name.endswith("num_batches_tracked"):
             assert not torch.equal(tuned[f"backbone.{name}"], state[name]), name
-    path.unlink()
     loaded = load_model(tmp_path / "run" / "best.safetensors")
     assert loaded.info.options["backbone"]["stem"] == "stride"
     assert loaded.model.preprocessing.channel_order == "RGB"
+
+
+def test_group_norm_in_a_name_of_timms_is_its_own():
+    model = create_model("refinedet320_timm/resnet50_gn", 2)
+    assert any(isinstance(module, torch.nn.GroupNorm) for module in model.backbone.modules())
+    assert is_detector("maskrcnn_timm/resnet50_gn")
+    with pytest.raises(FileNotFoundError, match="no weights file nowhere"):  # not that such a name is refused
+        build_pretrained(info_of("refinedet320_timm/resnet50_gn"), "nowhere.safetensors")
 
 
 @pytest.fixture

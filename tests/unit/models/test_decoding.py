@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from vovnet import create_model
 from vovnet.boxes import pairwise_iou
+from vovnet.models.detectors import ssd
 from vovnet.models.detectors.decoding import select_detections
 
 SIZES = [(300, 400), (50, 60), (300, 400)]
@@ -48,3 +50,33 @@ def test_as_if_every_score_were_looked_at(candidates, top_k):
         )
     assert len(found[2]) == 0
     assert len(found[0]) > 0
+
+
+def test_small_boxes_of_the_last_class_of_a_large_batch_are_found_as_those_of_the_first():
+    """Groups are told apart by shifts, of which eight images of 80 classes need half a million pixels."""
+    torch.manual_seed(0)
+    corner = torch.rand(400, 2) * 40
+    boxes = torch.cat([corner, corner + 4 + torch.rand(400, 2) * 6], dim=-1)
+    scores = torch.zeros(8, 400, 80)
+    scores[..., 79] = torch.rand(400)
+    limits = {"score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 1000, "top_k": 500}
+    sizes = [(320, 320)] * 8
+    found = select_detections(scores, lambda image, anchor: boxes[anchor], sizes, (320, 320), **limits)
+    alone = select_detections(scores[:1, :, 79:], lambda image, anchor: boxes[anchor], sizes[:1], (320, 320), **limits)
+    for one in found:
+        assert torch.equal(one.boxes, alone[0].boxes)
+
+
+def test_what_ssd_detectors_keep():
+    """400 candidates of a class, 200 detections of an image; a score of exactly 0.01 does not pass."""
+    model = create_model("dsod300_vovnet27_slim", 3).eval()
+    seen = {}
+
+    def spy(scores, boxes_of, image_sizes, input_size, **limits):
+        seen.update(limits)
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssd, "select_detections", spy)
+        model.decode({"class_logits": torch.zeros(1, 1, 4), "box_deltas": torch.zeros(1, 1, 4)}, [(300, 300)])
+    assert seen == {"score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 400, "top_k": 200}

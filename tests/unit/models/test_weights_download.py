@@ -15,6 +15,7 @@ from safetensors.torch import save
 
 from vovnet import create_backbone
 from vovnet.models import weights_download
+from vovnet.models.weights import read_weights
 from vovnet.models.weights_download import ON_HUB, find_file
 
 NAME = "timm/ese_vovnet39b.ra_in1k"
@@ -104,6 +105,20 @@ def test_an_address_is_fetched_once(server: Server, cache: Path) -> None:
     assert find_file(f"{server.url}/a/vovnet39.pth") == first
     assert len(server.visits) == 1
     assert find_file(f"{server.url}/b/vovnet39.pth") != first
+
+
+def test_an_answer_that_is_no_weights_is_asked_for_again(server: Server, cache: Path) -> None:
+    for visits in (1, 2):
+        with pytest.raises(ValueError, match=r"damaged or holds more than tensors"):
+            read_weights(f"{server.url}/page.pth")
+        assert len(server.visits) == visits
+    assert files(cache) == []
+
+
+def test_an_address_must_say_what_it_holds(server: Server) -> None:
+    with pytest.raises(ValueError, match=r"must end in .pth, .pt, .safetensors, .npz, got .*download.id=3: fetch"):
+        find_file(f"{server.url}/download?id=3")
+    assert server.visits == []
 
 
 def test_an_answer_that_breaks_off_leaves_nothing(server: Server, cache: Path) -> None:

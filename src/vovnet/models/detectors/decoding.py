@@ -48,7 +48,8 @@ def select_detections(
         input_height, input_width = input_size
         side = max(input_size)
         near = boxes.clamp(-side, 2 * side) + side
-        keep = batched_nms(near, chosen, group, nms_threshold)  # best score first
+        # In float32 the shift of a late group, of a large batch of many classes, would round its small boxes.
+        keep = batched_nms(near.double(), chosen.double(), group, nms_threshold)  # best score first
         if ((passed <= count) | (image[keep].bincount(minlength=n) >= top_k)).all():
             break
         count = min(most, 4 * count)
