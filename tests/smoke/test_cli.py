@@ -761,3 +761,32 @@ def test_the_study_of_connections(run_vovnet, tmp_path) -> None:
     }  # fmt: skip
     wrong = run_vovnet("study", "aggregation", config, *settings, "epochs=2")
     assert (wrong.returncode, "other settings (epochs)" in wrong.stderr) == (2, True)
+
+
+# ---- RefineDet's tests
+
+
+@pytest.fixture
+def narrow(small_voc, tmp_path):
+    """What evaluates a narrow RefineDet with random weights on one image."""
+    lists = small_voc / "ImageSets/Main/val.txt"
+    lists.write_text(lists.read_text().split()[0] + "\n")
+    info = ModelInfo("refinedet320_vovnet27_slim", {"width": 8}, NAMES, (1, 2, 3))
+    save_weights(tmp_path / "narrow.safetensors", info.build().state_dict(), info, {})
+    return ("evaluate", "narrow.safetensors", small_voc, "--split", "val", "--workers", "0", "--json", "-")
+
+
+def test_soft_nms(run_vovnet, narrow) -> None:
+    soft = json.loads(run_vovnet(*narrow, "--soft-nms", timeout=300).stdout)
+    assert (soft["soft_nms"], soft["multi_scale"]) == (True, None)
+    both = run_vovnet(*narrow, "--multi-scale", "coco", "--soft-nms")
+    assert (both.returncode, "choose one of them" in both.stderr) == (2, True)
+    ssd = run_vovnet(narrow[0], "bccd", *narrow[2:], "--multi-scale", "voc")
+    assert (ssd.returncode, "a multi-scale test needs a RefineDet" in ssd.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_many_scales(run_vovnet, narrow) -> None:
+    many = json.loads(run_vovnet(*narrow, "--multi-scale", "voc", timeout=600).stdout)
+    assert (many["soft_nms"], many["multi_scale"]["soft_vote"]) == (False, False)
+    assert len(many["multi_scale"]["scales"]) == 8
