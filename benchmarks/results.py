@@ -202,8 +202,9 @@ paper's width and a smaller input than the paper's. Losses step by step: [overfi
 
 {overfitted(learned)}
 
-At the published learning rates, with batches of 2 to 8 photographs instead of the paper's 32 or 128, for 500 steps on
-{rates["images"]} photographs of PASCAL VOC. Every loss: [published_rates.json](records/published_rates.json).
+At the published learning rates, with batches of 2 to 8 photographs instead of the paper's 24 to 128, for 500 steps on
+{rates["images"]} photographs of PASCAL VOC; RefineDet with 2 only, the noisiest. Every loss:
+[published_rates.json](records/published_rates.json).
 
 {published_rates(rates)}
 

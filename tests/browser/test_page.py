@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vovnet.report.page import write_page
 
 from ..unit.report.measured import measurements
+from .pages import contrast, open_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -22,20 +21,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 FULL = measurements()
 FULL[1] = replace(FULL[1], name=HOSTILE, ratio_to=FULL[0].name)
 FULL[2] = replace(FULL[2], energy=None)
-QUIET = ["no-first-run", "disable-background-networking", "disable-component-update", "disable-sync", "disable-quic"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("neither chromium nor google-chrome is installed")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", *(f"--{one}" for one in QUIET)]
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        yield browser
-        browser.close()
+opened = partial(open_page, ready="document.querySelectorAll('.plot .main-svg').length > 0")
 
 
 @pytest.fixture(scope="module")
@@ -43,36 +29,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "page.html"
     write_page(FULL, path)
     return path
-
-
-@contextmanager
-def opened(browser: Browser, path: Path, **how: Any) -> Iterator[Page]:
-    """The page; at the end, nothing was asked of a network, no dialog came up and the console is empty."""
-    context = browser.new_context(offline=True, **how)
-    faults: list[str] = []
-
-    def dismiss(dialog: Any) -> None:
-        faults.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    def only_files(route: Any) -> None:
-        if route.request.url.startswith("file://"):
-            route.continue_()
-        else:
-            faults.append(f"request: {route.request.url}")
-            route.abort()
-
-    context.route("**/*", only_files)
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    page.on("console", lambda message: faults.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    page.on("dialog", dismiss)
-    page.goto(path.as_uri())
-    page.wait_for_function("document.querySelectorAll('.plot .main-svg').length > 0")
-    yield page
-    context.close()
-    assert faults == []
 
 
 def column(table: Locator, title: str) -> list[str]:
@@ -196,15 +152,3 @@ def test_it_fits_a_phone_and_can_be_read(browser: Browser, page_file: Path, tmp_
         axis = page.locator("#figures .xtick text").first.evaluate("(text) => getComputedStyle(text).fill")
         assert contrast(axis, paper) > 7
         assert page.locator("html").get_attribute("lang") == "en"
-
-
-def contrast(one: str, other: str) -> float:
-    """The ratio of the WCAG between two colours like "rgb(1, 2, 3)"."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)

@@ -1,4 +1,4 @@
-"""Masks, boxes, names and scores on a picture."""
+"""Masks, boxes, names and scores on a picture: what was found, or what is there."""
 
 from __future__ import annotations
 
@@ -42,14 +42,10 @@ def draw_detections(
 
     Raises ValueError for another kind of image and for masks of another size.
     """
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-        raise ValueError(f"image must be uint8 of shape (3, H, W), got {image.dtype} of {tuple(image.shape)}")
     from PIL import Image, ImageDraw
 
-    pixels = np.array(image.permute(1, 2, 0).numpy(), order="C")
-    scale = (pixels.shape[0] * pixels.shape[1]) ** 0.5
-    line_width = max(1, round(scale / 280))
-    font = _font(max(10, round(scale / 38)))
+    pixels = _copied(image)
+    line_width, font = _pens(pixels)
 
     worst_first = range(len(detections) - 1, -1, -1)
     boxes, labels, scores = detections.boxes.tolist(), detections.labels.tolist(), detections.scores.tolist()
@@ -85,6 +81,50 @@ def draw_detections(
         for box, label in zip(target.boxes[missed].tolist(), target.labels[missed].tolist(), strict=True):
             _name(draw, box, f"missed {class_names[label]}", font, WHITE)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def draw_target(image: Tensor, target: Target, class_names: Sequence[str]) -> Tensor:
+    """A copy of `image` with every object's mask, box and class name, in the colours of `draw_detections`; small
+    objects on top.
+
+    A "~" behind a name marks what evaluation ignores: difficult objects and crowds.
+    """
+    from PIL import Image, ImageDraw
+
+    pixels = _copied(image)
+    line_width, font = _pens(pixels)
+    masks = target.masks if isinstance(target.masks, RleMasks) else None
+    boxes, labels = target.boxes.tolist(), target.labels.tolist()
+    names = [
+        f"{class_names[label]} ~" if ignored else class_names[label]
+        for label, ignored in zip(labels, (target.difficult | target.crowd).tolist(), strict=True)
+    ]
+    colours = [class_colour(label) for label in labels] if masks is None else _tones(labels)
+    large_first = target.area.argsort(descending=True, stable=True).tolist()
+
+    if masks is not None:
+        for index in large_first:
+            _paint(pixels, masks, index, colours[index], max(1, line_width // 2))
+    picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    for index in large_first:
+        draw.rectangle(_outline(boxes[index], line_width), outline=colours[index], width=line_width)
+    for index in large_first:
+        _name(draw, boxes[index], names[index], font, colours[index])
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def _copied(image: Tensor) -> Pixels:
+    """uint8 (3, H, W) → (H, W, 3)."""
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"image must be uint8 of shape (3, H, W), got {image.dtype} of {tuple(image.shape)}")
+    return np.array(image.permute(1, 2, 0).numpy(), order="C")
+
+
+def _pens(pixels: Pixels) -> tuple[int, FreeTypeFont | ImageFont]:
+    """Width of lines and font of names that suit the size of a picture."""
+    scale = (pixels.shape[0] * pixels.shape[1]) ** 0.5
+    return max(1, round(scale / 280)), _font(max(10, round(scale / 38)))
 
 
 @lru_cache(maxsize=1024)

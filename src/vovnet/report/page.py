@@ -6,8 +6,6 @@ looks like a script stays a name even if it were not escaped.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import math
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from typing import Any
 from vovnet.files import replacing
 from vovnet.measure.measurement import Measurement
 from vovnet.measure.speed import Latency
+from vovnet.report.content_policy import content_policy
 from vovnet.report.measurement import columns, labels, layer_table, remarks, sweep, tables
 from vovnet.report.panels import (
     ROOF_NOTE,
@@ -64,7 +63,7 @@ def write_page(measurements: Sequence[Measurement], path: str | Path) -> None:
     names = labels(measurements)
     page = environment.get_template("page.html.j2").render(
         title=f"What {names[0] if len(names) == 1 else f'{len(names)} models'} cost",
-        policy=_policy(scripts),
+        policy=content_policy(scripts),
         style=Markup(style),
         scripts=[Markup(text) for text in scripts],
         tables=tables(measurements),
@@ -76,15 +75,6 @@ def write_page(measurements: Sequence[Measurement], path: str | Path) -> None:
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")  # other ends of lines have other hashes
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def _models(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:

@@ -202,3 +202,26 @@ def test_masks_that_do_not_belong_here() -> None:
     boxes = found((BOX, 0, 0.9))
     assert torch.equal(draw_detections(GREY, with_masks(boxes, nothing), NAMES), draw_detections(GREY, boxes, NAMES))
     assert changed(draw_detections(GREY, with_masks(boxes, whole), NAMES)).all()
+
+
+def test_objects_have_the_colours_of_detections_and_no_score() -> None:
+    target = Target.make([BOX, [10, 100, 60, 150]], [0, 1], difficult=[False, True])
+    drawn = drawing.draw_target(GREY, target, NAMES)
+    assert tuple(drawn[:, 149, 140].tolist()) == class_colour(0)
+    assert tuple(drawn[:, 149, 30].tolist()) == class_colour(1)
+    assert not changed(drawn)[66:144, 106:174].any()
+    plain = drawing.draw_target(GREY, replace(target, difficult=torch.tensor([False, False])), NAMES)
+    assert torch.equal(plain[:, :, 100:], drawn[:, :, 100:])
+    assert not torch.equal(plain, drawn)  # "~" behind the name of what is ignored
+
+    mask = disc(140, 105)
+    with_mask = drawing.draw_target(GREY, Target.make([BOX], [0], masks=encode(mask[None])), NAMES)
+    assert (with_mask[:, is_edge(mask)] == torch.tensor(class_colour(0))[:, None]).all()
+    with pytest.raises(ValueError, match=r"uint8 of shape \(3, H, W\)"):
+        drawing.draw_target(GREY.float(), target, NAMES)
+
+
+def test_small_objects_lie_on_top() -> None:
+    boxes = [[100.0, 60.0, 120.0, 80.0], [100.0, 60.0, 180.0, 150.0]]
+    drawn = drawing.draw_target(GREY, Target.make(boxes, [0, 1]), NAMES)
+    assert tuple(drawn[:, 70, 100].tolist()) == class_colour(0)

@@ -8,10 +8,9 @@ from importlib import resources
 from pathlib import Path
 
 from vovnet.files import replacing
+from vovnet.report.content_policy import content_policy
 from vovnet.report.reproduction.cells import LEGEND
 from vovnet.report.section import Grid, Picture, Section
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def write_page(sections: Sequence[Section], path: str | Path) -> None:
@@ -27,7 +26,7 @@ def write_page(sections: Sequence[Section], path: str | Path) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html.j2").render(
-        policy=POLICY,
+        policy=content_policy(),
         style=Markup(style),
         legend=_marked(LEGEND),
         sections=sections,

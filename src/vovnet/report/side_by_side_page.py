@@ -1,0 +1,52 @@
+"""A comparison as one HTML page that needs no network and runs no script."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vovnet.files import replacing
+from vovnet.report.content_policy import content_policy
+from vovnet.report.side_by_side import Comparison, Tally
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def write_page(comparison: Comparison, path: str | Path) -> None:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("vovnet.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("side_by_side.html.j2").render(
+        policy=content_policy(),
+        style=Markup((resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8")),
+        comparison=comparison,
+        columns=list(zip(comparison.columns, comparison.totals(), strict=True)),
+        detectors=sum(column.weights is not None for column in comparison.columns),
+        classes=_classes,
+        address=_address,
+    )
+    with replacing(path) as temporary:
+        # A file's name need not be text.
+        temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+
+
+def _classes(tally: Tally) -> str:
+    """ "15 RBC, 2 WBC", most first."""
+    return ", ".join(f"{count} {name}" for name, count in tally.classes.most_common())
+
+
+def _address(picture: Image) -> str:
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=88, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
