@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import torch
 from vovnet.data.formats import open_dataset
 from vovnet.engine.checkpoint import load_model
 from vovnet.engine.config import load_config
+from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
 from vovnet.files import replacing
+from vovnet.measure.comparison import device_name
 from vovnet.measure.cost import count_cost, count_parameters
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +44,8 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
     settings = [f"model={model}", f"model_options={OPTIONS[model]}", f"seed={seed}", f"threads={threads}"]
     output = runs / f"bccd_study_{model}_{seed}"
     config = load_config(CONFIG, [*settings, f"data.root={ROOT / 'samples/bccd'}", f"output={output}", "resume=true"])
-    train(config)
+    if not train(config).finished:
+        sys.exit(f"stopped in {output}; the same command goes on")
     log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     best = load_model(output / "best.safetensors")
     dataset = open_dataset(config.data.root, "test", class_names=best.info.class_names)
@@ -57,7 +60,7 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
         "parameters": count_parameters(best.model),
         "multiply_adds": cost.multiply_adds,
         "memory_access_cost": cost.memory_access_cost,
-        "trained_on": f"CPU, {threads} threads, {platform.machine()}, torch {torch.__version__}",
+        "trained_on": f"{device_name(choose_device(config.device))}, {threads} threads, torch {torch.__version__}",
         "test": {k: v for k, v in tested.to_dict().items() if k != "images_per_s"} | {"data": "samples/bccd"},
     }
 

@@ -23,8 +23,10 @@ from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.checkpoint import load_model, save_weights
 from vovnet.engine.config import load_config
+from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.files import replacing
+from vovnet.measure.comparison import device_name
 from vovnet.measure.cost import count_multiply_adds, count_parameters
 from vovnet.report.plots import plot_training
 
@@ -70,7 +72,8 @@ def ship(run: Path, name: str, ships: bool, splits: list[str]) -> None:
         "parameters": count_parameters(model),
         # What a two-stage detector does depends on what it finds.
         "multiply_adds": None if model.two_stage else count_multiply_adds(model, model.preprocessing.image_size),
-        "trained_on": f"CPU, {config['threads'] or torch.get_num_threads()} threads, {platform.machine()}",
+        "trained_on": f"{device_name(choose_device(config['device']))}, "
+        f"{config['threads'] or torch.get_num_threads()} threads, {platform.machine()}",
         **results,
     }
     if ships:

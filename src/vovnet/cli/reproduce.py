@@ -99,7 +99,7 @@ def reproduce(
                 table, output / f"{table}.json", device=device, repetitions=repetitions, energy=energy, on_step=say
             )
         accuracies = Accuracies(output, runs, data, earlier, device, say)
-        sources = Sources(accuracies, earlier, output if fresh else None)
+        sources = Sources(accuracies, earlier, output if fresh else None, fresh)
         sections = {}
         for name in chosen:
             say(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,18 +14,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_LOG = logging.getLogger("vovnet")
+
 SIDE = 32
 PAD = 4
 MEAN = (125.3, 123.0, 113.9)  # of the training images, as in DenseNet's code
 STD = (63.0, 62.1, 66.7)
+ORIGINAL, JPEG = "original", "JPEG copies"
 SIZES = {"train": 50_000, "test": 10_000}
 
 
 class Cifar10(NamedTuple):
-    """images: uint8 RGB (N, 3, 32, 32); labels: int64 (N,), 0…9."""
+    """images: uint8 RGB (N, 3, 32, 32); labels: int64 (N,), 0…9; form: whether they are the original pixels."""
 
     images: Tensor
     labels: Tensor
+    form: str = ORIGINAL
 
 
 def read_cifar10(root: str | Path, split: Literal["train", "test"], *, download: bool = False) -> Cifar10:
@@ -36,7 +42,11 @@ def read_cifar10(root: str | Path, split: Literal["train", "test"], *, download:
     archives = sorted(root.glob(f"{split}*.npz"))
     if archives:
         parts = [_read_npz(path) for path in archives]
-        return Cifar10(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        images, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+        found = Cifar10(images, labels, JPEG)
+        if len(found.labels) != SIZES[split]:
+            _LOG.warning("%s: %d images where CIFAR-10 has %d", archives[0].parent, len(found.labels), SIZES[split])
+        return found
     from torchvision.datasets import CIFAR10
 
     try:
@@ -49,18 +59,24 @@ def read_cifar10(root: str | Path, split: Literal["train", "test"], *, download:
     return Cifar10(images, torch.tensor(dataset.targets))
 
 
-def _read_npz(path: Path) -> Cifar10:
+def _read_npz(path: Path) -> tuple[Tensor, Tensor]:
     from torchvision.io import ImageReadMode, decode_jpeg
 
     try:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             data, offsets, labels = (np.asarray(file[name]) for name in ("data", "offsets", "labels"))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged or lacks data, offsets or labels ({error})") from None
     ends = offsets.astype(np.int64)
     whole = data.dtype == np.uint8 and data.ndim == ends.ndim == labels.ndim == 1 and len(ends) == len(labels) + 1
-    if not whole or (np.diff(ends) <= 0).any() or ends[0] < 0 or ends[-1] > len(data):
-        raise ValueError(f"{path} must hold uint8 data, and offsets that rise within it, one more than labels")
+    if (
+        not whole
+        or not np.issubdtype(labels.dtype, np.integer)
+        or (np.diff(ends) <= 0).any()
+        or ends[0] < 0
+        or ends[-1] > len(data)
+    ):
+        raise ValueError(f"{path} must hold uint8 data, offsets that rise within it, and whole labels, one less")
     if ((labels < 0) | (labels > 9)).any():
         raise ValueError(f"{path} must have labels 0…9, got {labels.min()}…{labels.max()}")
     files = [torch.from_numpy(data[start:end]) for start, end in pairwise(ends)]
@@ -71,7 +87,7 @@ def _read_npz(path: Path) -> Cifar10:
     wrong = next((tuple(image.shape) for image in images if image.shape != (3, SIDE, SIDE)), None)
     if wrong:
         raise ValueError(f"{path} must hold images of 32×32 pixels, got {wrong[2]}×{wrong[1]}")
-    return Cifar10(torch.stack(images), torch.from_numpy(labels.astype(np.int64)))
+    return torch.stack(images), torch.from_numpy(labels.astype(np.int64))
 
 
 def normalize(images: Tensor) -> Tensor:

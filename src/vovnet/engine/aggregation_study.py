@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-import platform
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.train import source_commit
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.files import replacing
+from vovnet.measure.comparison import device_name
 from vovnet.measure.connections import connection_strengths
 from vovnet.measure.cost import count_cost, count_parameters
 from vovnet.models.cifar import CIFAR_NETWORKS, AggregationNet
@@ -79,8 +80,8 @@ class AggregationConfig(Section):
 def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tuple[list[dict[str, Any]], bool]:
     """The records of all networks and seeds of `config`, and whether all are finished (not so after Ctrl-C).
 
-    Writes OUTPUT/NETWORK_SEED/record.json with accuracy, cost and strengths of each, and aggregation.json with all.
-    hook: called with each line of the runs' logs.
+    Writes OUTPUT/NETWORK_SEED/record.json with accuracy, cost and strengths of each, and aggregation.json with all that
+    are finished in OUTPUT, whichever call ran them; these are given back. hook: called with each line of the logs.
 
     Raises UsageError where OUTPUT holds runs with other settings.
     """
@@ -89,29 +90,35 @@ def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tupl
     device = choose_device(config.device)
     runs = [(name, seed) for seed in config.seeds for name in config.networks]
     records = {run: _finished(_folder(config, *run), config) for run in runs}
-    done = True
     if not all(records.values()):
         train, test = (read_cifar10(config.data, split, download=config.download) for split in ("train", "test"))
-        train = Cifar10(*(part[: config.train_images].to(device) for part in train))
-        for run in (run for run in runs if records[run] is None):
-            records[run] = _run_one(*run, train, test, config, device, hook)
-            if records[run] is None:
-                done = False
-                break
-    found = [record for record in records.values() if record is not None]
+        train = Cifar10(train.images[: config.train_images], train.labels[: config.train_images], train.form)
+        with stop_requests() as stop:
+            for run in (run for run in runs if records[run] is None):
+                records[run] = None if stop.is_set() else _run_one(*run, train, test, config, device, hook, stop)
+    folders = (path.parent for path in sorted(config.output.glob("*/record.json")))
+    found = [record for folder in folders if (record := _finished(folder, config)) is not None]
+    found.sort(key=lambda record: (record["seed"], list(CIFAR_NETWORKS).index(record["network"])))
     content = {"command": "vovnet study aggregation", **_now(), "runs": found}
     with replacing(config.output / "aggregation.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
-    return found, done
+    return found, all(records.values())
 
 
 def _run_one(
-    name: str, seed: int, train: Cifar10, test: Cifar10, config: AggregationConfig, device: torch.device, hook: Hook
+    name: str,
+    seed: int,
+    train: Cifar10,
+    test: Cifar10,
+    config: AggregationConfig,
+    device: torch.device,
+    hook: Hook,
+    stop: threading.Event,
 ) -> dict[str, Any] | None:
     """Train one network as far as it goes; its record, or None when it was asked to stop."""
     torch.manual_seed(seed)
     model = CIFAR_NETWORKS[name]().to(device).to(memory_format=torch.channels_last)
-    log = train_classifier(model, train, config, seed, _folder(config, name, seed), hook)
+    log = train_classifier(model, train, config, seed, _folder(config, name, seed), hook, stop)
     if log is None:
         return None
     accuracy = test_accuracy(model, test)
@@ -122,6 +129,7 @@ def _run_one(
         "test_accuracy": accuracy,
         "test_images": len(test.labels),
         "train_images": len(train.labels),
+        "images": train.form,
         "parameters": count_parameters(model),
         "multiply_adds": cost.multiply_adds,
         "memory_access_cost": cost.memory_access_cost,
@@ -130,7 +138,7 @@ def _run_one(
         "log": [[line["epoch"], line["loss"], line["train_accuracy"]] for line in log],
         "settings": config.settings(),
         **_now(),
-        "device": f"{device.type}, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}",
+        "device": f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
     with replacing(_folder(config, name, seed) / "record.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
@@ -139,14 +147,23 @@ def _run_one(
 
 
 def train_classifier(
-    model: nn.Module, data: Cifar10, config: AggregationConfig, seed: int, folder: Path, hook: Hook
+    model: nn.Module,
+    data: Cifar10,
+    config: AggregationConfig,
+    seed: int,
+    folder: Path,
+    hook: Hook,
+    stop: threading.Event | None = None,
 ) -> list[dict[str, Any]] | None:
-    """SGD with Nesterov momentum on random crops and mirrors; the log's lines, or None when it was asked to stop.
+    """SGD with Nesterov momentum on random crops and mirrors; the log's lines, or None where `stop` was set before the
+    last step.
 
     Goes on from FOLDER/last.pt. What a step sees depends on `seed` and its number only, so a run that was killed ends
     as the whole one does. Raises FloatingPointError at a loss that is not finite.
     """
-    device = data.images.device
+    device = next(model.parameters()).device
+    all_images, all_labels = data.images.to(device), data.labels.to(device)
+    stop = stop or threading.Event()
     steps = max(1, math.ceil(config.epochs * len(data.labels) / config.batch_size))
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -171,45 +188,44 @@ def train_classifier(
     model.train()
     mixed = config.precision == "bf16"
     started, first_step = time.perf_counter(), step
-    with stop_requests() as stop:
-        while step < steps:
-            rate = config.learning_rate * 0.1 ** sum(step >= part * steps for part in config.milestones)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            picks = _picks(step, config.batch_size, len(data.labels), seed).to(device)
-            images = augment(normalize(data.images[picks]), torch.Generator().manual_seed(_seed(seed, step)))
-            labels = data.labels[picks]
-            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-                logits = model(images)
-                loss = F.cross_entropy(logits, labels)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            right = (logits.detach().argmax(dim=1) == labels).float().mean()
-            sums += torch.stack([loss.detach().float(), right, torch.ones((), device=device)])
-            step += 1
-            if step % config.log_every == 0 or step == steps:
-                total, hits, count = sums.tolist()
-                if not math.isfinite(total):
-                    raise FloatingPointError(
-                        f"the loss became infinite or not a number by step {step} of {folder.name}; lower learning_rate"
-                    )
-                seconds = time.perf_counter() - started
-                line = {
-                    "step": step,
-                    "steps": steps,
-                    "epoch": round(step * config.batch_size / len(data.labels), 3),
-                    "loss": round(total / count, 5),
-                    "train_accuracy": round(hits / count, 4),
-                    "images_per_s": round((step - first_step) * config.batch_size / seconds, 1),
-                }
-                log.append(line)
-                hook({"run": folder.name, **line})
-                sums, started, first_step = _zeros(device), time.perf_counter(), step
-            if stop.is_set() or step % config.checkpoint_every == 0 or step == steps:
-                save()
-            if stop.is_set() and step < steps:
-                return None
+    while step < steps:
+        rate = config.learning_rate * 0.1 ** sum(step >= part * steps for part in config.milestones)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        picks = _picks(step, config.batch_size, len(data.labels), seed).to(device)
+        images = augment(normalize(all_images[picks]), torch.Generator().manual_seed(_seed(seed, step)))
+        labels = all_labels[picks]
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            logits = model(images)
+            loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        right = (logits.detach().argmax(dim=1) == labels).float().mean()
+        sums += torch.stack([loss.detach().float(), right, torch.ones((), device=device)])
+        step += 1
+        if step % config.log_every == 0 or step == steps:
+            total, hits, count = sums.tolist()
+            if not math.isfinite(total):
+                raise FloatingPointError(
+                    f"the loss became infinite or not a number by step {step} of {folder.name}; lower learning_rate"
+                )
+            seconds = time.perf_counter() - started
+            line = {
+                "step": step,
+                "steps": steps,
+                "epoch": round(step * config.batch_size / len(data.labels), 3),
+                "loss": round(total / count, 5),
+                "train_accuracy": round(hits / count, 4),
+                "images_per_s": round((step - first_step) * config.batch_size / seconds, 1),
+            }
+            log.append(line)
+            hook({"run": folder.name, **line})
+            sums, started, first_step = _zeros(device), time.perf_counter(), step
+        if stop.is_set() or step % config.checkpoint_every == 0 or step == steps:
+            save()
+        if stop.is_set() and step < steps:
+            return None
     return log
 
 

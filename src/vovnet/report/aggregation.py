@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vovnet.data.cifar10 import ORIGINAL
 from vovnet.files import replacing
 from vovnet.measure.connections import normalized_columns
 from vovnet.report.published import CIFAR
@@ -29,6 +30,7 @@ TITLES = {
     "osa_5_43": "OSA (5/43)",
     "resnet56": "ResNet-56",
 }
+PUBLISHED_EPOCHS = 300
 RECORD = "cifar10_aggregation.json"
 # The paper's own, and one that is as clear to the colour-blind and in grey.
 COLOUR_MAPS = {"figure2.png": "jet", "figure2_colour_blind_safe.png": "cividis"}
@@ -79,16 +81,18 @@ def redundancy(run: Run) -> list[float]:
     return found
 
 
-def last_column(run: Run) -> list[float]:
-    """Of each block the mean of its last layer's normalised strengths: 1 if it uses all sources alike."""
-    return [statistics.mean(_present(normalized_columns(block)[-1])) for block in run["strengths"]]
+def unevenness(run: Run) -> list[float]:
+    """Of each block the spread of its last layer's strengths over the sources: standard deviation over mean."""
+    columns = [_present(block[-1]) for block in run["strengths"]]
+    return [statistics.pstdev(column) / statistics.mean(column) for column in columns]
 
 
 def early_to_late(run: Run) -> list[float]:
-    """Of each block, in its last layer: mean strength of the first half of the sources over that of the second half."""
+    """Of each block, in its last layer: mean strength of the first half of the block's layers over that of the second;
+    the block's input is no layer of it, nor is one in the middle in either half."""
     found = []
     for block in run["strengths"]:
-        column = _present(block[-1])
+        column = _present(block[-1])[1:]
         half = len(column) // 2
         found.append(statistics.mean(column[:half]) / statistics.mean(column[-half:]))
     return found
@@ -96,13 +100,13 @@ def early_to_late(run: Run) -> list[float]:
 
 def hypothesis_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """Header and rows, one a network and seed, three numbers a figure: one for each block."""
-    header = ["network", "seed", "inner against last use (ρ)", "last layer's mean use", "early / late in it"]
+    header = ["network", "seed", "inner against last use (ρ)", "spread of last use", "early / late in it"]
     rows = []
     for name, group in _by_network(runs):
         for run in group:
             if "strengths" not in run:
                 continue
-            figures = [redundancy(run), last_column(run), early_to_late(run)]
+            figures = [redundancy(run), unevenness(run), early_to_late(run)]
             texts = ["; ".join(f"{value:.2f}".replace("-", "−") for value in values) or "–" for values in figures]
             rows.append([TITLES[name], str(run["seed"]), *texts])
     return header, rows
@@ -131,10 +135,11 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
             for osa in (*long, *short)
             for run in dense
             if run["seed"] == osa["seed"]
-            for one, other in zip(last_column(osa), last_column(run), strict=True)
+            for one, other, reader in zip(unevenness(osa), unevenness(run), run["targets"], strict=True)
+            if reader[-1].startswith("transition")  # a classifier is another kind of layer
         ]
-        text = "Aggregating once, the last layer uses its sources more alike: OSA's mean use above DenseNet-40's"
-        found.append(Verdict(text, sum(one > other for one, other in pairs), len(pairs)))
+        text = "Aggregating once, a transition uses its sources more alike: OSA's spread below DenseNet-40's"
+        found.append(Verdict(text, sum(one < other for one, other in pairs), len(pairs)))
     if long:
         ratios = [value for run in long for value in early_to_late(run)]
         text = "Of twelve layers the late ones count less than the early: OSA (12/20), early / late above 1"
@@ -145,7 +150,7 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
         text = "Five wider layers are used more alike than twelve: OSA (5/43), early / late nearer to 1"
         nearer = [abs(math.log(five)) < abs(math.log(twelve)) for twelve, five in pairs]
         found.append(Verdict(text, sum(nearer), len(nearer)))
-    return found
+    return [one for one in found if one.of]
 
 
 def section(records: Path) -> Section:
@@ -155,16 +160,12 @@ def section(records: Path) -> Section:
         "`vovnet study aggregation configs/cifar10_aggregation.yaml data=DIR` trains the networks by the published "
         "protocol; that needs a GPU."
     )
-    if not path.is_file():
+    runs = json.loads(path.read_text())["runs"] if path.is_file() else []
+    if not any("strengths" in run for run in runs):
         return Section(title, [f"Not run. {needs}"])
-    runs = json.loads(path.read_text())["runs"]
-    settings, first = runs[0]["settings"], runs[0]
-    epochs, images = settings["epochs"], first["train_images"]
-    how = (
-        f"Measured on {first['device']}: {epochs:g} epochs of CIFAR-10's {images:,} training images instead of 300, in "
-        f"{settings['precision']}; the rest of the protocol is the published one. So the errors are not the paper's, "
-        "and the heat maps are those of networks early in their training."
-    )
+    how = f"Measured: {' / '.join(dict.fromkeys(map(_how, runs)))}."
+    if any(run["settings"]["epochs"] < PUBLISHED_EPOCHS for run in runs):
+        how += f" So the heat maps are those of networks early in their training. {needs}"
     accuracy = Grid(*accuracy_rows(runs), title="Test error", data=[_without_log(run) for run in runs])
     numbers = Grid(
         *hypothesis_rows(runs),
@@ -172,8 +173,8 @@ def section(records: Path) -> Section:
         notes=[
             "inner against last use: rank correlation, over a block's sources, of how strongly its intermediate layers "
             "use a source and how strongly its last layer does",
-            "last layer's mean use: mean of the last column, whose greatest is 1",
-            "early / late: mean strength of the first half of the last column's sources over that of the second half",
+            "spread of last use: standard deviation over mean of the strengths in the last column",
+            "early / late: mean strength, in the last column, of the first half of the block's layers over the second",
         ],
     )
     cases = [[text, f"{held} of {of}"] for text, held, of in verdicts(runs)]
@@ -183,8 +184,18 @@ def section(records: Path) -> Section:
     ]
     return Section(
         title,
-        [f"{how} {needs}", accuracy, numbers, Grid(["the paper's reading", "holds here, in cases"], cases), *pictures],
+        [how, accuracy, numbers, Grid(["the paper's reading", "holds here, in cases"], cases), *pictures],
     )
+
+
+def _how(run: Run) -> str:
+    """Under what conditions a run was made, and where they are not the paper's."""
+    settings = run["settings"]
+    epochs = f"{settings['epochs']:g} epochs" + ("" if settings["epochs"] == PUBLISHED_EPOCHS else " instead of 300")
+    kind = "" if run["images"] == ORIGINAL else f", as {run['images']} whose pixels differ a little from the original"
+    decay = f"weight decay {settings['weight_decay']:g}"
+    rates = f"batch {settings['batch_size']}, rate {settings['learning_rate']:g}, {decay}, {settings['precision']}"
+    return f"{epochs} of {run['train_images']:,} images{kind}, {rates}, on {run['device']}"
 
 
 def _png(runs: Sequence[Run], colour_map: str) -> bytes:
@@ -254,8 +265,11 @@ def _optional(strengths: Any) -> list[list[float | None]]:
 
 
 def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+    ranks = _ranks(first), _ranks(second)
+    return float(np.corrcoef(*ranks)[0, 1]) if all(np.ptp(one) for one in ranks) else 0.0
 
 
 def _ranks(values: Sequence[float]) -> Any:
-    return np.argsort(np.argsort(values))
+    """From 0; equal values have their mean rank."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[place]

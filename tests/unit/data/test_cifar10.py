@@ -27,7 +27,7 @@ def write_npz(path, colours, classes, **changes):
     np.savez(path, **(content | changes))
 
 
-def test_npz_files_one_after_another(tmp_path):
+def test_npz_files_one_after_another(tmp_path, caplog):
     write_npz(tmp_path / "train_1.npz", [(200, 0, 0), (0, 200, 0)], [3, 1])
     write_npz(tmp_path / "train_2.npz", [(0, 0, 200)], [9])
     write_npz(tmp_path / "test.npz", [(9, 9, 9)], [0])
@@ -36,16 +36,19 @@ def test_npz_files_one_after_another(tmp_path):
     assert train.labels.tolist() == [3, 1, 9]
     assert train.images.float().mean(dim=(2, 3)).argmax(dim=1).tolist() == [0, 1, 2]
     assert len(test.labels) == 1
+    assert (test.form, len(caplog.records)) == ("JPEG copies", 2)
+    assert "1 images where CIFAR-10 has 10000" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"labels": np.array([10])}, r"labels 0…9, got 10…10"),
-        ({"labels": np.array([1, 2])}, "offsets that rise within it, one more than labels"),
+        ({"labels": np.array([1, 2])}, "offsets that rise within it, and whole labels, one less"),
         ({"offsets": np.array([0, 10**9])}, "offsets that rise within it"),
         ({"offsets": np.array([0, 0])}, "offsets that rise within it"),
         ({"data": np.zeros(10_000, np.uint8)}, "holds an image that is no JPEG"),
+        ({"labels": np.array([3.7])}, "whole labels"),
         ({"data": np.array([object()], dtype=object)}, "is damaged or lacks data"),
     ],
 )
@@ -59,6 +62,13 @@ def test_a_cut_npz_file(tmp_path):
     write_npz(tmp_path / "test.npz", [(9, 9, 9)], [0])
     whole = (tmp_path / "test.npz").read_bytes()
     (tmp_path / "test.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"test.npz is damaged or lacks data, offsets or labels"):
+        read_cifar10(tmp_path, "test")
+
+
+def test_an_array_that_is_called_npz(tmp_path):
+    with (tmp_path / "test.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
     with pytest.raises(ValueError, match=r"test.npz is damaged or lacks data, offsets or labels"):
         read_cifar10(tmp_path, "test")
 
@@ -86,6 +96,7 @@ def test_torchvisions_files(tmp_path, monkeypatch):
     found = read_cifar10(tmp_path, "test")
     assert torch.equal(found.images, torch.from_numpy(pixels.reshape(2, 3, 32, 32)))
     assert found.labels.tolist() == [4, 7]
+    assert found.form == "original"
 
 
 def test_normalized():

@@ -144,3 +144,22 @@ def test_the_published_protocol():
     assert {k: v for k, v in short.settings().items() if k not in same} == {
         k: v for k, v in config.settings().items() if k not in same
     }
+
+
+def test_shared_out_runs_come_together(config):
+    for seed in (0, 1):
+        run_study(config.model_copy(update={"networks": ("plain",), "seeds": (seed,)}))
+    found = json.loads((config.output / "aggregation.json").read_text())
+    assert [run["seed"] for run in found["runs"]] == [0, 1]
+    assert {"command", "commit", "date"} <= found.keys()
+
+
+def test_a_stop_in_the_last_step_starts_no_other_network(config):
+    config = config.model_copy(update={"networks": ("plain", "tiny_osa")})
+
+    def stop(line):
+        if "step" in line and line["step"] == line["steps"]:
+            signal.raise_signal(signal.SIGINT)
+
+    records, finished = run_study(config, stop)
+    assert ([one["network"] for one in records], finished) == (["plain"], False)

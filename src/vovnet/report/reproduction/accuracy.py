@@ -17,6 +17,7 @@ from vovnet.engine.train import source_commit
 from vovnet.engine.weights import load_weights
 from vovnet.errors import UsageError
 from vovnet.files import replacing
+from vovnet.measure.comparison import device_name
 from vovnet.report.published import Row
 from vovnet.report.reproduction.cells import Answer
 
@@ -78,8 +79,8 @@ class Accuracies:
         if self.runs is None or kind not in self.data or row.config is None:
             return None
         path, root = self.runs / row.config, self.data[kind]
-        if not (path / "best.safetensors").is_file():
-            return None
+        if not ((path / "best.safetensors").is_file() and (path / "record.json").is_file()):
+            return None  # a run that is not finished has no record yet
         loaded = load_weights(path)
         if loaded.info.name != row.model:
             raise UsageError(f"{path} must hold a {row.model}, as its name says, got {loaded.info.name}")
@@ -98,7 +99,11 @@ class Accuracies:
             on_image=told,
         )
         device = next(loaded.model.parameters()).device
-        source = {"command": shlex.join(["vovnet", *sys.argv[1:]]), "commit": source_commit(), "device": str(device)}
+        source = {
+            "command": shlex.join(["vovnet", *sys.argv[1:]]),
+            "commit": source_commit(),
+            "device": device_name(device),
+        }
         content = {**source, "weights": str(path), "run": dict(loaded.record), **found.to_dict()}
         if self.output is not None:
             with replacing(self.output / "evaluations" / f"{name}.json") as temporary:

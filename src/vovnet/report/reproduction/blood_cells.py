@@ -14,6 +14,7 @@ from vovnet.report.reproduction.measuring import Record, measured_answer
 from vovnet.report.section import Grid
 
 FOLDER = "bccd_study"
+TIMED = ("time with VOC's classes (ms)", "memory with VOC's classes (MiB)")  # of the networks that table 2 measures
 COMMAND = "`python benchmarks/bccd_study.py`"
 NEEDED = f"needs {COMMAND}"
 
@@ -39,16 +40,13 @@ class Study:
         return self.records[min(self.records)]
 
 
-def read_studies(folders: Sequence[Path]) -> dict[str, Study]:
-    """Model → its records, from the first folder that has some."""
-    for folder in folders:
-        found: dict[str, dict[int, Any]] = {}
-        for path in sorted((folder / FOLDER).glob("*_[0-9]*.json")):
-            record = json.loads(path.read_text())
-            found.setdefault(record["model"], {})[record["seed"]] = record
-        if found:
-            return {model: Study(model, records) for model, records in found.items()}
-    return {}
+def read_studies(folder: Path) -> dict[str, Study]:
+    """Model → its records in the folder of records."""
+    found: dict[str, dict[int, Any]] = {}
+    for path in sorted((folder / FOLDER).glob("*_[0-9]*.json")):
+        record = json.loads(path.read_text())
+        found.setdefault(record["model"], {})[record["seed"]] = record
+    return {model: Study(model, records) for model, records in found.items()}
 
 
 def equal_budget_grid(studies: Mapping[str, Study], times: Record | None) -> Grid:
@@ -56,7 +54,7 @@ def equal_budget_grid(studies: Mapping[str, Study], times: Record | None) -> Gri
     known = [study for row in TABLE_2.rows if row.model and (study := studies.get(row.model))]
     classes = list(known[0].first["test"]["classes"]) if known else []
     counted = ["parameters", "multiply-adds", "memory access (M)"]
-    header = ["detector", *(f"AP {name}" for name in classes), "mAP", *counted, "time (ms)", "memory (MiB)"]
+    header = ["detector", *(f"AP {name}" for name in classes), "mAP", *counted, *TIMED]
     rows = []
     for row in TABLE_2.rows:
         assert row.model is not None

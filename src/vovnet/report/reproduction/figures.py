@@ -54,7 +54,8 @@ def scatter_section(key: str, record: Record | None, accuracies: Accuracies, stu
         rows.append([short_name(row), *(row.figures[column] for column in axes), *measured])
     here = [f"{ours.accuracy if column in FIGURES else axes[column].header}, here" for column in axes]
     header = ["", *(f"{column.header}, paper" for column in axes.values()), *here]
-    lower = "the lower ones what was measured here" if any(ours.values.values()) else "nothing was measured here"
+    drawn = any(_points(table.rows, ours.values, panel) for panel in _lower_panels(PANELS[key], ours))
+    lower = "the lower ones what was measured here" if drawn else "too little was measured here for others"
     caption = f"{TITLES[key].partition(':')[0]}: the upper panels are the paper's, {lower}"
     return Section(
         TITLES[key],

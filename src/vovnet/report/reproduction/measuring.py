@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -72,13 +72,12 @@ def measure_table(
         temporary.write_text(json.dumps(content, allow_nan=False) + "\n")
 
 
-def read_record(table: str, folders: Sequence[Path]) -> Record | None:
-    """The record of a table from the first folder that has one."""
-    for folder in folders:
-        path = folder / f"{table}.json"
-        if path.is_file():
-            return Record(path.name, table, {one.name: one for one in read_measurements(path)})
-    return None
+def read_record(table: str, folder: Path) -> Record | None:
+    """The record of a table, if the folder has one."""
+    path = folder / f"{table}.json"
+    if not path.is_file():
+        return None
+    return Record(path.name, table, {one.name: one for one in read_measurements(path)})
 
 
 def measured_answer(record: Record | None, table: str, model: str, column: str) -> Answer:
@@ -94,12 +93,11 @@ def measured_answer(record: Record | None, table: str, model: str, column: str) 
         return Answer("measured", _text(speeds[column]), speeds[column], how)
     if column == "memory":
         memory = one.memory
-        mib = None if memory is None else memory.peak_mib if memory.process_mib is None else memory.process_mib
-        if memory is None or mib is None:
+        if memory is None or memory.peak_mib is None:
             reason = "it was not asked for" if memory is None else memory.reason
             return Answer("needs", note=f"{command}: memory was not measured in {record.name}, {reason}")
-        what = memory.method if memory.process_mib is None else "of the process, by NVML"
-        return Answer("measured", f"{mib:.0f}", mib, f"MiB, {what}; {record.name}")
+        # The whole process also holds the table's other models.
+        return Answer("measured", f"{memory.peak_mib:.0f}", memory.peak_mib, f"MiB, {memory.method}; {record.name}")
     assert column == "energy", column
     if one.energy is None or one.energy.figure is None:
         why = "it was not asked for" if one.energy is None else one.energy.reason
@@ -123,7 +121,8 @@ def measured_speed(record: Record | None, table: str, model: str, reference: str
 
 def conditions(record: Record, one: Measurement) -> str:
     where = one.conditions
-    on = f"{where.device_name} ({where.device}), {where.threads} thread{'s' if where.threads > 1 else ''}"
+    name = where.device_name.replace("`", "'")  # a record may be a stranger's
+    on = f"{name} ({where.device}), {where.threads} thread{'s' if where.threads > 1 else ''}"
     how = f"batch {one.input_shape[0]}, {one.precision}, network alone, median of {len(one.latency.seconds)} passes"
     beside = (
         f"not comparable with a {PAPERS_DEVICE}, ratios within the run are"

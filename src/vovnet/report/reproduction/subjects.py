@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,21 +18,20 @@ from vovnet.report.section import Section
 
 @dataclass(frozen=True)
 class Sources:
-    """Where measured figures come from. records: a folder of records; fresh: one of this run's, which goes first."""
+    """Where measured figures come from. records: a folder of records; fresh: one of this run's, of the tables in
+    `measured`, which go first."""
 
     accuracies: Accuracies
     records: Path | None = None
     fresh: Path | None = None
-
-    @property
-    def folders(self) -> list[Path]:
-        return [folder for folder in (self.fresh, self.records) if folder is not None]
+    measured: Sequence[str] = ()
 
     def record(self, table: str) -> Record | None:
-        return read_record(table, self.folders)
+        folder = self.fresh if table in self.measured else self.records
+        return None if folder is None else read_record(table, folder)
 
     def studies(self) -> Mapping[str, Study]:
-        return read_studies(self.folders)
+        return {} if self.records is None else read_studies(self.records)
 
 
 def section_of(name: str, sources: Sources) -> Section:
