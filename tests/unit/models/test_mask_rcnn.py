@@ -229,7 +229,7 @@ def test_half_precision_does_not_round_boxes(box: list[float]) -> None:
         for name in ("anchors", "proposals", "anchor_deltas"):
             assert outputs[name].dtype == torch.float32, name
     assert all(value.isfinite() for value in losses[1].values())
-    assert float(losses[1]["anchor_loss"]) == pytest.approx(float(losses[0]["anchor_loss"]), rel=0.05)
+    assert losses[1]["anchor_loss"].item() == pytest.approx(losses[0]["anchor_loss"].item(), rel=0.05)
 
 
 def test_an_image_without_a_single_proposal(toy: MaskRCNN) -> None:
