@@ -269,10 +269,10 @@ def test_initial_weights() -> None:
         (heads.box_head[0][0], (2 / (9 * 256)) ** 0.5),
         (model.backbone.stem[1].conv, (2 / (9 * 64)) ** 0.5),
     ):
-        assert float(layer.weight.std()) == pytest.approx(std, rel=0.05), layer
+        assert layer.weight.std().item() == pytest.approx(std, rel=0.05), layer
         if layer.bias is not None:
             assert not layer.bias.any()
     fully_connected = heads.box_head[5]
-    assert float(fully_connected.weight.abs().max()) == pytest.approx(
+    assert fully_connected.weight.abs().max().item() == pytest.approx(
         (3 / fully_connected.in_features) ** 0.5, rel=0.01
     )
