@@ -4,7 +4,6 @@ test them, and see how strongly every layer uses the earlier ones."""
 from __future__ import annotations
 
 import json
-import logging
 import math
 import statistics
 import threading
@@ -35,7 +34,6 @@ from vovnet.models.cifar import CIFAR_NETWORKS, AggregationNet
 FORMAT = "vovnet-classifier-1"
 TEST_BATCH = 500
 
-_LOG = logging.getLogger("vovnet")
 Hook = Callable[[Mapping[str, Any]], object]
 
 
