@@ -16,7 +16,6 @@ from typing import Any
 from vovnet.files import replacing
 from vovnet.measure.measurement import Measurement
 from vovnet.measure.speed import Latency
-from vovnet.report.content_policy import content_policy
 from vovnet.report.measurement import columns, labels, layer_table, remarks, sweep, tables
 from vovnet.report.panels import (
     ROOF_NOTE,
@@ -30,6 +29,7 @@ from vovnet.report.panels import (
 )
 from vovnet.report.plots import COLOURS
 from vovnet.report.table import MISSING
+from vovnet.report.templates import render
 
 # The shapes of measurement_plots.MARKERS, as plotly calls them and as they are drawn beside a name, 16 by 16.
 SHAPES = {
@@ -47,25 +47,16 @@ INK = "ink"  # stands for the colour of text, which the page sets: light or dark
 
 def write_page(measurements: Sequence[Measurement], path: str | Path) -> None:
     """Write the page: 5 MB, nearly all of it the library that draws. Raises ValueError without a measurement."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     if not measurements:
         raise ValueError("a page needs at least one measurement, got none")
     script = (resources.files("vovnet.report") / "page.js").read_text(encoding="utf-8")
-    style = (resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8")
-    scripts = [get_plotlyjs().replace("\r\n", "\n"), script]
-    environment = Environment(
-        loader=PackageLoader("vovnet.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "ensure_ascii": False, "separators": (",", ":")}
     names = labels(measurements)
-    page = environment.get_template("page.html.j2").render(
+    page = render(
+        "page.html.j2",
+        scripts=[get_plotlyjs().replace("\r\n", "\n"), script],
         title=f"What {names[0] if len(names) == 1 else f'{len(names)} models'} cost",
-        policy=content_policy(scripts),
-        style=Markup(style),
-        scripts=[Markup(text) for text in scripts],
         tables=tables(measurements),
         names=names,
         swatches=[(_colour(place), _shape(place)[1]) for place in range(len(names))],

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.files import replacing
-from vovnet.report.content_policy import content_policy
 from vovnet.report.side_by_side import Comparison, Tally
+from vovnet.report.templates import render
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 def write_page(comparison: Comparison, path: str | Path) -> None:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("vovnet.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("side_by_side.html.j2").render(
-        policy=content_policy(),
-        style=Markup((resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8")),
+    page = render(
+        "side_by_side.html.j2",
         comparison=comparison,
         columns=list(zip(comparison.columns, comparison.totals(), strict=True)),
         detectors=sum(column.weights is not None for column in comparison.columns),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vovnet.report.content_policy import content_policy
 from vovnet.report.side_by_side_page import write_page
+from vovnet.report.templates import content_policy
 
 from .compared import HOSTILE, comparison
 

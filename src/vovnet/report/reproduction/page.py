@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from vovnet.files import replacing
-from vovnet.report.content_policy import content_policy
 from vovnet.report.reproduction.cells import LEGEND
 from vovnet.report.section import Grid, Picture, Section
+from vovnet.report.templates import render
 
 
 def write_page(sections: Sequence[Section], path: str | Path) -> None:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    style = (resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader("vovnet.report.reproduction", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2").render(
-        policy=content_policy(),
-        style=Markup(style),
+    page = render(
+        "reproduction/page.html.j2",
         legend=_marked(LEGEND),
         sections=sections,
         kind=_kind,
