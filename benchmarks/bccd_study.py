@@ -16,14 +16,14 @@ from typing import Any
 import torch
 
 from vovnet.data.formats import open_dataset
-from vovnet.engine.checkpoint import load_model
 from vovnet.engine.config import load_config
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
 from vovnet.files import replacing
-from vovnet.measure.comparison import device_name
-from vovnet.measure.cost import count_cost, count_parameters
+from vovnet.profiling.cost import count_cost, count_parameters
+from vovnet.provenance import device_name
+from vovnet.weights.checkpoint import load_model
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/bccd_study.yaml"

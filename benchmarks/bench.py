@@ -11,23 +11,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 import vovnet
 from vovnet.cli.output import Output
-from vovnet.data.cifar10 import Cifar10
-from vovnet.engine.aggregation_study import AggregationConfig, train_classifier
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.train import make_ema, make_optimizer, source_commit, train
-from vovnet.files import replacing
+from vovnet.engine.train import make_ema, make_optimizer, train
+from vovnet.files import write_json
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.measure.comparison import device_name
-from vovnet.measure.cost import count_multiply_adds
-from vovnet.measure.speed import median_ratio, time_interleaved
-from vovnet.models.cifar import CIFAR_NETWORKS
+from vovnet.paper.aggregation_study import AggregationConfig, train_classifier
+from vovnet.paper.cifar10 import Cifar10
+from vovnet.paper.cifar_networks import CIFAR_NETWORKS
+from vovnet.profiling.cost import count_multiply_adds
+from vovnet.profiling.speed import median_ratio, time_interleaved
+from vovnet.provenance import device_name, record_header
 from vovnet.structures import Target
 
 ROOT = Path(__file__).parents[1]
@@ -234,11 +233,7 @@ def main() -> None:
     Output().table([f"{torch.get_num_threads()} threads, torch {torch.__version__}", "measured", "claim"], rows)
     machine = {"cpu": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "torch": torch.__version__}
     rounded = {name: round(value, 4) for name, value in results.items()}
-    how = {"command": "make bench", "commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
-    with replacing(RECORD) as temporary:
-        temporary.write_text(
-            json.dumps({**how, "machine": machine, "results": rounded, "claims": claims}, indent=1) + "\n"
-        )
+    write_json(RECORD, {**record_header("make bench"), "machine": machine, "results": rounded, "claims": claims})
     broken = [
         name
         for name, (sign, bound) in CLAIMS.items()

@@ -6,26 +6,24 @@ The errors are those of the methods alone: what a board publishes is taken as ri
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from vovnet.engine.train import source_commit
-from vovnet.files import replacing
-from vovnet.measure.energy import Figure, measure_energy
-from vovnet.measure.nvml import Nvml
-from vovnet.measure.rapl import Rapl
-from vovnet.measure.recording import Timeline
-from vovnet.measure.sensors import Meter, Sensor
+from vovnet.files import write_json
+from vovnet.profiling.energy import Figure, measure_energy
+from vovnet.profiling.nvml import Nvml
+from vovnet.profiling.rapl import Rapl
+from vovnet.profiling.recording import Timeline
+from vovnet.profiling.sensors import Meter, Sensor
+from vovnet.provenance import record_header
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests/unit/measure"))  # the devices that the tests measure
+sys.path.insert(0, str(ROOT / "tests/unit/profiling"))  # the devices that the tests measure
 from simulated import CHIPS, H100, Chip, Device, FakeNvml, FakeSys  # noqa: E402
 
 RECORD = ROOT / "docs/records/energy_methods.json"
@@ -159,10 +157,8 @@ def main() -> None:
             flush=True,
         )
     print(NOTE)
-    date = datetime.now(UTC).date().isoformat()
-    record = {"command": "make energy-methods", "commit": source_commit(), "date": date, "note": NOTE}
-    with replacing(RECORD) as temporary:
-        temporary.write_text(json.dumps(record | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    header = record_header("make energy-methods")
+    write_json(RECORD, {**header, "note": NOTE, "rows": [asdict(row) for row in rows]})
 
 
 if __name__ == "__main__":

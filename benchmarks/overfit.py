@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,9 @@ from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.criterion import make_criterion
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
-from vovnet.engine.train import source_commit
-from vovnet.files import replacing
-from vovnet.models.zoo import gives_masks
+from vovnet.files import write_json
+from vovnet.provenance import cpu_and_torch, record_header
+from vovnet.zoo import gives_masks
 
 TARGET, TARGET_OF_MASKS = 0.95, 0.9
 WARMUP_STEPS = 10
@@ -116,12 +114,8 @@ def main() -> None:
         if given.images:
             dataset = replace(dataset, samples=tuple(one for one in dataset if one.image_path.stem in given.images))
         run = overfit(name, dataset, given.options, given.side, given.learning_rate, given.steps)
-        how = {"commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
-        machine = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
-        runs.append({**run, **how, "device": machine})
-        record = {"command": "python benchmarks/overfit.py DATA:SPLIT MODEL…", **how, "runs": runs}
-        with replacing(given.record) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+        runs.append({**run, **record_header(), "device": cpu_and_torch()})
+        write_json(given.record, {**record_header("python benchmarks/overfit.py DATA:SPLIT MODEL…"), "runs": runs})
 
 
 if __name__ == "__main__":

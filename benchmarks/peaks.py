@@ -12,7 +12,6 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -23,12 +22,11 @@ from vovnet.data.images import read_image
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.criterion import make_criterion
 from vovnet.engine.drawing import draw_detections
-from vovnet.engine.multiscale import MultiScale, Scale, detect_multi_scale, published_multi_scale
+from vovnet.engine.multi_scale import MultiScale, Scale, detect_multi_scale, published_multi_scale
 from vovnet.engine.optimizer import make_optimizer
-from vovnet.engine.train import source_commit
-from vovnet.files import replacing
+from vovnet.files import write_json
 from vovnet.masks import paste
-from vovnet.measure.comparison import device_name
+from vovnet.provenance import device_name, record_header
 from vovnet.structures import Detections, Target
 
 RECORD = Path(__file__).parents[1] / "docs/records/peaks.json"
@@ -118,10 +116,9 @@ def main() -> None:
     claims = {name: text for name, (text, _) in CLAIMS.items()}
     rows = [[name, str(r["added_mib"]), str(r["process_mib"]), claims.get(name, "")] for name, r in results.items()]
     Output().table(["case", "added, MiB", "whole process, MiB", "claim"], rows)
-    how = {"command": "python benchmarks/peaks.py", "commit": source_commit()}
-    machine = {"date": datetime.now(UTC).date().isoformat(), "device": device_name(torch.device("cpu"))}
-    with replacing(RECORD) as temporary:
-        temporary.write_text(json.dumps({**how, **machine, "results": results, "claims": claims}, indent=1) + "\n")
+    header = record_header("python benchmarks/peaks.py")
+    device = device_name(torch.device("cpu"))
+    write_json(RECORD, {**header, "device": device, "results": results, "claims": claims})
     broken = [name for name, (_, holds) in CLAIMS.items() if not holds(results)]
     if broken:
         sys.exit(f"claims that do not hold: {', '.join(broken)}")

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
-from vovnet.engine.train import source_commit, train
+from vovnet.engine.train import train
 from vovnet.files import replacing
+from vovnet.provenance import cpu_and_torch, record_header
 
 STEPS = 500
 MEAN_OVER = 50  # steps of the first and last losses
@@ -82,8 +79,7 @@ def main() -> None:
         for batch_size in given.batch_sizes:
             if any((one["config"], one["model"], one["batch_size"]) == (config, model, batch_size) for one in runs):
                 continue
-            how = {"commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
-            how["device"] = f"CPU, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
+            how = {**record_header(), "device": cpu_and_torch()}
             runs.append({**run(config, model, given.data, batch_size), **how})
             record = {
                 "command": "python benchmarks/published_rates.py DATA CONFIG…",

@@ -9,16 +9,16 @@ from typing import Any
 
 from vovnet import create_model
 from vovnet.files import replacing
-from vovnet.measure.cost import count_multiply_adds, count_parameters
-from vovnet.measure.measurement import read_measurements
+from vovnet.paper.accuracy import Accuracies
+from vovnet.paper.folder import markdown_page, write_pictures
+from vovnet.paper.names import SUBJECTS
+from vovnet.paper.published import TABLE_2, TABLE_3
+from vovnet.paper.subjects import Sources, section_of
+from vovnet.profiling.cost import count_multiply_adds, count_parameters
+from vovnet.profiling.measurement import read_measurements
+from vovnet.report.document import Section
 from vovnet.report.measurement import to_markdown
 from vovnet.report.measurement_plots import plot_roofline, plot_tradeoffs
-from vovnet.report.published import TABLE_2, TABLE_3
-from vovnet.report.reproduction.accuracy import Accuracies
-from vovnet.report.reproduction.folder import markdown_page, write_pictures
-from vovnet.report.reproduction.names import SUBJECTS
-from vovnet.report.reproduction.subjects import Sources, section_of
-from vovnet.report.section import Section
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs/records"

@@ -18,17 +18,17 @@ from pathlib import Path
 
 import torch
 
-from vovnet.cli.detectors import print_evaluation
+from vovnet.cli.evaluate import print_evaluation
 from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
-from vovnet.engine.checkpoint import load_model, save_weights
 from vovnet.engine.config import load_config
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.files import replacing
-from vovnet.measure.comparison import device_name
-from vovnet.measure.cost import count_multiply_adds, count_parameters
+from vovnet.profiling.cost import count_multiply_adds, count_parameters
+from vovnet.provenance import device_name
 from vovnet.report.plots import plot_training
+from vovnet.weights.checkpoint import load_model, save_weights
 
 ROOT = Path(__file__).parents[1]
 

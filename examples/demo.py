@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import vovnet
-from vovnet.cli.detectors import print_evaluation
+from vovnet.cli.evaluate import print_evaluation
 from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.evaluate import evaluate
-from vovnet.engine.outputs import PredictionWriter
-from vovnet.measure.cost import count_multiply_adds, count_parameters
-from vovnet.measure.speed import time_interleaved
+from vovnet.engine.prediction_files import PredictionWriter
+from vovnet.profiling.cost import count_multiply_adds, count_parameters
+from vovnet.profiling.speed import time_interleaved
 from vovnet.report.evaluation import write_evaluation
 
 SAMPLES = Path(__file__).parents[1] / "samples"

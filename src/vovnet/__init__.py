@@ -1,4 +1,4 @@
-"""VoVNet: object detection in real time, and what it costs."""
+"""VoVNet: train and run real-time detectors, and measure what any PyTorch model costs."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vovnet.engine.weights import load as load
-    from vovnet.measure.comparison import measure as measure
-    from vovnet.models.zoo import create_backbone as create_backbone
-    from vovnet.models.zoo import create_model as create_model
+    from vovnet.profiling.measure import measure as measure
     from vovnet.structures import Detections as Detections
     from vovnet.structures import Target as Target
-else:
-    from vovnet import measure as measure  # a package that can be called: light, like this one
+    from vovnet.weights.shipped import load as load
+    from vovnet.zoo import create_backbone as create_backbone
+    from vovnet.zoo import create_model as create_model
 
 # Imported when first used, so that `import vovnet` and `vovnet --help` need not wait for torch.
 _HOME = {
-    "load": "vovnet.engine.weights",
-    "create_backbone": "vovnet.models.zoo",
-    "create_model": "vovnet.models.zoo",
+    "load": "vovnet.weights.shipped",
+    "measure": "vovnet.profiling.measure",
+    "create_backbone": "vovnet.zoo",
+    "create_model": "vovnet.zoo",
     "Detections": "vovnet.structures",
     "Target": "vovnet.structures",
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -38,3 +40,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # what went wrong above is the news
             temporary.unlink()
+
+
+def write_json(path: str | Path, content: Any, *, indent: int | None = 1) -> None:
+    """Write `content` as JSON, whole or not at all. Raises ValueError for NaN and infinity, which JSON lacks."""
+    text = json.dumps(content, indent=indent, allow_nan=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vovnet.report.side_by_side_page import write_page
+from vovnet.report.comparison_page import write_page
 
 from ..unit.report.compared import HOSTILE, comparison
 from .pages import contrast, open_page

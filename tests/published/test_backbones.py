@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vovnet import create_backbone, create_model
-from vovnet.measure.cost import count_cost, count_multiply_adds, count_parameters
+from vovnet.profiling.cost import count_cost, count_multiply_adds, count_parameters
 
 # Table 4, RefineDet320 with 81 classes: parameters, multiply-adds, batch-norm outputs; as printed: FLOPs in giga, which
 # are the sum of the last two, and parameters in millions.

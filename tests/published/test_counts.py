@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vovnet import create_backbone, create_model
-from vovnet.measure.cost import count_multiply_adds, count_parameters
+from vovnet.profiling.cost import count_multiply_adds, count_parameters
 
 # name: (backbone parameters, with a 1000-way classifier, multiply-adds at 224 with it: stride stem, pool stem)
 BACKBONES = {

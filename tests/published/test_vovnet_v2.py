@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vovnet import create_backbone
-from vovnet.measure.cost import count_multiply_adds, count_parameters
+from vovnet.profiling.cost import count_multiply_adds, count_parameters
 
 # name: backbone parameters, multiply-adds at 224 with a 1000-way classifier, the same in printed giga
 COUNTS = {

@@ -20,11 +20,11 @@ from PIL import Image
 
 from vovnet.cli.main import main
 from vovnet.data.video import VideoWriter, video_info
-from vovnet.engine.checkpoint import LoadedModel, ModelInfo, load_checkpoint, load_model, save_weights
-from vovnet.engine.predict import Detector
-from vovnet.engine.weights import shipped_weights
+from vovnet.engine.detector import Detector
 from vovnet.masks import encode
 from vovnet.models.detectors.ssd import SSD
+from vovnet.weights.checkpoint import LoadedModel, ModelInfo, load_checkpoint, load_model, save_weights
+from vovnet.weights.shipped import shipped_weights
 
 from ..unit.engine import masking
 
@@ -170,7 +170,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: list[str], says: str) -> N
 
 
 def test_list(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.engine.weights.shipped_weights", lambda: {"bccd": weights})
+    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {"bccd": weights})
     result = run("list")
     assert result.code == 0
     for name in ("dsod300_vovnet27_slim", "dsod300_densenet67", "vovnet39", "bccd"):
@@ -290,7 +290,7 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of weights that give masks."""
     model = masking.EllipseModel().eval()
     loaded = LoadedModel(model, ModelInfo("ellipses", {}, masking.NAMES, (3, 5)), {})
-    monkeypatch.setattr("vovnet.engine.weights.load_weights", lambda source: loaded)
+    monkeypatch.setattr("vovnet.weights.shipped.load_weights", lambda source: loaded)
     return "ellipses"
 
 
@@ -490,7 +490,7 @@ def test_a_checkpoint_of_another_model(run: Run, tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.engine.weights.shipped_weights", lambda: {"bccd": weights})
+    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {"bccd": weights})
     for command in (["predict", "a.jpg", "--weights", "bcd"], ["evaluate", "bcd", "data"]):
         result = run(*command)
         assert result.code == 1
@@ -632,7 +632,7 @@ def test_debug_shows_the_traceback(run_vovnet: Callable[..., subprocess.Complete
 
 
 def test_an_error_of_ours_asks_for_debug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.engine.weights.shipped_weights", lambda: {}["a slip"])
+    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {}["a slip"])
     result = run("list")
     assert result.code == 1
     assert result.complaint == "KeyError: 'a slip' (run again with --debug for the traceback)"
@@ -655,8 +655,8 @@ def test_train_prints_where_its_results_are(run: Run, config: Path) -> None:
 
 def test_measure(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Counts are exact; without a sensor there is a reason and no joules; a record of a run can be read again."""
-    from vovnet.measure import comparison
-    from vovnet.measure.sensors import NoSensor
+    from vovnet.profiling import measure as comparison
+    from vovnet.profiling.sensors import NoSensor
 
     monkeypatch.setattr(comparison, "find_sensor", lambda device: NoSensor("there is no sensor in this test"))
     models = ("vovnet27_slim", "torchvision:squeezenet1_1")

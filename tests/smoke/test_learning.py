@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from vovnet.data.formats import open_dataset
-from vovnet.engine.checkpoint import load_model
 from vovnet.engine.config import load_config
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
-from vovnet.models.zoo import REFINEDET_BACKBONES, SSDS
+from vovnet.weights.checkpoint import load_model
+from vovnet.zoo import REFINEDET_BACKBONES, SSDS
 
 OVERFIT = Path(__file__).parents[2] / "benchmarks/overfit.py"
 SMALL = ["--side", "192", "--options", '{"width": 128}', "--steps", "250"]

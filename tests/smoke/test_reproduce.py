@@ -12,7 +12,7 @@ import pytest
 
 from vovnet.cli.main import main
 
-from ..unit.report.reproduced import TABLE_2, write_record
+from ..unit.paper.reproduced import TABLE_2, write_record
 
 ROOT = Path(__file__).parents[2]
 

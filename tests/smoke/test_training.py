@@ -16,7 +16,6 @@ from PIL import Image
 from vovnet import create_model
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation
-from vovnet.engine.checkpoint import load_checkpoint, load_model
 from vovnet.engine.config import OptimizerConfig, load_config
 from vovnet.engine.train import (
     learning_rate,
@@ -28,6 +27,7 @@ from vovnet.engine.train import (
 )
 from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.weights.checkpoint import load_checkpoint, load_model
 
 CONFIG = """
 model: dsod300_vovnet27_slim
@@ -194,7 +194,7 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
         textwrap.dedent(f"""
         import sys, torch
         from vovnet.data.formats import open_dataset
-        from vovnet.engine.checkpoint import load_model
+        from vovnet.weights.checkpoint import load_model
         from vovnet.engine.distributed import workers
         from vovnet.engine.evaluate import detect
         model = load_model({str(tmp_path / "run" / "best.safetensors")!r}).model

@@ -14,15 +14,17 @@ import vovnet
 
 PACKAGE = Path(vovnet.__file__).parent
 LAYERS = (
-    {"cli", "__main__", "serve"},  # what a person runs
-    {"report", "runtime"},  # what is handed on
+    {"cli", "__main__"},  # what a person runs
+    {"paper"},  # the paper's tables, figures and studies
+    {"report"},  # results as tables, plots and pages
     {"engine"},  # where the parts meet
-    {"data", "models", "losses", "metrics", "measure"},  # peers, strangers to each other
+    {"weights", "zoo"},  # names and files of models
+    {"data", "models", "losses", "metrics", "profiling"},  # peers, strangers to each other
     # pure functions, three dataclasses, an exception
-    {"boxes", "masks", "mask_contours", "matching", "structures", "files", "errors"},
+    {"boxes", "masks", "mask_contours", "matching", "structures", "files", "errors", "provenance"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
-STRANGERS = LAYERS[3]
+STRANGERS = LAYERS[5]
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
@@ -61,7 +63,7 @@ def test_imports_go_down(file: str) -> None:
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("data/voc.py", "from vovnet.models.zoo import create_model"),
+        ("data/voc.py", "from vovnet.zoo import create_model"),
         ("boxes.py", "def f():\n    import vovnet.metrics.voc"),
         ("engine/train.py", "if TYPE_CHECKING:\n    from vovnet.report import plots"),
         ("metrics/voc.py", "from vovnet import engine"),
@@ -90,7 +92,7 @@ def test_importing_does_not_wait_for_torch(statement: str) -> None:
 
 
 def test_extras_are_imported_late() -> None:
-    code = "import vovnet.engine.weights, vovnet.engine.train, vovnet.report.evaluation, vovnet.data.check, sys\n"
+    code = "import vovnet.weights.shipped, vovnet.engine.train, vovnet.report.evaluation, vovnet.data.check, sys\n"
     code += "print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in loaded

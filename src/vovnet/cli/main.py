@@ -8,7 +8,18 @@ from io import TextIOWrapper
 
 from cyclopts import CycloptsError
 
-from vovnet.cli import comparing, datasets, detectors, measuring, names, reproduce, studies  # noqa: F401  (they add their commands)
+from vovnet.cli import (  # noqa: F401  (each adds its command)
+    compare,
+    data,
+    evaluate,
+    list,
+    measure,
+    predict,
+    reproduce,
+    study,
+    train,
+    weights,
+)
 from vovnet.cli.app import app
 from vovnet.cli.output import complain, one_line
 from vovnet.errors import UsageError

@@ -1,4 +1,4 @@
-"""The paper's tables, figures and claims, published and reproduced side by side."""
+"""`vovnet reproduce`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def reproduce(
         Write everything as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    from vovnet.report.reproduction.names import SUBJECTS, choose
+    from vovnet.paper.names import SUBJECTS, choose
 
     if not names:
         out.table(["name", "what"], [[name, what] for name, what in SUBJECTS.items()])
@@ -76,11 +76,11 @@ def reproduce(
     import jinja2  # noqa: F401
     import matplotlib  # noqa: F401
 
-    from vovnet.report.reproduction.accuracy import Accuracies
-    from vovnet.report.reproduction.folder import write_folder
-    from vovnet.report.reproduction.measuring import MEASURED_TABLES, measure_table
-    from vovnet.report.reproduction.subjects import Sources, section_of
-    from vovnet.report.section import Grid, Picture
+    from vovnet.paper.accuracy import Accuracies
+    from vovnet.paper.folder import write_folder
+    from vovnet.paper.measured_tables import MEASURED_TABLES, measure_table
+    from vovnet.paper.subjects import Sources, section_of
+    from vovnet.report.document import Figure, Table
 
     fresh = [name for name in chosen if name in MEASURED_TABLES] if measure else []
     if measure and not fresh:
@@ -109,14 +109,14 @@ def reproduce(
     for section in sections.values():
         out.say(f"{section.title}\n")
         for part in section.parts:
-            if isinstance(part, Grid):
+            if isinstance(part, Table):
                 if part.title:
                     out.say(part.title)
                 out.table(list(part.header), [list(row) for row in part.rows])
                 for note in part.notes:
                     out.say(note.replace("`", ""))
                 out.say("")
-            elif not isinstance(part, Picture):
+            elif not isinstance(part, Figure):
                 out.say(part.replace("`", "") + "\n")
     out.say(f"reproduction.md, .json, .html and pictures in {output}")
     out.json(content)

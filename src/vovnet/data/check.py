@@ -17,7 +17,7 @@ from typing import Any
 
 from vovnet.data import formats, mask_png, voc, yolo
 from vovnet.data.images import read_image
-from vovnet.data.records import Box, Complain, RawImage, RawObject, RawSplit, is_proper
+from vovnet.data.raw import Box, Complain, RawImage, RawObject, RawSplit, is_proper
 from vovnet.data.statistics import Statistics, compute_statistics
 from vovnet.masks import RleMasks, from_coco
 

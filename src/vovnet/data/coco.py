@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vovnet.data.records import Box, Complain, RawImage, RawObject, RawSplit, raise_complaint, to_number
+from vovnet.data.raw import Box, Complain, RawImage, RawObject, RawSplit, raise_complaint, to_number
 
 
 def recognises(root: Path) -> bool:

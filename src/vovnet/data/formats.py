@@ -11,7 +11,7 @@ from types import ModuleType
 from vovnet.data import coco, mask_png, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.images import MAX_PIXELS, image_header_size
-from vovnet.data.records import RawImage, RawObject, RawSplit, is_proper
+from vovnet.data.raw import RawImage, RawObject, RawSplit, is_proper
 from vovnet.errors import UsageError
 from vovnet.masks import RleMasks, from_coco
 from vovnet.structures import Target

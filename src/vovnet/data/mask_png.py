@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
-from vovnet.data.records import Complain, RawImage, RawObject, RawSplit, raise_complaint
+from vovnet.data.raw import Complain, RawImage, RawObject, RawSplit, raise_complaint
 
 ALL = "all"  # the split of every image, where there are no sub-folders
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vovnet.data.records import Box, RawSplit, is_proper
+from vovnet.data.raw import Box, RawSplit, is_proper
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits of area in pixels

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vovnet.data.images import IMAGE_SUFFIXES
-from vovnet.data.records import Box, Complain, RawImage, RawObject, RawSplit, raise_complaint, to_number
+from vovnet.data.raw import Box, Complain, RawImage, RawObject, RawSplit, raise_complaint, to_number
 
 ALL = "all"  # the split of every annotation file
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
-from vovnet.data.records import Box, Complain, RawImage, RawObject, RawSplit, raise_complaint, to_number
+from vovnet.data.raw import Box, Complain, RawImage, RawObject, RawSplit, raise_complaint, to_number
 
 _SPLITS = ("train", "val", "test")
 

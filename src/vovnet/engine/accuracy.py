@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vovnet.data.dataset import DetectionDataset
+from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
-from vovnet.engine.predict import Detector
-from vovnet.measure.measurement import Accuracy
+from vovnet.profiling.measurement import Accuracy
 
 
 def measure_accuracy(

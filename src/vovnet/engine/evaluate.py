@@ -17,7 +17,7 @@ from vovnet.data.loading import start_loader
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
 from vovnet.engine.inference import detect_images
-from vovnet.engine.multiscale import MultiScale, detect_multi_scale
+from vovnet.engine.multi_scale import MultiScale, detect_multi_scale
 from vovnet.errors import UsageError
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors

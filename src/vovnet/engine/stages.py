@@ -9,9 +9,9 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from vovnet.data.images import read_image
+from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections
-from vovnet.engine.predict import Detector
-from vovnet.measure.speed import Latency, is_stable, synchronize
+from vovnet.profiling.speed import Latency, is_stable, synchronize
 
 STAGES = ("read image", "pre-process", "network", "decode + NMS", "draw")
 STEADY_PASSES, MOST_WARMUP_PASSES = 10, 50

@@ -7,12 +7,10 @@ import logging
 import math
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +22,21 @@ from torch.optim.swa_utils import AveragedModel
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.loading import BatchStream, training_batches
-from vovnet.engine.checkpoint import (
+from vovnet.engine.config import ScheduleConfig, TrainConfig
+from vovnet.engine.criterion import make_criterion
+from vovnet.engine.distributed import workers
+from vovnet.engine.evaluate import detect
+from vovnet.engine.interrupts import stop_requests
+from vovnet.engine.log import LogHook, announce, console, has_tensorboard, json_lines, tensorboard
+from vovnet.engine.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
+from vovnet.files import replacing
+from vovnet.metrics.coco import evaluate_coco
+from vovnet.metrics.voc import evaluate_voc
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.provenance import record_header
+from vovnet.structures import Detections
+from vovnet.weights.checkpoint import (
     CHECKPOINT_FORMAT,
     ModelInfo,
     info_from_dict,
@@ -33,20 +45,7 @@ from vovnet.engine.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from vovnet.engine.config import ScheduleConfig, TrainConfig
-from vovnet.engine.criterion import make_criterion
-from vovnet.engine.distributed import workers
-from vovnet.engine.evaluate import detect
-from vovnet.engine.interrupts import stop_requests
-from vovnet.engine.log import LogHook, announce, console, has_tensorboard, json_lines, tensorboard
-from vovnet.engine.optimizer import make_optimizer, set_learning_rate
-from vovnet.engine.pretrained import build_pretrained
-from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
-from vovnet.files import replacing
-from vovnet.metrics.coco import evaluate_coco
-from vovnet.metrics.voc import evaluate_voc
-from vovnet.models.detectors.contract import DetectionModel
-from vovnet.structures import Detections
+from vovnet.weights.pretrained import build_pretrained
 
 _LOG = logging.getLogger("vovnet")
 
@@ -403,8 +402,7 @@ def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str
         "config": config.model_dump(mode="json"),
         "step": step,
         f"val_{config.metric}": score,
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": source_commit(),
+        **record_header(),
         "versions": {
             "vovnet": vovnet.__version__,
             "python": platform.python_version(),
@@ -412,16 +410,3 @@ def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str
             "torchvision": torchvision.__version__,
         },
     }
-
-
-def source_commit() -> str | None:
-    """The commit of the source tree this package runs from, with "+" where files differ from it."""
-    where = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=where, capture_output=True, text=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")

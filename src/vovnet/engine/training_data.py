@@ -15,7 +15,7 @@ from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import UsageError
 from vovnet.models.preprocessing import Preprocessing
-from vovnet.models.zoo import gives_masks
+from vovnet.zoo import gives_masks
 
 
 def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:

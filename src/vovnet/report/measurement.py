@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vovnet.files import replacing
-from vovnet.measure.cost import LayerCost
-from vovnet.measure.measurement import Measurement, write_measurements
-from vovnet.measure.speed import Latency
-from vovnet.report.table import Column, Table, escape_markdown, make_table
+from vovnet.profiling.cost import LayerCost
+from vovnet.profiling.measurement import Measurement, write_measurements
+from vovnet.profiling.speed import Latency
+from vovnet.report.table import Column, ColumnTable, escape_markdown, make_table
 
 COUNTS, TIME, EFFICIENCY, MEMORY, ENERGY, ACCURACY = GROUPS = (
     "Counts of one pass",
@@ -31,19 +31,19 @@ def columns(measurements: Sequence[Measurement]) -> list[Column[Measurement]]:
     return list(make_table("", [model, *_COLUMNS, *_accuracy_columns(measurements)], measurements).columns)
 
 
-def full_table(measurements: Sequence[Measurement]) -> Table[Measurement]:
+def full_table(measurements: Sequence[Measurement]) -> ColumnTable[Measurement]:
     """One row a model, all columns."""
-    return Table("Models", tuple(columns(measurements)), tuple(measurements))
+    return ColumnTable("Models", tuple(columns(measurements)), tuple(measurements))
 
 
-def tables(measurements: Sequence[Measurement]) -> list[Table[Measurement]]:
+def tables(measurements: Sequence[Measurement]) -> list[ColumnTable[Measurement]]:
     """A table for each group of columns, narrow enough to be read; the first column is the model."""
     model, *others = columns(measurements)
     parts = [(group, [column for column in others if column.group == group]) for group in GROUPS]
-    return [Table(group, (model, *part), tuple(measurements)) for group, part in parts if part]
+    return [ColumnTable(group, (model, *part), tuple(measurements)) for group, part in parts if part]
 
 
-def part_table(measurements: Sequence[Measurement]) -> Table[PartRow]:
+def part_table(measurements: Sequence[Measurement]) -> ColumnTable[PartRow]:
     """A row for each batch size of a sweep and each stage that was timed; without any the table has no rows."""
     rows = []
     for one, name in zip(measurements, labels(measurements), strict=True):
@@ -59,7 +59,7 @@ def sweep(one: Measurement) -> dict[int, Latency]:
     return dict(sorted({one.input_shape[0]: one.latency, **one.batches}.items())) if one.batches else {}
 
 
-def layer_table(measurements: Sequence[Measurement]) -> Table[LayerRow]:
+def layer_table(measurements: Sequence[Measurement]) -> ColumnTable[LayerRow]:
     """One row for each layer of each model, in the order of the calls."""
     return make_table("Layers", _LAYER_COLUMNS, layer_rows(measurements))
 
@@ -100,7 +100,7 @@ def to_markdown(measurements: Sequence[Measurement]) -> str:
     return "\n".join([*parts, f"### Conditions\n\n{''.join(lines)}"])
 
 
-def write_csv(table: Table[Measurement] | Table[LayerRow], path: str | Path) -> None:
+def write_csv(table: ColumnTable[Measurement] | ColumnTable[LayerRow], path: str | Path) -> None:
     """Raw numbers with units in the header; whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(table.to_csv(), encoding="utf-8")

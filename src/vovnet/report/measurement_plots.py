@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vovnet.files import replacing
-from vovnet.measure.measurement import Measurement
+from vovnet.profiling.measurement import Measurement
 from vovnet.report.labelling import label_points
 from vovnet.report.measurement import labels, sweep
 from vovnet.report.panels import (

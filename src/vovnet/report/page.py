@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.files import replacing
-from vovnet.measure.measurement import Measurement
-from vovnet.measure.speed import Latency
+from vovnet.profiling.measurement import Measurement
+from vovnet.profiling.speed import Latency
 from vovnet.report.measurement import columns, labels, layer_table, remarks, sweep, tables
 from vovnet.report.panels import (
     ROOF_NOTE,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from vovnet.measure.measurement import Measurement
+from vovnet.profiling.measurement import Measurement
 from vovnet.report.measurement import accuracy_data, flops_per_byte, labels, layer_rows
 
 Interval = tuple[float, float]

@@ -47,7 +47,7 @@ class Column(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Table(Generic[T]):
+class ColumnTable(Generic[T]):
     """Rows seen through columns; make it with `make_table`, which leaves out columns without any value."""
 
     title: str
@@ -89,10 +89,10 @@ class Table(Generic[T]):
         return text.getvalue()
 
 
-def make_table(title: str, columns: Sequence[Column[T]], items: Sequence[T]) -> Table[T]:
+def make_table(title: str, columns: Sequence[Column[T]], items: Sequence[T]) -> ColumnTable[T]:
     """A table of those columns that have a value in some row."""
     used = [column for column in columns if any(column.value(item) is not None for item in items)]
-    return Table(title, tuple(used), tuple(items))
+    return ColumnTable(title, tuple(used), tuple(items))
 
 
 def number(value: float) -> str:

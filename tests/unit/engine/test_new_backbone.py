@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from vovnet import create_model
-from vovnet.engine.any_model import resolve_model
 from vovnet.engine.config import LossConfig
 from vovnet.engine.criterion import make_criterion
-from vovnet.models.zoo import BACKBONES
+from vovnet.engine.model_names import resolve_model
 from vovnet.structures import Target
+from vovnet.zoo import BACKBONES
 
 
 class Toy(nn.Module):

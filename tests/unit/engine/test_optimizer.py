@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from vovnet import create_model
-from vovnet.engine.checkpoint import load_checkpoint
 from vovnet.engine.config import OptimizerConfig, load_config
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train import train
+from vovnet.weights.checkpoint import load_checkpoint
 
 
 def build(name):

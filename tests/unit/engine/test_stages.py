@@ -16,8 +16,8 @@ from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
 from vovnet.engine import stages
 from vovnet.engine.accuracy import measure_accuracy
+from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
-from vovnet.engine.predict import Detector
 from vovnet.engine.stages import STAGES, time_stages
 from vovnet.masks import encode
 from vovnet.structures import Detections, Target

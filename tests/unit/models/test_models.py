@@ -10,8 +10,8 @@ from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE, OSAModule
 from vovnet.models.detectors.ssd import ANCHORS_VOC
 from vovnet.models.layers import L2Norm, make_norm
 from vovnet.models.preprocessing import Preprocessing
-from vovnet.models.zoo import SSDS
 from vovnet.structures import Target
+from vovnet.zoo import SSDS
 
 
 @pytest.fixture(autouse=True)

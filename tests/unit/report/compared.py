@@ -6,7 +6,7 @@ from collections import Counter
 
 from PIL import Image
 
-from vovnet.report.side_by_side import Column, Comparison, Panel, Row, Tally
+from vovnet.report.comparison import Column, Comparison, Panel, Row, Tally
 
 HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(2)>"
 TRUTH, ONE, OTHER = (40, 160, 40), (160, 40, 40), (40, 40, 160)  # colours by which a test knows the panels

@@ -10,15 +10,15 @@ import torchvision
 from torch import nn
 
 import vovnet
-from vovnet.measure.cost import ModelCost, count_cost
-from vovnet.measure.energy import EnergyResult, Figure
-from vovnet.measure.estimate import estimate
-from vovnet.measure.measurement import Accuracy, Conditions, Measurement
-from vovnet.measure.memory import MemoryUse
-from vovnet.measure.peak import DevicePeak
-from vovnet.measure.sensors import Source
-from vovnet.measure.speed import Latency, median_ratio
-from vovnet.measure.surroundings import Surroundings
+from vovnet.profiling.cost import ModelCost, count_cost
+from vovnet.profiling.energy import EnergyResult, Figure
+from vovnet.profiling.estimate import estimate
+from vovnet.profiling.measurement import Accuracy, Conditions, Measurement
+from vovnet.profiling.memory import MemoryUse
+from vovnet.profiling.peak import DevicePeak
+from vovnet.profiling.sensors import Source
+from vovnet.profiling.speed import Latency, median_ratio
+from vovnet.profiling.surroundings import Surroundings
 
 SHAPE = (1, 3, 64, 64)
 CONDITIONS = Conditions(

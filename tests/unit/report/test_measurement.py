@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.measure.energy import EnergyResult
-from vovnet.measure.measurement import read_measurements
+from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.measurement import read_measurements
 from vovnet.report.measurement import (
     columns,
     full_table,
@@ -23,7 +23,7 @@ from vovnet.report.measurement import (
     write_csv,
     write_measurement_report,
 )
-from vovnet.report.table import Column, Table, make_table, number
+from vovnet.report.table import Column, ColumnTable, make_table, number
 
 from .measured import bare_measurements, energy, latency, measurements
 
@@ -118,7 +118,7 @@ def test_names_from_users_are_escaped() -> None:
 
 
 def test_negative_numbers_are_no_formulas() -> None:
-    table: Table[float] = make_table("", [Column("x_ms", "x", lambda row: row)], [-1.5])
+    table: ColumnTable[float] = make_table("", [Column("x_ms", "x", lambda row: row)], [-1.5])
     assert read_csv(table.to_csv()) == [{"x_ms": "-1.5"}]
 
 

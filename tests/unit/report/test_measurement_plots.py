@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from vovnet.measure.measurement import Accuracy, Measurement
+from vovnet.profiling.measurement import Accuracy, Measurement
 from vovnet.report.measurement_plots import (
     MARKERS,
     plot_batches,

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from vovnet.errors import UsageError, did_you_mean
-from vovnet.models.checkpoint_files import read_tensors
-from vovnet.models.weights_download import find_file
+from vovnet.weights.file import read_tensors
+from vovnet.weights.find import find_file
 
 
 class TimmBackbone(nn.Module):
@@ -78,9 +78,7 @@ def _timm_with(name: str) -> ModuleType:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"timm/{name} needs an extra: pip install 'vovnet[compare]'", name=error.name
-        ) from error
+        raise ModuleNotFoundError(f"timm/{name} needs an extra: pip install 'vovnet[timm]'", name=error.name) from error
     if not timm.is_model(name):
         near = did_you_mean(name, timm.list_models(), "timm/")
         raise UsageError(f"no backbone is called 'timm/{name}'{near} (timm.list_models() names them all)")

@@ -1,0 +1,110 @@
+"""The files of a prediction run: drawn images and videos, COCO results, CSV; written while the images pass."""
+
+from __future__ import annotations
+
+import csv
+import json
+from contextlib import ExitStack
+from itertools import chain, count
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vovnet.data.video import VideoWriter, video_info
+from vovnet.engine.detector import Prediction, make_image_id
+from vovnet.files import replacing
+
+CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
+
+
+class PredictionWriter:
+    """Writes predictions into `folder`, one at a time, so that no run is too long for the memory.
+
+    drawn/            with `draw`: each image under its name (.png stays PNG, everything else is JPEG of quality 92),
+                      each video as .mp4; where two sources share a stem, the later one becomes stem_2, stem_3, …
+    detections.json   with `coco`: a list of COCO results, with masks if there are any, as run-length codes, or with
+                      `contours` as polygons. `image_id` is the stem of the drawn file, as a number where
+                      the file's name is one ("000000000139.jpg" → 139); stem_frame for a frame of a video.
+    detections.csv    with `csv`: one row a detection; boxes in pixels, `frame` from 0 and empty for images.
+
+    Each file appears, or takes the place of an older one, when it is complete. A `with` block that ends early keeps
+    what was done until then, as whole files; only where writing itself fails (OSError) the older json, csv and video
+    stay.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, draw: bool = True, coco: bool = True, csv: bool = True, contours: bool = False
+    ) -> None:
+        self.folder = Path(folder)
+        self.draw, self.coco, self.csv, self.contours = draw, coco, csv, contours
+        self._taken: set[str] = set()
+        self._video: VideoWriter | None = None
+
+    def __enter__(self) -> PredictionWriter:
+        with ExitStack() as stack:
+            if self.csv:
+                path = stack.enter_context(replacing(self.folder / "detections.csv"))
+                self._rows = csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")))
+                self._rows.writerow(CSV_COLUMNS)
+            if self.coco:
+                path = stack.enter_context(replacing(self.folder / "detections.json"))
+                self._json = stack.enter_context(path.open("w", encoding="utf-8"))
+                self._json.write("[")
+                self._separator = "\n"
+                stack.callback(self._json.write, "\n]\n")
+            stack.push(self._end_video)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, prediction: Prediction) -> None:
+        """Adds one image, or the next frame of a video; the frames of a video come in order from 0."""
+        if not prediction.frame:
+            self._end_video(None)
+            self._stem = self._unused_stem(prediction.stem)
+        image_id = make_image_id(self._stem, prediction.frame)
+        if self.draw:
+            self._draw(prediction)
+        if self.coco:
+            for result in prediction.to_coco(image_id, contours=self.contours):
+                self._json.write(self._separator + json.dumps(result))
+                self._separator = ",\n"
+        if self.csv:
+            place = [prediction.source, "" if prediction.frame is None else prediction.frame, image_id]
+            for box, name, score in zip(
+                prediction.boxes.tolist(), prediction.names, prediction.scores.tolist(), strict=True
+            ):
+                self._rows.writerow([*place, name, f"{score:.4f}", *(f"{side:.2f}" for side in box)])
+
+    def _draw(self, prediction: Prediction) -> None:
+        source = Path(prediction.source)
+        if prediction.frame is None:
+            target = self.folder / "drawn" / (self._stem + (".png" if source.suffix.lower() == ".png" else ".jpg"))
+        else:
+            target = self.folder / "drawn" / f"{self._stem}.mp4"
+        if source.exists() and target.exists() and target.samefile(source):
+            raise ValueError(f"the drawn image would replace its source {source}; choose another output folder")
+        if prediction.frame is None:
+            prediction.draw(target)
+            return
+        if self._video is None:
+            self._video = VideoWriter(target, video_info(source).fps).__enter__()
+        self._video.write(prediction.draw_pixels())
+
+    def _unused_stem(self, stem: str) -> str:
+        candidates = chain([stem], (f"{stem}_{number}" for number in count(2)))
+        # "7" and "007" are one image_id; some file systems do not tell "A" from "a".
+        free = next(name for name in candidates if str(make_image_id(name)).lower() not in self._taken)
+        self._taken.add(str(make_image_id(free)).lower())
+        return free
+
+    def _end_video(self, kind: type[BaseException] | None, *details: Any) -> None:
+        video, self._video = self._video, None
+        if video is not None:
+            video.__exit__(kind, *(details or (None, None)))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, OSError):
+            kind = error = traceback = None
+        self._stack.__exit__(kind, error, traceback)

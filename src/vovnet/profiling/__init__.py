@@ -1,0 +1,1 @@
+"""What a network costs, for any `torch.nn.Module`: operations, memory access, time, memory, energy."""

@@ -1,0 +1,253 @@
+"""The memory that a forward pass takes: what its tensors hold, and what the device has to give for that."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vovnet.profiling.live_tensors import follow_tensors, in_eval
+from vovnet.profiling.nvml import find_nvml
+from vovnet.profiling.sensors import NoSensor
+
+PASSES = 3
+MIB = 2**20
+_RESET = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Peak of one forward pass at batch size N, in MiB (2²⁰ bytes); the input is held by the caller and counts.
+
+    peak_mib: parameters + activations + what the kernels need beside them, measured as `method` says; None with
+    `reason`. parameters_mib: parameters and buffers alone. live_mib: the most that tensors held at one moment,
+    parameters and input included, by following every storage; `live_layer` is the path of the module that ran at that
+    moment, "" the model. reserved_mib, process_mib: CUDA only, what the allocator reserved and what NVML gives for the
+    process.
+    """
+
+    method: str
+    parameters_mib: float
+    peak_mib: float | None
+    live_mib: float | None
+    live_layer: str | None
+    reserved_mib: float | None = None
+    process_mib: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Peak:
+    """The measured part of `MemoryUse`."""
+
+    method: str
+    peak_mib: float | None = None
+    reserved_mib: float | None = None
+    process_mib: float | None = None
+    reason: str | None = None
+
+
+def measure_memory(
+    module: nn.Module, *inputs: Tensor, timeout_s: float = 600, own_allocator: bool = False
+) -> MemoryUse:
+    """The memory of `module(*inputs)` in eval mode, on the device where both already lie; the module stays as it was.
+
+    On the CPU a clean process loads the model and runs it, so that what this one holds does not matter; `timeout_s` is
+    the most that it may take. Autocast set here does not reach it. glibc is told there to return what is freed, for by
+    itself it keeps tens of MiB, more in one run than in the next. own_allocator: the module takes GPU memory from a
+    library other than PyTorch, whose allocator then sees nothing of it, so that on CUDA NVML alone tells. Raises what
+    the model raises on these inputs.
+    """
+    live_bytes, live_layer = follow_tensors(module, *inputs)
+    device = inputs[0].device
+    own_mib = _storage_mib(*module.parameters(), *module.buffers(), *inputs)
+    if device.type == "cpu":
+        peak = _measure_cpu(module, inputs, timeout_s)
+    elif device.type == "cuda" and own_allocator:
+        peak = _measure_foreign(module, inputs)
+    elif device.type == "cuda":
+        peak = _measure_cuda(module, inputs, own_mib)
+    elif device.type == "mps":
+        peak = _measure_mps(module, inputs, own_mib)
+    else:
+        peak = _Peak("none", reason=f"memory is measured on cpu, cuda and mps, not on {device.type}")
+    return MemoryUse(
+        parameters_mib=_storage_mib(*module.parameters(), *module.buffers()),
+        live_mib=live_bytes / MIB,
+        live_layer=live_layer,
+        **vars(peak),
+    )
+
+
+def _run(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    with in_eval(module), torch.inference_mode():
+        for _ in range(PASSES):
+            module(*inputs)
+
+
+def _storage_mib(*tensors: Tensor) -> float:
+    return sum(storage.nbytes() for storage in {tensor.untyped_storage() for tensor in tensors}) / MIB
+
+
+# ---- CPU: the resident set of another process
+
+
+def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float) -> _Peak:
+    for part in module.modules():
+        if type(part).__module__ == "__main__":
+            kind = type(part).__name__
+            return _failed(f"it cannot import {kind} from the script that was started; move {kind} to a module")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.pt")
+        try:
+            torch.save((module, inputs), file)
+        except Exception as error:  # pickling runs code of the model
+            return _failed(f"the model cannot be saved for it ({_sentence(error)})")
+        command = [sys.executable, "-P", "-m", __name__, str(file), str(torch.get_num_threads())]
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        # A threshold that is set stays; otherwise freeing a tensor raises it, and the next ones are not returned.
+        environment = os.environ | {"PYTHONPATH": paths, "MALLOC_MMAP_THRESHOLD_": "131072"}
+        try:
+            child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return _failed(f"it took longer than {timeout_s:g} s for {PASSES} passes")
+    if child.returncode < 0:
+        name = signal.Signals(-child.returncode).name
+        return _failed(f"{name} ended it" + ", as happens when memory runs out" * (name == "SIGKILL"))
+    if child.returncode:
+        last_line = child.stderr.strip().rpartition("\n")[2]
+        return _failed(f"it ended with status {child.returncode}: {last_line}")
+    return _Peak(**json.loads(child.stdout.splitlines()[-1]))
+
+
+def _failed(why: str) -> _Peak:
+    return _Peak("resident set of a clean process", reason=f"no figure from a clean process: {why}")
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _main() -> None:
+    """What the clean process does: its last line is a `_Peak` as JSON."""
+    file, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # whatever the model prints
+            peak = _resident_set(file)
+    except Exception as error:
+        peak = _failed(_sentence(error))
+    print(json.dumps(vars(peak)))
+
+
+def _resident_set(file: str) -> _Peak:
+    _warm_up()
+    module, inputs = torch.load(file, mmap=True, weights_only=False)  # imports; the values stay in the file
+    resettable = _reset_high_water()
+    if resettable:  # elsewhere a pass would stand in the mark
+        follow_tensors(module, *inputs)  # it may import more; on shapes, so that no kernel keeps anything before
+    del module, inputs
+    gc.collect()
+    _reset_high_water()
+    before = _high_water_mib()
+    module, inputs = torch.load(file, weights_only=False)
+    _reset_high_water()
+    _run(module, inputs)
+    start = "what was resident" if resettable else "the peak"  # the latter takes too much if that had sunk
+    method = f"peak resident set of a clean process, less {start} before the model was loaded"
+    return _Peak(method, _high_water_mib() - before)
+
+
+def _warm_up() -> None:
+    """Lets the libraries start their threads and load their kernels; smaller maps would not reach oneDNN."""
+    with torch.inference_mode():
+        x = F.conv2d(torch.ones(1, 3, 96, 96), torch.ones(32, 3, 3, 3), stride=2, padding=1)
+        x = F.conv2d(x, torch.ones(32, 32, 3, 3), padding=1)
+        x = F.batch_norm(x, torch.ones(32), torch.ones(32))
+        x = F.max_pool2d(torch.cat((x, x.relu()), 1), 2)
+        x = F.conv2d(x, torch.ones(8, 64, 1, 1))
+        F.linear(x.flatten(1), torch.ones(4, 8 * 24 * 24)).softmax(1)
+
+
+def _reset_high_water() -> bool:
+    """True where the kernel lets the mark down to what is resident now: Linux."""
+    try:
+        _RESET.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _high_water_mib() -> float:
+    if _RESET.exists():
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+# ---- GPUs: the allocator of this process
+
+
+def _measure_cuda(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float) -> _Peak:
+    method = "peak of the CUDA allocator in warm passes, less what it held for others and for cuBLAS"
+    device = inputs[0].device
+    try:
+        _run(module, inputs)
+    except torch.OutOfMemoryError as error:
+        return _Peak(method, reason=_sentence(error))
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    foreign_mib = torch.cuda.memory_allocated(device) / MIB - own_mib
+    torch.cuda.reset_peak_memory_stats(device)
+    _run(module, inputs)
+    torch.cuda.synchronize(device)
+    return _Peak(
+        method,
+        torch.cuda.max_memory_allocated(device) / MIB - foreign_mib,
+        torch.cuda.max_memory_reserved(device) / MIB - foreign_mib,
+        _nvml_process_mib(device),
+    )
+
+
+def _measure_foreign(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Peak:
+    _run(module, inputs)
+    reason = "the model takes its memory from another library than PyTorch, whose peak is not known"
+    return _Peak("none", process_mib=_nvml_process_mib(inputs[0].device), reason=reason)
+
+
+def _nvml_process_mib(device: torch.device) -> float | None:
+    """What NVML gives for this process on `device`, its CUDA context included; None where it does not tell."""
+    board = find_nvml(device)
+    used_bytes = None if isinstance(board, NoSensor) else board.process_bytes()
+    return None if used_bytes is None else used_bytes / MIB
+
+
+def _measure_mps(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float) -> _Peak:
+    _run(module, inputs)
+    torch.mps.synchronize()
+    torch.mps.empty_cache()
+    foreign_mib = torch.mps.current_allocated_memory() / MIB - own_mib
+    _run(module, inputs)
+    torch.mps.synchronize()
+    return _Peak(
+        "Metal's memory after warm passes that began with an empty cache, less that of others: MPS keeps no peak, but "
+        "holds what is freed",
+        torch.mps.driver_allocated_memory() / MIB - foreign_mib,
+    )
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,156 @@
+"""Reading an NVIDIA board through NVML."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from vovnet.profiling.sensors import Conditions, Method, NoSensor, Source
+
+# Compute capability → seconds seen by an instantaneous value ("Part-time power measurements", arXiv 2312.02741).
+# A100 and H100 publish every 100 ms: three quarters of the time are not seen.
+INSTANT_WINDOW_S = {
+    (6, 0): 0.010,
+    (6, 1): 0.010,
+    (7, 0): 0.010,
+    (7, 5): 0.100,
+    (8, 0): 0.025,
+    (8, 6): 0.100,
+    (9, 0): 0.025,
+}
+BOARD_ERROR = "the board's own error, about ±5 %, comes on top"
+THROTTLE_REASONS = {
+    0x002: "application clocks setting",
+    0x004: "software power cap",
+    0x008: "hardware slowdown",
+    0x010: "sync boost",
+    0x020: "software thermal slowdown",
+    0x040: "hardware thermal slowdown",
+    0x080: "hardware power brake",
+    0x100: "display clock setting",
+}  # 0x001, idle, is no throttling
+
+
+class Nvml:
+    """An NVIDIA board. `nvml` is the module pynvml, initialised; `handle` its handle of the board."""
+
+    def __init__(self, nvml: Any, handle: Any) -> None:
+        self._nvml, self._handle = nvml, handle
+        self.name: str = self._read(nvml.nvmlDeviceGetName, handle)
+        self.driver: str | None = self._optional(nvml.nvmlSystemGetDriverVersion)
+        self.sources: Mapping[Method, Source] = self._find_sources()
+
+    def _find_sources(self) -> dict[Method, Source]:
+        capability = tuple(self._read(self._nvml.nvmlDeviceGetCudaComputeCapability, self._handle))
+        window_s = INSTANT_WINDOW_S.get(capability)
+        mig = self._optional(self._nvml.nvmlDeviceGetMigMode, self._handle)
+        board = "; MIG is on, and the figure is of all its instances" if mig and mig[0] else ""
+        board += f"; {BOARD_ERROR}"
+        covers = "over an unpublished window" if window_s is None else f"over {1e3 * window_s:.0f} ms"
+        instantaneous = f"instantaneous on this board, {covers}{board}"
+        usage = Source("nvmlDeviceGetPowerUsage", instantaneous, window_s)
+        if capability > (8, 0):  # NVML's documentation: averaged on Ampere except GA100, which is 8.0, and on newer
+            usage = Source("nvmlDeviceGetPowerUsage", f"an average over 1 s on this board{board}", 1.0)
+        found: dict[Method, Source] = {}
+        if self._supported(self._energy_j):
+            meaning = f"the board's energy since its driver was loaded{board}"
+            found["counter"] = Source("nvmlDeviceGetTotalEnergyConsumption", meaning)
+        if self._supported(self._usage_power_w):
+            found["sampled"] = found["paper"] = usage
+        if self._supported(self._instant_power_w):
+            found["sampled"] = Source("NVML_FI_DEV_POWER_INSTANT", instantaneous, window_s)
+        return found
+
+    def read(self, method: Method) -> float:
+        if method == "counter":
+            return self._energy_j()
+        if self.sources[method].name == "NVML_FI_DEV_POWER_INSTANT":
+            return self._instant_power_w()
+        return self._usage_power_w()
+
+    def conditions(self, time_s: float) -> Conditions:
+        nvml, handle, optional = self._nvml, self._handle, self._optional
+        reasons = optional(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
+        limit_mw = optional(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+        kinds = (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses)
+        pids = {process.pid for kind in kinds for process in optional(kind, handle) or ()}
+        return Conditions(
+            time_s=time_s,
+            temperature_c=optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+            clock_mhz=optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+            memory_clock_mhz=optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+            power_limit_w=None if limit_mw is None else limit_mw / 1e3,
+            throttle_reasons=tuple(name for bit, name in THROTTLE_REASONS.items() if reasons & bit),
+            other_processes=tuple(sorted(pids - {os.getpid()})),
+        )
+
+    def process_bytes(self) -> int | None:
+        """What this process holds on the board, its CUDA context included; None where NVML does not tell, as in a
+        container that numbers processes otherwise."""
+        processes = self._optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handle) or ()
+        return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
+
+    def _energy_j(self) -> float:
+        return self._read(self._nvml.nvmlDeviceGetTotalEnergyConsumption, self._handle) / 1e3
+
+    def _instant_power_w(self) -> float:
+        def read() -> float:
+            (field,) = self._nvml.nvmlDeviceGetFieldValues(self._handle, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
+            if field.nvmlReturn != self._nvml.NVML_SUCCESS:
+                raise self._nvml.NVMLError(field.nvmlReturn)
+            return field.value.uiVal / 1e3
+
+        return self._read(read)
+
+    def _usage_power_w(self) -> float:
+        return self._read(self._nvml.nvmlDeviceGetPowerUsage, self._handle) / 1e3
+
+    def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except self._nvml.NVMLError as error:
+            raise OSError(error.value, f"NVML: {error}") from error
+
+    def _optional(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return self._read(function, *arguments)
+        except OSError:
+            return None
+
+    def _supported(self, read: Callable[[], float]) -> bool:
+        """False where the board or its driver lacks the value; a read that merely failed this once has it."""
+        nvml = self._nvml
+        lacking = (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_INVALID_ARGUMENT)
+        try:
+            read()
+        except OSError as error:
+            return error.errno not in lacking
+        return True
+
+
+def find_nvml(device: torch.device) -> Nvml | NoSensor:
+    """The board that CUDA calls `device`, or why it cannot be read."""
+    try:
+        import pynvml
+    except ImportError:
+        return NoSensor("nvidia-ml-py is not installed: pip install 'vovnet[energy]'")
+    try:
+        pynvml.nvmlInit()
+        index = torch.cuda.current_device() if device.index is None else device.index
+        # By UUID: CUDA's numbers follow CUDA_VISIBLE_DEVICES, NVML's the slots.
+        return Nvml(pynvml, _board(pynvml, str(torch.cuda.get_device_properties(index).uuid)))
+    except OSError as error:
+        return NoSensor(f"the GPU cannot be read: {error.strerror}")
+    except (pynvml.NVMLError, RuntimeError, AssertionError) as error:  # torch without CUDA raises the latter two
+        return NoSensor(f"the GPU cannot be read: {error}")
+
+
+def _board(nvml: Any, uuid: str) -> Any:
+    """The handle of the board, also where CUDA sees a MIG instance of it, which has no power of its own."""
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    except nvml.NVMLError:
+        return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}"))

@@ -1,0 +1,69 @@
+"""Where a record comes from: the command, the commit, the date, the versions of the libraries."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def record_header(command: str | None = None) -> dict[str, Any]:
+    """The first entries of every record: "command" (if one is given), "commit" and "date" (UTC, ISO 8601)."""
+    run = {} if command is None else {"command": command}
+    return {**run, "commit": source_commit(), "date": datetime.now(UTC).date().isoformat()}
+
+
+def command_line() -> str:
+    """The `vovnet` command that is running, as one would type it."""
+    return shlex.join(["vovnet", *sys.argv[1:]])
+
+
+def source_commit() -> str | None:
+    """The commit of the source tree this package runs from, with "+" if files differ from it; None outside git."""
+    folder = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+def installed_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Package → version, of those that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """The maker's name of a device, such as "AMD EPYC 9654"."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cpu_and_torch() -> str:
+    """The device of a record that was made on the CPU: threads, architecture, PyTorch."""
+    import torch
+
+    return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"

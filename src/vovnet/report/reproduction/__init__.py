@@ -1,1 +1,0 @@
-"""The paper's tables, figures and claims, with what is recomputed and measured beside what is printed."""

@@ -1,0 +1,1 @@
+"""Weights: found, read, translated from other sources, and those that ship with the package."""

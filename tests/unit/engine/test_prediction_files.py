@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vovnet.data.video import VideoWriter, read_frames, video_info
+from vovnet.engine.detector import Prediction
+from vovnet.engine.prediction_files import CSV_COLUMNS, PredictionWriter
+from vovnet.masks import RleMasks, encode, from_coco
+
+
+def prediction(
+    source: Path | str,
+    count: int = 1,
+    frame: int | None = None,
+    pixels: Tensor | None = None,
+    masks: RleMasks | None = None,
+) -> Prediction:
+    boxes = torch.tensor([[2.0, 4.0, 12.5, 24.0], [1.0, 1.0, 9.0, 9.0]])[:count]
+    labels, scores = torch.tensor([1, 0])[:count], torch.tensor([0.875, 0.5])[:count]
+    return Prediction(
+        boxes,
+        labels,
+        scores,
+        (32, 40),
+        masks,
+        class_names=("cat", "dog"),
+        category_ids=(17, 18),
+        source=str(source),
+        frame=frame,
+        pixels=pixels,
+    )
+
+
+def image(path: Path, grey: int = 128) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    Image.new("RGB", (40, 32), (grey,) * 3).save(path)
+    return path
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "detections.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_json_csv_and_drawn_images(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    sources = [image(tmp_path / name) for name in ["000000000139.png", "cells, red.jpg", "scan.tif"]]
+    with PredictionWriter(out) as writer:
+        writer.write(prediction(sources[0], 2))
+        writer.write(prediction(sources[1], 0))
+        writer.write(prediction(sources[2], 1))
+    results = json.loads((out / "detections.json").read_text())
+    assert [(entry["image_id"], entry["category_id"]) for entry in results] == [(139, 18), (139, 17), ("scan", 18)]
+    assert results[0]["bbox"] == [2.0, 4.0, 10.5, 20.0]
+    assert results[0]["score"] == 0.875
+
+    assert tuple(rows(out)[0]) == CSV_COLUMNS
+    assert list(rows(out)[0].values()) == [
+        str(sources[0]),
+        "",
+        "139",
+        "dog",
+        "0.8750",
+        "2.00",
+        "4.00",
+        "12.50",
+        "24.00",
+    ]
+    assert [row["class"] for row in rows(out)] == ["dog", "cat", "dog"]
+
+    names = sorted(path.name for path in (out / "drawn").iterdir())
+    assert names == ["000000000139.png", "cells, red.jpg", "scan.jpg"]
+    assert len(np.unique(np.asarray(Image.open(out / "drawn" / "000000000139.png")))) > 1
+    assert sorted(path.name for path in out.iterdir()) == ["detections.csv", "detections.json", "drawn"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+@pytest.mark.parametrize("contours", [False, True])
+def test_masks_are_written_as_codes_or_polygons(tmp_path: Path, contours: bool) -> None:
+    bitmap = torch.zeros(1, 32, 40, dtype=torch.uint8)
+    bitmap[0, 4:24, 2:12] = 1
+    pixels = torch.full((3, 32, 40), 90, dtype=torch.uint8)
+    with PredictionWriter(tmp_path, contours=contours) as writer:
+        writer.write(prediction("a.png", pixels=pixels, masks=encode(bitmap)))
+        writer.write(prediction("b.png", count=0, pixels=pixels, masks=encode(bitmap[:0])))
+    (entry,) = json.loads((tmp_path / "detections.json").read_text())
+    assert isinstance(entry["segmentation"], list if contours else dict)
+    if contours:
+        assert from_coco(entry["segmentation"], (32, 40)) == encode(bitmap).counts[0]
+    else:
+        assert np.array_equal(pycocotools.mask.decode(entry["segmentation"]), bitmap[0])
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "a.png"))
+    assert (drawn[14, 7] != 90).any()  # the fill, where without a mask nothing is drawn
+
+
+def test_only_what_is_asked_for(tmp_path: Path) -> None:
+    source = image(tmp_path / "a.png")
+    with PredictionWriter(tmp_path / "out", draw=False, csv=False) as writer:
+        writer.write(prediction(source))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["detections.json"]
+
+
+def test_no_detections_are_still_valid_files(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path) as writer:
+        writer.write(prediction(image(tmp_path / "a.png"), 0))
+    assert json.loads((tmp_path / "detections.json").read_text()) == []
+    assert rows(tmp_path) == []
+
+
+def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    names = ["a/1.png", "b/1.png", "b/1.jpg", "b/01.png", "b/1_2.png", "b/A.png", "a/a.png"]
+    with PredictionWriter(tmp_path / "out") as writer:
+        for grey, name in enumerate(names):
+            writer.write(prediction(image(tmp_path / name, 30 * grey), 1))
+    drawn = sorted(path.name for path in (tmp_path / "out" / "drawn").iterdir())
+    assert drawn == ["01_2.png", "1.png", "1_2.png", "1_2_2.png", "1_3.jpg", "A.png", "a_2.png"]
+    ids = [entry["image_id"] for entry in json.loads((tmp_path / "out" / "detections.json").read_text())]
+    assert ids == [1, "1_2", "1_3", "01_2", "1_2_2", "A", "a_2"]
+    # The CSV tells which file an id means.
+    assert {row["image_id"]: row["file"] for row in rows(tmp_path / "out")}["1_2"] == str(tmp_path / "b/1.png")
+    corner = np.asarray(Image.open(tmp_path / "out" / "drawn" / "1_2.png"))[-1, -1]
+    assert corner.tolist() == [30, 30, 30]
+
+
+def test_a_source_is_never_replaced(tmp_path: Path) -> None:
+    source = image(tmp_path / "drawn" / "a.png")
+    before = source.read_bytes()
+    with pytest.raises(ValueError, match="would replace its source"), PredictionWriter(tmp_path) as writer:
+        writer.write(prediction(source))
+    assert source.read_bytes() == before
+
+
+def test_pictures_from_addresses_and_from_memory(tmp_path: Path) -> None:
+    pixels = torch.full((3, 32, 40), 90, dtype=torch.uint8)
+    with PredictionWriter(tmp_path) as writer:
+        writer.write(prediction("https://example.org/x/cells.png?size=9", pixels=pixels))
+        writer.write(prediction("https://example.org", pixels=pixels))
+        writer.write(prediction("0", pixels=pixels))
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["0.jpg", "cells.jpg", "example.org.jpg"]
+
+
+def test_videos_are_drawn_as_videos(tmp_path: Path) -> None:
+    for name, count in [("clip.mkv", 3), ("more/clip.mkv", 2)]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with VideoWriter(tmp_path / name, 12) as video:
+            for _ in range(count):
+                video.write(torch.full((3, 32, 40), 90, dtype=torch.uint8))
+    with PredictionWriter(tmp_path / "out") as writer:
+        for name in ["clip.mkv", "more/clip.mkv"]:
+            for frame, pixels in enumerate(read_frames(tmp_path / name)):
+                writer.write(prediction(tmp_path / name, frame=frame, pixels=pixels))
+        writer.write(prediction(image(tmp_path / "a.png")))
+    assert sorted(path.name for path in (tmp_path / "out" / "drawn").iterdir()) == ["a.png", "clip.mp4", "clip_2.mp4"]
+    assert video_info(tmp_path / "out/drawn/clip.mp4").fps == 12
+    assert [len(list(read_frames(tmp_path / "out/drawn" / name))) for name in ["clip.mp4", "clip_2.mp4"]] == [3, 2]
+    assert next(read_frames(tmp_path / "out/drawn/clip.mp4")).float().std() > 3
+    assert [(row["frame"], row["image_id"]) for row in rows(tmp_path / "out")] == [
+        ("0", "clip_000000"),
+        ("1", "clip_000001"),
+        ("2", "clip_000002"),
+        ("0", "clip_2_000000"),
+        ("1", "clip_2_000001"),
+        ("", "a"),
+    ]
+
+
+def test_a_write_error_keeps_the_older_results_and_all_else_the_new_ones(tmp_path: Path) -> None:
+    source = image(tmp_path / "a.png")
+
+    def run(count: int, error: BaseException | None = None) -> None:
+        with PredictionWriter(tmp_path, draw=False) as writer:
+            writer.write(prediction(source, count))
+            if error:
+                raise error
+
+    run(1)
+    before = sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir())
+    with pytest.raises(OSError, match="stop"):
+        run(2, OSError("stop"))
+    assert sorted((path.name, path.read_bytes()) for path in tmp_path.iterdir()) == before
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(2, RuntimeError("out of memory"))
+    assert len(rows(tmp_path)) == len(json.loads((tmp_path / "detections.json").read_text())) == 2
+    with pytest.raises(KeyboardInterrupt):
+        run(1, KeyboardInterrupt())
+    assert len(rows(tmp_path)) == len(json.loads((tmp_path / "detections.json").read_text())) == 1

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vovnet.profiling import speed
+from vovnet.profiling.speed import Latency, Ratio, is_stable, median_interval, median_ratio, time_interleaved
+
+
+class Stopwatch:
+    """Time that passes only when told; `queued_s` is what a device still has to do."""
+
+    def __init__(self) -> None:
+        self.now_s = self.queued_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def finish(self, device: object = None) -> None:
+        self.now_s += self.queued_s
+        self.queued_s = 0.0
+
+
+@pytest.fixture
+def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
+    watch = Stopwatch()
+    monkeypatch.setattr(speed, "perf_counter", watch)
+    return watch
+
+
+def taking(stopwatch: Stopwatch, *seconds: float, calls: list[str], name: str = "a") -> Callable[[], None]:
+    """A function whose calls take these times, the last one for ever."""
+
+    def function() -> None:
+        stopwatch.now_s += seconds[min(calls.count(name), len(seconds) - 1)]
+        calls.append(name)
+
+    return function
+
+
+def coin(count: int, outside: int) -> float:
+    """The chance that at most so many of fair coins show heads."""
+    return sum(math.comb(count, heads) for heads in range(outside + 1)) / 2**count
+
+
+# A median and its interval ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [9, 10, 17, 20, 30, 44, 60, 100, 201])
+def test_ends_of_an_interval_are_those_of_the_binomial(count: int) -> None:
+    alternating = [
+        *chain(*zip(range(count // 2), range(count // 2, count), strict=False)),
+        *range(2 * (count // 2), count),
+    ]
+    low, high = median_interval(alternating)
+    assert high == count - 1 - low
+    assert coin(count, int(low)) <= 0.025, "it covers 95 %"
+    assert coin(count, int(low) + 2) > 0.025, "and is not two values too wide at an end"
+
+
+@pytest.mark.parametrize("values", [[3.0], [3.0, 1.0], [2.0, 5.0, 1.0, 4.0, 3.0], [1, 9, 2, 8, 3, 7, 4, 6]])
+def test_the_interval_of_few_values_is_all_of_them(values: list[float]) -> None:
+    assert median_interval(values) == (min(values), max(values))
+
+
+def test_values_that_follow_each_other_alike_have_a_wider_interval() -> None:
+    quiet = [1.0 + 0.001 * (step * 7 % 40) for step in range(40)]
+    shifted = sorted(quiet)
+    assert median_interval(shifted) == (min(quiet), max(quiet))
+    assert median_interval(quiet)[0] > min(quiet)
+    assert median_interval([2.0] * 30) == (2.0, 2.0)
+
+
+def test_the_interval_holds_the_median_nearly_as_often_as_it_says_although_neighbours_are_alike() -> None:
+    noise, held, coin_held, count = np.random.default_rng(3), 0, 0, 40
+    for _ in range(400):
+        values = [noise.standard_normal()]
+        for step in noise.standard_normal(count - 1):
+            values.append(0.5 * values[-1] + 0.75**0.5 * step)
+        low, high = median_interval(values)
+        held += low <= 0 <= high
+        coin_held += sorted(values)[13] <= 0 <= sorted(values)[-14]
+    assert held / 400 > 0.91 > 0.88 > coin_held / 400
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60))
+def test_an_interval_holds_its_median(values: list[float]) -> None:
+    low, high = median_interval(values)
+    assert min(values) <= low <= statistics.median(values) <= high <= max(values)
+
+
+def test_latency_in_milliseconds() -> None:
+    latency = Latency((0.004, 0.001, 0.005, 0.002, 0.003))
+    assert latency.median_ms == pytest.approx(3)
+    assert latency.spread == pytest.approx((4 - 2) / 3)
+    assert latency.interval_ms == pytest.approx((1, 5))
+    assert latency.percentile_ms(90) == pytest.approx(4.6)
+    assert Latency((0.5,)).percentile_ms(99) == pytest.approx(500)
+
+
+# Ratios -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_that_slows_down_moves_times_but_not_their_ratio() -> None:
+    slowdown = np.linspace(1, 3, 30)
+    a, b = Latency(tuple(0.02 * slowdown)), Latency(tuple(0.01 * slowdown))
+    assert a.interval_ms == pytest.approx((20, 60))
+    ratio = median_ratio(a, b)
+    assert (ratio.median, *ratio.interval) == pytest.approx((2, 2, 2))
+
+
+def test_a_few_disturbed_passes_do_not_move_a_ratio_and_a_change_half_way_widens_it() -> None:
+    base = Latency((1.0,) * 30)
+    disturbed = Latency(tuple(9.0 if step in (4, 11, 20) else 2.0 for step in range(30)))
+    assert median_ratio(disturbed, base) == Ratio(2.0, (2.0, 2.0))
+    changed = median_ratio(Latency((2.0,) * 15 + (3.0,) * 15), base)
+    assert changed.interval == (2.0, 3.0)
+
+
+def test_passes_without_a_partner_have_no_ratio() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        median_ratio(Latency((1.0, 2.0)), Latency((1.0,)))
+
+
+# Warm-up ------------------------------------------------------------------------------------------------------------
+
+
+def test_stable_is_two_per_cent_between_medians() -> None:
+    assert not is_stable([1.0] * 19, 10)
+    assert is_stable([1.0] * 20, 10)
+    assert is_stable([9.0, *[1.0] * 10, *[1.019] * 10], 10)
+    assert not is_stable([1.0] * 10 + [1.03] * 10, 10)
+    assert not is_stable([1.0] * 10 + [0.97] * 10, 10)
+    assert is_stable([1.0] * 10 + [1.0] * 6 + [7.0] * 4, 10), "a few slow calls are no drift"
+
+
+def test_functions_run_in_turn_and_each_has_its_own_times(stopwatch: Stopwatch) -> None:
+    calls: list[str] = []
+    functions = {name: taking(stopwatch, each_s, calls=calls, name=name) for name, each_s in (("a", 0.25), ("b", 0.5))}
+    times = time_interleaved(functions, repetitions=4, warmup_limit_s=20)
+    assert times == {"a": Latency((0.25,) * 4), "b": Latency((0.5,) * 4)}
+    assert calls == ["a", "b"] * 24  # 20 rounds of warm-up show that the last 10 are like the first
+
+
+def test_calls_that_become_faster_are_warm_up(stopwatch: Stopwatch) -> None:
+    calls: list[str] = []
+    functions = {
+        "a": taking(stopwatch, 0.125, calls=calls, name="a"),
+        "b": taking(stopwatch, *(1.0 - step / 64 for step in range(48)), 0.25, calls=calls, name="b"),
+    }
+    times = time_interleaved(functions, repetitions=5, warmup_limit_s=1e3)
+    assert times["b"].seconds == (0.25,) * 5
+
+
+@pytest.mark.parametrize(("limit_s", "rounds"), [(0.0, 3), (5.0, 3), (17.0, 9)])
+def test_what_never_becomes_stable_warms_up_to_the_limit(stopwatch: Stopwatch, limit_s: float, rounds: int) -> None:
+    calls: list[str] = []
+    function = taking(stopwatch, *(2.0 + step / 1000 for step in range(100)), calls=calls)
+    time_interleaved({"a": function}, repetitions=2, warmup_limit_s=limit_s)
+    assert len(calls) == rounds + 2
+
+
+def test_what_watches_sees_the_timed_rounds_only(stopwatch: Stopwatch) -> None:
+    calls: list[str] = []
+
+    @contextmanager
+    def during() -> Iterator[None]:
+        calls.append("began")
+        yield
+        calls.append("ended")
+
+    time_interleaved({"a": taking(stopwatch, 0.5, calls=calls)}, repetitions=3, during=during())
+    assert calls == ["a"] * 20 + ["began", "a", "a", "a", "ended"]
+
+
+def test_no_repetition_is_an_error() -> None:
+    with pytest.raises(ValueError, match="repetitions must be at least 1, got 0"):
+        time_interleaved({"a": lambda: None}, repetitions=0)
+
+
+# Devices and Python's own work --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_pass_ends_when_the_device_has_done_it(
+    stopwatch: Stopwatch, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda if device == "cuda" else torch.mps, "synchronize", stopwatch.finish)
+
+    def queue() -> None:
+        stopwatch.now_s += 0.125  # to hand the work over
+        stopwatch.queued_s += 2.0
+
+    @contextmanager
+    def during() -> Iterator[None]:
+        stopwatch.queued_s += 7.0  # of someone else: no pass pays for it
+        yield
+
+    times = time_interleaved({"a": queue}, repetitions=3, warmup_limit_s=0, device=device, during=during())
+    assert times["a"].seconds == (2.125,) * 3
+
+
+def test_on_a_cpu_no_other_device_is_waited_for(stopwatch: Stopwatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "synchronize", stopwatch.finish)
+    stopwatch.queued_s = 7.0
+    time_interleaved({"a": lambda: None}, repetitions=1, warmup_limit_s=0)
+    assert stopwatch.queued_s == 7.0
+
+
+def test_a_device_that_cannot_be_waited_for_has_no_times() -> None:
+    with pytest.raises(ValueError, match="must be cpu, cuda or mps, got xpu"):
+        time_interleaved({"a": lambda: None}, repetitions=1, device="xpu")
+
+
+def test_garbage_is_not_collected_in_a_pass_and_is_again_afterwards() -> None:
+    seen = []
+    time_interleaved({"a": lambda: seen.append(gc.isenabled())}, repetitions=2, warmup_limit_s=0)
+    assert not any(seen)
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        time_interleaved({"a": lambda: 1 / 0}, repetitions=2)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        time_interleaved({"a": lambda: None}, repetitions=1, warmup_limit_s=0)
+        assert not gc.isenabled(), "who had it off finds it off"
+    finally:
+        gc.enable()
+
+
+def test_real_work_takes_real_time() -> None:
+    times = time_interleaved({"a": lambda: sum(range(20_000))}, repetitions=5, warmup_limit_s=0.1)["a"]
+    assert len(times.seconds) == 5
+    assert 1e-5 < min(times.seconds) < 1
