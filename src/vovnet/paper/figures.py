@@ -187,7 +187,7 @@ def _plot(axes: Axes, panel: PublishedPanel, points: list[Point], title: str, y_
     axes.set_xlabel(panel.x.header, fontsize=9)
     axes.set_ylabel(y_label, fontsize=9)
     axes.tick_params(labelsize=8)
-    axes.table(alpha=0.25)
+    axes.grid(alpha=0.25)
     return points
 
 
