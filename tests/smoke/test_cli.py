@@ -159,7 +159,7 @@ def test_help_names_every_command_and_option(run: Run) -> None:
         (["evaluate", "w"], "--root requires an argument"),
         (["list", "--json", "--help-me"], 'expected a file or "-", got --help-me'),
         (["list", "more"], "more"),
-        (["predict"], "say what to predict on"),
+        (["predict"], "to predict on"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -224,7 +224,7 @@ def test_a_terminal_without_the_letters(
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     done = run_vovnet("data", "check", small_voc)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "0 faults" in done.stdout
+    assert "0 problems" in done.stdout
 
 
 # ---- predict
@@ -311,7 +311,7 @@ def test_predict_writes_masks(run: Run, masked: str, images: Path, tmp_path: Pat
 def test_contours_need_masks(run: Run, weights: Path, images: Path) -> None:
     result = run("predict", images, "--weights", weights, "--contours")
     assert result.code == 2
-    assert "--contours is for detectors that give masks" in result.complaint
+    assert "--contours needs a detector with masks" in result.complaint
     assert not Path("runs").exists()
 
 
@@ -404,7 +404,7 @@ def test_evaluate_says_at_once_what_it_will_miss(
 def test_check_finds_faults_and_writes_a_clean_copy(run: Run, small_voc: Path) -> None:
     good = run("data", "check", small_voc)
     assert good.code == 0
-    assert "0 faults" in good.out
+    assert "0 problems" in good.out
     assert "RBC" in good.out
 
     image = min((small_voc / "JPEGImages").iterdir())
@@ -415,7 +415,7 @@ def test_check_finds_faults_and_writes_a_clean_copy(run: Run, small_voc: Path) -
     bad = run("data", "check", small_voc, "--fix", "clean", "--json", "found.json")
     assert bad.code == 1
     assert re.search(f"unreadable-image: (train|val) JPEGImages/{image.name}", bad.out)
-    assert "2 faults" in bad.out
+    assert "2 problems" in bad.out
     assert json.loads(Path("found.json").read_text())["fault_count"] == 2
     assert before == {path: path.read_bytes() for path in small_voc.rglob("*") if path.is_file()}
 
@@ -697,15 +697,15 @@ def test_measure_names_the_cheapest_within_the_limits(run: Run, small_voc: Path,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "say which models to measure"),
+        ((), "name the models to measure"),
         (("vovnet_39",), "did you mean 'vovnet39'"),
-        (("vovnet39", "--pareto"), "give --data, or the .json record"),
+        (("vovnet39", "--pareto"), "give --data, or a .json record"),
         (("vovnet39", "--energy", "meter"), "go together"),
         (("vovnet39", "--images", BCCD / "JPEGImages"), "images and data are for trained detectors"),
         (("vovnet39", "--input-size", "8"), "vovnet39 cannot run on an input of 1×3×8×8"),
         (("bccd", "--input-size", "64", "--data", BCCD, "--split", "test"), "those of its 300×300 pixels"),
         (("bccd", "--data", BCCD, "--split", "tset"), "tset"),
-        (("vovnet39", "--by", "time"), "say what --pareto"),
+        (("vovnet39", "--by", "time"), "refine --pareto"),
         (("vovnet39", "--max-p99-ms", "0"), "max-p99-ms"),
         (("vovnet39", "record.json", "--pareto"), "cannot be compared"),
         (("record.json", "--estimate"), "a record is shown as it is"),
