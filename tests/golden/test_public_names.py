@@ -51,5 +51,5 @@ def test_what_people_type_stays() -> None:
     new = public_names()
     assert new == GOLDEN.read_text(encoding="utf-8"), (
         "a public name changed; if that is meant, tell it in CHANGELOG.md and run "
-        f"python -c 'from tests.golden import test_public_names as t; t.GOLDEN.write_text(t.public_names())'"
+        "python -c 'from tests.golden import test_public_names as t; t.GOLDEN.write_text(t.public_names())'"
     )
