@@ -181,3 +181,13 @@ def test_tree_of_the_readme_is_there():
         name = line.split()[0]
         path = Path("src/vovnet") / name if line.startswith("  ") else Path(name)
         assert path.exists(), name
+
+
+def test_modules_named_as_new_in_the_changelog_exist():
+    rows = [
+        line.strip().strip("|").split("|") for line in Path("CHANGELOG.md").read_text().splitlines() if "| `" in line
+    ]
+    names = [name for _, new in rows for name in re.findall(r"`(vovnet[\w.]*)`", new)]
+    assert names
+    for name in names:
+        assert importlib.util.find_spec(name) is not None, f"CHANGELOG.md names {name}"
