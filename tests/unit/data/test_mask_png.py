@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from pycocotools import mask as oracle
 
-from vovnet.data.check import check_dataset, fix_dataset
+from vovnet.data.check import check_dataset
+from vovnet.data.cleaned_copy import write_cleaned_copy
 from vovnet.data.formats import open_dataset, splits
 from vovnet.data.mask_png import parse_numbers, read, to_objects, write
 from vovnet.masks import RleMasks, decode, from_coco
@@ -123,14 +124,14 @@ def test_layouts(tmp_path: Path, layout: Callable[[Path], None], known: tuple[st
     assert splits(tmp_path) == known
     (sample,) = open_dataset(tmp_path, known[-1])
     assert (sample.image_path.stem, len(sample.target)) == ("a", 3)
-    assert check_dataset(tmp_path, workers=1).faults == ()
+    assert check_dataset(tmp_path, workers=1).problems == ()
 
 
 def test_the_class_is_named_in_a_file(tmp_path: Path) -> None:
     (make(tmp_path) / "classes.txt").write_text("person\n\n")
     assert open_dataset(tmp_path).class_names == ("person",)
     (tmp_path / "classes.txt").write_text("person\ncar\n")
-    with pytest.raises(ValueError, match=r"classes\.txt must hold one class name, got 2.*COCO form"):
+    with pytest.raises(ValueError, match=r"classes\.txt must hold one class name, got 2.*COCO format"):
         open_dataset(tmp_path)
 
 
@@ -192,7 +193,7 @@ def twice(root: Path) -> None:
     ("spoil", "kind", "file", "message"),
     [
         (without_mask, "missing-annotation", "a.png", r"there is no mask a\.png or a_mask\.png"),
-        (cut_short, "bad-annotation", "a.png", "is damaged or cut short"),
+        (cut_short, "bad-annotation", "a.png", "is damaged or truncated"),
         (no_image, "bad-annotation", "a.png", "is not an image"),
         (empty_file, "bad-annotation", "a.png", "is empty"),
         (in_colour, "bad-annotation", "a.png", "one channel of object numbers, got an image in mode RGB"),
@@ -201,15 +202,15 @@ def twice(root: Path) -> None:
         (twice, "listed-twice", "a.tif", "another image of this folder has the name a"),
     ],
 )
-def test_faults(tmp_path: Path, spoil: Callable[[Path], None], kind: str, file: str, message: str) -> None:
+def test_problems(tmp_path: Path, spoil: Callable[[Path], None], kind: str, file: str, message: str) -> None:
     root, out = make(tmp_path / "d"), tmp_path / "out"
     spoil(root)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         open_dataset(root)
-    (fault,) = check_dataset(root, workers=1).faults
-    assert (fault.kind, Path(fault.image).name) == (kind, file)
-    fix_dataset(check_dataset(root, workers=1), out)
-    assert check_dataset(out, workers=1).faults == ()
+    (problem,) = check_dataset(root, workers=1).problems
+    assert (problem.kind, Path(problem.image).name) == (kind, file)
+    write_cleaned_copy(check_dataset(root, workers=1), out)
+    assert check_dataset(out, workers=1).problems == ()
     kept = "abc" if spoil is twice else "bc"
     assert [sample.image_id for sample in open_dataset(out, masks=True)] == list(kept)
 
@@ -218,22 +219,22 @@ def test_a_mask_without_image_is_found_but_stops_nobody(tmp_path: Path) -> None:
     root, out = make(tmp_path / "d"), tmp_path / "out"
     write_png(root / "masks/z.png", NUMBERS)
     assert len(open_dataset(root)) == 3
-    (fault,) = check_dataset(root, workers=1).faults
-    assert (fault.kind, fault.image) == ("annotation-without-image", "masks/z.png")
-    fix_dataset(check_dataset(root, workers=1), out)
-    assert check_dataset(out, workers=1).faults == ()
+    (problem,) = check_dataset(root, workers=1).problems
+    assert (problem.kind, problem.image) == ("annotation-without-image", "masks/z.png")
+    write_cleaned_copy(check_dataset(root, workers=1), out)
+    assert check_dataset(out, workers=1).problems == ()
 
 
 def test_the_cleaned_copy_keeps_masks_as_they_are_but_for_objects_left_out(tmp_path: Path) -> None:
     root, out = make(tmp_path / "d"), tmp_path / "out"
     (root / "classes.txt").write_text("person")
     report = check_dataset(root, workers=1)
-    fix_dataset(report, out)
+    write_cleaned_copy(report, out)
     assert (out / "masks/a.png").read_bytes() == (root / "masks/a.png").read_bytes()
     assert open_dataset(out).class_names == ("person",)
     report = check_dataset(root, workers=1, class_names=["dog"])
     assert report.count_by_kind() == {"unknown-class": 6}
-    fix_dataset(report, tmp_path / "other")
+    write_cleaned_copy(report, tmp_path / "other")
     assert [len(sample.target) for sample in open_dataset(tmp_path / "other")] == [0, 0, 0]
 
 
