@@ -219,8 +219,8 @@ def test_an_image_without_objects_has_no_masks_of_its_size(tmp_path: Path) -> No
         ("polygon", "a mask must be"),
         (7, "a mask must be"),
         ({"size": [60, 40], "counts": [2400]}, "must have the image's size"),
-        ({"size": [40, 60], "counts": [2400, 1]}, "sum 2400"),
-        ({"size": [40, 60], "counts": "Å"}, "no run-length code"),
+        ({"size": [40, 60], "counts": [2400, 1]}, "sum to 2400"),
+        ({"size": [40, 60], "counts": "Å"}, "not a run-length code"),
         ({"size": [40, 60]}, "counts must be"),
     ],
 )

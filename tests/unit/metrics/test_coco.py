@@ -1,4 +1,4 @@
-"""COCO's figures against pycocotools, the results format, and what else sees masks."""
+"""COCO's metrics against pycocotools, the results format, and matching by masks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from vovnet.masks import RleMasks, decode, encode, from_coco
 from vovnet.metrics.coco import evaluate_coco, to_coco_results
-from vovnet.metrics.confusion import FALSE_ALARM, IGNORED, match_objects
+from vovnet.metrics.confusion import FALSE_POSITIVE, IGNORED, match_objects
 from vovnet.structures import Detections, Target
 
 NUM_CLASSES = 5
@@ -33,7 +33,7 @@ def perturbed_images(seed: int, n_images: int = 60) -> tuple[list[Detections], l
         crowd = generator.random(count) < 0.1
         difficult = generator.random(count) < 0.1
         area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) * generator.uniform(0.3, 1, count)  # as of masks
-        targets.append(Target.make(boxes.astype(np.float32), labels, difficult, crowd, area))
+        targets.append(Target.make(boxes.astype(np.float32), labels, difficult=difficult, crowd=crowd, area=area))
 
         copies = generator.integers(0, 3, count) if image % 7 else np.zeros(count, dtype=int)
         noisy = np.repeat(boxes, copies, axis=0)
@@ -136,9 +136,11 @@ def masked_images(seed: int, n_images: int = 40) -> tuple[list[Detections], list
                 found.append(from_coco([noisy.ravel().tolist()], size))
                 found_labels.append(labels[-1] if generator.random() < 0.9 else int(generator.integers(0, NUM_CLASSES)))
         truth_masks, found_masks = RleMasks(tuple(truth), size), RleMasks(tuple(found), size)
-        flags = generator.random((2, count)) < 0.1
+        difficult, crowd = generator.random((2, count)) < 0.1
         area = truth_masks.areas() * generator.uniform(0.9, 1.1)
-        targets.append(Target.make(truth_masks.boxes(), labels, *flags, area, truth_masks))
+        targets.append(
+            Target.make(truth_masks.boxes(), labels, difficult=difficult, crowd=crowd, area=area, masks=truth_masks)
+        )
         scores = torch.from_numpy(generator.random(len(found)).round(1).astype(np.float32))
         found_labels_t = torch.tensor(found_labels, dtype=torch.int64)
         # boxes that have little to do with the masks, as nothing may depend on them
@@ -175,7 +177,7 @@ def test_masks_that_are_not_there() -> None:
 
     with pytest.raises(ValueError, match=f"detections of image {with_objects}: use a model that predicts masks"):
         evaluate_coco(without(detections, masks=None), targets, NUM_CLASSES, masks=True)
-    with pytest.raises(ValueError, match=f"target of image {with_objects}: use a data set that annotates masks"):
+    with pytest.raises(ValueError, match=f"target of image {with_objects}: use a dataset with masks"):
         evaluate_coco(detections, without(targets, masks=None), NUM_CLASSES, masks=True)
     bitmaps = decode(targets[with_objects].masks)
     with pytest.raises(ValueError, match=f"target of image {with_objects}"):
@@ -256,10 +258,10 @@ def test_objects_are_matched_by_masks_where_both_have_them() -> None:
     boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0]]).repeat(3, 1)
     target = Target.make(boxes[:2], [0, 0], masks=masks[torch.tensor([1, 0])])
     found = Detections(boxes, torch.zeros(3).long(), torch.tensor([0.9, 0.8, 0.7]), (20, 20), masks)
-    assert match_objects(found, target).tolist() == [1, 0, FALSE_ALARM]
-    assert sorted(match_objects(found, replace(target, masks=None)).tolist()) == [FALSE_ALARM, 0, 1]
+    assert match_objects(found, target).tolist() == [1, 0, FALSE_POSITIVE]
+    assert sorted(match_objects(found, replace(target, masks=None)).tolist()) == [FALSE_POSITIVE, 0, 1]
     crowd = Target.make(boxes[:1], [0], crowd=[True], masks=masks[torch.tensor([0])])
-    assert match_objects(found, crowd).tolist() == [IGNORED, FALSE_ALARM, IGNORED]  # half of the third lies in it
+    assert match_objects(found, crowd).tolist() == [IGNORED, FALSE_POSITIVE, IGNORED]  # half of the third lies in it
     nothing = found[torch.zeros(0, dtype=torch.int64)]
     assert match_objects(nothing, target).shape == (0,)
-    assert match_objects(found, target[torch.zeros(0, dtype=torch.int64)]).tolist() == [FALSE_ALARM] * 3
+    assert match_objects(found, target[torch.zeros(0, dtype=torch.int64)]).tolist() == [FALSE_POSITIVE] * 3

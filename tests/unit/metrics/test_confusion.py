@@ -1,4 +1,4 @@
-"""Assignment at a working threshold, by hand."""
+"""Matching at a score threshold, checked by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vovnet.metrics.confusion import FALSE_ALARM, IGNORED, confusion_matrix, image_errors, match_objects
+from vovnet.metrics.confusion import FALSE_POSITIVE, IGNORED, confusion_matrix, image_errors, match_objects
 from vovnet.structures import Detections, Target
 
 A, B, C, NOWHERE = [0, 0, 10, 10], [30, 30, 40, 40], [60, 60, 70, 70], [80, 0, 90, 10]
@@ -38,7 +38,7 @@ def test_threshold_itself_counts() -> None:
 
 def test_right_class_wins_over_larger_overlap() -> None:
     detections = found((A, 1, 0.9), ([0, 0, 10, 8], 0, 0.3))
-    np.testing.assert_array_equal(match_objects(detections, Target.make([A], [0])), [FALSE_ALARM, 0])
+    np.testing.assert_array_equal(match_objects(detections, Target.make([A], [0])), [FALSE_POSITIVE, 0])
 
 
 def test_assignment_finds_as_much_as_possible() -> None:
@@ -52,7 +52,7 @@ def test_difficult_objects_and_crowds_are_ignored() -> None:
     target = Target.make([A, [20, 20, 90, 90]], [0, 1], difficult=[True, False], crowd=[False, True])
     detections = found((A, 0, 0.9), (B, 1, 0.8), (C, 1, 0.7), (B, 0, 0.6), (A, 1, 0.5))
     # A detection inside the crowd is ignored however small, but only with the class of what it hits.
-    expected = [IGNORED, IGNORED, IGNORED, FALSE_ALARM, FALSE_ALARM]
+    expected = [IGNORED, IGNORED, IGNORED, FALSE_POSITIVE, FALSE_POSITIVE]
     np.testing.assert_array_equal(match_objects(detections, target), expected)
     matrix = confusion_matrix([found()], [target], 2, score_threshold=0.5)
     assert matrix.sum() == 0
