@@ -21,6 +21,27 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
 
 
+def xywh_to_xyxy(boxes_xywh: Tensor) -> Tensor:
+    """COCO's boxes: the upper left corner, width and height."""
+    return torch.cat([boxes_xywh[..., :2], boxes_xywh[..., :2] + boxes_xywh[..., 2:]], dim=-1)
+
+
+def xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    return torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], dim=-1)
+
+
+def flip_horizontally(boxes: Tensor, width: float) -> Tensor:
+    """Boxes (..., 4) in the mirror image, left and right exchanged, of an image of this width."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+
+
+def flip_vertically(boxes: Tensor, height: float) -> Tensor:
+    """Boxes (..., 4) in the mirror image, top and bottom exchanged, of an image of this height."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack([x1, height - y2, x2, height - y1], dim=-1)
+
+
 def area(boxes: Tensor) -> Tensor:
     """(..., 4) → (...); a box turned inside out has no area."""
     size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)

@@ -11,6 +11,6 @@ class UsageError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """ ", did you mean 'NAME'?" with the nearest known name after `prefix`, or "" if none is near."""
+    """ ", did you mean 'NAME'?" with the nearest known name after `prefix`, or nothing if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f", did you mean {prefix + near[0]!r}?" if near else ""

@@ -33,11 +33,10 @@ def _outlines(bitmap: npt.NDArray[np.bool_], left: int, top: int) -> list[list[f
     touching = (nw == se) & (ne == sw) & (nw != ne)  # two pixels meet at a corner only, which belongs to both outlines
     y, x = np.nonzero((nw ^ ne ^ sw ^ se) | touching)
     y, x = (np.repeat(axis, 1 + touching[y, x]) for axis in (y, x))
-    second = np.append(False, (y[1:] == y[:-1]) & (x[1:] == x[:-1]))[
-        : len(x)
-    ]  # of two copies, the one with the right edge
+    # Of two copies of a corner, the second has the edge to the right.
+    second = np.append(False, (y[1:] == y[:-1]) & (x[1:] == x[:-1]))[: len(x)]
 
-    by_column = np.lexsort((second ^ ne[y, x], y, x))  # of two copies, the one with the upper edge first
+    by_column = np.lexsort((second ^ ne[y, x], y, x))  # of two copies, the one with the edge above comes first
     partners = np.empty(len(x), dtype=np.int64)
     partners[by_column] = by_column[np.arange(len(x)) ^ 1]
     vertical_partner = partners.tolist()  # a corner's horizontal partner is the other of its pair: index ^ 1

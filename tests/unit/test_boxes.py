@@ -41,6 +41,18 @@ def test_centre_size_form_inverts(values):
     torch.testing.assert_close(b.cxcywh_to_xyxy(b.xyxy_to_cxcywh(boxes)), boxes)
 
 
+def test_corner_and_size_form_by_hand():
+    boxes = torch.tensor([[1.0, 2, 11, 22]])
+    assert b.xyxy_to_xywh(boxes).tolist() == [[1, 2, 10, 20]]
+    assert b.xywh_to_xyxy(b.xyxy_to_xywh(boxes)).tolist() == boxes.tolist()
+
+
+def test_flips_by_hand():
+    boxes = torch.tensor([[1.0, 2, 11, 22]])
+    assert b.flip_horizontally(boxes, 30).tolist() == [[19, 2, 29, 22]]
+    assert b.flip_vertically(boxes, 40).tolist() == [[1, 18, 11, 38]]
+
+
 def test_encode_by_hand():
     # Centre moved by half the anchor's width, height doubled; divided by the variances 0.1 and 0.2.
     deltas = b.encode(torch.tensor([[10.0, 0, 20, 20]]), torch.tensor([[10.0, 10, 10, 10]]))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torchvision.transforms.v2 import functional as F
 
-from vovnet.boxes import clip
+from vovnet.boxes import clip, flip_horizontally
 from vovnet.masks import RleMasks, decode
 from vovnet.structures import Target
 
@@ -47,7 +47,7 @@ class ResizeAugmentation:
         boxes = target.boxes
         if flip:
             image = image.flip(2)
-            boxes = torch.stack([w - boxes[:, 2], boxes[:, 1], w - boxes[:, 0], boxes[:, 3]], dim=1)
+            boxes = flip_horizontally(boxes, w)
             masks = None if masks is None else masks.flip(2)
         return image, replace(target, boxes=boxes, masks=masks, image_size=size)
 
@@ -62,9 +62,8 @@ def _resize_masks(masks: RleMasks, size: tuple[int, int]) -> Tensor:
     """
     grows = size[0] >= masks.size[0] and size[1] >= masks.size[1]
     bitmaps = torch.empty((len(masks), *size), dtype=torch.uint8)
-    for bitmap, code in zip(
-        bitmaps, masks.counts, strict=True
-    ):  # one at a time: all bitmaps of a large photo take gigabytes
+    # One mask at a time: all bitmaps of a large photo take gigabytes.
+    for bitmap, code in zip(bitmaps, masks.counts, strict=True):
         mask = decode(RleMasks((code,), masks.size))
         if grows:
             bitmap[:] = F.resize(mask, list(size), interpolation=F.InterpolationMode.NEAREST_EXACT)[0]

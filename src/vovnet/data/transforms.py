@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vovnet.boxes import flip_horizontally, flip_vertically
 from vovnet.structures import Target
 
 _CROP_TRIALS = 50
@@ -135,10 +136,10 @@ class SSDAugmentation:
         boxes = target.boxes
         if rng.random() < self.flip:
             image = image.flip(2)
-            boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
+            boxes = flip_horizontally(boxes, width)
         if rng.random() < self.flip_vertical:
             image = image.flip(1)
-            boxes = torch.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], dim=1)
+            boxes = flip_vertically(boxes, height)
         if height == width and rng.random() < self.transpose:
             image, boxes = image.transpose(1, 2), boxes[:, [1, 0, 3, 2]]
         return image.contiguous(), target.with_boxes(boxes)

@@ -42,7 +42,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem
     images = {}
     class_names: set[str] = set()
     for path in sorted((root / "Annotations").glob("*.xml")):
-        # Of the files of other splits, opening a dataset needs the class names only. The check reports problems of all.
+        # A file of another split only contributes class names when a dataset is opened. The check reports its problems.
         outside = on_problem is raise_problem and ALL not in names and path.stem not in listed
         image = _read_xml(path, image_paths, _ignore_problem if outside else on_problem)
         if image is not None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vovnet import mask_contours
+from vovnet.boxes import xyxy_to_xywh
 from vovnet.masks import RleMasks
 from vovnet.metrics.inputs import check_inputs, check_masks
 from vovnet.structures import Detections, Target
@@ -92,10 +93,7 @@ def evaluate_coco(
 
     assert evaluation.eval is not None
     precision = evaluation.eval["precision"][..., -1]  # (IoU, recall, class, size)
-    classes = tuple(
-        CocoClassResult(_mean(precision[:, :, label, 0]), *(_mean(precision[0, :, label, size]) for size in range(4)))
-        for label in range(num_classes)
-    )
+    classes = tuple(_class_result(precision[:, :, label]) for label in range(num_classes))
     metrics = {name: None if value < 0 else value for name, value in evaluation.get_results().items()}
     return CocoResult({name: metrics[name] for name in evaluation.metric_keys()}, classes)
 
@@ -123,11 +121,11 @@ def to_coco_results(
             {
                 "image_id": image_id,
                 "category_id": category_ids[label],
-                "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
+                "bbox": [round(value, 3) for value in bbox],
                 "score": round(score, 6),
             }
-            for (x1, y1, x2, y2), label, score in zip(
-                image_detections.boxes.tolist(),
+            for bbox, label, score in zip(
+                xyxy_to_xywh(image_detections.boxes.double()).tolist(),
                 image_detections.labels.tolist(),
                 image_detections.scores.tolist(),
                 strict=True,
@@ -146,8 +144,7 @@ def _image_ids(items: Sequence[Detections] | Sequence[Target]) -> npt.NDArray[np
 
 
 def _boxes_xywh(items: Sequence[Detections] | Sequence[Target]) -> npt.NDArray[np.float64]:
-    boxes = _concatenate([item.boxes for item in items]).reshape(-1, 4)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    return _concatenate([xyxy_to_xywh(item.boxes.double()) for item in items]).reshape(-1, 4)
 
 
 def _segmentations(items: Sequence[Detections] | Sequence[Target]) -> list[Any]:
@@ -161,6 +158,17 @@ def _run_lengths(item: Detections | Target) -> RleMasks:
 
 def _concatenate(columns: Sequence[Tensor]) -> npt.NDArray[np.float64]:
     return torch.cat(list(columns)).double().numpy() if columns else np.empty(0)
+
+
+def _class_result(precision: npt.NDArray[np.float64]) -> CocoClassResult:
+    """precision: (IoU threshold, recall level, object size); the sizes are all, small, medium and large."""
+    return CocoClassResult(
+        ap=_mean(precision[:, :, 0]),
+        ap50=_mean(precision[0, :, 0]),
+        ap50_small=_mean(precision[0, :, 1]),
+        ap50_medium=_mean(precision[0, :, 2]),
+        ap50_large=_mean(precision[0, :, 3]),
+    )
 
 
 def _mean(precision: npt.NDArray[np.float64]) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from vovnet.boxes import xyxy_to_xywh
 from vovnet.masks import RleMasks
 from vovnet.metrics.inputs import check_inputs
 from vovnet.structures import Detections, Target
@@ -33,7 +34,8 @@ def match_objects(detections: Detections, target: Target, *, iou_threshold: floa
     if isinstance(detections.masks, RleMasks) and isinstance(target.masks, RleMasks):
         overlap = mask_iou(detections.masks.to_coco(), target.masks.to_coco(), crowd)  # (D, M)
     else:
-        overlap = bbox_iou(_boxes_xywh(detections), _boxes_xywh(target), crowd)
+        detected, annotated = (xyxy_to_xywh(item.boxes.double()).numpy() for item in (detections, target))
+        overlap = bbox_iou(detected, annotated, crowd)
     ignored = (target.difficult | target.crowd).numpy()
     same_class = detections.labels.numpy()[:, None] == target.labels.numpy()
     above_threshold = overlap >= iou_threshold
@@ -100,8 +102,3 @@ def _label_pairs(
     truth = np.concatenate([labels[matched[counted]], labels[missed]])
     predicted = np.concatenate([detections.labels.numpy()[counted], np.full(len(missed), -1)])
     return truth, predicted
-
-
-def _boxes_xywh(item: Detections | Target) -> npt.NDArray[np.float64]:
-    boxes = item.boxes.double().numpy()
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -55,8 +55,8 @@ def test_boxes_areas_and_masks_come_from_the_numbers(tmp_path: Path) -> None:
     assert first.target.area.tolist() == [3, 6, 1]
     assert first.target.labels.tolist() == [0, 0, 0]
     assert isinstance(first.target.masks, RleMasks)
-    wanted = torch.from_numpy(np.stack([number == NUMBERS for number in (1, 3, 7)]))
-    assert decode(first.target.masks).bool().equal(wanted)
+    expected = torch.from_numpy(np.stack([number == NUMBERS for number in (1, 3, 7)]))
+    assert decode(first.target.masks).bool().equal(expected)
     assert last.target.masks == RleMasks((), (4, 6))
 
 
@@ -109,7 +109,7 @@ def with_masks_together(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "known"),
+    ("layout", "split_names"),
     [
         (in_one_folder, ("all",)),
         (as_downloaded, ("all",)),
@@ -117,12 +117,12 @@ def with_masks_together(root: Path) -> None:
         (with_masks_together, ("train", "val")),
     ],
 )
-def test_layouts(tmp_path: Path, layout: Callable[[Path], None], known: tuple[str, ...]) -> None:
+def test_layouts(tmp_path: Path, layout: Callable[[Path], None], split_names: tuple[str, ...]) -> None:
     layout(tmp_path)
     for folder in list(tmp_path.iterdir()):
         (folder / ".thumbnails").mkdir()
-    assert splits(tmp_path) == known
-    (sample,) = open_dataset(tmp_path, known[-1])
+    assert splits(tmp_path) == split_names
+    (sample,) = open_dataset(tmp_path, split_names[-1])
     assert (sample.image_path.stem, len(sample.target)) == ("a", 3)
     assert check_dataset(tmp_path, workers=1).problems == ()
 
@@ -150,9 +150,9 @@ def test_numbers_of_16_bits_and_of_one(tmp_path: Path, dtype: type) -> None:
 
 
 def test_a_palette_only_colours_the_numbers(tmp_path: Path) -> None:
-    picture = Image.fromarray(NUMBERS).convert("P")
-    picture.putpalette([200, 30, 30] * 256)
-    picture.save(tmp_path / "m.png")
+    mask = Image.fromarray(NUMBERS).convert("P")
+    mask.putpalette([200, 30, 30] * 256)
+    mask.save(tmp_path / "m.png")
     assert (parse_numbers(tmp_path / "m.png") == NUMBERS).all()
 
 

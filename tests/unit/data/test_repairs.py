@@ -79,7 +79,7 @@ def test_what_the_copy_does_about_masks(tmp_path: Path) -> None:
     root, out = make_masked_coco(tmp_path / "d"), tmp_path / "out"
     mask_entry(BAR)(root)
     set_entry("train", "annotations", 1, segmentation=[])(root)
-    # Cut by the image's edge, as its mask is: one fault, not two.
+    # Cut by the image's edge, as its mask is: one problem, not two.
     over = [[50, 5, 70, 5, 70, 8, 50, 8]]
     set_entry("train", "annotations", 2, bbox=[50, 5, 20, 3], segmentation=over)(root)
     kinds = {"box-partly-outside": 1, "missing-mask": 1, "mask-box-mismatch": 1}
