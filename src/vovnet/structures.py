@@ -26,7 +26,7 @@ def _check_shapes(boxes: Tensor, masks: Tensor | RleMasks | None, **columns: Ten
         raise ValueError(f"expected one mask per box, got {len(masks)} masks and {len(boxes)} boxes")
     for name, column in columns.items():
         if column.shape != boxes.shape[:1]:
-            raise ValueError(f"{name} must have shape ({len(boxes)},) like boxes, got {tuple(column.shape)}")
+            raise ValueError(f"{name} must have shape ({len(boxes)},), one entry per box, got {tuple(column.shape)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ from typing import Any
 from vovnet.data import formats, mask_png, voc, yolo
 from vovnet.data.annotations import SplitAnnotations
 from vovnet.data.duplicates import find_unions, remove_duplicate_images
-from vovnet.data.image_scan import scan_images
+from vovnet.data.image_scan import ImageScan, scan_images
 from vovnet.data.problems import KINDS, OnProblem, Problem
 from vovnet.data.repairs import repair_image
 from vovnet.data.statistics import Statistics, compute_statistics
@@ -87,17 +87,10 @@ def check_dataset(
     repaired_splits = []
     for split in splits:
         needs_masks = split.split in masked_splits and not masks_unchecked
-        repaired_images = []
-        for image in split.images:
-            image_problems, repaired = repair_image(
-                image, scans[image.image_path], known_classes=class_names, needs_masks=needs_masks
-            )
-            if split.split not in unions:  # else the parts of the union report them
-                name = image.image_path.relative_to(root).as_posix()
-                problems += [Problem(kind, split.split, name, detail) for kind, detail in image_problems]
-            if repaired is not None:
-                repaired_images.append(repaired)
-        repaired_splits.append(replace(split, images=tuple(repaired_images)))
+        repaired, split_problems = _repair_split(split, scans, known_classes=class_names, needs_masks=needs_masks)
+        repaired_splits.append(repaired)
+        if split.split not in unions:  # the parts of a union report its problems
+            problems += split_problems
     clean, duplicates = remove_duplicate_images(repaired_splits, unions=unions, scans=scans)
 
     rank = {kind: index for index, kind in enumerate(KINDS)}
@@ -143,6 +136,27 @@ def _annotations_without_image(root: Path, format_module: ModuleType, splits: Se
     if format_module is yolo:
         return yolo.labels_without_image(root, splits)
     return mask_png.masks_without_image(root) if format_module is mask_png else []
+
+
+def _repair_split(
+    split: SplitAnnotations,
+    scans: Mapping[Path, ImageScan],
+    *,
+    known_classes: Sequence[str] | None,
+    needs_masks: bool,
+) -> tuple[SplitAnnotations, list[Problem]]:
+    """The split without the problems of its single images, and those problems."""
+    problems: list[Problem] = []
+    images = []
+    for image in split.images:
+        image_problems, repaired = repair_image(
+            image, scans[image.image_path], known_classes=known_classes, needs_masks=needs_masks
+        )
+        name = image.image_path.relative_to(split.root).as_posix()
+        problems += [Problem(kind, split.split, name, detail) for kind, detail in image_problems]
+        if repaired is not None:
+            images.append(repaired)
+    return replace(split, images=tuple(images)), problems
 
 
 def _has_masks(split: SplitAnnotations) -> bool:

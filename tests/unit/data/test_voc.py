@@ -134,6 +134,8 @@ def test_given_class_names_number_the_labels(tmp_path: Path) -> None:
     assert len(set(data.category_ids)) == 3
     with pytest.raises(ValueError, match=r"a\.xml: unknown class 'dog' .*did you mean 'dogs'"):
         open_dataset(root, class_names=["cat", "dogs"])
+    with pytest.raises(ValueError, match=r"unknown class 'dog' in a\.jpg \(expected one of 1\)"):
+        open_dataset(root, class_names=["platypus"])
 
 
 def test_a_list_that_names_what_is_not_there(tmp_path: Path) -> None:
