@@ -18,8 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vovnet.boxes import xywh_to_xyxy
-
 MOST_PIXELS = 2**31 - 1  # the most that the library for these codes can count
 
 
@@ -62,8 +60,8 @@ class RleMasks:
 
     def boxes(self) -> Tensor:
         """The smallest box around each mask, float32 (M, 4), x2 and y2 exclusive; zeros for a mask without pixels."""
-        boxes_xywh = np.asarray(_codec().to_bbox(_objects(self)), dtype=np.float32).reshape(-1, 4)
-        return xywh_to_xyxy(torch.from_numpy(boxes_xywh))
+        boxes_xywh = torch.from_numpy(np.asarray(_codec().to_bbox(_objects(self)), dtype=np.float32).reshape(-1, 4))
+        return torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1)
 
 
 def encode(masks: Tensor) -> RleMasks:

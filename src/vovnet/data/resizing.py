@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torchvision.transforms.v2 import functional as F
 
-from vovnet.boxes import clip, flip_horizontally
+from vovnet.boxes import clip, fit_size, flip_horizontally, rescale
 from vovnet.masks import RleMasks, decode
 from vovnet.structures import Target
 
@@ -37,17 +37,16 @@ class ResizeAugmentation:
         short = self.short_sides[rng.integers(len(self.short_sides))]
         flip = rng.random() < self.flip
         height, width = image.shape[-2:]
-        scale = min(short / min(height, width), self.long_side / max(height, width))
-        size = h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        size = fit_size((height, width), short, self.long_side)
         image = F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
 
-        boxes = clip(target.boxes * torch.tensor([w / width, h / height, w / width, h / height]), size)
+        boxes = clip(rescale(target.boxes, (height, width), size), size)
         target = target.with_boxes(boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
         masks = _resize_masks(target.masks, size) if isinstance(target.masks, RleMasks) else None
         boxes = target.boxes
         if flip:
             image = image.flip(2)
-            boxes = flip_horizontally(boxes, w)
+            boxes = flip_horizontally(boxes, size[1])
             masks = None if masks is None else masks.flip(2)
         return image, replace(target, boxes=boxes, masks=masks, image_size=size)
 
