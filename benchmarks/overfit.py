@@ -53,7 +53,7 @@ def overfit(
         if model.preprocessing.keep_ratio
         else SSDAugmentation((short, long), model.preprocessing.mean_rgb, 0, expand=1, crop_min_scale=1, flip=0)
     )
-    stream = BatchStream(len(dataset), len(dataset), len(dataset), steps=1)
+    stream = BatchStream(len(dataset), batch_size=len(dataset), micro_batch_size=len(dataset), steps=1)
     (batch,) = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
     images, targets = model.preprocessing.normalize(batch.images), batch.targets
     target = TARGET_OF_MASKS if model.masks else TARGET

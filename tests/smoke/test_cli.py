@@ -457,7 +457,7 @@ def test_data_of_other_classes(run: Run, tmp_path: Path, small_voc: Path) -> Non
 def test_a_split_that_is_not_there(run: Run, weights: Path, small_voc: Path) -> None:
     result = run("evaluate", weights, small_voc, "--split", "vol")
     assert result.code == 2
-    assert "has no split 'vol': did you mean 'val'?" in result.complaint
+    assert "has no split 'vol', did you mean 'val'?" in result.complaint
 
 
 def test_a_corrupt_checkpoint(run: Run, weights: Path, config: Path, tmp_path: Path) -> None:

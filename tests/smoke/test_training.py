@@ -159,7 +159,8 @@ def test_accumulation_is_the_mean_of_the_micro_batches(config_file, tmp_path):
     torch.manual_seed(config.seed)
     model = create_model(config.model, 3, **config.model_options).to(memory_format=torch.channels_last).train()
     augment = SSDAugmentation((300, 300), model.preprocessing.mean_rgb, **config.augment.model_dump())
-    batches = training_batches(dataset, augment, BatchStream(5, 2, 1, 1), workers=0, pin_memory=False)
+    stream = BatchStream(5, batch_size=2, micro_batch_size=1, steps=1)
+    batches = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
     losses = [
         sum(MultiBoxLoss()(model(model.preprocessing.normalize(batch.images)), batch.targets).values()).item()
         for batch in batches

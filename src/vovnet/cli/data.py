@@ -36,7 +36,9 @@ def check(
         Threads that decode images.
     """
     out = Output(json_file)
-    from vovnet.data.check import KINDS, check_dataset, fix_dataset
+    from vovnet.data.check import check_dataset
+    from vovnet.data.cleaned_copy import write_cleaned_copy
+    from vovnet.data.problems import KINDS
 
     with show_progress() as progress:
         task = progress.add_task("images", total=None)
@@ -47,22 +49,22 @@ def check(
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print_statistics(report, out)
-    for fault in report.faults[:20]:
-        where = " ".join(part for part in (fault.split, fault.image) if part)
-        out.say(f"{fault.kind}: {where}: {fault.detail}")
-    if len(report.faults) > 20:
-        out.say(f"… and {len(report.faults) - 20} more (--json writes all of them)")
-    if report.faults:
+    for problem in report.problems[:20]:
+        where = " ".join(part for part in (problem.split, problem.image) if part)
+        out.say(f"{problem.kind}: {where}: {problem.detail}")
+    if len(report.problems) > 20:
+        out.say(f"… and {len(report.problems) - 20} more (--json writes all of them)")
+    if report.problems:
         counts = report.count_by_kind()
         out.table(
             ["problem", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
         )
-    out.say(f"{len(report.faults)} {'problem' if len(report.faults) == 1 else 'problems'} in {root}")
+    out.say(f"{len(report.problems)} {'problem' if len(report.problems) == 1 else 'problems'} in {root}")
     if fix is not None:
-        fix_dataset(report, fix)
+        write_cleaned_copy(report, fix)
         out.say(f"cleaned copy in {fix}")
     out.json(report.to_dict())
-    return 1 if report.faults else 0
+    return 1 if report.problems else 0
 
 
 def print_statistics(report: Report, out: Output) -> None:

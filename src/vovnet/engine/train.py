@@ -148,7 +148,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
         # Loop.
         stream = BatchStream(
-            len(dataset), config.batch_size, micro_batch_size, steps,
+            len(dataset), batch_size=config.batch_size, micro_batch_size=micro_batch_size, steps=steps,
             start_step=step, seed=config.seed, rank=group.rank, world_size=group.world_size,
             aspect_ratios=aspect_ratios(dataset) if model.preprocessing.keep_ratio else None,
         )  # fmt: skip
