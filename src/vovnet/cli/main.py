@@ -79,7 +79,8 @@ def _one_sentence(error: Exception, command: str) -> str:
         text = text.strip().rsplit("\n", 1)[-1].partition(": ")[2]
     text = one_line(text)
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        return f"out of memory; lower {_MEMORY_OPTIONS.get(command, 'the batch size')} or use a smaller model ({text[:160]})"
+        option = _MEMORY_OPTIONS.get(command, "the batch size")
+        return f"out of memory; lower {option} or use a smaller model ({text[:160]})"
     if isinstance(error, ImportError):
         ours = (error.name or "").partition(".")[0] in _PACKAGES_OF_EXTRAS and "pip install" not in text
         return f"{text}; this needs an extra: pip install 'vovnet[all]'" if ours else text
