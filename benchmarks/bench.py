@@ -21,9 +21,10 @@ from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.train import make_ema, make_optimizer, train
 from vovnet.files import write_json
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.paper.aggregation_study import AggregationConfig, train_classifier
-from vovnet.paper.cifar10 import Cifar10
-from vovnet.paper.cifar_networks import CIFAR_NETWORKS
+from vovnet.paper.aggregation.cifar10 import Cifar10
+from vovnet.paper.aggregation.config import AggregationConfig
+from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
+from vovnet.paper.aggregation.training import train_classifier
 from vovnet.profiling.cost import count_multiply_adds
 from vovnet.profiling.speed import median_ratio, time_interleaved
 from vovnet.provenance import device_name, record_header
@@ -168,7 +169,7 @@ def bench_classifier() -> dict[str, float]:
         )
         torch.manual_seed(0)
         model = CIFAR_NETWORKS["densenet40"]().to(memory_format=torch.channels_last)
-        log = train_classifier(model, data, config, 0, Path(folder) / "run", lambda line: None)
+        log = train_classifier(model, data, config, seed=0, folder=Path(folder) / "run")
     assert log is not None
     whole = statistics.median(line["images_per_s"] for line in log[1:])
     plain = statistics.mean((before, plain_classifier_steps(count, batch_size)))

@@ -11,9 +11,8 @@ from vovnet import create_model
 from vovnet.files import replacing
 from vovnet.paper.accuracy import Accuracies
 from vovnet.paper.folder import markdown_page, write_pictures
-from vovnet.paper.names import SUBJECTS
 from vovnet.paper.published import TABLE_2, TABLE_3
-from vovnet.paper.subjects import Sources, section_of
+from vovnet.paper.subjects import SUBJECTS, Sources, section_of
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.profiling.measurement import read_measurements
 from vovnet.report.document import Section
@@ -44,7 +43,7 @@ def structure() -> str:
     for row in PUBLISHED:
         model = create_model(row.model, num_classes=20)
         counts = count_multiply_adds(model, model.preprocessing.image_size), count_parameters(model)
-        giga, mega, mean_ap = (row.figures[key] for key in ("flops", "parameters", "map"))
+        giga, mega, mean_ap = (row.values[key] for key in ("flops", "parameters", "map"))
         rows.append([row.model, f"{counts[0]:,}", giga, f"{counts[1]:,}", mega, mean_ap])
     header = ["model, 21 classes", "multiply-adds", "published, G", "parameters", "published, M", "published mAP"]
     return table(header, rows)

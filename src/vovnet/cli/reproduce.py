@@ -57,7 +57,7 @@ def reproduce(
         Write everything as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    from vovnet.paper.names import SUBJECTS, choose
+    from vovnet.paper.subjects import SUBJECTS, choose
 
     if not names:
         out.table(["name", "what"], [[name, what] for name, what in SUBJECTS.items()])
@@ -78,7 +78,7 @@ def reproduce(
 
     from vovnet.paper.accuracy import Accuracies
     from vovnet.paper.folder import write_folder
-    from vovnet.paper.measured_tables import MEASURED_TABLES, measure_table
+    from vovnet.paper.measured import MEASURED_TABLES, measure_table
     from vovnet.paper.subjects import Sources, section_of
     from vovnet.report.document import Figure, Table
 

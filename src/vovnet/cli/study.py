@@ -31,8 +31,10 @@ def aggregation(config: Path, *settings: str, json_file: Json = None) -> int:
     import matplotlib  # noqa: F401  (what would be missing at the end is missed now)
 
     from vovnet.engine.config import read_config
-    from vovnet.paper.aggregation_study import AggregationConfig, run_study
-    from vovnet.paper.figure2 import accuracy_rows, hypothesis_rows, write_figure2
+    from vovnet.paper.aggregation.config import AggregationConfig
+    from vovnet.paper.aggregation.figure2 import accuracy_rows, write_figure2
+    from vovnet.paper.aggregation.hypotheses import hypothesis_rows
+    from vovnet.paper.aggregation.study import run_study
 
     def show(line: Mapping[str, Any]) -> None:
         print("  ".join(f"{key} {value}" for key, value in line.items()), file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vovnet.paper.cifar_networks import CIFAR_NETWORKS, AggregationNet, DenseBlock, OSABlock
+from vovnet.paper.aggregation.networks import CIFAR_NETWORKS, AggregationNet, DenseBlock, OSABlock
 from vovnet.profiling.cost import count_cost, count_parameters
 
 
@@ -23,8 +23,8 @@ def test_counts(name, multiply_adds, memory_access_cost):
 
 
 def test_parameters():
-    found = {name: count_parameters(build()) for name, build in CIFAR_NETWORKS.items()}
-    assert found == {"densenet40": 1_019_722, "osa_12_20": 1_125_394, "osa_5_43": 1_170_549, "resnet56": 855_770}
+    parameters = {name: count_parameters(build()) for name, build in CIFAR_NETWORKS.items()}
+    assert parameters == {"densenet40": 1_019_722, "osa_12_20": 1_125_394, "osa_5_43": 1_170_549, "resnet56": 855_770}
 
 
 def test_widths_grow_as_the_concatenations_do():
@@ -70,18 +70,19 @@ def test_connections_of_densenet():
     model = CIFAR_NETWORKS["densenet40"]()
     assert isinstance(model, AggregationNet)
     blocks = model.connections()
-    assert [[one.name for one in block][-1] for block in blocks] == ["transition 1", "transition 2", "classifier"]
-    assert [one.sources for one in blocks[0][:3]] == [(16,), (16, 12), (16, 12, 12)]
+    assert [block[-1].name for block in blocks] == ["transition 1", "transition 2", "classifier"]
+    assert [connection.sources for connection in blocks[0][:3]] == [(16,), (16, 12), (16, 12, 12)]
     assert blocks[2][-1].weight is model.head.weight
     for block in blocks:
         assert len(block) == 13
-        assert all(one.weight.shape[1] == sum(one.sources) and one.first == 0 for one in block)
+        assert all(connection.weight.shape[1] == sum(connection.sources) for connection in block)
+        assert all(connection.first == 0 for connection in block)
 
 
 def test_connections_of_one_shot_aggregation():
     """Five layers with one source each, then a transition with all six, also in the last block."""
     for number, block in enumerate(CIFAR_NETWORKS["osa_5_43"]().connections(), start=1):
-        assert [one.first for one in block] == [0, 1, 2, 3, 4, 0]
-        assert [len(one.sources) for one in block] == [1, 1, 1, 1, 1, 6]
+        assert [connection.first for connection in block] == [0, 1, 2, 3, 4, 0]
+        assert [len(connection.sources) for connection in block] == [1, 1, 1, 1, 1, 6]
         assert block[-1].name == f"transition {number}"
-        assert all(one.weight.shape[1] == sum(one.sources) for one in block)
+        assert all(connection.weight.shape[1] == sum(connection.sources) for connection in block)
