@@ -24,7 +24,7 @@ SUBJECTS = {
     "table3": "A 1×1 bottleneck in VoVNet-27-slim",
     "table4": "RefineDet320 on COCO",
     "table5": "Mask R-CNN from scratch on COCO",
-    "table6": "COCO test-dev, with the methods of others",
+    "table6": "COCO test-dev, with other methods",
     "table7": "RefineDet512 by training batch size",
     "figure2": "How strongly layers use earlier ones",
     "figure3": "Scatter plots of Table 2",
