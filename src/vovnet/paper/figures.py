@@ -22,14 +22,43 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "osD^vp"
-PANELS = {"figure3": FIGURE_3, "figure4": FIGURE_4}
-SOURCES = {"figure3": "table2", "figure4": "table4"}
-TITLES = {
-    "figure3": "Figure 3: lightweight detectors, accuracy against speed, efficiency and energy",
-    "figure4": "Figure 4: RefineDet320, accuracy against speed, efficiency and energy",
-}
-
 Values = Mapping[str, Mapping[str, float]]  # column key → row name → value
+
+
+@dataclass(frozen=True)
+class ScatterFigure:
+    """A figure of the paper with four scatter plots.
+
+    table: key of the table whose values are drawn.
+    panels: a to d; the first one shows accuracy on its y axis.
+    """
+
+    number: str
+    title: str
+    table: str
+    panels: tuple[PublishedPanel, ...]
+
+    @property
+    def rows(self) -> Sequence[PublishedRow]:
+        return TABLES[self.table].rows
+
+    @property
+    def columns(self) -> dict[str, PublishedColumn]:
+        return {column.key: column for panel in self.panels for column in (panel.x, panel.y)}
+
+    @property
+    def accuracy(self) -> PublishedColumn:
+        return self.panels[0].y
+
+
+SCATTER_FIGURES = {
+    "figure3": ScatterFigure(
+        "Figure 3", "lightweight detectors, accuracy against speed, efficiency and energy", "table2", FIGURE_3
+    ),
+    "figure4": ScatterFigure(
+        "Figure 4", "RefineDet320, accuracy against speed, efficiency and energy", "table4", FIGURE_4
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -50,11 +79,11 @@ class Measured:
 
 def scatter_section(key: str, record: Record | None, accuracies: Accuracies, studies: Mapping[str, Study]) -> Section:
     """Figure 3 or 4. record, accuracies, studies: see `vovnet.paper.tables.table_section`."""
-    table = TABLES[SOURCES[key]]
-    measured = measured_values(key, record, accuracies, studies)
-    columns = {column.key: column for panel in PANELS[key] for column in (panel.x, panel.y)}
+    scatter = SCATTER_FIGURES[key]
+    measured = measured_values(scatter, record, accuracies, studies)
+    columns = scatter.columns
     rows = []
-    for row in table.rows:
+    for row in scatter.rows:
         values = [measured.values[column].get(row.name) for column in columns]
         texts = ["–" if value is None else f"{value:.4g}" for value in values]
         rows.append([short_name(row), *(row.values[column] for column in columns), *texts])
@@ -63,17 +92,17 @@ def scatter_section(key: str, record: Record | None, accuracies: Accuracies, stu
         *(f"{column.header}, paper" for column in columns.values()),
         *(f"{measured.header(column)}, here" for column in columns.values()),
     ]
-    drawn = any(points_of(table.rows, measured.values, panel) for panel in lower_panels(PANELS[key], measured))
+    drawn = any(points_of(scatter.rows, measured.values, panel) for panel in lower_panels(scatter, measured))
     lower = "the lower ones what was measured here" if drawn else "too little was measured here to draw the lower ones"
     return Section(
-        TITLES[key],
+        f"{scatter.number}: {scatter.title}",
         (
-            f"The paper's points are drawn from {table.number}, even where its plots show others. Its axes say FLOP/s; "
-            "the values are GFLOP/s, with a multiply-add counted as one operation.",
+            f"The paper's points are drawn from {TABLES[scatter.table].number}, even where its plots show others. Its "
+            "axes say FLOP/s; the values are GFLOP/s, with a multiply-add counted as one operation.",
             Figure(
                 f"{key}.png",
-                f"{TITLES[key].partition(':')[0]}: the upper panels show the paper's values, {lower}",
-                partial(_draw, key, measured),
+                f"{scatter.number}: the upper panels show the paper's values, {lower}",
+                partial(_draw, scatter, measured),
             ),
             Table(header, rows, "Points", measured.notes),
         ),
@@ -97,28 +126,28 @@ def short_name(row: PublishedRow) -> str:
     return row.name.rpartition(", ")[2].partition(" (")[0]
 
 
-def measured_values(key: str, record: Record | None, accuracies: Accuracies, studies: Mapping[str, Study]) -> Measured:
+def measured_values(
+    scatter: ScatterFigure, record: Record | None, accuracies: Accuracies, studies: Mapping[str, Study]
+) -> Measured:
     """Speed, efficiency and energy from the record, and accuracy on the paper's dataset.
 
     If no model of Figure 3 has that accuracy, it is the mAP on blood cells.
     """
-    source = SOURCES[key]
-    rows = TABLES[source].rows
+    rows, table, metric = scatter.rows, scatter.table, scatter.accuracy
     values: dict[str, Mapping[str, float]] = {}
     notes: list[str] = []
     if record is not None:
         notes.append(conditions(record, next(iter(record.measurements.values()))))
     for column in ("fps", "efficiency", "energy"):
-        answers = {row.name: measured_answer(record, source, row.model or "", column) for row in rows}
+        answers = {row.name: measured_answer(record, table, row.model or "", column) for row in rows}
         values[column] = {name: answer.value for name, answer in answers.items() if answer.value is not None}
         notes += [f"{column}: needs {answer.note}" for answer in answers.values() if answer.kind == "needs"]
-    metric = PANELS[key][0].y
-    answers = {row.name: accuracies.answer(source, row, metric.key) for row in rows}
+    answers = {row.name: accuracies.answer(table, row, metric.key) for row in rows}
     values[metric.key] = {name: answer.value for name, answer in answers.items() if answer.value is not None}
     label = metric.title
     if values[metric.key]:
         notes += [answer.note for answer in answers.values() if answer.kind == "measured"]
-    elif key == "figure3":
+    elif table == "table2":
         values[metric.key] = {row.name: study.mean_ap for row in rows if (study := studies.get(row.model or ""))}
         label = "mAP on blood cells"
         missing = "" if values[metric.key] else f"; needs {COMMAND}"
@@ -128,12 +157,11 @@ def measured_values(key: str, record: Record | None, accuracies: Accuracies, stu
     return Measured(values, label, list(dict.fromkeys(notes)))
 
 
-def lower_panels(panels: Sequence[PublishedPanel], measured: Measured) -> list[PublishedPanel]:
-    """The same panels; without accuracy, the first one shows efficiency against speed."""
-    first, *others = panels
-    if not measured.values[first.y.key] and all(measured.values[key] for key in ("fps", "efficiency")):
-        columns = {column.key: column for panel in panels for column in (panel.x, panel.y)}
-        first = PublishedPanel(columns["fps"], (0, 0), columns["efficiency"], (0, 0))
+def lower_panels(scatter: ScatterFigure, measured: Measured) -> list[PublishedPanel]:
+    """The paper's panels; without accuracy, the first one shows efficiency against speed."""
+    first, *others = scatter.panels
+    if not measured.values[scatter.accuracy.key] and all(measured.values[key] for key in ("fps", "efficiency")):
+        first = PublishedPanel(scatter.columns["fps"], (0, 0), scatter.columns["efficiency"], (0, 0))
     return [first, *others]
 
 
@@ -147,24 +175,24 @@ def points_of(rows: Sequence[PublishedRow], values: Values, panel: PublishedPane
     ]
 
 
-def _draw(key: str, measured: Measured) -> bytes:
+def _draw(scatter: ScatterFigure, measured: Measured) -> bytes:
     """The figure as PNG: the paper's panels, and below them ours if they have any point."""
-    panels, rows = PANELS[key], TABLES[SOURCES[key]].rows
-    lower = lower_panels(panels, measured)
-    n_rows = 2 if any(points_of(rows, measured.values, panel) for panel in lower) else 1
+    rows, lower = scatter.rows, lower_panels(scatter, measured)
+    if not any(points_of(rows, measured.values, panel) for panel in lower):
+        lower = []
+    n_rows = 2 if lower else 1
     figure = make_figure(13.0, 3.5 * n_rows)
     all_axes = figure.subplots(n_rows, 4, squeeze=False)
-    columns = {column.key for panel in panels for column in (panel.x, panel.y)}
-    printed = {column: {row.name: float(row.values[column]) for row in rows} for column in columns}
+    printed = {column: {row.name: float(row.values[column]) for row in rows} for column in scatter.columns}
     styles = {short_name(row): (MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]) for i, row in enumerate(rows)}
     all_points = []
-    for letter, axes, panel in zip("abcd", all_axes[0], panels, strict=True):
+    for letter, axes, panel in zip("abcd", all_axes[0], scatter.panels, strict=True):
         points = points_of(rows, printed, panel)
         _plot(axes, points, styles, title=f"{letter}  paper", x_label=panel.x.header, y_label=panel.y.header)
         axes.set_xlim(_limits(panel.x_ticks, [point.x for point in points]))
         axes.set_ylim(_limits(panel.y_ticks, [point.y for point in points]))
         all_points.append(points)
-    for letter, axes, panel in zip("abcd", all_axes[1], lower, strict=True) if n_rows == 2 else ():
+    for letter, axes, panel in zip("abcd", all_axes[-1], lower, strict=False):
         points = points_of(rows, measured.values, panel)
         label = measured.header(panel.y)
         _plot(axes, points, styles, title=f"{letter}  here", x_label=panel.x.header, y_label=label)

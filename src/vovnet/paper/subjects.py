@@ -75,7 +75,7 @@ def choose(names: Sequence[str]) -> list[str]:
 def section_of(name: str, sources: Sources) -> Section:
     from vovnet.paper.aggregation.figure2 import figure_2_section
     from vovnet.paper.claims import claims_section
-    from vovnet.paper.figures import SOURCES, figure_5_section, scatter_section
+    from vovnet.paper.figures import SCATTER_FIGURES, figure_5_section, scatter_section
     from vovnet.paper.memory_access import memory_access_section
     from vovnet.paper.tables import table_1_section, table_section
 
@@ -89,6 +89,7 @@ def section_of(name: str, sources: Sources) -> Section:
         return figure_2_section(sources.records)
     if name == "figure5":
         return figure_5_section(sources.records)
-    if name in SOURCES:
-        return scatter_section(name, sources.record(SOURCES[name]), sources.accuracies, sources.studies())
+    if name in SCATTER_FIGURES:
+        record = sources.record(SCATTER_FIGURES[name].table)
+        return scatter_section(name, record, sources.accuracies, sources.studies())
     return table_section(name, sources.record(name), sources.accuracies, sources.studies())
