@@ -6,8 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from vovnet.paper.measured import Record
-from vovnet.paper.published import TABLES
-from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE, Claim, Place
+from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE, Claim, PrintedValue
 from vovnet.paper.rounding import cut, digits, how_equal, rounded
 from vovnet.report.document import Section, Table
 
@@ -42,17 +41,13 @@ def claims_section(record_of: Callable[[str], Record | None]) -> Section:
     )
 
 
-def printed(place: Place) -> str:
-    return TABLES[place.table].row(place.row).values[place.column]
-
-
 def recompute(claim: Claim) -> tuple[str, str]:
     """The arithmetic with its result, and "holds" or "differs"."""
     value, text = _arithmetic(claim, claim.first)
     if claim.equals is not None:
-        expected = printed(claim.equals)
+        expected = claim.equals.text
         result = cut(value, digits(expected))
-        text += f", cut {result}; {_table(claim.equals)} prints {expected}"
+        text += f", cut {result}; {claim.equals.table_number} prints {expected}"
         return text, "holds" if result == Decimal(expected) else "differs"
     holds = how_equal(value, claim.value) is not None
     if claim.rather is not None and not holds:
@@ -62,9 +57,9 @@ def recompute(claim: Claim) -> tuple[str, str]:
     return text, "holds" if holds else "differs"
 
 
-def _arithmetic(claim: Claim, first: Place) -> tuple[Decimal, str]:
-    """The claim's operation on `first` and its second place: the result, and the calculation as text."""
-    left, right = printed(first), printed(claim.second)
+def _arithmetic(claim: Claim, first: PrintedValue) -> tuple[Decimal, str]:
+    """The claim's operation on `first` and its second value: the result, and the calculation as text."""
+    left, right = first.text, claim.second.text
     if claim.operation == "/":
         value = Decimal(left) / Decimal(right)
         # With one digit more than claimed, and at least two.
@@ -79,7 +74,7 @@ def measured_ratio(claim: Claim, record_of: Callable[[str], Record | None]) -> s
     if claim.operation != "/" or first.column not in ("fps", "energy", "efficiency") or first.table != second.table:
         return ""
     record = record_of(first.table)
-    models = [TABLES[place.table].row(place.row).model for place in (first, second)]
+    models = [first.model, second.model]
     if record is None or not all(model in record.measurements for model in models):
         return ""
     measurements = [record.measurements[model] for model in models if model]
@@ -98,15 +93,12 @@ def measured_ratio(claim: Claim, record_of: Callable[[str], Record | None]) -> s
 
 def _printed_twice() -> list[list[str]]:
     rows = []
-    for value, first, second in PRINTED_TWICE:
-        verdict = "agrees" if Decimal(printed(first)) == Decimal(printed(second)) else "differs"
-        rows.append([value, *(f"{printed(place)} in {_table(place)}" for place in (first, second)), verdict])
+    for what, *values in PRINTED_TWICE:
+        first, second = (Decimal(value.text) for value in values)
+        verdict = "agrees" if first == second else "differs"
+        rows.append([what, *(f"{value.text} in {value.table_number}" for value in values), verdict])
     return rows
 
 
 def _sign(claim: Claim) -> str:
     return "" if claim.operation == "/" or "lost" in claim.text else "+"
-
-
-def _table(place: Place) -> str:
-    return TABLES[place.table].number

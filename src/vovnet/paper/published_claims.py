@@ -6,13 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from vovnet.paper.published import TABLES
 
-class Place(NamedTuple):
-    """Where a value is printed: a key of `published.TABLES`, a row of that table and the key of a column."""
+
+class PrintedValue(NamedTuple):
+    """A value of the paper by its table (a key of `TABLES`), the name of its row and the key of its column."""
 
     table: str
     row: str
     column: str
+
+    @property
+    def text(self) -> str:
+        return TABLES[self.table].row(self.row).values[self.column]
+
+    @property
+    def model(self) -> str | None:
+        """The model of the row."""
+        return TABLES[self.table].row(self.row).model
+
+    @property
+    def table_number(self) -> str:
+        return TABLES[self.table].number
 
 
 @dataclass(frozen=True)
@@ -24,23 +39,23 @@ class Claim:
     first, operation, second: the arithmetic that must give `value`.
     equals: a printed value to compare the result with instead of `value`, after cutting it to the same digits.
     note: what the paper means, if its words say something else.
-    rather: the place that gives the claimed value when it replaces `first`.
+    rather: gives the claimed value when it replaces `first`.
     """
 
     where: str
     value: str
     text: str
-    first: Place
+    first: PrintedValue
     operation: Literal["/", "−"]
-    second: Place
-    equals: Place | None = None
+    second: PrintedValue
+    equals: PrintedValue | None = None
     note: str = ""
-    rather: Place | None = None
+    rather: PrintedValue | None = None
 
 
-def _column(table: str, column: str) -> Callable[[str], Place]:
-    """A function from the name of a row to its place in this column."""
-    return lambda row: Place(table, row, column)
+def _column(table: str, column: str) -> Callable[[str], PrintedValue]:
+    """A function from the name of a row to its value in this column."""
+    return lambda row: PrintedValue(table, row, column)
 
 
 _FPS_2, _ENERGY_2, _EFFICIENCY_2 = (_column("table2", key) for key in ("fps", "energy", "efficiency"))
@@ -107,13 +122,13 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
-# Value, then the two places where it is printed.
+# What is printed, then its two values.
 PRINTED_TWICE = (
     *(
         (
             f"{title} of RefineDet512, {backbone}",
-            Place("table6", f"RefineDet512, {backbone}", column),
-            Place("table7", f"{backbone}, batch {batch}", column),
+            PrintedValue("table6", f"RefineDet512, {backbone}", column),
+            PrintedValue("table7", f"{backbone}, batch {batch}", column),
         )
         for title, column in (("FPS", "fps"), ("AP", "ap"))
         for backbone, batch in (("ResNet-101", 20), ("VoVNet-39", 32), ("VoVNet-57", 32))
@@ -121,16 +136,16 @@ PRINTED_TWICE = (
     *(
         (
             f"AP of RefineDet320, {backbone}",
-            Place("table4", backbone, "ap"),
-            Place("table6", f"RefineDet320, {backbone}", "ap"),
+            PrintedValue("table4", backbone, "ap"),
+            PrintedValue("table6", f"RefineDet320, {backbone}", "ap"),
         )
         for backbone in ("ResNet-50", "ResNet-101", "VoVNet-39", "VoVNet-57")
     ),
     *(
         (
             f"{title} of DSOD300, VoVNet-27-slim",
-            Place("table2", "DSOD300, VoVNet-27-slim", column),
-            Place("table3", "VoVNet-27-slim", column),
+            PrintedValue("table2", "DSOD300, VoVNet-27-slim", column),
+            PrintedValue("table3", "VoVNet-27-slim", column),
         )
         for title, column in (("memory", "memory"), ("mAP", "map"))
     ),

@@ -1,4 +1,4 @@
-"""The literals of the paper: whole, consistent with each other and with our configs; some typed a second time."""
+"""The published values: complete, consistent with each other and with the configs; some are typed here again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vovnet.paper.claims import printed
 from vovnet.paper.published import FIGURE_3, FIGURE_4, TABLE_1, TABLE_1_BACKBONES, TABLES
 from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE
 from vovnet.zoo import is_detector
@@ -66,7 +65,7 @@ def test_rows_of_ours_have_their_config(key):
             assert yaml.safe_load(config.read_text())["model"] == row.model
 
 
-def test_published_accuracy_stands_in_the_header_of_the_config():
+def test_published_accuracy_is_in_the_header_of_the_config():
     for key in ("table2", "table4", "table7"):
         accuracy = "map" if key == "table2" else "ap"
         for row in TABLES[key].rows:
@@ -85,10 +84,10 @@ def test_axes_of_the_scatter_plots():
     ]
 
 
-def test_places_exist():
+def test_values_of_the_claims_exist():
     for claim in CLAIMS:
-        for place in filter(None, (claim.first, claim.second, claim.equals, claim.rather)):
-            assert Decimal(printed(place)) > 0
+        for value in filter(None, (claim.first, claim.second, claim.equals, claim.rather)):
+            assert Decimal(value.text) > 0
     for _, first, second in PRINTED_TWICE:
-        assert Decimal(printed(first)) > 0
-        assert Decimal(printed(second)) > 0
+        assert Decimal(first.text) > 0
+        assert Decimal(second.text) > 0

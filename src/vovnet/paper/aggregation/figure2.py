@@ -131,10 +131,10 @@ def write_figure2(runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def plot_figure2(runs: Sequence[Run], colour_map: str) -> MatplotlibFigure:
-    """A row per network and a column per block. In each heat map sources go down, 0 being the block's input, and target
-    layers go right.
+    """Heat maps of the connection strengths: a row per network, a column per block.
 
-    Strengths are means over the seeds, divided by the largest of their column.
+    Source layers go down (0 is the block's input), target layers go right. Strengths are means over the seeds, divided
+    by the largest of their column.
     """
     from matplotlib.figure import Figure as MatplotlibFigure
 
