@@ -39,29 +39,29 @@ def make_run(runs, config, model):
 
 def test_accuracy_of_a_finished_run(voc, tmp_path):
     make_run(tmp_path / "runs", "voc_pelee304", "pelee304")
-    known = Accuracies(tmp_path / "out", tmp_path / "runs", {"voc": voc}, device="cpu")
+    accuracies = Accuracies(tmp_path / "out", tmp_path / "runs", {"voc": voc}, device="cpu")
     row = TABLE_2.row("Pelee304, PeleeNet")
-    answer = known.answer("table2", row, "map")
+    answer = accuracies.answer("table2", row, "map")
     record = json.loads((tmp_path / "out" / "evaluations" / "voc_pelee304.json").read_text())
     assert answer.kind == "measured"
     assert answer.value == pytest.approx(100 * record["voc07_map"])
     assert "3 images" in answer.note
     assert (record["device"], record["run"]["step"], record["split"]) == (device_name(torch.device("cpu")), 7, "test")
     make_run(tmp_path / "runs", "voc_ssd300_mobilenet", "ssd300_mobilenet")
-    (tmp_path / "runs/voc_ssd300_mobilenet/record.json").unlink()  # as of a run that was interrupted
-    other = known.answer("table2", TABLE_2.rows[0], "map")
-    assert other.kind == "needs"
-    assert "configs/voc_ssd300_mobilenet.yaml" in other.note
-    # Later, from the record alone.
+    (tmp_path / "runs/voc_ssd300_mobilenet/record.json").unlink()  # like an interrupted run
+    unfinished = accuracies.answer("table2", TABLE_2.rows[0], "map")
+    assert unfinished.kind == "needs"
+    assert "configs/voc_ssd300_mobilenet.yaml" in unfinished.note
+    # Later, from the evaluation alone.
     later = Accuracies(records=tmp_path / "out").answer("table2", row, "map")
     assert (later.kind, later.value) == ("measured", answer.value)
 
 
 def test_a_run_of_another_model_is_refused(voc, tmp_path):
     make_run(tmp_path / "runs", "voc_ssd300_mobilenet", "pelee304")
-    known = Accuracies(tmp_path / "out", tmp_path / "runs", {"voc": voc}, device="cpu")
+    accuracies = Accuracies(tmp_path / "out", tmp_path / "runs", {"voc": voc}, device="cpu")
     with pytest.raises(UsageError, match="must hold a ssd300_mobilenet, as its name says, got pelee304"):
-        known.answer("table2", TABLE_2.rows[0], "map")
+        accuracies.answer("table2", TABLE_2.rows[0], "map")
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_how_coco_is_tested(table, row, soft_nms, scales, tmp_path, monkeypatch)
     monkeypatch.setattr(accuracy, "load_weights", load_weights)
     monkeypatch.setattr(accuracy, "open_dataset", open_dataset)
     monkeypatch.setattr(accuracy, "splits", lambda root: ("train2017", "val2017"))
-    known = Accuracies(None, tmp_path / "runs", {"coco": tmp_path})
-    assert known.answer(table, row, "ap").text == "33.5"
+    accuracies = Accuracies(None, tmp_path / "runs", {"coco": tmp_path})
+    assert accuracies.answer(table, row, "ap").text == "33.5"
     assert (asked["soft_nms"], asked["split"], asked["masks"]) == (soft_nms, "val2017", table == "table5")
     assert (asked["multi_scale"] and len(asked["multi_scale"].scales)) == scales
-    assert known.answer(table, row, "ap_small").kind == "needs"  # a figure without objects is none
+    assert accuracies.answer(table, row, "ap_small").kind == "needs"  # no small objects, no AP

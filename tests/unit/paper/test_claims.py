@@ -19,7 +19,7 @@ def test_claims_by_hand():
     assert verdicts["0.9", "box AP over ResNet-101-GN"][0].startswith("41.7 − 41.0 = 0.7; 41.9 − 41.0 = 0.9 ")
     assert verdicts["3.69", "mAP lost with the 1×1 bottleneck"][1] == "holds"
     differ = {value for (value, _), (_, verdict) in verdicts.items() if verdict == "differs"}
-    assert differ == {"10", "3.3", "1.9", "0.9"}  # of the two claims of 10 ×, that over PeleeNet
+    assert differ == {"10", "3.3", "1.9", "0.9"}  # of the two claims of 10 ×, only that over PeleeNet
 
 
 def test_a_wrong_claim_differs():

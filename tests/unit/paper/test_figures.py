@@ -45,7 +45,7 @@ def test_the_plots_are_drawn(tmp_path):
     assert "too little was measured here" in alone.pictures[0].caption
 
 
-def test_figure_5_is_shown_where_it_was_drawn(tmp_path):
+def test_figure_5_is_shown_if_it_was_drawn(tmp_path):
     assert not figures.figure_5_section(tmp_path).pictures
     assert "needs `vovnet compare" in figures.figure_5_section(tmp_path).parts[-1]
     (tmp_path / "figure5.jpg").write_bytes(b"picture")

@@ -56,7 +56,7 @@ def test_values_are_numbers_of_known_columns(key):
 
 
 @pytest.mark.parametrize("key", NUMBERED)
-def test_rows_of_ours_have_their_config(key):
+def test_models_have_a_config(key):
     for row in TABLES[key].rows:
         assert (row.model is None) == (row.config is None)
         if row.model is not None:

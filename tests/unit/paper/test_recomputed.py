@@ -9,7 +9,7 @@ from vovnet.paper.recomputed import detector_counts, flops_answer, parameters_an
 
 
 def test_counts_of_table_2_and_4():
-    """All are what is printed, but the parameters of DenseNet-67, which are so only with its running statistics."""
+    """All equal the printed values, but DenseNet-67's parameters only with its running statistics."""
     for table in (TABLE_2, TABLE_4):
         for row in table.rows:
             assert flops_answer(row.model, row.values["flops"], with_norms=table is TABLE_4).kind == "exact", row.name
@@ -28,7 +28,7 @@ def test_flops_of_table_4_need_the_norms():
 
 
 @pytest.mark.parametrize("printed", ["5.5", "5.8", "56.6"])
-def test_another_figure_differs(printed):
+def test_a_wrong_printed_value_differs(printed):
     answer = flops_answer("dsod300_vovnet27_slim", printed, with_norms=False)
     assert (answer.kind, answer.text[:4]) == ("differs", "5.66")
     wrong = parameters_answer("dsod300_vovnet27_slim", "6.1")

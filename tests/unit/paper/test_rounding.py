@@ -1,4 +1,4 @@
-"""Which way of shortening gives the printed digits, and the milliseconds behind printed FPS."""
+"""Whether cutting or rounding gives the printed digits, and the milliseconds behind printed FPS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vovnet.paper.rounding import how_equal, whole_ms
 
 
 @pytest.mark.parametrize(
-    ("value", "text", "way"),
+    ("value", "printed", "how"),
     [
         ("5.971932", "5.9", "cut"),
         ("5.833372", "5.9", None),
@@ -22,8 +22,8 @@ from vovnet.paper.rounding import how_equal, whole_ms
         ("6.0", "5.9", None),
     ],
 )
-def test_printed_digits(value, text, way):
-    assert how_equal(Decimal(value), text) == way
+def test_cut_or_rounded(value, printed, how):
+    assert how_equal(Decimal(value), printed) == how
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from vovnet.report.document import Table
 
 
 def data_of(section, column, title=""):
-    """Row → the cell of a column in a compared table, as programs get it."""
+    """Row → the cell of a column in a compared table, from its JSON data."""
     table = next(part for part in section.parts if isinstance(part, Table) and part.title == title)
     return {cell["row"]: cell for cell in table.data if cell["column"].startswith(column)}
 
@@ -23,7 +23,7 @@ def kinds(cells):
     return {row: [answer["kind"] for answer in cell["answers"]] for row, cell in cells.items()}
 
 
-def test_fps_of_no_whole_milliseconds(monkeypatch):
+def test_fps_without_whole_milliseconds(monkeypatch):
     assert whole_ms("30.9") is None  # 1000 / 33 is 30.3, 1000 / 32 is 31.25
     rows = tuple(replace(row, values={**row.values, "fps": "30.9"}) for row in TABLE_2.rows)
     monkeypatch.setitem(TABLES, "table2", replace(TABLE_2, rows=rows))
@@ -32,7 +32,7 @@ def test_fps_of_no_whole_milliseconds(monkeypatch):
         assert set(map(tuple, kinds(data_of(section, column)).values())) == {("differs", "needs")}
 
 
-def test_table_1_and_a_backbone_that_is_not_its(monkeypatch):
+def test_table_1_and_a_backbone_that_differs_from_it(monkeypatch):
     cells = data_of(tables.table_1_section(), "VoVNet-39")
     assert set(map(tuple, kinds(cells).values())) == {("exact",)}
     assert cells["stage 4"]["published"] == "2 × OSA(5 × 3×3 of 192 → 768)"

@@ -27,7 +27,7 @@ def write_npz(path, colours, classes, **changes):
     np.savez(path, **(content | changes))
 
 
-def test_npz_files_one_after_another(tmp_path, caplog):
+def test_npz_files_are_concatenated_in_order(tmp_path, caplog):
     write_npz(tmp_path / "train_1.npz", [(200, 0, 0), (0, 200, 0)], [3, 1])
     write_npz(tmp_path / "train_2.npz", [(0, 0, 200)], [9])
     write_npz(tmp_path / "test.npz", [(9, 9, 9)], [0])
@@ -52,13 +52,13 @@ def test_npz_files_one_after_another(tmp_path, caplog):
         ({"data": np.array([object()], dtype=object)}, "is damaged or lacks data"),
     ],
 )
-def test_npz_files_of_strangers(tmp_path, changes, message):
+def test_malformed_npz_files(tmp_path, changes, message):
     write_npz(tmp_path / "test.npz", [(9, 9, 9)], [0], **changes)
     with pytest.raises(ValueError, match=message):
         read_cifar10(tmp_path, "test")
 
 
-def test_a_cut_npz_file(tmp_path):
+def test_a_truncated_npz_file(tmp_path):
     write_npz(tmp_path / "test.npz", [(9, 9, 9)], [0])
     whole = (tmp_path / "test.npz").read_bytes()
     (tmp_path / "test.npz").write_bytes(whole[: len(whole) // 2])
@@ -66,19 +66,19 @@ def test_a_cut_npz_file(tmp_path):
         read_cifar10(tmp_path, "test")
 
 
-def test_an_array_that_is_called_npz(tmp_path):
+def test_an_npy_file_called_npz(tmp_path):
     with (tmp_path / "test.npz").open("wb") as file:
         np.save(file, np.zeros(3))
     with pytest.raises(ValueError, match=r"test.npz is damaged or lacks data, offsets or labels"):
         read_cifar10(tmp_path, "test")
 
 
-def test_nothing_there_says_what_helps(tmp_path):
+def test_an_empty_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no complete CIFAR-10.*set download=true"):
         read_cifar10(tmp_path, "train")
 
 
-def test_torchvisions_files(tmp_path, monkeypatch):
+def test_files_of_torchvision(tmp_path, monkeypatch):
     folder = tmp_path / CIFAR10.base_folder
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)

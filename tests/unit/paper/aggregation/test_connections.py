@@ -7,10 +7,10 @@ from vovnet.paper.aggregation.connections import connection_strengths, normalize
 from vovnet.paper.aggregation.networks import AggregationNet, OSABlock
 
 
-def test_mean_size_of_the_weights_of_each_source():
+def test_mean_magnitude_of_the_weights_of_each_source():
     weight = torch.zeros(2, 5, 3, 3)
     weight[:, 0] = -1
-    weight[0, 1] = 4  # of two channels and two outputs a quarter has 4
+    weight[0, 1] = 4  # a quarter of the weights of two channels and two outputs
     weight[:, 3:] = torch.tensor([1.0, -3.0]).view(1, 2, 1, 1)
     assert connection_strengths(weight, [1, 2, 2]).tolist() == [1, 1, 2]
 
@@ -28,7 +28,7 @@ def test_every_column_has_a_one():
     assert normalized_columns([[2.0, 4.0, None], [None, 5.0, None]]) == [[0.5, 1, None], [None, 1, None]]
 
 
-def test_strengths_stand_at_their_sources():
+def test_strengths_are_listed_at_their_sources():
     model = AggregationNet(OSABlock, 2, 4, last_transition=True)
     with torch.no_grad():
         model.transitions[0].conv.weight[:] = torch.cat([torch.full((16,), 1.0), torch.full((4,), -2.0), torch.full((4,), 3.0)]).view(1, 24, 1, 1)  # fmt: skip # noqa: E501

@@ -1,4 +1,4 @@
-"""Figure 2 and its numbers from made-up strengths."""
+"""Figure 2 and its numbers from invented strengths."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_verdicts_count_cases():
     assert [verdict.of for verdict in verdicts([RUNS[1], RUNS[2]])] == [3, 3]  # no seed in common: nothing to compare
 
 
-def test_rows_go_by_network_and_seed():
+def test_rows_are_ordered_by_network_and_seed():
     header, rows = hypothesis_rows(RUNS)
     assert [row[:2] for row in rows] == [
         ["DenseNet-40", "0"],
@@ -113,7 +113,7 @@ def test_the_section_says_what_is_missing_or_what_was_run(tmp_path):
     assert section.pictures[0].make() == section.pictures[0].make()
 
 
-def test_a_run_by_the_published_protocol_is_not_excused(tmp_path):
+def test_a_run_by_the_published_protocol_needs_no_excuse(tmp_path):
     whole = [{**run, "settings": {**run["settings"], "epochs": 300}, "device": "NVIDIA X"} for run in RUNS]
     whole[0]["images"] = "JPEG copies"
     (tmp_path / "cifar10_aggregation.json").write_text(json.dumps({"runs": whole}))

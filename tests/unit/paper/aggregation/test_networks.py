@@ -1,4 +1,4 @@
-"""DenseNet-40 and its one-shot counterparts: widths, counts, what is read from where."""
+"""DenseNet-40 and its one-shot counterparts: widths, counts and connections."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_logits_and_gradients(name):
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
-def test_a_dense_block_gives_its_input_and_every_layer_in_order():
+def test_a_dense_block_concatenates_its_input_and_every_layer_in_order():
     torch.manual_seed(0)
     block, x = DenseBlock(4, 3, 2).eval(), torch.randn(1, 4, 5, 5)
     expected = [x]
@@ -57,7 +57,7 @@ def test_a_dense_block_gives_its_input_and_every_layer_in_order():
     torch.testing.assert_close(block(x), torch.cat(expected, dim=1))
 
 
-def test_a_one_shot_block_reads_only_the_layer_before():
+def test_a_layer_of_a_one_shot_block_reads_only_the_previous_layer():
     torch.manual_seed(0)
     block, x = OSABlock(4, 3, 2).eval(), torch.randn(1, 4, 5, 5)
     first = block.layers[0](x)
@@ -66,7 +66,7 @@ def test_a_one_shot_block_reads_only_the_layer_before():
 
 
 def test_connections_of_densenet():
-    """Twelve layers and the transition a block; the last block is read by the classifier."""
+    """Each block has twelve layers and a transition; the last block is read by the classifier."""
     model = CIFAR_NETWORKS["densenet40"]()
     assert isinstance(model, AggregationNet)
     blocks = model.connections()

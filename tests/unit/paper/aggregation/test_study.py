@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
         train_classifier(TINY["tiny_osa"](), coloured(80, 0), config, seed=0, folder=tmp_path / "run")
 
 
-def test_every_image_is_seen_once_an_epoch():
+def test_every_image_is_seen_once_per_epoch():
     indices = torch.cat([batch_indices(step, 20, 50, 7) for step in range(5)])
     assert sorted(indices[:50].tolist()) == sorted(indices[50:].tolist()) == list(range(50))
     assert indices[:50].tolist() != indices[50:].tolist()
@@ -148,7 +148,7 @@ def test_runs_of_several_calls_are_collected(config):
     assert {"command", "commit", "date"} <= content.keys()
 
 
-def test_a_stop_in_the_last_step_starts_no_other_network(config):
+def test_a_stop_in_the_last_step_does_not_start_the_next_network(config):
     config = config.model_copy(update={"networks": ("plain", "tiny_osa")})
 
     def stop(line):
