@@ -55,7 +55,7 @@ def reproduce(
         Folder for reproduction.md, .json and .html, the figures, and the records of new measurements.
     """
     out = Output(json_file)
-    from vovnet.paper.names import SUBJECTS, choose
+    from vovnet.paper.subjects import SUBJECTS, choose
 
     if not names:
         out.table(["name", "what"], [[name, what] for name, what in SUBJECTS.items()])
@@ -68,7 +68,7 @@ def reproduce(
 
     from vovnet.paper.accuracy import Accuracies
     from vovnet.paper.folder import write_folder
-    from vovnet.paper.measured_tables import MEASURED_TABLES, measure_table
+    from vovnet.paper.measured import MEASURED_TABLES, measure_table
     from vovnet.paper.subjects import Sources, section_of
 
     measured = [name for name in chosen if name in MEASURED_TABLES] if measure else []

@@ -26,8 +26,10 @@ def aggregation(config: ConfigFile, *settings: str, json_file: Json = None) -> i
     need("matplotlib")
 
     from vovnet.engine.config import read_config
-    from vovnet.paper.aggregation_study import AggregationConfig, run_study
-    from vovnet.paper.figure2 import accuracy_rows, hypothesis_rows, write_figure2
+    from vovnet.paper.aggregation.config import AggregationConfig
+    from vovnet.paper.aggregation.figure2 import accuracy_rows, write_figure2
+    from vovnet.paper.aggregation.hypotheses import hypothesis_rows
+    from vovnet.paper.aggregation.study import run_study
 
     def show(line: Mapping[str, Any]) -> None:
         print("  ".join(f"{key} {value}" for key, value in line.items()), file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vovnet.files import replacing
-from vovnet.paper.cells import LEGEND
+from vovnet.paper.answers import LEGEND
 from vovnet.report.document import Figure, Section, Table
 from vovnet.report.templates import render
 

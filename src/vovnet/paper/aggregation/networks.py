@@ -1,5 +1,5 @@
-"""The small classifiers whose use of earlier layers the paper looks at (§3.1–3.2, Fig. 2): DenseNet-40, and the same
-with each block's dense connections replaced by one-shot aggregation; ResNet-56 beside them.
+"""The classifiers of the aggregation study: DenseNet-40, the same network with one-shot aggregation in place of dense
+connections, and ResNet-56 for comparison.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ CIFAR_CLASSES = 10
 
 
 class Connection(NamedTuple):
-    """A layer that reads several earlier ones at once.
+    """A layer that reads several earlier ones.
 
-    weight: (c_out, c_in, kh, kw), or (c_out, c_in) of the classifier. sources: input channels that come from each
-    source, in order: Σ = c_in. first: index of the first source, where 0 is the block's input.
+    weight: (c_out, c_in, kh, kw), or (c_out, c_in) of the classifier.
+    sources: the number of input channels from each source, in order; their sum is c_in.
+    first: index of the first source; 0 is the block's input.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Connection(NamedTuple):
 
 
 class DenseBlock(nn.Module):
-    """Each 3×3 layer reads the input and all layers before it; the block gives all of them."""
+    """Each 3×3 layer reads the block's input and all earlier layers; the output concatenates input and layers."""
 
     def __init__(self, c_in: int, layers: int, growth: int) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class DenseBlock(nn.Module):
 
 
 class OSABlock(nn.Module):
-    """Each 3×3 layer reads only the one before it; the block gives its input and all layers, once."""
+    """Each 3×3 layer reads only the previous one; the output concatenates the block's input and all layers."""
 
     def __init__(self, c_in: int, layers: int, width: int) -> None:
         super().__init__()
@@ -73,12 +74,14 @@ class OSABlock(nn.Module):
 
 
 class AggregationNet(nn.Module):
-    """Stem, three blocks at 32, 16 and 8 pixels, and a classifier on the mean of the last map.
+    """A stem, three blocks at 32, 16 and 8 pixels, and a classifier on the mean of the last feature map.
 
-    last_transition: a 1×1 also after the third block, as the paper's Figure 2 shows for one-shot aggregation; without
-    it, as in DenseNet, the classifier itself reads the block's layers. Every transition keeps the number of channels:
-    with the paper's two module sizes only then do the operations equal DenseNet-40's.
-    Pre-activation throughout, and weights N(0, √(2 / (k²·c_out))), as in the network that is taken apart.
+    Every transition keeps the number of channels: only then do the paper's two module sizes need as many multiply-adds
+    as DenseNet-40. Pre-activation and the initial weights N(0, √(2 / (k²·c_out))) are those of DenseNet.
+
+    block: makes a block from its input channels, number of layers and channels of each layer.
+    last_transition: also add a 1×1 after the third block, as the paper's Figure 2 shows for one-shot aggregation.
+    Without it, as in DenseNet, the classifier itself reads the block's layers.
     """
 
     def __init__(
@@ -89,42 +92,37 @@ class AggregationNet(nn.Module):
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         channels = STEM
         for index in range(BLOCKS):
-            module = block(channels, layers, width)
+            self.blocks.append(module := block(channels, layers, width))
             channels = module.c_out
-            self.blocks.append(module)
-            last = index == BLOCKS - 1
-            self.transitions.append(
-                NormActConv(channels, channels, 1) if last_transition or not last else nn.Identity()
-            )
+            has_transition = last_transition or index < BLOCKS - 1
+            self.transitions.append(NormActConv(channels, channels, 1) if has_transition else nn.Identity())
         self.pool = nn.AvgPool2d(2)
         self.final = nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(channels), act=nn.ReLU(inplace=True)))
         self.head = nn.Linear(channels, CIFAR_CLASSES)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        _init_convolutions(self)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """images: (N, 3, 32, 32), normalised; gives logits (N, 10)."""
+        """Logits (N, 10) of normalised images (N, 3, 32, 32)."""
         x = self.stem(x)
         for index, (block, transition) in enumerate(zip(self.blocks, self.transitions, strict=True)):
             x = transition(block(x if index == 0 else self.pool(x)))
         return self.head(self.final(x).mean(dim=(2, 3)))
 
     def connections(self) -> list[list[Connection]]:
-        """For each block its layers, then what reads the whole block: its transition, or the classifier."""
-        found = []
+        """For each block, its layers and then the layer that reads all of them: a transition or the classifier."""
+        connections = []
         for index in range(BLOCKS):
             block, transition = cast(DenseBlock | OSABlock, self.blocks[index]), self.transitions[index]
             classifier = isinstance(transition, nn.Identity)
             name = "classifier" if classifier else f"transition {index + 1}"
             weight = self.head.weight if classifier else transition.get_parameter("conv.weight")
-            found.append([*block.connections(), Connection(name, weight, block.sources)])
-        return found
+            connections.append([*block.connections(), Connection(name, weight, block.sources)])
+        return connections
 
 
 class ResNet56(nn.Sequential):
-    """He et al.'s ResNet-56 for CIFAR-10 (arXiv 1512.03385), with 1×1 shortcuts where the size changes."""
+    """He et al.'s ResNet-56 for CIFAR-10 (arXiv 1512.03385), with 1×1 shortcuts where the resolution changes."""
 
     def __init__(self) -> None:
         blocks, c_in = [], STEM
@@ -139,12 +137,16 @@ class ResNet56(nn.Sequential):
         stem = nn.Sequential(nn.Conv2d(3, STEM, 3, padding=1, bias=False), nn.BatchNorm2d(STEM), nn.ReLU(inplace=True))
         parts = {"stem": stem, "blocks": nn.Sequential(*blocks), "pool": nn.AdaptiveAvgPool2d(1)}
         super().__init__(OrderedDict(**parts, flatten=nn.Flatten(), head=nn.Linear(c_in, CIFAR_CLASSES)))
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        _init_convolutions(self)
 
 
-# (12/20) and (5/43) are layers and their channels of each module.
+def _init_convolutions(model: nn.Module) -> None:
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+# (12/20) and (5/43) are the number of layers of each module and their channels.
 CIFAR_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "densenet40": lambda: AggregationNet(DenseBlock, 12, 12, last_transition=False),
     "osa_12_20": lambda: AggregationNet(OSABlock, 12, 20, last_transition=True),

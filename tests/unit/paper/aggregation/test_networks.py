@@ -1,10 +1,10 @@
-"""DenseNet-40 and its one-shot counterparts: widths, counts, what is read from where."""
+"""DenseNet-40 and its one-shot counterparts: widths, counts and connections."""
 
 import pytest
 import torch
 from torch import nn
 
-from vovnet.paper.cifar_networks import CIFAR_NETWORKS, AggregationNet, DenseBlock, OSABlock
+from vovnet.paper.aggregation.networks import CIFAR_NETWORKS, AggregationNet, DenseBlock, OSABlock
 from vovnet.profiling.cost import count_cost, count_parameters
 
 
@@ -23,8 +23,8 @@ def test_counts(name, multiply_adds, memory_access_cost):
 
 
 def test_parameters():
-    found = {name: count_parameters(build()) for name, build in CIFAR_NETWORKS.items()}
-    assert found == {"densenet40": 1_019_722, "osa_12_20": 1_125_394, "osa_5_43": 1_170_549, "resnet56": 855_770}
+    parameters = {name: count_parameters(build()) for name, build in CIFAR_NETWORKS.items()}
+    assert parameters == {"densenet40": 1_019_722, "osa_12_20": 1_125_394, "osa_5_43": 1_170_549, "resnet56": 855_770}
 
 
 def test_widths_grow_as_the_concatenations_do():
@@ -48,7 +48,7 @@ def test_logits_and_gradients(name):
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
-def test_a_dense_block_gives_its_input_and_every_layer_in_order():
+def test_a_dense_block_concatenates_its_input_and_every_layer_in_order():
     torch.manual_seed(0)
     block, x = DenseBlock(4, 3, 2).eval(), torch.randn(1, 4, 5, 5)
     expected = [x]
@@ -57,7 +57,7 @@ def test_a_dense_block_gives_its_input_and_every_layer_in_order():
     torch.testing.assert_close(block(x), torch.cat(expected, dim=1))
 
 
-def test_a_one_shot_block_reads_only_the_layer_before():
+def test_a_layer_of_a_one_shot_block_reads_only_the_previous_layer():
     torch.manual_seed(0)
     block, x = OSABlock(4, 3, 2).eval(), torch.randn(1, 4, 5, 5)
     first = block.layers[0](x)
@@ -66,22 +66,23 @@ def test_a_one_shot_block_reads_only_the_layer_before():
 
 
 def test_connections_of_densenet():
-    """Twelve layers and the transition a block; the last block is read by the classifier."""
+    """Each block has twelve layers and a transition; the last block is read by the classifier."""
     model = CIFAR_NETWORKS["densenet40"]()
     assert isinstance(model, AggregationNet)
     blocks = model.connections()
-    assert [[one.name for one in block][-1] for block in blocks] == ["transition 1", "transition 2", "classifier"]
-    assert [one.sources for one in blocks[0][:3]] == [(16,), (16, 12), (16, 12, 12)]
+    assert [block[-1].name for block in blocks] == ["transition 1", "transition 2", "classifier"]
+    assert [connection.sources for connection in blocks[0][:3]] == [(16,), (16, 12), (16, 12, 12)]
     assert blocks[2][-1].weight is model.head.weight
     for block in blocks:
         assert len(block) == 13
-        assert all(one.weight.shape[1] == sum(one.sources) and one.first == 0 for one in block)
+        assert all(connection.weight.shape[1] == sum(connection.sources) for connection in block)
+        assert all(connection.first == 0 for connection in block)
 
 
 def test_connections_of_one_shot_aggregation():
     """Five layers with one source each, then a transition with all six, also in the last block."""
     for number, block in enumerate(CIFAR_NETWORKS["osa_5_43"]().connections(), start=1):
-        assert [one.first for one in block] == [0, 1, 2, 3, 4, 0]
-        assert [len(one.sources) for one in block] == [1, 1, 1, 1, 1, 6]
+        assert [connection.first for connection in block] == [0, 1, 2, 3, 4, 0]
+        assert [len(connection.sources) for connection in block] == [1, 1, 1, 1, 1, 6]
         assert block[-1].name == f"transition {number}"
-        assert all(one.weight.shape[1] == sum(one.sources) for one in block)
+        assert all(connection.weight.shape[1] == sum(connection.sources) for connection in block)

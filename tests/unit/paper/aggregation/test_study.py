@@ -1,4 +1,4 @@
-"""The study of connections on a few images: training, going on, strengths, records."""
+"""The aggregation study on a few images: training, continuing, records."""
 
 import json
 import signal
@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from vovnet.engine.config import read_config
-from vovnet.paper import aggregation_study as study
-from vovnet.paper.aggregation_study import AggregationConfig, run_study, strengths, train_classifier
-from vovnet.paper.cifar10 import Cifar10
-from vovnet.paper.cifar_networks import AggregationNet, DenseBlock, OSABlock
+from vovnet.paper.aggregation import config as config_module
+from vovnet.paper.aggregation import study
+from vovnet.paper.aggregation.cifar10 import Cifar10
+from vovnet.paper.aggregation.config import AggregationConfig
+from vovnet.paper.aggregation.networks import AggregationNet, DenseBlock, OSABlock
+from vovnet.paper.aggregation.study import run_study
+from vovnet.paper.aggregation.training import batch_indices, train_classifier
 
 TINY = {
     "tiny_dense": lambda: AggregationNet(DenseBlock, 2, 4, last_transition=False),
@@ -30,7 +33,8 @@ def coloured(count, seed):
 
 @pytest.fixture
 def config(monkeypatch, tmp_path):
-    monkeypatch.setattr(study, "CIFAR_NETWORKS", TINY)
+    for module in (study, config_module):
+        monkeypatch.setattr(module, "CIFAR_NETWORKS", TINY)
     monkeypatch.setattr(
         study, "read_cifar10", lambda root, split, download: coloured(96 if split == "train" else 50, 1)
     )
@@ -44,7 +48,9 @@ def test_records_of_all_networks_and_seeds(config):
     config = config.model_copy(update={"seeds": (0, 3)})
     records, finished = run_study(config)
     assert finished
-    assert [(one["network"], one["seed"]) for one in records] == [(name, seed) for seed in (0, 3) for name in TINY]
+    assert [(record["network"], record["seed"]) for record in records] == [
+        (name, seed) for seed in (0, 3) for name in TINY
+    ]
     assert json.loads((config.output / "aggregation.json").read_text())["runs"] == records
     first = records[0]
     assert first["test_images"] == 50
@@ -65,7 +71,7 @@ def test_it_learns(config):
 
 
 @pytest.mark.parametrize("mixed", ["fp32", "bf16"])
-def test_interrupted_and_gone_on_is_the_whole_run(config, mixed):
+def test_an_interrupted_run_ends_like_a_whole_one(config, mixed):
     config = config.model_copy(update={"networks": ("tiny_dense",), "precision": mixed})
     (whole,), _ = run_study(config)
     parts = config.model_copy(update={"output": config.output.with_name("parts")})
@@ -94,32 +100,20 @@ def test_the_rate_falls_at_the_milestones(config, monkeypatch, tmp_path):
     monkeypatch.setattr(
         torch.optim.SGD, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self))[1], raising=True
     )
-    train_classifier(TINY["plain"](), coloured(80, 0), config, 0, tmp_path, lambda line: None)
+    train_classifier(TINY["plain"](), coloured(80, 0), config, seed=0, folder=tmp_path)
     assert rates == pytest.approx([0.05] * 4 + [0.005] * 2 + [0.0005] * 2)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     config = config.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(FloatingPointError, match=r"infinite or not a number by step 3 of run; lower learning_rate"):
-        train_classifier(TINY["tiny_osa"](), coloured(80, 0), config, 0, tmp_path / "run", lambda line: None)
+        train_classifier(TINY["tiny_osa"](), coloured(80, 0), config, seed=0, folder=tmp_path / "run")
 
 
-def test_every_image_is_seen_once_an_epoch():
-    picks = torch.cat([study._picks(step, 20, 50, 7) for step in range(5)])
-    assert sorted(picks[:50].tolist()) == sorted(picks[50:].tolist()) == list(range(50))
-    assert picks[:50].tolist() != picks[50:].tolist()
-
-
-def test_strengths_stand_at_their_sources():
-    model = TINY["tiny_osa"]()
-    with torch.no_grad():
-        model.transitions[0].conv.weight[:] = torch.cat([torch.full((16,), 1.0), torch.full((4,), -2.0), torch.full((4,), 3.0)]).view(1, 24, 1, 1)  # fmt: skip # noqa: E501
-    found = strengths(model)
-    assert found["targets"][0] == ["1", "2", "transition 1"]
-    assert [[value is None for value in column] for column in found["strengths"][0]] == [
-        [False, True, True], [True, False, True], [False, False, False]
-    ]  # fmt: skip
-    assert found["strengths"][0][-1] == [1, 2, 3]
+def test_every_image_is_seen_once_per_epoch():
+    indices = torch.cat([batch_indices(step, 20, 50, 7) for step in range(5)])
+    assert sorted(indices[:50].tolist()) == sorted(indices[50:].tolist()) == list(range(50))
+    assert indices[:50].tolist() != indices[50:].tolist()
 
 
 @pytest.mark.parametrize(
@@ -146,15 +140,15 @@ def test_the_published_protocol():
     }
 
 
-def test_shared_out_runs_come_together(config):
+def test_runs_of_several_calls_are_collected(config):
     for seed in (0, 1):
         run_study(config.model_copy(update={"networks": ("plain",), "seeds": (seed,)}))
-    found = json.loads((config.output / "aggregation.json").read_text())
-    assert [run["seed"] for run in found["runs"]] == [0, 1]
-    assert {"command", "commit", "date"} <= found.keys()
+    content = json.loads((config.output / "aggregation.json").read_text())
+    assert [run["seed"] for run in content["runs"]] == [0, 1]
+    assert {"command", "commit", "date"} <= content.keys()
 
 
-def test_a_stop_in_the_last_step_starts_no_other_network(config):
+def test_a_stop_in_the_last_step_does_not_start_the_next_network(config):
     config = config.model_copy(update={"networks": ("plain", "tiny_osa")})
 
     def stop(line):
@@ -162,4 +156,4 @@ def test_a_stop_in_the_last_step_starts_no_other_network(config):
             signal.raise_signal(signal.SIGINT)
 
     records, finished = run_study(config, stop)
-    assert ([one["network"] for one in records], finished) == (["plain"], False)
+    assert ([record["network"] for record in records], finished) == (["plain"], False)

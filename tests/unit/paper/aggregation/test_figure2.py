@@ -1,21 +1,12 @@
-"""Figure 2 and its numbers from made-up strengths."""
+"""Figure 2 and its numbers from invented strengths."""
 
 import json
 
 import numpy as np
 import pytest
 
-from vovnet.paper.figure2 import (
-    accuracy_rows,
-    early_to_late,
-    hypothesis_rows,
-    plot_figure2,
-    redundancy,
-    section,
-    unevenness,
-    verdicts,
-    write_figure2,
-)
+from vovnet.paper.aggregation.figure2 import accuracy_rows, figure_2_section, plot_figure2, write_figure2
+from vovnet.paper.aggregation.hypotheses import early_to_late, hypothesis_rows, redundancy, unevenness, verdicts
 
 
 def dense(last, seed=0):
@@ -69,14 +60,14 @@ def test_equal_strengths_correlate_with_nothing():
 
 def test_verdicts_count_cases():
     """The classifier of DenseNet's last block is not compared with a transition."""
-    assert [(one.held, one.of) for one in verdicts(RUNS)] == [(3, 3), (2, 4), (6, 6), (3, 3)]
+    assert [(verdict.held, verdict.of) for verdict in verdicts(RUNS)] == [(3, 3), (2, 4), (6, 6), (3, 3)]
     turned = [dense([2.0, 1.0, 0.1]), osa("osa_12_20", [1.0, 2.0, 4.0])]
-    assert [(one.held, one.of) for one in verdicts(turned)] == [(0, 3), (2, 2), (0, 3)]
+    assert [(verdict.held, verdict.of) for verdict in verdicts(turned)] == [(0, 3), (2, 2), (0, 3)]
     assert verdicts(RUNS[:1]) == []
-    assert [one.of for one in verdicts([RUNS[1], RUNS[2]])] == [3, 3]  # no seed in common: nothing to compare
+    assert [verdict.of for verdict in verdicts([RUNS[1], RUNS[2]])] == [3, 3]  # no seed in common: nothing to compare
 
 
-def test_rows_go_by_network_and_seed():
+def test_rows_are_ordered_by_network_and_seed():
     header, rows = hypothesis_rows(RUNS)
     assert [row[:2] for row in rows] == [
         ["DenseNet-40", "0"],
@@ -107,25 +98,27 @@ def test_every_column_of_the_figure_has_a_one(tmp_path):
 
 
 def test_the_section_says_what_is_missing_or_what_was_run(tmp_path):
-    (text,) = section(tmp_path).parts
+    (text,) = figure_2_section(tmp_path).parts
     assert "Not run. `vovnet study aggregation configs/cifar10_aggregation.yaml data=DIR`" in text
     for runs in ([], [{"network": "resnet56", "seed": 0}]):
         (tmp_path / "cifar10_aggregation.json").write_text(json.dumps({"runs": runs}))
-        assert section(tmp_path).parts == [text]
+        assert figure_2_section(tmp_path).parts == [text]
     (tmp_path / "cifar10_aggregation.json").write_text(json.dumps({"runs": RUNS}))
-    found = section(tmp_path)
-    assert found.parts[0].startswith("Measured: 2 epochs instead of 300 of 50,000 images, batch 64, rate 0.1, ")
-    assert "networks early in their training" in found.parts[0]
-    assert [picture.name for picture in found.pictures] == ["figure2.png", "figure2_colour_blind_safe.png"]
-    assert found.pictures[0].make() == found.pictures[0].make()
+    section = figure_2_section(tmp_path)
+    assert section.parts[0].startswith(
+        "Measured: 2 epochs instead of 300 of 50,000 images, batch 64, learning rate 0.1, "
+    )
+    assert "networks early in training" in section.parts[0]
+    assert [picture.name for picture in section.pictures] == ["figure2.png", "figure2_colour_blind_safe.png"]
+    assert section.pictures[0].make() == section.pictures[0].make()
 
 
-def test_a_run_by_the_published_protocol_is_not_excused(tmp_path):
-    whole = [{**one, "settings": {**one["settings"], "epochs": 300}, "device": "NVIDIA X"} for one in RUNS]
+def test_a_run_by_the_published_protocol_needs_no_excuse(tmp_path):
+    whole = [{**run, "settings": {**run["settings"], "epochs": 300}, "device": "NVIDIA X"} for run in RUNS]
     whole[0]["images"] = "JPEG copies"
     (tmp_path / "cifar10_aggregation.json").write_text(json.dumps({"runs": whole}))
-    text = section(tmp_path).parts[0]
+    text = figure_2_section(tmp_path).parts[0]
     assert "instead of" not in text
-    assert "early in their training" not in text
-    assert "as JPEG copies whose pixels differ" in text
+    assert "early in training" not in text
+    assert "as JPEG copies with pixels slightly different" in text
     assert text.count("NVIDIA X") == 2  # of the copies and of the original
