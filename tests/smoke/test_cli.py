@@ -650,7 +650,7 @@ def test_train_prints_where_its_results_are(run: Run, config: Path) -> None:
     assert load_model(Path(summary["output"]) / "last.pt").info.class_names == NAMES
     again = run("train", config)
     assert again.code == 1
-    assert "go on with resume=true or choose another output=FOLDER" in again.complaint
+    assert "resume it with resume=true or choose another output=FOLDER" in again.complaint
 
 
 def test_measure(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
