@@ -21,7 +21,8 @@ from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
 from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.weights.checkpoint import load_checkpoint, load_model
+from vovnet.weights.checkpoint import load_checkpoint
+from vovnet.weights.detector import load_model
 
 CONFIG = """
 model: dsod300_vovnet27_slim
@@ -178,7 +179,7 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
         textwrap.dedent(f"""
         import sys, torch
         from vovnet.data.formats import open_dataset
-        from vovnet.weights.checkpoint import load_model
+        from vovnet.weights.detector import load_model
         from vovnet.engine.distributed import workers
         from vovnet.engine.evaluate import detect
         model = load_model({str(tmp_path / "run" / "best.safetensors")!r}).model

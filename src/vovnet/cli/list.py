@@ -16,7 +16,7 @@ def list_names(*, json_file: Json = None) -> int:
         Write the names as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    from vovnet.weights.shipped import shipped_weights
+    from vovnet.weights.find import shipped_weights
     from vovnet.zoo import BACKBONES, DETECTORS
 
     names = {"models": sorted(DETECTORS), "backbones": sorted(BACKBONES), "weights": sorted(shipped_weights())}

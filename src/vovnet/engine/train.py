@@ -33,8 +33,8 @@ from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.provenance import record_header
-from vovnet.weights.checkpoint import ModelInfo, info_from_dict, save_weights
-from vovnet.weights.pretrained import build_pretrained
+from vovnet.weights.backbone import build_pretrained
+from vovnet.weights.detector import ModelInfo, save_weights
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _build_model(
     """The model on the device, with random weights or those of `backbone_weights`, which a checkpoint replaces."""
     info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
     if checkpoint is not None:
-        info = info_from_dict(checkpoint["info"])  # has the options that came with `backbone_weights`
+        info = ModelInfo.from_dict(checkpoint["info"])  # has the options that came with `backbone_weights`
     if config.backbone_weights and checkpoint is None:
         info, model = build_pretrained(info, config.backbone_weights)
     else:

@@ -15,7 +15,9 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.training_data import fingerprint
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.weights.checkpoint import CHECKPOINT_FORMAT, ModelInfo, load_checkpoint, load_state, save_checkpoint
+from vovnet.weights.checkpoint import load_checkpoint, load_state, save_checkpoint
+from vovnet.weights.detector import ModelInfo
+from vovnet.weights.file import DETECTOR_FORMAT
 
 
 @dataclass
@@ -60,7 +62,7 @@ class TrainState:
     def save(self, path: Path, *, info: ModelInfo, images: str, config: TrainConfig) -> None:
         """Write a checkpoint. images: `fingerprint` of the training images."""
         checkpoint = {
-            "format": CHECKPOINT_FORMAT,
+            "format": DETECTOR_FORMAT,
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -69,7 +71,7 @@ class TrainState:
             "best": self.best,
             "best_step": self.best_step,
             "window": asdict(self.loss_sums),
-            "info": {**asdict(info), "options": dict(info.options)},
+            "info": info.to_dict(),
             "images": images,
             "config": config.model_dump(mode="json"),
         }

@@ -16,7 +16,7 @@ from vovnet.files import replacing
 from vovnet.paper.cells import Answer
 from vovnet.paper.published import PublishedRow
 from vovnet.provenance import command_line, device_name, record_header
-from vovnet.weights.shipped import load_weights
+from vovnet.weights.detector import load_weights
 
 SPLITS = {"voc": ("test",), "coco": ("minival2014", "val2017")}  # the last two have the same images
 PLACES = {"voc": "VOCdevkit/VOC2007", "coco": "coco"}  # of the data, in the configs

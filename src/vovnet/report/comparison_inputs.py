@@ -18,7 +18,7 @@ from vovnet.data.sources import expand_sources, is_video
 from vovnet.download import download, is_url
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.structures import Target
-from vovnet.weights.shipped import find_weights
+from vovnet.weights.find import find_weights
 
 MOST = 50  # pictures of one figure: at this many it is some 35,000 pixels high
 FIRST = 4  # so many of a data set where nobody says which

@@ -26,7 +26,7 @@ from vovnet.paper.rounding import how_equal, whole_ms
 from vovnet.paper.structure import check_flops, check_parameters, counts
 from vovnet.provenance import device_name
 from vovnet.report.document import Figure, Section, Table, to_dict, to_markdown
-from vovnet.weights.checkpoint import ModelInfo, save_weights
+from vovnet.weights.detector import ModelInfo, save_weights
 
 from .reproduced import TABLE_2 as TIMES
 from .reproduced import models_of, write_record, write_study
