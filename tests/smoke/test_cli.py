@@ -291,7 +291,7 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of weights that give masks."""
     model = masking.EllipseModel().eval()
     loaded = LoadedModel(model, ModelInfo("ellipses", {}, masking.NAMES, (3, 5)), {})
-    for module in ("detector", "shipped"):  # `vovnet evaluate` and `vovnet.load`
+    for module in ("shipped", "detector"):  # `vovnet.load`, which imports the other, and `vovnet evaluate`
         monkeypatch.setattr(f"vovnet.weights.{module}.load_weights", lambda source: loaded)
     return "ellipses"
 
