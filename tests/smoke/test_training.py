@@ -280,13 +280,13 @@ def small_masks(tmp_path):
     """Street scenes of nothing but rectangles, one without any, as images and mask PNGs."""
     for split in ("train", "val"):
         for number in range(3):
-            numbers = np.zeros((90, 120), np.uint8)
-            for place in range(number):
-                numbers[10:70, 10 + 45 * place : 40 + 45 * place] = place + 1
-            pixels = np.repeat(numbers[..., None] * 90 + 40, 3, axis=2)
-            for folder, picture in ((f"images/{split}", pixels), (f"masks/{split}", numbers)):
+            mask = np.zeros((90, 120), np.uint8)
+            for index in range(number):
+                mask[10:70, 10 + 45 * index : 40 + 45 * index] = index + 1
+            image = np.repeat(mask[..., None] * 90 + 40, 3, axis=2)
+            for folder, pixels in ((f"images/{split}", image), (f"masks/{split}", mask)):
                 (tmp_path / "street" / folder).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(tmp_path / "street" / folder / f"{split}{number}.png")
+                Image.fromarray(pixels).save(tmp_path / "street" / folder / f"{split}{number}.png")
     return tmp_path / "street"
 
 
@@ -311,8 +311,8 @@ def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, run_v
     assert "mask AP50" in done.stdout
     done = run_vovnet("predict", small_masks / "images/val/val2.png", "--weights", weights, "--score-threshold", "0")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "runs/predict/detections.json").read_text())
-    assert all(one["segmentation"]["size"] == [90, 120] for one in found)
+    detections = json.loads((tmp_path / "runs/predict/detections.json").read_text())
+    assert all(detection["segmentation"]["size"] == [90, 120] for detection in detections)
 
 
 def test_bf16_trains_on_a_cpu_and_fp16_does_not(config_file, tmp_path):
@@ -329,6 +329,6 @@ def test_bf16_trains_on_a_cpu_and_fp16_does_not(config_file, tmp_path):
         train(load_config(config_file, [f"output={tmp_path / 'half'}", "precision=fp16"]))
 
 
-def test_masks_are_no_measure_of_a_detector_without_them(config_file, tmp_path):
+def test_mask_ap_needs_a_detector_with_masks(config_file, tmp_path):
     with pytest.raises(ValueError, match="coco_mask_ap needs a detector with masks"):
         train(load_config(config_file, [f"output={tmp_path / 'run'}", "metric=coco_mask_ap"]))

@@ -90,7 +90,7 @@ _HEADS: Rules = (
     (r"^roi_heads\.mask_head\.(\d)\.", lambda i: f"roi_heads.mask.feature_extractor.mask_fcn{i + 1}."),
     (r"^roi_heads\.mask_predictor\.", "roi_heads.mask.predictor."),
 )
-# Of a model without norms there, a convolution stands alone: "roi_heads.mask.feature_extractor.mask_fcn1.weight".
+# In a model without norms in its heads a convolution has no number: "roi_heads.mask.feature_extractor.mask_fcn1.weight"
 _PLAIN_HEADS: Rules = ((r"^(fpn\.\w+_blocks\.\d|roi_heads\.mask_head\.\d)\.0\.", r"\1."), *_HEADS)
 
 _IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375), "channel_order": "RGB"}

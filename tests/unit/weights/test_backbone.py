@@ -473,6 +473,13 @@ def test_damaged_metadata_of_a_file_of_ours(small: Path, tmp_path: Path, changes
         read_weights(path)
 
 
+def test_weights_of_a_whole_detector_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"bccd holds a whole detector \(dsod300_vovnet27_slim\); expected weights of a"
+    ):
+        read_weights("bccd")
+
+
 def test_names_of_files(small: Path, tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"gone.pth is neither a weights file nor the name of weights .*timm/ese_vovnet39b"
