@@ -23,7 +23,7 @@ from vovnet.engine.train import train
 from vovnet.files import write_json
 from vovnet.profiling.cost import count_cost, count_parameters
 from vovnet.provenance import device_name
-from vovnet.weights.checkpoint import load_model
+from vovnet.weights.detector import load_model
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/bccd_study.yaml"

@@ -28,7 +28,7 @@ from vovnet.files import replacing, write_json
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.provenance import device_name
 from vovnet.report.plots import plot_training
-from vovnet.weights.checkpoint import load_model, save_weights
+from vovnet.weights.detector import load_model, save_weights
 
 ROOT = Path(__file__).parents[1]
 

@@ -23,8 +23,9 @@ from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.detector import Detector
 from vovnet.masks import encode
 from vovnet.models.detectors.ssd import SSD
-from vovnet.weights.checkpoint import LoadedModel, ModelInfo, load_checkpoint, load_model, save_weights
-from vovnet.weights.shipped import shipped_weights
+from vovnet.weights.checkpoint import load_checkpoint
+from vovnet.weights.detector import LoadedModel, ModelInfo, load_model, save_weights
+from vovnet.weights.find import shipped_weights
 
 from ..unit.engine import masking
 
@@ -170,7 +171,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: list[str], says: str) -> N
 
 
 def test_list(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {"bccd": weights})
+    monkeypatch.setattr("vovnet.weights.find.shipped_weights", lambda: {"bccd": weights})
     result = run("list")
     assert result.code == 0
     for name in ("dsod300_vovnet27_slim", "dsod300_densenet67", "vovnet39", "bccd"):
@@ -290,7 +291,8 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of weights that give masks."""
     model = masking.EllipseModel().eval()
     loaded = LoadedModel(model, ModelInfo("ellipses", {}, masking.NAMES, (3, 5)), {})
-    monkeypatch.setattr("vovnet.weights.shipped.load_weights", lambda source: loaded)
+    for module in ("shipped", "detector"):  # `vovnet.load`, which imports the other, and `vovnet evaluate`
+        monkeypatch.setattr(f"vovnet.weights.{module}.load_weights", lambda source: loaded)
     return "ellipses"
 
 
@@ -465,8 +467,8 @@ def test_a_corrupt_checkpoint(run: Run, weights: Path, config: Path, tmp_path: P
     corrupt.write_bytes(weights.read_bytes()[:-1000])
     result = run("predict", "a.jpg", "--weights", corrupt)
     assert result.code == 1
-    assert f"{corrupt} is not a whole safetensors file" in result.complaint
-    assert "fetch or copy it again" in result.complaint
+    assert f"{corrupt} is damaged or is no safetensors file" in result.complaint
+    assert "download or copy it again" in result.complaint
 
     assert run("train", config).code == 0
     last = tmp_path / "run" / "last.pt"
@@ -481,7 +483,7 @@ def test_a_checkpoint_of_another_model(run: Run, tmp_path: Path) -> None:
     other = make_weights(tmp_path / "other.safetensors", model="dsod300_vovnet27_slim_bottleneck")
     result = run("predict", "a.jpg", "--weights", other)
     assert result.code == 1
-    assert f"{other} is a checkpoint of another model" in result.complaint
+    assert f"{other} holds weights of another model" in result.complaint
     foreign = tmp_path / "foreign.safetensors"
     from safetensors.torch import save_file
 
@@ -490,7 +492,7 @@ def test_a_checkpoint_of_another_model(run: Run, tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {"bccd": weights})
+    monkeypatch.setattr("vovnet.weights.find.shipped_weights", lambda: {"bccd": weights})
     for command in (["predict", "a.jpg", "--weights", "bcd"], ["evaluate", "bcd", "data"]):
         result = run(*command)
         assert result.code == 1
@@ -632,7 +634,7 @@ def test_debug_shows_the_traceback(run_vovnet: Callable[..., subprocess.Complete
 
 
 def test_an_error_of_ours_asks_for_debug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {}["a slip"])
+    monkeypatch.setattr("vovnet.weights.find.shipped_weights", lambda: {}["a slip"])
     result = run("list")
     assert result.code == 1
     assert result.complaint == "KeyError: 'a slip' (run again with --debug for the traceback)"
@@ -650,7 +652,7 @@ def test_train_prints_where_its_results_are(run: Run, config: Path) -> None:
     assert load_model(Path(summary["output"]) / "last.pt").info.class_names == NAMES
     again = run("train", config)
     assert again.code == 1
-    assert "go on with resume=true or choose another output=FOLDER" in again.complaint
+    assert "resume it with resume=true or choose another output=FOLDER" in again.complaint
 
 
 def test_measure(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

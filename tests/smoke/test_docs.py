@@ -35,7 +35,7 @@ def test_results_page_is_what_the_records_give():
 
 
 def test_shipped_weights_carry_the_record():
-    from vovnet.weights.shipped import load_weights
+    from vovnet.weights.detector import load_weights
 
     loaded = load_weights("bccd")
     assert json.loads(RECORD.read_text()) == loaded.record

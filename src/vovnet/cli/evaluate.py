@@ -55,7 +55,7 @@ def evaluate(
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.report.evaluation import write_evaluation
-    from vovnet.weights.shipped import load_weights
+    from vovnet.weights.detector import load_weights
 
     set_threads(threads)
     loaded = load_weights(weights)

@@ -11,7 +11,7 @@ from vovnet.cli.output import Output
 def list_names(*, json_file: Json = None) -> int:
     """List detectors, backbones and shipped weights."""
     out = Output(json_file)
-    from vovnet.weights.shipped import shipped_weights
+    from vovnet.weights.find import shipped_weights
     from vovnet.zoo import BACKBONES, DETECTORS
 
     names = {"models": sorted(DETECTORS), "backbones": sorted(BACKBONES), "weights": sorted(shipped_weights())}

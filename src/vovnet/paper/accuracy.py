@@ -16,7 +16,7 @@ from vovnet.files import write_json
 from vovnet.paper.answers import Answer
 from vovnet.paper.published import PublishedRow
 from vovnet.provenance import command_line, device_name, record_header
-from vovnet.weights.shipped import load_weights
+from vovnet.weights.detector import load_weights
 
 SPLITS = {"voc": ("test",), "coco": ("minival2014", "val2017")}  # the two of COCO have the same images
 DATA_FOLDERS = {"voc": "VOCdevkit/VOC2007", "coco": "coco"}  # as in the configs

@@ -16,7 +16,7 @@ from vovnet.paper.accuracy import Accuracies
 from vovnet.paper.published import TABLE_2, TABLES
 from vovnet.paper.recomputed import build
 from vovnet.provenance import device_name
-from vovnet.weights.checkpoint import ModelInfo, save_weights
+from vovnet.weights.detector import ModelInfo, save_weights
 
 VOC_NAMES = ("Platelets", "RBC", "WBC")
 
