@@ -21,7 +21,7 @@ LAYERS = (
     {"weights", "zoo"},  # names and files of models
     {"data", "models", "losses", "metrics", "profiling"},  # peers, strangers to each other
     # pure functions, three dataclasses, an exception
-    {"boxes", "masks", "mask_contours", "matching", "structures", "files", "errors", "provenance"},
+    {"boxes", "masks", "mask_contours", "matching", "structures", "files", "download", "errors", "provenance"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = LAYERS[5]

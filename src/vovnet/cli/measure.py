@@ -92,7 +92,8 @@ def measure(
         Write everything measured as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    from vovnet.data.sources import expand_sources, is_url, is_video
+    from vovnet.data.sources import expand_sources, is_video
+    from vovnet.download import is_url
     from vovnet.engine.measure_by_name import compare
     from vovnet.profiling.pareto import cheapest, pareto_front
     from vovnet.provenance import command_line, record_header

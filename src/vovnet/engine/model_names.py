@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from vovnet.data.sources import is_url
+from vovnet.download import is_url
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.weights.shipped import load_weights, shipped_weights
 from vovnet.zoo import BACKBONES, DETECTORS, create_backbone, create_model, is_detector

@@ -14,7 +14,8 @@ from torch import Tensor
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
-from vovnet.data.sources import expand_sources, fetch, is_url, is_video
+from vovnet.data.sources import expand_sources, is_video
+from vovnet.download import download, is_url
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.structures import Target
 from vovnet.weights.shipped import find_weights
@@ -35,7 +36,7 @@ class Shot:
         if not is_url(self.source):
             return read_image(Path(self.source))
         try:
-            return read_image(fetch(self.source))
+            return read_image(download(self.source))
         except ValueError as error:
             raise ValueError(f"{self.source} did not send an image that can be read ({error})") from None
 

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from vovnet.data.sources import fetch, is_url
+from vovnet.download import download, is_url
 from vovnet.engine.detector import Detector
 from vovnet.errors import did_you_mean
 from vovnet.files import replacing
@@ -73,7 +73,7 @@ def _download(url: str) -> Path:
     name = Path(urlsplit(url).path).name or "weights.safetensors"
     path = cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
     if not path.is_file():
-        content = fetch(url, max_bytes=_MAX_BYTES, timeout_s=_TIMEOUT_S)
+        content = download(url, max_bytes=_MAX_BYTES, timeout_s=_TIMEOUT_S)
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     return path

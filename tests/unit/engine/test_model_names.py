@@ -69,7 +69,7 @@ def test_a_trained_model_from_an_address(tmp_path: Path, monkeypatch: pytest.Mon
         return shipped_weights()["bccd"].read_bytes()
 
     monkeypatch.setenv("VOVNET_CACHE", str(tmp_path))
-    monkeypatch.setattr("vovnet.weights.shipped.fetch", fetch)
+    monkeypatch.setattr("vovnet.weights.shipped.download", fetch)
     assert is_trained("https://host/cells.safetensors")
     assert asked == []
     weights_of(resolve_model("https://host/cells.safetensors"))

@@ -193,7 +193,7 @@ def test_pictures_of_files(tmp_path: Path) -> None:
 
 
 def test_an_address_is_named_where_it_sends_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.report.comparison_inputs.fetch", lambda url: b"nonsense")
+    monkeypatch.setattr("vovnet.report.comparison_inputs.download", lambda url: b"nonsense")
     with pytest.raises(ValueError, match=r"http://host/a.jpg did not send an image that can be read"):
         Shot("http://host/a.jpg").read()
 

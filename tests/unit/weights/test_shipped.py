@@ -142,14 +142,14 @@ def test_two_addresses_with_one_file_name_are_two_files(server: Server, cache: P
 
 def test_an_interrupted_download_leaves_nothing(server: Server, cache: Path, weights_file: Path) -> None:
     size = weights_file.stat().st_size
-    with pytest.raises(OSError, match=f"broke off its answer after {size // 2} of {size} bytes; try again") as caught:
+    with pytest.raises(OSError, match=f"closed the connection after {size // 2} of {size} bytes; try again") as caught:
         load(f"{server.url}/broken.safetensors")
     assert "\n" not in str(caught.value)
     assert not files(cache)
 
 
 def test_an_address_that_is_not_there(server: Server, cache: Path) -> None:
-    with pytest.raises(OSError, match=r"missing\.safetensors answered with 404 Not Found; check the address"):
+    with pytest.raises(OSError, match=r"missing\.safetensors answered with 404 Not Found; check the URL"):
         load(f"{server.url}/missing.safetensors")
     server.stop()
     with pytest.raises(OSError, match="cannot be reached"):
