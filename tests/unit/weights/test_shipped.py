@@ -154,7 +154,7 @@ def test_an_address_that_is_not_there(server: Server, cache: Path) -> None:
     server.stop()
     with pytest.raises(OSError, match="cannot be reached"):
         load(f"{server.url}/cells.safetensors")
-    with pytest.raises(ValueError, match="http:// and https:// addresses only"):
+    with pytest.raises(ValueError, match="only http:// and https:// URLs"):
         load("ftp://127.0.0.1/cells.safetensors")
     assert not files(cache)
 
