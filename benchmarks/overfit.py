@@ -24,6 +24,7 @@ from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.criterion import make_criterion
+from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.files import write_json
@@ -73,7 +74,7 @@ def overfit(
         optimizer.step()
         log.append({"step": step} | {key: round(value.item(), 5) for key, value in losses.items()})
         if step % STEPS_BETWEEN_TESTS == 0:
-            found = evaluate(model, dataset, device="cpu", workers=0)
+            found = evaluate(Detector(model, dataset.class_names, dataset.category_ids), dataset, workers=0)
             masks = found.coco_masks
             mean_ap = (found.voc.mean_ap_area if masks is None else masks.figures["AP50"]) or 0.0
             log[-1]["map50"] = round(mean_ap, 4)

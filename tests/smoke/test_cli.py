@@ -290,7 +290,7 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of weights that give masks."""
     model = masking.EllipseModel().eval()
     loaded = LoadedModel(model, ModelInfo("ellipses", {}, masking.NAMES, (3, 5)), {})
-    monkeypatch.setattr("vovnet.weights.shipped.load_weights", lambda source: loaded)
+    monkeypatch.setattr("vovnet.engine.detector.load_weights", lambda source: loaded)
     return "ellipses"
 
 
@@ -703,7 +703,7 @@ def test_measure_names_the_cheapest_within_the_limits(run: Run, small_voc: Path,
         (("vovnet39", "--energy", "meter"), "go together"),
         (("vovnet39", "--images", BCCD / "JPEGImages"), "images and data are for trained detectors"),
         (("vovnet39", "--input-size", "8"), "vovnet39 cannot run on an input of 1×3×8×8"),
-        (("bccd", "--input-size", "64", "--data", BCCD, "--split", "test"), "those of its 300×300 pixels"),
+        (("bccd", "--input-size", "64", "--data", BCCD, "--split", "test"), "at its own 300×300 pixels"),
         (("bccd", "--data", BCCD, "--split", "tset"), "tset"),
         (("vovnet39", "--by", "time"), "say what --pareto"),
         (("vovnet39", "--max-p99-ms", "0"), "max-p99-ms"),

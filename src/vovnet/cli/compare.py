@@ -65,11 +65,11 @@ def compare(
     import jinja2  # noqa: F401
     import matplotlib  # noqa: F401
 
+    from vovnet.engine.detector import load
     from vovnet.report.comparison import Column, Comparison, Drawer, Row
     from vovnet.report.comparison_figure import write_figure
     from vovnet.report.comparison_inputs import choose_shots, detector_names, open_truth, picture_names
     from vovnet.report.comparison_page import write_page
-    from vovnet.weights.shipped import load
 
     set_threads(threads)
     headings = detector_names(weights, names)

@@ -94,7 +94,7 @@ def measure(
     out = Output(json_file)
     from vovnet.data.sources import expand_sources, is_video
     from vovnet.download import is_url
-    from vovnet.engine.measure_by_name import compare
+    from vovnet.engine.measure_by_name import measure_by_name
     from vovnet.profiling.pareto import cheapest, pareto_front
     from vovnet.provenance import command_line, record_header
     from vovnet.report.measurement import layer_table, part_table, remarks, tables
@@ -125,7 +125,7 @@ def measure(
     set_threads(threads)
     with show_progress() as progress:
         task = progress.add_task("", total=None)
-        measured = compare(
+        measured = measure_by_name(
             models,
             input_size=input_size,
             batch_size=batch_size,

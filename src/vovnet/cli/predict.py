@@ -57,9 +57,9 @@ def predict(
         Write a summary as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    from vovnet.engine.detector import Failure
+    from vovnet.engine.detector import load
+    from vovnet.engine.prediction import Failure
     from vovnet.engine.prediction_files import PredictionWriter
-    from vovnet.weights.shipped import load
 
     if not sources:
         raise UsageError("say what to predict on: images, folders, patterns, videos or addresses")
@@ -69,7 +69,12 @@ def predict(
         raise UsageError(f"--contours is for detectors that give masks; {weights} gives boxes only: leave it out")
     try:
         results = detector.stream(
-            list(sources), score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
+            list(sources),
+            score_threshold=score_threshold,
+            top_k=top_k,
+            classes=classes,
+            batch_size=batch_size,
+            keep_images=draw,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -51,10 +51,13 @@ class Workers:
 
 
 def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" is CUDA, then MPS, then CPU, whichever is there."""
+    """A device by name; "auto" is CUDA, then MPS, then CPU, whichever is there. Under torchrun, "cuda" is the GPU of
+    this process."""
+    launched = dist.is_torchelastic_launched()
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, available in there.items() if available)
+        # Without CUDA the processes of torchrun use gloo, which cannot reduce on MPS.
+        name = next(kind for kind, available in there.items() if available and not (launched and kind == "mps"))
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -63,21 +66,17 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if not there[device.type]:
         raise UsageError(f"device {name!r} is not available: torch {torch.__version__} finds none here; use device=cpu")
-    return device
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if launched and device.type == "cuda" else device
 
 
 @contextmanager
 def workers(device_name: str) -> Iterator[Workers]:
     """Join the processes of a torchrun launch (nccl on GPUs, gloo on CPU), or be the only one."""
-    launched = dist.is_torchelastic_launched()
-    if launched and device_name == "auto" and not torch.cuda.is_available():
-        device_name = "cpu"  # gloo cannot reduce on MPS
     device = choose_device(device_name)
-    if not launched:
+    if not dist.is_torchelastic_launched():
         yield Workers(0, 1, device)
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

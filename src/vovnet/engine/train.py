@@ -24,8 +24,9 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.engine.config import ScheduleConfig, TrainConfig
 from vovnet.engine.criterion import make_criterion
+from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import workers
-from vovnet.engine.evaluate import detect
+from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import LogHook, announce, console, has_tensorboard, json_lines, tensorboard
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
@@ -202,7 +203,10 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if val is not None and (_ends_evaluation_period(step, config, len(dataset)) or step == steps):
                 with clock.paused():
                     group.share(evaluated)
-                    found = detect(evaluated, val, batch_size=micro_batch_size, workers=config.workers, group=group)
+                    detector = Detector(evaluated, val.class_names, val.category_ids, device=group.device)
+                    found = detect_dataset(
+                        detector, val, batch_size=micro_batch_size, workers=config.workers, group=group
+                    )
                     network.train()
                     score = _score(found, val, config.metric)
                     for hook in log_hooks:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.data.formats import open_dataset, splits
+from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.multi_scale import published_multi_scale
 from vovnet.errors import UsageError
@@ -87,18 +88,18 @@ class Accuracies:
         def told(count: int) -> None:
             self.on_step(f"{name}: {count} of {len(dataset)} images")
 
+        info = loaded.info
+        detector = Detector(loaded.model, info.class_names, info.category_ids, loaded.record, device=self.device)
         found = evaluate(
-            loaded.model,
+            detector,
             dataset,
-            device=self.device,
             soft_nms=kind == "coco" and loaded.info.name.startswith("refinedet") and not row.multi_scale,
             multi_scale=published_multi_scale(loaded.model, "coco") if row.multi_scale else None,
             on_image=told,
         )
-        device = next(loaded.model.parameters()).device
         source = {
             **record_header(command_line()),
-            "device": device_name(device),
+            "device": device_name(detector.device),
         }
         content = {**source, "weights": str(path), "run": dict(loaded.record), **found.to_dict()}
         if self.output is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vovnet.download import download, is_url
-from vovnet.engine.detector import Detector
 from vovnet.errors import did_you_mean
 from vovnet.files import replacing
 from vovnet.weights.checkpoint import LoadedModel, load_model
@@ -59,13 +58,6 @@ def load_weights(source: str | Path) -> LoadedModel:
             raise
         path.unlink()  # so that the next try fetches it again
         raise ValueError(f"{source} did not send weights that can be used ({error})") from None
-
-
-def load(source: str | Path, device: str = "auto") -> Detector:
-    """A detector ready to predict, from a shipped name such as "bccd", a file, or an address."""
-    loaded = load_weights(source)
-    info = loaded.info
-    return Detector(loaded.model, info.class_names, info.category_ids, loaded.record, device=device)
 
 
 def _download(url: str) -> Path:

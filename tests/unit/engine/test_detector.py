@@ -13,7 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vovnet.data.video import VideoWriter, read_frames, video_info
-from vovnet.engine.detector import Detector, Failure, Prediction, make_image_id
+from vovnet.engine.detector import Detector
+from vovnet.engine.distributed import choose_device
+from vovnet.engine.prediction import Failure, Prediction, make_image_id
 from vovnet.masks import RleMasks, decode, from_coco
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
@@ -127,6 +129,21 @@ def test_files_are_not_held_in_memory_but_arrays_are(detector: Detector, folder:
     assert from_array.pixels is not None
 
 
+def test_a_stream_holds_files_on_request(
+    detector: Detector, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command line needs: an annotated image without reading its file twice."""
+    results = list(detector.stream([folder / "a.png"], keep_images=True, score_threshold=0.0))
+    (expected,) = detector.stream([folder / "a.png"], score_threshold=0.0)
+    (result,) = results
+    assert isinstance(result, Prediction)
+    assert isinstance(expected, Prediction)
+    assert expected.pixels is None
+    drawn = expected.draw_pixels()
+    (folder / "a.png").unlink()
+    assert torch.equal(result.draw_pixels(), drawn)
+
+
 def test_threshold_top_k_and_classes(detector: Detector) -> None:
     everything = detector.predict(picture(3), score_threshold=0.0)
     middle = everything.scores[7].item()
@@ -179,7 +196,7 @@ def test_a_broken_image_is_reported_and_the_others_are_done(detector: Detector, 
 
 def test_addresses(detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"http://h/a.png": (folder / "a.png").read_bytes(), "http://h/b.png": b"no image"}
-    monkeypatch.setattr("vovnet.engine.detector.download", answers.__getitem__)
+    monkeypatch.setattr("vovnet.data.sources.download", answers.__getitem__)
     good, bad = detector.stream(list(answers), score_threshold=0.0)
     assert isinstance(good, Prediction)
     assert_same(good, detector.predict(folder / "a.png", score_threshold=0.0))
@@ -212,7 +229,7 @@ def test_stream_reads_only_a_little_ahead_and_stops_its_thread(
         read.append(1)
         return torch.from_numpy(value).permute(2, 0, 1)
 
-    monkeypatch.setattr("vovnet.engine.detector.to_image_tensor", counting)
+    monkeypatch.setattr("vovnet.engine.source_images.to_image_tensor", counting)
     results = detector.stream([picture(0)] * 100, batch_size=3)
     next(results)
     results.close()  # type: ignore[attr-defined]
@@ -312,6 +329,25 @@ def test_too_little_memory_names_the_remedy(detector: Detector, monkeypatch: pyt
         detector.predict(picture(0))
 
 
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_each_process_of_torchrun_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device(name) == torch.device("cuda", 3)
+    assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: False)
+    assert choose_device("cuda:0") == torch.device("cuda", 0)
+
+
+def test_processes_of_torchrun_without_a_gpu_use_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("mps")
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    assert choose_device("auto") == torch.device("cpu")  # gloo cannot reduce on MPS
+
+
 def test_an_absent_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="'cuda' is not available"):
@@ -384,5 +420,5 @@ def test_prepared_batches_have_one_input_size(masked: Detector) -> None:
     assert batch.shape == (2, 3, 32, 48)
     (found, _) = masked.decode(masked.forward(batch), [SIZES[0], SIZES[2]], score_threshold=0.0)
     assert_same(found, masked.predict(picture(0, *SIZES[0]), score_threshold=0.0))
-    with pytest.raises(ValueError, match="one input size, got 32×48, 48×32: prepare them one by one, or use predict"):
+    with pytest.raises(ValueError, match="one input size, got 32×48, 48×32: prepare them one by one, or use detect"):
         masked.prepare(images[:2])

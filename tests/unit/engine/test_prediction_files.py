@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from vovnet.data.video import VideoWriter, read_frames, video_info
-from vovnet.engine.detector import Prediction
+from vovnet.engine.prediction import Prediction
 from vovnet.engine.prediction_files import CSV_COLUMNS, PredictionWriter
 from vovnet.masks import RleMasks, encode, from_coco
 

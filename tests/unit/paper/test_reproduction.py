@@ -257,14 +257,14 @@ def test_how_coco_is_tested(table, row, soft_nms, scales, tmp_path, monkeypatch)
     path.with_name("record.json").touch()
     asked = {}
 
-    def evaluate(model, dataset, **options):
+    def evaluate(detector, dataset, **options):
         asked.update(options)
         figures = {"AP": 0.335, "AP50": 0.5, "AP75": 0.4, "APs": None, "APm": 0.1, "APl": 0.2}
         content = {"coco": figures, "coco_masks": None, "data": "coco", "split": "val2017", "images": 2}
         return SimpleNamespace(to_dict=lambda: {**content, "soft_nms": options["soft_nms"]})
 
     def load_weights(source):
-        info = SimpleNamespace(name=row.model, class_names=VOC_NAMES)
+        info = SimpleNamespace(name=row.model, class_names=VOC_NAMES, category_ids=range(len(VOC_NAMES)))
         return SimpleNamespace(model=structure.build(row.model), info=info, record={})
 
     def open_dataset(root, split, **options):
@@ -273,6 +273,9 @@ def test_how_coco_is_tested(table, row, soft_nms, scales, tmp_path, monkeypatch)
 
     monkeypatch.setattr(accuracy, "evaluate", evaluate)
     monkeypatch.setattr(accuracy, "load_weights", load_weights)
+    monkeypatch.setattr(
+        accuracy, "Detector", lambda model, *names, **options: SimpleNamespace(device=torch.device("cpu"))
+    )
     monkeypatch.setattr(accuracy, "open_dataset", open_dataset)
     monkeypatch.setattr(accuracy, "splits", lambda root: ("train2017", "val2017"))
     known = Accuracies(None, tmp_path / "runs", {"coco": tmp_path})

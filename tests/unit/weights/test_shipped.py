@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import vovnet
+from vovnet.engine.detector import load
 from vovnet.weights import shipped as weights
 from vovnet.weights.checkpoint import ModelInfo, save_weights
-from vovnet.weights.shipped import find_weights, load, load_weights, shipped_weights
+from vovnet.weights.shipped import find_weights, load_weights, shipped_weights
 
 NAMES = ("Platelets", "RBC", "WBC")
 
