@@ -57,6 +57,14 @@ def test_exif_orientation_is_applied(format: str, orientation: int) -> None:
     assert image_header_size(data) == tuple(image.shape[1:]) == ((6, 10) if orientation < 5 else (10, 6))
 
 
+def test_an_orientation_in_xmp_is_applied() -> None:
+    """Pillow knows it and torchvision's decoder does not, so that header and pixels would contradict each other."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+    data = encode(Image.fromarray(RAMP), "JPEG", xmp=xmp)
+    assert torch.equal(read_image(data), pillow_pixels(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+    assert image_header_size(data) == (10, 6)
+
+
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_are_scaled_not_clipped(format: str) -> None:
     values = np.array([[0, 257, 128, 129], [256, 32768, 65407, 65535]], dtype=np.uint16)
