@@ -137,13 +137,13 @@ class VideoWriter:
         frame = VideoFrame.from_ndarray(image.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
         self._container.mux(self._stream.encode(frame))
 
-    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and self.image_size is None:
+    def _finish(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None and self.image_size is None:
             raise ValueError(f"{self.path} got no frames: a video needs at least one")
-        if kind is None:
+        if error_type is None:
             self._container.mux(self._stream.encode(None))
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+        self._stack.__exit__(error_type, error, traceback)

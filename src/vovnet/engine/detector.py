@@ -25,10 +25,8 @@ from vovnet.weights.shipped import load_weights
 if TYPE_CHECKING:
     from vovnet.engine.source_images import ImageLike
 
-SCORE_THRESHOLD, TOP_K = (
-    0.3,
-    100,
-)  # of predictions for a person; a model's own defaults suit the measurement of accuracy
+# Defaults of a prediction. A model's own defaults keep low scores too, which average precision needs.
+SCORE_THRESHOLD, TOP_K = 0.3, 100
 
 
 class Options(TypedDict, total=False):
@@ -179,19 +177,14 @@ class Detector:
         with closing(read_ahead(images, batch_size)) as results:
             while group := list(islice(results, batch_size)):
                 batch = [image for image in group if isinstance(image, SourceImage)]
-                try:
-                    detections = iter(
-                        self.detect(
-                            [image.resized for image in batch],
-                            [image.image_size for image in batch],
-                            score_threshold=score_threshold,
-                            top_k=limit,
-                        )
+                detections = iter(
+                    self.detect(
+                        [image.resized for image in batch],
+                        [image.image_size for image in batch],
+                        score_threshold=score_threshold,
+                        top_k=limit,
                     )
-                except torch.OutOfMemoryError:
-                    raise MemoryError(
-                        f"{self.device} has too little memory for {len(batch)} images; lower batch_size"
-                    ) from None
+                )
                 for image in group:
                     if isinstance(image, Failure):
                         yield image
@@ -232,25 +225,39 @@ class Detector:
         images: uint8 RGB (3, H, W). They are resized here unless `image_sizes` is given.
         image_sizes: (height, width) of the original images; says that `images` are resized already.
         score_threshold, top_k: None is the model's own default, as its paper tests it.
+
+        Raises MemoryError if a batch does not fit into the memory of the device.
         """
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         input_size_of = self.model.preprocessing.input_size
-        input_sizes = [input_size_of(size) for size in sizes] if image_sizes is None else sizes
-        original_sizes = sizes if image_sizes is None else image_sizes
+        resize = image_sizes is None
+        if image_sizes is None:
+            image_sizes, input_sizes = sizes, [input_size_of(size) for size in sizes]
+        else:
+            input_sizes = sizes
+        if len(image_sizes) != len(images):
+            raise ValueError(f"expected one image size per image, got {len(image_sizes)} for {len(images)} images")
         detections: dict[int, Detections] = {}
         for input_size in dict.fromkeys(input_sizes):
             indices = [index for index, size in enumerate(input_sizes) if size == input_size]
-            originals = [original_sizes[index] for index in indices]
+            originals = [image_sizes[index] for index in indices]
             usual = all(input_size_of(size) == input_size for size in originals)
-            # Nested, so that nothing of a step is held while the next one runs.
-            batch_detections = self.decode(
-                self.forward(self.prepare([images[index] for index in indices], resize=image_sizes is None)),
-                originals,
-                input_size=None if usual else input_size,
-                score_threshold=score_threshold,
-                top_k=top_k,
-            )
-            detections |= zip(indices, batch_detections, strict=True)
+            try:
+                # Nested, so that the tensors of a step are freed before the next batch.
+                batch = self.decode(
+                    self.forward(self.prepare([images[index] for index in indices], resize=resize)),
+                    originals,
+                    input_size=None if usual else input_size,
+                    score_threshold=score_threshold,
+                    top_k=top_k,
+                )
+            except torch.OutOfMemoryError:
+                height, width = input_size
+                raise MemoryError(
+                    f"{self.device} has too little memory for {len(indices)} images of {height}×{width} at once; "
+                    "lower the batch size"
+                ) from None
+            detections |= zip(indices, batch, strict=True)
         return [detections[index] for index in range(len(images))]
 
     @torch.inference_mode()

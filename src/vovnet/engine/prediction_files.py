@@ -97,14 +97,14 @@ class PredictionWriter:
         self._taken.add(str(make_image_id(free)).lower())
         return free
 
-    def _end_video(self, kind: type[BaseException] | None, *details: Any) -> None:
+    def _end_video(self, error_type: type[BaseException] | None, *details: Any) -> None:
         video, self._video = self._video, None
         if video is not None:
-            video.__exit__(kind, *(details or (None, None)))
+            video.__exit__(error_type, *(details or (None, None)))
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not None and not issubclass(kind, OSError):
-            kind = error = traceback = None
-        self._stack.__exit__(kind, error, traceback)
+        if error_type is not None and not issubclass(error_type, OSError):
+            error_type = error = traceback = None
+        self._stack.__exit__(error_type, error, traceback)

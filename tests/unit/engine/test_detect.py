@@ -78,6 +78,11 @@ def test_no_images_no_detections(detector: Detector) -> None:
     assert detector.detect([]) == []
 
 
+def test_each_image_needs_a_size(detector: Detector) -> None:
+    with pytest.raises(ValueError, match="expected one image size per image, got 1 for 2 images"):
+        detector.detect([picture((32, 48))] * 2, [(320, 480)])
+
+
 class Noting(EllipseModel):
     """Notes the options of each call of `decode`."""
 

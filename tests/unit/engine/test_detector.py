@@ -325,7 +325,7 @@ def test_too_little_memory_names_the_remedy(detector: Detector, monkeypatch: pyt
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(detector.model, "forward", full)
-    with pytest.raises(MemoryError, match="lower batch_size"):
+    with pytest.raises(MemoryError, match="too little memory for 1 images of 32×32 at once; lower the batch size"):
         detector.predict(picture(0))
 
 
