@@ -17,7 +17,7 @@ from .masking import NAMES, EllipseModel, ellipses
 SIZES = [(40, 60), (60, 40), (80, 120), (20, 3000), (30, 20), (41, 60)]
 
 
-def picture(size: tuple[int, int]) -> Tensor:
+def random_image(size: tuple[int, int]) -> Tensor:
     generator = torch.Generator().manual_seed(size[0])
     return torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator)
 
@@ -44,7 +44,7 @@ def assert_same(first: Detections, second: Detections) -> None:
 def test_images_of_one_input_size_go_together_and_none_is_padded(
     model: EllipseModel, detector: Detector, resized_before: bool
 ) -> None:
-    images = [picture(size) for size in SIZES]
+    images = [random_image(size) for size in SIZES]
     if resized_before:
         results = detector.detect([model.preprocessing.resize(image) for image in images], SIZES)
     else:
@@ -56,7 +56,7 @@ def test_images_of_one_input_size_go_together_and_none_is_padded(
 
 
 def test_masks_are_of_the_original_images(detector: Detector) -> None:
-    for detections, size in zip(detector.detect([picture(size) for size in SIZES]), SIZES, strict=True):
+    for detections, size in zip(detector.detect([random_image(size) for size in SIZES]), SIZES, strict=True):
         assert detections.masks is not None
         assert detections.masks.size == size
         expected = {tuple(mask.flatten().tolist()) for mask in ellipses(size).int()}
@@ -65,7 +65,7 @@ def test_masks_are_of_the_original_images(detector: Detector) -> None:
 
 def test_a_warped_batch_is_one_batch_as_it_is(model: EllipseModel, detector: Detector) -> None:
     model.preprocessing = Preprocessing((24, 32))
-    images = [picture(size) for size in SIZES]
+    images = [random_image(size) for size in SIZES]
     results = detector.detect(images)
     assert model.seen == [(len(SIZES), 3, 24, 32)]
     expected = detector.decode(detector.forward(detector.prepare(images)), SIZES)
@@ -80,7 +80,7 @@ def test_no_images_no_detections(detector: Detector) -> None:
 
 def test_each_image_needs_a_size(detector: Detector) -> None:
     with pytest.raises(ValueError, match="expected one image size per image, got 1 for 2 images"):
-        detector.detect([picture((32, 48))] * 2, [(320, 480)])
+        detector.detect([random_image((32, 48))] * 2, [(320, 480)])
 
 
 class Noting(EllipseModel):
@@ -99,14 +99,14 @@ class Noting(EllipseModel):
 
 def test_the_model_decides_what_the_caller_leaves_open() -> None:
     detector = Detector(Noting(), NAMES, (1, 2))
-    detector.detect([picture((40, 60))])
-    detector.detect([picture((40, 60))], score_threshold=0.0, top_k=3)
+    detector.detect([random_image((40, 60))])
+    detector.detect([random_image((40, 60))], score_threshold=0.0, top_k=3)
     assert detector.model.options == [{}, {"score_threshold": 0.0, "top_k": 3}]
 
 
 def test_decode_learns_of_an_input_size_that_is_not_the_models_own() -> None:
     detector = Detector(Noting(), NAMES, (1, 2))
-    other, own = detector.detect([picture((64, 80)), picture((32, 48))], [(640, 800), (320, 480)])
+    other, own = detector.detect([random_image((64, 80)), random_image((32, 48))], [(640, 800), (320, 480)])
     assert detector.model.seen == [(1, 3, 64, 80), (1, 3, 32, 48)]
     assert detector.model.options == [{"input_size": (64, 80)}, {}]
     assert (other.image_size, own.image_size) == ((640, 800), (320, 480))

@@ -32,7 +32,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 class ScriptedModel(DetectionModel):
-    """Knows a picture by its brightness, and finds in it what `script` says: (x1, y1, x2, y2), label, score."""
+    """Recognises an image by its brightness and detects what `script` says: (x1, y1, x2, y2), label, score."""
 
     num_classes = len(NAMES)
     preprocessing = Preprocessing((8, 8), mean=(0.0, 0.0, 0.0))
@@ -88,7 +88,7 @@ SCRIPT = [
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> DetectionDataset:
-    """Five pictures of brightness 0, 10, … 40 and different heights."""
+    """Five images of brightness 0, 10, … 40 and different heights."""
     samples = []
     for index, target in enumerate(TRUTH):
         path = tmp_path / f"{index}.png"
@@ -196,8 +196,8 @@ def test_files(dataset: DetectionDataset, tmp_path: Path) -> None:
         "precision_recall.png", "precision_recall.svg", "worst",
     ]  # fmt: skip
     assert sorted(path.name for path in (folder / "worst").iterdir()) == ["01_1.jpg", "02_2.jpg", "03_4.jpg"]
-    with Image.open(folder / "worst" / "02_2.jpg") as picture:
-        assert picture.size == (WIDTH, HEIGHT + 2)
+    with Image.open(folder / "worst" / "02_2.jpg") as shown:
+        assert shown.size == (WIDTH, HEIGHT + 2)
     assert json.loads((folder / "evaluation.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     detections = json.loads((folder / "detections.json").read_text())
     assert len(detections) == 6
@@ -216,7 +216,7 @@ SIZES = [(80, 120), (120, 80), (160, 240), (60, 200)]
 
 @pytest.fixture
 def masked(tmp_path: Path) -> DetectionDataset:
-    """Pictures of four sizes; their objects fill the boxes that the detector finds, where it finds ellipses."""
+    """Images of four sizes. Their objects fill the boxes in which the detector finds ellipses."""
     root, samples = tmp_path / "masked", []
     root.mkdir()
     for index, size in enumerate(SIZES):

@@ -61,15 +61,15 @@ def test_trained_weights_by_name_file_and_folder(tmp_path: Path, monkeypatch: py
         resolve_model("cells.safetensors")
 
 
-def test_a_trained_model_from_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_model_from_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def fetch(url: str, **limits: float) -> bytes:
+    def download(url: str, **limits: float) -> bytes:
         asked.append(url)
         return shipped_weights()["bccd"].read_bytes()
 
     monkeypatch.setenv("VOVNET_CACHE", str(tmp_path))
-    monkeypatch.setattr("vovnet.weights.shipped.download", fetch)
+    monkeypatch.setattr("vovnet.weights.shipped.download", download)
     assert is_trained("https://host/cells.safetensors")
     assert asked == []
     weights_of(resolve_model("https://host/cells.safetensors"))

@@ -73,7 +73,7 @@ def detector_of(model: DetectionModel) -> Detector:
     return Detector(model, ("a", "b", "c"), (1, 2, 3))
 
 
-def picture(height: int, width: int) -> Tensor:
+def half_white(height: int, width: int) -> Tensor:
     """White on the left half, black on the right."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     image[:, :, : width // 2] = 255
@@ -116,7 +116,7 @@ def test_the_longer_side_lies_as_the_images() -> None:
 def test_every_scale_sees_the_image_plain_and_mirrored() -> None:
     scales = (Scale(128, short=64), Scale(192))
     model = Scripted({(64, 128): [], (192, 192): []})
-    found = detect_multi_scale(detector_of(model), picture(80, 120), MultiScale(scales))
+    found = detect_multi_scale(detector_of(model), half_white(80, 120), MultiScale(scales))
     assert len(found) == 0
     assert [tuple(images.shape) for images in model.seen] == [(2, 3, 192, 192), (2, 3, 64, 128)]  # the largest first
     for plain, mirrored in model.seen:
@@ -127,7 +127,7 @@ def test_every_scale_sees_the_image_plain_and_mirrored() -> None:
 
 def test_boxes_of_the_mirrored_image_are_turned_back() -> None:
     model = Scripted({(64, 64): [[10, 20, 50, 80]]})
-    found = detect_multi_scale(detector_of(model), picture(100, 300), MultiScale((Scale(64),)))
+    found = detect_multi_scale(detector_of(model), half_white(100, 300), MultiScale((Scale(64),)))
     assert sorted(found.boxes.tolist()) == [[10, 20, 50, 80], [250, 20, 290, 80]]
     assert found.image_size == (100, 300)
 
@@ -137,19 +137,19 @@ def test_each_scale_has_its_bounds_in_the_images_pixels() -> None:
     of_32, of_33, of_63 = ([150 - half, 10, 150 + half, 10 + 2 * half] for half in (15.5, 16, 31))
     script = {(192, 192): [of_32, of_33], (256, 256): [of_32, of_33, of_63]}
     big = MultiScale((Scale(192, longer_above=32),))
-    assert detect_multi_scale(detector_of(Scripted(script)), picture(100, 300), big).boxes.tolist() == [of_33]
+    assert detect_multi_scale(detector_of(Scripted(script)), half_white(100, 300), big).boxes.tolist() == [of_33]
     small = MultiScale((Scale(256, shorter_below=33),))
-    assert detect_multi_scale(detector_of(Scripted(script)), picture(100, 300), small).boxes.tolist() == [of_32]
+    assert detect_multi_scale(detector_of(Scripted(script)), half_white(100, 300), small).boxes.tolist() == [of_32]
 
 
 def test_all_runs_vote_together() -> None:
     a, b = [100, 0, 199, 9], [100, 0, 199, 4]  # IoU 0.5; symmetrical about 149.5, the image is 299 wide
     model = Scripted({(64, 64): [a], (128, 128): [b]})
     scales = (Scale(64), Scale(128))
-    hard = detect_multi_scale(detector_of(model), picture(50, 299), MultiScale(scales))
+    hard = detect_multi_scale(detector_of(model), half_white(50, 299), MultiScale(scales))
     assert hard.boxes.tolist() == [[100, 0, 199, 6.5]]
     assert hard.scores.tolist() == [0.5]
-    soft = detect_multi_scale(detector_of(model), picture(50, 299), MultiScale(scales, soft_vote=True))
+    soft = detect_multi_scale(detector_of(model), half_white(50, 299), MultiScale(scales, soft_vote=True))
     assert soft.boxes.tolist() == [[100, 0, 199, 6.5], b, b]
     assert soft.scores.tolist() == [0.5, 0.25, 0.25]
 
@@ -225,7 +225,7 @@ def test_runs_hold_no_storage_of_the_network(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(multiscale, "vote_boxes", vote)
     detect_multi_scale(
-        detector_of(make_toy(128)), picture(100, 120), MultiScale((Scale(128), Scale(192, shorter_below=50)))
+        detector_of(make_toy(128)), half_white(100, 120), MultiScale((Scale(128), Scale(192, shorter_below=50)))
     )
     assert len(held) == 12
     assert all(value.untyped_storage().nbytes() <= value.numel() * value.element_size() for value in held)
@@ -234,14 +234,14 @@ def test_runs_hold_no_storage_of_the_network(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_size_that_is_no_multiple_of_64_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must be multiples of 64, such as 320 and 512, got 300×300"):
-        detect_multi_scale(detector_of(make_toy()), picture(64, 64), MultiScale((Scale(300),)))
+        detect_multi_scale(detector_of(make_toy()), half_white(64, 64), MultiScale((Scale(300),)))
 
 
 def test_a_model_of_one_size_is_refused() -> None:
     model = create_model("dsod300_vovnet27_slim", num_classes=3)
     for run in (
         lambda: published_multi_scale(model, "voc"),
-        lambda: detect_multi_scale(detector_of(model), picture(64, 64), PUBLISHED[320, "voc"]),
+        lambda: detect_multi_scale(detector_of(model), half_white(64, 64), PUBLISHED[320, "voc"]),
     ):
         with pytest.raises(UsageError, match=r"as a RefineDet does; SSD takes only 300×300: test it at that scale"):
             run()
@@ -253,11 +253,11 @@ def test_a_model_of_one_size_is_refused() -> None:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> DetectionDataset:
-    """Two pictures of different sizes."""
+    """Two images of different sizes."""
     samples = []
     for index, size in enumerate(((100, 120), (140, 90))):
         path = tmp_path / f"{index}.png"
-        Image.fromarray(picture(*size).permute(1, 2, 0).numpy()).save(path)
+        Image.fromarray(half_white(*size).permute(1, 2, 0).numpy()).save(path)
         samples.append(Sample(path, f"{index}", Target.make([[5, 5, 50, 60]], [0])))
     return DetectionDataset(tmp_path, "voc", "test", ("a", "b", "c"), (1, 2, 3), tuple(samples))
 
