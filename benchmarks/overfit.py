@@ -24,6 +24,7 @@ from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.criterion import make_criterion
+from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.files import write_json
@@ -75,7 +76,8 @@ def overfit(
         optimizer.step()
         log.append({"step": step} | {key: round(value.item(), 5) for key, value in losses.items()})
         if step % STEPS_BETWEEN_TESTS == 0:
-            evaluation = evaluate(model, dataset, device="cpu", workers=0)
+            detector = Detector(model, dataset.class_names, dataset.category_ids)
+            evaluation = evaluate(detector, dataset, workers=0)
             masks = evaluation.coco_masks
             mean_ap = (evaluation.voc.mean_ap_area if masks is None else masks.figures["AP50"]) or 0.0
             log[-1]["map50"] = round(mean_ap, 4)

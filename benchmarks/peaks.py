@@ -20,6 +20,7 @@ from vovnet.cli.output import Output
 from vovnet.data.images import read_image
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.criterion import make_criterion
+from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections
 from vovnet.engine.multi_scale import MultiScale, Scale, detect_multi_scale, published_multi_scale
 from vovnet.engine.optimizer import make_optimizer
@@ -33,10 +34,11 @@ PHOTO = Path(__file__).parents[1] / "samples/photos/coco_000000184324.jpg"
 
 
 def multi_scale(choose: Callable[[tuple[Scale, ...]], tuple[Scale, ...]]) -> Callable[[], object]:
-    model = create_model("refinedet320_vovnet27_slim", 20).eval().to(memory_format=torch.channels_last)
-    published = published_multi_scale(model, "coco")
+    names = [f"class {label}" for label in range(20)]
+    detector = Detector(create_model("refinedet320_vovnet27_slim", len(names)), names, range(len(names)))
+    published = published_multi_scale(detector.model, "coco")
     image = read_image(PHOTO)
-    return lambda: detect_multi_scale(model, image, MultiScale(choose(published.scales), soft_vote=True))
+    return lambda: detect_multi_scale(detector, image, MultiScale(choose(published.scales), soft_vote=True))
 
 
 def one_scale() -> Callable[[], object]:

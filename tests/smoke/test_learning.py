@@ -10,9 +10,9 @@ import pytest
 
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
+from vovnet.engine.detector import load
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
-from vovnet.weights.detector import load_model
 from vovnet.zoo import REFINEDET_BACKBONES, SSDS
 
 OVERFIT = Path(__file__).parents[2] / "benchmarks/overfit.py"
@@ -38,8 +38,8 @@ output: {tmp_path / "run"}
 """
     )
     train(load_config(path))
-    model = load_model(tmp_path / "run" / "best.safetensors").model
-    result = evaluate(model, open_dataset(small_voc, "train"), device="cpu", workers=0)
+    detector = load(tmp_path / "run" / "best.safetensors", "cpu")
+    result = evaluate(detector, open_dataset(small_voc, "train"), workers=0)
     assert result.voc.mean_ap11 is not None
     assert result.voc.mean_ap11 >= 0.9
 

@@ -180,12 +180,13 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
         textwrap.dedent(f"""
         import sys, torch
         from vovnet.data.formats import open_dataset
-        from vovnet.weights.detector import load_model
         from vovnet.engine.distributed import workers
-        from vovnet.engine.evaluate import detect
-        model = load_model({str(tmp_path / "run" / "best.safetensors")!r}).model
+        from vovnet.engine.detector import load
+        from vovnet.engine.evaluate import detect_dataset
+        detector = load({str(tmp_path / "run" / "best.safetensors")!r}, "cpu")
         with workers("cpu") as group:
-            found = detect(model, open_dataset({str(small_voc)!r}, "val"), batch_size=1, workers=0, group=group)
+            data = open_dataset({str(small_voc)!r}, "val")
+            found = detect_dataset(detector, data, batch_size=1, workers=0, group=group)
             assert group.any(group.rank == group.world_size - 1)
             if group.is_main:
                 torch.save([d.scores for d in found], sys.argv[1])

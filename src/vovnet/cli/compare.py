@@ -49,11 +49,11 @@ def compare(
         raise UsageError("--split is a split of a dataset: give --data DIR too")
     need("jinja2", "matplotlib", *([] if data is None else ["hotcoco"]))
 
+    from vovnet.engine.detector import load
     from vovnet.report.comparison import Column, Comparison, Drawer, Row
     from vovnet.report.comparison_figure import write_figure
     from vovnet.report.comparison_inputs import choose_shots, detector_names, open_truth, picture_names
     from vovnet.report.comparison_page import write_page
-    from vovnet.weights.shipped import load
 
     set_threads(threads)
     headings = detector_names(weights, names)

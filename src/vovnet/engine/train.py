@@ -17,9 +17,10 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.data.loading import Batch, BatchStream, training_batches
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.criterion import make_criterion
+from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, workers
 from vovnet.engine.ema import make_ema
-from vovnet.engine.evaluate import detect
+from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
 from vovnet.engine.mixed_precision import compute_dtype, make_scaler
@@ -191,7 +192,8 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     """The run's metric on the validation set. The model returns to training mode."""
     group.broadcast_buffers(model)
     batch_size, _ = micro_batches(config, group.world_size)
-    detections = detect(model, val, batch_size=batch_size, workers=config.workers, group=group)
+    detector = Detector(model, val.class_names, val.category_ids, device=group.device)
+    detections = detect_dataset(detector, val, batch_size=batch_size, workers=config.workers, group=group)
     model.train()
     targets, num_classes = [sample.target for sample in val], len(val.class_names)
     if config.metric == "voc07_map":

@@ -17,12 +17,15 @@ class DetectionModel(nn.Module):
     num_classes: foreground classes K; preprocessing: what `forward` expects to have been done to an image.
     two_stage: `forward` takes the targets as a second argument in training, to sample proposals for the second stage.
     masks: whether `decode` gives masks, and training needs them.
+    input_multiple: the network takes any input whose height and width are multiples of it; None: only the size that
+        `preprocessing` gives.
     """
 
     num_classes: int
     preprocessing: Preprocessing
     two_stage: bool = False
     masks: bool = False
+    input_multiple: int | None = None
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -111,6 +111,8 @@ class RefineDet(DetectionModel):
     network's input, and "box_deltas" (N, A, 4) move what comes of that.
     """
 
+    input_multiple = INPUT_MULTIPLE
+
     def __init__(
         self,
         backbone: nn.Module,
