@@ -17,10 +17,10 @@ from vovnet import create_model
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import OptimizerConfig, load_config
+from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import (
     learning_rate,
     make_ema,
-    make_optimizer,
     micro_batches,
     total_steps,
     train,
@@ -28,6 +28,7 @@ from vovnet.engine.train import (
 from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.weights.checkpoint import load_checkpoint, load_model
+from vovnet.zoo import find_detector
 
 CONFIG = """
 model: dsod300_vovnet27_slim
@@ -269,12 +270,13 @@ def test_micro_batches_fit_the_processes():
 
 
 def test_weight_decay_groups():
-    model = create_model("dsod300_vovnet27_slim", 3)
+    name = "dsod300_vovnet27_slim"
+    model, spec = create_model(name, 3), find_detector(name)
     convolutions = sum(p.numel() for p in model.parameters() if p.ndim > 1)
-    plain = make_optimizer(model, OptimizerConfig()).param_groups
+    plain = make_optimizer(model, spec, OptimizerConfig()).param_groups
     assert sum(p.numel() for p in plain[0]["params"]) == convolutions
     assert plain[1]["weight_decay"] == 0
-    caffe = make_optimizer(model, OptimizerConfig(decay_norms=True)).param_groups
+    caffe = make_optimizer(model, spec, OptimizerConfig(decay_norms=True)).param_groups
     body_norms = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 1 and not n.startswith("heads."))
     assert sum(p.numel() for p in caffe[0]["params"]) == convolutions + body_norms
 

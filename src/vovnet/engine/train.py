@@ -23,7 +23,6 @@ from torch.optim.swa_utils import AveragedModel
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.engine.config import ScheduleConfig, TrainConfig
-from vovnet.engine.criterion import make_criterion
 from vovnet.engine.distributed import workers
 from vovnet.engine.evaluate import detect
 from vovnet.engine.interrupts import stop_requests
@@ -46,6 +45,7 @@ from vovnet.weights.checkpoint import (
     save_weights,
 )
 from vovnet.weights.pretrained import build_pretrained
+from vovnet.zoo import find_detector
 
 _LOG = logging.getLogger("vovnet")
 
@@ -91,8 +91,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if group.device.type != "cuda":
                 raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")
             model = cast(DetectionModel, nn.SyncBatchNorm.convert_sync_batchnorm(model))
-        criterion = make_criterion(model, config.loss)
-        optimizer = make_optimizer(model, config.optimizer)
+        spec = find_detector(config.model)
+        criterion = spec.make_loss(config.loss.model_dump())
+        optimizer = make_optimizer(model, spec, config.optimizer)
         ema = make_ema(model, config.ema_decay) if config.ema_decay else None
         precision = _resolve_precision(config.precision, group.device)
         scaler = torch.amp.GradScaler(group.device.type, enabled=precision == torch.float16)

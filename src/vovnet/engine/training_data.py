@@ -15,12 +15,12 @@ from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import UsageError
 from vovnet.models.preprocessing import Preprocessing
-from vovnet.zoo import gives_masks
+from vovnet.zoo import find_detector
 
 
 def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
     """The training set (all its parts together) and the validation set of a run, with masks if the model needs them."""
-    masks = gives_masks(config.model)
+    masks = find_detector(config.model).masks
     if config.metric == "coco_mask_ap" and not masks:
         raise UsageError(f"metric coco_mask_ap needs a detector that gives masks, which {config.model} does not")
     dataset = _open_split(config.data.root, config.data.train, masks, "data.train=SPLIT")

@@ -1,13 +1,19 @@
-"""Default boxes (SSD's name for anchors)."""
+"""Anchors, which SSD calls default boxes, and the cell anchors of a region proposal network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+CellAnchors = Callable[[float, int, Sequence[float]], Tensor]
+"""(size, stride, ratios) → the anchors (R, 4) of a feature map's first cell: x1 y1 x2 y2 in pixels of the input.
+
+size: side of the square anchor; stride: of the feature map; ratios: height to width, in the order of the anchors.
+"""
 
 
 class AnchorLevel(NamedTuple):
@@ -55,3 +61,24 @@ def make_anchors(
         anchors[..., 2:] = shapes
         maps.append(anchors.view(-1, 4))
     return torch.cat(maps)
+
+
+def torchvision_anchors(size: float, stride: int, ratios: Sequence[float]) -> Tensor:
+    """`CellAnchors` as torchvision makes them: around the cell's top left corner, corners rounded to whole pixels."""
+    height = torch.tensor(ratios, dtype=torch.float32, device="cpu").sqrt()
+    half = torch.stack([1 / height, height], dim=1) * (size / 2)
+    return torch.cat([-half, half], dim=1).round()
+
+
+def detectron_anchors(size: float, stride: int, ratios: Sequence[float]) -> Tensor:
+    """`CellAnchors` as Detectron and maskrcnn-benchmark make them, with x2 and y2 exclusive.
+
+    They lie around the middle of the cell, half a stride right of and below torchvision's. They are rounded at the size
+    of the stride and then enlarged, which changes a side by up to 6 %: 48×24 at stride 4 where torchvision has 46×22.
+    Weights trained with one convention give misplaced proposals with the other.
+    """
+    ratio = torch.tensor(ratios, dtype=torch.float64, device="cpu")  # as torchvision's, whatever the default device
+    width = (stride / ratio.sqrt()).round()
+    height = (width * ratio).round()
+    half = torch.stack([width, height], dim=1) * (size / stride / 2)
+    return torch.cat([stride / 2 - half, stride / 2 + half], dim=1).float()

@@ -16,6 +16,7 @@ from vovnet.files import replacing
 from vovnet.weights.file import read_tensors
 from vovnet.weights.find import find_file, is_address
 from vovnet.weights.translate import VARIANTS, check_shapes, classes_in, shapes_of, translate
+from vovnet.zoo import create_backbone as create_bare_backbone
 
 FORMAT = "vovnet-backbone-1"
 
@@ -94,6 +95,21 @@ class ImportReport:
     num_classes: int | None
     set_aside: Mapping[str, int]
     output: str
+
+
+def create_backbone(name: str, *, weights: str | Path | None = None, **options: Any) -> nn.Module:
+    """A backbone by name, for example "vovnet39" or "timm/convnext_tiny"; see `vovnet.zoo.create_backbone`.
+
+    weights: for a VoVNet; a file, a URL, or a name on the hub such as "timm/ese_vovnet39b.ra_in1k", see `read_weights`.
+        They set the options that they need (stem, identity, ese, norm, num_classes), and the attribute `pixels`, which
+        says how their images are normalised.
+    """
+    if weights is None:
+        return create_bare_backbone(name, **options)
+    pretrained = read_weights(weights)
+    backbone = create_bare_backbone(name, **pretrained.options_for(name, options))
+    pretrained.load_into(backbone)
+    return backbone
 
 
 def read_weights(source: str | Path) -> BackboneWeights:

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, STRIDES
-from vovnet.models.detectron_anchors import detectron_anchors
 from vovnet.weights.backbone import ForeignFile, ImportReport, import_backbone, read_foreign, safetensors_path
 from vovnet.weights.checkpoint import ModelInfo, save_weights
 from vovnet.weights.names import holds_detector

@@ -10,7 +10,7 @@ from vovnet.models.backbones.timm import read_timm_weights
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.weights.backbone import read_weights
 from vovnet.weights.checkpoint import ModelInfo
-from vovnet.zoo import MASK_RCNN, REFINEDET
+from vovnet.zoo import find_detector
 
 
 def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, DetectionModel]:
@@ -25,9 +25,9 @@ def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, Detection
 
     Raises as these do, and ValueError where the weights are of another backbone or contradict its options.
     """
-    detector, _, backbone = info.name.partition("_")
-    from_nothing = backbone.endswith("_gn") and not backbone.startswith("timm/")
-    if detector not in REFINEDET | MASK_RCNN or from_nothing:
+    spec = find_detector(info.name)
+    backbone = spec.backbone
+    if backbone is None or spec.group_norm:
         raise UsageError(
             "backbone_weights is for RefineDet, Mask R-CNN and Faster R-CNN on a VoVNet or a network of timm's, such "
             f"as refinedet320_vovnet39 and maskrcnn_timm/resnet50, got {info.name}"

@@ -4,11 +4,9 @@ import torch
 from torch import nn
 
 from vovnet import create_model
-from vovnet.engine.config import LossConfig
-from vovnet.engine.criterion import make_criterion
 from vovnet.engine.model_names import resolve_model
 from vovnet.structures import Target
-from vovnet.zoo import BACKBONES
+from vovnet.zoo import BACKBONES, find_detector
 
 
 class Toy(nn.Module):
@@ -40,7 +38,7 @@ def test_a_new_backbone_is_one_line_of_the_zoo(monkeypatch):
         model = create_model(name, 3).train()
         images = torch.randn(1, 3, 128, 128)
         outputs = model(images, targets) if model.two_stage else model(images)
-        losses = make_criterion(model, LossConfig())(outputs, targets)
+        losses = find_detector(name).make_loss({})(outputs, targets)
         sum(losses.values()).backward()
         assert all(parameter.grad is not None for parameter in model.backbone.parameters()), name
         (found,) = model.eval().decode(model(images), [(100, 120)])

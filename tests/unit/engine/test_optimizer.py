@@ -9,6 +9,7 @@ from vovnet.engine.config import OptimizerConfig, load_config
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train import train
 from vovnet.weights.checkpoint import load_checkpoint
+from vovnet.zoo import find_detector
 
 
 def build(name):
@@ -16,11 +17,12 @@ def build(name):
         return create_model(name, 3)
 
 
-def rules(model, config):
+def rules(detector, config):
     """Parameter name → (weight decay, times the rate)."""
+    model = build(detector)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {}
-    for group in make_optimizer(model, config).param_groups:
+    for group in make_optimizer(model, find_detector(detector), config).param_groups:
         for parameter in group["params"]:
             name = names.pop(id(parameter))  # each once
             found[name] = (group["weight_decay"], group.get("rate_factor", 1))
@@ -30,7 +32,7 @@ def rules(model, config):
 
 @pytest.mark.parametrize("decay_norms", [False, True])
 def test_refinedet_with_batch_norm(decay_norms):
-    found = rules(build("refinedet320_vovnet39"), OptimizerConfig(weight_decay=5e-4, decay_norms=decay_norms))
+    found = rules("refinedet320_vovnet39", OptimizerConfig(weight_decay=5e-4, decay_norms=decay_norms))
     faster = {name for name, (_, factor) in found.items() if factor == 2}
     assert faster == {
         f"{step}.{level}.{kind}.bias" for step in ("arm", "odm") for level in range(4) for kind in ("box", "cls")
@@ -44,7 +46,7 @@ def test_refinedet_with_batch_norm(decay_norms):
 
 
 def test_refinedet_without_batch_norm():
-    found = rules(build("refinedet320_vgg16"), OptimizerConfig(weight_decay=5e-4))
+    found = rules("refinedet320_vgg16", OptimizerConfig(weight_decay=5e-4))
     assert found["odm.0.cls.bias"] == (0, 2)
     assert found["tcb.0.first.0.bias"] == found["backbone.norms.0.scale"] == (0, 1)
 
@@ -52,15 +54,16 @@ def test_refinedet_without_batch_norm():
 @pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet"])
 def test_ssd_detectors_keep_their_two_groups(name):
     model = build(name)
-    optimizer = make_optimizer(model, OptimizerConfig(decay_norms=True))
+    optimizer = make_optimizer(model, find_detector(name), OptimizerConfig(decay_norms=True))
     assert [group.get("rate_factor") for group in optimizer.param_groups] == [None, None]
-    found = rules(model, OptimizerConfig(weight_decay=1e-3, decay_norms=True))
+    found = rules(name, OptimizerConfig(weight_decay=1e-3, decay_norms=True))
     free = {name for name, (decay, _) in found.items() if decay == 0}
     assert free == {name for name, p in model.named_parameters() if p.ndim == 1 and name.startswith("heads.")}
 
 
 def test_learning_rates():
-    optimizer = make_optimizer(build("refinedet320_vovnet27_slim"), OptimizerConfig())
+    name = "refinedet320_vovnet27_slim"
+    optimizer = make_optimizer(build(name), find_detector(name), OptimizerConfig())
     set_learning_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25, 0.5]
     set_learning_rate(optimizer, 0.1)  # a factor of the new rate, not of the old one
@@ -70,7 +73,8 @@ def test_learning_rates():
 def steps(kind, gradients, **options):
     weight = nn.Linear(1, 1, bias=False)
     weight.weight.data.fill_(2.0)
-    optimizer = make_optimizer(weight, OptimizerConfig(kind=kind, learning_rate=0.1, **options))
+    spec = find_detector("ssd300_mobilenet")
+    optimizer = make_optimizer(weight, spec, OptimizerConfig(kind=kind, learning_rate=0.1, **options))
     values = []
     for gradient in gradients:
         weight.weight.grad = torch.full((1, 1), gradient)
@@ -143,7 +147,7 @@ def test_refinedet_trains_and_resumes(small_voc, tmp_path, kind):
 
 
 def test_mask_rcnn_decays_no_norm_and_no_bias_which_learns_twice_as_fast():
-    found = rules(build("maskrcnn_vovnet27_slim_gn"), OptimizerConfig(weight_decay=1e-4))
+    found = rules("maskrcnn_vovnet27_slim_gn", OptimizerConfig(weight_decay=1e-4))
     norms = {name for name, (decay, factor) in found.items() if (decay, factor) == (0, 1)}
     biases = {name for name, (decay, factor) in found.items() if (decay, factor) == (0, 2)}
     assert {"backbone.stem.0.norm.weight", "backbone.stem.0.norm.bias", "fpn.inner_blocks.0.1.weight"} <= norms

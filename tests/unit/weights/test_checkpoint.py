@@ -109,13 +109,11 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["refinedet320_vovnet27_slim", "maskrcnn_vovnet27_slim_gn"])
 def test_options_of_strangers_fetch_and_read_nothing(weights, tmp_path, monkeypatch, name):
     """A backbone may start from weights elsewhere, but never because a file says so."""
-    from vovnet import zoo
-
-    monkeypatch.setattr(zoo, "read_weights", lambda source: pytest.fail(f"asked for {source}"))
     info = ModelInfo(name, {"backbone": {"weights": "http://127.0.0.1:9/evil.pth"}}, ("cat",), (1,))
     monkeypatch.setattr("vovnet.weights.checkpoint._shape_only", lambda _: weights[1])
     save_weights(tmp_path / "evil.safetensors", weights[1].state_dict(), info, {})
     monkeypatch.undo()
+    monkeypatch.setattr("vovnet.weights.backbone.read_weights", lambda source: pytest.fail(f"asked for {source}"))
     with pytest.raises(ValueError, match="no option of vovnet27_slim is called 'weights'"):
         load_model(tmp_path / "evil.safetensors")
 

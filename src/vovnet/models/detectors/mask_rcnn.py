@@ -8,9 +8,9 @@ Mask R-CNN (arXiv 1703.06870), its training from scratch with group norm (arXiv 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +24,14 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from vovnet.boxes import batched_nms, clip
+from vovnet.errors import choose
 from vovnet.masks import RleMasks, paste
+from vovnet.models.anchors import CellAnchors, detectron_anchors, torchvision_anchors
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.detectron_anchors import detectron_anchors
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections, Target
 
-Anchors = Literal["torchvision", "detectron"]
+CELL_ANCHORS = {"torchvision": torchvision_anchors, "detectron": detectron_anchors}
 
 LEVELS = ("p2", "p3", "p4", "p5")  # P6 is for the RPN only
 STRIDES = (4, 8, 16, 32, 64)
@@ -40,6 +41,7 @@ WIDTH = 256
 BOX_CELLS, MASK_CELLS = 7, 14
 BOX_FEATURES = 1024
 INPUT_MULTIPLE = 32
+CAFFE2_PIXELS: dict[str, Any] = {"mean": (102.9801, 115.9465, 122.7717)}  # of maskrcnn-benchmark and Detectron
 
 
 class MaskRCNN(DetectionModel):
@@ -70,10 +72,8 @@ class MaskRCNN(DetectionModel):
         group_norm: bool = True,
         masks: bool = True,
         rois: int = 512,
-        anchors: Anchors = "torchvision",
+        cell_anchors: CellAnchors = torchvision_anchors,
     ) -> None:
-        if anchors not in get_args(Anchors):
-            raise ValueError(f"anchors must be 'torchvision' or 'detectron', got {anchors!r}")
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
@@ -92,9 +92,8 @@ class MaskRCNN(DetectionModel):
             post_nms_top_n={"training": 2000, "testing": 1000},
             nms_thresh=0.7,
         )
-        if anchors == "detectron":
-            cells = [detectron_anchors(*cell, ANCHOR_RATIOS) for cell in zip(ANCHOR_SIZES, STRIDES, strict=True)]
-            self.rpn.anchor_generator.cell_anchors = cells
+        cells = [cell_anchors(*level, ANCHOR_RATIOS) for level in zip(ANCHOR_SIZES, STRIDES, strict=True)]
+        self.rpn.anchor_generator.cell_anchors = cells
         if group_norm:
             box_head: nn.Module = FastRCNNConvFCHead(
                 (WIDTH, BOX_CELLS, BOX_CELLS), [WIDTH] * 4, [BOX_FEATURES], norm_layer=norm
@@ -268,3 +267,47 @@ def _torchvision_targets(targets: Sequence[Target], device: torch.device) -> lis
     """The objects that are no crowds, labels from 1; torchvision's sampler asks for masks but does not look at them."""
     objects = [target[~target.crowd] for target in targets]
     return [{"boxes": one.boxes.to(device), "labels": (one.labels + 1).to(device), "masks": None} for one in objects]
+
+
+def biases_outside_norms(model: nn.Module) -> list[nn.Parameter]:
+    """The biases of convolutions and fully connected layers, which learn at twice the rate."""
+    layers = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear))
+    return [bias for layer in layers if isinstance(bias := layer.bias, nn.Parameter)]
+
+
+def mask_rcnn(
+    num_classes: int,
+    *,
+    make_backbone: Callable[..., nn.Module],
+    default_boxes: Mapping[str, CellAnchors],
+    masks: bool,
+    group_norm: bool,
+    backbone: Mapping[str, Any] | None = None,
+    pixels: Mapping[str, Any] | None = None,
+    image_size: tuple[int, int] = (800, 1333),
+    rois: int = 512,
+    anchors: str = "torchvision",
+) -> MaskRCNN:
+    """Mask R-CNN, or Faster R-CNN without `masks`, on a backbone's C2…C5.
+
+    make_backbone: builds the backbone with the options `backbone`; its norm is "group" or, without `group_norm`,
+        "frozen", unless they say otherwise.
+    default_boxes: a table, from which `anchors` chooses: "torchvision" or "detectron".
+    pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
+    image_size: length of the shorter side and upper limit of the longer one.
+    rois: see `MaskRCNN`.
+    """
+    norm = "group" if group_norm else "frozen"
+    net: Any = make_backbone(**{"norm": norm, **(backbone or {}), "features_only": True})
+    short, long = image_size
+    preprocessing = Preprocessing((short, long), **{**CAFFE2_PIXELS, **(pixels or {})}, keep_ratio=True)
+    return MaskRCNN(
+        net,
+        net.channels,
+        num_classes,
+        preprocessing,
+        group_norm=group_norm,
+        masks=masks,
+        rois=rois,
+        cell_anchors=choose(default_boxes, anchors, "anchors"),
+    )

@@ -9,13 +9,16 @@ the VoVNet paper use; with VGG-16 the plain form without batch norm.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vovnet.boxes import decode, xyxy_to_cxcywh
 from vovnet.models.anchors import AnchorLevel, make_anchors
+from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
 from vovnet.models.layers import ConvNormAct
@@ -48,6 +51,18 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.branch(x) + self.shortcut(x))
+
+
+class SixthOfVGG(nn.Sequential):
+    """conv6_1 and conv6_2 of the plain form: (N, c_in, H, W) → (N, 512, H/2, W/2)."""
+
+    def __init__(self, c_in: int) -> None:
+        super().__init__(
+            nn.Conv2d(c_in, 256, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+        )
 
 
 class Predictor(nn.Module):
@@ -118,6 +133,7 @@ class RefineDet(DetectionModel):
         num_classes: int,
         preprocessing: Preprocessing,
         *,
+        levels: Sequence[AnchorLevel] = ANCHORS,
         sixth: nn.Module | None = None,
         residual: bool = True,
         width: int = 256,
@@ -125,6 +141,7 @@ class RefineDet(DetectionModel):
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
+        self.anchor_levels = tuple(levels)
         self.backbone = backbone
         channels = (*sources, SIXTH_CHANNELS)
         self.sixth = sixth or ResidualBlock(sources[-1], 128, SIXTH_CHANNELS, stride=2)
@@ -164,7 +181,7 @@ class RefineDet(DetectionModel):
         key = (height, width, images.device)
         if key not in self._anchors:
             sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
-            self._anchors[key] = make_anchors(ANCHORS, sizes, (height, width)).to(images.device)
+            self._anchors[key] = make_anchors(self.anchor_levels, sizes, (height, width)).to(images.device)
         return self._anchors[key]
 
     @torch.no_grad()
@@ -221,13 +238,37 @@ def _init(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class SixthOfVGG(nn.Sequential):
-    """conv6_1 and conv6_2 of the plain form: (N, c_in, H, W) → (N, 512, H/2, W/2)."""
+def predictor_biases(model: nn.Module) -> list[nn.Parameter]:
+    """The biases of a RefineDet's predictors, which learn at twice the rate."""
+    return [bias for name, bias in model.named_parameters() if re.fullmatch(r"(arm|odm)\.\d\.(box|cls)\.bias", name)]
 
-    def __init__(self, c_in: int) -> None:
-        super().__init__(
-            nn.Conv2d(c_in, 256, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1),
-            nn.ReLU(inplace=True),
-        )
+
+def refinedet(
+    num_classes: int,
+    *,
+    make_backbone: Callable[..., nn.Module],
+    default_boxes: Sequence[AnchorLevel],
+    image_size: tuple[int, int],
+    backbone: Mapping[str, Any] | None = None,
+    pixels: Mapping[str, Any] | None = None,
+    width: int = 256,
+) -> RefineDet:
+    """RefineDet on the last three feature maps of any backbone; on VGG-16 in the plain form.
+
+    make_backbone: builds the backbone with the options `backbone`.
+    pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
+    width: see `RefineDet`.
+    """
+    net: Any = make_backbone(**{**(backbone or {}), "features_only": True})
+    sources = net.channels[-3:]
+    plain = isinstance(net, VGG16)
+    return RefineDet(
+        net,
+        sources,
+        num_classes,
+        Preprocessing(image_size, **(pixels or {})),
+        levels=default_boxes,
+        sixth=SixthOfVGG(sources[-1]) if plain else None,
+        residual=not plain,
+        width=width,
+    )

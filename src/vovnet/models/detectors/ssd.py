@@ -8,16 +8,21 @@ are the first of six maps. SSD300-MobileNet is the Caffe network of MobileNet-SS
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vovnet.boxes import decode
+from vovnet.errors import choose
 from vovnet.models.anchors import AnchorLevel, make_anchors
+from vovnet.models.backbones.densenet import DSODDenseNet
+from vovnet.models.backbones.mobilenet import MobileNet
+from vovnet.models.backbones.peleenet import PeleeNet
+from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
-from vovnet.models.layers import ConvNormAct, Init, L2Norm, NormActConv, init_weights
+from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, init_weights
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
@@ -40,7 +45,7 @@ ANCHORS_COCO = (
     AnchorLevel(207, 261, (2,), 100),
     AnchorLevel(261, 315, (2,), 300),
 )
-ANCHORS = {"voc": ANCHORS_VOC, "coco": ANCHORS_COCO}
+ANCHORS_DSOD = {"voc": ANCHORS_VOC, "coco": ANCHORS_COCO}
 
 # MobileNet-SSD and Pelee name no step. Pelee's sizes are 30.4, 60.8, 112.48, … 319.2, which Caffe cuts to integers; its
 # first two rows are for the same map.
@@ -138,29 +143,34 @@ class PeleeNeck(nn.Module):
 
 
 class SSD(DetectionModel):
-    """Feature maps of a backbone, further maps, one head a map, default boxes.
+    """A backbone's feature maps and further ones made from them, one head per feature map, default boxes.
 
-    sources: how many of the backbone's last maps are used. extras: each makes a further map of the map before. neck:
-    makes the maps of the heads of all these, else they are the same.
-    num_classes: foreground classes K. The outputs "class_logits" (N, A, K+1) have the background first; "box_deltas"
-    is (N, A, 4) and "anchors_cxcywh" (A, 4) in pixels of the network's input.
+    sources: how many of the backbone's last feature maps are used.
+    extras: each makes a further feature map from the one before.
+    neck: changes all these feature maps before the heads; None leaves them.
+    levels: the default boxes of each head.
+    num_classes: foreground classes K.
+
+    Outputs: "class_logits" (N, A, K+1), background first; "box_deltas" (N, A, 4); "anchors_cxcywh" (A, 4) in pixels of
+    the network's input.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
+        *,
         sources: int,
         extras: Iterable[nn.Module],
+        neck: nn.Module | None = None,
         heads: Iterable[nn.Module],
-        anchors: Sequence[AnchorLevel],
+        levels: Sequence[AnchorLevel],
         num_classes: int,
         preprocessing: Preprocessing,
-        neck: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
-        self.anchor_levels = tuple(anchors)
+        self.anchor_levels = tuple(levels)
         self.backbone = backbone
         self.sources = sources
         self.extras = nn.ModuleList(extras)
@@ -227,47 +237,116 @@ class SSD(DetectionModel):
         )
 
 
-def dsod300(
+def dsod300_vovnet27_slim(
+    num_classes: int,
+    *,
+    default_boxes: Mapping[str, Sequence[AnchorLevel]],
+    bottleneck: bool,
+    anchors: str = "voc",
+    norm: Norm = "batch",
+    pool: Pool = "k3",
+    init: Init = "xavier",
+) -> SSD:
+    """DSOD300 on VoVNet-27-slim, stages 3 to 5.
+
+    default_boxes: a table, from which `anchors` chooses: "voc", or "coco" with smaller boxes.
+    bottleneck: as in Table 3's ablation.
+    norm, pool: of the backbone, see `VoVNet`.
+    init: of backbone and extra layers, see `init_weights`.
+    """
+    backbone = VoVNet(
+        TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=bottleneck
+    )
+    levels = choose(default_boxes, anchors, "anchors")
+    return _dsod300(
+        backbone, backbone.channels[1:], widths=(128, 128, 128), levels=levels, num_classes=num_classes, init=init
+    )
+
+
+def dsod300_densenet67(
+    num_classes: int,
+    *,
+    default_boxes: Mapping[str, Sequence[AnchorLevel]],
+    anchors: str = "voc",
+    init: Init = "xavier",
+) -> SSD:
+    """DSOD300 on DS/64-64-16-1. Options as in `dsod300_vovnet27_slim`."""
+    backbone = DSODDenseNet(init=init)
+    levels = choose(default_boxes, anchors, "anchors")
+    return _dsod300(
+        backbone, backbone.channels, widths=(256, 128, 128, 128), levels=levels, num_classes=num_classes, init=init
+    )
+
+
+def _dsod300(
     backbone: nn.Module,
     source_channels: Sequence[int],
+    *,
     widths: Sequence[int],
-    anchors: Sequence[AnchorLevel],
+    levels: Sequence[AnchorLevel],
     num_classes: int,
     init: Init,
 ) -> SSD:
-    """DSOD on the last maps of a backbone, of `source_channels`; the further ones have twice the `widths`."""
+    """DSOD on the backbone's last feature maps, with `source_channels`; each extra map has 2·width channels."""
     channels, extras = list(source_channels), nn.ModuleList()
     for width in widths:
         extras.append(DenseExtra(channels[-1], width))
         channels.append(2 * width)
     init_weights(extras, init)
-    heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, anchors, strict=True)]
-    return SSD(backbone, len(source_channels), extras, heads, anchors, num_classes, PREPROCESSING_DSOD)
+    heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)]
+    return SSD(
+        backbone,
+        sources=len(source_channels),
+        extras=extras,
+        heads=heads,
+        levels=levels,
+        num_classes=num_classes,
+        preprocessing=PREPROCESSING_DSOD,
+    )
 
 
-def ssd300_mobilenet(backbone: nn.Module, source_channels: Sequence[int], num_classes: int, init: Init) -> SSD:
-    """SSD300 on the last two maps of MobileNet, conv11 and conv13."""
-    channels, extras = list(source_channels), nn.ModuleList()
+def ssd300_mobilenet(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "kaiming") -> SSD:
+    """SSD300 on MobileNet's last two feature maps, conv11 and conv13."""
+    backbone = MobileNet(features_only=True, init=init)
+    channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width in (256, 128, 128, 64):
         extras.append(nn.Sequential(ConvNormAct(channels[-1], width, 1), ConvNormAct(width, 2 * width, 3, stride=2)))
         channels.append(2 * width)
     heads = nn.ModuleList(
-        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, ANCHORS_MOBILENET, strict=True)
+        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, default_boxes, strict=True)
     )
     for part in (extras, heads):
         init_weights(part, init)
-    return SSD(backbone, 2, extras, heads, ANCHORS_MOBILENET, num_classes, PREPROCESSING_MOBILENET)
+    return SSD(
+        backbone,
+        sources=2,
+        extras=extras,
+        heads=heads,
+        levels=default_boxes,
+        num_classes=num_classes,
+        preprocessing=PREPROCESSING_MOBILENET,
+    )
 
 
-def pelee304(backbone: nn.Module, source_channels: Sequence[int], num_classes: int, init: Init) -> SSD:
-    """Pelee304 on the last two maps of PeleeNet; its further maps have biases and no batch norm."""
-    channels, extras = list(source_channels), nn.ModuleList()
+def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "xavier") -> SSD:
+    """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm."""
+    backbone = PeleeNet(features_only=True, init=init)
+    channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width, stride, padding in ((256, 2, 1), (128, 1, 0), (128, 1, 0)):  # 5×5, 3×3, 1×1 for a 304 input
         squeeze, conv = nn.Conv2d(channels[-1], width, 1), nn.Conv2d(width, 256, 3, stride, padding)
         extras.append(nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True)))
         channels.append(256)
     neck = PeleeNeck(channels)
-    heads = nn.ModuleList(PlainHead(PeleeBlock.channels, level.per_cell, num_classes + 1) for level in ANCHORS_PELEE)
+    heads = nn.ModuleList(PlainHead(PeleeBlock.channels, level.per_cell, num_classes + 1) for level in default_boxes)
     for part in (extras, neck, heads):
         init_weights(part, init)
-    return SSD(backbone, 2, extras, heads, ANCHORS_PELEE, num_classes, PREPROCESSING_PELEE, neck)
+    return SSD(
+        backbone,
+        sources=2,
+        extras=extras,
+        neck=neck,
+        heads=heads,
+        levels=default_boxes,
+        num_classes=num_classes,
+        preprocessing=PREPROCESSING_PELEE,
+    )
