@@ -156,7 +156,7 @@ def test_default_boxes_in_table_2(name):
     size = model.preprocessing.image_size[0]
     with torch.no_grad():
         anchors = model(torch.zeros(1, 3, size, size))["anchors_cxcywh"]
-    assert [level.per_cell for level in model.anchor_levels] == list(per_cell)
+    assert [level.per_cell for level in model.anchors.levels] == list(per_cell)
     start = 0
     for side, boxes, shape in zip(sides, per_cell, smallest, strict=True):
         level = anchors[start : start + side * side * boxes].view(side, side, boxes, 4)

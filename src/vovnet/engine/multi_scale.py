@@ -5,7 +5,7 @@ Source: the test script of RefineDet (arXiv 1711.06897).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.merging import mirror, select_sizes, vote_boxes
-from vovnet.models.detectors.refinedet import RefineDet
 from vovnet.structures import Detections
 
 
@@ -103,21 +102,20 @@ def detect_multi_scale(model: DetectionModel, image: Tensor, test: MultiScale) -
     They follow one another and leave only detections, on the CPU, so the most memory is that of the largest scale. It
     comes first: what it frees serves the others, where memory that grows step by step would be left in pieces.
     """
-    refinedet = _check_takes_any_size(model)
+    _check_takes_any_size(model)
     sizes = [scale.input_size((image.shape[1], image.shape[2])) for scale in test.scales]
     order = sorted(range(len(sizes)), key=lambda place: -sizes[place][0] * sizes[place][1])
-    found = {place: _detect_at(test.scales[place], refinedet, image) for place in order}
+    found = {place: _detect_at(test.scales[place], model, image) for place in order}
     return vote_boxes([one for place in sorted(found) for one in found[place]], soft=test.soft_vote)
 
 
-def _detect_at(scale: Scale, model: RefineDet, image: Tensor) -> list[Detections]:
+def _detect_at(scale: Scale, model: DetectionModel, image: Tensor) -> list[Detections]:
     """What counts of the image and of the mirrored image at one scale."""
     image_size = (image.shape[1], image.shape[2])
     input_size = scale.input_size(image_size)
-    preprocessing = replace(model.preprocessing, image_size=input_size)
-    resized = preprocessing.resize(image)
+    resized = model.preprocessing.resize(image, input_size)
     both = torch.stack([resized, resized.flip(-1)]).to(next(model.parameters()).device)
-    outputs = model(preprocessing.normalize(both))
+    outputs = model(model.preprocessing.normalize(both))
     plain, mirrored = model.decode(outputs, [image_size] * 2, input_size=input_size)
     return [
         select_sizes(found, shorter_below=scale.shorter_below, longer_above=scale.longer_above)
@@ -125,11 +123,10 @@ def _detect_at(scale: Scale, model: RefineDet, image: Tensor) -> list[Detections
     ]
 
 
-def _check_takes_any_size(model: DetectionModel) -> RefineDet:
-    if not isinstance(model, RefineDet):
+def _check_takes_any_size(model: DetectionModel) -> None:
+    if model.input_multiple is None:
         height, width = model.preprocessing.image_size
         raise UsageError(
             "a multi-scale test needs a RefineDet, which takes inputs of any multiple of 64; "
             f"{type(model).__name__} takes only {height}×{width}: test it at that scale"
         )
-    return model

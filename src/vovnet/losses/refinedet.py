@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from vovnet.boxes import decode, xyxy_to_cxcywh
 from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.matching import MIN_OBJECTNESS
 from vovnet.structures import Target
-
-MIN_OBJECTNESS = 0.01
 
 
 class RefineDetLoss(nn.Module):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vovnet.losses.refinedet import MIN_OBJECTNESS, RefineDetLoss
+from vovnet.losses import refinedet as losses_refinedet
+from vovnet.losses.refinedet import RefineDetLoss
+from vovnet.matching import MIN_OBJECTNESS
 from vovnet.models.detectors import refinedet
 from vovnet.structures import Target
 
@@ -151,7 +153,7 @@ def test_the_cases_hold_what_they_are_to_test():
 
 
 def test_one_filter_in_training_and_testing():
-    assert MIN_OBJECTNESS == refinedet.MIN_OBJECTNESS == 0.01
+    assert losses_refinedet.MIN_OBJECTNESS == refinedet.MIN_OBJECTNESS == 0.01
 
 
 def test_refined_anchors_are_constants_to_the_second_step():

@@ -37,7 +37,7 @@ def test_as_if_every_score_were_looked_at(candidates, top_k):
     boxes[:, :40] = boxes[:, :1] + torch.rand(3, 40, 4, dtype=torch.float64)
     scores[2] = 0
     limits = {"score_threshold": 0.3, "nms_threshold": 0.45, "candidates": candidates, "top_k": top_k}
-    found = select_detections(scores, lambda image, anchor: boxes[image, anchor], SIZES, (320, 320), **limits)
+    found = select_detections(scores, boxes, SIZES, (320, 320), **limits)
     for image, detections in enumerate(found):
         expected = every_score(scores[image], boxes[image], **limits)
         assert detections.scores.tolist() == [score for score, _, _ in expected]
@@ -61,8 +61,8 @@ def test_small_boxes_of_the_last_class_of_a_large_batch_are_found_as_those_of_th
     scores[..., 79] = torch.rand(400)
     limits = {"score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 1000, "top_k": 500}
     sizes = [(320, 320)] * 8
-    found = select_detections(scores, lambda image, anchor: boxes[anchor], sizes, (320, 320), **limits)
-    alone = select_detections(scores[:1, :, 79:], lambda image, anchor: boxes[anchor], sizes[:1], (320, 320), **limits)
+    found = select_detections(scores, boxes.expand(8, -1, -1), sizes, (320, 320), **limits)
+    alone = select_detections(scores[:1, :, 79:], boxes[None], sizes[:1], (320, 320), **limits)
     for one in found:
         assert torch.equal(one.boxes, alone[0].boxes)
 
@@ -72,11 +72,12 @@ def test_what_ssd_detectors_keep():
     model = create_model("dsod300_vovnet27_slim", 3).eval()
     seen = {}
 
-    def spy(scores, boxes_of, image_sizes, input_size, **limits):
+    def spy(scores, boxes, image_sizes, input_size, **limits):
         seen.update(limits)
         return []
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssd, "select_detections", spy)
-        model.decode({"class_logits": torch.zeros(1, 1, 4), "box_deltas": torch.zeros(1, 1, 4)}, [(300, 300)])
+        outputs = {"class_logits": (1, 1, 4), "box_deltas": (1, 1, 4), "anchors_cxcywh": (1, 4)}
+        model.decode({name: torch.zeros(shape) for name, shape in outputs.items()}, [(300, 300)])
     assert seen == {"score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 400, "top_k": 200}

@@ -113,6 +113,20 @@ def test_images_of_a_batch_do_not_know_each_other(toy: MaskRCNN) -> None:
         assert torch.equal(one.labels, other.labels)
 
 
+def test_the_size_that_the_network_saw(toy: MaskRCNN) -> None:
+    """A caller who resized the images to another size than the preprocessing says so."""
+    toy.eval()
+    with torch.no_grad():
+        outputs = toy(torch.randn(1, 3, 100, 150))
+        (own,) = toy.decode(outputs, [(200, 300)], input_size=toy.preprocessing.input_size((200, 300)))
+        (default,) = toy.decode(outputs, [(200, 300)])
+        assert torch.equal(own.boxes, default.boxes)
+        seen = toy.decode(outputs, [(100, 150)], input_size=(100, 150))[0]
+        enlarged = toy.decode(outputs, [(200, 300)], input_size=(100, 150))[0]
+    assert len(seen) > 0
+    torch.testing.assert_close(enlarged.boxes, 2 * seen.boxes)
+
+
 @pytest.mark.parametrize("size", [(20, 3000), (3000, 20), (1, 1), (64, 64)])
 def test_images_of_any_shape(toy: MaskRCNN, size: tuple[int, int]) -> None:
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)

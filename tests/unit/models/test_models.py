@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from vovnet import create_backbone, create_model
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.models.anchors import AnchorLevel, make_anchors
+from vovnet.models.anchors import AnchorGrid, AnchorLevel, make_anchors, torchvision_anchors
 from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE, OSAModule
 from vovnet.models.detectors.ssd import ANCHORS_VOC
 from vovnet.models.layers import L2Norm, make_norm
@@ -65,6 +66,9 @@ def test_decode_by_hand():
     assert found.scores[0].item() == pytest.approx(torch.tensor([0.0, 3.0]).softmax(0)[1].item(), abs=1e-3)
     assert len(model.decode(outputs, [(600, 900)], top_k=2)[0]) == 2
     assert len(model.decode(outputs, [(600, 900)], score_threshold=0.6)[0]) == 2
+    # The network may have seen another size than its own: the same boxes, of half the input, are twice as large.
+    (larger,) = model.decode(outputs, [(600, 900)], input_size=(150, 150))
+    torch.testing.assert_close(larger.boxes[0], torch.tensor([120.0, 80, 240, 160]), atol=1e-3, rtol=0)
     # Another class at the same place is not suppressed.
     logits[0, 1, 1], logits[0, 1, 2] = -10.0, 2.0
     assert model.decode(outputs, [(600, 900)])[0].labels.tolist() == [0, 1, 1, 0]
@@ -182,6 +186,13 @@ def test_anchor_centres():
     assert anchors[6:, :2].tolist() == [[150, 150], [450, 150], [150, 450], [450, 450]]
 
 
+def test_torchvisions_cell_anchors():
+    sizes, ratios = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
+    theirs = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5).cell_anchors
+    for size, expected in zip(sizes, theirs, strict=True):
+        assert torch.equal(torchvision_anchors(size, size // 8, ratios), expected)
+
+
 def test_preprocessing():
     image = torch.zeros(3, 20, 30, dtype=torch.uint8)
     image[0] = 255  # red
@@ -192,3 +203,31 @@ def test_preprocessing():
     rgb = Preprocessing((10, 10), mean=(127.5,) * 3, std=(127.5,) * 3, channel_order="RGB")([image])
     assert rgb[0, :, 0, 0].tolist() == [1, -1, -1]
     assert Preprocessing((10, 10)).mean_rgb == (123.0, 117.0, 104.0)
+
+
+def test_resizing_to_another_size():
+    image = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
+    for preprocessing in (Preprocessing((10, 10)), Preprocessing((10, 99), keep_ratio=True)):
+        assert preprocessing.resize(image, (8, 16)).shape == (3, 8, 16)
+        assert torch.equal(preprocessing.resize(image, (20, 30)), image)
+        assert preprocessing.resize(image).shape[1:] == preprocessing.input_size((20, 30))
+
+
+def test_anchors_are_made_once_for_each_size_and_device():
+    grid = AnchorGrid([AnchorLevel(10, None, ())])
+    feature = torch.zeros(1, 1, 2, 3)
+    first = grid([feature], torch.zeros(1, 3, 60, 90))
+    assert grid([feature], torch.ones(4, 3, 60, 90)) is first
+    assert grid([feature], torch.zeros(1, 3, 30, 90)) is not first
+    assert grid([feature.to("meta")], torch.zeros(1, 3, 60, 90, device="meta")).is_meta
+    assert grid([feature], torch.zeros(1, 3, 60, 90)) is first
+
+
+def test_a_model_that_was_built_on_the_meta_device_has_real_anchors():
+    with torch.device("meta"):
+        model = create_model("ssd300_mobilenet", 2).eval()
+        model(torch.zeros(1, 3, 300, 300))
+    model.to_empty(device="cpu")
+    expected = create_model("ssd300_mobilenet", 2).eval()(torch.zeros(1, 3, 300, 300))["anchors_cxcywh"]
+    assert torch.equal(model(torch.zeros(1, 3, 300, 300))["anchors_cxcywh"], expected)
+    assert not any("anchor" in name for name in model.state_dict())

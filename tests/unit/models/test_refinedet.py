@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from vovnet import create_model
-from vovnet.models.detectors.refinedet import PER_CELL, Predictor, RefineDet, ResidualBlock, TransferConnection
+from vovnet.models.detectors.refinedet import PER_CELL, Predictor, RefineDet, TransferConnection
+from vovnet.models.layers import ResidualBlock
 from vovnet.models.preprocessing import Preprocessing
 
 
@@ -58,7 +59,7 @@ def conv_norm(x, unit, **options):
 @torch.no_grad()
 @pytest.mark.parametrize("stride", [1, 2])
 def test_residual_block(stride):
-    block = settle(ResidualBlock(6, 4, 10, stride))
+    block = settle(ResidualBlock(6, 4, 10, stride=stride))
     x = torch.randn(2, 6, 8, 8)
     squeeze, middle, expand = block.branch
     y = conv_norm(x, squeeze, stride=stride).relu()  # the stride is on the first 1×1
