@@ -101,7 +101,7 @@ def test_decode_without_detections():
 
 
 def test_concat_order_is_input_then_layers():
-    module = OSAModule(8, 4, 6, "batch", bottleneck=False, identity=False).eval()
+    module = OSAModule(8, 4, 6).eval()
     x = torch.randn(1, 8, 5, 5)
     seen = {}
     module.concat.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
