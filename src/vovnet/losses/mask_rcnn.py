@@ -77,8 +77,8 @@ class MaskRCNNLoss(nn.Module):
     def _match_anchors(self, anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (A,) and matched boxes (A, 4) of the anchors of one image.
 
-        A label is 1 for positive anchors, 0 for negative ones, −1 between the thresholds. Only the boxes of positive
-        anchors mean something.
+        The label is 1 if the anchor is positive, 0 if it is negative, and −1 if its IoU is between the thresholds. An
+        anchor that is not positive has an arbitrary box.
         """
         overlap = pairwise_iou(boxes, anchors)  # (M, A)
         # For an object that no anchor overlaps, such as one at the border, every anchor would count as the best.

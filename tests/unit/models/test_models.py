@@ -1,4 +1,4 @@
-"""Laws that every model here keeps."""
+"""What holds for every model here, and for the parts that they share."""
 
 import pytest
 import torch
@@ -26,9 +26,9 @@ def random_images(n=2, size=300):
 
 @pytest.mark.parametrize(
     "name", [name for name, spec in SPECS.items() if not spec.backbones]
-)  # the others have tests of their own
+)  # detectors on any backbone have tests of their own
 def test_contract(name):
-    """Same keys in train and eval; a batch of two is each alone; every parameter gets a gradient."""
+    """The same keys in train and eval mode; a batch equals its images alone; every parameter gets a gradient."""
     model = create_model(name, num_classes=3).eval()
     images = random_images()
     with torch.no_grad():
@@ -57,25 +57,25 @@ def test_decode_by_hand():
     logits[0, :, 0] = 0.0  # background
     logits[0, 0, 1], logits[0, 1, 1], logits[0, 2, 2], logits[0, 3, 1] = 3.0, 2.0, 1.0, 0.0
     outputs = {"class_logits": logits, "box_deltas": torch.zeros(1, 4, 4), "anchors_cxcywh": anchors}
-    (found,) = model.decode(outputs, [(600, 900)])  # twice as high and three times as wide as the network's input
-    assert found.labels.tolist() == [0, 1, 0]  # the second anchor overlaps the first by 0.82 and is of its class
+    (detections,) = model.decode(outputs, [(600, 900)])  # twice as high and three times as wide as the network's input
+    assert detections.labels.tolist() == [0, 1, 0]  # the second anchor has IoU 0.82 with the first and the same class
     torch.testing.assert_close(
-        found.boxes, torch.tensor([[60.0, 40, 120, 80], [510, 160, 690, 240], [0, 0, 30, 20]]), atol=1e-3, rtol=0
+        detections.boxes, torch.tensor([[60.0, 40, 120, 80], [510, 160, 690, 240], [0, 0, 30, 20]]), atol=1e-3, rtol=0
     )
-    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
-    assert found.scores[0].item() == pytest.approx(torch.tensor([0.0, 3.0]).softmax(0)[1].item(), abs=1e-3)
+    assert detections.scores.tolist() == sorted(detections.scores.tolist(), reverse=True)
+    assert detections.scores[0].item() == pytest.approx(torch.tensor([0.0, 3.0]).softmax(0)[1].item(), abs=1e-3)
     assert len(model.decode(outputs, [(600, 900)], top_k=2)[0]) == 2
     assert len(model.decode(outputs, [(600, 900)], score_threshold=0.6)[0]) == 2
-    # The network may have seen another size than its own: the same boxes, of half the input, are twice as large.
+    # For an input of half the size, the same boxes are twice as large in the image.
     (larger,) = model.decode(outputs, [(600, 900)], input_size=(150, 150))
     torch.testing.assert_close(larger.boxes[0], torch.tensor([120.0, 80, 240, 160]), atol=1e-3, rtol=0)
-    # Another class at the same place is not suppressed.
+    # Another class at the same position is not suppressed.
     logits[0, 1, 1], logits[0, 1, 2] = -10.0, 2.0
     assert model.decode(outputs, [(600, 900)])[0].labels.tolist() == [0, 1, 1, 0]
 
 
-def test_a_huge_box_in_one_image_changes_nothing_in_another():
-    """Boxes of all images and classes go through one NMS, told apart by shifts that depend on the largest box."""
+def test_a_huge_box_in_one_image_does_not_affect_another():
+    """One NMS handles the boxes of all images and classes, separated by shifts that depend on the largest box."""
     torch.manual_seed(1)
     model = create_model("dsod300_vovnet27_slim", num_classes=20)
     anchors = torch.rand(400, 4) * 100 + 60

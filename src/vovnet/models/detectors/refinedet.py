@@ -182,7 +182,7 @@ class RefineDet(DetectionModel):
     ) -> list[Detections]:
         """See `DetectionModel.decode` and, for `candidates`, `select_detections`.
 
-        Scores are softmax probabilities of the ODM, and 0 where the ARM finds nothing but background.
+        Scores are softmax probabilities of the ODM, and 0 where the ARM's objectness is below `MIN_OBJECTNESS`.
         """
         scores = outputs["class_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, K)
         objectness = outputs["objectness_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, 1)
