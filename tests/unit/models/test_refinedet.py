@@ -1,4 +1,4 @@
-"""RefineDet's parts against plain formulas, what sees what, and its decoding against slow loops."""
+"""RefineDet's parts against plain formulas, which map depends on which, and its decoding against slow loops."""
 
 import math
 
@@ -19,7 +19,7 @@ def _seed():
 
 
 class Toy(nn.Module):
-    """Maps of strides 8, 16 and 32, each from the image alone, so that no map depends on another."""
+    """Feature maps of strides 8, 16 and 32, computed separately, so that none depends on another."""
 
     channels = (8, 12, 16)
 
@@ -28,7 +28,7 @@ class Toy(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(3, c, s, s) for c, s in zip(self.channels, (8, 16, 32), strict=True))
 
     def forward(self, x):
-        return [x, *(conv(x) for conv in self.convs)]  # a map too many in front, as a backbone's C2
+        return [x, *(conv(x) for conv in self.convs)]  # an additional first map, like the C2 of a backbone
 
 
 def toy_detector(num_classes=2, residual=True):
@@ -36,7 +36,7 @@ def toy_detector(num_classes=2, residual=True):
 
 
 def settle(module):
-    """Norms with statistics and parameters of their own, so that none of them is an identity."""
+    """Give norms random statistics and parameters, so that none of them is an identity."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.normal_()
@@ -62,7 +62,7 @@ def test_residual_block(stride):
     block = settle(ResidualBlock(6, 4, 10, stride=stride))
     x = torch.randn(2, 6, 8, 8)
     squeeze, middle, expand = block.branch
-    y = conv_norm(x, squeeze, stride=stride).relu()  # the stride is on the first 1×1
+    y = conv_norm(x, squeeze, stride=stride).relu()  # the first 1×1 has the stride
     y = conv_norm(conv_norm(y, middle, padding=1).relu(), expand)
     expected = (y + conv_norm(x, block.shortcut, stride=stride)).relu()
     torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
@@ -107,8 +107,8 @@ def test_plain_transfer_connection():
     )
 
 
-def test_what_each_level_sees():
-    """First step: its own map alone. Second step: its own map and every coarser one, none finer."""
+def test_which_maps_each_level_depends_on():
+    """In the first step, on its own map only; in the second step, on its own map and all coarser maps."""
     model = settle(toy_detector())
     maps, arm, odm = [], [], []
     for part, kept in ((model.backbone.convs, maps), ([model.sixth], maps), (model.arm, arm), (model.odm, odm)):
@@ -120,7 +120,7 @@ def test_what_each_level_sees():
         gradients = torch.autograd.grad(sum(out.sum() for out in outputs), maps, allow_unused=True, retain_graph=True)
         return [gradient is not None and bool(gradient.any()) for gradient in gradients]
 
-    # The sixth map is made of the third one, so whoever sees it also sees that.
+    # The sixth map is made from the third, so a level that depends on the sixth also depends on the third.
     assert [seen_by(outputs) for outputs in arm] == [
         [True, False, False, False],
         [False, True, False, False],
@@ -145,7 +145,7 @@ def test_predictor_order_is_row_column_anchor():
     assert boxes.shape == (1, 5 * 7 * PER_CELL, 4)
     assert boxes[0].view(35, -1).unique(dim=0).tolist() == [list(range(12))]  # box by box: dx dy dw dh
     assert logits[0].view(35, -1).unique(dim=0).tolist() == [list(range(9))]
-    head.box.weight.data[:, 0, 1, 1] = 1  # every output is now its cell's number
+    head.box.weight.data[:, 0, 1, 1] = 1  # every output is now the index of its cell
     boxes, _ = head(torch.stack([torch.arange(35.0).view(5, 7), torch.zeros(5, 7)])[None])
     assert (boxes[0].view(35, -1) - torch.arange(12.0) == torch.arange(35.0)[:, None]).all()
 
@@ -168,7 +168,7 @@ def test_initial_weights():
 
 @pytest.mark.parametrize("name", ["vovnet27_slim", "vgg16"])
 def test_contract(name):
-    """Same keys in train and eval; a batch of two is each alone; every parameter gets a gradient."""
+    """The same keys in train and eval mode; a batch equals its images alone; every parameter gets a gradient."""
     model = create_model(f"refinedet320_{name}", num_classes=3).eval()
     images = torch.randn(2, 3, 128, 128) * 50
     learnt = ("objectness_logits", "anchor_deltas", "class_logits", "box_deltas")
@@ -250,7 +250,7 @@ def oracle_decode(outputs, image, image_size, input_size, candidates, top_k):
     ):
         cx, cy, w, h = move(move(anchor, first), second)
         boxes.append((cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
-    found = []
+    detections = []
     for label in range(len(probabilities[0]) - 1):
         scored = [
             (p[label + 1] if o >= 0.01 else 0.0, a)
@@ -261,8 +261,8 @@ def oracle_decode(outputs, image, image_size, input_size, candidates, top_k):
         for score, a in ranked:
             if all(oracle_iou(boxes[a], boxes[b]) <= 0.45 for _, b in kept):
                 kept.append((score, a))
-        found += [(label, score, boxes[a]) for score, a in kept]
-    found.sort(key=lambda f: -f[1])
+        detections += [(label, score, boxes[a]) for score, a in kept]
+    detections.sort(key=lambda f: -f[1])
     height, width = image_size
     sx, sy = width / input_size[1], height / input_size[0]
     return [
@@ -271,7 +271,7 @@ def oracle_decode(outputs, image, image_size, input_size, candidates, top_k):
             score,
             [min(max(v * s, 0), limit) for v, s, limit in zip(box, (sx, sy) * 2, (width, height) * 2, strict=True)],
         )
-        for label, score, box in found[:top_k]
+        for label, score, box in detections[:top_k]
     ]
 
 
@@ -292,18 +292,18 @@ def test_decode_agrees_with_slow_loops(seed, candidates, top_k):
     torch.manual_seed(seed)
     model, outputs = toy_detector(3), random_outputs()
     sizes = [(256, 100), (60, 300)]
-    for image, found in enumerate(model.decode(outputs, sizes, candidates=candidates, top_k=top_k)):
+    for image, detections in enumerate(model.decode(outputs, sizes, candidates=candidates, top_k=top_k)):
         expected = oracle_decode(outputs, image, sizes[image], (128, 128), candidates, top_k)
         assert len(expected) > 20
-        assert found.labels.tolist() == [label for label, _, _ in expected]
+        assert detections.labels.tolist() == [label for label, _, _ in expected]
         torch.testing.assert_close(
-            found.scores, torch.tensor([score for _, score, _ in expected]), rtol=1e-4, atol=1e-6
+            detections.scores, torch.tensor([score for _, score, _ in expected]), rtol=1e-4, atol=1e-6
         )
-        torch.testing.assert_close(found.boxes, torch.tensor([box for *_, box in expected]), rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(detections.boxes, torch.tensor([box for *_, box in expected]), rtol=1e-4, atol=1e-3)
 
 
 def test_published_limits_of_decoding():
-    """1000 candidates a class and 500 detections an image; scores above, not at, 0.01."""
+    """1000 candidates per class, 500 detections per image, scores above 0.01."""
     model = toy_detector(1)
     anchors = 1600
     outputs = {
@@ -321,37 +321,37 @@ def test_published_limits_of_decoding():
     assert len(model.decode(outputs, [(128, 128)], score_threshold=threshold - 1e-6)[0]) == 500
 
 
-def test_filtered_anchors_give_nothing():
+def test_filtered_anchors_have_no_detections():
     model, outputs = toy_detector(2), random_outputs(n=1, anchors=2, classes=2)
     outputs["class_logits"][0] = torch.tensor([0.0, 9, 0])
     outputs["anchors_cxcywh"] = torch.tensor([[30.0, 30, 20, 20], [90, 90, 20, 20]])
     for objectness, count in ((0.0101, 2), (0.0099, 1)):
         outputs["objectness_logits"][0] = torch.tensor([0.0, 0.0])
         outputs["objectness_logits"][0, 0] = torch.tensor([1 - objectness, objectness]).log()
-        found = model.decode(outputs, [(128, 128)])[0]
-        assert (found.labels == 0).sum() == count
+        detections = model.decode(outputs, [(128, 128)])[0]
+        assert (detections.labels == 0).sum() == count
     outputs["objectness_logits"][0] = torch.tensor([9.0, 0.0])
-    assert len(model.decode(outputs, [(128, 128)], score_threshold=0.0)[0]) == 0  # not even with score 0
+    assert len(model.decode(outputs, [(128, 128)], score_threshold=0.0)[0]) == 0  # not even with threshold 0
 
 
-def test_decoding_a_batch_is_decoding_each_alone():
+def test_decoding_a_batch_equals_decoding_its_images_alone():
     model, outputs = toy_detector(3), random_outputs(n=2, anchors=600)
     sizes = [(128, 128), (300, 200)]
-    for index, found in enumerate(model.decode(outputs, sizes)):
-        one = {k: v if k == "anchors_cxcywh" else v[index : index + 1] for k, v in outputs.items()}
-        (alone,) = model.decode(one, sizes[index : index + 1])
-        assert torch.equal(found.labels, alone.labels)
-        torch.testing.assert_close(found.boxes, alone.boxes)
-        torch.testing.assert_close(found.scores, alone.scores)
+    for index, detections in enumerate(model.decode(outputs, sizes)):
+        single = {k: v if k == "anchors_cxcywh" else v[index : index + 1] for k, v in outputs.items()}
+        (alone,) = model.decode(single, sizes[index : index + 1])
+        assert torch.equal(detections.labels, alone.labels)
+        torch.testing.assert_close(detections.boxes, alone.boxes)
+        torch.testing.assert_close(detections.scores, alone.scores)
 
 
 def test_a_box_over_the_edge_does_not_suppress_another_class():
-    """Classes are kept apart in one suppression by shifts, which negative coordinates must not undo."""
+    """One NMS separates classes by shifts, which negative coordinates must not undo."""
     model, outputs = toy_detector(2), random_outputs(n=1, anchors=2, classes=2)
     for key in ("objectness_logits", "anchor_deltas", "box_deltas"):
         outputs[key].zero_()
     outputs["anchors_cxcywh"] = torch.tensor([[60.0, 60, 80, 80], [-41.0, -41, 84, 84]])  # ends at 100 and at 1
     outputs["class_logits"] = torch.tensor([[[0.0, 9, -9], [0.0, -9, 8]]])
-    found = model.decode(outputs, [(128, 128)], score_threshold=0.5)[0]
-    assert found.labels.tolist() == [0, 1]
-    torch.testing.assert_close(found.boxes, torch.tensor([[20.0, 20, 100, 100], [0, 0, 1, 1]]))
+    detections = model.decode(outputs, [(128, 128)], score_threshold=0.5)[0]
+    assert detections.labels.tolist() == [0, 1]
+    torch.testing.assert_close(detections.boxes, torch.tensor([[20.0, 20, 100, 100], [0, 0, 1, 1]]))
