@@ -67,8 +67,8 @@ class DetectorSpec:
     never_decayed: beginnings of the names of parameters whose norms and biases are not decayed even with `decay_norms`.
     backbones: the paper's backbones, for a family only. `vovnet list` shows them; all others work too.
     backbone_options: backbone name → options that it has in this family, unless `create_model` gets others.
-    gn_suffix: whether the family also exists with group norm, under the name FAMILY_BACKBONE_gn.
-    backbone, group_norm: set by `find_detector` where the name says FAMILY_BACKBONE.
+    gn_suffix: whether the family also exists with group norm instead of frozen batch norm, as FAMILY_BACKBONE_gn.
+    backbone, group_norm: what the name of a family's detector says; set by `find_detector`.
     """
 
     build: partial[Any]
@@ -197,8 +197,13 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
     (Mask R-CNN: 4 too): "refinedet320_timm/convnext_tiny", "maskrcnn_timm/resnet50".
 
     num_classes: foreground classes.
-    options: see the builder of the detector: `dsod300_vovnet27_slim`, `dsod300_densenet67`, `ssd300_mobilenet` and
-        `pelee304` in `vovnet.models.detectors.ssd`, `refinedet` and `mask_rcnn` in the modules of these names.
+    options: of the detector's builder, which explains them:
+        DSOD300 (`ssd.dsod300_vovnet27_slim`): anchors ("voc", or "coco" with smaller boxes), init; on VoVNet norm, pool
+        SSD300-MobileNet, Pelee304: init
+        RefineDet (`refinedet.refinedet`): backbone (a dictionary of its options), pixels, width
+        Mask R-CNN, Faster R-CNN (`mask_rcnn.mask_rcnn`): backbone, pixels, image_size, rois, anchors
+
+    Raises UsageError for an unknown name or option, with the nearest one.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes counts foreground classes and must be at least 1, got {num_classes}")
@@ -207,7 +212,7 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
 
 
 def find_detector(name: str) -> DetectorSpec:
-    """What the table says about the detector of this name. Raises UsageError with the nearest name."""
+    """The row of a detector, for a family's detector with its backbone. Raises UsageError with the nearest name."""
     spec = _find(name)
     if spec is None:
         raise unknown_name("detector", name, DETECTORS)

@@ -50,11 +50,11 @@ class ConvNormAct(nn.Sequential):
 
 
 class NormActConv(nn.Sequential):
-    """Norm, ReLU, convolution without bias: the pre-activation order of DenseNet and DSOD."""
+    """Batch norm, ReLU, convolution without bias: the pre-activation order of DenseNet and DSOD."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, norm: Norm = "batch") -> None:
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.norm = make_norm(norm, c_in)
+        self.norm = nn.BatchNorm2d(c_in)
         self.act = nn.ReLU(inplace=True)
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
 

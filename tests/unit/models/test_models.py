@@ -157,7 +157,7 @@ def test_wrong_names_get_the_nearest():
         create_backbone("vovnet_39")
     with pytest.raises(ValueError, match="did you mean 'dsod300_vovnet27_slim'"):
         create_model("dsod300_vovnet27slim", num_classes=2)
-    with pytest.raises(ValueError, match="no anchors is called 'coc', did you mean 'coco'"):
+    with pytest.raises(ValueError, match="no set of anchors is called 'coc', did you mean 'coco'"):
         create_model("dsod300_vovnet27_slim", num_classes=2, anchors="coc")
     with pytest.raises(ValueError, match="at least 1, got 0"):
         create_model("dsod300_vovnet27_slim", num_classes=0)

@@ -322,5 +322,5 @@ def mask_rcnn(
         group_norm=group_norm,
         masks=masks,
         rois=rois,
-        cell_anchors=choose(default_boxes, anchors, "anchors"),
+        cell_anchors=choose(default_boxes, anchors, "set of anchors"),
     )

@@ -230,7 +230,7 @@ def dsod300_vovnet27_slim(
     backbone = VoVNet(
         TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=bottleneck
     )
-    levels = choose(default_boxes, anchors, "anchors")
+    levels = choose(default_boxes, anchors, "set of anchors")
     return _dsod300(
         backbone, backbone.channels[1:], widths=(128, 128, 128), levels=levels, num_classes=num_classes, init=init
     )
@@ -245,7 +245,7 @@ def dsod300_densenet67(
 ) -> SSD:
     """DSOD300 on DS/64-64-16-1. Options as in `dsod300_vovnet27_slim`."""
     backbone = DSODDenseNet(init=init)
-    levels = choose(default_boxes, anchors, "anchors")
+    levels = choose(default_boxes, anchors, "set of anchors")
     return _dsod300(
         backbone, backbone.channels, widths=(256, 128, 128, 128), levels=levels, num_classes=num_classes, init=init
     )
