@@ -23,13 +23,12 @@ from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import LossConfig, OptimizerConfig
-from vovnet.engine.criterion import make_criterion
 from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.files import write_json
 from vovnet.provenance import cpu_and_torch, record_header
-from vovnet.zoo import gives_masks
+from vovnet.zoo import find_detector
 
 TARGET, TARGET_OF_MASKS = 0.95, 0.9
 WARMUP_STEPS = 10
@@ -61,8 +60,9 @@ def overfit(
     images, targets = model.preprocessing.normalize(batch.images), batch.targets
     target = TARGET_OF_MASKS if model.masks else TARGET
 
-    criterion = make_criterion(model, LossConfig())
-    optimizer = make_optimizer(model, OptimizerConfig(learning_rate=rate))
+    spec = find_detector(name)
+    criterion = spec.make_loss(LossConfig().model_dump())
+    optimizer = make_optimizer(model, spec, OptimizerConfig(learning_rate=rate))
     log: list[dict[str, float]] = []
     started = time.perf_counter()
     for step in range(1, steps + 1):
@@ -114,7 +114,7 @@ def main() -> None:
     for name in args.models:
         if any(run["model"] == name for run in runs):
             continue
-        dataset = open_dataset(Path(folder), split, masks=gives_masks(name))
+        dataset = open_dataset(Path(folder), split, masks=find_detector(name).masks)
         if args.images:
             dataset = replace(
                 dataset, samples=tuple(sample for sample in dataset if sample.image_path.stem in args.images)

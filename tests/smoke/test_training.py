@@ -23,6 +23,7 @@ from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.weights.checkpoint import load_checkpoint
 from vovnet.weights.detector import load_model
+from vovnet.zoo import find_detector
 
 CONFIG = """
 model: dsod300_vovnet27_slim
@@ -247,12 +248,13 @@ def test_changed_data_is_not_resumed(config_file, small_voc, tmp_path):
 
 
 def test_weight_decay_groups():
-    model = create_model("dsod300_vovnet27_slim", 3)
+    name = "dsod300_vovnet27_slim"
+    model, spec = create_model(name, 3), find_detector(name)
     convolutions = sum(p.numel() for p in model.parameters() if p.ndim > 1)
-    plain = make_optimizer(model, OptimizerConfig()).param_groups
+    plain = make_optimizer(model, spec, OptimizerConfig()).param_groups
     assert sum(p.numel() for p in plain[0]["params"]) == convolutions
     assert plain[1]["weight_decay"] == 0
-    caffe = make_optimizer(model, OptimizerConfig(decay_norms=True)).param_groups
+    caffe = make_optimizer(model, spec, OptimizerConfig(decay_norms=True)).param_groups
     body_norms = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 1 and not n.startswith("heads."))
     assert sum(p.numel() for p in caffe[0]["params"]) == convolutions + body_norms
 

@@ -5,7 +5,7 @@ Source: the test script of RefineDet (arXiv 1711.06897).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -113,8 +113,7 @@ def detect_multi_scale(detector: Detector, image: Tensor, test: MultiScale) -> D
 def _detect_at(scale: Scale, detector: Detector, image: Tensor) -> list[Detections]:
     """The detections that count at one scale, in the image and in the mirrored image."""
     image_size = (image.shape[1], image.shape[2])
-    preprocessing = replace(detector.model.preprocessing, image_size=scale.input_size(image_size))
-    resized = preprocessing.resize(image)
+    resized = detector.model.preprocessing.resize(image, scale.input_size(image_size))
     plain, mirrored = detector.detect([resized, resized.flip(-1)], [image_size] * 2)
     return [
         select_sizes(detections, shorter_below=scale.shorter_below, longer_above=scale.longer_above)

@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.loading import Batch, BatchStream, training_batches
 from vovnet.engine.config import TrainConfig
-from vovnet.engine.criterion import make_criterion
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, workers
 from vovnet.engine.ema import make_ema
@@ -36,6 +35,7 @@ from vovnet.models.detectors.contract import DetectionModel
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
 from vovnet.weights.detector import ModelInfo, save_weights
+from vovnet.zoo import find_detector
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         last_path, best_path = config.output / "last.pt", config.output / "best.safetensors"
         checkpoint = find_checkpoint(config, dataset)
         info, model = _build_model(config, dataset, checkpoint, group.device)
-        criterion = make_criterion(model, config.loss)
-        optimizer = make_optimizer(model, config.optimizer)
+        spec = find_detector(config.model)
+        criterion = spec.make_loss(config.loss.model_dump())
+        optimizer = make_optimizer(model, spec, config.optimizer)
         ema = make_ema(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
         state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
