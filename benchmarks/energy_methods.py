@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vovnet.files import write_json
-from vovnet.profiling.energy import Figure, measure_energy
+from vovnet.profiling.energy import MethodResult, measure_energy
+from vovnet.profiling.meter import Meter
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.rapl import Rapl
 from vovnet.profiling.recording import Timeline
-from vovnet.profiling.sensors import Meter, Sensor
+from vovnet.profiling.sensors import Sensor
 from vovnet.provenance import record_header
 
 ROOT = Path(__file__).parents[1]
@@ -143,8 +144,8 @@ def _rows(board: str, load: Load, method: str, sensor: Callable[[Device, Path], 
     ]
 
 
-def _error_percent(figure: Figure, device: Device) -> float:
-    return round(100 * (figure.energy_j_per_image / device.true_j_per_image - 1), 2)
+def _error_percent(result: MethodResult, device: Device) -> float:
+    return round(100 * (result.energy_j_per_image / device.true_j_per_image - 1), 2)
 
 
 def main() -> None:

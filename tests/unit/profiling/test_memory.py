@@ -203,7 +203,7 @@ class Fails(nn.Module):
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("killed", "SIGKILL ended it, as happens when memory runs out"),
+        ("killed", "SIGKILL ended it, as happens if the machine runs out of memory"),
         ("raises", "MemoryError: can't allocate 1 TiB"),
     ],
 )
@@ -215,7 +215,7 @@ def test_failure_in_the_clean_process_is_the_reason(
     fails = __import__("only_on_the_path_of_this_process").Fails(how)
     use = measure_memory(fails, IMAGE)
     assert use.peak_mib is None
-    assert use.reason == f"no figure from a clean process: {why}"
+    assert use.reason == f"a clean process could not measure it: {why}"
     assert use.live_mib == 4 * KIB / MIB
 
 
@@ -223,7 +223,7 @@ def test_too_slow_a_process_is_the_reason() -> None:
     use = measure_memory(conv(4, 8), IMAGE, timeout_s=0.01)
     assert (use.peak_mib, use.reason) == (
         None,
-        "no figure from a clean process: it took longer than 0.01 s for 3 passes",
+        "a clean process could not measure it: it took longer than 0.01 s for 3 passes",
     )
 
 
@@ -231,13 +231,13 @@ def test_model_that_another_process_cannot_have_is_the_reason(monkeypatch: pytes
     use = measure_memory(Does(lambda x: x + 1), IMAGE)
     assert use.peak_mib is None
     assert use.reason is not None
-    assert use.reason.startswith("no figure from a clean process: the model cannot be saved for it (")
+    assert use.reason.startswith("a clean process could not measure it: the model cannot be saved for it (")
     assert "lambda" in use.reason
 
     monkeypatch.setattr(Looks, "__module__", "__main__")
     use = measure_memory(nn.Sequential(Looks(conv(4, 8))), IMAGE)
     assert use.peak_mib is None
-    assert "cannot import Looks from the script that was started; move Looks to a module" in (use.reason or "")
+    assert "cannot import Looks from the main script; move Looks to a module" in (use.reason or "")
 
 
 def test_other_devices_have_tensors_but_no_peak() -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vovnet import create_backbone
-from vovnet.profiling.cost import LayerCost, ModelCost, count_cost
+from vovnet.profiling.cost import count_cost
+from vovnet.profiling.cost_types import LayerCost, ModelCost
 from vovnet.profiling.onnx_cost import count_onnx_cost
 from vovnet.profiling.onnx_module import OnnxModule
 
@@ -424,7 +425,7 @@ def test_an_unknown_operator_is_named_and_its_elements_count(tmp_path: Path) -> 
     cost = count_onnx_cost(write(tmp_path, *nodes))
     assert cost.uncounted == {"their::Foo": 1, "Relu": 1}
     assert cost.note is not None
-    assert cost.note.endswith("not in the counts: foo, y")
+    assert cost.note.endswith("so they are not counted: foo, y")
     assert cost.layers == ()
 
 
@@ -549,7 +550,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     for content in (b"", b"\x00nothing" * 20, whole[: len(whole) // 2]):
         path.write_bytes(content)
         for read in (count_onnx_cost, OnnxModule):
-            with pytest.raises(ValueError, match=r"model\.onnx (is no ONNX model|cannot be loaded)") as caught:
+            with pytest.raises(ValueError, match=r"model\.onnx (is not an ONNX model|cannot be loaded)") as caught:
                 read(path)
             assert "\n" not in str(caught.value)
 
@@ -586,11 +587,11 @@ def test_one_input_of_four_dimensions(tmp_path: Path) -> None:
     two = [helper.make_tensor_value_info(name, FLOAT, IMAGE) for name in ("x", "z")]
     path = write(tmp_path, node("Add", "x z"), inputs=two)
     for read in (count_onnx_cost, OnnxModule):
-        with pytest.raises(ValueError, match="must have one input, .* and has x, z"):
+        with pytest.raises(ValueError, match="must have one input, .* but has x, z"):
             read(path)
     path = write(tmp_path, node("Identity", "w"), inputs=[], constants=[array("w", 2)])
     for read in (count_onnx_cost, OnnxModule):
-        with pytest.raises(ValueError, match="must have one input, .* and has none"):
+        with pytest.raises(ValueError, match="must have one input, .* but has none"):
             read(path)
     # Old files name their constants among the inputs.
     old = [two[0], helper.make_tensor_value_info("w", FLOAT, (4, 1, 1))]
@@ -604,7 +605,7 @@ def test_one_input_of_four_dimensions(tmp_path: Path) -> None:
 
 def test_outputs_must_be_tensors(tmp_path: Path) -> None:
     path = write(tmp_path, node("Cast", "x", to=TensorProto.STRING), outputs={"y": TensorProto.STRING})
-    with pytest.raises(ValueError, match=r"must give tensors of numbers, and its output y is tensor\(string\)"):
+    with pytest.raises(ValueError, match=r"must return tensors of numbers, but its output y is tensor\(string\)"):
         OnnxModule(path)
 
 
@@ -702,7 +703,7 @@ def test_other_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="runs on cpu or cuda, got mps"):
         OnnxModule(path, device="mps")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(ValueError, match="has no CUDA: pip install onnxruntime-gpu"):
+    with pytest.raises(ValueError, match="does not support CUDA: install onnxruntime-gpu"):
         OnnxModule(path, device="cuda")
     # A provider that does not start is left out by ONNX Runtime without an exception.
     asked: list[Any] = []

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vovnet.errors import UsageError
-from vovnet.profiling.cost import LayerCost, ModelCost
-from vovnet.profiling.energy import EnergyResult, Figure
+from vovnet.profiling.cost_types import LayerCost, ModelCost
+from vovnet.profiling.energy import EnergyResult, MethodResult
 from vovnet.profiling.estimate import estimate
 from vovnet.profiling.measurement import Accuracy, Conditions, Measurement
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.pareto import CostName, cheapest, pareto_front
 from vovnet.profiling.sensors import Method, Source
-from vovnet.profiling.speed import Latency, Ratio
+from vovnet.profiling.speed import Latency, MeasuredValue
 from vovnet.profiling.surroundings import Surroundings
 
 cheapest_by_ap = partial(cheapest, accuracy="AP")
@@ -54,7 +54,7 @@ def model(
         cost=ModelCost("Net", (shape,), "float32", (layer,), {}, None),
         latency=Latency(tuple(time_ms / 1e3 for time_ms in times_ms)),
         ratio_to=name,
-        ratio=Ratio(1, (1, 1)),
+        ratio=MeasuredValue(1, (1, 1)),
         conditions=CONDITIONS,
         accuracy=None if ap is None else accuracy(AP=ap),
     )
@@ -66,8 +66,8 @@ def accuracy(data: str = "cells", **figures: float) -> Accuracy:
 
 
 def joules(value: float, method: Method = "counter", disputed: bool = False) -> EnergyResult:
-    figure = Figure(method, Source("a sensor", "all"), value, None, value, None, 1.0, (1.0, 1.0), 0, (value,))
-    return EnergyResult(value, 1.0, figure, disputed=disputed)
+    result = MethodResult(method, Source("a sensor", "all"), value, None, value, None, 1.0, (1.0, 1.0), 0, (value,))
+    return EnergyResult(value, 1.0, result, disputed=disputed)
 
 
 def mib(value: float | None, reason: str | None = None) -> MemoryUse:
@@ -134,7 +134,7 @@ def test_costs_are_for_one_image() -> None:
         assert [one.name for one in pareto_front(models, "AP", by)] == ["eight"]
     assert (
         str(cheapest_by_ap(models, by="time"))
-        == "eight is the cheapest model by time (as asked): 5 ms an image, the median"
+        == "eight is the cheapest model by time (as requested): 5 ms per image (median)"
     )
 
 
@@ -181,10 +181,10 @@ def test_limits_reject_in_sentences() -> None:
     assert choice.nearest is None
     assert str(choice).splitlines() == [
         "middle is the cheapest model with AP at least 0.8 and 99th percentile at most 50 ms by time "
-        "(energy is not measured for small, middle, large, untested): 20 ms an image, the median",
+        "(energy is not measured for small, middle, large, untested): 20 ms per image (median)",
         "small has AP 0.6, below 0.8",
         "large takes 60 ms at the 99th percentile, above 50",
-        "untested has no AP, so nobody knows how good it is",
+        "untested has no AP: its accuracy was not measured",
     ]
 
 
@@ -209,7 +209,7 @@ def test_the_nearest_miss_is_the_one_that_lacks_the_smallest_part() -> None:
         "inaccurate has AP 0.4, below 0.8",
         "slow takes 60 ms at the 99th percentile, above 50",
         "both has AP 0.76, below 0.8 and takes 65 ms at the 99th percentile, above 50",
-        "untested has no AP, so nobody knows how good it is",
+        "untested has no AP: its accuracy was not measured",
     ]
     assert json.loads(json.dumps(choice.to_dict()))["nearest"] == "slow"
     assert cheapest_by_ap(models[3:], min_ap=0.8).nearest is None
@@ -243,7 +243,7 @@ def test_energy_where_it_was_measured_else_time() -> None:
 def test_energy_that_was_asked_for() -> None:
     quick, thrifty = model("quick", energy=joules(3)), model("thrifty", energy=joules(2, disputed=True))
     assert (choice := cheapest_by_ap([quick, thrifty], by="energy")).winner is thrifty
-    assert choice.reason == "as asked, disputed for thrifty"
+    assert choice.reason == "as requested, disputed for thrifty"
     with pytest.raises(UsageError, match="energy by different methods, counter, rapl, cannot be compared"):
         cheapest_by_ap([quick, model("other", energy=joules(2, "rapl"))], by="energy")
 
@@ -289,7 +289,7 @@ def test_accuracy_on_other_data_is_not_comparable() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_ap": 80}, "min_ap must lie in 0…1, got 80"),
+        ({"min_ap": 80}, "min_ap must be in 0…1, got 80"),
         ({"max_p99_ms": 0}, "max_p99_ms must be above 0, got 0"),
         ({"by": "tim"}, "by must be one of energy, .* got 'tim', did you mean 'time'"),
         ({"accuracy": "AP5"}, "accuracy must be one of AP, AP50, VOC07, got 'AP5', did you mean 'AP50'"),

@@ -100,5 +100,5 @@ def test_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tf32_is_for_cuda() -> None:
-    with pytest.raises(ValueError, match="tf32 is one of CUDA GPUs, got the device cpu"):
+    with pytest.raises(ValueError, match="tf32 needs a CUDA GPU, got the device cpu"):
         measure_peak(CPU, "tf32")

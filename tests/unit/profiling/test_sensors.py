@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vovnet.profiling.find_sensor import find_sensor
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.rapl import Rapl
-from vovnet.profiling.sensors import Conditions, Meter, NoSensor, Sample, find_sensor
+from vovnet.profiling.sensors import DeviceState, NoSensor
 
 from .simulated import CHIPS, H100, Chip, Device, FakeNvml, FakeSys, NvmlError
 
@@ -46,8 +47,8 @@ def test_a_board_is_read_in_joules_and_watts() -> None:
     assert sensor.read("counter") - before_j == pytest.approx(180, rel=1e-3)
     assert sensor.read("sampled") == sensor.read("paper") == pytest.approx(60)
     nvml.pids, nvml.graphics_pids = [os.getpid(), 4242], [77, 4242]
-    conditions = sensor.conditions(5.0)
-    assert conditions == Conditions(5.0, conditions.temperature_c, 1400, 1400, 700.0, (), (77, 4242))
+    state = sensor.state(5.0)
+    assert state == DeviceState(5.0, state.temperature_c, 1400, 1400, 700.0, (), (77, 4242))
     assert sensor.driver == "580.1"
 
 
@@ -104,11 +105,11 @@ def test_cpu_conditions(tmp_path: Path) -> None:
     }.items():
         (tmp_path / "sys" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "sys" / file).write_text(text + "\n")
-    conditions = Rapl(tmp_path).conditions(1.0)
-    assert (conditions.temperature_c, conditions.clock_mhz) == (51, 3000)
-    assert conditions.other_cpu_s == pytest.approx(0, abs=0.5)
+    state = Rapl(tmp_path).state(1.0)
+    assert (state.temperature_c, state.clock_mhz) == (51, 3000)
+    assert state.other_cpu_s == pytest.approx(0, abs=0.5)
     (tmp_path / "proc/stat").unlink()
-    assert Rapl(tmp_path).conditions(1.0).other_cpu_s is None
+    assert Rapl(tmp_path).state(1.0).other_cpu_s is None
 
 
 def test_a_machine_without_packages_says_so(tmp_path: Path) -> None:
@@ -130,56 +131,12 @@ def test_a_counter_for_root_only_says_what_helps(tmp_path: Path, monkeypatch: py
         Rapl(tmp_path)
 
 
-def test_a_meter_log(tmp_path: Path) -> None:
-    log = tmp_path / "meter.csv"
-    log.write_text("timestamp,watts\n1970-01-01T00:00:12+00:00,31\n10.5,30\n1970-01-01T01:00:13+01:00,32\n14,3")
-    assert Meter(log).samples() == [
-        Sample(10.5, 30),
-        Sample(12, 31),
-        Sample(13, 32),
-    ]  # in order, without the torn line
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("time,watts\n1,2\n", "timestamp"),
-        ("timestamp,watts\n1,2\n2,\n", "line 3"),
-        ("timestamp,watts\n1\n", "line 2"),
-        ("timestamp,watts\n2026-01-01T00:00:00,5\n", "no zone"),
-        ("timestamp,watts\n1,nan\n", "line 2.*not a finite number"),
-        ("timestamp,watts\n1,5\ninf,5\n", "line 3.*not a finite number"),
-        ("timestamp;watts\n1;5\n", "columns timestamp,watts"),
-        ("", "columns timestamp,watts"),
-    ],
-)
-def test_a_faulty_meter_log_is_refused_at_once(tmp_path: Path, text: str, match: str) -> None:
-    (tmp_path / "meter.csv").write_text(text)
-    with pytest.raises(ValueError, match=match):
-        Meter(tmp_path / "meter.csv")
-
-
-def test_a_meter_log_as_other_programs_write_it(tmp_path: Path) -> None:
-    """A mark of byte order, capitals, blanks, quotes, more columns, lines of Windows, an empty line, Z for the zone."""
-    log = tmp_path / "meter.csv"
-    text = (
-        '\ufeff"Timestamp", Watts ,volts\r\n1970-01-01T00:00:10Z, 30.5 ,230\r\n\r\n"1970-01-01 01:00:11.5+01:00",31\r\n'
-    )
-    log.write_text(text, newline="")
-    assert Meter(log).samples() == [Sample(10, 30.5), Sample(11.5, 31)]
-
-
-def test_a_log_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="meter.csv"):
-        Meter(tmp_path / "meter.csv")
-
-
 @pytest.mark.parametrize(("mig", "named"), [(None, False), (0, False), (1, True)])
 def test_figures_of_a_divided_board_say_that_they_are_of_all_of_it(mig: int | None, named: bool) -> None:
     nvml = FakeNvml(Device(phases=STEADY), H100)
     nvml.mig = mig
     for source in Nvml(nvml, "handle").sources.values():
-        assert ("MIG is on, and the figure is of all its instances" in source.meaning) == named
+        assert ("MIG is on, and the value covers all instances" in source.meaning) == named
 
 
 class FakePynvml(ModuleType):

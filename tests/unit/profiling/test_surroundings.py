@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from vovnet.profiling import surroundings
+from vovnet.profiling.machine import Machine
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.sensors import NoSensor
-from vovnet.profiling.surroundings import Machine, Surroundings, Watch, watch
+from vovnet.profiling.surroundings import Surroundings, Watch, watch
 
 from .simulated import H100, Device, FakeNvml, VirtualClock
 
@@ -118,7 +119,7 @@ def test_a_clock_that_falls_and_rises_between_the_ends_is_seen(computer: Compute
         computer.set(clocks_mhz=(3000, 800))
         computer.work(60)
     assert watching.result().clock_mhz == (2000, 3000)
-    assert watching.result().doubts == ("the clock moved between 2000 and 3000 MHz",)
+    assert watching.result().doubts == ("the clock changed between 2000 and 3000 MHz",)
 
 
 def test_a_clock_within_five_per_cent_stands(computer: Computer) -> None:
@@ -138,13 +139,13 @@ def test_temperature_may_rise_a_little(computer: Computer) -> None:
         computer.set(temperature_c=75)
         computer.work(1)
     assert watching.result().temperature_c == (59, 75)
-    assert watching.result().doubts == ("the temperature moved between 59 and 75 °C",)
+    assert watching.result().doubts == ("the temperature changed between 59 and 75 °C",)
 
 
 @pytest.mark.parametrize(
     ("changed", "doubt"),
     [
-        ({"heat_stops": 9}, "the CPU slowed down for heat (2 ×)"),
+        ({"heat_stops": 9}, "the CPU slowed down because of heat (2 ×)"),
         ({"quota_stops": 15}, "the container used up its share of the CPU and was stopped (12 ×)"),
     ],
 )
@@ -167,9 +168,7 @@ def test_the_first_version_of_control_groups_counts_too(computer: Computer) -> N
 def test_stolen_time_is_a_share_of_what_was_asked_for(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.work(100, busy=0.09, stolen=0.01)
-    assert watching.result().doubts == (
-        "the host of this virtual machine gave 10.0% of the CPU time it asked for to others",
-    )
+    assert watching.result().doubts == ("the host of this virtual machine gave 10.0% of its CPU time to others",)
     with computer.watch() as watching:
         computer.work(100, busy=0.09, stolen=0.0005)
     assert watching.result().doubts == ()
@@ -207,7 +206,7 @@ def test_a_sandbox_that_counts_nothing_is_not_called_quiet(computer: Computer) -
 def test_where_the_kernel_has_no_scaling_its_list_of_cpus_gives_the_clock(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\ncpu MHz\t\t: 2596.142\n\ncpu MHz\t\t: 1200.000\n")
-    assert Machine(tmp_path).conditions(1.0).clock_mhz == pytest.approx(2596.142)
+    assert Machine(tmp_path).state(1.0).clock_mhz == pytest.approx(2596.142)
 
 
 def test_amd_packages_and_files_that_vanish(tmp_path: Path) -> None:
@@ -216,9 +215,9 @@ def test_amd_packages_and_files_that_vanish(tmp_path: Path) -> None:
     (monitor / "name").write_text("k10temp\n")
     (monitor / "temp1_input").write_text("61500\n")
     machine = Machine(tmp_path)
-    assert machine.conditions(1.0).temperature_c == 61.5
+    assert machine.state(1.0).temperature_c == 61.5
     (monitor / "temp1_input").unlink()
-    assert machine.conditions(2.0).temperature_c is None
+    assert machine.state(2.0).temperature_c is None
 
 
 # Boards -------------------------------------------------------------------------------------------------------------
@@ -242,7 +241,7 @@ def test_a_board_that_throttles_and_is_shared_is_told_of(computer: Computer, mon
     nvml.pids, device.slow_after_s = [os.getpid(), 4242], device.worked_s + 5
     assert look(20).doubts == (
         "other processes were on the device: 4242",
-        "the clock moved between 1000 and 1400 MHz",
+        "the clock changed between 1000 and 1400 MHz",
         "the device throttled: hardware thermal slowdown",
     )
 

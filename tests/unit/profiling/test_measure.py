@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -75,7 +76,15 @@ def test_bandwidth_counts_all_that_is_read_and_written() -> None:
     assert one.bandwidth_fraction == pytest.approx(traffic / 10e9)
 
 
-def test_the_package_can_be_called_and_leaves_the_model_alone() -> None:
+def test_measure_stays_a_function_after_its_module_was_imported() -> None:
+    importlib.import_module("vovnet.profiling.measure")
+    assert vovnet.measure is measure
+    assert callable(vovnet.measure)
+    with pytest.raises(ValueError, match="expected a torch"):
+        vovnet.measure("vovnet39")
+
+
+def test_measuring_leaves_the_model_alone() -> None:
     model = Net().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     report = vovnet.measure(model, input_size=16, repetitions=2, memory=False, precision="bfloat16")
@@ -118,13 +127,13 @@ def test_a_batch_that_a_model_cannot_take_shows_before_anything_is_timed(monkeyp
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("vovnet39", {}, "a torch.nn.Module can be measured, got str"),
-        (Net(), {"input_size": 3.5}, "input_size must be one side"),
-        (Net(), {"input_size": (3, 4, 5)}, "input_size must be one side"),
+        ("vovnet39", {}, "expected a torch.nn.Module to measure, got str"),
+        (Net(), {"input_size": 3.5}, r"input_size must be \(height, width\)"),
+        (Net(), {"input_size": (3, 4, 5)}, r"input_size must be \(height, width\)"),
         (Net(), {"batch_size": 0}, "at least one image"),
         (Net(), {"batch_sizes": [0]}, "at least one image"),
-        (Net(), {"device": "nowhere"}, "no device nowhere"),
-        (Net(), {"meter": "log.csv"}, "go together"),
+        (Net(), {"device": "nowhere"}, "there is no device nowhere"),
+        (Net(), {"meter": "log.csv"}, "must be given together"),
         (Net().to("meta"), {"device": "cpu"}, "meta"),
     ],
 )
@@ -211,7 +220,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no record of `vovnet measure`"),
+        ("{", "is not a record of `vovnet measure`"),
         ("{}", "measurements: Field required"),
         ('{"measurements": [{"name": 3}]}', "measurements.0.name: Input should be a valid string"),
     ],
