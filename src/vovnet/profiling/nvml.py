@@ -31,6 +31,8 @@ THROTTLE_REASONS = {
     0x040: "hardware thermal slowdown",
     0x080: "hardware power brake",
     0x100: "display clock setting",
+    0x200: "board limit",
+    0x400: "reliability limit",
 }  # 0x001 means idle, which is not throttling
 
 

@@ -114,7 +114,7 @@ def _prepare_exported(
 ) -> Subject:
     dtype = str(module.input_dtype).removeprefix("torch.")
     if precision not in ("float32", dtype):
-        raise UsageError(f"{name} is exported: it takes {dtype} and cannot run in {precision}")
+        raise UsageError(f"{name} is exported: it takes {dtype} as it is and cannot run in {precision}")
     if device.type != module.device.type:
         raise UsageError(f"{name} was loaded on {module.device}, not on {device}")
     return Subject(name, module, _random_images(shape, device, module.input_dtype), module.count_cost(shape), dtype)
