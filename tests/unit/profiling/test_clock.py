@@ -7,7 +7,7 @@ import pytest
 from vovnet.profiling.clock import RealClock
 
 
-def test_the_real_clock_beats_beside_the_work_and_hands_errors_on() -> None:
+def test_the_real_clock_calls_in_parallel_and_raises_errors() -> None:
     clock, beats = RealClock(), list[float]()
     assert abs(clock.now() - time.time()) < 1
     with clock.every(0.01, lambda: beats.append(clock.now())):

@@ -155,7 +155,7 @@ def test_the_type_of_the_input_is_that_of_the_weights() -> None:
     assert total(nn.Linear(3, 4).half(), (1, 3)).multiply_adds == 12
 
 
-def test_a_path_that_depends_on_values_is_run_and_said_so() -> None:
+def test_a_model_whose_shapes_depend_on_values_is_run_with_a_note() -> None:
     module = DataDependent().train()
     cost = count_cost(module, (1, 3, 8, 8))
     assert cost.total.multiply_adds == 36 * 9 * 12

@@ -161,7 +161,7 @@ def test_a_gpu_that_throttles_is_named() -> None:
 
 
 @pytest.mark.parametrize("dies_after_s", [0, 20])
-def test_a_gpu_that_is_lost_has_a_reason_and_no_figure(dies_after_s: float) -> None:
+def test_a_gpu_that_is_lost_has_a_reason_and_no_result(dies_after_s: float) -> None:
     device = Device(phases=PHASES)
     nvml = FakeNvml(device, H100)
     sensor, dies_s = Nvml(nvml, "handle"), device.clock.now() + dies_after_s
@@ -179,7 +179,7 @@ def test_a_gpu_that_is_lost_has_a_reason_and_no_figure(dies_after_s: float) -> N
 
 
 @pytest.mark.parametrize("resets_after_s", [1, 15])
-def test_a_counter_that_falls_gives_no_figure(resets_after_s: float) -> None:
+def test_a_counter_that_falls_has_no_result(resets_after_s: float) -> None:
     """A driver that is loaded anew begins at zero: in the counter's test, or in a window."""
     device = Device(phases=PHASES)
     sensor = Nvml(FakeNvml(device, H100), "handle")
@@ -274,7 +274,7 @@ def test_a_meters_log_that_comes_when_all_is_over(tmp_path: Path, off_s: float) 
         assert result.figure.method == "meter"
 
 
-def test_without_a_sensor_there_is_a_reason_and_no_figure() -> None:
+def test_without_a_sensor_there_is_a_reason_and_no_result() -> None:
     result = measure_energy(lambda: 1 / 0, NoSensor("a container hides it"))  # and nothing is run
     assert (result.energy_j_per_image, result.reason, result.figure) == (None, "a container hides it", None)
     assert str(result) == "energy not measured: a container hides it"
@@ -291,7 +291,7 @@ def test_a_wrong_method_is_an_error() -> None:
         measure_energy(lambda: 1, NoSensor(""), method="guess")
 
 
-def test_a_result_outlives_its_record(tmp_path: Path) -> None:
+def test_a_result_survives_its_record(tmp_path: Path) -> None:
     """As part of a measurement, in JSON and back: samples, windows and conditions too; no NaN, no infinity."""
     result = measured(Device(phases=PHASES), timeline=replace(SHORT, trials=1, window_s=2, window_ticks=10))
     seen = Surroundings(1.0, None, None, None, ())

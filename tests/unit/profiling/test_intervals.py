@@ -37,7 +37,7 @@ def test_the_interval_of_few_values_is_all_of_them(values: list[float]) -> None:
     assert median_interval(values) == (min(values), max(values))
 
 
-def test_values_that_follow_each_other_alike_have_a_wider_interval() -> None:
+def test_correlated_values_have_a_wider_interval() -> None:
     quiet = [1.0 + 0.001 * (step * 7 % 40) for step in range(40)]
     shifted = sorted(quiet)
     assert median_interval(shifted) == (min(quiet), max(quiet))
@@ -45,7 +45,7 @@ def test_values_that_follow_each_other_alike_have_a_wider_interval() -> None:
     assert median_interval([2.0] * 30) == (2.0, 2.0)
 
 
-def test_the_interval_holds_the_median_nearly_as_often_as_it_says_although_neighbours_are_alike() -> None:
+def test_the_interval_of_correlated_values_contains_the_median_nearly_as_often_as_it_claims() -> None:
     noise, held, coin_held, count = np.random.default_rng(3), 0, 0, 40
     for _ in range(400):
         values = [noise.standard_normal()]
@@ -58,7 +58,7 @@ def test_the_interval_holds_the_median_nearly_as_often_as_it_says_although_neigh
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60))
-def test_an_interval_holds_its_median(values: list[float]) -> None:
+def test_an_interval_contains_its_median(values: list[float]) -> None:
     low, high = median_interval(values)
     assert min(values) <= low <= statistics.median(values) <= high <= max(values)
 
@@ -67,7 +67,7 @@ def test_an_interval_holds_its_median(values: list[float]) -> None:
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40))
-def test_the_interval_holds_the_mean(values: list[float]) -> None:
+def test_the_interval_contains_the_mean(values: list[float]) -> None:
     low, high = mean_interval(values) or (0, 0)
     assert low <= statistics.mean(values) + 1e-9
     assert high >= statistics.mean(values) - 1e-9

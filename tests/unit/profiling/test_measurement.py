@@ -45,7 +45,7 @@ MEASUREMENT = Measurement(
 )
 
 
-def test_a_sound_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_measurements([MEASUREMENT], tmp_path / "record.json")
     assert read_measurements(tmp_path / "record.json") == [MEASUREMENT]
 
@@ -81,7 +81,9 @@ def test_a_sound_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("accuracy.figures.AP", 40.1, "accuracy.figures.AP: must be at most 1, got 40.1"),
     ],
 )
-def test_what_cannot_have_been_measured(tmp_path: Path, place: str, value: Any, message: str) -> None:
+def test_values_that_cannot_have_been_measured_are_refused(
+    tmp_path: Path, place: str, value: Any, message: str
+) -> None:
     path = tmp_path / "record.json"
     write_measurements([MEASUREMENT, MEASUREMENT], path)
     content = json.loads(path.read_text())
@@ -100,7 +102,7 @@ def test_what_cannot_have_been_measured(tmp_path: Path, place: str, value: Any, 
     assert "measurements.1." in sentence
 
 
-def test_a_record_of_nothing(tmp_path: Path) -> None:
+def test_a_record_without_measurements(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text('{"measurements": []}')
     with pytest.raises(

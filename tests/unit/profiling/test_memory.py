@@ -297,7 +297,7 @@ def test_gpu_out_of_memory_is_the_reason() -> None:
 
 
 @pytest.mark.parametrize(("mine", "used", "mib"), [(True, 500 * MIB, 500), (True, None, None), (False, 5, None)])
-def test_nvml_figure_is_of_this_process(
+def test_nvml_reports_the_memory_of_this_process(
     mine: bool, used: int | None, mib: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = SimpleNamespace(pid=os.getpid() + (not mine), usedGpuMemory=used)

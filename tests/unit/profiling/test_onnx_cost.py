@@ -31,15 +31,15 @@ from .onnx_files import (
 
 @pytest.mark.parametrize("name", MODELS)
 def test_an_exported_model_costs_what_the_module_costs(exported: Callable[[str], Exported], name: str) -> None:
-    one = exported(name)
-    cost = count_onnx_cost(one.path)
-    expected, total = count_cost(one.module, one.shape).total, cost.total
+    model = exported(name)
+    cost = count_onnx_cost(model.path)
+    expected, total = count_cost(model.module, model.shape).total, cost.total
     assert total.multiply_adds == expected.multiply_adds > 0
     assert total.memory_access_cost == expected.memory_access_cost
     assert total.memory_access_bound == pytest.approx(expected.memory_access_bound)
     assert cost.uncounted == {}
     assert cost.note is None
-    assert cost.input_shapes == (one.shape,)
+    assert cost.input_shapes == (model.shape,)
     assert cost.dtype == "float32"
     assert total.batch_norm_elements == 0  # all are folded
     # Of a linear layer on three dimensions the bias becomes an addition.
@@ -51,11 +51,13 @@ def test_an_exported_model_costs_what_the_module_costs(exported: Callable[[str],
 def test_parameters_are_those_of_the_module_less_what_folding_merges(
     exported: Callable[[str], Exported], name: str
 ) -> None:
-    one = exported(name)
-    widths = [part.num_features for part in one.module.modules() if isinstance(part, nn.BatchNorm2d)]
+    model = exported(name)
+    widths = [part.num_features for part in model.module.modules() if isinstance(part, nn.BatchNorm2d)]
     # The scale goes into the weight and the shift becomes the bias; where there was a bias, both go.
     merged = 2 * sum(widths) if name == "parts" else sum(widths)
-    assert count_onnx_cost(one.path).total.parameters == count_cost(one.module, one.shape).total.parameters - merged
+    assert (
+        count_onnx_cost(model.path).total.parameters == count_cost(model.module, model.shape).total.parameters - merged
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_a_matrix_times_a_vector(tmp_path: Path) -> None:
     assert row.memory_access_bound == pytest.approx(2 * math.sqrt(5 * 7) + 35)
 
 
-def test_the_second_of_two_activations_stands_for_the_weight(tmp_path: Path) -> None:
+def test_the_second_of_two_activations_counts_as_the_weight(tmp_path: Path) -> None:
     path = write(tmp_path, node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "x t"), shape=(2, 5, 3))
     row = only(count_onnx_cost(path))
     assert row.multiply_adds == 2 * 5 * 5 * 3
@@ -191,7 +193,7 @@ def test_weights_on_their_way_to_a_product_are_free_and_count_once(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("one", "constants", "elements", "parameters"),
+    ("operation", "constants", "elements", "parameters"),
     [
         pytest.param(node("Concat", "x x", axis=1), [], 4 * 144, 0, id="concatenation"),
         pytest.param(node("Relu", "x"), [], 2 * 144, 0, id="activation"),
@@ -207,14 +209,14 @@ def test_weights_on_their_way_to_a_product_are_free_and_count_once(tmp_path: Pat
         pytest.param(node("ReduceMean", "x i"), [numbers("i", 2, 3)], 144 + 4, 0, id="mean"),
     ],
 )
-def test_what_is_no_product_reads_and_writes(
-    tmp_path: Path, one: Any, constants: list[TensorProto], elements: int, parameters: int
+def test_other_operations_read_and_write(
+    tmp_path: Path, operation: Any, constants: list[TensorProto], elements: int, parameters: int
 ) -> None:
-    row = only(count_onnx_cost(write(tmp_path, one, constants=constants)))
+    row = only(count_onnx_cost(write(tmp_path, operation, constants=constants)))
     assert row.other_elements == elements
     assert row.parameters == parameters
     assert row.multiply_adds == row.memory_access_cost == 0
-    assert row.batch_norm_elements == (144 if one.op_type == "BatchNormalization" else 0)
+    assert row.batch_norm_elements == (144 if operation.op_type == "BatchNormalization" else 0)
 
 
 def test_views_are_free(tmp_path: Path) -> None:
@@ -293,8 +295,10 @@ def test_recurrent_layers_cost_what_the_module_costs(tmp_path: Path, kind: str, 
     constants = [array("w", directions, gates * hidden, 8), array("r", directions, gates * hidden, hidden)]
     constants += [array("b", directions, 2 * gates * hidden), array("h", directions, 2, hidden)]
     attributes = {"hidden_size": hidden, "direction": "bidirectional", "layout": layout}
-    one = helper.make_node(kind, ["x", "w", "r", "b", "", "h"], ["", "y"], **attributes)
-    row = only(count_onnx_cost(write(tmp_path, one, constants=constants, shape=(2, 5, 8) if layout else (5, 2, 8))))
+    recurrent = helper.make_node(kind, ["x", "w", "r", "b", "", "h"], ["", "y"], **attributes)
+    row = only(
+        count_onnx_cost(write(tmp_path, recurrent, constants=constants, shape=(2, 5, 8) if layout else (5, 2, 8)))
+    )
     module = getattr(nn, kind)(8, hidden, bidirectional=True)
     expected = count_cost(module, (5, 2, 8)).total
     assert row.parameters == expected.parameters  # the first state is none
@@ -328,7 +332,7 @@ def test_shapes_that_depend_on_values_are_named_and_not_guessed(tmp_path: Path) 
     assert cost.total.other_elements == 2 * 144
 
 
-def test_functions_of_the_file_are_looked_into(tmp_path: Path) -> None:
+def test_functions_of_the_file_are_inlined(tmp_path: Path) -> None:
     body = [node("Conv", "a w", "c"), node("Relu", "c", "b")]
     function = helper.make_function("their", "Block", ["a", "w"], ["b"], body, [helper.make_opsetid("", 20)])
     path = write(
@@ -339,7 +343,7 @@ def test_functions_of_the_file_are_looked_into(tmp_path: Path) -> None:
     assert cost.total.multiply_adds == PIXELS * 32
 
 
-def test_the_inside_of_a_branch_is_not_silently_nothing(tmp_path: Path) -> None:
+def test_a_branch_is_listed_as_uncounted(tmp_path: Path) -> None:
     branch = helper.make_graph(
         [node("Relu", "x", "b")], "branch", [], [helper.make_tensor_value_info("b", FLOAT, IMAGE)]
     )

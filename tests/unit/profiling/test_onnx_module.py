@@ -32,30 +32,30 @@ from .onnx_files import (
 
 @pytest.mark.parametrize("name", MODELS)
 def test_an_exported_model_gives_what_the_module_gives(exported: Callable[[str], Exported], name: str) -> None:
-    one = exported(name)
-    module = OnnxModule(one.path, threads=1)
-    assert module.input_shape == one.shape
+    model = exported(name)
+    module = OnnxModule(model.path, threads=1)
+    assert module.input_shape == model.shape
     assert module.input_dtype == torch.float32
-    images = torch.rand(one.shape).to(memory_format=torch.channels_last)
+    images = torch.rand(model.shape).to(memory_format=torch.channels_last)
     with torch.no_grad():
-        outputs, expected = module(images), one.module(images)
+        outputs, expected = module(images), model.module(images)
     expected = [expected] if isinstance(expected, Tensor) else expected
     assert isinstance(outputs, tuple)
     assert len(outputs) == len(expected)
     for output, other in zip(outputs, expected, strict=True):
         assert output.dtype == torch.float32
         torch.testing.assert_close(output, other, rtol=1e-4, atol=1e-4)
-    assert module.count_cost(one.shape) == count_onnx_cost(one.path)
+    assert module.count_cost(model.shape) == count_onnx_cost(model.path)
 
 
 def test_weights_beside_the_file_are_not_needed_to_count_but_to_run(
     exported: Callable[[str], Exported], tmp_path: Path
 ) -> None:
-    one = exported("vovnet27_slim")
-    assert one.path.with_name(f"{one.path.name}.data").exists()
-    alone = tmp_path / one.path.name
-    alone.write_bytes(one.path.read_bytes())
-    assert count_onnx_cost(alone) == count_onnx_cost(one.path)
+    model = exported("vovnet27_slim")
+    assert model.path.with_name(f"{model.path.name}.data").exists()
+    alone = tmp_path / model.path.name
+    alone.write_bytes(model.path.read_bytes())
+    assert count_onnx_cost(alone) == count_onnx_cost(model.path)
     with pytest.raises(ValueError, match=r"cannot be loaded by ONNX Runtime: .*vovnet27_slim\.onnx\.data"):
         OnnxModule(alone)
 
@@ -92,7 +92,7 @@ def test_a_size_that_a_node_inside_cannot_take(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_models(tmp_path: Path) -> None:
+def test_files_that_are_not_models(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     for read in (count_onnx_cost, OnnxModule):
         with pytest.raises(FileNotFoundError, match=r"model\.onnx"):
@@ -119,7 +119,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         pytest.param(array("w", 8, 4, 1, 1), "x", "without the inputs or outputs", id="no weight"),
     ],
 )
-def test_damage_that_inference_does_not_see(tmp_path: Path, weight: TensorProto, inputs: str, message: str) -> None:
+def test_damage_that_shape_inference_accepts(tmp_path: Path, weight: TensorProto, inputs: str, message: str) -> None:
     path = write(tmp_path, node("Conv", inputs), constants=[weight])
     with pytest.raises(ValueError, match=f"model.onnx .*{message}"):
         count_onnx_cost(path)
@@ -127,7 +127,7 @@ def test_damage_that_inference_does_not_see(tmp_path: Path, weight: TensorProto,
         OnnxModule(path)
 
 
-def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+def test_a_name_that_is_not_text(tmp_path: Path) -> None:
     path = write(tmp_path, node("Relu", "x", name="abcdef"))
     path.write_bytes(path.read_bytes().replace(b"abcdef", b"ab\xff\xfeef"))
     with pytest.raises(ValueError, match="not UTF-8"):
@@ -217,7 +217,7 @@ def test_outputs_stay_when_the_module_runs_again_or_is_gone(tmp_path: Path) -> N
     assert torch.equal(first, -torch.ones(IMAGE))
 
 
-def test_a_stand_in_without_values_is_refused(tmp_path: Path) -> None:
+def test_a_fake_tensor_is_refused(tmp_path: Path) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     module = OnnxModule(write(tmp_path, node("Relu", "x")))

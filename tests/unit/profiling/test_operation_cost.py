@@ -15,7 +15,7 @@ from .counted import Call, total
 # Memory access cost: Eq. (1) and what it becomes for other products.
 
 
-def test_a_balanced_convolution_stands_on_the_bound() -> None:
+def test_a_balanced_convolution_reaches_the_bound() -> None:
     cost = total(nn.Conv2d(43, 43, 3, padding=1), (1, 43, 32, 32))
     assert cost.memory_access_cost == 104_705
     assert cost.memory_access_bound == pytest.approx(104_705)
@@ -148,7 +148,7 @@ def test_attention_is_its_matrix_products() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_what_has_no_rule_is_listed() -> None:
+def test_an_operation_without_a_rule_is_listed() -> None:
     cost = count_cost(Call(lambda a: ops.nms(a, a[:, 0], 0.5)), torch.rand(6, 4))
     assert cost.uncounted == {"torchvision::nms": 1}
     module = nn.Sequential(nn.Linear(4, 4), Call(lambda a: torch.linalg.inv(a)), Call(lambda a: torch.fft.fft(a).real))
@@ -169,7 +169,7 @@ def test_a_recurrent_layer_is_the_products_of_its_steps(kind: type[nn.RNNBase], 
     assert torch.backends.mkldnn.enabled == torch.backends.mkldnn.is_available()
 
 
-def test_weights_of_what_has_no_rule_are_read() -> None:
+def test_an_operation_without_a_rule_reads_its_weights() -> None:
     class Inverse(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + torch.linalg.inv(self.weight)

@@ -97,13 +97,14 @@ def dominates(a: Measurement, b: Measurement) -> bool:
 def test_the_front(values: list[tuple[float, int]], shuffle: random.Random) -> None:
     models = cloud(values)
     front = pareto_front(models, "AP", "multiply_adds")
-    names = [one.name for one in front]
+    names = [measurement.name for measurement in front]
     assert not any(dominates(a, b) for a in models for b in front)
     assert all(any(dominates(a, b) for a in front) for b in models if b.name not in names)
-    assert [one.cost.total.multiply_adds for one in front] == sorted(one.cost.total.multiply_adds for one in front)
+    costs = [measurement.cost.total.multiply_adds for measurement in front]
+    assert costs == sorted(costs)
 
     shuffle.shuffle(models)
-    assert [one.name for one in pareto_front(models, "AP", "multiply_adds")] == names
+    assert [measurement.name for measurement in pareto_front(models, "AP", "multiply_adds")] == names
 
 
 @given(st.lists(points, min_size=1, max_size=12), st.floats(0, 1))
@@ -114,14 +115,14 @@ def test_the_cheapest_is_on_the_front(values: list[tuple[float, int]], min_ap: f
         assert all(ap < min_ap for ap, _ in values)
         assert len(choice.rejected) == len(models)
     else:
-        assert choice.winner.name in [one.name for one in pareto_front(models, "AP", "multiply_adds")]
+        assert choice.winner.name in [measurement.name for measurement in pareto_front(models, "AP", "multiply_adds")]
         assert len(choice.rejected) == sum(ap < min_ap for ap, _ in values)
 
 
 def test_ties_are_kept_and_what_lacks_a_figure_is_not_placed() -> None:
     models = [model("b", 0.5), model("a", 0.5), model("worse", 0.4), model("untested")]
     models.append(model("dear", 0.6, times_ms=(1000, 1000)))
-    assert [one.name for one in pareto_front(models, "AP", "time")] == ["a", "b", "dear"]
+    assert [measurement.name for measurement in pareto_front(models, "AP", "time")] == ["a", "b", "dear"]
     assert pareto_front(models, "VOC07", "time") == []
 
 
@@ -131,7 +132,7 @@ def test_costs_are_for_one_image() -> None:
         model("eight", 0.5, times_ms=(40, 40), multiply_adds=400, batch=8),
     ]
     for by in ("time", "multiply_adds"):
-        assert [one.name for one in pareto_front(models, "AP", by)] == ["eight"]
+        assert [measurement.name for measurement in pareto_front(models, "AP", by)] == ["eight"]
     assert (
         str(cheapest_by_ap(models, by="time"))
         == "eight is the cheapest model by time (as requested): 5 ms per image (median)"
@@ -150,15 +151,15 @@ def test_each_cost_ranks_by_itself(by: CostName) -> None:
     cheap["parameters"] = model("parameters", cost=replace(model("").cost, layers=(layer,)))
     models = [
         replace(
-            one,
+            measurement,
             accuracy=accuracy(AP=0.5),
-            energy=one.energy or joules(2.0),
-            memory=one.memory or mib(2.0),
-            cost=replace(one.cost, layers=(replace(one.cost.layers[0], parameters=8),))
+            energy=measurement.energy or joules(2.0),
+            memory=measurement.memory or mib(2.0),
+            cost=replace(measurement.cost, layers=(replace(measurement.cost.layers[0], parameters=8),))
             if name != "parameters"
-            else one.cost,
+            else measurement.cost,
         )
-        for name, one in cheap.items()
+        for name, measurement in cheap.items()
     ]
     choice = cheapest_by_ap(models, by=by)
     assert choice.winner is not None

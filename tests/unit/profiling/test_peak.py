@@ -71,7 +71,7 @@ def test_a_device_too_fast_for_all_sizes_has_those_rates(clock: Clock) -> None:
     assert peak._rates(works, CPU, 0.04) == pytest.approx([1000, 4000])
 
 
-def test_the_roofs_are_the_best_product_and_the_largest_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_the_best_product_and_the_largest_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = iter([[3e9, 7e9, 5e9], [9e9, 4e9]])
     monkeypatch.setattr(peak, "_rates", lambda *args, **options: next(rates))
     measured = measure_peak(CPU, "bfloat16")

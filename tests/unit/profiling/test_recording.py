@@ -33,10 +33,10 @@ def measured(device: Device, chip: Chip = H100, *, gain: float = 1.0, **options:
 def test_trials_start_equally_warm() -> None:
     result = measured(Device(phases=((500.0, 0.02),)))
     assert result.recording is not None
-    seen = result.recording.conditions
+    states = result.recording.conditions
     at_start = []
     for window in result.recording.trials:
-        nearest = min(seen, key=lambda one: abs(one.time_s - window.start_s))
+        nearest = min(states, key=lambda state: abs(state.time_s - window.start_s))
         at_start.append(nearest.temperature_c)
     pauses = [b.start_s - a.end_s for a, b in zip(result.recording.trials, result.recording.trials[1:], strict=False)]
     assert min(pauses) > 5  # it had to cool

@@ -96,7 +96,7 @@ def test_a_few_disturbed_passes_do_not_move_a_ratio_and_a_change_half_way_widens
     assert changed.interval == (2.0, 3.0)
 
 
-def test_passes_without_a_partner_have_no_ratio() -> None:
+def test_unpaired_passes_have_no_ratio() -> None:
     with pytest.raises(ValueError, match="zip"):
         median_ratio(Latency((1.0, 2.0)), Latency((1.0,)))
 
@@ -139,7 +139,7 @@ def test_what_never_becomes_stable_warms_up_to_the_limit(stopwatch: Stopwatch, l
     assert len(calls) == rounds + 2
 
 
-def test_what_watches_sees_the_timed_rounds_only(stopwatch: Stopwatch) -> None:
+def test_the_watch_covers_the_timed_rounds_only(stopwatch: Stopwatch) -> None:
     calls: list[str] = []
 
     @contextmanager
@@ -161,7 +161,7 @@ def test_no_repetition_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_pass_ends_when_the_device_has_done_it(
+def test_a_pass_ends_when_the_device_has_finished(
     stopwatch: Stopwatch, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     monkeypatch.setattr(torch.cuda if device == "cuda" else torch.mps, "synchronize", stopwatch.finish)

@@ -78,7 +78,7 @@ def computer(tmp_path: Path) -> Computer:
     return Computer(tmp_path)
 
 
-def test_a_quiet_computer_gives_no_doubt(computer: Computer) -> None:
+def test_a_quiet_computer_causes_no_warning(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.work(30, busy=0.05)
     seen = watching.result()
@@ -89,7 +89,7 @@ def test_a_quiet_computer_gives_no_doubt(computer: Computer) -> None:
     assert seen.doubts == ()
 
 
-def test_other_processes_are_told_of(computer: Computer) -> None:
+def test_other_processes_are_reported(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.work(30, busy=1.5)
     assert watching.result().other_cpu_cores == pytest.approx(1.5, abs=0.01)
@@ -105,7 +105,7 @@ def test_what_this_process_does_is_not_others(computer: Computer, monkeypatch: p
     assert watching.result().doubts == ()
 
 
-def test_a_step_of_the_kernels_count_is_no_process(computer: Computer) -> None:
+def test_a_step_of_the_kernels_clock_is_not_a_process(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.work(0.05, busy=0.4)
     assert watching.result().doubts == ()
@@ -122,7 +122,7 @@ def test_a_clock_that_falls_and_rises_between_the_ends_is_seen(computer: Compute
     assert watching.result().doubts == ("the clock changed between 2000 and 3000 MHz",)
 
 
-def test_a_clock_within_five_per_cent_stands(computer: Computer) -> None:
+def test_a_clock_within_five_per_cent_is_constant(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.set(clocks_mhz=(2870,))
         computer.work(1)
@@ -149,7 +149,7 @@ def test_temperature_may_rise_a_little(computer: Computer) -> None:
         ({"quota_stops": 15}, "the container used up its share of the CPU and was stopped (12 ×)"),
     ],
 )
-def test_a_cpu_that_was_held_back_is_told_of(computer: Computer, changed: dict[str, int], doubt: str) -> None:
+def test_a_cpu_that_was_slowed_down_is_reported(computer: Computer, changed: dict[str, int], doubt: str) -> None:
     with computer.watch() as watching:
         computer.work(1)
         computer.set(**changed)
@@ -189,7 +189,7 @@ def test_only_what_lies_within_counts_and_windows_are_added(computer: Computer) 
     assert seen.doubts == ()
 
 
-def test_a_system_that_tells_nothing_leaves_it_unknown(tmp_path: Path) -> None:
+def test_a_system_that_reports_nothing_leaves_values_unknown(tmp_path: Path) -> None:
     clock = VirtualClock()
     with watch("cpu", root=tmp_path, clock=clock) as watching:
         clock.sleep(2)
@@ -223,7 +223,7 @@ def test_amd_packages_and_files_that_vanish(tmp_path: Path) -> None:
 # Boards -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_board_that_throttles_and_is_shared_is_told_of(computer: Computer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_board_that_throttles_and_is_shared_is_reported(computer: Computer, monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(phases=((600.0, 0.5),))
     nvml = FakeNvml(device, H100)
     monkeypatch.setattr(surroundings, "find_nvml", lambda found: Nvml(nvml, "handle"))
