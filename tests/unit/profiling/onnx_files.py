@@ -108,7 +108,7 @@ def write(
     functions: Sequence[Any] = (),
     value_info: Sequence[Any] = (),
 ) -> Path:
-    """A file with input x; the outputs are name → number format, as it stands y of float32."""
+    """A file with the input x. outputs: name → number format; by default y in float32."""
     graph = helper.make_graph(
         nodes,
         "graph",

@@ -39,7 +39,7 @@ class OneShotBlock(nn.Module):
 
 
 class CifarNet(nn.Module):
-    """Three blocks; after each, but perhaps the last, a 1×1 transition that keeps the width of the concatenation."""
+    """Three blocks, each followed by a 1×1 transition of the same width (the last one optionally)."""
 
     def __init__(self, block: type[nn.Module], growth: int, transitions: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class CifarNet(nn.Module):
             [526_449, 427_268, 521_529],
             2_594_490,
             263.7,
-            "2.6",  # the paper prints 2.5: the same number cut instead of rounded
+            "2.6",  # the paper prints 2.5: truncated instead of rounded
             id="OSA 5/43",
         ),
     ],
@@ -96,8 +96,8 @@ def test_memory_access_cost_on_cifar10(
 
     assert [part(f"blocks.{i}.") for i in range(3)] == blocks
     assert [part(f"transitions.{i}.") for i in range(len(transitions))] == transitions
-    reading = part("blocks.") + part("transitions.")  # Eq. (1) over the blocks and all their transitions
-    assert reading == {"3.7": 3_659_616, "2.6": 2_567_321}[printed]
-    assert f"{reading / 1e6:.1f}" == printed
+    blocks_and_transitions = part("blocks.") + part("transitions.")  # Eq. (1) over the blocks and all their transitions
+    assert blocks_and_transitions == {"3.7": 3_659_616, "2.6": 2_567_321}[printed]
+    assert f"{blocks_and_transitions / 1e6:.1f}" == printed
     assert cost.total.memory_access_cost == whole  # and with stem and classifier
     assert round(cost.total.multiply_adds / 1e6, 1) == mega_multiply_adds

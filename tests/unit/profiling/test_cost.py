@@ -20,7 +20,7 @@ from .counted import Call, total
 
 
 class Branches(nn.Module):
-    """A shared layer, a concatenation, a norm in a list of one, and an answer that is a dictionary."""
+    """A shared layer, a concatenation, an output in a list, and outputs in a dictionary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def test_json() -> None:
     assert values["total"]["memory_access_ratio"] == pytest.approx(1)  # a 1×1 convolution from 4 channels to 4
 
 
-# Inputs, and models that shapes alone do not lead through.
+# Inputs, and models whose shapes depend on values.
 
 
 def test_inputs_may_be_tensors_and_lists_of_them() -> None:
@@ -192,7 +192,7 @@ def test_three_hundred_layers_take_less_than_three_seconds() -> None:
     assert cost.multiply_adds == 300 * 512 * 512 * 9 * 256
 
 
-# The published figures, and PyTorch's own counter as a second opinion.
+# Published counts, and PyTorch's own counter.
 
 
 def test_backbones_of_table_1() -> None:
@@ -218,7 +218,7 @@ def test_backbones_of_table_1() -> None:
 )
 def test_multiply_adds_agree_with_torch(build: Callable[[], nn.Module], size: int) -> None:
     module = build().eval()
-    torch.backends.mha.set_fastpath_enabled(False)  # torch's counter does not see the fused layer
+    torch.backends.mha.set_fastpath_enabled(False)  # torch's counter does not see inside the fused layer
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             module(torch.rand(1, 3, size, size))

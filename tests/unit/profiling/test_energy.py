@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,17 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.energy import EnergyResult, evaluate, measure_energy
-from vovnet.profiling.estimate import HOROWITZ_45NM_HALF, estimate
-from vovnet.profiling.measurement import Conditions, Measurement, read_measurements, write_measurements
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.rapl import Rapl
 from vovnet.profiling.recording import Recording, Timeline, Window
 from vovnet.profiling.sensors import NoSensor, Sample, Source
-from vovnet.profiling.speed import Latency, MeasuredValue
-from vovnet.profiling.surroundings import Surroundings
 
 from .simulated import CHIPS, H100, Chip, Device, FakeNvml, FakeSys, NvmlError
 
@@ -67,7 +60,7 @@ def test_each_method_on_each_chip(chip: Chip) -> None:
     print(f"\n{chip.name}: paper errs by {error(paper.energy_j_per_image, device):+.2%}", end="")
     assert (
         abs(error(paper.energy_j_per_image, device)) < 0.25
-    )  # where 100 ms are a multiple of an iteration, samples fall in step with it
+    )  # if 100 ms are a multiple of an iteration, all samples see the same part of it
     assert paper.figure.samples_per_trial == pytest.approx(100, abs=3)
     assert f"{paper.figure.samples_per_trial} samples per window" in str(paper)
     assert "nvmlDeviceGetPowerUsage" in str(paper)
@@ -78,7 +71,7 @@ def test_the_papers_method_on_a_short_evaluation_shows_the_boards_average() -> N
     timeline = replace(SHORT, warmup_s=0.0, lead_s=0.0, window_s=1.5)
     result = measured(device, method="paper", timeline=timeline)
     print(f"\nH100, 1.5 s: paper errs by {error(result.energy_j_per_image, device):+.2%}", end="")
-    assert error(result.energy_j_per_image, device) < -0.02  # part of the second before was idle
+    assert error(result.energy_j_per_image, device) < -0.02  # the averages include idle time before the window
     assert any("short for power averaged over 1 s" in note for note in result.notes)
 
 
@@ -94,7 +87,7 @@ def test_a_counter_that_disagrees_is_disputed_and_both_are_printed() -> None:
     assert "measured by sampled" in str(result)
 
 
-def test_work_in_step_with_a_board_that_looks_a_quarter_of_the_time_is_no_silent_error() -> None:
+def test_a_load_with_the_period_of_a_board_that_measures_part_of_the_time_is_disputed() -> None:
     device = Device(phases=((400.0, 0.025), (100.0, 0.075)), jitter=0)  # an iteration is one period of the sensor
     result = measured(device, H100)
     assert abs(error(result.energy_j_per_image, device)) < 0.02  # the counter sees it all
@@ -119,8 +112,8 @@ def test_readings_that_fail_are_left_out_and_counted() -> None:
     assert not result.disputed
 
 
-def from_now_on(device: Device, fails: Callable[[float], bool]) -> EnergyResult:
-    """Measured by a counter whose readings fail when `fails` says so of the seconds since the start."""
+def measured_with_failing_counter(device: Device, fails: Callable[[float], bool]) -> EnergyResult:
+    """A measurement with a counter that fails. fails: seconds since the start → whether a reading fails."""
     sensor = Nvml(FakeNvml(device, H100), "handle")
     start_s, read = device.clock.now(), sensor.read
 
@@ -136,7 +129,7 @@ def from_now_on(device: Device, fails: Callable[[float], bool]) -> EnergyResult:
 @pytest.mark.parametrize("fails", [lambda _: True, lambda seconds: seconds > 30], ids=["never works", "stops working"])
 def test_without_a_working_counter_power_is_sampled(fails: Callable[[float], bool]) -> None:
     device = Device(phases=PHASES)
-    result = from_now_on(device, fails)
+    result = measured_with_failing_counter(device, fails)
     assert result.figure is not None
     assert result.figure.method == "sampled"
     assert any("no result by counter" in note for note in result.notes)
@@ -180,7 +173,7 @@ def test_a_gpu_that_is_lost_has_a_reason_and_no_result(dies_after_s: float) -> N
 
 @pytest.mark.parametrize("resets_after_s", [1, 15])
 def test_a_counter_that_falls_has_no_result(resets_after_s: float) -> None:
-    """A driver that is loaded anew begins at zero: in the counter's test, or in a window."""
+    """The counter starts at zero when the driver is reloaded, during the test of the counter or in a window."""
     device = Device(phases=PHASES)
     sensor = Nvml(FakeNvml(device, H100), "handle")
     start_s, read = device.clock.now(), sensor.read
@@ -223,7 +216,7 @@ def test_cpu_packages(tmp_path: Path, other_cores: float) -> None:
 
 @pytest.mark.parametrize("silence_s", [1.0, 5.0])
 def test_an_external_meter(tmp_path: Path, silence_s: float) -> None:
-    """A meter that logs four times a second; with 5 s missing in a window there is no figure."""
+    """A meter that logs four times a second; with 5 s missing in a window there is no result."""
     device = Device(phases=PHASES)
     log = tmp_path / "meter.csv"
     log.write_text("timestamp,watts\n")
@@ -248,7 +241,7 @@ def test_an_external_meter(tmp_path: Path, silence_s: float) -> None:
 @pytest.mark.parametrize("off_s", [0, 7200])
 def test_a_meters_log_that_comes_when_all_is_over(tmp_path: Path, off_s: float) -> None:
     """From a logger that writes its file when it is stopped, in a zone of its own; `evaluate` takes it with what was
-    recorded. A log of another time than the windows gives no figure and says which time it holds."""
+    recorded. A log from another time has no result, and the reason says which time it covers."""
     device = Device(phases=PHASES)
     log, zone = tmp_path / "meter.csv", timezone(timedelta(hours=-5))
     log.write_text("timestamp,watts\n")
@@ -275,7 +268,7 @@ def test_a_meters_log_that_comes_when_all_is_over(tmp_path: Path, off_s: float) 
 
 
 def test_without_a_sensor_there_is_a_reason_and_no_result() -> None:
-    result = measure_energy(lambda: 1 / 0, NoSensor("a container hides it"))  # and nothing is run
+    result = measure_energy(lambda: 1 / 0, NoSensor("a container hides it"))  # and the work is not run
     assert (result.energy_j_per_image, result.reason, result.figure) == (None, "a container hides it", None)
     assert str(result) == "energy not measured: a container hides it"
 
@@ -291,40 +284,6 @@ def test_a_wrong_method_is_an_error() -> None:
         measure_energy(lambda: 1, NoSensor(""), method="guess")
 
 
-def test_a_result_survives_its_record(tmp_path: Path) -> None:
-    """As part of a measurement, in JSON and back: samples, windows and conditions too; no NaN, no infinity."""
-    result = measured(Device(phases=PHASES), timeline=replace(SHORT, trials=1, window_s=2, window_ticks=10))
-    seen = Surroundings(1.0, None, None, None, ())
-    measurement = Measurement(
-        name="a",
-        runtime="PyTorch",
-        input_shape=(8, 3, 64, 64),
-        precision="float16",
-        cost=ModelCost("A", ((8, 3, 64, 64),), "float16", (), {}, None),
-        latency=Latency((0.025,)),
-        ratio_to="a",
-        ratio=MeasuredValue(1.0, (1.0, 1.0)),
-        conditions=Conditions("1a", "2026-01-02", "cuda:0", "H100", 1, "Linux", {}, None, seen),
-        energy=result,
-        estimate=estimate(1e9, 1e6, HOROWITZ_45NM_HALF),
-    )
-    path = tmp_path / "record.json"
-    write_measurements([measurement], path)
-    (read,) = read_measurements(path)
-    assert read == measurement
-    assert evaluate(read.energy.recording) == result  # what was read is enough to make the figures again
-    text = path.read_text()
-    stored = json.loads(text, parse_constant=pytest.fail)["measurements"][0]["energy"]
-    assert len(stored["recording"]["samples"]) > 500
-    assert stored["recording"]["conditions"][0]["power_limit_w"] == 700
-    assert stored["recording"]["driver"] == "580.1"
-    assert stored["figure"]["source"]["name"] == "nvmlDeviceGetTotalEnergyConsumption"
-    broken = replace(measurement, energy=replace(result, energy_j_per_image=math.nan))
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_measurements([broken], path)
-    assert path.read_text() == text
-
-
 def recorded(samples: list[Sample], **options: object) -> Recording:
     window = Window(0.0, 10.0, images=20, counter_j=None)
     idle = (window, window)
@@ -336,7 +295,7 @@ def recorded(samples: list[Sample], **options: object) -> Recording:
 @given(st.lists(st.tuples(st.floats(0.05, 2.5), st.floats(0, 1000)), min_size=8, max_size=60))
 def test_the_integral_is_that_of_straight_lines_between_samples(gaps_and_watts: list[tuple[float, float]]) -> None:
     gaps_s, watts = np.array(gaps_and_watts).T
-    times_s = np.cumsum(gaps_s) - 0.1  # from about 0, to somewhere before or behind the window's end
+    times_s = np.cumsum(gaps_s) - 0.1  # from about 0 to before or after the end of the window
     result = evaluate(recorded(list(map(Sample, times_s.tolist(), watts.tolist()))))
     inside = times_s[(times_s >= 0) & (times_s <= 10)]
     if max(np.diff([0.0, *inside, 10.0])) > 2:

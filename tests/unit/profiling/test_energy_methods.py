@@ -41,5 +41,7 @@ def test_recorded_errors_are_within_two_percent_by_the_protocol(chip: Chip) -> N
             assert errors.values() == pytest.approx([5, 5, 5], abs=0.1)
             continue
         assert errors.get("counter", 0) < 2
-        in_step = "in step" in load or "97 ms" in load  # such a load is beyond a board that looks part of the time
+        in_step = (
+            "in step" in load or "97 ms" in load
+        )  # a board that measures part of the time cannot sample such a load
         assert errors["sampled"] < 2 or (in_step and chip.window_s < chip.period_s)

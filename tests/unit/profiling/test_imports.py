@@ -1,4 +1,4 @@
-"""The modules of vovnet.profiling form layers: none imports another one that imports it, not even late or for types."""
+"""The modules of vovnet.profiling have no import circles, not even through imports in functions or for types."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def imported_siblings(source: str) -> set[str]:
     return names
 
 
-def test_no_module_imports_itself_by_a_detour() -> None:
+def test_there_are_no_import_circles() -> None:
     imports = {path.stem: imported_siblings(path.read_text()) for path in FOLDER.glob("*.py")}
     assert imports["find_sensor"] >= {"nvml", "rapl", "zeus"}
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle

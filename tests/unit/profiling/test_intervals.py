@@ -13,7 +13,7 @@ from vovnet.profiling.intervals import mean_interval, median_interval
 
 
 def coin(count: int, outside: int) -> float:
-    """The chance that at most so many of fair coins show heads."""
+    """The probability that at most `outside` of `count` fair coins show heads."""
     return sum(math.comb(count, heads) for heads in range(outside + 1)) / 2**count
 
 

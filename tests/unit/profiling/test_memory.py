@@ -27,7 +27,7 @@ def conv(c_in: int, c_out: int) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """One-shot aggregation in small: two layers in turn, then the input and both outputs together."""
+    """A small one-shot aggregation: a chain of two layers, then a concatenation of the input and both outputs."""
 
     def __init__(self, last: nn.Module) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class Looks(nn.Module):
-    """Its path depends on values, so that shapes alone do not do."""
+    """Its path depends on values, so shapes are not enough."""
 
     def __init__(self, inside: nn.Module) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ def test_what_a_pass_imports_is_no_memory_of_the_model(tmp_path: Path, monkeypat
     (tmp_path / "it_calls_late.py").write_text(CALLS_LATE)
     monkeypatch.syspath_prepend(tmp_path)
     late = __import__("it_calls_late").Late()
-    image = torch.ones(1, 4, 1024, 1024)  # 16 MiB in, as much out
+    image = torch.ones(1, 4, 1024, 1024)  # 16 MiB of input, 16 MiB of output
     assert measure_memory(late, image).peak_mib == pytest.approx(32, abs=8)
 
 
@@ -247,7 +247,7 @@ def test_other_devices_have_tensors_but_no_peak() -> None:
 
 
 def test_allocators_of_gpus_without_what_others_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """100 MiB are allocated, 30 of them ours; passes raise that to 150, and to 190 that the device has given."""
+    """100 MiB are allocated, 30 of them ours; a pass raises that to 150, and to 190 that are reserved."""
     calls = []
     cuda = {"memory_allocated": 100, "max_memory_allocated": 150, "max_memory_reserved": 190}
     mps = {"current_allocated_memory": 100, "driver_allocated_memory": 190}

@@ -15,7 +15,7 @@ def test_a_meter_log(tmp_path: Path) -> None:
         Sample(10.5, 30),
         Sample(12, 31),
         Sample(13, 32),
-    ]  # in order, without the torn line
+    ]  # ordered, without the incomplete line
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_faulty_meter_log_is_refused_at_once(tmp_path: Path, text: str, match:
 
 
 def test_a_meter_log_as_other_programs_write_it(tmp_path: Path) -> None:
-    """A mark of byte order, capitals, blanks, quotes, more columns, lines of Windows, an empty line, Z for the zone."""
+    """Byte order mark, capitals, blanks, quotes, more columns, Windows line ends, an empty line, Z as time zone."""
     log = tmp_path / "meter.csv"
     text = (
         '\ufeff"Timestamp", Watts ,volts\r\n1970-01-01T00:00:10Z, 30.5 ,230\r\n\r\n"1970-01-01 01:00:11.5+01:00",31\r\n'

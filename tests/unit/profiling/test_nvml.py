@@ -70,7 +70,7 @@ def test_a_divided_board_says_that_its_values_cover_all_instances(mig: int | Non
 
 
 class FakePynvml(ModuleType):
-    """A machine with the board GPU-a1, of which MIG-b2 is an instance."""
+    """A machine with the board GPU-a1 and its instance MIG-b2."""
 
     NVMLError = NvmlError
 

@@ -12,7 +12,7 @@ from vovnet.profiling.cost import count_cost, count_parameters
 
 from .counted import Call, total
 
-# Memory access cost: Eq. (1) and what it becomes for other products.
+# Memory access cost: Eq. (1) for all products.
 
 
 def test_a_balanced_convolution_reaches_the_bound() -> None:
@@ -71,12 +71,13 @@ def test_no_other_widths_with_the_same_multiply_adds_cost_less_than_the_bound() 
     costs = [total(nn.Conv2d(64 // c, c, 3, 2, 1, bias=False), (1, 64 // c, 8, 8)) for c in (1, 2, 4, 8, 16, 32, 64)]
     assert len({cost.multiply_adds for cost in costs}) == 1
     assert len({round(cost.memory_access_bound, 6) for cost in costs}) == 1
-    # Stride 2 makes the output a quarter of the map: equal elements at 64/c·64 = c·16, so c = 16.
+    # With stride 2 the output has a quarter of the positions. Input and output have equally many elements if
+    # 64/c·64 = c·16, so c = 16.
     assert [cost.memory_access_ratio == pytest.approx(1) for cost in costs].index(True) == 4
     assert min(cost.memory_access_ratio or 0 for cost in costs) == pytest.approx(1)
 
 
-# What is no product: elements read and written.
+# All other operations: elements read and written.
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_an_operation_without_a_rule_is_listed() -> None:
     cost = count_cost(module, (4, 4))
     assert cost.uncounted == {"aten::linalg_inv_ex": 1, "aten::_fft_r2c": 1}
     assert cost.total.multiply_adds == 64
-    assert cost.layers[1].other_elements >= 32  # what they read and write is counted nevertheless
+    assert cost.layers[1].other_elements >= 32  # the elements they read and write are counted
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])

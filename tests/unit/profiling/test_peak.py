@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """A clock that stands still but when it is told to move, and notes what is asked of the device."""
+    """A clock that only work advances; it records the calls to the device."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -22,7 +22,7 @@ class Clock:
         return self.now_s
 
     def work(self, name: str, *seconds: float) -> Callable[[], None]:
-        """A function that takes these times in turn, the last one for ever."""
+        """A function that takes these seconds in turn, and the last of them for all further calls."""
         left = list(seconds)
 
         def function() -> None:

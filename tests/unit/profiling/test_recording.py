@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from vovnet.profiling.energy import EnergyResult, measure_energy
+from vovnet.profiling.cost_types import ModelCost
+from vovnet.profiling.energy import EnergyResult, evaluate, measure_energy
+from vovnet.profiling.estimate import HOROWITZ_45NM_HALF, estimate
+from vovnet.profiling.measurement import Conditions, Measurement, read_measurements, write_measurements
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.recording import Timeline
+from vovnet.profiling.speed import Latency, MeasuredValue
+from vovnet.profiling.surroundings import Surroundings
 
 from .simulated import H100, Chip, Device, FakeNvml
 
@@ -39,7 +46,7 @@ def test_trials_start_equally_warm() -> None:
         nearest = min(states, key=lambda state: abs(state.time_s - window.start_s))
         at_start.append(nearest.temperature_c)
     pauses = [b.start_s - a.end_s for a, b in zip(result.recording.trials, result.recording.trials[1:], strict=False)]
-    assert min(pauses) > 5  # it had to cool
+    assert min(pauses) > 5  # waiting for the device to cool down
     assert max(at_start) - min(at_start) <= 3
     hurried = measured(Device(phases=((500.0, 0.02),)), timeline=replace(SHORT, cooldown_limit_s=1))
     assert any("after cool-down, but the first trial began at" in note for note in hurried.notes)
@@ -58,7 +65,7 @@ def test_windows_follow_the_timeline() -> None:
 
 
 def test_the_protocol_in_real_time() -> None:
-    """Threads and all, on a sensor that always reads 100 W."""
+    """With threads, on a sensor that always reads 100 W."""
 
     def run() -> int:
         time.sleep(0.005)
@@ -87,3 +94,37 @@ def test_work_that_does_not_say_how_many_images_is_an_error(images: int | None) 
 def test_a_timeline_that_cannot_be_is_an_error(part: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="needs at least one trial"):
         Timeline(**part)
+
+
+def test_a_result_survives_its_record(tmp_path: Path) -> None:
+    """As part of a measurement, in JSON and back: samples, windows and conditions too; no NaN, no infinity."""
+    result = measured(Device(phases=PHASES), timeline=replace(SHORT, trials=1, window_s=2, window_ticks=10))
+    seen = Surroundings(1.0, None, None, None, ())
+    measurement = Measurement(
+        name="a",
+        runtime="PyTorch",
+        input_shape=(8, 3, 64, 64),
+        precision="float16",
+        cost=ModelCost("A", ((8, 3, 64, 64),), "float16", (), {}, None),
+        latency=Latency((0.025,)),
+        ratio_to="a",
+        ratio=MeasuredValue(1.0, (1.0, 1.0)),
+        conditions=Conditions("1a", "2026-01-02", "cuda:0", "H100", 1, "Linux", {}, None, seen),
+        energy=result,
+        estimate=estimate(1e9, 1e6, HOROWITZ_45NM_HALF),
+    )
+    path = tmp_path / "record.json"
+    write_measurements([measurement], path)
+    (read,) = read_measurements(path)
+    assert read == measurement
+    assert evaluate(read.energy.recording) == result  # the recording is enough to compute the result again
+    text = path.read_text()
+    stored = json.loads(text, parse_constant=pytest.fail)["measurements"][0]["energy"]
+    assert len(stored["recording"]["samples"]) > 500
+    assert stored["recording"]["conditions"][0]["power_limit_w"] == 700
+    assert stored["recording"]["driver"] == "580.1"
+    assert stored["figure"]["source"]["name"] == "nvmlDeviceGetTotalEnergyConsumption"
+    broken = replace(measurement, energy=replace(result, energy_j_per_image=math.nan))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_measurements([broken], path)
+    assert path.read_text() == text

@@ -13,7 +13,7 @@ from vovnet.profiling.speed import Latency, MeasuredValue, is_stable, median_rat
 
 
 class Stopwatch:
-    """Time that passes only when told; `queued_s` is what a device still has to do."""
+    """Virtual time. queued_s: work that the device has not finished."""
 
     def __init__(self) -> None:
         self.now_s = self.queued_s = 0.0
@@ -34,7 +34,7 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
 
 
 def taking(stopwatch: Stopwatch, *seconds: float, calls: list[str], name: str = "a") -> Callable[[], None]:
-    """A function whose calls take these times, the last one for ever."""
+    """A function whose calls take these seconds in turn, and the last of them for all further calls."""
 
     def function() -> None:
         stopwatch.now_s += seconds[min(calls.count(name), len(seconds) - 1)]
@@ -167,12 +167,12 @@ def test_a_pass_ends_when_the_device_has_finished(
     monkeypatch.setattr(torch.cuda if device == "cuda" else torch.mps, "synchronize", stopwatch.finish)
 
     def queue() -> None:
-        stopwatch.now_s += 0.125  # to hand the work over
+        stopwatch.now_s += 0.125  # to launch the work
         stopwatch.queued_s += 2.0
 
     @contextmanager
     def during() -> Iterator[None]:
-        stopwatch.queued_s += 7.0  # of someone else: no pass pays for it
+        stopwatch.queued_s += 7.0  # work of another program, which must not count
         yield
 
     times = time_interleaved({"a": queue}, repetitions=3, warmup_limit_s=0, device=device, during=during())

@@ -23,7 +23,7 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Computer:
-    """Two cores as the kernel's files tell of them; time passes in `work`."""
+    """Kernel files of two cores; time passes in `work`."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.clock = root, VirtualClock()
@@ -84,7 +84,7 @@ def test_a_quiet_computer_causes_no_warning(computer: Computer) -> None:
     seen = watching.result()
     assert seen.seconds == pytest.approx(30)
     assert seen.other_cpu_cores == pytest.approx(0.05, abs=0.005)
-    assert seen.clock_mhz == (3000, 3000), "the fastest core's; the other one rests"
+    assert seen.clock_mhz == (3000, 3000), "of the fastest core; the other core is idle"
     assert seen.temperature_c == (50, 50), "the package's, not the board's"
     assert seen.doubts == ()
 
@@ -234,7 +234,7 @@ def test_a_board_that_throttles_and_is_shared_is_reported(computer: Computer, mo
                 device.run()
         return watching.result()
 
-    look(200)  # warm
+    look(200)  # warm-up
     quiet = look(20)
     assert quiet.clock_mhz == (1400, 1400), "the board's, not the CPU's"
     assert quiet.doubts == ()
