@@ -140,10 +140,10 @@ def measure_models(
         for subject in subjects if memory else ():
             on_step(f"{subject.name}: memory")
             memory_use[subject.name] = subject.measure_memory()
-        joules = {}
+        energies = {}
         for subject in subjects if energy is not None or isinstance(sensor, NoSensor) else ():
             on_step(f"{subject.name}: energy")
-            joules[subject.name] = _measure_energy(subject, sensor, energy or "auto", on_step)
+            energies[subject.name] = _measure_energy(subject, sensor, energy or "auto", on_step)
     first = subjects[0].name
     return [
         Measurement(
@@ -158,7 +158,7 @@ def measure_models(
             conditions=conditions,
             layer_seconds=layer_seconds[subject.name],
             memory=memory_use.get(subject.name),
-            energy=joules.get(subject.name),
+            energy=energies.get(subject.name),
             estimate=subject.estimate_energy() if estimated else None,
             batches={size: times[subject.name] for size, times in batches.items()} or None,
         )
