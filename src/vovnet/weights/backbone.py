@@ -89,6 +89,8 @@ def create_backbone(name: str, *, weights: str | Path | None = None, **options: 
     backbone_weights.load_into(backbone)
     return backbone
 
+
+def read_weights(source: str | Path) -> BackboneWeights:
     """The weights of a VoVNet from a file, a URL or the hub, where a name is "timm/ese_vovnet39b.ra_in1k".
 
     The file is one that `import_weights` wrote or one that it can read. Raises FileNotFoundError, OSError if a download
