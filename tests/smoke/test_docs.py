@@ -71,8 +71,8 @@ def test_readme_table_of_costs_quotes_the_records(row):
         f"{total['memory_access_cost'] / 1e6:.1f}",
         f"{total['multiply_adds'] / 1e9:.2f}",
         f"{measurement['memory']['peak_mib']:.0f}",
-        row.figures["map"],
-        row.figures["energy"],
+        row.values["map"],
+        row.values["energy"],
     ]
     assert f"| {' | '.join(expected)} |" in Path("README.md").read_text()
 

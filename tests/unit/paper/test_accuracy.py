@@ -87,7 +87,7 @@ def test_how_coco_is_tested(table, row, soft_nms, scales, tmp_path, monkeypatch)
         return SimpleNamespace(to_dict=lambda: {**content, "soft_nms": options["soft_nms"]})
 
     def load_weights(source):
-        info = SimpleNamespace(name=row.model, class_names=VOC_NAMES)
+        info = SimpleNamespace(name=row.model, class_names=VOC_NAMES, category_ids=range(len(VOC_NAMES)))
         return SimpleNamespace(model=build(row.model), info=info, record={})
 
     def open_dataset(root, split, **options):
@@ -96,6 +96,9 @@ def test_how_coco_is_tested(table, row, soft_nms, scales, tmp_path, monkeypatch)
 
     monkeypatch.setattr(accuracy, "evaluate", evaluate)
     monkeypatch.setattr(accuracy, "load_weights", load_weights)
+    monkeypatch.setattr(
+        accuracy, "Detector", lambda model, *names, **options: SimpleNamespace(device=torch.device("cpu"))
+    )
     monkeypatch.setattr(accuracy, "open_dataset", open_dataset)
     monkeypatch.setattr(accuracy, "splits", lambda root: ("train2017", "val2017"))
     accuracies = Accuracies(None, tmp_path / "runs", {"coco": tmp_path})
