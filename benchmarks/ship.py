@@ -28,6 +28,7 @@ from vovnet.files import replacing
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.provenance import device_name
 from vovnet.report.plots import plot_training
+from vovnet.report.plotting import save_figure
 from vovnet.weights.checkpoint import load_model, save_weights
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +82,7 @@ def ship(run: Path, name: str, ships: bool, splits: list[str]) -> None:
     with replacing(records / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
     with replacing(records / f"{name}.png") as temporary:
-        plot_training(log, temporary)
+        save_figure(plot_training(log), temporary)
     shutil.copy(run / "log.jsonl", records / f"{name}.log.jsonl")
 
 

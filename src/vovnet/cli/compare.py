@@ -62,13 +62,20 @@ def compare(
     if split is not None and data is None:
         raise UsageError("--split is that of a data set: give --data DIR too")
     # What would be missing at the end is missed now.
-    import jinja2  # noqa: F401
+    import markdown_it  # noqa: F401
     import matplotlib  # noqa: F401
 
-    from vovnet.report.comparison import Column, Comparison, Drawer, Row
-    from vovnet.report.comparison_figure import write_figure
-    from vovnet.report.comparison_inputs import choose_shots, detector_names, open_truth, picture_names
-    from vovnet.report.comparison_page import write_page
+    from vovnet.report.comparison import (
+        Annotator,
+        ComparedImage,
+        Comparison,
+        Drawer,
+        choose_images,
+        detector_names,
+        image_names,
+        open_ground_truth,
+    )
+    from vovnet.report.comparison_files import write_figure, write_page
     from vovnet.weights.shipped import load
 
     set_threads(threads)
@@ -78,38 +85,39 @@ def compare(
     if data is not None:
         import hotcoco  # noqa: F401
 
-        truth = open_truth(data, split, masks=any(detector.model.masks for detector in detectors))
-    shots = choose_shots(images or [], truth, limit)
+        truth = open_ground_truth(data, split, masks=any(detector.model.masks for detector in detectors))
+    sources = choose_images(images or [], truth, limit)
     make_folder(output)
     drawer = Drawer(detectors, truth.class_names if truth else None, score_threshold, top_k)
-    columns = [Column(heading, one) for heading, one in zip(headings, weights, strict=True)]
-    columns = [Column("ground truth", None), *columns] if truth else columns
-    rows, failures = [], []
+    annotators = [Annotator(heading, argument) for heading, argument in zip(headings, weights, strict=True)]
+    annotators = [Annotator("ground truth", None), *annotators] if truth else annotators
+    compared, failures = [], []
     with show_progress() as progress:
-        called = picture_names([shot.source for shot in shots])
-        for shot, name in progress.track(list(zip(shots, called, strict=True)), description="pictures"):
+        file_names = image_names([image.source for image in sources])
+        for image, name in progress.track(list(zip(sources, file_names, strict=True)), description="images"):
             try:
-                rows.append(Row(name, shot.source, drawer.draw(shot.read(), shot.target)))
+                compared.append(ComparedImage(name, image.source, drawer.draw(image.read(), image.target)))
             except (ValueError, OSError) as error:
-                reason = str(error) if shot.source in str(error) else f"{shot.source}: {error}"
-                failures.append({"source": shot.source, "reason": reason})
+                reason = str(error) if image.source in str(error) else f"{image.source}: {error}"
+                failures.append({"source": image.source, "reason": reason})
                 complain(reason)
-    comparison = Comparison(tuple(columns), tuple(rows), score_threshold)
-    if rows:
+    comparison = Comparison(tuple(annotators), tuple(compared), score_threshold)
+    if compared:
         write_figure(comparison, output / "figure.jpg")
         write_page(comparison, output / "comparison.html")
     out.table(
         ["column", "weights", "in all pictures"],
         [
-            [column.name, column.weights or "", column.caption(total)]
-            for column, total in zip(columns, comparison.totals(), strict=True)
+            [annotator.name, annotator.weights or "", annotator.caption(total)]
+            for annotator, total in zip(annotators, comparison.totals(), strict=True)
         ],
     )
     for detector, heading in zip(detectors, headings, strict=True):
         if truth and not drawer.marks_mistakes(detector):
             out.say(f"{heading}: mistakes are not marked, for its classes are not those of {data}")
-    out.say(f"{len(rows)} pictures; {f'figure.jpg and comparison.html in {output}' if rows else 'nothing is written'}")
+    files = f"figure.jpg and comparison.html in {output}" if compared else "nothing is written"
+    out.say(f"{len(compared)} pictures; {files}")
     if failures:
-        out.say(f"{len(failures)} of {len(shots)} pictures could not be read (see above)")
+        out.say(f"{len(failures)} of {len(sources)} pictures could not be read (see above)")
     out.json({**comparison.to_dict(), "failures": failures, "output": str(output)})
     return 1 if failures else 0

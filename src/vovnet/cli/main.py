@@ -62,7 +62,7 @@ _LESS_MEMORY = {
 }
 
 
-_OF_EXTRAS = {"av", "hotcoco", "jinja2", "matplotlib", "onnx", "onnxruntime", "plotly", "pynvml", "tensorboard"}
+_OF_EXTRAS = {"av", "hotcoco", "markdown_it", "matplotlib", "onnx", "onnxruntime", "pynvml", "tensorboard"}
 
 
 def _one_sentence(error: Exception, command: str) -> str:

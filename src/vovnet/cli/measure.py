@@ -96,7 +96,10 @@ def measure(
     from vovnet.engine.measure_by_name import compare
     from vovnet.profiling.pareto import cheapest, pareto_front
     from vovnet.provenance import command_line, record_header
-    from vovnet.report.measurement import layer_table, part_table, remarks, tables
+    from vovnet.report.layer_tables import layer_table
+    from vovnet.report.measurement_remarks import remarks
+    from vovnet.report.model_tables import label_measurements, model_tables
+    from vovnet.report.part_tables import part_table
 
     if not models:
         raise UsageError("say which models to measure; `vovnet list` names ours")
@@ -116,9 +119,8 @@ def measure(
     if foreign := [path for path in paths if is_url(path) or is_video(path)]:
         raise UsageError(f"stages are timed on image files, not on {foreign[0]}")
     if output is not None:
-        import jinja2  # noqa: F401
+        import markdown_it  # noqa: F401
         import matplotlib  # noqa: F401
-        import plotly  # noqa: F401
 
         make_folder(output)
     set_threads(threads)
@@ -141,17 +143,15 @@ def measure(
             split=split,
             on_step=lambda what: progress.update(task, description=what),
         )
-    for table in tables(measured):
-        out.say(table.title)
-        out.table(table.header, table.rows)
-    for more in (part_table(measured), layer_table(measured) if layers else None):
-        if more is not None and more.items:
-            out.say(more.title)
-            out.table(more.header, more.rows)
-    for remark in remarks(measured):
+    rows = label_measurements(measured)
+    for table in (*model_tables(rows), part_table(rows), *([layer_table(rows)] if layers else [])):
+        if table.rows:
+            out.say(table.title)
+            out.table(list(table.header), [list(row) for row in table.rows])
+    for remark in remarks(rows):
         out.say(remark)
     if output is not None:
-        from vovnet.report.measurement import write_measurement_report
+        from vovnet.report.measurement_report import write_measurement_report
 
         write_measurement_report(measured, output)
         out.say(f"report in {output}")

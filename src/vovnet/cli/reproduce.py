@@ -73,14 +73,14 @@ def reproduce(
         if folder is not None and not folder.is_dir():
             raise FileNotFoundError(f"the folder {folder} does not exist")
     # What would be missing at the end is missed now, and no hour of measuring is lost.
-    import jinja2  # noqa: F401
+    import markdown_it  # noqa: F401
     import matplotlib  # noqa: F401
 
     from vovnet.paper.accuracy import Accuracies
     from vovnet.paper.folder import write_folder
     from vovnet.paper.measured_tables import MEASURED_TABLES, measure_table
     from vovnet.paper.subjects import Sources, section_of
-    from vovnet.report.document import Figure, Table
+    from vovnet.report.document import Table
 
     fresh = [name for name in chosen if name in MEASURED_TABLES] if measure else []
     if measure and not fresh:
@@ -116,7 +116,7 @@ def reproduce(
                 for note in part.notes:
                     out.say(note.replace("`", ""))
                 out.say("")
-            elif not isinstance(part, Figure):
+            elif isinstance(part, str):
                 out.say(part.replace("`", "") + "\n")
     out.say(f"reproduction.md, .json, .html and pictures in {output}")
     out.json(content)

@@ -15,9 +15,8 @@ from vovnet.paper.blood_cells import COMMAND, Study
 from vovnet.paper.measured_tables import Record, conditions, measured_answer
 from vovnet.paper.published import FIGURE_3, FIGURE_4, TABLES, PublishedColumn, PublishedPanel, PublishedRow
 from vovnet.report.document import Figure, Section, Table
-from vovnet.report.labelling import label_points
-from vovnet.report.panels import Point
-from vovnet.report.plots import COLOURS, make_figure
+from vovnet.report.labelling import Point, label_points
+from vovnet.report.plotting import COLOURS, make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,7 +163,7 @@ def _points(
 ) -> list[Point]:
     across, up = values[panel.x.key], values[panel.y.key]
     return [
-        Point(place, short_name(row), across[row.name], up[row.name], None, None)
+        Point(place, short_name(row), across[row.name], up[row.name])
         for place, row in enumerate(rows)
         if row.name in across and row.name in up
     ]
@@ -176,8 +175,8 @@ def _plot(axes: Axes, panel: PublishedPanel, points: list[Point], title: str, y_
         axes.plot(
             point.x,
             point.y,
-            MARKERS[point.place % len(MARKERS)],
-            color=COLOURS[point.place % len(COLOURS)],
+            MARKERS[point.index % len(MARKERS)],
+            color=COLOURS[point.index % len(COLOURS)],
             markersize=6.5 if ours else 5.5,
             markeredgecolor="black",
             markeredgewidth=1.3 if ours else 0.5,

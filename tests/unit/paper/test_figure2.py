@@ -116,8 +116,8 @@ def test_the_section_says_what_is_missing_or_what_was_run(tmp_path):
     found = section(tmp_path)
     assert found.parts[0].startswith("Measured: 2 epochs instead of 300 of 50,000 images, batch 64, rate 0.1, ")
     assert "networks early in their training" in found.parts[0]
-    assert [picture.name for picture in found.pictures] == ["figure2.png", "figure2_colour_blind_safe.png"]
-    assert found.pictures[0].make() == found.pictures[0].make()
+    assert [figure.name for figure in found.figures] == ["figure2.png", "figure2_colour_blind_safe.png"]
+    assert found.figures[0].make() == found.figures[0].make()
 
 
 def test_a_run_by_the_published_protocol_is_not_excused(tmp_path):
