@@ -114,6 +114,9 @@ def test_the_results_are_in_sight(browser: Browser, tmp_path: Path) -> None:
             box = models(page, group).locator("thead th").last.bounding_box()
             assert box is not None
             assert box["x"] + box["width"] < 1300, group
+        box = layers(page).locator("thead th").last.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] < 1300
 
 
 def test_rooflines_have_plain_ticks_and_say_what_the_roof_is(browser: Browser, page_file: Path) -> None:

@@ -161,6 +161,12 @@ def test_the_roofline_has_a_roof_and_a_point_for_each_model() -> None:
     assert max(y) == 900
     assert y[0] == pytest.approx(60 * x[0])
     assert axis_labels(plot_roofline(ROWS)) == [("FLOP/byte", "GFLOP/s")]
+    for rows in (ROWS, ROWS[:1]):  # one point has no range of its own
+        (axes,) = plot_roofline(rows).figure.axes
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        for point in ROOFLINE.points(rows):
+            assert 1.2 * left < point.x < right / 1.2
+            assert 1.2 * bottom < point.y < top / 1.2
     no_peak = label_measurements([replace(one, conditions=replace(one.conditions, peak=None)) for one in FULL])
     assert roofs_of(no_peak) == []
     assert len(labels_in(plot_roofline(no_peak).figure)[0]) == 3
