@@ -4,13 +4,13 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-all check format setup results bench energy-methods clean
 
-demo: .venv/.demo  ## the main job on the shipped pictures and weights
+demo: .venv/.demo  ## detect, evaluate and measure with the shipped images and weights
 	$(BIN)/python examples/demo.py
 
-test: .venv/.dev  ## everything that runs in minutes
+test: .venv/.dev  ## all tests but the slow ones, in minutes
 	$(BIN)/pytest -n 2 -m "not slow" -q
 
-test-all: .venv/.dev  ## the slow tests too
+test-all: .venv/.dev  ## all tests, including the slow ones
 	$(BIN)/pytest -n 2 -q
 
 check: .venv/.dev  ## format, lint, types
@@ -18,20 +18,20 @@ check: .venv/.dev  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: .venv/.dev
+format: .venv/.dev  ## format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-results: .venv/.dev  ## docs/results.md and docs/reproduction.md from docs/records
+results: .venv/.dev  ## render docs/results.md and docs/reproduction.md from docs/records
 	$(BIN)/python benchmarks/results.py
 
-bench: .venv/.dev  ## the speed claims as ratios; leave the machine alone meanwhile
+bench: .venv/.dev  ## measure the speed claims; leave the machine alone meanwhile
 	$(BIN)/python benchmarks/bench.py
 
-energy-methods: .venv/.dev  ## how far each way to measure energy is off on simulated boards
+energy-methods: .venv/.dev  ## measure the error of each energy method on simulated boards
 	$(BIN)/python benchmarks/energy_methods.py
 
-setup: .venv/.dev  ## a virtual environment for development
+setup: .venv/.dev  ## create .venv with everything for development
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
@@ -44,5 +44,5 @@ setup: .venv/.dev  ## a virtual environment for development
 	$(PIP) -e '.[dev]'
 	touch $@ .venv/.demo
 
-clean:
+clean:  ## remove .venv, runs and build outputs
 	rm -rf .venv runs build dist

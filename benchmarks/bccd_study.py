@@ -1,8 +1,8 @@
-"""Detectors compared at equal budget on blood cells, and the 1×1 bottleneck of Table 3 over seeds:
-`python benchmarks/bccd_study.py [MODEL:SEED …]` trains each as configs/bccd_study.yaml says, tests the weights that
-are best on val once on the test images, and writes docs/records/bccd_study/MODEL_SEED.json.
+"""Compare detectors on blood cells with equal budgets, and the 1×1 bottleneck of Table 3 over several seeds:
+`python benchmarks/bccd_study.py [MODEL:SEED …]`.
 
-A run that was killed goes on, and one that has its record is not run again.
+Each run is trained with configs/bccd_study.yaml. The weights that are best on val are tested once on the test images,
+and docs/records/bccd_study/MODEL_SEED.json is written. An interrupted run continues, and a recorded one is skipped.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from vovnet.engine.config import load_config
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
-from vovnet.files import replacing
+from vovnet.files import write_json
 from vovnet.profiling.cost import count_cost, count_parameters
 from vovnet.provenance import device_name
-from vovnet.weights.checkpoint import load_model
+from vovnet.weights.detector import load_model
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/bccd_study.yaml"
 RECORDS = ROOT / "docs/records/bccd_study"
-# Platelets cover some 20 of 300 pixels, so DSOD takes its smaller default boxes; the others have only their own.
+# Platelets are about 20 of 300 pixels wide, so DSOD uses its smaller default boxes; the others have only one set.
 OPTIONS = {
     "dsod300_vovnet27_slim": "{anchors: coco}",
     "dsod300_vovnet27_slim_bottleneck": "{anchors: coco}",
@@ -45,11 +45,11 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
     output = runs / f"bccd_study_{model}_{seed}"
     config = load_config(CONFIG, [*settings, f"data.root={ROOT / 'samples/bccd'}", f"output={output}", "resume=true"])
     if not train(config).finished:
-        sys.exit(f"stopped in {output}; the same command goes on")
+        sys.exit(f"stopped; the same command continues the run in {output}")
     log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     best = load_model(output / "best.safetensors")
     dataset = open_dataset(config.data.root, "test", class_names=best.info.class_names)
-    tested = evaluate(best.model, dataset, device="cpu", workers=0)
+    evaluation = evaluate(best.model, dataset, device="cpu", workers=0)
     cost = count_cost(best.model, (1, 3, *best.model.preprocessing.image_size)).total
     record = best.record | {"command": "python benchmarks/bccd_study.py", "model": model, "seed": seed}
     record["config"] |= {"data": record["config"]["data"] | {"root": "samples/bccd"}, "output": f"runs/{output.name}"}
@@ -61,7 +61,7 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
         "multiply_adds": cost.multiply_adds,
         "memory_access_cost": cost.memory_access_cost,
         "trained_on": f"{device_name(choose_device(config.device))}, {threads} threads, torch {torch.__version__}",
-        "test": {k: v for k, v in tested.to_dict().items() if k != "images_per_s"} | {"data": "samples/bccd"},
+        "test": {k: v for k, v in evaluation.to_dict().items() if k != "images_per_s"} | {"data": "samples/bccd"},
     }
 
 
@@ -69,17 +69,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", default=RUNS, metavar="MODEL:SEED")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=ROOT / "runs", help="folder of the runs' own files")
-    given = parser.parse_args()
-    RECORDS.mkdir(parents=True, exist_ok=True)
-    for name in given.runs:
+    parser.add_argument("--output", type=Path, default=ROOT / "runs", help="folder for the training runs")
+    args = parser.parse_args()
+    for name in args.runs:
         model, _, seed = name.partition(":")
         path = RECORDS / f"{model}_{seed}.json"
         if path.exists():
             continue
-        record = run(model, int(seed), given.threads, given.output)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+        write_json(path, run(model, int(seed), args.threads, args.output))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The project's speed claims, each as a ratio within one run: `make bench`. Leave the machine alone meanwhile.
+"""Check the speed claims, each of them a ratio within one run: `make bench`, on an otherwise idle machine.
 
-Writes docs/records/bench.json. Exit status 1 if a claim does not hold.
+Writes docs/records/bench.json. The exit status is 1 if a claim does not hold.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import torch
 import vovnet
 from vovnet.cli.output import Output
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.train import make_ema, make_optimizer, train
+from vovnet.engine.ema import make_ema
+from vovnet.engine.optimizer import make_optimizer
+from vovnet.engine.train import train
 from vovnet.files import write_json
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.paper.aggregation_study import AggregationConfig, train_classifier
-from vovnet.paper.cifar10 import Cifar10
-from vovnet.paper.cifar_networks import CIFAR_NETWORKS
+from vovnet.paper.aggregation.cifar10 import Cifar10
+from vovnet.paper.aggregation.config import AggregationConfig
+from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
+from vovnet.paper.aggregation.training import train_classifier
 from vovnet.profiling.cost import count_multiply_adds
 from vovnet.profiling.speed import median_ratio, time_interleaved
 from vovnet.provenance import device_name, record_header
@@ -36,7 +39,7 @@ TRAIN_STEPS = 30
 
 
 def bench_inference() -> dict[str, float]:
-    """Batch 1: from pixels to boxes, against the network alone."""
+    """From pixels to boxes at batch 1, against the network alone."""
     detector = vovnet.load("bccd", device="cpu")
     image = detector.predict(next((ROOT / "samples/bccd/JPEGImages").glob("*.jpg"))).image()
     batch = detector.model.preprocessing([image])
@@ -53,7 +56,7 @@ def bench_inference() -> dict[str, float]:
 def bench_decoding() -> dict[str, float]:
     """RefineDet320 with VoVNet-39, 6,375 anchors and 80 classes, batch 1: decoding and NMS against the network.
 
-    With random weights every score passes the threshold, the most that there can be; "sparse" is as of a trained one,
+    With random weights every score passes the threshold, which is the worst case. "sparse" is like a trained network:
     3,000 scores of 300 objects.
     """
     torch.manual_seed(0)
@@ -81,7 +84,7 @@ def bench_decoding() -> dict[str, float]:
 
 
 def bare_steps(config: TrainConfig, count: int) -> float:
-    """Images/s of forward, loss, backward, step and average on one and the same batch."""
+    """Images/s of forward, loss, backward, step and EMA, always on the same batch."""
     torch.manual_seed(0)
     model = vovnet.create_model(config.model, 3, **config.model_options).to(memory_format=torch.channels_last).train()
     optimizer, criterion = make_optimizer(model, config.optimizer), MultiBoxLoss()
@@ -102,7 +105,7 @@ def bare_steps(config: TrainConfig, count: int) -> float:
 
 
 def train_steps(config: TrainConfig) -> float:
-    """Images/s that a training run logs, its first line left out."""
+    """Images/s that a training run logs, without its first entry."""
     with tempfile.TemporaryDirectory() as folder:
         run = config.model_copy(
             update={
@@ -119,13 +122,14 @@ def train_steps(config: TrainConfig) -> float:
 
 
 def bench_training() -> dict[str, float]:
-    """A training run against bare steps before and after it, and both against the peak of a matrix product."""
+    """A training run against bare steps before and after it, and against the peak of a matrix product."""
     config = load_config(CONFIG)
     before = bare_steps(config, TRAIN_STEPS)
     whole = train_steps(config)
     after = bare_steps(config, TRAIN_STEPS)
     model = vovnet.create_model(config.model, 3, **config.model_options)
-    gflop = 3 * 2 * count_multiply_adds(model, model.preprocessing.image_size) / 1e9  # backward costs two forwards
+    # A backward pass costs two forward passes.
+    gflop = 3 * 2 * count_multiply_adds(model, model.preprocessing.image_size) / 1e9
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
     product = time_interleaved({"product": lambda: a @ b}, repetitions=20)["product"]
     peak = 2 * 2048**3 / 1e9 / (product.median_ms / 1e3)
@@ -141,7 +145,7 @@ def bench_training() -> dict[str, float]:
 
 
 def plain_classifier_steps(count: int, batch_size: int) -> float:
-    """Images/s of forward, loss, backward and step of DenseNet-40 on one and the same batch."""
+    """Images/s of forward, loss, backward and step of DenseNet-40, always on the same batch."""
     torch.manual_seed(0)
     model = CIFAR_NETWORKS["densenet40"]().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
@@ -158,7 +162,7 @@ def plain_classifier_steps(count: int, batch_size: int) -> float:
 
 
 def bench_classifier() -> dict[str, float]:
-    """The study of connections trains DenseNet-40 from memory; against a plain loop before and after it."""
+    """The aggregation study training DenseNet-40, against a plain loop before and after it."""
     data = Cifar10(torch.randint(0, 256, (2048, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 10, (2048,)))
     count, batch_size = 20, 64
     before = plain_classifier_steps(count, batch_size)
@@ -168,9 +172,9 @@ def bench_classifier() -> dict[str, float]:
         )
         torch.manual_seed(0)
         model = CIFAR_NETWORKS["densenet40"]().to(memory_format=torch.channels_last)
-        log = train_classifier(model, data, config, 0, Path(folder) / "run", lambda line: None)
+        log = train_classifier(model, data, config, seed=0, folder=Path(folder) / "run")
     assert log is not None
-    whole = statistics.median(line["images_per_s"] for line in log[1:])
+    whole = statistics.median(entry["images_per_s"] for entry in log[1:])
     plain = statistics.mean((before, plain_classifier_steps(count, batch_size)))
     return {
         "classifier_images_per_s": whole,
@@ -180,7 +184,7 @@ def bench_classifier() -> dict[str, float]:
 
 
 def bench_measuring() -> dict[str, float]:
-    """What the instrument's loop adds to bare calls of the model, and how far the ratios of two processes are apart."""
+    """What the timing loop adds to bare calls of the model, and how far apart the ratios of two processes are."""
     model = vovnet.create_backbone("vovnet27_slim").eval().to(memory_format=torch.channels_last)
     image = torch.rand(1, 3, 224, 224).to(memory_format=torch.channels_last)
 
@@ -204,14 +208,16 @@ def bench_measuring() -> dict[str, float]:
     ratios = []
     for _ in range(2):
         printed = subprocess.run([*command, "--no-memory", "--json", "-"], capture_output=True, text=True, check=True)
-        ratios.append([one["ratio"]["median"] for one in json.loads(printed.stdout)["measurements"][1:]])
+        ratios.append(
+            [measurement["ratio"]["median"] for measurement in json.loads(printed.stdout)["measurements"][1:]]
+        )
     return {
         "measuring_overhead": statistics.median(rounds) - 1,
         "two_runs_ratios_apart": max(abs(first / second - 1) for first, second in zip(*ratios, strict=True)),
     }
 
 
-# The most, or with ≥ the least, that each may be.
+# The bound of each result.
 CLAIMS = {
     "inference_overhead": ("≤", 0.15),
     "decoding_all_scores_ratio": ("≤", 0.15),

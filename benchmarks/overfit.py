@@ -1,8 +1,8 @@
 """Does a detector learn at all? `python benchmarks/overfit.py DATA:SPLIT MODEL… --record FILE` trains it on a handful
-of images, always the same batch without augmentation, until it finds what is in them.
+of images, always the same batch without augmentation, until it finds the objects in them.
 
-The record holds every model's losses, and whenever it was taken the mAP at IoU 0.5: VOC's, area under the curve, or
-COCO's of the masks where the detector draws them.
+The record holds the losses of every model and its mAP at IoU 0.5 at every test: VOC's (area under the curve), or
+COCO's for masks if the detector predicts them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ STEPS_BETWEEN_TESTS = 10
 def overfit(
     name: str, dataset: DetectionDataset, options: dict[str, Any], side: int | None, rate: float, steps: int
 ) -> dict[str, Any]:
-    """Losses and mAP of training on all images of `dataset` at once; ends at the target or after `steps`.
+    """Losses and mAP of training on all images of `dataset` at once, until the target mAP or for at most `steps`.
 
-    side: of the network's input, where it is not the model's own; RefineDet takes any multiple of 64.
+    options: of the model.
+    side: of the network's input, None for the model's own; RefineDet accepts any multiple of 64.
+    rate: learning rate after the warm-up.
     """
     torch.manual_seed(0)
     classes = len(dataset.class_names)
@@ -53,7 +55,7 @@ def overfit(
         if model.preprocessing.keep_ratio
         else SSDAugmentation((short, long), model.preprocessing.mean_rgb, 0, expand=1, crop_min_scale=1, flip=0)
     )
-    stream = BatchStream(len(dataset), len(dataset), len(dataset), steps=1)
+    stream = BatchStream(len(dataset), batch_size=len(dataset), micro_batch_size=len(dataset), steps=1)
     (batch,) = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
     images, targets = model.preprocessing.normalize(batch.images), batch.targets
     target = TARGET_OF_MASKS if model.masks else TARGET
@@ -73,9 +75,9 @@ def overfit(
         optimizer.step()
         log.append({"step": step} | {key: round(value.item(), 5) for key, value in losses.items()})
         if step % STEPS_BETWEEN_TESTS == 0:
-            found = evaluate(model, dataset, device="cpu", workers=0)
-            masks = found.coco_masks
-            mean_ap = (found.voc.mean_ap_area if masks is None else masks.figures["AP50"]) or 0.0
+            evaluation = evaluate(model, dataset, device="cpu", workers=0)
+            masks = evaluation.coco_masks
+            mean_ap = (evaluation.voc.mean_ap_area if masks is None else masks.figures["AP50"]) or 0.0
             log[-1]["map50"] = round(mean_ap, 4)
             print(name, log[-1], flush=True)
             if mean_ap >= target:
@@ -98,24 +100,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", help="folder:split")
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--images", nargs="+", help="of the split these only, by the stems of their files")
-    parser.add_argument("--side", type=int, help="of the network's input (RefineDet only)")
-    parser.add_argument("--options", type=json.loads, default={}, help="of the models, as JSON")
+    parser.add_argument("--images", nargs="+", help="use only these images of the split, by file name without suffix")
+    parser.add_argument("--side", type=int, help="side of the network's input (RefineDet only)")
+    parser.add_argument("--options", type=json.loads, default={}, help="options of the models, as JSON")
     parser.add_argument("--learning-rate", type=float, default=0.01)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--record", type=Path, required=True, help="a JSON file; models that it has are not run again")
-    given = parser.parse_args()
-    folder, _, split = given.data.rpartition(":")
-    runs = json.loads(given.record.read_text())["runs"] if given.record.exists() else []
-    for name in given.models:
+    parser.add_argument("--record", type=Path, required=True, help="JSON file; models already in it are skipped")
+    args = parser.parse_args()
+    folder, _, split = args.data.rpartition(":")
+    runs = json.loads(args.record.read_text())["runs"] if args.record.exists() else []
+    for name in args.models:
         if any(run["model"] == name for run in runs):
             continue
         dataset = open_dataset(Path(folder), split, masks=gives_masks(name))
-        if given.images:
-            dataset = replace(dataset, samples=tuple(one for one in dataset if one.image_path.stem in given.images))
-        run = overfit(name, dataset, given.options, given.side, given.learning_rate, given.steps)
+        if args.images:
+            dataset = replace(
+                dataset, samples=tuple(sample for sample in dataset if sample.image_path.stem in args.images)
+            )
+        run = overfit(name, dataset, args.options, args.side, args.learning_rate, args.steps)
         runs.append({**run, **record_header(), "device": cpu_and_torch()})
-        write_json(given.record, {**record_header("python benchmarks/overfit.py DATA:SPLIT MODEL…"), "runs": runs})
+        write_json(args.record, {**record_header("python benchmarks/overfit.py DATA:SPLIT MODEL…"), "runs": runs})
 
 
 if __name__ == "__main__":

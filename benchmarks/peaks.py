@@ -1,8 +1,7 @@
-"""The memory claims: `python benchmarks/peaks.py` runs each case in a process of its own, says what it adds at most,
-and writes docs/records/peaks.json. Exit status 1 if a claim does not hold.
+"""Check the memory claims: `python benchmarks/peaks.py` runs each case in its own process, prints how much memory it
+adds, and writes docs/records/peaks.json. The exit status is 1 if a claim does not hold.
 
-On Linux; the figure is resident memory of the process, so that what the case adds is its peak less what was resident
-when it began.
+Linux only. A case adds the peak of the process's resident memory less what was resident when it started.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ def multi_scale(choose: Callable[[tuple[Scale, ...]], tuple[Scale, ...]]) -> Cal
 
 
 def one_scale() -> Callable[[], object]:
-    """The largest of the published sizes, 704×704, twice: the first pass alone does not fill the allocator's caches."""
+    """The largest published size, 704×704, twice: a single pass does not fill the allocator's caches."""
     return multi_scale(lambda scales: scales[-1:] * 2)
 
 
 def all_scales() -> Callable[[], object]:
-    """All nine."""
+    """All nine published sizes."""
     return multi_scale(lambda scales: scales)
 
 
@@ -68,21 +67,22 @@ def train_mask_rcnn() -> Callable[[], object]:
 
 
 def hundred_masks() -> Callable[[], object]:
-    """What 100 masks, large and small, of an image of 4000×3000 pixels add to its prediction: pasted, drawn, coded."""
+    """Pasting, drawing and encoding 100 masks, large and small, of an image of 4000×3000 pixels."""
     torch.manual_seed(0)
     corner = torch.rand(100, 2) * torch.tensor([3000, 2000])
     boxes = torch.cat([corner, corner + torch.rand(100, 2) * torch.tensor([1000, 1000])], dim=1)
     boxes[0] = torch.tensor([0, 0, 4000, 3000])
-    chances, labels, scores = torch.rand(100, 28, 28), torch.zeros(100, dtype=torch.int64), torch.linspace(1, 0.1, 100)
+    probabilities, labels = torch.rand(100, 28, 28), torch.zeros(100, dtype=torch.int64)
+    scores = torch.linspace(1, 0.1, 100)
     image = torch.zeros(3, 3000, 4000, dtype=torch.uint8)
 
     def predict(count: int) -> None:
-        masks = paste(chances[:count], boxes[:count], (3000, 4000))
-        found = Detections(boxes[:count], labels[:count], scores[:count], (3000, 4000), masks)
-        draw_detections(image, found, ["thing"])
+        masks = paste(probabilities[:count], boxes[:count], (3000, 4000))
+        detections = Detections(boxes[:count], labels[:count], scores[:count], (3000, 4000), masks)
+        draw_detections(image, detections, ["object"])
         masks.to_coco()
 
-    predict(0)  # so that libraries are loaded, and the drawn image itself is not counted
+    predict(0)  # loads the libraries and allocates the annotated image, which are not counted
     return lambda: predict(100)
 
 
@@ -114,7 +114,10 @@ def main() -> None:
         printed = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)
         results[name] = json.loads(printed.stdout)
     claims = {name: text for name, (text, _) in CLAIMS.items()}
-    rows = [[name, str(r["added_mib"]), str(r["process_mib"]), claims.get(name, "")] for name, r in results.items()]
+    rows = [
+        [name, str(result["added_mib"]), str(result["process_mib"]), claims.get(name, "")]
+        for name, result in results.items()
+    ]
     Output().table(["case", "added, MiB", "whole process, MiB", "claim"], rows)
     header = record_header("python benchmarks/peaks.py")
     device = device_name(torch.device("cpu"))

@@ -1,9 +1,9 @@
 """Does training at the published learning rates stay finite with small batches?
 `python benchmarks/published_rates.py DATA CONFIG… --record FILE` runs 500 steps of each config on the split "train" of
-DATA, with batches of 2 and of 8 images where the paper has 32 or 128: small batches are the noisier ones.
+DATA, with batches of 2 and 8 images. The paper's batches are larger (24 to 128), and small ones are noisier.
 
-The run is the config's, augmentation included, at the rate of its first step after the warm-up; it ends at the first
-loss, gradient or weight that is not finite.
+Everything else is as in the config, augmentation and warm-up included. A run ends at the first loss, gradient or
+weight that is not finite.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
 from vovnet.engine.train import train
-from vovnet.files import replacing
+from vovnet.files import write_json
 from vovnet.provenance import cpu_and_torch, record_header
 
 STEPS = 500
@@ -27,7 +27,7 @@ MEAN_OVER = 50  # steps of the first and last losses
 
 def run(config: str, model: str, data: Path, batch_size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        given = load_config(
+        run_config = load_config(
             config,
             [
                 f"model={model}",
@@ -45,10 +45,10 @@ def run(config: str, model: str, data: Path, batch_size: int) -> dict[str, Any]:
         )
         stopped = None
         try:
-            train(given)
+            train(run_config)
         except FloatingPointError as error:
             stopped = str(error)
-        lines = [json.loads(line) for line in (given.output / "log.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (run_config.output / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines]
     return {
         "config": config,
@@ -67,28 +67,29 @@ def run(config: str, model: str, data: Path, batch_size: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("configs", nargs="+", metavar="CONFIG[=MODEL]", help="MODEL takes the place of the config's")
+    parser.add_argument(
+        "configs", nargs="+", metavar="CONFIG[=MODEL]", help="train MODEL instead of the config's model"
+    )
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[2, 8])
-    parser.add_argument("--record", type=Path, required=True, help="a JSON file; runs that it has are not run again")
-    given = parser.parse_args()
-    images = len(open_dataset(given.data, "train"))
-    runs = json.loads(given.record.read_text())["runs"] if given.record.exists() else []
-    for argument in given.configs:
-        config, _, other = argument.partition("=")
-        model = other or load_config(config).model
-        for batch_size in given.batch_sizes:
-            if any((one["config"], one["model"], one["batch_size"]) == (config, model, batch_size) for one in runs):
+    parser.add_argument("--record", type=Path, required=True, help="JSON file; runs already in it are skipped")
+    args = parser.parse_args()
+    images = len(open_dataset(args.data, "train"))
+    runs = json.loads(args.record.read_text())["runs"] if args.record.exists() else []
+    for argument in args.configs:
+        config, _, model = argument.partition("=")
+        model = model or load_config(config).model
+        for batch_size in args.batch_sizes:
+            if any((r["config"], r["model"], r["batch_size"]) == (config, model, batch_size) for r in runs):
                 continue
-            how = {**record_header(), "device": cpu_and_torch()}
-            runs.append({**run(config, model, given.data, batch_size), **how})
+            source = {**record_header(), "device": cpu_and_torch()}
+            runs.append({**run(config, model, args.data, batch_size), **source})
             record = {
                 "command": "python benchmarks/published_rates.py DATA CONFIG…",
-                **how,
+                **source,
                 "images": images,
                 "runs": runs,
             }
-            with replacing(given.record) as temporary:
-                temporary.write_text(json.dumps(record, indent=1) + "\n")
+            write_json(args.record, record)
 
 
 if __name__ == "__main__":

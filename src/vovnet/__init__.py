@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from vovnet.profiling.measure import measure as measure
     from vovnet.structures import Detections as Detections
     from vovnet.structures import Target as Target
+    from vovnet.weights.backbone import create_backbone as create_backbone
     from vovnet.weights.shipped import load as load
-    from vovnet.zoo import create_backbone as create_backbone
     from vovnet.zoo import create_model as create_model
 
 # Imported when first used, so that `import vovnet` and `vovnet --help` need not wait for torch.
 _HOME = {
     "load": "vovnet.weights.shipped",
     "measure": "vovnet.profiling.measure",
-    "create_backbone": "vovnet.zoo",
+    "create_backbone": "vovnet.weights.backbone",
     "create_model": "vovnet.zoo",
     "Detections": "vovnet.structures",
     "Target": "vovnet.structures",

@@ -1,4 +1,4 @@
-"""Box geometry: pure functions on tensors of shape (..., 4)."""
+"""Box geometry: pure functions on tensors of shape (..., 4), x1 y1 x2 y2 in pixels unless the name says otherwise."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 from torchvision.ops import batched_nms as batched_nms
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
-"""The centre-size code's scale of (cx, cy, w, h) in SSD, DSOD and RefineDet."""
+"""Scale of the regression targets (cx, cy, w, h) in SSD, DSOD and RefineDet."""
 
-_LOG_SIZE_MAX = 6.0  # e^6 ≈ 400 times the anchor: an untrained network's boxes stay finite, no real one is touched
+_LOG_SIZE_MAX = 6.0  # e^6 ≈ 400 times the anchor: boxes of an untrained network stay finite, real boxes are unaffected
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
@@ -21,8 +21,13 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
 
 
+def xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    """Boxes as COCO writes them: left, top, width, height."""
+    return torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], dim=-1)
+
+
 def area(boxes: Tensor) -> Tensor:
-    """(..., 4) → (...); a box turned inside out has no area."""
+    """(..., 4) → (...); a box with x2 < x1 or y2 < y1 has area 0."""
     size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
     return size[..., 0] * size[..., 1]
 
@@ -37,7 +42,7 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def encode(boxes: Tensor, anchors_cxcywh: Tensor) -> Tensor:
-    """Boxes as regression targets against their anchors, (..., 4) each; the inverse of `decode`."""
+    """Boxes (..., 4) → regression targets (..., 4) relative to their anchors; the inverse of `decode`."""
     boxes_cxcywh = xyxy_to_cxcywh(boxes)
     variances = boxes.new_tensor(VARIANCES)
     offset = (boxes_cxcywh[..., :2] - anchors_cxcywh[..., :2]) / anchors_cxcywh[..., 2:]
@@ -46,7 +51,7 @@ def encode(boxes: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 
 
 def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
-    """Regression outputs (..., 4) → boxes (..., 4), not clipped."""
+    """Regression outputs (..., 4) → boxes (..., 4), not clipped. Anchors may be (A, 4) for deltas (N, A, 4)."""
     deltas = deltas * deltas.new_tensor(VARIANCES)
     centre = anchors_cxcywh[..., :2] + deltas[..., :2] * anchors_cxcywh[..., 2:]
     size = anchors_cxcywh[..., 2:] * torch.exp(deltas[..., 2:].clamp(max=_LOG_SIZE_MAX))
@@ -54,7 +59,35 @@ def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Boxes (..., 4) inside an image of (height, width)."""
+    """The boxes limited to an image of (height, width)."""
     height, width = image_size
     limit = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def flip_horizontally(boxes: Tensor, width: int) -> Tensor:
+    """The boxes in the mirrored image of this width."""
+    x1, y1, x2, y2 = boxes.unbind(dim=-1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=-1)
+
+
+def flip_vertically(boxes: Tensor, height: int) -> Tensor:
+    """The boxes in the image of this height turned upside down."""
+    x1, y1, x2, y2 = boxes.unbind(dim=-1)
+    return torch.stack([x1, height - y2, x2, height - y1], dim=-1)
+
+
+def rescale(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
+    """Boxes of an image of (height, width) `from_size` in pixels of the same image resized to `to_size`."""
+    scale = [to_size[1] / from_size[1], to_size[0] / from_size[0]] * 2
+    return boxes * boxes.new_tensor(scale)
+
+
+def fit_size(image_size: tuple[int, int], short: int, long: int) -> tuple[int, int]:
+    """(height, width) to which an image is resized with its aspect ratio kept, at least 1 pixel each.
+
+    The shorter side becomes `short` pixels, or less where the longer side would exceed `long`.
+    """
+    scale = min(short / min(image_size), long / max(image_size))
+    height, width = (max(1, round(side * scale)) for side in image_size)
+    return height, width

@@ -1,4 +1,4 @@
-"""The one exception of our own, and what it says of a wrong name."""
+"""The one exception of our own, and the suggestion for a misspelt name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writes files completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what the block writes there takes the place of `path` when the block ends well.
+    """A temporary path beside `path`. The file that the block writes there replaces `path` if the block succeeds.
 
-    When it does not, or the machine stops, the old file stays as it was. Folders above `path` are made. A full disk
-    is an OSError that names the file.
+    If the block fails or the machine stops, the old file stays as it was. Missing parent folders are created. A full
+    disk raises an OSError that names the file.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # formats are told by the suffix
+    temporary = path.with_name(
+        f".{path.stem}.{os.getpid()}.part{path.suffix}"
+    )  # writers choose the format by the suffix
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -30,20 +32,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         full = error.errno in _FULL
-        mine = error.filename is not None and Path(error.filename) in (temporary, path, path.parent)
-        if not full and not mine:
-            raise  # it is about something else that the block did, and says so
+        about_path = error.filename is not None and Path(error.filename) in (temporary, path, path.parent)
+        if not full and not about_path:
+            raise  # the error concerns another file that the block used
         remedy = "free some disk space or choose another folder" if full else "choose another folder"
         raise OSError(
             f"could not write {path} ({error.strerror}); {remedy}; what was there before is unharmed"
         ) from error
     finally:
-        with suppress(OSError):  # what went wrong above is the news
+        with suppress(OSError):  # an error above is what the caller needs to see
             temporary.unlink()
 
 
 def write_json(path: str | Path, content: Any, *, indent: int | None = 1) -> None:
-    """Write `content` as JSON, whole or not at all. Raises ValueError for NaN and infinity, which JSON lacks."""
+    """Writes `content` as JSON, completely or not at all. NaN and infinity, which JSON lacks, are a ValueError."""
     text = json.dumps(content, indent=indent, allow_nan=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The outlines of masks as COCO's polygons, for programs that read no run-length code. Needs the extra "eval"."""
+"""Outlines of masks as COCO's polygons, for programs that cannot read run-length codes. Needs the extra "eval"."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from vovnet.masks import RleMasks, decode
 
 
 def contours(masks: RleMasks) -> list[list[list[float]]]:
-    """The polygons [x1, y1, x2, y2, …] of each mask, one a part, in pixels of the image.
+    """The polygons [x1, y1, x2, y2, …] of each mask, one per connected part, in pixels of the image.
 
     They run along the edges of pixels, so COCO draws exactly the same mask from them, except for holes: a COCO polygon
-    can hold none, so they are filled. Pixels that only touch at a corner are parts of their own. A mask without pixels
-    has no polygon.
+    cannot have any, so they are filled. Pixels that touch at a corner only belong to different parts. A mask without
+    pixels has no polygon.
     """
     polygons = []
     for code, (x1, y1, x2, y2) in zip(masks.counts, masks.boxes().int().tolist(), strict=True):
@@ -23,22 +23,23 @@ def contours(masks: RleMasks) -> list[list[list[float]]]:
 
 
 def _outlines(bitmap: npt.NDArray[np.bool_], left: int, top: int) -> list[list[float]]:
-    """The outer outlines of a bitmap (H, W) that lies at (left, top).
+    """The outer outlines of a bitmap (H, W) whose upper left corner is at (left, top).
 
-    Every corner of an outline has one edge along its row and one along its column. As the mask is entered and left in
-    turn, the corners of a row are joined first to second, third to fourth, and so on, and those of a column too.
+    Every corner of an outline has one edge along its row and one along its column. A row enters and leaves the mask in
+    turn, so its corners are joined in pairs: first to second, third to fourth, and so on. The same holds for columns.
     """
     padded = np.pad(bitmap, 1)
     nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    touching = (nw == se) & (ne == sw) & (nw != ne)  # two pixels meet at a corner only: it belongs to both outlines
+    touching = (nw == se) & (ne == sw) & (nw != ne)  # two pixels meet at a corner only, which belongs to both outlines
     y, x = np.nonzero((nw ^ ne ^ sw ^ se) | touching)
     y, x = (np.repeat(axis, 1 + touching[y, x]) for axis in (y, x))
-    second = np.append(False, (y[1:] == y[:-1]) & (x[1:] == x[:-1]))[: len(x)]  # of two copies that with the right edge
+    # Of two copies of a corner, the second has the edge to the right.
+    second = np.append(False, (y[1:] == y[:-1]) & (x[1:] == x[:-1]))[: len(x)]
 
-    by_column = np.lexsort((second ^ ne[y, x], y, x))  # of two copies that with the upper edge first
-    below_or_above = np.empty(len(x), dtype=np.int64)
-    below_or_above[by_column] = by_column[np.arange(len(x)) ^ 1]
-    vertical = below_or_above.tolist()
+    by_column = np.lexsort((second ^ ne[y, x], y, x))  # of two copies, the one with the edge above comes first
+    partners = np.empty(len(x), dtype=np.int64)
+    partners[by_column] = by_column[np.arange(len(x)) ^ 1]
+    vertical_partner = partners.tolist()  # a corner's horizontal partner is the other of its pair: index ^ 1
 
     polygons, seen = [], bytearray(len(x))
     for first in range(len(x)):
@@ -48,7 +49,9 @@ def _outlines(bitmap: npt.NDArray[np.bool_], left: int, top: int) -> list[list[f
         while not seen[corner]:
             seen[corner] = seen[corner ^ 1] = True
             outline += [corner, corner ^ 1]
-            corner = vertical[corner ^ 1]
-        if se[y[first], x[first]]:  # its upper left corner: where the mask is not within it, it bounds a hole
+            corner = vertical_partner[corner ^ 1]
+        if se[
+            y[first], x[first]
+        ]:  # the upper left corner; if the pixel inside it is not in the mask, this is the outline of a hole
             polygons.append(np.stack([x[outline] + left, y[outline] + top], axis=1).ravel().astype(float).tolist())
     return polygons

@@ -1,8 +1,8 @@
-"""Masks in COCO's run-length code, the form in which data sets, detections and metrics hold them.
+"""Masks as COCO's run-length codes, the form in which datasets, detections and metrics hold them.
 
-A mask of a whole image is some hundred bytes of code, where its pixels would be megabytes. Needs the extra "eval".
+The mask of a whole image takes some hundred bytes as a code and megabytes as pixels. Needs the extra "eval".
 
-The code counts pixels column by column: so many outside the mask, then so many in it, and so on.
+A code lists the lengths of runs of pixels, column by column, alternately outside and inside the mask.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MOST_PIXELS = 2**31 - 1  # that the code's library can count
+MOST_PIXELS = 2**31 - 1  # the most that the library for these codes can count
 
 
 def _codec() -> ModuleType:
@@ -31,9 +31,9 @@ def _codec() -> ModuleType:
 
 @dataclass(frozen=True)
 class RleMasks:
-    """The masks of one image's objects.
+    """The masks of the objects in one image.
 
-    counts: COCO's compressed code of each mask, from `encode`, `paste`, or `from_coco`, which checks it.
+    counts: COCO's compressed code of each mask, made by `encode` or `paste`, or checked by `from_coco`.
     size: (height, width) of the image.
     """
 
@@ -45,27 +45,27 @@ class RleMasks:
 
     def __getitem__(self, index: Tensor) -> RleMasks:
         """The masks that a boolean mask or an index tensor of shape (M,) selects."""
-        places = index.nonzero().flatten() if index.dtype == torch.bool else index
-        return RleMasks(tuple(self.counts[place] for place in places.tolist()), self.size)
+        indices = index.nonzero().flatten() if index.dtype == torch.bool else index
+        return RleMasks(tuple(self.counts[i] for i in indices.tolist()), self.size)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """COCO's compressed run-length objects, ready for JSON."""
         return [{"size": list(self.size), "counts": code.decode()} for code in self.counts]
 
     def areas(self) -> Tensor:
-        """Pixels of each mask, int64 (M,)."""
+        """Number of pixels of each mask, int64 (M,)."""
         if not self.counts:
             return torch.zeros(0, dtype=torch.int64)
         return torch.from_numpy(np.asarray(_codec().area(_objects(self))).astype(np.int64))
 
     def boxes(self) -> Tensor:
-        """The smallest box around each mask, float32 (M, 4), x2 and y2 exclusive; zeros where a mask has no pixel."""
-        boxes = torch.from_numpy(np.asarray(_codec().to_bbox(_objects(self)), dtype=np.float32).reshape(-1, 4))
-        return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
+        """The smallest box around each mask, float32 (M, 4), x2 and y2 exclusive; zeros for a mask without pixels."""
+        boxes_xywh = torch.from_numpy(np.asarray(_codec().to_bbox(_objects(self)), dtype=np.float32).reshape(-1, 4))
+        return torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1)
 
 
 def encode(masks: Tensor) -> RleMasks:
-    """Bitmaps, bool or uint8 of shape (M, H, W) → code; all but 0 is in the mask."""
+    """Bitmaps, bool or uint8 of shape (M, H, W) → codes; every value but 0 is in the mask."""
     if masks.ndim != 3 or masks.dtype not in (torch.bool, torch.uint8):
         raise ValueError(f"masks must be bool or uint8 of shape (M, H, W), got {masks.dtype} of {tuple(masks.shape)}")
     height, width = masks.shape[1:]
@@ -74,18 +74,22 @@ def encode(masks: Tensor) -> RleMasks:
 
 
 def decode(masks: RleMasks) -> Tensor:
-    """Code → bitmaps, uint8 of shape (M, H, W), 0 or 1."""
+    """Codes → bitmaps, uint8 of shape (M, H, W), 0 or 1."""
     bitmaps = torch.empty((len(masks), *masks.size), dtype=torch.uint8)
-    for place, one in enumerate(_objects(masks)):
-        bitmaps[place] = torch.from_numpy(_codec().decode(one))
+    for bitmap, code in zip(bitmaps, _objects(masks), strict=True):
+        bitmap[:] = torch.from_numpy(_codec().decode(code))
     return bitmaps
 
 
-def paste(probabilities: Tensor, boxes: Tensor, image_size: tuple[int, int], threshold: float = 0.5) -> RleMasks:
-    """The masks that Mask R-CNN found, at the image's size: each map is scaled to its box and cut at `threshold`.
+def paste(probabilities: Tensor, boxes: Tensor, image_size: tuple[int, int], *, threshold: float = 0.5) -> RleMasks:
+    """Mask R-CNN's masks at the size of the image: each probability map is resized to its box, then thresholded.
 
-    probabilities: (D, S, S) in [0, 1]. boxes: (D, 4) in pixels of the image, within it or nearly so: only one box's
-    pixels are held at a time, never an image's a mask. image_size: (height, width).
+    Memory holds the pixels of one box at a time, never a bitmap of the image per mask.
+
+    probabilities: (D, S, S) in [0, 1].
+    boxes: (D, 4) in pixels of the image. They may reach a little beyond it.
+    image_size: (height, width).
+    threshold: a pixel is in the mask if its probability is higher.
     """
     from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 
@@ -93,32 +97,33 @@ def paste(probabilities: Tensor, boxes: Tensor, image_size: tuple[int, int], thr
         shapes = f"{tuple(probabilities.shape)} and {tuple(boxes.shape)}"
         raise ValueError(f"probabilities must have shape (D, S, S) and boxes (D, 4), got {shapes}")
     height, width = image_size
-    maps, scale = expand_masks(probabilities.detach().float().cpu()[:, None], padding=1)
+    padded_maps, scale = expand_masks(probabilities.detach().float().cpu()[:, None], padding=1)
+    padded_boxes = expand_boxes(boxes.float().cpu(), scale).long().tolist()
     codes = []
-    for one, (x1, y1, x2, y2) in zip(maps, expand_boxes(boxes.float().cpu(), scale).long().tolist(), strict=True):
-        # Mask R-CNN counts the pixels x2 and y2 in.
+    for padded_map, (x1, y1, x2, y2) in zip(padded_maps, padded_boxes, strict=True):
+        # Mask R-CNN includes the pixels x2 and y2.
         size = max(y2 + 1 - y1, 1), max(x2 + 1 - x1, 1)
         top, bottom = (min(max(y, 0), height) for y in (y1, y2 + 1))
         left, right = (min(max(x, 0), width) for x in (x1, x2 + 1))
-        scaled = F.interpolate(one[None], size=size, mode="bilinear", align_corners=False)[0, 0]
-        crop = scaled[top - y1 : bottom - y1, left - x1 : right - x1] > threshold
+        resized = F.interpolate(padded_map[None], size=size, mode="bilinear", align_corners=False)[0, 0]
+        crop = resized[top - y1 : bottom - y1, left - x1 : right - x1] > threshold
         codes.append(_encode_crop(crop.numpy(), top, left, image_size))
     return RleMasks(tuple(codes), (height, width))
 
 
 def _encode_crop(crop: npt.NDArray[np.bool_], top: int, left: int, size: tuple[int, int]) -> bytes:
-    """The code of an image that is empty but for a crop at (top, left)."""
+    """The code of a mask that is empty except for a crop at (top, left)."""
     (rows, columns), (height, width) = crop.shape, size
-    framed = np.zeros((columns + 1, rows + 1), dtype=np.bool_)  # a 0 before each column and after the last
+    framed = np.zeros((columns + 1, rows + 1), dtype=np.bool_)  # False before each column and after the last
     framed[:columns, 1:] = crop.T
     changes = np.flatnonzero(framed.ravel()[1:] != framed.ravel()[:-1])
     column, row = np.divmod(changes, rows + 1)
-    places = (left + column) * height + top + row
+    positions = (left + column) * height + top + row
 
-    # Where a run reaches the image's last row and the next begins in its first, they are one.
-    repeated = np.flatnonzero(places[1:] == places[:-1])
-    places = np.delete(places, np.concatenate([repeated, repeated + 1]))
-    runs = np.diff(places, prepend=0, append=height * width).tolist()
+    # A run that ends in the image's last row and one that begins in the next column's first row are one run.
+    repeated = np.flatnonzero(positions[1:] == positions[:-1])
+    positions = np.delete(positions, np.concatenate([repeated, repeated + 1]))
+    runs = np.diff(positions, prepend=0, append=height * width).tolist()
     return _compress(runs if runs[-1] else runs[:-1], size)
 
 
@@ -128,73 +133,84 @@ def _compress(runs: list[int], size: tuple[int, int]) -> bytes:
 
 
 def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:
-    """The code of one object as COCO annotates it: a list of polygons, or a run-length object, compressed or not.
+    """The code of COCO's segmentation of one object: a list of polygons, or a run-length object, compressed or not.
 
-    size: (height, width) of the image. Raises ValueError for anything else and for a mask of another size, quickly and
-    without much memory: files may come from strangers.
+    Raises ValueError for anything else and for a mask of another size. It does so quickly and without much memory,
+    because files may come from strangers.
+
+    size: (height, width) of the image.
     """
     if size[0] * size[1] > MOST_PIXELS:
-        raise ValueError(f"masks have at most {MOST_PIXELS:,} pixels, got {size[1]} × {size[0]}")
+        raise ValueError(f"masks must have at most {MOST_PIXELS:,} pixels, got {size[1]} × {size[0]}")
     if not isinstance(segmentation, dict):
         return _from_polygons(segmentation, size)
     if segmentation.get("size") != list(size):
         stated = reprlib.repr(segmentation.get("size"))
-        raise ValueError(f"the mask must have the image's size {list(size)}, got {stated}")
+        raise ValueError(f"the mask must have the image's size [height, width] = {list(size)}, got {stated}")
     match segmentation.get("counts"):
         case list() as runs:
             if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
-                raise ValueError(f"the mask's runs must be whole numbers with the sum {size[0] * size[1]}")
+                raise ValueError(
+                    f"the mask's runs must be whole numbers that sum to {size[0] * size[1]}, the image's pixels"
+                )
             return _compress(runs, size)
         case str() as text:
             return _checked(text.encode(errors="surrogatepass"), size)
         case bytes() as code:
             return _checked(code, size)
-        case other:
-            raise ValueError(f"the mask's counts must be a text or a list, got {type(other).__name__}")
+        case counts:
+            raise ValueError(f"the mask's counts must be a string or a list, got {type(counts).__name__}")
 
 
 def _from_polygons(polygons: object, size: tuple[int, int]) -> bytes:
-    wrong = "a mask must be a run-length object or a list of polygons [x1, y1, x2, y2, x3, y3, …], got "
+    expected = "a mask must be a run-length object or a list of polygons [x1, y1, x2, y2, x3, y3, …], got "
     if not isinstance(polygons, list) or not polygons:
-        raise ValueError(wrong + reprlib.repr(polygons))
+        raise ValueError(expected + reprlib.repr(polygons))
     longest = size[0] * size[1] + 2 * sum(size)
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(wrong + reprlib.repr(polygon))
+            raise ValueError(expected + reprlib.repr(polygon))
         if not all(isinstance(value, int | float) and abs(value) < 1e6 for value in polygon):
-            raise ValueError(wrong + reprlib.repr(polygon))
+            raise ValueError(expected + reprlib.repr(polygon))
         points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
-        if outline > longest:  # drawing it takes memory and time in proportion
-            raise ValueError(f"a mask's polygon is {outline:.0f} px long, too long for {size[1]} × {size[0]} px")
+        if outline > longest:  # drawing it takes time and memory in proportion to its length
+            raise ValueError(
+                f"the outline of a mask's polygon must be at most {longest} pixels long in an image of {size[1]} × "
+                f"{size[0]} pixels, got {outline:.0f}"
+            )
     codec = _codec()
     codes = codec.frPyObjects([[float(value) for value in polygon] for polygon in polygons], *size)
-    while len(codes) > 1:  # few at a time: each step of a merge walks through all that is merged so far
+    while len(codes) > 1:  # few at a time: each step of a merge walks through everything merged before
         codes = [codec.merge(codes[start : start + 16]) for start in range(0, len(codes), 16)]
     counts: bytes = codes[0]["counts"]
     return counts
 
 
 def _checked(counts: bytes, size: tuple[int, int]) -> bytes:
-    """The same code, if its runs make up the whole image.
+    """The same code, after a check that its runs fill the whole image.
 
-    Each byte holds 48 + five bits of a number, lowest first, + 32 if more follow; the last one's highest bit is the
-    sign. From the fourth number on it is the difference to the run before the previous one.
+    Each byte is 48, plus five bits of a number, lowest bits first, plus 32 if another byte of the number follows. The
+    highest bit of the last byte is the sign. From the fourth number on, the code holds the difference to the run two
+    positions earlier.
     """
     digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(digits & 0x20 == 0)
     lengths = np.diff(ends, prepend=-1)
     if not len(ends) or ends[-1] != len(digits) - 1 or digits.min() < 0 or digits.max() > 63 or lengths.max() > 7:
-        raise ValueError("the mask's counts are no run-length code")
+        raise ValueError("the mask's counts are not a run-length code")
     starts = ends - lengths + 1
-    place = np.arange(len(digits)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((digits & 0x1F) << 5 * place, starts) - ((digits[ends] & 0x10) >> 4 << 5 * lengths)
-    for same_kind in (runs[1::2], runs[2::2]):
-        np.cumsum(same_kind, out=same_kind)
+    position_in_number = np.arange(len(digits)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((digits & 0x1F) << 5 * position_in_number, starts) - (
+        (digits[ends] & 0x10) >> 4 << 5 * lengths
+    )
+    for differences in (runs[1::2], runs[2::2]):
+        np.cumsum(differences, out=differences)
     if runs.min() < 0 or runs.sum() != size[0] * size[1]:
-        raise ValueError(f"the mask's runs must have the sum {size[0] * size[1]}, the image's pixels")
+        raise ValueError(f"the mask's runs must sum to {size[0] * size[1]}, the image's pixels")
     return counts
 
 
 def _objects(masks: RleMasks) -> list[dict[str, Any]]:
+    """The masks as the library takes them, with codes in bytes."""
     return [{"size": list(masks.size), "counts": code} for code in masks.counts]

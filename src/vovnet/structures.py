@@ -1,8 +1,8 @@
-"""What is in an image (`Target`) and what a detector found in it (`Detections`).
+"""The objects annotated in an image (`Target`) and those that a detector reports (`Detections`).
 
-Legend of shapes for the whole package: N images, C channels, H W map, A anchors, K classes, M objects in an image,
-D detections in an image. Boxes are x1 y1 x2 y2 in pixels unless the name says otherwise. Labels count foreground
-classes from 0; only a network's logits know a background class, which is their index 0.
+Letters in shapes, for the whole package: N images, C channels, H and W height and width, A anchors, K classes,
+M objects in an image, D detections in an image. Boxes are x1 y1 x2 y2 in pixels unless their name says otherwise.
+Labels count foreground classes from 0; only the logits of a network include the background, at index 0.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from vovnet.masks import RleMasks
 _COLUMNS = ("boxes", "labels", "difficult", "crowd", "area")
 
 
-def _check_boxes(boxes: Tensor, masks: Tensor | RleMasks | None, **columns: Tensor) -> None:
+def _check_shapes(boxes: Tensor, masks: Tensor | RleMasks | None, **columns: Tensor) -> None:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes must have shape (M, 4), got {tuple(boxes.shape)}")
     if masks is not None and len(masks) != len(boxes):
-        raise ValueError(f"expected one mask a box, got {len(masks)} masks and {len(boxes)} boxes")
+        raise ValueError(f"expected one mask per box, got {len(masks)} masks and {len(boxes)} boxes")
     for name, column in columns.items():
         if column.shape != boxes.shape[:1]:
-            raise ValueError(f"{name} must have shape ({len(boxes)},) like boxes, got {tuple(column.shape)}")
+            raise ValueError(f"{name} must have shape ({len(boxes)},), one entry per box, got {tuple(column.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +34,15 @@ class Target:
     """The objects of one image.
 
     boxes: (M, 4) float32, x1 y1 x2 y2 in pixels, 0-based, x2 and y2 exclusive.
-    labels: (M,) int64, index into the data set's class names.
+    labels: (M,) int64, indices into the class names of the dataset.
     difficult: (M,) bool, VOC's flag: evaluation ignores these objects.
-    crowd: (M,) bool, COCO's iscrowd: a region of many objects, ignored in training and matched freely in evaluation.
-    area: (M,) float32, pixels of the original image that the object covers, where the data states it (COCO), else its
-        box's; evaluation sorts objects by it, nothing else uses it.
-    masks: what each object covers, where the data says so: run-length codes in the pixels of the original image, as
-        data sets and metrics have them, or, in training, uint8 (M, H, W) of 0 and 1 in the pixels of the batch.
-    image_size: (height, width) of the image that the boxes are in, in a batch whose images differ; None is all of it.
+    crowd: (M,) bool, COCO's iscrowd: a region with many objects. Training ignores it, and any number of detections may
+    match it in evaluation.
+    area: (M,) float32, pixels of the original image that the object covers if the dataset states it, else the area of
+    the box. Evaluation sorts objects into small, medium and large by it; nothing else uses it.
+    masks: None, or what each object covers: run-length codes in pixels of the original image in datasets and metrics;
+    uint8 (M, H, W) of 0 and 1 in pixels of the batch in training.
+    image_size: (height, width) of the image within a padded batch; None if the image fills the batch.
     """
 
     boxes: Tensor
@@ -53,7 +54,7 @@ class Target:
     image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_boxes(
+        _check_shapes(
             self.boxes, self.masks, labels=self.labels, difficult=self.difficult, crowd=self.crowd, area=self.area
         )
 
@@ -67,7 +68,7 @@ class Target:
         area: object | None = None,
         masks: Tensor | RleMasks | None = None,
     ) -> Target:
-        """A target from anything array-like; flags left out are False, areas those of the boxes."""
+        """A target from anything array-like. Omitted flags are False, omitted areas those of the boxes."""
         boxes_t = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
         count = len(boxes_t)
 
@@ -81,7 +82,7 @@ class Target:
 
     @classmethod
     def cat(cls, targets: Sequence[Target]) -> Target:
-        """The objects of several images behind one another, without their masks."""
+        """The objects of several images in one target, without their masks."""
         boxes, labels, difficult, crowd, area = (
             torch.cat([getattr(target, name) for target in targets]) for name in _COLUMNS
         )
@@ -96,19 +97,19 @@ class Target:
         return replace(self, **columns, masks=None if self.masks is None else self.masks[index])
 
     def with_boxes(self, boxes: Tensor) -> Target:
-        """The same objects elsewhere, as a transform has moved them."""
+        """The same objects with other boxes, as after a geometric transform."""
         return replace(self, boxes=boxes)
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one image, best score first.
+    """The objects that a detector reports for one image, best score first.
 
     boxes: (D, 4) float32, x1 y1 x2 y2 in pixels of the original image.
-    labels: (D,) int64, index into the class names of the detector.
+    labels: (D,) int64, indices into the class names of the detector.
     scores: (D,) float32 in [0, 1].
     image_size: (height, width) of the original image.
-    masks: what each detection covers, of that size, where the detector says so.
+    masks: what each detection covers, in pixels of the original image; None if the detector has no masks.
     """
 
     boxes: Tensor
@@ -118,7 +119,7 @@ class Detections:
     masks: RleMasks | None = None
 
     def __post_init__(self) -> None:
-        _check_boxes(self.boxes, self.masks, labels=self.labels, scores=self.scores)
+        _check_shapes(self.boxes, self.masks, labels=self.labels, scores=self.scores)
 
     def __len__(self) -> int:
         return len(self.boxes)

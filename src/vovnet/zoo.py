@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -24,7 +23,6 @@ from vovnet.models.detectors.refinedet import RefineDet, SixthOfVGG
 from vovnet.models.detectors.ssd import ANCHORS, SSD, dsod300, pelee304, ssd300_mobilenet
 from vovnet.models.layers import Init, Norm
 from vovnet.models.preprocessing import Preprocessing
-from vovnet.weights.backbone import read_weights
 
 
 def _dsod300_vovnet27_slim(
@@ -68,7 +66,7 @@ def _refinedet(
     pixels: Mapping[str, Any] | None = None,
     width: int = 256,
 ) -> RefineDet:
-    net: Any = _bare_backbone(name, {**(backbone or {}), "features_only": True})
+    net: Any = create_backbone(name, **{**(backbone or {}), "features_only": True})
     sources = net.channels[-3:]
     plain = isinstance(net, VGG16)
     return RefineDet(
@@ -106,7 +104,7 @@ def _mask_rcnn(
     anchors: Anchors = "torchvision",
 ) -> MaskRCNN:
     defaults = {"norm": "group" if group_norm else "frozen", **RCNN_OPTIONS.get(name, {})}
-    net: Any = _bare_backbone(name, {**defaults, **(backbone or {}), "features_only": True})
+    net: Any = create_backbone(name, **{**defaults, **(backbone or {}), "features_only": True})
     short, long = image_size
     preprocessing = Preprocessing((short, long), **{**CAFFE2_PIXELS, **(pixels or {})}, keep_ratio=True)
     return MaskRCNN(
@@ -200,25 +198,7 @@ def _build(builder: Callable[..., Any], name: str, *arguments: Any, **options: A
     return builder(*arguments, **options)
 
 
-def create_backbone(name: str, *, weights: str | Path | None = None, **options: Any) -> nn.Module:
-    """A backbone by name, for example "vovnet39" or "timm/convnext_tiny"; options are those of its class (`VoVNet`).
-
-    With features_only=True all of them return their maps, finest first, whose `feature_names`, `strides` and `channels`
-    they carry.
-
-    weights: of a VoVNet, see `read_weights`: a file, an address, or a name on the hub such as
-    "timm/ese_vovnet39b.ra_in1k". They set the options that they need (stem, identity, ese, norm, num_classes), and the
-    attribute `pixels` says what images they expect.
-    """
-    if weights is not None:
-        found = read_weights(weights)
-        backbone = create_backbone(name, **found.options_for(name, options))
-        found.load_into(backbone)
-        return backbone
-    return _bare_backbone(name, options)
-
-
-def _bare_backbone(name: str, options: Mapping[str, Any]) -> nn.Module:
+def create_backbone(name: str, **options: Any) -> nn.Module:
     """A backbone with random weights. A detector's options, which a file may state, go no further than this: none of
     them fetches or reads anything."""
     if name.startswith("timm/"):

@@ -23,8 +23,9 @@ from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.detector import Detector
 from vovnet.masks import encode
 from vovnet.models.detectors.ssd import SSD
-from vovnet.weights.checkpoint import LoadedModel, ModelInfo, load_checkpoint, load_model, save_weights
-from vovnet.weights.shipped import shipped_weights
+from vovnet.weights.checkpoint import load_checkpoint
+from vovnet.weights.detector import LoadedModel, ModelInfo, load_model, save_weights
+from vovnet.weights.find import shipped_weights
 
 from ..unit.engine import masking
 
@@ -159,7 +160,7 @@ def test_help_names_every_command_and_option(run: Run) -> None:
         (["evaluate", "w"], "--root requires an argument"),
         (["list", "--json", "--help-me"], 'expected a file or "-", got --help-me'),
         (["list", "more"], "more"),
-        (["predict"], "say what to predict on"),
+        (["predict"], "to predict on"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -170,7 +171,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: list[str], says: str) -> N
 
 
 def test_list(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {"bccd": weights})
+    monkeypatch.setattr("vovnet.weights.find.shipped_weights", lambda: {"bccd": weights})
     result = run("list")
     assert result.code == 0
     for name in ("dsod300_vovnet27_slim", "dsod300_densenet67", "vovnet39", "bccd"):
@@ -224,7 +225,7 @@ def test_a_terminal_without_the_letters(
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     done = run_vovnet("data", "check", small_voc)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "0 faults" in done.stdout
+    assert "0 problems" in done.stdout
 
 
 # ---- predict
@@ -290,7 +291,8 @@ def masked(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of weights that give masks."""
     model = masking.EllipseModel().eval()
     loaded = LoadedModel(model, ModelInfo("ellipses", {}, masking.NAMES, (3, 5)), {})
-    monkeypatch.setattr("vovnet.weights.shipped.load_weights", lambda source: loaded)
+    for module in ("shipped", "detector"):  # `vovnet.load`, which imports the other, and `vovnet evaluate`
+        monkeypatch.setattr(f"vovnet.weights.{module}.load_weights", lambda source: loaded)
     return "ellipses"
 
 
@@ -311,7 +313,7 @@ def test_predict_writes_masks(run: Run, masked: str, images: Path, tmp_path: Pat
 def test_contours_need_masks(run: Run, weights: Path, images: Path) -> None:
     result = run("predict", images, "--weights", weights, "--contours")
     assert result.code == 2
-    assert "--contours is for detectors that give masks" in result.complaint
+    assert "--contours needs a detector with masks" in result.complaint
     assert not Path("runs").exists()
 
 
@@ -404,7 +406,7 @@ def test_evaluate_says_at_once_what_it_will_miss(
 def test_check_finds_faults_and_writes_a_clean_copy(run: Run, small_voc: Path) -> None:
     good = run("data", "check", small_voc)
     assert good.code == 0
-    assert "0 faults" in good.out
+    assert "0 problems" in good.out
     assert "RBC" in good.out
 
     image = min((small_voc / "JPEGImages").iterdir())
@@ -415,7 +417,7 @@ def test_check_finds_faults_and_writes_a_clean_copy(run: Run, small_voc: Path) -
     bad = run("data", "check", small_voc, "--fix", "clean", "--json", "found.json")
     assert bad.code == 1
     assert re.search(f"unreadable-image: (train|val) JPEGImages/{image.name}", bad.out)
-    assert "2 faults" in bad.out
+    assert "2 problems" in bad.out
     assert json.loads(Path("found.json").read_text())["fault_count"] == 2
     assert before == {path: path.read_bytes() for path in small_voc.rglob("*") if path.is_file()}
 
@@ -457,7 +459,7 @@ def test_data_of_other_classes(run: Run, tmp_path: Path, small_voc: Path) -> Non
 def test_a_split_that_is_not_there(run: Run, weights: Path, small_voc: Path) -> None:
     result = run("evaluate", weights, small_voc, "--split", "vol")
     assert result.code == 2
-    assert "has no split 'vol': did you mean 'val'?" in result.complaint
+    assert "has no split 'vol', did you mean 'val'?" in result.complaint
 
 
 def test_a_corrupt_checkpoint(run: Run, weights: Path, config: Path, tmp_path: Path) -> None:
@@ -465,8 +467,8 @@ def test_a_corrupt_checkpoint(run: Run, weights: Path, config: Path, tmp_path: P
     corrupt.write_bytes(weights.read_bytes()[:-1000])
     result = run("predict", "a.jpg", "--weights", corrupt)
     assert result.code == 1
-    assert f"{corrupt} is not a whole safetensors file" in result.complaint
-    assert "fetch or copy it again" in result.complaint
+    assert f"{corrupt} is damaged or is no safetensors file" in result.complaint
+    assert "download or copy it again" in result.complaint
 
     assert run("train", config).code == 0
     last = tmp_path / "run" / "last.pt"
@@ -481,7 +483,7 @@ def test_a_checkpoint_of_another_model(run: Run, tmp_path: Path) -> None:
     other = make_weights(tmp_path / "other.safetensors", model="dsod300_vovnet27_slim_bottleneck")
     result = run("predict", "a.jpg", "--weights", other)
     assert result.code == 1
-    assert f"{other} is a checkpoint of another model" in result.complaint
+    assert f"{other} holds weights of another model" in result.complaint
     foreign = tmp_path / "foreign.safetensors"
     from safetensors.torch import save_file
 
@@ -490,7 +492,7 @@ def test_a_checkpoint_of_another_model(run: Run, tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {"bccd": weights})
+    monkeypatch.setattr("vovnet.weights.find.shipped_weights", lambda: {"bccd": weights})
     for command in (["predict", "a.jpg", "--weights", "bcd"], ["evaluate", "bcd", "data"]):
         result = run(*command)
         assert result.code == 1
@@ -632,7 +634,7 @@ def test_debug_shows_the_traceback(run_vovnet: Callable[..., subprocess.Complete
 
 
 def test_an_error_of_ours_asks_for_debug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.weights.shipped.shipped_weights", lambda: {}["a slip"])
+    monkeypatch.setattr("vovnet.weights.find.shipped_weights", lambda: {}["a slip"])
     result = run("list")
     assert result.code == 1
     assert result.complaint == "KeyError: 'a slip' (run again with --debug for the traceback)"
@@ -650,7 +652,7 @@ def test_train_prints_where_its_results_are(run: Run, config: Path) -> None:
     assert load_model(Path(summary["output"]) / "last.pt").info.class_names == NAMES
     again = run("train", config)
     assert again.code == 1
-    assert "go on with resume=true or choose another output=FOLDER" in again.complaint
+    assert "resume it with resume=true or choose another output=FOLDER" in again.complaint
 
 
 def test_measure(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -697,15 +699,15 @@ def test_measure_names_the_cheapest_within_the_limits(run: Run, small_voc: Path,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "say which models to measure"),
+        ((), "name the models to measure"),
         (("vovnet_39",), "did you mean 'vovnet39'"),
-        (("vovnet39", "--pareto"), "give --data, or the .json record"),
+        (("vovnet39", "--pareto"), "give --data, or a .json record"),
         (("vovnet39", "--energy", "meter"), "go together"),
         (("vovnet39", "--images", BCCD / "JPEGImages"), "images and data are for trained detectors"),
         (("vovnet39", "--input-size", "8"), "vovnet39 cannot run on an input of 1×3×8×8"),
         (("bccd", "--input-size", "64", "--data", BCCD, "--split", "test"), "those of its 300×300 pixels"),
         (("bccd", "--data", BCCD, "--split", "tset"), "tset"),
-        (("vovnet39", "--by", "time"), "say what --pareto"),
+        (("vovnet39", "--by", "time"), "refine --pareto"),
         (("vovnet39", "--max-p99-ms", "0"), "max-p99-ms"),
         (("vovnet39", "record.json", "--pareto"), "cannot be compared"),
         (("record.json", "--estimate"), "a record is shown as it is"),

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from vovnet.cli.main import main
-from vovnet.weights.checkpoint import ModelInfo, save_weights
+from vovnet.weights.detector import ModelInfo, save_weights
 
 BCCD = Path(__file__).parents[2] / "samples" / "bccd"
 Run = Callable[..., tuple[int, str, str]]

@@ -3,11 +3,23 @@
 import importlib.util
 import json
 import re
+import shlex
+import statistics
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
-RECORD = Path("docs/records/bccd.json")
+from vovnet.cli.main import app
+from vovnet.engine.config import TrainConfig
+from vovnet.paper.published import TABLE_2
+
+RECORDS = Path("docs/records")
+RECORD = RECORDS / "bccd.json"
+RENDERED = {Path("docs/results.md"), Path("docs/reproduction.md")}  # by `make results`
+PAGES = [*Path(".").glob("*.md"), *Path("docs").glob("*.md"), Path("samples/README.md")]
+WRITTEN = [page for page in PAGES if page not in RENDERED]
 
 
 def _results_module():
@@ -23,7 +35,7 @@ def test_results_page_is_what_the_records_give():
 
 
 def test_shipped_weights_carry_the_record():
-    from vovnet.weights.shipped import load_weights
+    from vovnet.weights.detector import load_weights
 
     loaded = load_weights("bccd")
     assert json.loads(RECORD.read_text()) == loaded.record
@@ -31,34 +43,136 @@ def test_shipped_weights_carry_the_record():
     assert Path("src/vovnet/weights/bccd.safetensors").stat().st_size <= 24e6
 
 
-@pytest.mark.parametrize("path", sorted(Path("docs/records").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
 def test_records_say_where_they_come_from(path):
     assert {"command", "commit", "date"} <= json.loads(path.read_text()).keys()
 
 
 def test_readme_quotes_the_record():
-    record = json.loads(RECORD.read_text())
-    assert f"{record['test']['voc07_map']:.3f} mAP" in Path("README.md").read_text()
+    record, readme = json.loads(RECORD.read_text()), Path("README.md").read_text()
+    assert f"{record['test']['voc07_map']:.3f} mAP" in readme
+    speed = json.loads((RECORDS / "bench.json").read_text())
+    assert f"| {speed['results']['inference_pixels_to_boxes_ms']:.1f} ms " in readme
 
 
-def test_python_of_the_readme_runs(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("row", TABLE_2.rows, ids=lambda row: row.model)
+def test_readme_table_of_costs_quotes_the_records(row):
+    """Accuracy from the study of blood cells, cost from the run behind Table 2, the rest from the paper."""
+    runs = [json.loads(path.read_text()) for path in sorted((RECORDS / "bccd_study").glob(f"{row.model}_[0-9].json"))]
+    measurements = json.loads((RECORDS / "table2.json").read_text())["measurements"]
+    (measurement,) = (measurement for measurement in measurements if measurement["name"] == row.model)
+    total = measurement["cost"]["total"]
+    assert measurement["energy"]["energy_j_per_image"] is None
+    expected = [
+        row.name,
+        f"{statistics.mean(run['test']['voc07_map'] for run in runs):.3f}",
+        f"{measurement['latency']['median_ms']:.1f}",
+        "not measured",
+        f"{total['memory_access_cost'] / 1e6:.1f}",
+        f"{total['multiply_adds'] / 1e9:.2f}",
+        f"{measurement['memory']['peak_mib']:.0f}",
+        row.figures["map"],
+        row.figures["energy"],
+    ]
+    assert f"| {' | '.join(expected)} |" in Path("README.md").read_text()
+
+
+def _run_python_of(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each block in an empty folder that has the samples."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert blocks
     samples = Path("samples").absolute()
     monkeypatch.chdir(tmp_path)
     Path("samples").symlink_to(samples)
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, str(page), "exec"), {})
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    _run_python_of(Path("README.md"), tmp_path, monkeypatch)
     assert Path("drawn.jpg").exists()
 
 
-@pytest.mark.parametrize(
-    "page", [*Path(".").glob("*.md"), *Path("docs").glob("*.md"), Path("samples/README.md")], ids=str
-)
+@pytest.mark.parametrize("name", ["predict", "measure", "models"])
+def test_python_of_the_docs_runs(name, tmp_path, monkeypatch):
+    _run_python_of(Path(f"docs/{name}.md"), tmp_path, monkeypatch)
+
+
+def _commands(page: Path) -> list[str]:
+    """The lines of code blocks that call `vovnet`, without the comments after them."""
+    blocks = "".join(re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL))
+    return [re.split(r"\s{2,}|\s#", line)[0] for line in blocks.splitlines() if line.startswith("vovnet ")]
+
+
+@pytest.mark.parametrize("page", [page for page in WRITTEN if _commands(page)], ids=str)
+def test_commands_of_the_documents_are_valid(page):
+    for command in _commands(page):
+        arguments = shlex.split(command)[1:]
+        app.parse_args(arguments, exit_on_error=False, print_error=False)
+        for config in (word for word in arguments if word.startswith("configs/")):
+            assert Path(config).is_file(), command
+
+
+def test_a_wrong_command_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```\nvovnet predict a.jpg --wieghts bccd  # misspelt\n```\n")
+    (command,) = _commands(page)
+    assert command == "vovnet predict a.jpg --wieghts bccd"
+    with pytest.raises(Exception, match="wieghts"):
+        app.parse_args(shlex.split(command)[1:], exit_on_error=False, print_error=False)
+
+
+COMMANDS = {
+    "predict": ["predict"],
+    "data": ["data", "check"],
+    "train": ["train"],
+    "evaluate": ["evaluate"],
+    "compare": ["compare"],
+    "measure": ["measure"],
+    "weights": ["weights", "import"],
+    "models": ["list"],
+    "reproduce": ["reproduce"],
+}
+
+
+@pytest.mark.parametrize("page", COMMANDS)
+def test_page_of_a_command_mentions_its_options(page):
+    command = app
+    for name in COMMANDS[page]:
+        command = command[name]
+    text = Path(f"docs/{page}.md").read_text()
+    arguments = command.assemble_argument_collection(parse_docstring=False)
+    options = [argument.names for argument in arguments if argument.index is None and "*" not in argument.names]
+    assert ("--json",) in options
+    for names in options:
+        assert any(name in text for name in names), f"docs/{page}.md lacks {' or '.join(names)}"
+
+
+def _keys(schema: type[BaseModel]) -> list[str]:
+    nested = [
+        kind for field in schema.model_fields.values() for kind in (field.annotation, *get_args(field.annotation))
+    ]
+    sections = [kind for kind in nested if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return [*schema.model_fields, *(key for section in sections for key in _keys(section))]
+
+
+def test_training_page_mentions_every_key():
+    text = Path("docs/train.md").read_text()
+    for key in _keys(TrainConfig):
+        assert re.search(rf"\b{key}\b", text), f"docs/train.md lacks {key}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page} links to {target}"
+
+
+def test_readme_links_to_every_page():
+    readme = Path("README.md").read_text()
+    for page in PAGES:
+        assert page == Path("README.md") or f"]({page.as_posix()})" in readme, f"README.md lacks a link to {page}"
 
 
 def test_tree_of_the_readme_is_there():
@@ -67,3 +181,13 @@ def test_tree_of_the_readme_is_there():
         name = line.split()[0]
         path = Path("src/vovnet") / name if line.startswith("  ") else Path(name)
         assert path.exists(), name
+
+
+def test_modules_named_as_new_in_the_changelog_exist():
+    rows = [
+        line.strip().strip("|").split("|") for line in Path("CHANGELOG.md").read_text().splitlines() if "| `" in line
+    ]
+    names = [name for _, new in rows for name in re.findall(r"`(vovnet[\w.]*)`", new)]
+    assert names
+    for name in names:
+        assert importlib.util.find_spec(name) is not None, f"CHANGELOG.md names {name}"

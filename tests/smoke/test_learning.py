@@ -12,7 +12,7 @@ from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
-from vovnet.weights.checkpoint import load_model
+from vovnet.weights.detector import load_model
 from vovnet.zoo import REFINEDET_BACKBONES, SSDS
 
 OVERFIT = Path(__file__).parents[2] / "benchmarks/overfit.py"

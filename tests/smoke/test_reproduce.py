@@ -1,4 +1,4 @@
-"""`vovnet reproduce` as a reader of the paper runs it, and the page of the documents that it writes."""
+"""`vovnet reproduce` as a reader of the paper runs it, and the rendered page in docs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(monkeypatch, capsys, tmp_path):
     return call
 
 
-def test_without_a_name_it_lists_them(run):
+def test_without_names_it_lists_the_subjects(run):
     code, out, _ = run()
     assert code == 0
     for name in ("table1", "table7", "figure2", "figure5", "mac", "claims"):
@@ -54,7 +54,7 @@ def test_wrong_usage(run, arguments, sentence):
     assert err.count("\n") == 1
 
 
-def test_a_folder_that_is_not_there(run):
+def test_a_missing_folder(run):
     code, _, err = run("table2", "--records", "absent")
     assert code == 1
     assert err == "vovnet: the folder absent does not exist\n"
@@ -86,7 +86,7 @@ def test_json_alone_on_standard_output(run):
     assert "33.5 − 30.3 = 3.2" in err
 
 
-def test_page_of_the_documents_is_what_the_records_give():
+def test_page_in_docs_is_what_the_records_give():
     spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks/results.py")
     results = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(results)

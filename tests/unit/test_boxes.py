@@ -85,3 +85,33 @@ def test_structures_check_their_shapes(bad):
         Target(torch.zeros(bad), *(torch.zeros(2) for _ in range(4)))
     with pytest.raises(ValueError, match=r"labels must have shape \(1,\)"):
         Target.make([[0, 0, 1, 1]], [1, 2])
+
+
+def test_coco_form():
+    assert b.xyxy_to_xywh(torch.tensor([[1.0, 2, 4, 8]])).tolist() == [[1, 2, 3, 6]]
+
+
+def test_flips_by_hand():
+    boxes = torch.tensor([[1.0, 2, 4, 8]])
+    assert b.flip_horizontally(boxes, 10).tolist() == [[6, 2, 9, 8]]
+    assert b.flip_vertically(boxes, 20).tolist() == [[1, 12, 4, 18]]
+
+
+@given(box_lists)
+def test_flipping_twice_is_nothing(values):
+    boxes = torch.tensor(values, dtype=torch.float64)
+    for flip in (b.flip_horizontally, b.flip_vertically):
+        torch.testing.assert_close(flip(flip(boxes, 64), 64), boxes)
+
+
+def test_rescale_by_hand():
+    # (height, width): twice as high, three times as wide
+    assert b.rescale(torch.tensor([[1.0, 2, 4, 8]]), (10, 20), (20, 60)).tolist() == [[3, 4, 12, 16]]
+
+
+@pytest.mark.parametrize(
+    ("image_size", "expected"),
+    [((480, 640), (800, 1067)), ((640, 480), (1067, 800)), ((100, 1000), (133, 1333)), ((1, 5000), (1, 1333))],
+)
+def test_fit_size(image_size, expected):
+    assert b.fit_size(image_size, 800, 1333) == expected

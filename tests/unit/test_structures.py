@@ -36,11 +36,11 @@ def test_without_masks_there_are_none() -> None:
 
 
 @pytest.mark.parametrize("masks", [BITMAPS[:2], encode(BITMAPS[:2]), encode(BITMAPS[:0])])
-def test_one_mask_a_box(masks: torch.Tensor | RleMasks) -> None:
+def test_every_box_has_a_mask(masks: torch.Tensor | RleMasks) -> None:
     with pytest.raises(ValueError, match=f"got {len(masks)} masks and 3 boxes"):
         Target.make(BOXES, [0, 1, 2], masks=masks)
     if isinstance(masks, RleMasks):
-        with pytest.raises(ValueError, match="one mask a box"):
+        with pytest.raises(ValueError, match="one mask per box"):
             detections(masks)
 
 

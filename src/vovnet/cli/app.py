@@ -1,4 +1,4 @@
-"""The command itself, which the modules beside this one give its parts."""
+"""The command `vovnet` and its groups; the modules beside this one add the commands."""
 
 from cyclopts import App
 
@@ -6,14 +6,14 @@ from vovnet import __version__
 
 app = App(
     name="vovnet",
-    help="Object detection in real time, and what it costs.",
-    help_epilogue="An error is one sentence; with --debug it is the whole traceback.",
+    help="Train and run small real-time detectors, and measure what any PyTorch model costs.",
+    help_epilogue="An error is a single sentence; add --debug for the traceback.",
     version=__version__,
     help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
-data_app = App(name="data", help="Look at data sets.")
-weights_app = App(name="weights", help="Take over weights of others.")
-study_app = App(name="study", help="The paper's studies.")
-for part in (data_app, weights_app, study_app):
-    app.command(part)
+data_app = App(name="data", help="Check datasets.")
+weights_app = App(name="weights", help="Import weights from other projects.")
+study_app = App(name="study", help="Run the paper's studies.")
+for group in (data_app, weights_app, study_app):
+    app.command(group)

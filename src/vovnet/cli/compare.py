@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from vovnet.cli.app import app
-from vovnet.cli.output import Fraction, Json, Output, Positive, complain, make_folder, set_threads, show_progress
+from vovnet.cli.options import Device, Fraction, Json, Positive, Several, Split, Threads, TopK
+from vovnet.cli.output import Output, complain, make_folder, need, set_threads, show_progress
 from vovnet.errors import UsageError
 
-Several = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]
+if TYPE_CHECKING:
+    from vovnet.report.comparison import ComparedImage, Drawer, ImageSource
 
 
 @app.command
@@ -19,62 +20,41 @@ def compare(
     *weights: str,
     images: Several = None,
     data: Path | None = None,
-    split: str | None = None,
+    split: Split = None,
     limit: Positive | None = None,
     names: Several = None,
     output: Path = Path("runs/compare"),
     score_threshold: Fraction = 0.6,
-    top_k: Positive = 100,
-    device: str = "auto",
-    threads: Positive | None = None,
+    top_k: TopK = 100,
+    device: Device = "auto",
+    threads: Threads = None,
     json_file: Json = None,
 ) -> int:
-    """Draw what several detectors find on the same pictures, side by side: one figure and one page.
+    """Show what several detectors find in the same images, side by side: one figure and one page.
 
     Parameters
     ----------
     weights:
-        Names of shipped weights, files, folders of runs, or addresses: one column each.
+        One detector per column: shipped weights by name, files, folders of runs, or URLs.
     images:
-        Images, folders, patterns, http(s) addresses of images; with --data, stems or files of that data set.
+        Images, folders, glob patterns, or http(s) URLs of images; with --data, names of images in that dataset.
     data:
-        Folder of a data set: its ground truth is the first column, and mistakes are marked.
-    split:
-        Its split, such as test.
+        Folder of a dataset: the first column shows its ground truth, and errors are marked.
     limit:
-        Show at most so many pictures; by default 4 of a data set, all of --images.
+        Show at most this many images; by default 4 of a dataset, all of --images.
     names:
-        Headings of the columns, one a detector.
+        Headings of the columns, one per detector.
     output:
         Folder for figure.jpg and comparison.html.
     score_threshold:
-        Leave out detections that score below it.
-    top_k:
-        Keep at most so many detections a picture.
-    device:
-        auto, cpu, cuda, cuda:N or mps.
-    threads:
-        CPU threads of the networks.
-    json_file:
-        Write a summary as JSON to this file, or "-" for standard output.
+        Leave out detections with a lower score.
     """
     out = Output(json_file)
     if split is not None and data is None:
-        raise UsageError("--split is that of a data set: give --data DIR too")
-    # What would be missing at the end is missed now.
-    import markdown_it  # noqa: F401
-    import matplotlib  # noqa: F401
+        raise UsageError("--split is a split of a dataset: give --data DIR too")
+    need("markdown_it", "matplotlib", *([] if data is None else ["hotcoco"]))
 
-    from vovnet.report.comparison import (
-        Annotator,
-        ComparedImage,
-        Comparison,
-        Drawer,
-        choose_images,
-        detector_names,
-        image_names,
-        open_ground_truth,
-    )
+    from vovnet.report.comparison import Annotator, Comparison, Drawer, choose_images, detector_names, open_ground_truth
     from vovnet.report.comparison_files import write_figure, write_page
     from vovnet.weights.shipped import load
 
@@ -83,24 +63,13 @@ def compare(
     detectors = [load(one, device) for one in weights]
     truth = None
     if data is not None:
-        import hotcoco  # noqa: F401
-
         truth = open_ground_truth(data, split, masks=any(detector.model.masks for detector in detectors))
     sources = choose_images(images or [], truth, limit)
     make_folder(output)
     drawer = Drawer(detectors, truth.class_names if truth else None, score_threshold, top_k)
     annotators = [Annotator(heading, argument) for heading, argument in zip(headings, weights, strict=True)]
     annotators = [Annotator("ground truth", None), *annotators] if truth else annotators
-    compared, failures = [], []
-    with show_progress() as progress:
-        file_names = image_names([image.source for image in sources])
-        for image, name in progress.track(list(zip(sources, file_names, strict=True)), description="images"):
-            try:
-                compared.append(ComparedImage(name, image.source, drawer.draw(image.read(), image.target)))
-            except (ValueError, OSError) as error:
-                reason = str(error) if image.source in str(error) else f"{image.source}: {error}"
-                failures.append({"source": image.source, "reason": reason})
-                complain(reason)
+    compared, failures = _draw_all(sources, drawer)
     comparison = Comparison(tuple(annotators), tuple(compared), score_threshold)
     if compared:
         write_figure(comparison, output / "figure.jpg")
@@ -121,3 +90,20 @@ def compare(
         out.say(f"{len(failures)} of {len(sources)} pictures could not be read (see above)")
     out.json({**comparison.to_dict(), "failures": failures, "output": str(output)})
     return 1 if failures else 0
+
+
+def _draw_all(sources: Sequence[ImageSource], drawer: Drawer) -> tuple[list[ComparedImage], list[dict[str, str]]]:
+    """The images that could be read, and the sources and reasons of the others."""
+    from vovnet.report.comparison import ComparedImage, image_names
+
+    compared, failures = [], []
+    names = image_names([image.source for image in sources])
+    with show_progress() as progress:
+        for image, name in progress.track(list(zip(sources, names, strict=True)), description="images"):
+            try:
+                compared.append(ComparedImage(name, image.source, drawer.draw(image.read(), image.target)))
+            except (ValueError, OSError) as error:
+                reason = str(error) if image.source in str(error) else f"{image.source}: {error}"
+                failures.append({"source": image.source, "reason": reason})
+                complain(reason)
+    return compared, failures

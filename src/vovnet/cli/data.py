@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.cli.app import data_app
-from vovnet.cli.output import Classes, Json, Output, Positive, show_progress
+from vovnet.cli.options import Json, Positive, Repeated
+from vovnet.cli.output import Output, show_progress
 
 if TYPE_CHECKING:
     from vovnet.data.check import Report
@@ -17,27 +18,27 @@ def check(
     root: Path,
     *,
     fix: Path | None = None,
-    classes: Classes = None,
+    classes: Repeated = None,
     workers: Positive | None = None,
     json_file: Json = None,
 ) -> int:
-    """Find the faults of a data set; exit status 1 if there are any.
+    """Find problems in a dataset; exit status 1 if there are any.
 
     Parameters
     ----------
     root:
-        Folder of a data set in VOC, COCO or YOLO form.
+        Folder of a dataset in VOC, COCO or YOLO format.
     fix:
-        Write a copy without the faults to this new folder; the original is only read.
+        Write a copy without the problems to this new folder; the original is not changed.
     classes:
-        The known classes, where the data's own are not to be trusted; give the option once for each.
+        Name of a valid class, if the dataset's own list cannot be trusted; repeat the option for more.
     workers:
         Threads that decode images.
-    json_file:
-        Write everything found as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    from vovnet.data.check import KINDS, check_dataset, fix_dataset
+    from vovnet.data.check import check_dataset
+    from vovnet.data.cleaned_copy import write_cleaned_copy
+    from vovnet.data.problems import KINDS
 
     with show_progress() as progress:
         task = progress.add_task("images", total=None)
@@ -48,33 +49,35 @@ def check(
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print_statistics(report, out)
-    for fault in report.faults[:20]:
-        where = " ".join(part for part in (fault.split, fault.image) if part)
-        out.say(f"{fault.kind}: {where}: {fault.detail}")
-    if len(report.faults) > 20:
-        out.say(f"… and {len(report.faults) - 20} more (all of them with --json)")
-    if report.faults:
+    for problem in report.problems[:20]:
+        where = " ".join(part for part in (problem.split, problem.image) if part)
+        out.say(f"{problem.kind}: {where}: {problem.detail}")
+    if len(report.problems) > 20:
+        out.say(f"… and {len(report.problems) - 20} more (--json writes all of them)")
+    if report.problems:
         counts = report.count_by_kind()
-        out.table(["fault", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts])
-    out.say(f"{len(report.faults)} {'fault' if len(report.faults) == 1 else 'faults'} in {root}")
+        out.table(
+            ["problem", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
+        )
+    out.say(f"{len(report.problems)} {'problem' if len(report.problems) == 1 else 'problems'} in {root}")
     if fix is not None:
-        fix_dataset(report, fix)
+        write_cleaned_copy(report, fix)
         out.say(f"cleaned copy in {fix}")
     out.json(report.to_dict())
-    return 1 if report.faults else 0
+    return 1 if report.problems else 0
 
 
 def print_statistics(report: Report, out: Output) -> None:
-    """Print how many objects of which class and size a data set has."""
+    """Print the number of images and objects per split and class, and the sizes of the boxes."""
     statistics = report.statistics
     splits, boxes = statistics.splits, statistics.boxes
     out.table(
-        ["split", "images", "of them empty", "objects"],
+        ["split", "images", "without objects", "objects"],
         [[s.split, str(s.images), str(s.images_without_objects), str(s.objects)] for s in splits],
     )
     names = dict.fromkeys(name for split in splits for name in split.objects_per_class)
     out.table(
-        ["objects of class", *(f"in {split.split}" for split in splits)],
+        ["objects per class", *(split.split for split in splits)],
         [[name, *(str(split.objects_per_class.get(name, 0)) for split in splits)] for name in names],
     )
     percentiles = list(boxes.relative_size)

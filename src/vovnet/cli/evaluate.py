@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from vovnet.cli.app import app
-from vovnet.cli.output import (
-    Count,
-    Fraction,
-    Json,
-    Output,
-    Positive,
-    figure,
-    is_main,
-    make_folder,
-    set_threads,
-    show_progress,
-)
+from vovnet.cli.options import BatchSize, Count, Device, Fraction, Json, Split, Switch, Threads, Weights
+from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
 
 if TYPE_CHECKING:
     from vovnet.engine.evaluate import Evaluation
@@ -27,62 +15,47 @@ if TYPE_CHECKING:
 
 @app.command
 def evaluate(
-    weights: str,
+    weights: Weights,
     root: Path,
     *,
-    split: str | None = None,
+    split: Split = None,
     output: Path = Path("runs/evaluate"),
     score_threshold: Fraction = 0.5,
-    soft_nms: Annotated[bool, Parameter(negative="")] = False,
+    soft_nms: Switch = False,
     multi_scale: Literal["voc", "coco"] | None = None,
     worst: Count = 10,
-    batch_size: Positive = 8,
+    batch_size: BatchSize = 8,
     workers: Count = 2,
-    device: str = "auto",
-    threads: Positive | None = None,
+    device: Device = "auto",
+    threads: Threads = None,
     json_file: Json = None,
 ) -> int:
-    """Measure accuracy: VOC and COCO figures, curves, confusion matrix, the worst images.
+    """Measure accuracy: VOC and COCO metrics, precision-recall curves, confusion matrix, the worst images.
 
     Parameters
     ----------
-    weights:
-        Name of shipped weights, a file, or an address.
     root:
-        Folder of a data set in VOC, COCO or YOLO form.
-    split:
-        Its split, such as test.
+        Folder of a dataset in VOC, COCO or YOLO format.
     output:
         Folder for evaluation.json, detections.json, the plots and worst/.
     score_threshold:
-        Working point of the confusion matrix and the drawn images.
+        Lowest score that counts in the confusion matrix and the annotated images; average precision has none.
     soft_nms:
-        Linear soft-NMS after the usual NMS, as RefineDet's figures on COCO have it; for one scale.
+        Apply linear soft-NMS after NMS, as in RefineDet's COCO results at one scale.
     multi_scale:
-        RefineDet's published test at many scales with box voting, as for this data set; images go one by one.
+        Run RefineDet's published multi-scale test for VOC or COCO, with box voting, one image at a time.
     worst:
-        Draw so many images, those with the most mistakes first.
-    batch_size:
-        Images in one pass of the network.
+        Number of annotated images to write, those with the most errors first.
     workers:
         Processes that read images.
-    device:
-        auto, cpu, cuda, cuda:N or mps.
-    threads:
-        CPU threads of the network.
-    json_file:
-        Write the figures as JSON to this file, or "-" for standard output.
     """
     out = Output(json_file)
-    # What would be missing at the end is missed now, and no hour of detections is lost.
-    import hotcoco  # noqa: F401
-    import matplotlib  # noqa: F401
-
+    need("hotcoco", "matplotlib")
     from vovnet.data.formats import open_dataset
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.report.evaluation import write_evaluation
-    from vovnet.weights.shipped import load_weights
+    from vovnet.weights.detector import load_weights
 
     set_threads(threads)
     loaded = load_weights(weights)
@@ -113,21 +86,21 @@ def evaluate(
 
 
 def print_evaluation(evaluation: Evaluation, out: Output) -> None:
-    """Print an `Evaluation` as tables: each class (small to large are AP50 by COCO's sizes), COCO's twelve figures of
-    boxes and, if there are any, of masks."""
+    """Print the metrics of each class (small, medium, large: AP50 by COCO's object sizes), then COCO's twelve metrics
+    of the boxes and, if there are any, of the masks."""
     voc, figures, masks = evaluation.voc, evaluation.coco.figures, evaluation.coco_masks
     rows = []
     for name, by_voc, by_coco, by_mask in evaluation.classes():
         sizes = [by_coco.ap50_small, by_coco.ap50_medium, by_coco.ap50_large]
         values = [by_voc.ap11, by_voc.ap_area, by_coco.ap, by_coco.ap50, *sizes]
         values += [by_mask.ap, by_mask.ap50] if by_mask else []
-        rows.append([name, str(by_voc.n_objects), *map(figure, values)])
+        rows.append([name, str(by_voc.n_objects), *map(metric, values)])
     objects = sum(result.n_objects for result in voc.classes)
     mean = [voc.mean_ap11, voc.mean_ap_area, figures["AP"], figures["AP50"]]
     mask_mean = [masks.figures["AP"], masks.figures["AP50"]] if masks else []
-    rows.append(["all (mean)", str(objects), *map(figure, mean), "", "", "", *map(figure, mask_mean)])
+    rows.append(["all (mean)", str(objects), *map(metric, mean), "", "", "", *map(metric, mask_mean)])
     header = ["class", "objects", "VOC07 AP", "area AP", "COCO AP", "AP50", "small", "medium", "large"]
     out.table(header + (["mask AP", "mask AP50"] if masks else []), rows)
     by_kind = {"boxes": figures, "masks": masks.figures} if masks else {"": figures}
     for part in (list(figures)[:6], list(figures)[6:]):
-        out.table(["COCO", *part], [[kind, *(figure(of[name]) for name in part)] for kind, of in by_kind.items()])
+        out.table(["COCO", *part], [[kind, *(metric(of[name]) for name in part)] for kind, of in by_kind.items()])

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from vovnet.cli.app import app
-from vovnet.cli.output import Json, Output
+from vovnet.cli.options import Json
+from vovnet.cli.output import Output
 
 
 @app.command(name="list")
 def list_names(*, json_file: Json = None) -> int:
-    """Models, backbones and shipped weights.
-
-    Parameters
-    ----------
-    json_file:
-        Write the names as JSON to this file, or "-" for standard output.
-    """
+    """List detectors, backbones and shipped weights."""
     out = Output(json_file)
-    from vovnet.weights.shipped import shipped_weights
+    from vovnet.weights.find import shipped_weights
     from vovnet.zoo import BACKBONES, DETECTORS
 
     names = {"models": sorted(DETECTORS), "backbones": sorted(BACKBONES), "weights": sorted(shipped_weights())}

@@ -1,4 +1,4 @@
-"""`vovnet`: parse, call, print. Imports wait until a command runs, so that --help is quick."""
+"""The entry point of `vovnet`. Heavy imports wait until a command runs, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from vovnet.errors import UsageError
 
 
 def main() -> None:
-    """Run the command line; an error is one sentence, unless --debug asks for the traceback."""
+    """Run the command line; an error is a single sentence, with --debug the traceback."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without "√" still gets its table
+            stream.reconfigure(errors="replace")  # a terminal that lacks "√" still shows its table
     logging.basicConfig(format="vovnet: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
@@ -53,29 +53,35 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-_LESS_MEMORY = {
+_MEMORY_OPTIONS = {
     "train": "micro_batch_size",
     "evaluate": "--batch-size (or --workers)",
     "predict": "--batch-size",
     "data": "--workers",
     "measure": "--batch-size or --input-size",
 }
-
-
-_OF_EXTRAS = {"av", "hotcoco", "markdown_it", "matplotlib", "onnx", "onnxruntime", "pynvml", "tensorboard"}
+_PACKAGES_OF_EXTRAS = {
+    "av",
+    "hotcoco",
+    "markdown_it",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "pynvml",
+    "tensorboard",
+}
 
 
 def _one_sentence(error: Exception, command: str) -> str:
     text = str(error)
-    if " in DataLoader worker process" in text:  # its text is the worker's whole traceback, which ends with the error
+    if " in DataLoader worker process" in text:  # the message is the worker's traceback; its last line is the error
         text = text.strip().rsplit("\n", 1)[-1].partition(": ")[2]
     text = one_line(text)
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        return (
-            f"out of memory; lower {_LESS_MEMORY.get(command, 'the batch size')} or use a smaller model ({text[:160]})"
-        )
+        option = _MEMORY_OPTIONS.get(command, "the batch size")
+        return f"out of memory; lower {option} or use a smaller model ({text[:160]})"
     if isinstance(error, ImportError):
-        ours = (error.name or "").partition(".")[0] in _OF_EXTRAS and "pip install" not in text
+        ours = (error.name or "").partition(".")[0] in _PACKAGES_OF_EXTRAS and "pip install" not in text
         return f"{text}; this needs an extra: pip install 'vovnet[all]'" if ours else text
     expected = isinstance(error, ValueError | OSError | FloatingPointError)
     return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"

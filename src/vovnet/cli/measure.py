@@ -2,131 +2,190 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from vovnet.cli.app import app
-from vovnet.cli.output import Fraction, Json, Output, Positive, make_folder, set_threads, show_progress
+from vovnet.cli.options import BatchSize, Device, Fraction, Json, Positive, Repetitions, Several, Split, Switch, Threads
+from vovnet.cli.output import Output, make_folder, need, set_threads, show_progress
 from vovnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from vovnet.profiling.measurement import Measurement
+
+NumberFormat = Literal["float32", "tf32", "bfloat16", "float16"]
+EnergyMethod = Literal["auto", "counter", "sampled", "paper", "rapl", "meter"]
+Metric = Literal["AP", "AP50", "VOC07"]
+CostName = Literal["energy", "time", "multiply_adds", "parameters", "memory"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """Whether and how joules are measured.
+
+    Parameters
+    ----------
+    energy:
+        Measure joules per image by this method, if there is a sensor; takes minutes per model.
+    meter:
+        CSV file that an external power meter is writing: timestamp, watts.
+    estimate:
+        Also estimate joules from the counts; always labelled as an estimate.
+    """
+
+    energy: EnergyMethod | None = None
+    meter: Path | None = None
+    estimate: Switch = False
+
+    def check(self) -> None:
+        if (self.meter is not None) != (self.energy == "meter"):
+            raise UsageError("--energy meter and --meter FILE go together")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """What trained detectors are run on.
+
+    Parameters
+    ----------
+    images:
+        Image files: time each stage of a trained detector, from the file to the annotated image.
+    data:
+        Folder of a dataset: also measure the accuracy of trained detectors.
+    """
+
+    images: Several = None
+    data: Path | None = None
+    split: Split = None
+
+    def paths(self) -> list[Path]:
+        from vovnet.data.sources import expand_sources, is_video
+        from vovnet.download import is_url
+
+        paths = expand_sources(self.images or ())
+        if unsuitable := [path for path in paths if is_url(path) or is_video(path)]:
+            raise UsageError(f"stages are timed on image files, not on {unsuitable[0]}")
+        return [Path(path) for path in paths]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How to choose between the measured models.
+
+    Parameters
+    ----------
+    pareto:
+        Print the Pareto front of accuracy and cost, and the cheapest model within the limits.
+    min_ap:
+        Lowest acceptable accuracy, 0…1.
+    max_p99_ms:
+        Highest acceptable 99th percentile of the latency in ms; use 100 repetitions or more.
+    accuracy:
+        Metric of --min-ap and --pareto; VOC07 by default.
+    by:
+        Cost of --pareto; by default energy if it was measured, else time.
+    """
+
+    pareto: Switch = False
+    min_ap: Fraction | None = None
+    max_p99_ms: Annotated[float | None, Parameter(validator=Number(gt=0))] = None
+    accuracy: Metric | None = None
+    by: CostName | None = None
+
+    def __bool__(self) -> bool:
+        return self.pareto or self.min_ap is not None or self.max_p99_ms is not None
+
+    def check(self, models: Sequence[str], data: Path | None) -> None:
+        """UsageError before anything is measured, if there will be nothing to choose from."""
+        records = [name for name in models if name.endswith(".json")]
+        if not self:
+            if self.by or self.accuracy:
+                raise UsageError("--by and --accuracy refine --pareto, --min-ap and --max-p99-ms; give one of these")
+            return
+        if data is None and not records:
+            raise UsageError("--pareto compares accuracy with cost: give --data, or a .json record that has accuracy")
+        if records and len(records) < len(models) and self.by not in ("multiply_adds", "parameters"):
+            raise UsageError("times of an earlier record and of now cannot be compared: measure the models in one run")
+
+    def report(self, measurements: Sequence[Measurement], out: Output) -> tuple[dict[str, Any], bool]:
+        """Print the front and the choice; the JSON of both, and whether a model is within the limits."""
+        from vovnet.profiling.pareto import cheapest, pareto_front
+
+        metric = self.accuracy or "VOC07"
+        choice = cheapest(measurements, accuracy=metric, min_ap=self.min_ap, max_p99_ms=self.max_p99_ms, by=self.by)
+        front = [measurement.name for measurement in pareto_front(measurements, metric, choice.by)]
+        out.say(f"\nBest by {metric} and {choice.by}, cheapest first: {', '.join(front) or 'none'}")
+        out.say(str(choice))
+        return {"front": front, "choice": choice.to_dict()}, choice.winner is not None
 
 
 @app.command
 def measure(
     *models: str,
     input_size: Positive | None = None,
-    batch_size: Positive = 1,
+    batch_size: BatchSize = 1,
     batches: Annotated[list[Positive] | None, Parameter(negative="", consume_multiple=True)] = None,
-    repetitions: Annotated[int, Parameter(validator=Number(gte=2))] = 100,
-    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32",
-    device: str = "auto",
-    threads: Positive | None = None,
+    repetitions: Repetitions = 100,
+    precision: NumberFormat = "float32",
+    device: Device = "auto",
+    threads: Threads = None,
     memory: bool = True,
-    energy: Literal["auto", "counter", "sampled", "paper", "rapl", "meter"] | None = None,
-    meter: Path | None = None,
-    estimate: Annotated[bool, Parameter(negative="")] = False,
-    layers: Annotated[bool, Parameter(negative="")] = False,
-    images: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
-    data: Path | None = None,
-    split: str | None = None,
-    pareto: Annotated[bool, Parameter(negative="")] = False,
-    min_ap: Fraction | None = None,
-    max_p99_ms: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
-    accuracy: Literal["AP", "AP50", "VOC07"] | None = None,
-    by: Literal["energy", "time", "multiply_adds", "parameters", "memory"] | None = None,
+    energy: Energy = Energy(),
+    layers: Switch = False,
+    images: Images = Images(),
+    choice: Choice = Choice(),
     output: Path | None = None,
     json_file: Json = None,
 ) -> int:
-    """Count and measure what any models cost, in one run: operations, memory access, time, memory, energy.
+    """Measure what models cost, all in one run: operations, memory access, time, memory, energy.
 
     Parameters
     ----------
     models:
-        Ours (see `vovnet list`), trained weights, FILE.onnx, timm:NAME, torchvision:NAME, package.module:function, or
+        Models of `vovnet list`, trained weights, FILE.onnx, timm:NAME, torchvision:NAME, package.module:function, or
         the .json record of an earlier run.
     input_size:
         Height and width of the images; by default what a detector or an exported file expects, else 224.
-    batch_size:
-        Images in one pass of the network.
     batches:
-        Time these batch sizes too.
+        Further batch sizes to time.
     repetitions:
-        Timed passes of each model, in turn with the others.
+        Timed passes per model, interleaved with those of the other models.
     precision:
         Number format of weights and activations; tf32 is for CUDA only.
-    device:
-        auto, cpu, cuda, cuda:N or mps.
-    threads:
-        CPU threads of the network.
     memory:
-        Measure the peak of memory; on a CPU that takes seconds a model.
-    energy:
-        Measure joules an image by this method where there is a sensor; takes minutes a model.
-    meter:
-        The CSV that an external power meter writes meanwhile: timestamp, watts.
-    estimate:
-        Also estimate joules from the counts; always labelled as estimated.
+        Measure peak memory; takes seconds per model on a CPU.
     layers:
         Also print the cost of every layer.
-    images:
-        Real images: time each stage of trained detectors, from the file to the drawn picture.
-    data:
-        Folder of a data set: measure the accuracy of trained detectors too.
-    split:
-        Its split, such as test.
-    pareto:
-        Say which models no other beats in accuracy and cost, and which is the cheapest within the limits.
-    min_ap:
-        The least accuracy, 0…1.
-    max_p99_ms:
-        The most milliseconds of a pass of batch-size images, at the 99th percentile; give it 100 repetitions or more.
-    accuracy:
-        The figure that min-ap and pareto mean; by default VOC07.
-    by:
-        The cost that pareto means; by default energy where it was measured, else time.
     output:
-        Write a report into this folder: JSON, CSV, Markdown, plots, one HTML page.
-    json_file:
-        Write everything measured as JSON to this file, or "-" for standard output.
+        Write a report to this folder: JSON, CSV, Markdown, plots, one HTML page.
     """
     out = Output(json_file)
-    from vovnet.data.sources import expand_sources, is_url, is_video
-    from vovnet.engine.measure_by_name import compare
-    from vovnet.profiling.pareto import cheapest, pareto_front
-    from vovnet.provenance import command_line, record_header
-    from vovnet.report.layer_tables import layer_table
-    from vovnet.report.measurement_remarks import remarks
-    from vovnet.report.model_tables import label_measurements, model_tables
-    from vovnet.report.part_tables import part_table
-
     if not models:
-        raise UsageError("say which models to measure; `vovnet list` names ours")
-    pareto = pareto or min_ap is not None or max_p99_ms is not None
-    records = [name for name in models if name.endswith(".json")]
-    if pareto and data is None and not records:
-        raise UsageError("pareto compares accuracy with cost: give --data, or the .json record of a run that had it")
-    if pareto and records and len(records) < len(models) and by not in ("multiply_adds", "parameters"):
-        raise UsageError("times of an earlier record and of now cannot be compared: measure the models in one run")
-    if not pareto and (by or accuracy):
-        raise UsageError("--by and --accuracy say what --pareto, --min-ap and --max-p99-ms mean; give one of these")
-    if len(records) == len(models) and (energy or batches or estimate or images or data):
-        raise UsageError("a record is shown as it is: it cannot get energy, batches, an estimate, stages or accuracy")
-    if (meter is not None) != (energy == "meter"):
-        raise UsageError("--energy meter and --meter FILE go together")
-    paths = expand_sources(images or ())
-    if foreign := [path for path in paths if is_url(path) or is_video(path)]:
-        raise UsageError(f"stages are timed on image files, not on {foreign[0]}")
+        raise UsageError("name the models to measure; `vovnet list` names ours")
+    choice.check(models, images.data)
+    energy.check()
+    additions = batches or energy != Energy() or images.images or images.data
+    if additions and all(name.endswith(".json") for name in models):
+        raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
+    image_paths = images.paths()
     if output is not None:
-        import markdown_it  # noqa: F401
-        import matplotlib  # noqa: F401
-
+        need("markdown_it", "matplotlib")
         make_folder(output)
     set_threads(threads)
+    from vovnet.engine.measure_by_name import compare
+    from vovnet.provenance import command_line, record_header
+
     with show_progress() as progress:
         task = progress.add_task("", total=None)
-        measured = compare(
+        measurements = compare(
             models,
             input_size=input_size,
             batch_size=batch_size,
@@ -135,37 +194,41 @@ def measure(
             precision=precision,
             repetitions=repetitions,
             memory=memory,
-            energy=energy,
-            meter=meter,
-            estimated=estimate,
-            image_paths=[Path(path) for path in paths],
-            data=data,
-            split=split,
+            energy=energy.energy,
+            meter=energy.meter,
+            estimated=energy.estimate,
+            image_paths=image_paths,
+            data=images.data,
+            split=images.split,
             on_step=lambda what: progress.update(task, description=what),
         )
-    rows = label_measurements(measured)
+    _print(measurements, out, layers=layers)
+    if output is not None:
+        from vovnet.report.measurement_report import write_measurement_report
+
+        write_measurement_report(measurements, output)
+        out.say(f"report in {output}")
+    content = {
+        **record_header(command_line()),
+        "measurements": [measurement.to_dict() for measurement in measurements],
+    }
+    chosen = True
+    if choice:
+        content["pareto"], chosen = choice.report(measurements, out)
+    out.json(content)
+    return 0 if chosen else 1
+
+
+def _print(measurements: Sequence[Measurement], out: Output, *, layers: bool) -> None:
+    from vovnet.report.layer_tables import layer_table
+    from vovnet.report.measurement_remarks import remarks
+    from vovnet.report.model_tables import label_measurements, model_tables
+    from vovnet.report.part_tables import part_table
+
+    rows = label_measurements(measurements)
     for table in (*model_tables(rows), part_table(rows), *([layer_table(rows)] if layers else [])):
         if table.rows:
             out.say(table.title)
             out.table(list(table.header), [list(row) for row in table.rows])
     for remark in remarks(rows):
         out.say(remark)
-    if output is not None:
-        from vovnet.report.measurement_report import write_measurement_report
-
-        write_measurement_report(measured, output)
-        out.say(f"report in {output}")
-    content: dict[str, object] = {
-        **record_header(command_line()),
-        "measurements": [one.to_dict() for one in measured],
-    }
-    status = 0
-    if pareto:
-        choice = cheapest(measured, accuracy=accuracy or "VOC07", min_ap=min_ap, max_p99_ms=max_p99_ms, by=by)
-        front = [one.name for one in pareto_front(measured, accuracy or "VOC07", choice.by)]
-        out.say(f"\nBest by {accuracy or 'VOC07'} and {choice.by}, cheapest first: {', '.join(front) or 'none'}")
-        out.say(str(choice))
-        content |= {"pareto": {"front": front, "choice": choice.to_dict()}}
-        status = 0 if choice.winner is not None else 1
-    out.json(content)
-    return status

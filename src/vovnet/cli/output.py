@@ -1,4 +1,4 @@
-"""What commands share: what they print for people and for programs, and the kinds of their options."""
+"""What commands print: tables and sentences for people, JSON for programs, progress and errors on stderr."""
 
 from __future__ import annotations
 
@@ -6,30 +6,16 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
-from cyclopts.validators import Number
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def _file_or_dash(_: object, value: str | None) -> None:
-    if value is not None and value.startswith("-") and value != "-":
-        raise ValueError(f'expected a file or "-", got {value}')
-
-
-Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True, validator=_file_or_dash)]
-Classes = Annotated[list[str] | None, Parameter(negative="")]
-Fraction = Annotated[float, Parameter(validator=Number(gte=0, lte=1))]
-Count = Annotated[int, Parameter(validator=Number(gte=0))]
-Positive = Annotated[int, Parameter(validator=Number(gte=1))]
-
-
 class Output:
-    """What a command prints for people, on stdout unless the JSON goes there, and the JSON for programs."""
+    """Prints to stdout, or to stderr if the JSON goes to stdout."""
 
     def __init__(self, json_file: str | None = None) -> None:
         self.json_file = json_file
@@ -38,29 +24,28 @@ class Output:
     def say(self, text: str) -> None:
         print(printable(text), file=self.stream, flush=True)
 
-    def table(self, header: list[str], rows: list[list[str]]) -> None:
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
 
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for title, *cells in zip(header, *rows, strict=True):
-            numbers = bool(cells) and all(re.fullmatch(r"[\d.,–]*", cell) for cell in cells)
-            table.add_column(title, justify="right" if numbers else "left")
+            numeric = bool(cells) and all(re.fullmatch(r"[\d.,–]*", cell) for cell in cells)
+            table.add_column(title, justify="right" if numeric else "left")
         for row in rows:
             table.add_row(*map(printable, row))
-        # As wide as it needs to be: where the window is narrow a line breaks, but no number is cut. And a class may be
-        # called [red].
+        # The width is that of the content: a narrow terminal wraps lines, but no number is cut. Markup is off because
+        # a class may be called [red].
         Console(file=self.stream, width=1000, markup=False, emoji=False, highlight=False).print(table, "")
 
     def json(self, content: object) -> None:
         if self.json_file == "-":
             print(json.dumps(content))
         elif self.json_file is not None:
-            from vovnet.files import replacing
+            from vovnet.files import write_json
 
-            with replacing(self.json_file) as temporary:
-                temporary.write_text(json.dumps(content, indent=1) + "\n")
+            write_json(self.json_file, content)
 
 
 def make_folder(output: Path) -> None:
@@ -71,16 +56,17 @@ def make_folder(output: Path) -> None:
 
 
 def is_main() -> bool:
-    """Whether this is the process that reports, of those that torchrun may have started."""
+    """Whether this process reports: the only one, or rank 0 under torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def printable(text: str) -> str:
-    """Without the control characters by which a name in a stranger's file could steer the terminal."""
+    """Replace control characters: a name in a stranger's file could otherwise drive the terminal."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
-def figure(value: float | None) -> str:
+def metric(value: float | None) -> str:
+    """Three digits after the point, or a dash for no value."""
     return "–" if value is None else f"{value:.3f}"
 
 
@@ -89,6 +75,7 @@ def complain(text: str) -> None:
 
 
 def show_progress() -> Progress:
+    """A progress bar on stderr; none unless stderr is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -102,6 +89,14 @@ def set_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def need(*packages: str) -> None:
+    """Import the packages of an extra now, so that a missing one is an error before the work and not after it."""
+    import importlib
+
+    for package in packages:
+        importlib.import_module(package)
 
 
 def one_line(text: str) -> str:

@@ -3,58 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from vovnet.cli.app import app
-from vovnet.cli.output import Classes, Fraction, Json, Output, Positive, complain, set_threads, show_progress
+from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Switch, Threads, TopK, Weights
+from vovnet.cli.output import Output, complain, set_threads, show_progress
 from vovnet.errors import UsageError
 
 
 @app.command
 def predict(
     *sources: str,
-    weights: str = "bccd",
+    weights: Weights = "bccd",
     output: Path = Path("runs/predict"),
     score_threshold: Fraction = 0.3,
-    top_k: Positive = 100,
-    classes: Classes = None,
-    batch_size: Positive = 8,
-    device: str = "auto",
-    threads: Positive | None = None,
+    top_k: TopK = 100,
+    classes: Repeated = None,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    threads: Threads = None,
     draw: bool = True,
-    contours: Annotated[bool, Parameter(negative="")] = False,
+    contours: Switch = False,
     json_file: Json = None,
 ) -> int:
-    """Detect objects: drawn images or videos, COCO results and CSV.
+    """Detect objects in images and videos: annotated images, COCO results, CSV.
 
     Parameters
     ----------
     sources:
-        Images, folders, patterns, videos, http(s) addresses of images.
-    weights:
-        Name of shipped weights, a file, or an address.
+        Images, folders, glob patterns, videos, or http(s) URLs of images.
     output:
         Folder for drawn/, detections.json and detections.csv.
     score_threshold:
-        Leave out detections that score below it.
-    top_k:
-        Keep at most so many detections an image.
+        Leave out detections with a lower score.
     classes:
-        Keep these classes only; give the option once for each.
-    batch_size:
-        Images in one pass of the network.
-    device:
-        auto, cpu, cuda, cuda:N or mps.
-    threads:
-        CPU threads of the network.
+        Keep only this class; repeat the option for more.
     draw:
-        Write the drawn images.
+        Write the annotated images and videos.
     contours:
-        Write masks as polygons into detections.json, instead of as run-length codes.
-    json_file:
-        Write a summary as JSON to this file, or "-" for standard output.
+        Write masks to detections.json as polygons instead of run-length codes.
     """
     out = Output(json_file)
     from vovnet.engine.detector import Failure
@@ -62,11 +48,11 @@ def predict(
     from vovnet.weights.shipped import load
 
     if not sources:
-        raise UsageError("say what to predict on: images, folders, patterns, videos or addresses")
+        raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
     set_threads(threads)
     detector = load(weights, device)
     if contours and not detector.model.masks:
-        raise UsageError(f"--contours is for detectors that give masks; {weights} gives boxes only: leave it out")
+        raise UsageError(f"--contours needs a detector with masks; {weights} predicts boxes only: leave it out")
     try:
         results = detector.stream(
             list(sources), score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from vovnet.cli.app import study_app
-from vovnet.cli.output import Json, Output
+from vovnet.cli.options import ConfigFile, Json
+from vovnet.cli.output import Output, need
 
 
 @study_app.command
-def aggregation(config: Path, *settings: str, json_file: Json = None) -> int:
-    """How strongly layers use earlier ones: train DenseNet-40 and one-shot aggregation on CIFAR-10, draw Figure 2.
+def aggregation(config: ConfigFile, *settings: str, json_file: Json = None) -> int:
+    """Train DenseNet-40 and one-shot aggregation on CIFAR-10, and draw Figure 2: how strongly layers use earlier ones.
 
-    Started again it goes on; finished runs are not run again.
+    The same command resumes an interrupted study; finished runs are kept.
 
     Parameters
     ----------
-    config:
-        YAML file: configs/cifar10_aggregation.yaml is the published protocol.
     settings:
-        key=value for this run: data=DIR, download=true, networks=[densenet40], seeds=[0].
-    json_file:
-        Write all records as JSON to this file, or "-" for standard output.
+        key=value changes a setting of this run: data=DIR, download=true, networks=[densenet40], seeds=[0].
     """
     out = Output(json_file)
-    import sys
-
-    import matplotlib  # noqa: F401  (what would be missing at the end is missed now)
+    need("matplotlib")
 
     from vovnet.engine.config import read_config
-    from vovnet.paper.aggregation_study import AggregationConfig, run_study
-    from vovnet.paper.figure2 import accuracy_rows, hypothesis_rows, write_figure2
+    from vovnet.paper.aggregation.config import AggregationConfig
+    from vovnet.paper.aggregation.figure2 import accuracy_rows, write_figure2
+    from vovnet.paper.aggregation.hypotheses import hypothesis_rows
+    from vovnet.paper.aggregation.study import run_study
 
     def show(line: Mapping[str, Any]) -> None:
         print("  ".join(f"{key} {value}" for key, value in line.items()), file=sys.stderr, flush=True)
 
-    chosen = read_config(AggregationConfig, config, settings)
-    records, done = run_study(chosen, show)
+    study = read_config(AggregationConfig, config, settings)
+    records, finished = run_study(study, show)
     out.table(*accuracy_rows(records))
     out.table(*hypothesis_rows(records))
-    pictures = write_figure2(records, chosen.output)
-    out.say(f"records and {', '.join(path.name for path in pictures) or 'no figure yet'} in {chosen.output}")
-    if not done:
-        out.say("stopped; the same command goes on")
-    out.json({"runs": records, "finished": done})
-    return 0 if done else 130
+    figures = write_figure2(records, study.output)
+    out.say(f"records and {', '.join(path.name for path in figures) or 'no figure yet'} in {study.output}")
+    if not finished:
+        out.say("stopped; run the same command to resume")
+    out.json({"runs": records, "finished": finished})
+    return 0 if finished else 130

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from vovnet.cli.app import app
-from vovnet.cli.output import Json, Output, is_main
+from vovnet.cli.options import ConfigFile, Json
+from vovnet.cli.output import Output, is_main
 
 
 @app.command
-def train(config: Path, *settings: str, json_file: Json = None) -> int:
-    """Train a detector. Under `torchrun --nproc-per-node N -m vovnet train …` it uses N processes.
+def train(config: ConfigFile, *settings: str, json_file: Json = None) -> int:
+    """Train a detector. For N processes: `torchrun --nproc-per-node N -m vovnet train …`.
 
     Parameters
     ----------
-    config:
-        YAML file; the published ones are in configs/.
     settings:
-        key=value for this run, with dots into sections: optimizer.learning_rate=1e-3, resume=true.
-    json_file:
-        Write a summary as JSON to this file, or "-" for standard output.
+        key=value changes a setting of this run; dots lead into sections: optimizer.learning_rate=1e-3, resume=true.
     """
     out = Output(json_file)
     from vovnet.engine.config import load_config
@@ -31,7 +26,7 @@ def train(config: Path, *settings: str, json_file: Json = None) -> int:
         if result.finished:
             out.say(f"finished after {result.steps} steps{best}; results in {result.output}")
         else:
-            out.say(f"stopped after {result.steps} steps{best}; go on with resume=true; results in {result.output}")
+            out.say(f"stopped after {result.steps} steps{best}; resume with resume=true; results in {result.output}")
         out.json(
             {"output": str(result.output), "steps": result.steps, "best": result.best, "finished": result.finished},
         )

@@ -5,24 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from vovnet.cli.app import weights_app
-from vovnet.cli.output import Json, Output, figure
+from vovnet.cli.options import Json
+from vovnet.cli.output import Output, metric
 
 
 @weights_app.command(name="import")
 def import_weights(source: str, *, output: Path, json_file: Json = None) -> int:
-    """Translate a VoVNet checkpoint of others into a file of ours; refused if anything is missing or left over.
+    """Convert a VoVNet checkpoint of another project; refused if a tensor is missing or left over.
 
-    Of VoVNet-Detectron, whole Faster and Mask R-CNNs become detectors; of all else the backbone is taken.
+    From VoVNet-Detectron whole Faster and Mask R-CNNs are imported as detectors, from all other projects the backbone.
 
     Parameters
     ----------
     source:
-        A file (.pth, .safetensors, .npz with Caffe's names), an address, or a name on the hub, timm/NAME. Known are the
-        names of the original code, of its detectors, of detectron2's and timm's VoVNets, and of Caffe.
+        A file (.pth, .safetensors, or .npz with Caffe's names), a URL, or timm/NAME on the hub. The tensor names of
+        the original code, its detectors, detectron2, timm and Caffe are known.
     output:
-        The file to write, .safetensors.
-    json_file:
-        Write what was found as JSON to this file, or "-" for standard output.
+        The .safetensors file to write.
     """
     out = Output(json_file)
     from dataclasses import asdict
@@ -41,7 +40,7 @@ def import_weights(source: str, *, output: Path, json_file: Json = None) -> int:
             ["model", f"{report.model}: {options}"],
             ["norm", report.norm],
             ["images", pixels],
-            ["classes", figure(None) if report.num_classes is None else str(report.num_classes)],
+            ["classes", metric(None) if report.num_classes is None else str(report.num_classes)],
             ["tensors", f"{report.tensors}, {report.parameters:,} parameters"],
             ["set aside", aside or "nothing"],
             ["SHA-256 of the source", report.source_sha256],

@@ -1,1 +1,1 @@
-"""Readers of data sets, transforms, and the check for faults."""
+"""Readers of datasets, augmentation and batches of training images, and the check for problems."""

@@ -1,4 +1,4 @@
-"""The one form in which every format's reader hands over a data set."""
+"""A dataset as training and evaluation see it, whatever its format."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vovnet.structures import Target
 
 @dataclass(frozen=True)
 class Sample:
-    """One image file and its objects; the image is read when it is needed.
+    """One image file and its objects. The image is read when it is needed.
 
     image_id: the format's own id: COCO's number, else the file's stem.
-    image_size: (height, width) as the annotation states it, or None where it does not.
+    image_size: (height, width) that the annotation states, or None if it states none.
     """
 
     image_path: Path
@@ -25,10 +25,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class DetectionDataset:
-    """One split of a data set.
+    """One split of a dataset.
 
-    class_names: in label order: `target.labels` index into it.
-    category_ids: the ids that the format itself gives these classes (COCO: any integers; else 0…K−1 or 1…K).
+    class_names: in label order; `target.labels` index into it.
+    category_ids: the format's own ids of these classes: any integers in COCO, 0…K−1 in YOLO, 1…K in the others.
     """
 
     root: Path

@@ -1,8 +1,8 @@
-"""Mask PNGs, as Penn-Fudan has them: images/, masks/ with one PNG an image, its pixel values numbering the objects.
+"""Mask PNGs, as in Penn-Fudan: images/, and masks/ with one PNG per image, whose pixel values number the objects.
 
-Layouts: images/ (or PNGImages/) and masks/ (or PedMasks/), or both with a sub-folder a split; where only images/ has
-sub-folders, one folder of masks serves all splits. The mask of x.jpg is x.png or x_mask.png: one channel, value 0 for
-the background and another for each object. All objects are of one class, which classes.txt may name.
+Layouts: images/ (or PNGImages/) and masks/ (or PedMasks/), or both with a sub-folder per split. If only images/ has
+sub-folders, one folder of masks serves all splits. The mask of x.jpg is x.png or x_mask.png: one channel, with value 0
+for the background and another value for each object. All objects have one class, which classes.txt may name.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vovnet.data.annotations import ImageAnnotation, ObjectAnnotation, SplitAnnotations
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
-from vovnet.data.raw import Complain, RawImage, RawObject, RawSplit, raise_complaint
+from vovnet.data.problems import OnProblem, raise_problem
 
-ALL = "all"  # the split of every image, where there are no sub-folders
+ALL = "all"  # the split of every image, if there are no sub-folders
 
-_MODES = ("1", "L", "P", "I;16", "I")  # Pillow's names of one channel; a palette only colours the numbers
+_MODES = ("1", "L", "P", "I;16", "I")  # Pillow's modes with one channel; a palette only colours the numbers
 
 
 def recognises(root: Path) -> bool:
@@ -28,25 +29,31 @@ def recognises(root: Path) -> bool:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The sub-folders of images/ in alphabetical order; `all` where there is none."""
+    """The sub-folders of images/ in alphabetical order; `all` if there is none."""
     return tuple(_split_folders(root))
 
 
-def read(root: Path, wanted: Sequence[str], complain: Complain = raise_complaint) -> tuple[RawSplit, ...]:
-    """The wanted splits; every mask is decoded, as boxes and areas come from it."""
-    name = class_name(root)
+def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+    """The splits of these names. Every mask is decoded, because boxes and areas come from it."""
+    object_class = class_name(root)
 
-    def read_split(split: str) -> RawSplit:
-        records = (_read_pair(path, mask, name, complain) for path, mask in _pairs(root, split, complain))
-        return RawSplit(
-            root, "mask_png", split, (name,), (1,), tuple(record for record in records if record is not None)
+    def read_split(split: str) -> SplitAnnotations:
+        pairs = _pairs(root, split, on_problem)
+        images = (_read_pair(path, mask, object_class, on_problem) for path, mask in pairs)
+        return SplitAnnotations(
+            root=root,
+            format="mask_png",
+            split=split,
+            class_names=(object_class,),
+            category_ids=(1,),
+            images=tuple(image for image in images if image is not None),
         )
 
-    return tuple(read_split(split) for split in wanted)
+    return tuple(read_split(split) for split in names)
 
 
 def class_name(root: Path) -> str:
-    """The one line of classes.txt, "object" without that file."""
+    """The one line of classes.txt; "object" without that file."""
     path = root / "classes.txt"
     if not path.is_file():
         return "object"
@@ -54,53 +61,53 @@ def class_name(root: Path) -> str:
     if len(names) != 1:
         raise ValueError(
             f"{path} must hold one class name, got {len(names)}: masks number objects, not classes, "
-            "so a data set of several classes needs COCO form"
+            "so a dataset of several classes must be in COCO format"
         )
     return names[0]
 
 
 def parse_numbers(path: Path) -> npt.NDArray[np.int32]:
-    """The pixel values of a mask, (H, W). Raises ValueError for what is no image of one channel, or damaged."""
-    image_header_size(path)  # refuses what is no image, and what is too large to decode
-    with Image.open(path) as picture:
-        if picture.mode not in _MODES:
-            raise ValueError(f"{path} must have one channel of object numbers, got an image in mode {picture.mode}")
+    """The pixel values of a mask, (H, W). Raises ValueError if the file is damaged or no image with one channel."""
+    image_header_size(path)  # refuses files that are no image, and images too large to decode
+    with Image.open(path) as mask:
+        if mask.mode not in _MODES:
+            raise ValueError(f"{path} must have one channel of object numbers, got an image in mode {mask.mode}")
         try:
-            return np.asarray(picture).astype(np.int32)
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow's on damaged PNGs
-            raise ValueError(f"{path} is damaged or cut short ({error}): fetch it again") from error
+            return np.asarray(mask).astype(np.int32)
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged PNGs
+            raise ValueError(f"{path} is damaged or truncated ({error}): download it again") from error
 
 
-def to_objects(numbers: npt.NDArray[np.int32], class_name: str) -> tuple[RawObject, ...]:
-    """The objects of a mask (H, W), by number: box, area and run-length code are those of the number's pixels."""
+def to_objects(numbers: npt.NDArray[np.int32], class_name: str) -> tuple[ObjectAnnotation, ...]:
+    """The objects of a mask (H, W) in the order of their numbers, each with the box, area and runs of its pixels."""
     height, width = numbers.shape
-    column_wise = numbers.T.ravel()  # the order of COCO's runs
-    starts = np.append(0, np.flatnonzero(np.diff(column_wise)) + 1)
-    ends = np.append(starts[1:], column_wise.size)
-    of_run = column_wise[starts]
-    order = np.argsort(of_run, kind="stable")
-    found, firsts = np.unique(of_run[order], return_index=True)
-    runs = np.split(order, firsts[1:])
+    pixels = numbers.T.ravel()  # column by column, as COCO counts runs
+    starts = np.append(0, np.flatnonzero(np.diff(pixels)) + 1)
+    ends = np.append(starts[1:], pixels.size)
+    number_of_run = pixels[starts]
+    order = np.argsort(number_of_run, kind="stable")
+    object_numbers, firsts = np.unique(number_of_run[order], return_index=True)
+    runs_of_objects = np.split(order, firsts[1:])
     return tuple(
-        _to_object(int(number), starts[mine], ends[mine], (height, width), class_name)
-        for number, mine in zip(found, runs, strict=True)
+        _to_object(int(number), starts[runs], ends[runs], (height, width), class_name)
+        for number, runs in zip(object_numbers, runs_of_objects, strict=True)
         if number
     )
 
 
 def _to_object(
     number: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], size: tuple[int, int], class_name: str
-) -> RawObject:
-    """starts, ends: of the object's runs, ends exclusive, in an image read column by column."""
+) -> ObjectAnnotation:
+    """starts, ends: pixel positions, column by column, at which the object's runs start and before which they end."""
     height, width = size
-    (left, top), (right, bottom) = (np.divmod(places, height) for places in (starts, ends - 1))
-    whole = (left < right).any()  # a run that goes on in the next column reaches both edges
-    y1, y2 = (0, height) if whole else (int(top.min()), int(bottom.max()) + 1)
+    (left, top), (right, bottom) = (np.divmod(positions, height) for positions in (starts, ends - 1))
+    full_height = (left < right).any()  # a run that continues in the next column touches the upper and lower edge
+    y1, y2 = (0, height) if full_height else (int(top.min()), int(bottom.max()) + 1)
     box = (float(left.min()), float(y1), float(right.max()) + 1, float(y2))
     edges = np.column_stack((starts, ends)).ravel()
     runs = np.diff(edges, prepend=0, append=height * width)
     mask = {"size": [height, width], "counts": (runs if runs[-1] else runs[:-1]).tolist()}
-    return RawObject(number - 1, class_name, box, area=float((ends - starts).sum()), mask=mask)
+    return ObjectAnnotation(number - 1, class_name, box, area=float((ends - starts).sum()), mask=mask)
 
 
 def _image_folder(root: Path) -> Path | None:
@@ -120,7 +127,7 @@ def _sub_folders(folder: Path) -> list[Path]:
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split → its folder of images."""
     top = _image_folder(root)
-    assert top is not None, "recognises(root) comes first"
+    assert top is not None, "recognises(root) was called before"
     return {path.name: path for path in _sub_folders(top)} or {ALL: top}
 
 
@@ -130,16 +137,16 @@ def _masks(folder: Path) -> dict[str, Path]:
     return {path.stem.removesuffix("_mask"): path for path in paths} | {path.stem: path for path in paths}
 
 
-def _pairs(root: Path, split: str, complain: Complain) -> list[tuple[Path, Path]]:
-    """Images of a split with their masks, in alphabetical order."""
+def _pairs(root: Path, split: str, on_problem: OnProblem) -> list[tuple[Path, Path]]:
+    """The images of a split with their masks, in alphabetical order."""
     top, *folders = _mask_folders(root)
     masks = _masks(next((folder for folder in folders if folder.name == split), top))
     pairs: dict[str, tuple[Path, Path]] = {}
     for path in _images(_split_folders(root)[split]):
         if path.stem in pairs:
-            complain("listed-twice", path, f"another image of this folder has the name {path.stem}")
+            on_problem("listed-twice", path, f"another image of this folder has the name {path.stem}")
         elif path.stem not in masks:
-            complain("missing-annotation", path, f"there is no mask {path.stem}.png or {path.stem}_mask.png")
+            on_problem("missing-annotation", path, f"there is no mask {path.stem}.png or {path.stem}_mask.png")
         else:
             pairs[path.stem] = (path, masks[path.stem])
     return list(pairs.values())
@@ -149,27 +156,27 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _read_pair(image_path: Path, mask_path: Path, class_name: str, complain: Complain) -> RawImage | None:
+def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: OnProblem) -> ImageAnnotation | None:
     try:
         size = image_header_size(image_path)
     except (ValueError, OSError) as error:
-        complain("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
+        on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
         return None
     try:
         numbers = parse_numbers(mask_path)
     except (ValueError, OSError) as error:
-        complain("bad-annotation", mask_path, str(error).removeprefix(f"{mask_path} "))
+        on_problem("bad-annotation", mask_path, str(error).removeprefix(f"{mask_path} "))
         return None
     if numbers.shape != size:
         (height, width), (true_height, true_width) = numbers.shape, size
         image = f"{image_path.name} has {true_width} × {true_height}"
-        complain("mask-size", mask_path, f"has {width} × {height} pixels (width × height), {image}")
+        on_problem("mask-size", mask_path, f"has {width} × {height} pixels (width × height), {image}")
         return None
-    return RawImage(image_path, mask_path, image_path.stem, to_objects(numbers, class_name), size)
+    return ImageAnnotation(image_path, mask_path, image_path.stem, to_objects(numbers, class_name), size)
 
 
 def masks_without_image(root: Path) -> list[Path]:
-    """Masks of no image of any split."""
+    """Masks that belong to no image of any split."""
     stems = {path.stem for folder in _split_folders(root).values() for path in _images(folder)}
     return [
         path
@@ -179,14 +186,13 @@ def masks_without_image(root: Path) -> list[Path]:
     ]
 
 
-def write(root: Path, splits: Sequence[RawSplit], out: Path) -> None:
-    """The masks of these images; a mask with objects left out becomes background there."""
+def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
+    """The masks of these images; the pixels of objects that were left out become background."""
     for image in (image for split in splits for image in split.images):
         path = out / image.annotation_path.relative_to(root)
         path.parent.mkdir(parents=True, exist_ok=True)
         numbers = parse_numbers(image.annotation_path)
-        kept = [obj.index + 1 for obj in image.objects]
-        left_out = ~np.isin(numbers, [0, *kept])
+        left_out = ~np.isin(numbers, [0, *(obj.index + 1 for obj in image.objects)])
         if left_out.any():
             numbers[left_out] = 0
             Image.fromarray(numbers.astype(np.uint16 if numbers.max() > 255 else np.uint8)).save(path)

@@ -1,4 +1,4 @@
-"""The training images of detectors that keep the aspect ratio: another size, a flip, boxes and masks together."""
+"""Training augmentation of detectors that keep the aspect ratio: image, boxes and masks are resized and flipped."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torchvision.transforms.v2 import functional as F
 
-from vovnet.boxes import clip
+from vovnet.boxes import clip, fit_size, flip_horizontally, rescale
 from vovnet.masks import RleMasks, decode
 from vovnet.structures import Target
 
 
 @dataclass(frozen=True)
 class ResizeAugmentation:
-    """One training image and its objects, resized as in prediction and flipped at random.
+    """Resizes one training image and its objects as in prediction, and flips them at random.
 
-    short_sides: one of them, at random, is the shorter side of the result, in pixels; long_side: where the longer one
-    would exceed it, the image becomes smaller. flip: probability of a horizontal flip.
+    short_sides: lengths in pixels; the shorter side of the result is one of them, drawn at random.
+    long_side: largest length of the longer side, in pixels; an image that would exceed it is resized to it instead.
+    flip: probability of a horizontal flip.
     """
 
     short_sides: tuple[int, ...]
@@ -30,37 +31,38 @@ class ResizeAugmentation:
     def __call__(self, image: Tensor, target: Target, rng: np.random.Generator) -> tuple[Tensor, Target]:
         """uint8 RGB (3, H, W) and its target → uint8 RGB (3, h, w) and the target in its pixels, with its `image_size`.
 
-        Run-length masks of (H, W) become bitmaps, uint8 (M, h, w). Boxes are clipped to the image; an object of which
-        nothing is left goes, with its mask. Crowds stay: the loss leaves them out.
+        Run-length masks of (H, W) become bitmaps, uint8 (M, h, w). Boxes are clipped to the image; an object that lies
+        outside it is dropped, with its mask. Crowds stay: the loss leaves them out.
         """
         short = self.short_sides[rng.integers(len(self.short_sides))]
         flip = rng.random() < self.flip
         height, width = image.shape[-2:]
-        scale = min(short / min(height, width), self.long_side / max(height, width))
-        size = h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        size = fit_size((height, width), short, self.long_side)
         image = F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
 
-        boxes = clip(target.boxes * torch.tensor([w / width, h / height, w / width, h / height]), size)
+        boxes = clip(rescale(target.boxes, (height, width), size), size)
         target = target.with_boxes(boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
         masks = _resize_masks(target.masks, size) if isinstance(target.masks, RleMasks) else None
         boxes = target.boxes
         if flip:
             image = image.flip(2)
-            boxes = torch.stack([w - boxes[:, 2], boxes[:, 1], w - boxes[:, 0], boxes[:, 3]], dim=1)
+            boxes = flip_horizontally(boxes, size[1])
             masks = None if masks is None else masks.flip(2)
         return image, replace(target, boxes=boxes, masks=masks, image_size=size)
 
 
 def _resize_masks(masks: RleMasks, size: tuple[int, int]) -> Tensor:
-    """Bitmaps of (height, width) `size`, uint8 (M, h, w); no object vanishes.
+    """Bitmaps of (height, width) `size`, uint8 (M, h, w), in which no object vanishes.
 
-    Where the image grows, the nearest pixel counts, so each pixel of the mask has one in the result. Where it shrinks,
-    a pixel is in the mask if at least half as much of its colour comes from the object as of any pixel around it: half
-    of the colour at a plain edge, which therefore stays in its place, and less on a line thinner than a pixel.
+    If the image grows, each pixel takes the value of the nearest pixel of the mask. If it shrinks, the object's share
+    of each new pixel is computed, and a pixel belongs to the mask if its share is at least half the largest share in
+    its 3×3 neighbourhood. At a plain edge that is half a pixel, so the edge stays in its place; on a line thinner than
+    a pixel it is less, so the line is kept.
     """
     grows = size[0] >= masks.size[0] and size[1] >= masks.size[1]
     bitmaps = torch.empty((len(masks), *size), dtype=torch.uint8)
-    for bitmap, code in zip(bitmaps, masks.counts, strict=True):  # one by one: those of a large photo are gigabytes
+    # One mask at a time: all bitmaps of a large photo take gigabytes.
+    for bitmap, code in zip(bitmaps, masks.counts, strict=True):
         mask = decode(RleMasks((code,), masks.size))
         if grows:
             bitmap[:] = F.resize(mask, list(size), interpolation=F.InterpolationMode.NEAREST_EXACT)[0]

@@ -1,4 +1,4 @@
-"""How many objects of which class and size a data set has."""
+"""Numbers of objects of each class and size in a dataset."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from vovnet.data.raw import Box, RawSplit, is_proper
+from vovnet.data.annotations import Box, SplitAnnotations, is_valid_box
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
-_SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits of area in pixels
+_SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels
 
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Counts in one split; the dictionaries go from class name to count."""
+    """Counts of one split, with valid boxes only.
+
+    with_mask: objects that have a mask.
+    objects_per_class, images_per_class: class name → count.
+    """
 
     split: str
     images: int
@@ -33,9 +37,9 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class BoxStatistics:
-    """Sizes of the boxes of all splits, each image counted once.
+    """Sizes of the boxes in all splits; an image of two splits counts once.
 
-    small, medium, large: counts by COCO's limits, 32² and 96² pixels of area.
+    small, medium, large: numbers of boxes by COCO's limits, areas of 32² and 96² pixels.
     relative_size: percentile → √(box area / image area).
     aspect_ratio: percentile → width / height.
     """
@@ -53,42 +57,47 @@ class Statistics:
     boxes: BoxStatistics
 
 
-def compute_statistics(splits: Sequence[RawSplit], image_sizes: Mapping[Path, tuple[int, int]]) -> Statistics:
-    """Of the boxes with an inside; image_sizes: (height, width) of each readable image."""
+def compute_statistics(splits: Sequence[SplitAnnotations], image_sizes: Mapping[Path, tuple[int, int]]) -> Statistics:
+    """Statistics of the valid boxes.
+
+    image_sizes: (height, width) of each readable image.
+    """
     images = {image.image_path: image for split in splits for image in split.images if image.image_path in image_sizes}
     boxes = [(obj.box, image_sizes[path]) for path, image in images.items() for obj in image.objects]
     return Statistics(
         tuple(_split_statistics(split) for split in splits),
-        _box_statistics([(box, size) for box, size in boxes if is_proper(box)]),
+        _box_statistics([(box, size) for box, size in boxes if is_valid_box(box)]),
     )
 
 
-def _split_statistics(split: RawSplit) -> SplitStatistics:
-    found = [[obj for obj in image.objects if is_proper(obj.box)] for image in split.images]
-    objects = [obj for group in found for obj in group]
-    per_class = Counter(obj.class_name for obj in objects)
-    images_per_class = Counter(name for group in found for name in {obj.class_name for obj in group})
+def _split_statistics(split: SplitAnnotations) -> SplitStatistics:
+    by_image = [[obj for obj in image.objects if is_valid_box(obj.box)] for image in split.images]
+    objects = [obj for image_objects in by_image for obj in image_objects]
+    objects_per_class = Counter(obj.class_name for obj in objects)
+    images_per_class = Counter(name for image_objects in by_image for name in {obj.class_name for obj in image_objects})
     return SplitStatistics(
         split=split.split,
-        images=len(found),
-        images_without_objects=sum(not group for group in found),
+        images=len(by_image),
+        images_without_objects=sum(not image_objects for image_objects in by_image),
         objects=len(objects),
         difficult=sum(obj.difficult for obj in objects),
         crowd=sum(obj.crowd for obj in objects),
         with_mask=sum(obj.mask is not None for obj in objects),
-        objects_per_class={name: per_class[name] for name in split.class_names},
+        objects_per_class={name: objects_per_class[name] for name in split.class_names},
         images_per_class={name: images_per_class[name] for name in split.class_names},
     )
 
 
 def _box_statistics(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> BoxStatistics:
     areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in boxes]
-    sizes = [math.sqrt(area / (height * width)) for area, (_, (height, width)) in zip(areas, boxes, strict=True)]
+    relative_sizes = [
+        math.sqrt(area / (height * width)) for area, (_, (height, width)) in zip(areas, boxes, strict=True)
+    ]
     return BoxStatistics(
         small=sum(area < _SMALL for area in areas),
         medium=sum(_SMALL <= area < _MEDIUM for area in areas),
         large=sum(area >= _MEDIUM for area in areas),
-        relative_size=_percentiles(sizes),
+        relative_size=_percentiles(relative_sizes),
         aspect_ratio=_percentiles([(x2 - x1) / (y2 - y1) for (x1, y1, x2, y2), _ in boxes]),
     )
 

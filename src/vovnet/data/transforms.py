@@ -1,8 +1,8 @@
-"""SSD's training augmentation: colours, expansion, crops chosen by overlap, flips, warp to the network's size.
+"""SSD's training augmentation: colours, expansion, crops chosen by overlap, warp to the network's input size, flips.
 
-The order and the numbers are those of SSD's Caffe code; docs/augmentation.md lists where this differs and why. Colours
-change before the image is expanded, so the border keeps the plain mean; since they act on single pixels, only the part
-that the crop keeps is computed.
+Order and constants follow SSD's Caffe code; docs/augmentation.md lists the differences and their reasons. Colours
+change before the image is expanded, so the border keeps the plain mean. They act on single pixels, so only the part of
+the image that the crop keeps is computed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vovnet.boxes import flip_horizontally, flip_vertically
 from vovnet.structures import Target
 
 _CROP_TRIALS = 50
-_CROP_MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, None)  # None: any patch, provided that there is an object
+_CROP_MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, None)  # None: any patch, if the image has an object
 _RESAMPLING = (
     Image.Resampling.BILINEAR,
     Image.Resampling.BOX,
@@ -29,12 +30,14 @@ _RESAMPLING = (
 
 @dataclass(frozen=True)
 class SSDAugmentation:
-    """One training image and its objects, changed at random.
+    """Changes one training image and its objects at random.
 
-    image_size: (height, width) to warp to; mean: RGB, fills the expanded border.
+    image_size: (height, width) of the result.
+    mean: RGB colour that fills the expanded border.
     photometric: probability of each of brightness, contrast, saturation and hue.
-    expand: largest expansion ratio (1 turns it off); crop_min_scale: shortest side of a crop relative to the image
-    (1 turns crops off); flip, flip_vertical, transpose: probabilities.
+    expand: largest expansion ratio; 1 turns expansion off.
+    crop_min_scale: shortest side of a crop, as a fraction of the image; 1 turns crops off.
+    flip, flip_vertical, transpose: probabilities. Only square results are transposed.
     """
 
     image_size: tuple[int, int]
@@ -49,13 +52,13 @@ class SSDAugmentation:
     def __call__(self, image: Tensor, target: Target, rng: np.random.Generator) -> tuple[Tensor, Target]:
         """uint8 RGB (3, H, W) and its target → uint8 RGB (3, *image_size) and the target in its pixels.
 
-        Masks are left behind: detectors of fixed input size learn boxes only.
+        Masks are dropped: detectors with a fixed input size learn boxes only.
         """
         target = replace(target, masks=None)
         height, width = image.shape[-2:]
         boxes = target.boxes.numpy().astype(np.float64)
 
-        # The canvas is the image with a border; `left`, `top` place the image on it, `patch` is what is kept of it.
+        # The canvas is the image, at (left, top), with a border. The crop keeps `patch` of it.
         ratio = rng.uniform(1, self.expand) if self.expand > 1 and rng.random() < 0.5 else 1.0
         canvas_w, canvas_h = int(width * ratio), int(height * ratio)
         left, top = (int(rng.uniform(0, canvas_w - width)), int(rng.uniform(0, canvas_h - height)))
@@ -65,15 +68,17 @@ class SSDAugmentation:
             patch = np.array([0, 0, canvas_w, canvas_h])
 
         x1, y1, x2, y2 = (int(v) for v in patch)
-        view = (max(x1 - left, 0), max(y1 - top, 0), min(x2 - left, width), min(y2 - top, height))
-        picture = Image.new("RGB", (x2 - x1, y2 - y1), tuple(round(m) for m in self.mean))
-        if view[0] < view[2] and view[1] < view[3]:
-            part = image[:, view[1] : view[3], view[0] : view[2]].permute(1, 2, 0)
-            seen = self._distort(Image.fromarray(part.contiguous().numpy()), rng)
-            picture.paste(seen, (view[0] + left - x1, view[1] + top - y1))
+        # The part of the image inside the patch, in pixels of the image.
+        part_x1, part_y1 = max(x1 - left, 0), max(y1 - top, 0)
+        part_x2, part_y2 = min(x2 - left, width), min(y2 - top, height)
+        crop = Image.new("RGB", (x2 - x1, y2 - y1), tuple(round(m) for m in self.mean))
+        if part_x1 < part_x2 and part_y1 < part_y2:
+            part = image[:, part_y1:part_y2, part_x1:part_x2].permute(1, 2, 0)
+            distorted = self._distort(Image.fromarray(part.contiguous().numpy()), rng)
+            crop.paste(distorted, (part_x1 + left - x1, part_y1 + top - y1))
         out_h, out_w = self.image_size
         resampling = _RESAMPLING[rng.integers(len(_RESAMPLING))]
-        pixels = torch.from_numpy(np.asarray(picture.resize((out_w, out_h), resampling)).copy()).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.asarray(crop.resize((out_w, out_h), resampling)).copy()).permute(2, 0, 1)
 
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         inside = ((centre >= patch[:2]) & (centre < patch[2:])).all(axis=1)
@@ -83,9 +88,10 @@ class SSDAugmentation:
         return self._flip(pixels, target.with_boxes(torch.from_numpy(boxes).float())[torch.from_numpy(inside)], rng)
 
     def _choose_crop(self, boxes: np.ndarray, width: int, height: int, rng: np.random.Generator) -> np.ndarray | None:
-        """One of the found patches (x1 y1 x2 y2 in whole pixels), or None for the whole canvas.
+        """A patch (x1 y1 x2 y2 in whole pixels), or None for the whole canvas.
 
-        Each sampler offers its first patch that overlaps some object enough; the choice among the offers is uniform.
+        Each sampler offers the first of its trials that overlaps some object enough. The choice among the whole canvas
+        and the offers is uniform.
         """
         offers: list[np.ndarray | None] = [None]
         for min_iou in _CROP_MIN_IOUS if len(boxes) else ():
@@ -94,14 +100,16 @@ class SSDAugmentation:
             w, h = scale * np.sqrt(aspect) * width, scale / np.sqrt(aspect) * height
             x, y = (rng.uniform(0, np.maximum(width - w, 0)), rng.uniform(0, np.maximum(height - h, 0)))
             patches = np.stack([x, y, x + w, y + h], axis=1).round()
-            patches[:, 2:] = np.maximum(patches[:, 2:], patches[:, :2] + 1)  # of an image a few pixels wide
-            found = np.arange(_CROP_TRIALS) if min_iou is None else (_best_iou(patches, boxes) >= min_iou).nonzero()[0]
-            if len(found):
-                offers.append(patches[found[0]])
+            patches[:, 2:] = np.maximum(
+                patches[:, 2:], patches[:, :2] + 1
+            )  # at least a pixel, in an image a few pixels wide
+            accepted = patches if min_iou is None else patches[_best_iou(patches, boxes) >= min_iou]
+            if len(accepted):
+                offers.append(accepted[0])
         return offers[rng.integers(len(offers))]
 
     def _distort(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Brightness, contrast, saturation, hue in one of SSD's two orders, each saturating at 0 and 255."""
+        """Brightness, contrast, saturation and hue in one of SSD's two orders, each clipped to 0…255."""
         brightness, contrast, saturation, hue = rng.random(4) < self.photometric
         levels = np.arange(256.0)
         if brightness:
@@ -112,10 +120,10 @@ class SSDAugmentation:
             levels = contrast_table[levels.round().astype(int)]
         image = image.point(_table(levels) * 3)
         if saturation or hue:
-            # Pillow's hue circle has 256 steps where OpenCV's has 180.
-            turn = rng.uniform(-18, 18) * 256 / 180 if hue else 0.0
+            # Pillow's hue circle has 256 steps, OpenCV's has 180.
+            rotation = rng.uniform(-18, 18) * 256 / 180 if hue else 0.0
             factor = rng.uniform(0.5, 1.5) if saturation else 1.0
-            hues = (np.arange(256) + turn).round() % 256
+            hues = (np.arange(256) + rotation).round() % 256
             saturations = np.clip(np.arange(256) * factor, 0, 255)
             image = image.convert("HSV").point(_table(hues) + _table(saturations) + _table(np.arange(256.0)))
             image = image.convert("RGB")
@@ -128,21 +136,22 @@ class SSDAugmentation:
         boxes = target.boxes
         if rng.random() < self.flip:
             image = image.flip(2)
-            boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
+            boxes = flip_horizontally(boxes, width)
         if rng.random() < self.flip_vertical:
             image = image.flip(1)
-            boxes = torch.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], dim=1)
+            boxes = flip_vertically(boxes, height)
         if height == width and rng.random() < self.transpose:
             image, boxes = image.transpose(1, 2), boxes[:, [1, 0, 3, 2]]
         return image.contiguous(), target.with_boxes(boxes)
 
 
 def _table(levels: np.ndarray) -> list[int]:
+    """A lookup table for `Image.point`: the new value of each of the 256 levels of a channel."""
     return levels.round().astype(int).tolist()
 
 
 def _best_iou(patches: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(T, 4), (M, 4) → (T,): each patch's largest IoU with an object."""
+    """(T, 4) patches, (M, 4) boxes → (T,): the largest IoU of each patch with an object."""
     low = np.maximum(patches[:, None, :2], boxes[None, :, :2])
     high = np.minimum(patches[:, None, 2:], boxes[None, :, 2:])
     intersection = np.clip(high - low, 0, None).prod(axis=2)

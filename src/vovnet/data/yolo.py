@@ -1,4 +1,4 @@
-"""YOLO: data.yaml, images/… and labels/… with one line of text an object."""
+"""YOLO: data.yaml, images/… and labels/… with one line of text per object."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from vovnet.data.annotations import Box, ImageAnnotation, ObjectAnnotation, SplitAnnotations, to_number
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
-from vovnet.data.raw import Box, Complain, RawImage, RawObject, RawSplit, raise_complaint, to_number
+from vovnet.data.problems import OnProblem, raise_problem
 
 _SPLITS = ("train", "val", "test")
 
@@ -22,28 +23,35 @@ def recognises(root: Path) -> bool:
 
 def splits(root: Path) -> tuple[str, ...]:
     settings = parse_yaml(root)
-    found = tuple(split for split in _SPLITS if settings.get(split))
-    if not found:
+    names = tuple(split for split in _SPLITS if settings.get(split))
+    if not names:
         raise ValueError(f"{_yaml_path(root)} must name a folder or list of images under train, val or test")
-    return found
+    return names
 
 
-def read(root: Path, wanted: Sequence[str], complain: Complain = raise_complaint) -> tuple[RawSplit, ...]:
-    """The wanted splits. An image without a label file has no objects."""
+def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+    """The splits of these names. An image without a label file has no objects."""
     settings = parse_yaml(root)
-    names = class_names(root)
+    classes = class_names(root)
 
-    def read_split(split: str) -> RawSplit:
-        images = (_read_labels(path, names, complain) for path in image_files(root, settings, split, complain))
-        kept = _with_unique_ids(root, [image for image in images if image is not None])
-        return RawSplit(root, "yolo", split, names, tuple(range(len(names))), kept)
+    def read_split(split: str) -> SplitAnnotations:
+        paths = image_files(root, settings, split, on_problem)
+        images = (_read_labels(path, classes, on_problem) for path in paths)
+        return SplitAnnotations(
+            root=root,
+            format="yolo",
+            split=split,
+            class_names=classes,
+            category_ids=tuple(range(len(classes))),
+            images=_with_unique_ids(root, [image for image in images if image is not None]),
+        )
 
-    return tuple(read_split(split) for split in wanted)
+    return tuple(read_split(split) for split in names)
 
 
 def parse_yaml(root: Path) -> dict[str, Any]:
     path = _yaml_path(root)
-    assert path is not None, "recognises(root) comes first"
+    assert path is not None, "recognises(root) was called before"
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -54,7 +62,7 @@ def parse_yaml(root: Path) -> dict[str, Any]:
 
 
 def class_names(root: Path) -> tuple[str, ...]:
-    """`names` of data.yaml, a list or a dictionary from 0."""
+    """`names` of data.yaml: a list, or a dictionary with the keys 0, 1, 2, …"""
     settings, path = parse_yaml(root), _yaml_path(root)
     names = settings.get("names")
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
@@ -62,31 +70,31 @@ def class_names(root: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not names:
         raise ValueError(f"{path}: names must be a list, or a dictionary with the keys 0, 1, 2, …, got {names!r}")
     if settings.get("nc", len(names)) != len(names):
-        raise ValueError(f"{path}: nc is {settings['nc']}, but names has {len(names)}: make them agree")
+        raise ValueError(f"{path}: nc is {settings['nc']}, but names has {len(names)} entries: make them agree")
     if len({str(name) for name in names}) < len(names):
         raise ValueError(f"{path}: names must differ from each other, got {names}")
     return tuple(map(str, names))
 
 
-def image_files(root: Path, settings: dict[str, Any], split: str, complain: Complain) -> list[Path]:
-    """The images of a split in alphabetical order, or in that of its list."""
+def image_files(root: Path, settings: dict[str, Any], split: str, on_problem: OnProblem) -> list[Path]:
+    """The images of a split, in alphabetical order or in the order of its list."""
     entries = settings[split] if isinstance(settings[split], list) else [settings[split]]
-    found: dict[Path, None] = {}
+    images: dict[Path, None] = {}
     for entry in entries:
-        place = _locate(root, settings, str(entry), split)
-        if place.is_dir():
-            paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        source = _locate(root, settings, str(entry), split)
+        if source.is_dir():
+            paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         else:
-            paths = _read_list(root, place, complain)
+            paths = _read_list(root, source, on_problem)
         for path in paths:
-            if path in found:
-                complain("listed-twice", place, f"the split {split} has {path.name} twice")
-            found[path] = None
-    return list(found)
+            if path in images:
+                on_problem("listed-twice", source, f"the split {split} has {path.name} twice")
+            images[path] = None
+    return list(images)
 
 
 def label_path(image_path: Path) -> Path:
-    """…/images/…/x.jpg → …/labels/…/x.txt; beside the image where no folder is named images."""
+    """…/images/…/x.jpg → …/labels/…/x.txt; beside the image if no folder is called images."""
     parts = list(image_path.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
@@ -96,7 +104,10 @@ def label_path(image_path: Path) -> Path:
 
 
 def parse_line(line: str) -> tuple[float, Box]:
-    """class cx cy w h, or class x1 y1 x2 y2 x3 y3 … of a polygon → (class index, x1 y1 x2 y2), all in fractions."""
+    """class cx cy w h, or class x1 y1 x2 y2 x3 y3 … of a polygon → (class index, x1 y1 x2 y2), all in fractions.
+
+    A malformed line has NaN as its class or corners.
+    """
     index, *numbers = map(to_number, line.split())
     if len(numbers) == 4:
         cx, cy, width, height = numbers
@@ -116,41 +127,41 @@ def _yaml_path(root: Path) -> Path | None:
 def _locate(root: Path, settings: dict[str, Any], entry: str, split: str) -> Path:
     """The folder or list that an entry of data.yaml means; it must lie in the data folder.
 
-    `path` often names a folder of the machine where the file was written, and some tools write `../train/images` for
-    a folder beside data.yaml, so both are tried without as well.
+    `path` often names a folder of the machine on which the file was written, and some tools write `../train/images` for
+    a folder beside data.yaml. So the entry is also tried without `path` and without `../`.
     """
     bases = [root / str(settings.get("path") or "."), root]
     inside = root.resolve()
     for base in bases:
         for name in (entry, entry.removeprefix("../")):
-            place = base / name
-            if place.exists() and place.resolve().is_relative_to(inside):
-                return root / place.resolve().relative_to(inside)
+            path = base / name
+            if path.exists() and path.resolve().is_relative_to(inside):
+                return root / path.resolve().relative_to(inside)
     raise FileNotFoundError(f"{_yaml_path(root)}: {split}: {entry} is not a folder or list in {root}")
 
 
-def _read_list(root: Path, path: Path, complain: Complain) -> list[Path]:
-    """The images that a text file names, relative to itself or to the data folder."""
+def _read_list(root: Path, path: Path, on_problem: OnProblem) -> list[Path]:
+    """The images that a text file lists, with paths relative to itself or to the data folder."""
     if path.suffix != ".txt":
         raise ValueError(f"{path} must be a folder of images or a .txt file that lists them")
     inside = root.resolve()
-    found = []
+    images = []
     for line in filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())):
-        image = next((place for place in (path.parent / line, root / line) if place.is_file()), None)
+        image = next((file for file in (path.parent / line, root / line) if file.is_file()), None)
         if image is None:
-            complain("missing-image", path, f"lists {line}, which is not there")
+            on_problem("missing-image", path, f"lists {line}, which does not exist")
         elif not image.resolve().is_relative_to(inside):
-            complain("bad-annotation", path, f"lists {line}, which lies outside the data folder")
+            on_problem("bad-annotation", path, f"lists {line}, which lies outside the data folder")
         else:
-            found.append(root / image.resolve().relative_to(inside))
-    return found
+            images.append(root / image.resolve().relative_to(inside))
+    return images
 
 
-def _read_labels(image_path: Path, names: tuple[str, ...], complain: Complain) -> RawImage | None:
+def _read_labels(image_path: Path, class_names: tuple[str, ...], on_problem: OnProblem) -> ImageAnnotation | None:
     try:
-        height, width = image_header_size(image_path)  # the boxes are fractions of it
+        height, width = image_header_size(image_path)  # boxes are fractions of it
     except (ValueError, OSError) as error:
-        complain("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
+        on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
         return None
     path = label_path(image_path)
     objects = []
@@ -159,17 +170,18 @@ def _read_labels(image_path: Path, names: tuple[str, ...], complain: Complain) -
         if not line.strip():
             continue
         index, (x1, y1, x2, y2) = parse_line(line)
-        if not (index.is_integer() and 0 <= index < len(names)):
+        if not (index.is_integer() and 0 <= index < len(class_names)):
             stated = line.split()[0]
-            complain("unknown-class", path, f"line {number + 1} has the class {stated}, not 0 to {len(names) - 1}")
+            expected = f"not 0 to {len(class_names) - 1}"
+            on_problem("unknown-class", path, f"line {number + 1} has the class {stated}, {expected}")
             continue
         box = (x1 * width, y1 * height, x2 * width, y2 * height)
-        objects.append(RawObject(number, names[int(index)], box))
-    return RawImage(image_path, path, image_path.stem, tuple(objects), (height, width))
+        objects.append(ObjectAnnotation(number, class_names[int(index)], box))
+    return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width))
 
 
-def _with_unique_ids(root: Path, images: Sequence[RawImage]) -> tuple[RawImage, ...]:
-    """Images of one stem in several folders get their path in the data folder as their id."""
+def _with_unique_ids(root: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
+    """Images with the same stem in several folders get their path in the data folder as their id."""
     counts = Counter(image.image_id for image in images)
     return tuple(
         replace(image, image_id=image.image_path.relative_to(root).with_suffix("").as_posix())
@@ -179,8 +191,8 @@ def _with_unique_ids(root: Path, images: Sequence[RawImage]) -> tuple[RawImage, 
     )
 
 
-def labels_without_image(root: Path, splits: Sequence[RawSplit]) -> list[Path]:
-    """Label files, in the folders where the splits have theirs, that belong to no image."""
+def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list[Path]:
+    """Label files that belong to no image, in the folders where the splits have theirs."""
     used = {label_path(image.image_path) for split in splits for image in split.images}
     folders = {path.parent for path in used if path.parent.name != "images" and "labels" in path.parts}
     suffixes = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
@@ -199,10 +211,10 @@ def _image_path(path: Path) -> Path:
     return Path(*parts)
 
 
-def write(root: Path, splits: Sequence[RawSplit], out: Path) -> None:
+def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """Label files with only these objects, a list SPLIT.txt for each split, and a data.yaml that names the lists.
 
-    Lists, because two splits may share a folder of images and yet differ.
+    Lists rather than folders, because two splits may share a folder and still differ.
     """
     settings = {key: value for key, value in parse_yaml(root).items() if key != "path"}
     out.mkdir(parents=True, exist_ok=True)
@@ -214,16 +226,16 @@ def write(root: Path, splits: Sequence[RawSplit], out: Path) -> None:
             if image.annotation_path.is_file():
                 path = out / image.annotation_path.relative_to(root)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(_corrected(image), encoding="utf-8")
+                path.write_text(_corrected_labels(image), encoding="utf-8")
     (out / "data.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _corrected(image: RawImage) -> str:
-    """The lines of the kept objects; a line whose box changed becomes class cx cy w h."""
-    assert image.image_size is not None, "boxes in pixels were made with it"
+def _corrected_labels(image: ImageAnnotation) -> str:
+    """The lines of the remaining objects; a line whose box changed becomes class cx cy w h."""
+    assert image.image_size is not None, "the boxes in pixels were computed with it"
     height, width = image.image_size
     lines = image.annotation_path.read_text(encoding="utf-8-sig").splitlines()
-    kept = []
+    corrected = []
     for obj in image.objects:
         line = lines[obj.index]
         index, (x1, y1, x2, y2) = parse_line(line)
@@ -231,5 +243,5 @@ def _corrected(image: RawImage) -> str:
             x1, y1, x2, y2 = obj.box
             cx, cy = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
             line = f"{int(index)} {cx:.7f} {cy:.7f} {(x2 - x1) / width:.7f} {(y2 - y1) / height:.7f}"
-        kept.append(f"{line}\n")
-    return "".join(kept)
+        corrected.append(f"{line}\n")
+    return "".join(corrected)

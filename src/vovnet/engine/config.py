@@ -1,4 +1,7 @@
-"""What a training run is: typed, validated, frozen; read from one YAML file and `key=value` arguments."""
+"""The settings of a training run: typed, validated, frozen; read from a YAML file and `key=value` arguments.
+
+The docstring of each class documents its keys.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,23 @@ class Section(BaseModel):
 
 
 class DataSource(Section):
-    """One split of a data set folder."""
+    """One split of a dataset.
+
+    root: folder of the dataset.
+    split: name of the split.
+    """
 
     root: Path
     split: str
 
 
 class DataConfig(Section):
-    """root: folder in VOC, COCO or YOLO form, or of mask PNGs; train, val: its splits (val null: no evaluation).
+    """The images to train and evaluate on.
 
-    more_train: further splits to train on, with the same classes, such as VOC2012 beside VOC2007.
+    root: folder of the dataset, in VOC, COCO or YOLO format or as mask PNGs.
+    train: the split to train on.
+    val: the split to evaluate on; null: no evaluation.
+    more_train: further splits to train on, with the same classes, such as VOC2012 in addition to VOC2007.
     """
 
     root: Path
@@ -40,7 +50,15 @@ class DataConfig(Section):
 
 
 class AugmentConfig(Section):
-    """See `vovnet.data.transforms.SSDAugmentation`; the defaults are SSD's."""
+    """Augmentation for detectors with an input of fixed size; the defaults are SSD's.
+
+    photometric: probability of each change of colour and brightness.
+    expand: largest ratio of a padded image's side to the original; 1: no padding.
+    crop_min_scale: smallest side of a crop, as a fraction of the image's side; 1: no crops.
+    flip: probability of a horizontal flip.
+    flip_vertical: probability of a vertical flip.
+    transpose: probability of exchanging rows and columns.
+    """
 
     photometric: Fraction = 0.5
     expand: Annotated[float, Field(ge=1)] = 4.0
@@ -51,9 +69,10 @@ class AugmentConfig(Section):
 
 
 class ResizeConfig(Section):
-    """See `vovnet.data.resizing.ResizeAugmentation`: the images of detectors that keep the aspect ratio.
+    """Augmentation for detectors that keep the aspect ratio of images (Mask R-CNN, Faster R-CNN).
 
-    short_sides: one of them is drawn for each image; none is the model's own. flip: probability.
+    short_sides: the shorter side of each image is drawn from these, in pixels; none: the model's own size.
+    flip: probability of a horizontal flip.
     """
 
     short_sides: tuple[Annotated[int, Field(gt=0)], ...] = ()
@@ -61,9 +80,14 @@ class ResizeConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """kind: "sgd", or "rmsprop" with a running mean of 0.99 (Caffe's has momentum 0).
+    """The optimizer.
 
-    decay_norms: weight decay also on norm parameters and biases of the body (Caffe's bodies do).
+    kind: "sgd", or "rmsprop" with a decay of 0.99 for the mean square, as in Caffe (which has momentum 0).
+    learning_rate: base rate, which the schedule scales.
+    momentum: for both kinds.
+    weight_decay: for weights of convolutions and linear layers.
+    decay_norms: also decay norm parameters and biases of the backbone and neck, as Caffe does.
+    clip_norm: largest norm of the gradient; null: no clipping.
     """
 
     kind: Literal["sgd", "rmsprop"] = "sgd"
@@ -75,9 +99,14 @@ class OptimizerConfig(Section):
 
 
 class LossConfig(Section):
-    """use_difficult: learn VOC's difficult objects too; null is what the detector's own code does (DSOD yes, RefineDet
-    no). arm_iou_threshold, arm_negative_iou_threshold: of RefineDet's first step; its authors' VOC scripts have 0.7
-    and 0.3.
+    """The loss.
+
+    use_difficult: train on VOC's difficult objects too; null: as in the detector's original code (DSOD yes, RefineDet
+        no).
+    arm_iou_threshold: an anchor of RefineDet's ARM is positive if its IoU with an object is at least this, or if it is
+        the best anchor for an object. The authors use 0.7 for VOC.
+    arm_negative_iou_threshold: an anchor of RefineDet's ARM is negative if its IoU with every object is below this. The
+        authors use 0.3 for VOC.
     """
 
     use_difficult: bool | None = None
@@ -86,10 +115,15 @@ class LossConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """How long, and how the learning rate moves.
+    """The length of the run and its learning rates. Give either `iterations` or `epochs`.
 
-    Give either iterations (optimizer steps) or epochs. kind "step": times `gamma` at each of `milestones` (iterations);
-    "cosine": down to 0 over the run. warmup_iterations: linear from `warmup_factor` of the rate.
+    iterations: number of optimizer steps.
+    epochs: number of passes over the training images.
+    kind: "step": the rate is multiplied by `gamma` at each of `milestones`; "cosine": it falls to 0 over the run.
+    milestones: optimizer steps.
+    gamma: factor of the rate at a milestone.
+    warmup_iterations: steps of linear warm-up.
+    warmup_factor: the warm-up starts at this fraction of the rate.
     """
 
     iterations: Annotated[int, Field(gt=0)] | None = None
@@ -100,21 +134,40 @@ class ScheduleConfig(Section):
     warmup_iterations: Annotated[int, Field(ge=0)] = 0
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
 
+    def model_post_init(self, _: Any) -> None:
+        if (self.iterations is None) == (self.epochs is None):
+            raise ValueError("give either iterations or epochs; the other one must be null")
+
 
 class TrainConfig(Section):
     """One training run.
 
-    model, model_options: as `vovnet.create_model` takes them; the number of classes comes from the data.
-    backbone_weights: what the backbone starts from: a file, an address, or timm/NAME; null is random weights.
-    augment: of detectors with an input of fixed size; resize: of those that keep the aspect ratio (Mask R-CNN).
-    batch_size: images an optimizer step (over all processes); micro_batch_size: images a forward pass of one process,
-    or fewer where the processes' shares are smaller.
-    precision: "bf16" and "fp16" are mixed precision, fp16 on CUDA only; "auto" is bf16 where the GPU has it, else fp32.
-    On CPUs with AVX512-BF16 or AMX, bf16 is about twice as fast as fp32, on others slower.
-    ema_decay: average of the weights that is evaluated and shipped; null turns it off.
-    metric: what chooses the best weights on val. evaluate_every: epochs; checkpoint_every, log_every: optimizer steps.
-    tensorboard: null writes it where the extra "train" is installed.
-    workers: loader processes of each process; threads: CPU threads (null: torch's own choice).
+    model: a detector of `vovnet.create_model`; the number of classes comes from the data.
+    model_options: options of `vovnet.create_model`.
+    backbone_weights: what the backbone starts from: a file, a URL or timm/NAME; null: random weights.
+    data: the images to train and evaluate on.
+    augment: augmentation for detectors with an input of fixed size.
+    resize: augmentation for detectors that keep the aspect ratio (Mask R-CNN, Faster R-CNN).
+    optimizer: the optimizer.
+    loss: the loss.
+    schedule: the length of the run and its learning rates.
+    batch_size: images per optimizer step, over all processes.
+    micro_batch_size: images per forward pass of one process, or fewer if its share of the batch is smaller.
+    precision: "bf16" and "fp16" are mixed precision, fp16 on CUDA GPUs only; "auto" is bf16 on a GPU that supports it,
+        else fp32. bf16 is about twice as fast as fp32 on CPUs with AVX512-BF16 or AMX, and slower on others.
+    device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+    sync_bn: compute batch norm statistics over all processes (GPUs only).
+    ema_decay: decay of the average of the weights, which is then evaluated and saved; null: no average.
+    seed: seed of everything random.
+    workers: loader processes per training process.
+    threads: CPU threads; null: PyTorch's default.
+    metric: the best weights are those with the highest value of this metric on `val`.
+    evaluate_every: epochs between evaluations.
+    checkpoint_every: optimizer steps between checkpoints.
+    log_every: optimizer steps between log lines.
+    tensorboard: also log to TensorBoard; null: if the extra "train" is installed.
+    output: folder for weights, checkpoint, log and record.
+    resume: continue from the checkpoint in `output` if there is one.
     """
 
     model: str
@@ -132,7 +185,7 @@ class TrainConfig(Section):
     device: str = "auto"
     sync_bn: bool = False
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     workers: Annotated[int, Field(ge=0)] = 2
     threads: Annotated[int, Field(gt=0)] | None = None
     metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
@@ -144,8 +197,6 @@ class TrainConfig(Section):
     resume: bool = False
 
     def model_post_init(self, _: Any) -> None:
-        if (self.schedule.iterations is None) == (self.schedule.epochs is None):
-            raise ValueError("schedule needs either iterations or epochs; the other one must be null")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}; set "
@@ -154,7 +205,7 @@ class TrainConfig(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as everywhere else."""
+    """YAML in which 1e-4 is a number. YAML 1.1 reads it as text."""
 
 
 _Loader.add_implicit_resolver(
@@ -166,14 +217,17 @@ Schema = TypeVar("Schema", bound=Section)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The settings of one training run, see `read_config`."""
+    """The settings of one training run, read by `read_config`."""
     return read_config(TrainConfig, path, overrides)
 
 
 def read_config(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
-    """Read a YAML file, then apply `key=value` arguments; dots go into sections: optimizer.learning_rate=1e-3.
+    """Read a YAML file and apply `key=value` arguments, with dots for sections: optimizer.learning_rate=1e-3.
 
-    Raises FileNotFoundError, or ValueError that names every wrong key (with the nearest right one) and wrong value.
+    `output` defaults to runs/NAME_OF_THE_FILE.
+
+    Raises FileNotFoundError, or UsageError that names all wrong keys, each with the nearest right one, and all wrong
+    values.
     """
     path = Path(path)
     if not path.is_file():
@@ -215,8 +269,8 @@ def _explain(schema: type[Section], error: ValidationError) -> Iterator[str]:
         *parents, last = [str(part) for part in problem["loc"]]
         name = ".".join([*parents, last])
         if problem["type"] == "extra_forbidden":
-            known = _keys_of(schema, parents)
-            yield f"unknown key {name!r}" + (did_you_mean(last, known) or f" (there are: {', '.join(known)})")
+            keys = _keys_of(schema, parents)
+            yield f"unknown key {name!r}" + (did_you_mean(last, keys) or f" (known keys: {', '.join(keys)})")
         else:
             got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
             yield f"{name}: {message[:1].lower()}{message[1:]}{got}"

@@ -19,8 +19,9 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
-from vovnet.data.sources import expand_sources, fetch, is_url, is_video
+from vovnet.data.sources import expand_sources, is_video
 from vovnet.data.video import VideoWriter, read_frames, video_info
+from vovnet.download import download, is_url
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.inference import detect_images
 from vovnet.files import replacing
@@ -380,7 +381,7 @@ def _expand(sources: ImageLike | Sequence[ImageLike]) -> list[Any]:
 
 
 def _fetch(url: str) -> Tensor:
-    content = fetch(url)
+    content = download(url)
     try:
         return read_image(content)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The few places where one process of several differs from a single one (launched by torchrun)."""
+"""What differs when torchrun starts several processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vovnet.errors import UsageError
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among those that torchrun started: rank of world_size, on `device`."""
+    """This process and its place among those that torchrun started."""
 
     rank: int
     world_size: int
@@ -28,21 +28,21 @@ class Workers:
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is set in any process."""
+        """Whether `flag` is true in any process."""
         if self.world_size == 1:
             return flag
         shared = torch.tensor(int(flag), device=self.device)
         dist.all_reduce(shared, op=dist.ReduceOp.MAX)
         return bool(shared.item())
 
-    def share(self, module: nn.Module) -> None:
-        """Give every process the main one's norm statistics, which each has gathered from its own images."""
+    def broadcast_buffers(self, module: nn.Module) -> None:
+        """Give every process the norm statistics of the main process. Until then each has those of its own images."""
         if self.world_size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's `value`, in the order of the ranks."""
+        """The `value` of every process, in the order of the ranks."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -51,24 +51,24 @@ class Workers:
 
 
 def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" is CUDA, then MPS, then CPU, whichever is there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """The device of this name. "auto" is CUDA if available, else MPS, else the CPU."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind, available in there.items() if available)
+        name = next(device_type for device_type, is_available in available.items() if is_available)
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in there:
+    if device is None or device.type not in available:
         raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
-    if not there[device.type]:
-        raise UsageError(f"device {name!r} is not available: torch {torch.__version__} finds none here; use device=cpu")
+    if not available[device.type]:
+        raise UsageError(f"device {name!r} is not available: torch {torch.__version__} finds none; use device=cpu")
     return device
 
 
 @contextmanager
 def workers(device_name: str) -> Iterator[Workers]:
-    """Join the processes of a torchrun launch (nccl on GPUs, gloo on CPU), or be the only one."""
+    """Join the processes that torchrun started (nccl on GPUs, gloo on CPUs), or be the only process."""
     launched = dist.is_torchelastic_launched()
     if launched and device_name == "auto" and not torch.cuda.is_available():
         device_name = "cpu"  # gloo cannot reduce on MPS

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vovnet.masks import RleMasks, decode
-from vovnet.metrics.confusion import FALSE_ALARM, match_objects
+from vovnet.metrics.confusion import FALSE_POSITIVE, match_objects
 from vovnet.structures import Detections, Target
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def draw_detections(
     if target is not None:
         matched = match_objects(detections, target)
         right = detections.labels.numpy() == np.append(target.labels.numpy(), -1)[matched]
-        for index in np.flatnonzero(~right & (matched >= FALSE_ALARM)).tolist():
+        for index in np.flatnonzero(~right & (matched >= FALSE_POSITIVE)).tolist():
             names[index] += " ?"
         missed = np.setdiff1d(np.flatnonzero(~(target.difficult | target.crowd).numpy()), matched[right])
 

@@ -1,11 +1,15 @@
-"""Where a run's records go. A log hook is any function that takes a record: one flat dict with a "step"."""
+"""The log of a training run. A log hook is any function that takes a record: a flat dict with a "step"."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import logging
+import statistics
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +18,38 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.files import replacing
 
+_LOG = logging.getLogger("vovnet")
+
 Record = Mapping[str, Any]
 LogHook = Callable[[Record], None]
 
 
+def open_log(config: TrainConfig, last_step: int, more: Sequence[LogHook] = ()) -> LogHook:
+    """The log of a run that starts after `last_step`: stderr, log.jsonl, `more`, and TensorBoard if it is wanted.
+
+    Makes the output folder and removes unfinished files of a killed run from it.
+    """
+    config.output.mkdir(parents=True, exist_ok=True)
+    for leftover in config.output.glob(".*.part*"):
+        leftover.unlink()
+    hooks: list[LogHook] = [console, json_lines(config.output / "log.jsonl", last_step), *more]
+    if config.tensorboard and not has_tensorboard():
+        raise ValueError("tensorboard=true needs an extra: pip install 'vovnet[train]', or set tensorboard=false")
+    if config.tensorboard or (config.tensorboard is None and has_tensorboard()):
+        hooks.append(tensorboard(config.output / "tensorboard", last_step))
+
+    def log(record: Record) -> None:
+        for hook in hooks:
+            hook(record)
+
+    return log
+
+
 def json_lines(path: Path, last_step: int) -> LogHook:
-    """Append each record as a line; lines of steps after `last_step`, left by a killed run, are dropped."""
+    """Append each record to a file as one line of JSON.
+
+    Removes lines of steps after `last_step`: the killed run that wrote them did not save these steps.
+    """
     kept = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -56,20 +86,8 @@ def tensorboard(folder: Path, last_step: int) -> LogHook:
     return log
 
 
-def announce(config: TrainConfig, dataset: DetectionDataset, step: int, steps: int, device: str) -> None:
-    """One line on stderr before the first step: what is about to happen."""
-    start = f"goes on at step {step}" if step else "starts anew"
-    classes = ", ".join(dataset.class_names[:20]) + (", …" if len(dataset.class_names) > 20 else "")
-    print(
-        f"{len(dataset)} images, {len(dataset.class_names)} classes ({classes}); {steps} steps of {config.batch_size} "
-        f"images on {device} → {config.output}; {start}",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
 def console(record: Record) -> None:
-    """One line on stderr."""
+    """Print a record as one line on stderr."""
     parts = [f"step {record['step']}/{record['steps']}", f"epoch {record['epoch']:.2f}"]
     if "loss" in record:
         losses = " ".join(f"{k.removesuffix('_loss')} {v:.3f}" for k, v in record.items() if k.endswith("_loss"))
@@ -79,3 +97,51 @@ def console(record: Record) -> None:
     else:
         parts += [f"{k} {v:.4f}" for k, v in record.items() if k.startswith("val_") and v is not None]
     print("  ".join(parts), file=sys.stderr, flush=True)
+
+
+def announce(config: TrainConfig, dataset: DetectionDataset, step: int, steps: int, device: str) -> None:
+    """Print on stderr, before the first step, what is about to be trained; warn of a warm-up that never ends."""
+    start = f"resumes at step {step}" if step else "starts anew"
+    classes = ", ".join(dataset.class_names[:20]) + (", …" if len(dataset.class_names) > 20 else "")
+    print(
+        f"{len(dataset)} images, {len(dataset.class_names)} classes ({classes}); {steps} steps of {config.batch_size} "
+        f"images on {device} → {config.output}; {start}",
+        file=sys.stderr,
+        flush=True,
+    )
+    if config.schedule.warmup_iterations >= steps:
+        _LOG.warning(
+            "the warm-up of %d iterations is longer than the run of %d; lower schedule.warmup_iterations",
+            config.schedule.warmup_iterations,
+            steps,
+        )
+
+
+def mean_losses(losses_of_processes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each loss over the processes."""
+    return {
+        name: round(statistics.fmean(losses[name] for losses in losses_of_processes), 6)
+        for name in losses_of_processes[0]
+    }
+
+
+class Clock:
+    """Images per second since the last log line, and the time left. Neither counts time spent in `paused`."""
+
+    def __init__(self, step: int) -> None:
+        self.start = self.last = time.monotonic()
+        self.start_step = self.last_step = step
+
+    def lap(self, step: int, steps: int, batch_size: int) -> dict[str, float]:
+        now = time.monotonic()
+        images_per_s = (step - self.last_step) * batch_size / (now - self.last)
+        seconds_left = (now - self.start) / (step - self.start_step) * (steps - step)
+        self.last, self.last_step = now, step
+        return {"images_per_s": round(images_per_s, 3), "seconds_left": round(seconds_left, 1)}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.start += time.monotonic() - began
+        self.last += time.monotonic() - began

@@ -10,10 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from vovnet.data.sources import is_url
+from vovnet.download import is_url
 from vovnet.errors import UsageError, did_you_mean
-from vovnet.weights.shipped import load_weights, shipped_weights
-from vovnet.zoo import BACKBONES, DETECTORS, create_backbone, create_model, is_detector
+from vovnet.weights.backbone import create_backbone
+from vovnet.weights.detector import load_weights
+from vovnet.weights.find import shipped_weights
+from vovnet.zoo import BACKBONES, DETECTORS, create_model, is_detector
 
 
 def resolve_model(name: str, **options: Any) -> nn.Module:

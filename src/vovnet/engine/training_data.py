@@ -1,4 +1,4 @@
-"""What a training run reads: its splits, how their images are changed, and what tells them from another run's."""
+"""The data of a training run: its splits, their augmentation and their fingerprint."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from vovnet.zoo import gives_masks
 
 
 def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
-    """The training set (all its parts together) and the validation set of a run, with masks if the model needs them."""
+    """The training set, with `more_train` appended, and the validation set. They have masks if the model needs them."""
     masks = gives_masks(config.model)
     if config.metric == "coco_mask_ap" and not masks:
-        raise UsageError(f"metric coco_mask_ap needs a detector that gives masks, which {config.model} does not")
+        raise UsageError(
+            f"metric=coco_mask_ap needs a detector with masks, {config.model} has none; use metric=coco_ap"
+        )
     dataset = _open_split(config.data.root, config.data.train, masks, "data.train=SPLIT")
     for source in config.data.more_train:
         more = open_dataset(source.root, source.split, class_names=dataset.class_names, masks=masks)
         dataset = replace(dataset, samples=dataset.samples + more.samples)
     if not len(dataset):
-        raise ValueError(f"{config.data.root} has no images in its split {config.data.train!r}")
+        raise ValueError(f"{config.data.root} has no images in its split {config.data.train!r}; set data.train=SPLIT")
     if config.data.val is None:
         return dataset, None
     remedy = "data.val=SPLIT, or data.val=null to train without evaluation"
@@ -45,14 +47,14 @@ def _open_split(
 
 
 def make_augmentation(preprocessing: Preprocessing, config: TrainConfig) -> SSDAugmentation | ResizeAugmentation:
-    """How a detector's training images are changed; UsageError where the config speaks to the other kind."""
+    """The augmentation of a detector's training images. UsageError if the config sets keys of the other kind."""
     if preprocessing.keep_ratio:
-        other, habit, own = "augment", "keeps the aspect ratio of images", "resize"
+        unused, reason, used = "augment", "keeps the aspect ratio of images", "resize"
     else:
-        other, habit, own = "resize", "warps images to one size", "augment"
-    section = getattr(config, other)
+        unused, reason, used = "resize", "resizes all images to one size", "augment"
+    section = getattr(config, unused)
     if section != type(section)():
-        raise UsageError(f"{config.model} {habit}, so {other!r} has no meaning for it: use {own!r}")
+        raise UsageError(f"{config.model} {reason}, so {unused!r} does not apply to it; use {used!r}")
     if preprocessing.keep_ratio:
         short, long = preprocessing.image_size
         return ResizeAugmentation(config.resize.short_sides or (short,), long, config.resize.flip)
@@ -60,12 +62,12 @@ def make_augmentation(preprocessing: Preprocessing, config: TrainConfig) -> SSDA
 
 
 def aspect_ratios(dataset: DetectionDataset) -> list[float]:
-    """Height to width of each image, as the annotations state it, else from the files' headers."""
+    """Height / width of each image, from the annotations or else from the file's header."""
     sizes = (sample.image_size or image_header_size(sample.image_path) for sample in dataset)
     return [height / width for height, width in sizes]
 
 
 def fingerprint(dataset: DetectionDataset) -> str:
-    """Tells whether the training images are the same ones in the same order."""
+    """A hash of the image names in their order, by which a resumed run recognises its images."""
     names = "\n".join(sample.image_path.name for sample in dataset)
     return hashlib.sha256(names.encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""Accuracy from `Detections` and `Target`, nothing else."""
+"""Accuracy from `Detections` and `Target` alone."""

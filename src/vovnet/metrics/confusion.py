@@ -1,4 +1,4 @@
-"""Which object each detection explains at a working threshold: confusion matrix, and the errors of each image."""
+"""Detections matched to objects at one score threshold: the confusion matrix, and the errors of each image."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from vovnet.boxes import xyxy_to_xywh
 from vovnet.masks import RleMasks
 from vovnet.metrics.inputs import check_inputs
 from vovnet.structures import Detections, Target
 
 IntArray = npt.NDArray[np.int64]
 
-FALSE_ALARM = -1
+FALSE_POSITIVE = -1
 IGNORED = -2
 
 
 def match_objects(detections: Detections, target: Target, *, iou_threshold: float = 0.5) -> IntArray:
-    """For each detection the index of the object that it explains, or FALSE_ALARM, or IGNORED; shape (D,).
+    """For each detection the index of the object that it matches, or FALSE_POSITIVE, or IGNORED; shape (D,).
 
-    A detection may explain an object of any class, and each object is explained once: of all one-to-one assignments
-    with IoU ≥ `iou_threshold` the one with the most right classes, and of those the one with the largest overlaps. What
-    is left over is ignored where it hits a difficult object or a crowd of its class; a crowd is hit by a detection
-    that lies in it by the fraction `iou_threshold`. IoU is that of the masks where both have run-length masks, else
-    that of the boxes.
+    A detection can match an object of any class, and each object is matched once. Of all one-to-one assignments of
+    pairs with IoU ≥ `iou_threshold`, the one with the most correct classes is chosen, and of those the one with the
+    largest sum of IoUs. A detection without a match is ignored if it overlaps a difficult object or a crowd of its
+    class: an object with IoU ≥ `iou_threshold`, a crowd if it contains that fraction of the detection. IoU is that of
+    the masks if both sides have run-length masks, else that of the boxes.
     """
     from hotcoco.primitives import bbox_iou, lsap, mask_iou
 
-    matched = np.full(len(detections), FALSE_ALARM)
+    matched = np.full(len(detections), FALSE_POSITIVE)
     crowd = target.crowd.numpy()
     if isinstance(detections.masks, RleMasks) and isinstance(target.masks, RleMasks):
         overlap = mask_iou(detections.masks.to_coco(), target.masks.to_coco(), crowd)  # (D, M)
     else:
-        overlap = bbox_iou(_boxes_xywh(detections), _boxes_xywh(target), crowd)
+        detected, annotated = (xyxy_to_xywh(item.boxes.double()).numpy() for item in (detections, target))
+        overlap = bbox_iou(detected, annotated, crowd)
     ignored = (target.difficult | target.crowd).numpy()
     same_class = detections.labels.numpy()[:, None] == target.labels.numpy()
-    hit = overlap >= iou_threshold
+    above_threshold = overlap >= iou_threshold
 
-    matched[(hit & same_class & ignored).any(axis=1)] = IGNORED
-    # A pair excludes at most two others, which weigh at most 1 each: with 2 more, the right class always wins.
-    weight = np.where(hit & ~ignored, overlap + 2.0 * same_class, 0.0)
+    matched[(above_threshold & same_class & ignored).any(axis=1)] = IGNORED
+    # A pair excludes at most two others of IoU at most 1 each, so with 2 more the correct class always wins.
+    weight = np.where(above_threshold & ~ignored, overlap + 2.0 * same_class, 0.0)
     rows, columns = (indices.astype(np.int64) for indices in lsap(weight, maximize=True))
     chosen = weight[rows, columns] > 0
     matched[rows[chosen]] = columns[chosen]
@@ -55,9 +57,9 @@ def confusion_matrix(
     score_threshold: float,
     iou_threshold: float = 0.5,
 ) -> IntArray:
-    """Counts of shape (K + 1, K + 1): rows are the truth, columns what was predicted, the last of each is background.
+    """Counts of shape (K + 1, K + 1): rows are the true class, columns the predicted class, the last is background.
 
-    So the last column counts missed objects and the last row false alarms. Detections below `score_threshold`,
+    So the last column counts missed objects and the last row false positives. Detections below `score_threshold`,
     difficult objects and crowds do not count; see `match_objects`.
     """
     check_inputs(detections, targets, num_classes)
@@ -74,31 +76,29 @@ def image_errors(
     score_threshold: float,
     iou_threshold: float = 0.5,
 ) -> IntArray:
-    """For each image the numbers of missed objects, false alarms and objects taken for another class; shape (N, 3)."""
+    """For each image the numbers of missed objects, false positives and objects of confused class; shape (N, 3)."""
     errors = np.zeros((len(detections), 3), dtype=np.int64)
     for row, image_detections, target in zip(errors, detections, targets, strict=True):
         truth, predicted = _label_pairs(image_detections, target, score_threshold, iou_threshold)
-        missed, false_alarm = predicted < 0, truth < 0
-        row[:] = missed.sum(), false_alarm.sum(), ((truth != predicted) & ~missed & ~false_alarm).sum()
+        missed, false_positive = predicted < 0, truth < 0
+        confused = (truth != predicted) & ~missed & ~false_positive
+        row[:] = missed.sum(), false_positive.sum(), confused.sum()
     return errors
 
 
 def _label_pairs(
     detections: Detections, target: Target, score_threshold: float, iou_threshold: float
 ) -> tuple[IntArray, IntArray]:
-    """True and predicted label of every object and false alarm of an image; −1, which is also the last index of a
-    matrix, for background."""
+    """True and predicted label of every object and false positive of an image.
+
+    Background is −1, which also indexes the last row and column of a matrix.
+    """
     detections = detections[detections.scores >= score_threshold]
     matched = match_objects(detections, target, iou_threshold=iou_threshold)
-    labels = np.append(target.labels.numpy(), FALSE_ALARM)  # a false alarm's index, −1, finds background
+    labels = np.append(target.labels.numpy(), FALSE_POSITIVE)  # FALSE_POSITIVE, −1, indexes the background
     missed = np.setdiff1d(np.flatnonzero(~(target.difficult | target.crowd).numpy()), matched)
 
     counted = matched != IGNORED
     truth = np.concatenate([labels[matched[counted]], labels[missed]])
     predicted = np.concatenate([detections.labels.numpy()[counted], np.full(len(missed), -1)])
     return truth, predicted
-
-
-def _boxes_xywh(item: Detections | Target) -> npt.NDArray[np.float64]:
-    boxes = item.boxes.double().numpy()
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

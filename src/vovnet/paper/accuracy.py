@@ -1,4 +1,4 @@
-"""Accuracy of finished runs, beside what the paper prints."""
+"""Accuracy of finished training runs: evaluating them as the paper does, and answers from the evaluations."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from vovnet.data.formats import open_dataset, splits
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.multi_scale import published_multi_scale
 from vovnet.errors import UsageError
-from vovnet.files import replacing
-from vovnet.paper.cells import Answer
+from vovnet.files import write_json
+from vovnet.paper.answers import Answer
 from vovnet.paper.published import PublishedRow
 from vovnet.provenance import command_line, device_name, record_header
-from vovnet.weights.shipped import load_weights
+from vovnet.weights.detector import load_weights
 
-SPLITS = {"voc": ("test",), "coco": ("minival2014", "val2017")}  # the last two have the same images
-PLACES = {"voc": "VOCdevkit/VOC2007", "coco": "coco"}  # of the data, in the configs
-# Column → where an evaluation's dictionary has the figure.
-FIGURES: dict[str, tuple[str, ...]] = {
+SPLITS = {"voc": ("test",), "coco": ("minival2014", "val2017")}  # the two of COCO have the same images
+DATA_FOLDERS = {"voc": "VOCdevkit/VOC2007", "coco": "coco"}  # as in the configs
+TEST_DEV_TABLES = ("table4", "table6", "table7")
+# Column key → keys of the value in an evaluation's dictionary.
+METRICS: dict[str, tuple[str, ...]] = {
     "map": ("voc07_map",),
     "ap": ("coco", "AP"),
     "ap50": ("coco", "AP50"),
@@ -37,10 +38,12 @@ FIGURES: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Accuracies:
-    """Evaluates a run when its figures are first asked for, and writes them into `output`/evaluations.
+    """Answers to the accuracy columns. A run is evaluated when one of its values is first asked for.
 
-    runs: folder of runs that are called as their configs. data: folder of VOC and of COCO by "voc", "coco". records:
-    where evaluations of earlier are, taken where there is no run or no data.
+    output: evaluations are written into its subfolder evaluations/.
+    runs: folder of finished runs, each named like its config.
+    data: "voc" and "coco" → folder of the dataset.
+    records: folder with earlier evaluations, used if the run or its dataset is missing.
     """
 
     output: Path | None = None
@@ -48,63 +51,60 @@ class Accuracies:
     data: dict[str, Path] = field(default_factory=dict)
     records: Path | None = None
     device: str = "auto"
-    on_step: Callable[[str], object] = lambda what: None
-    _known: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    on_step: Callable[[str], None] = lambda what: None
+    _evaluations: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     def answer(self, table: str, row: PublishedRow, column: str) -> Answer:
         assert row.config is not None
         kind = "voc" if row.config.startswith("voc_") else "coco"
         name = row.config + ("_multi_scale" if row.multi_scale else "")
-        if name not in self._known:
-            self._known[name] = self._evaluate(row, kind, name) or self._recorded(name)
-        found = self._known[name]
-        if found is None:
+        if name not in self._evaluations:
+            self._evaluations[name] = self._evaluate(row, kind, name) or self._recorded(name)
+        evaluation = self._evaluations[name]
+        if evaluation is None:
             return Answer("needs", note=_command(table, row, kind))
-        figure: Any = found
-        for key in FIGURES[column]:
-            figure = None if figure is None else figure[key]
-        where = f"{name} on {Path(found['data']).name}, {found['split']}, {found['images']} images"
-        where += ", with soft-NMS" if found["soft_nms"] else ""
-        beside = "; the paper's is COCO test-dev" if table in ("table4", "table6", "table7") else ""
-        if figure is None:
-            return Answer("needs", note=f"objects of this kind, which {where} lacks")
-        device = f"; evaluated on {found['device']}" if "device" in found else ""
-        note = f"{where}{device}; evaluations/{name}.json{beside}"
-        return Answer("measured", f"{100 * figure:.1f}", 100 * figure, note)
+        data = f"{name} on {Path(evaluation['data']).name}, {evaluation['split']}, {evaluation['images']} images"
+        data += ", with soft-NMS" if evaluation["soft_nms"] else ""
+        value: Any = evaluation
+        for key in METRICS[column]:
+            value = None if value is None else value[key]
+        if value is None:
+            return Answer("needs", note=f"objects that this metric covers; there are none in {data}")
+        device = f"; evaluated on {evaluation['device']}" if "device" in evaluation else ""
+        papers_split = "; the paper used COCO test-dev" if table in TEST_DEV_TABLES else ""
+        note = f"{data}{device}; evaluations/{name}.json{papers_split}"
+        return Answer("measured", f"{100 * value:.1f}", 100 * value, note)
 
     def _evaluate(self, row: PublishedRow, kind: str, name: str) -> dict[str, Any] | None:
+        """Evaluate the row's run and write the evaluation; None if the run or its dataset is missing."""
         if self.runs is None or kind not in self.data or row.config is None:
             return None
-        path, root = self.runs / row.config, self.data[kind]
-        if not ((path / "best.safetensors").is_file() and (path / "record.json").is_file()):
-            return None  # a run that is not finished has no record yet
-        loaded = load_weights(path)
+        run, root = self.runs / row.config, self.data[kind]
+        if not ((run / "best.safetensors").is_file() and (run / "record.json").is_file()):
+            return None  # a run without record.json is not finished
+        loaded = load_weights(run)
         if loaded.info.name != row.model:
-            raise UsageError(f"{path} must hold a {row.model}, as its name says, got {loaded.info.name}")
-        split = next((one for one in SPLITS[kind] if one in splits(root)), SPLITS[kind][0])
+            raise UsageError(f"{run} must hold a {row.model}, as its name says, got {loaded.info.name}")
+        split = next((split for split in SPLITS[kind] if split in splits(root)), SPLITS[kind][0])
         dataset = open_dataset(root, split, class_names=loaded.info.class_names, masks=loaded.model.masks)
-
-        def told(count: int) -> None:
-            self.on_step(f"{name}: {count} of {len(dataset)} images")
-
-        found = evaluate(
+        result = evaluate(
             loaded.model,
             dataset,
             device=self.device,
             soft_nms=kind == "coco" and loaded.info.name.startswith("refinedet") and not row.multi_scale,
             multi_scale=published_multi_scale(loaded.model, "coco") if row.multi_scale else None,
-            on_image=told,
+            on_image=lambda count: self.on_step(f"{name}: {count} of {len(dataset)} images"),
         )
-        device = next(loaded.model.parameters()).device
-        source = {
+        evaluation = {
             **record_header(command_line()),
-            "device": device_name(device),
+            "device": device_name(next(loaded.model.parameters()).device),
+            "weights": str(run),
+            "run": dict(loaded.record),
+            **result.to_dict(),
         }
-        content = {**source, "weights": str(path), "run": dict(loaded.record), **found.to_dict()}
         if self.output is not None:
-            with replacing(self.output / "evaluations" / f"{name}.json") as temporary:
-                temporary.write_text(json.dumps(content, indent=1) + "\n")
-        return content
+            write_json(self.output / "evaluations" / f"{name}.json", evaluation)
+        return evaluation
 
     def _recorded(self, name: str) -> dict[str, Any] | None:
         path = self.records / "evaluations" / f"{name}.json" if self.records else None
@@ -113,4 +113,4 @@ class Accuracies:
 
 def _command(table: str, row: PublishedRow, kind: str) -> str:
     train = f"`vovnet train configs/{row.config}.yaml output=runs/{row.config}`"
-    return f"{train}, then `vovnet reproduce {table} --runs runs --{kind} {PLACES[kind]}`"
+    return f"{train}, then `vovnet reproduce {table} --runs runs --{kind} {DATA_FOLDERS[kind]}`"

@@ -1,4 +1,4 @@
-"""The detectors of Tables 2 and 3 on blood cells at equal budget, from the records of benchmarks/bccd_study.py."""
+"""The detectors of Tables 2 and 3 trained on blood cells (BCCD) with equal budgets by benchmarks/bccd_study.py."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vovnet.paper.measured_tables import Record, measured_answer
-from vovnet.paper.published import TABLE_2, TABLE_3, PublishedTable
+from vovnet.paper.measured import Record, measured_answer
+from vovnet.paper.published import TABLE_2, TABLE_3, PublishedRow
 from vovnet.report.document import Table
 
 FOLDER = "bccd_study"
-TIMED = ("time with VOC's classes (ms)", "memory with VOC's classes (MiB)")  # of the networks that table 2 measures
 COMMAND = "`python benchmarks/bccd_study.py`"
-NEEDED = f"needs {COMMAND}"
 
 
 @dataclass(frozen=True)
 class Study:
-    """The records of one model, by seed."""
+    """The records of one model by seed."""
 
     model: str
     records: Mapping[int, Mapping[str, Any]]
 
     @property
     def mean_aps(self) -> dict[int, float]:
-        """Seed → mean of the classes' 11-point AP, in percent, as the paper prints it."""
+        """Seed → mean over the classes of the 11-point AP in percent, as the paper prints it."""
         return {seed: 100 * record["test"]["voc07_map"] for seed, record in sorted(self.records.items())}
 
+    @property
+    def mean_ap(self) -> float:
+        """The mean over the seeds."""
+        return statistics.mean(self.mean_aps.values())
+
     def class_ap(self, name: str) -> float:
-        """Mean over the seeds, in percent."""
+        """The mean over the seeds in percent."""
         return statistics.mean(100 * record["test"]["classes"][name]["voc07_ap"] for record in self.records.values())
 
     @property
@@ -41,94 +44,106 @@ class Study:
 
 
 def read_studies(folder: Path) -> dict[str, Study]:
-    """Model → its records in the folder of records."""
-    found: dict[str, dict[int, Any]] = {}
+    """Model → its study, from a folder of records."""
+    records: dict[str, dict[int, Any]] = {}
     for path in sorted((folder / FOLDER).glob("*_[0-9]*.json")):
         record = json.loads(path.read_text())
-        found.setdefault(record["model"], {})[record["seed"]] = record
-    return {model: Study(model, records) for model, records in found.items()}
+        records.setdefault(record["model"], {})[record["seed"]] = record
+    return {model: Study(model, by_seed) for model, by_seed in records.items()}
 
 
-def equal_budget_table(studies: Mapping[str, Study], times: Record | None) -> Table:
-    """Table 2's detectors: accuracy, counts, and time and memory where the table's models were measured."""
-    known = [study for row in TABLE_2.rows if row.model and (study := studies.get(row.model))]
-    classes = list(known[0].first["test"]["classes"]) if known else []
-    counted = ["parameters", "multiply-adds", "memory access (M)"]
-    header = ["detector", *(f"AP {name}" for name in classes), "mAP", *counted, *TIMED]
+def equal_budget_table(studies: Mapping[str, Study], record: Record | None) -> Table:
+    """Accuracy and counts of Table 2's detectors; time and memory from a record of Table 2, if there is one."""
+    present = _present(studies, TABLE_2.rows)
+    classes = list(present[0].first["test"]["classes"]) if present else []
+    header = [
+        "detector",
+        *(f"AP {name}" for name in classes),
+        "mAP",
+        "parameters",
+        "multiply-adds",
+        "memory access (M)",
+        "time with VOC's classes (ms)",  # of the networks that Table 2 measures
+        "memory with VOC's classes (MiB)",
+    ]
     rows = []
     for row in TABLE_2.rows:
         assert row.model is not None
         study = studies.get(row.model)
-        cost = [measured_answer(times, "table2", row.model, key).text or "needs" for key in ("time", "memory")]
+        cost = [measured_answer(record, "table2", row.model, column).text or "needs" for column in ("time", "memory")]
         if study is None:
             rows.append([row.name, *["needs"] * (len(header) - 3), *cost])
             continue
-        first, means = study.first, list(study.mean_aps.values())
+        first = study.first
+        accuracy = [f"{value:.1f}" for value in (*map(study.class_ap, classes), study.mean_ap)]
         counts = [f"{first['parameters']:,}", f"{first['multiply_adds']:,}", f"{first['memory_access_cost'] / 1e6:.2f}"]
-        accuracy = [f"{value:.1f}" for value in (*map(study.class_ap, classes), statistics.mean(means))]
         rows.append([row.name, *accuracy, *counts, *cost])
-    notes = [_conditions(known)] if known else []
-    if len(known) < len(TABLE_2.rows):
-        notes.append(f"accuracy {NEEDED}")
-    if times is None:
+    notes = [_conditions(present)] if present else []
+    if len(present) < len(TABLE_2.rows):
+        notes.append(f"accuracy needs {COMMAND}")
+    if record is None:
         notes.append("time and memory need `vovnet reproduce table2 --measure`")
     else:
-        notes += [f"time: {measured_answer(times, 'table2', study.model, 'time').note}" for study in known[:1]]
-        notes.append(f"memory: {times.name}; table 2 above says how it was measured")
-    title = "The same detectors on blood cells at equal budget (measured)"
-    return Table(header, rows, title, notes, _data(known))
+        notes += [f"time: {measured_answer(record, 'table2', study.model, 'time').note}" for study in present[:1]]
+        notes.append(f"memory: {record.name}; measured as in Table 2 above")
+    return Table(header, rows, "The same detectors on blood cells with equal budgets (measured)", notes, _data(present))
 
 
 def bottleneck_table(studies: Mapping[str, Study]) -> Table:
-    """Table 3 on blood cells: the mean over seeds, and the difference paired by seed with its spread."""
-    plain, bottleneck = (studies.get(row.model or "") for row in TABLE_3.rows)
-    title = "The bottleneck on blood cells (measured)"
-    header = ["DSOD300 on", "mAP, mean over seeds", "each seed"]
-    known = [study for study in (plain, bottleneck) if study]
+    """Table 3 on blood cells: the mean over the seeds, and the difference of runs with the same seed."""
+    present = _present(studies, TABLE_3.rows)
     rows = []
     for row in TABLE_3.rows:
         study = studies.get(row.model or "")
-        values = list(study.mean_aps.values()) if study else []
-        mean = f"{statistics.mean(values):.2f}" if values else "needs"
-        rows.append([row.name, mean, "; ".join(f"{value:.2f}" for value in values)])
-    notes = [_conditions(known)] if known else []
-    if plain is None or bottleneck is None:
-        return Table(header, rows, title, [*notes, f"it {NEEDED}"], _data(known))
-    seeds = sorted(plain.mean_aps.keys() & bottleneck.mean_aps.keys())
-    differences = [bottleneck.mean_aps[seed] - plain.mean_aps[seed] for seed in seeds]
-    if differences:
-        rows.append(
-            ["difference, seed by seed", signed(statistics.mean(differences)), "; ".join(map(signed, differences))]
-        )
-        spread = f"the difference is {signed(min(differences))} … {signed(max(differences))} over {len(seeds)} seeds"
-        if len(differences) >= 3:
-            spread += f", standard deviation {statistics.stdev(differences):.2f}"
-        notes.append(f"{spread}; the paper prints {published_loss(TABLE_3)} on VOC07")
-    return Table(header, rows, title, notes, _data(known) | {"differences": differences})
+        values = study.mean_aps.values() if study else ()
+        rows.append([row.name, f"{study.mean_ap:.2f}" if study else "needs", "; ".join(f"{v:.2f}" for v in values)])
+    notes, data = [_conditions(present)] if present else [], _data(present)
+    if len(present) < 2:
+        notes.append(f"mAP needs {COMMAND}")
+    else:
+        plain, bottleneck = (study.mean_aps for study in present)
+        differences = [bottleneck[seed] - plain[seed] for seed in sorted(plain.keys() & bottleneck.keys())]
+        if differences:
+            mean = _signed(statistics.mean(differences))
+            rows.append(["difference, same seed", mean, "; ".join(map(_signed, differences))])
+            notes.append(_spread(differences))
+        data["differences"] = differences
+    header = ["DSOD300 on", "mAP, mean over seeds", "each seed"]
+    return Table(header, rows, "The bottleneck on blood cells (measured)", notes, data)
 
 
-def published_loss(table: PublishedTable) -> str:
-    plain, bottleneck = (float(row.figures["map"]) for row in table.rows)
-    return signed(bottleneck - plain, 1)
+def _present(studies: Mapping[str, Study], rows: Sequence[PublishedRow]) -> list[Study]:
+    return [studies[row.model] for row in rows if row.model and row.model in studies]
 
 
-def signed(value: float, after_point: int = 2) -> str:
-    return f"{value:+.{after_point}f}".replace("-", "−")
+def _spread(differences: Sequence[float]) -> str:
+    published_plain, published_bottleneck = (float(row.values["map"]) for row in TABLE_3.rows)
+    low, high = _signed(min(differences)), _signed(max(differences))
+    deviation = f", standard deviation {statistics.stdev(differences):.2f}" if len(differences) >= 3 else ""
+    published = _signed(published_bottleneck - published_plain, 1)
+    return (
+        f"the difference is {low} … {high} over {len(differences)} seeds{deviation}; "
+        f"the paper prints {published} on VOC07"
+    )
+
+
+def _signed(value: float, digits: int = 2) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _conditions(studies: Sequence[Study]) -> str:
-    """What all the records say of how they came about."""
+    """What the records say about how they were made."""
     records = [record for study in studies for record in study.records.values()]
-    said = {
+    settings = {
         f"BCCD, {config['schedule']['epochs']:g} epochs from scratch, batch {config['batch_size']}, "
         f"{config['precision']}, {record['test']['images']} test images, 11-point AP; {record['trained_on']}"
         for record in records
         for config in [record["config"]]
     }
     seeds = sorted({seed for study in studies for seed in study.records})
-    each = ", ".join(f"{study.model}: {', '.join(map(str, sorted(study.records)))}" for study in studies)
-    listed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds ({each})"
-    return f"{' / '.join(sorted(said))}; {listed}; records {FOLDER}/MODEL_SEED.json, by {COMMAND}"
+    by_model = ", ".join(f"{study.model}: {', '.join(map(str, sorted(study.records)))}" for study in studies)
+    seeds_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds ({by_model})"
+    return f"{' / '.join(sorted(settings))}; {seeds_text}; records {FOLDER}/MODEL_SEED.json, written by {COMMAND}"
 
 
 def _data(studies: Sequence[Study]) -> dict[str, Any]:

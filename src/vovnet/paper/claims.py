@@ -1,96 +1,104 @@
-"""The claims of the paper's text, recomputed from its own tables, and what it prints twice."""
+"""The claims of the paper's text beside what its own tables give, and the values that it prints twice."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
 
-from vovnet.paper.measured_tables import Record
-from vovnet.paper.published import CLAIMS, TABLES, TWICE, Claim, Place
+from vovnet.paper.measured import Record
+from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE, Claim, PrintedValue
 from vovnet.paper.rounding import cut, digits, how_equal, rounded
 from vovnet.report.document import Section, Table
 
 
-def claims(record_of: Callable[[str], Record | None]) -> Section:
-    """record_of: the measurements of a table, for the ratios of speed."""
+def claims_section(record_of: Callable[[str], Record | None]) -> Section:
+    """record_of: the measurements of a table, for ratios of speed, energy and efficiency."""
     rows, data = [], []
     for claim in CLAIMS:
-        arithmetic, holds = recompute(claim)
-        ours = measured_ratio(claim, record_of)
-        rows.append([f"{_sign(claim)}{claim.figure} {claim.says}", claim.where, arithmetic, holds, ours])
-        said = {"claim": claim.figure, "says": claim.says}
-        data.append({**said, "arithmetic": arithmetic, "verdict": holds, "measured": ours})
+        arithmetic, verdict = recompute(claim)
+        measured = measured_ratio(claim, record_of)
+        rows.append([f"{_sign(claim)}{claim.value} {claim.text}", claim.where, arithmetic, verdict, measured])
+        data.append(
+            {
+                "claim": claim.value,
+                "says": claim.text,
+                "arithmetic": arithmetic,
+                "verdict": verdict,
+                "measured": measured,
+            }
+        )
     header = ["claim", "where", "from the printed tables", "", "measured here"]
-    twice = []
-    for what, first, second in TWICE:
-        one, other = printed(first), printed(second)
-        same = "agrees" if Decimal(one) == Decimal(other) else "differs"
-        twice.append([what, f"{one} in {_table(first)}", f"{other} in {_table(second)}", same])
     return Section(
         "Claims of the text",
         (
-            "Each claim beside what the paper's own tables give. It holds where the result, rounded or cut, has the "
+            "Each claim beside what the paper's own tables give. A claim holds if the result, rounded or cut, has the "
             "claimed digits.",
             Table(header, rows, "", (), data),
-            Table(["figure", "once", "again", ""], twice, "Printed twice"),
-            "DenseNets that did not fit into memory (§4.4, appendix A) and the study of aggregation (§3) are not "
-            "recomputable from tables; of the latter see figure 2 and memory access cost.",
+            Table(["value", "once", "again", ""], _printed_twice(), "Printed twice"),
+            "Not recomputable from tables: the DenseNets that did not fit into memory (§4.4, appendix A), and the "
+            "aggregation study (§3), for which see Figure 2 and Memory access cost.",
         ),
     )
 
 
-def printed(place: Place) -> str:
-    table, row, column = place
-    return TABLES[table].row(row).figures[column]
-
-
 def recompute(claim: Claim) -> tuple[str, str]:
     """The arithmetic with its result, and "holds" or "differs"."""
-    value, text = _arithmetic(claim, claim.first, claim.second)
+    value, text = _arithmetic(claim, claim.first)
     if claim.equals is not None:
-        wanted = printed(claim.equals)
-        shown = cut(value, digits(wanted))
-        text += f", cut {shown}; {_table(claim.equals)} prints {wanted}"
-        return text, "holds" if shown == Decimal(wanted) else "differs"
-    holds = how_equal(value, claim.figure) is not None
+        expected = claim.equals.text
+        result = cut(value, digits(expected))
+        text += f", cut {result}; {claim.equals.table_number} prints {expected}"
+        return text, "holds" if result == Decimal(expected) else "differs"
+    holds = how_equal(value, claim.value) is not None
     if claim.rather is not None and not holds:
-        text += f"; {_arithmetic(claim, claim.rather, claim.second)[1]} is that of {claim.rather[1]}"
-    note = f"; {claim.note}" if claim.note else ""
-    return text + note, "holds" if holds else "differs"
+        text += f"; {_arithmetic(claim, claim.rather)[1]} is that of {claim.rather.row}"
+    if claim.note:
+        text += f"; {claim.note}"
+    return text, "holds" if holds else "differs"
 
 
-def _arithmetic(claim: Claim, first: Place, second: Place) -> tuple[Decimal, str]:
-    one, other = printed(first), printed(second)
-    ratio = claim.how == "ratio"
-    value = Decimal(one) / Decimal(other) if ratio else Decimal(one) - Decimal(other)
-    # A ratio with a digit more than is claimed, and at least two; a difference has the digits of its terms.
-    shown = rounded(value, max(2, digits(claim.figure) + 1)) if ratio else value
-    return value, f"{one} {'/' if ratio else '−'} {other} = {shown}"
+def _arithmetic(claim: Claim, first: PrintedValue) -> tuple[Decimal, str]:
+    """The claim's operation on `first` and its second value: the result, and the calculation as text."""
+    left, right = first.text, claim.second.text
+    if claim.operation == "/":
+        value = Decimal(left) / Decimal(right)
+        # With one digit more than claimed, and at least two.
+        return value, f"{left} / {right} = {rounded(value, max(2, digits(claim.value) + 1))}"
+    value = Decimal(left) - Decimal(right)
+    return value, f"{left} − {right} = {value}"
 
 
 def measured_ratio(claim: Claim, record_of: Callable[[str], Record | None]) -> str:
-    """The same ratio of speeds from a record of both models, "" where there is none."""
-    (table, first, column), (other_table, second, _) = claim.first, claim.second
-    if claim.how != "ratio" or column not in ("fps", "energy", "efficiency") or table != other_table:
+    """The claim's ratio from a record of both models, "" if there is none."""
+    first, second = claim.first, claim.second
+    if claim.operation != "/" or first.column not in ("fps", "energy", "efficiency") or first.table != second.table:
         return ""
-    models = TABLES[table].row(first).model, TABLES[table].row(second).model
-    record = record_of(table)
+    record = record_of(first.table)
+    models = [first.model, second.model]
     if record is None or not all(model in record.measurements for model in models):
         return ""
-    values = []
-    for model in models:
-        one = record.measurements[model or ""]
-        figures = {"fps": one.images_per_s, "energy": one.energy_j_per_image, "efficiency": one.gmultiply_adds_per_s}
-        values.append(figures[column])
+    measurements = [record.measurements[model] for model in models if model]
+    values = [
+        {
+            "fps": measurement.images_per_s,
+            "energy": measurement.energy_j_per_image,
+            "efficiency": measurement.gmultiply_adds_per_s,
+        }[first.column]
+        for measurement in measurements
+    ]
     if values[0] is None or values[1] is None:
         return ""
-    device = record.measurements[models[0] or ""].conditions.device_name
-    return f"{values[0] / values[1]:.2f} on {device} ({record.name})"
+    return f"{values[0] / values[1]:.2f} on {measurements[0].conditions.device_name} ({record.name})"
+
+
+def _printed_twice() -> list[list[str]]:
+    rows = []
+    for what, *values in PRINTED_TWICE:
+        first, second = (Decimal(value.text) for value in values)
+        verdict = "agrees" if first == second else "differs"
+        rows.append([what, *(f"{value.text} in {value.table_number}" for value in values), verdict])
+    return rows
 
 
 def _sign(claim: Claim) -> str:
-    return "" if claim.how == "ratio" or "lost" in claim.says else "+"
-
-
-def _table(place: Place) -> str:
-    return TABLES[place[0]].title.partition(":")[0]
+    return "" if claim.operation == "/" or "lost" in claim.text else "+"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.files import replacing, write_json
-from vovnet.paper.cells import LEGEND
+from vovnet.paper.answers import LEGEND
 from vovnet.paper.page import write_page
 from vovnet.report.document import Section, to_dict, to_markdown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vovnet.paper.cells import LEGEND
+from vovnet.paper.answers import LEGEND
 from vovnet.report import page
 from vovnet.report.document import Section, escape_markdown
 

@@ -1,54 +1,41 @@
-"""Whether a value is what was printed, given that the paper rounds in some tables and cuts figures off in others."""
+"""Whether a value has the digits that the paper prints: it rounds in some tables and cuts digits off in others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
-
-from vovnet.paper.cells import Answer, Kind
-
-Number = Decimal | int
 
 
 def digits(printed: str) -> int:
-    """Digits after the point."""
+    """The number of digits after the decimal point."""
     return len(printed.partition(".")[2])
 
 
-def cut(value: Number, after_point: int) -> Decimal:
-    return Decimal(value).quantize(Decimal(1).scaleb(-after_point), ROUND_DOWN)
+def cut(value: Decimal, after_point: int) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-after_point), ROUND_DOWN)
 
 
-def rounded(value: Number, after_point: int) -> Decimal:
-    return Decimal(value).quantize(Decimal(1).scaleb(-after_point), ROUND_HALF_UP)
+def rounded(value: Decimal, after_point: int) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-after_point), ROUND_HALF_UP)
 
 
-def how_equal(value: Number, printed: str) -> str | None:
-    """ "cut" or "rounded" where one of these gives the printed digits, "" where both do, None where neither does."""
-    changes = {"cut": cut, "rounded": rounded}
-    ways = [way for way, change in changes.items() if change(value, digits(printed)) == Decimal(printed)]
-    return None if not ways else "" if len(ways) == 2 else ways[0]
-
-
-def check(value: Decimal, printed: str | None, kind: Kind, *, note: str = "", detail: str = "") -> Answer:
-    """`kind` if the value is what was printed or if nothing was, else "differs"; shown with two digits more."""
-    text = f"{rounded(value, 3 if printed is None else digits(printed) + 2):,}"
-    if printed is None:
-        return Answer(kind, text, float(value), note, detail=detail)
-    way = how_equal(value, printed)
-    return Answer("differs" if way is None else kind, text, float(value), note, way or "", detail)
+def how_equal(value: Decimal, printed: str) -> str | None:
+    """ "cut" or "rounded" if only that gives the printed digits, "" if both do, None if neither does."""
+    equal = {how: f(value, digits(printed)) == Decimal(printed) for how, f in (("cut", cut), ("rounded", rounded))}
+    if all(equal.values()):
+        return ""
+    return next((how for how, same in equal.items() if same), None)
 
 
 def whole_ms(fps: str) -> tuple[int, str] | None:
-    """The whole milliseconds behind printed frames per second, and "cut" or "rounded", as in `how_equal`.
+    """The whole number of milliseconds that gives the printed frames per second, and how (see `how_equal`).
 
-    None where no whole number, or more than one, gives the printed digits; cutting is tried first.
+    Cutting is tried before rounding. None if no whole number, or more than one, gives the printed digits.
     """
-    rate = 1000 / Decimal(fps)
-    near: Sequence[int] = range(max(1, int(rate) - 3), int(rate) + 4)
-    ways = {ms: how_equal(Decimal(1000) / ms, fps) for ms in near}
+    estimate = int(1000 / Decimal(fps))
+    nearby = range(max(1, estimate - 3), estimate + 4)
+    how = {ms: how_equal(Decimal(1000) / ms, fps) for ms in nearby}
     for accepted in (("cut", ""), ("rounded",)):
-        found = [(ms, way) for ms, way in ways.items() if way is not None and way in accepted]
-        if len(found) == 1:
-            return found[0][0], found[0][1] or ""
+        matches = [(ms, way) for ms, way in how.items() if way is not None and way in accepted]
+        if len(matches) == 1:
+            return matches[0]
     return None

@@ -21,13 +21,14 @@ from torchvision.transforms.v2 import functional as F
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
-from vovnet.data.sources import expand_sources, fetch, is_url, is_video
+from vovnet.data.sources import expand_sources, is_video
+from vovnet.download import download, is_url
 from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections, draw_target
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
 from vovnet.structures import Detections, Target
-from vovnet.weights.shipped import find_weights
+from vovnet.weights.find import find_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -134,7 +135,7 @@ class ImageSource:
         if not is_url(self.source):
             return read_image(Path(self.source))
         try:
-            return read_image(fetch(self.source))
+            return read_image(download(self.source))
         except ValueError as error:
             raise ValueError(f"{self.source} did not send an image that can be read ({error})") from None
 

@@ -1,1 +1,1 @@
-"""Weights: found, read, translated from other sources, and those that ship with the package."""
+"""Weights: found, read, written, and translated from other sources. Those that ship with the package lie here too."""

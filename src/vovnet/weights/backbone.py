@@ -1,32 +1,35 @@
-"""Weights of VoVNet backbones: ours, and those of other sources."""
+"""Weights of backbones, and the backbones and detectors that start from them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from vovnet.errors import UsageError
-from vovnet.files import replacing
-from vovnet.weights.file import read_tensors
-from vovnet.weights.find import find_file, is_address
-from vovnet.weights.translate import VARIANTS, check_shapes, classes_in, shapes_of, translate
-
-FORMAT = "vovnet-backbone-1"
+from vovnet.models.backbones.timm import import_timm
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.weights.detector import ModelInfo
+from vovnet.weights.file import BACKBONE_FORMAT, DETECTOR_FORMAT, check_shapes, shapes_of, write_safetensors
+from vovnet.weights.find import read_source
+from vovnet.weights.translate import VARIANTS, classes_in, shapes_of_variant, translate
+from vovnet.zoo import MASK_RCNN, REFINEDET
+from vovnet.zoo import create_backbone as build_backbone
 
 
 @dataclass(frozen=True)
 class BackboneWeights:
-    """A backbone's weights under our names, and what they presuppose.
+    """Weights of a VoVNet under our names, and what they require of the network and its images.
 
-    source: where they come from; model: a name that `create_backbone` knows; options: those of its options that the
-    weights need; pixels: `mean`, `std` (0–255 scale) and `channel_order` of the images that they were trained on, the
-    fields of `Preprocessing` of these names; state: parameters and buffers, with the classifier's where there is one.
+    source: where they come from.
+    model: a name of `create_backbone`.
+    options: options of `create_backbone` that the weights require.
+    pixels: `mean`, `std` (0–255 scale) and `channel_order` of the training images, as in `Preprocessing`.
+    state: parameters and buffers, with those of the classifier if there is one.
     """
 
     source: str
@@ -41,179 +44,147 @@ class BackboneWeights:
         return len(self.state["head.bias"]) if "head.bias" in self.state else None
 
     def options_for(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options to build backbone `name` with: the caller's, and those that the weights need.
+        """The caller's options for backbone `name`, completed by those that the weights require.
 
-        Weights of batch norms fit a norm "frozen" too. Raises ValueError where they contradict each other, or for a
-        backbone that is not of the weights' variant.
+        Weights of batch norms also fit norm="frozen". Raises UsageError if the two contradict each other, ValueError if
+        the weights are of another variant or lack the classifier.
         """
         if VARIANTS.get(name) != VARIANTS[self.model]:
             raise ValueError(f"{self.source} holds weights of {self.model}, not of {name}")
-        needed = {**self.options, "bottleneck": False}
-        if needed["norm"] == "batch" and options.get("norm") != "group":
-            del needed["norm"]
+        required = {**self.options, "bottleneck": False}
+        if required["norm"] == "batch" and options.get("norm") != "group":
+            del required["norm"]
         if not options.get("features_only"):
             if self.num_classes is None:
-                raise ValueError(f"{self.source} holds no classifier; features_only=True does without")
-            needed["num_classes"] = self.num_classes
-        for option in options.keys() & needed.keys():
-            if options[option] != needed[option]:
+                raise ValueError(f"{self.source} holds no classifier; set features_only=True")
+            required["num_classes"] = self.num_classes
+        for option in options.keys() & required.keys():
+            if options[option] != required[option]:
                 raise UsageError(
-                    f"{self.source} needs {option}={needed[option]!r}, got {option}={options[option]!r}; leave it out"
+                    f"{self.source} needs {option}={required[option]!r}, got {option}={options[option]!r}; leave it out"
                 )
-        return {**options, **needed}
+        return {**options, **required}
 
     def load_into(self, backbone: nn.Module) -> None:
-        """Give the backbone these weights, and their `pixels` as an attribute."""
+        """Load the weights, without the classifier if the backbone has none, and set the attribute `pixels`."""
         own = backbone.state_dict().keys()
         backbone.load_state_dict({name: tensor for name, tensor in self.state.items() if name in own})
         backbone.pixels = dict(self.pixels)  # type: ignore[assignment]  # a module may hold any attribute
 
 
-@dataclass(frozen=True)
-class ImportReport:
-    """What `import_weights` found and wrote.
+def create_backbone(name: str, *, weights: str | Path | None = None, **options: Any) -> nn.Module:
+    """A backbone by name, for example "vovnet39" or "timm/convnext_tiny".
 
-    kind: what was written; scheme: whose names the file uses; model: a name that `create_backbone` or `create_model`
-    knows; options, pixels: of the backbone, as in `BackboneWeights`; norm: its own, "batch", "group", or "frozen batch"
-    (statistics that count no steps, which become those of a batch norm in a backbone, and stay frozen in a detector);
-    tensors, parameters: of all that was written, a backbone's classifier too, parameters being trainable values;
-    num_classes: None without a classifier; set_aside: tensors that were not imported, such as those of a detector's
-    other parts, by the beginning of their names.
+    With features_only=True it returns its feature maps, finest first; `feature_names`, `strides` and `channels`
+    describe them.
+
+    weights: weights of a VoVNet, see `read_weights`; None for random ones. They set the options that they require
+        (stem, identity, ese, norm, num_classes) and the attribute `pixels`, which says how to normalise the images.
+    options: those of the backbone's class, for example `VoVNet`.
     """
-
-    kind: Literal["backbone", "detector"]
-    source: str
-    source_sha256: str
-    scheme: str
-    model: str
-    options: Mapping[str, Any]
-    norm: str
-    pixels: Mapping[str, Any]
-    tensors: int
-    parameters: int
-    num_classes: int | None
-    set_aside: Mapping[str, int]
-    output: str
+    if weights is None:
+        return build_backbone(name, **options)
+    backbone_weights = read_weights(weights)
+    backbone = build_backbone(name, **backbone_weights.options_for(name, options))
+    backbone_weights.load_into(backbone)
+    return backbone
 
 
 def read_weights(source: str | Path) -> BackboneWeights:
-    """The weights in a file, at an address, or on the hub under a name such as "timm/ese_vovnet39b.ra_in1k".
+    """The weights of a VoVNet from a file, a URL or the hub, where a name is "timm/ese_vovnet39b.ra_in1k".
 
-    The file is one that `import_weights` has written, or one that it could read. Raises FileNotFoundError, OSError for
-    a broken download, or ValueError when the file is damaged or is no VoVNet's.
+    The file is one that `import_weights` wrote or one that it can read. Raises FileNotFoundError, OSError if a download
+    fails, or ValueError if the file is damaged or holds no VoVNet.
     """
-    tensors, metadata = _read(source)
-    if metadata.get("format") == FORMAT:
-        return _ours(tensors, metadata, str(source))
-    found = translate(tensors, str(source))
-    return BackboneWeights(str(source), found.model, found.options, found.pixels, found.state)
+    _, tensors, metadata = read_source(source)
+    if metadata.get("format") == BACKBONE_FORMAT:
+        return _from_own_file(tensors, metadata, str(source))
+    if metadata.get("format") == DETECTOR_FORMAT:
+        raise ValueError(f"{source} holds a whole detector ({metadata.get('model')}); expected weights of a backbone")
+    translation = translate(tensors, str(source))
+    return BackboneWeights(str(source), translation.model, translation.options, translation.pixels, translation.state)
 
 
-def _read(source: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What an address sent that is no such file is thrown away, so that the next try fetches it again."""
-    path = find_file(source)
-    try:
-        return read_tensors(path)
-    except ValueError:
-        if is_address(source):
-            path.unlink(missing_ok=True)
-        raise
-
-
-@dataclass(frozen=True)
-class ForeignFile:
-    """The tensors of a file of another source.
-
-    source: as the caller calls it; origin: what is written of it beside imported weights, "source" (the file's name or
-    its address) and "source_sha256".
-    """
-
-    source: str
-    tensors: Mapping[str, Tensor]
-    origin: Mapping[str, str]
-
-
-def read_foreign(source: str | Path) -> ForeignFile:
-    """Read a file that is still to be imported. Raises as `read_weights` does, and ValueError for a file of ours."""
-    path = find_file(source)
-    tensors, metadata = _read(source)
-    if metadata.get("format", "").startswith("vovnet-"):
-        raise ValueError(f"{source} is imported already, it holds weights of {metadata.get('model')}")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    name = path.name if path == Path(source) else str(source)
-    return ForeignFile(str(source), tensors, {"source": name, "source_sha256": sha256})
-
-
-def import_weights(source: str | Path, output: str | Path) -> ImportReport:
-    """Read a VoVNet's checkpoint of another source and write the backbone as our safetensors file, with what its use
-    needs. `vovnet.weights.importing` also takes whole detectors.
-
-    source: a file, an address, or a name on the hub, with the names of VoVNet.pytorch, VoVNet-Detectron,
-    vovnet-detectron2, timm, or the authors' Caffe code. Variant, norm and classifier are found from names and shapes;
-    stem, identity, eSE and preprocessing are those of that source. A detector's other parts are set aside.
-
-    Raises as `read_weights` does; ValueError also when a tensor of the backbone is missing, left over or misshapen.
-    """
-    output = safetensors_path(output)
-    return import_backbone(read_foreign(source), output)
-
-
-def safetensors_path(output: str | Path) -> Path:
-    """Where imported weights go. Raises ValueError for the name of another kind of file."""
-    output = Path(output)
-    if output.suffix != ".safetensors":
-        raise ValueError(f"imported weights are written to a file that ends in .safetensors, got {output}")
-    return output
-
-
-def import_backbone(file: ForeignFile, output: Path) -> ImportReport:
-    """`import_weights` of a file that is read already."""
-    found = translate(file.tensors, file.source)
-    weights = BackboneWeights(file.source, found.model, found.options, found.pixels, found.state)
-    _save(weights, {**file.origin, "source_scheme": found.scheme}, output)
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
-    return ImportReport(
-        kind="backbone",
-        source=file.source,
-        source_sha256=file.origin["source_sha256"],
-        scheme=found.scheme,
-        model=found.model,
-        options=found.options,
-        norm=found.norm,
-        pixels=found.pixels,
-        tensors=len(found.state),
-        parameters=sum(tensor.numel() for name, tensor in found.state.items() if not name.endswith(buffers)),
-        num_classes=weights.num_classes,
-        set_aside=found.set_aside,
-        output=str(output),
-    )
-
-
-def _save(weights: BackboneWeights, origin: Mapping[str, str], output: Path) -> None:
-    from safetensors.torch import save
-
+def save_backbone(path: Path, weights: BackboneWeights, origin: Mapping[str, str]) -> None:
+    """Write weights as a safetensors file for `read_weights`. origin: further entries of its metadata."""
     metadata = {
-        "format": FORMAT,
+        "format": BACKBONE_FORMAT,
         "model": weights.model,
         "model_options": json.dumps(dict(weights.options)),
         "pixels": json.dumps(dict(weights.pixels)),
         **origin,
     }
-    content = save(dict(weights.state), metadata)
-    with replacing(output) as temporary:
-        temporary.write_bytes(content)
+    write_safetensors(path, weights.state, metadata)
 
 
-def _ours(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str) -> BackboneWeights:
+def _from_own_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str) -> BackboneWeights:
     try:
         model, options = metadata["model"], json.loads(metadata["model_options"])
         head = [tensors[name] for name in ("head.weight", "head.bias") if name in tensors]
-        expected = shapes_of(model, options, classes_in(head))
+        expected = shapes_of_variant(model, options, classes_in(head))
         stated = json.loads(metadata["pixels"])
         pixels = {"mean": tuple(stated["mean"]), "std": tuple(stated["std"]), "channel_order": stated["channel_order"]}
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{source} has damaged metadata ({error!r}); import or fetch it again") from None
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    check_shapes(found, expected, f"{source} is no whole {model}")
+        raise ValueError(f"{source} has damaged metadata ({error!r}); import or download it again") from None
+    check_shapes(shapes_of(tensors), expected, f"{source} is not a complete {model}")
     return BackboneWeights(source, model, options, pixels, tensors)
+
+
+def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, DetectionModel]:
+    """The detector whose backbone has the weights of `source`, and `info` with the options that they require.
+
+    With this `info`, the detector's own files need `source` no more. A normalisation of the images in `info` takes
+    precedence over that of the weights. All parameters are trainable, except frozen norms (Mask R-CNN and Faster R-CNN
+    without the option backbone={"norm": "batch"}).
+
+    source: see `read_weights`, or `read_timm_weights` for a network of timm.
+
+    Raises as these do, and ValueError if the weights are of another backbone or contradict its options.
+    """
+    detector, _, backbone = info.name.partition("_")
+    from_scratch = backbone.endswith("_gn") and not backbone.startswith("timm/")
+    if detector not in REFINEDET | MASK_RCNN or from_scratch:
+        raise UsageError(
+            "backbone_weights is for RefineDet, Mask R-CNN and Faster R-CNN on a VoVNet or a network of timm, such as "
+            f"refinedet320_vovnet39 and maskrcnn_timm/resnet50, got {info.name}"
+        )
+    if backbone.startswith("timm/"):
+        state, pixels = read_timm_weights(backbone.removeprefix("timm/"), source)
+        info = replace(info, options={**info.options, "pixels": {**pixels, **info.options.get("pixels", {})}})
+        model: Any = info.build()
+        model.backbone.net.load_state_dict(state)
+        return info, model
+    weights = read_weights(source)
+    options = weights.options_for(backbone, {**info.options.get("backbone", {}), "features_only": True})
+    del options["features_only"]
+    pixels = {**weights.pixels, **info.options.get("pixels", {})}
+    info = replace(info, options={**info.options, "backbone": options, "pixels": pixels})
+    model = info.build()
+    weights.load_into(model.backbone)
+    return info, model
+
+
+def read_timm_weights(name: str, source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights for `TimmBackbone(name).net`, and the mean, std (0–255 scale) and channel order of their images.
+
+    source: a file or URL of weights under timm's names, or a name on the hub such as "timm/resnet50.a1_in1k". A file
+        does not say how its images were normalised: the default of the network is assumed.
+
+    Raises ValueError if tensors are missing, unexpected or of wrong shape, else as `read_weights`.
+    """
+    timm = import_timm(name)
+    on_hub = tuple(f"timm/{tagged}" for tagged in timm.list_pretrained(f"{name}.*"))
+    _, tensors, _ = read_source(source, on_hub)
+    tagged = str(source).removeprefix("timm/") if source in on_hub else name
+    try:
+        # For a network without its classifier timm ignores missing and unexpected tensors, so build it with one first.
+        for features_only in (False, True):
+            overlay = {"state_dict": dict(tensors)}  # a copy, because timm takes the classifier out
+            net = timm.create_model(
+                tagged, pretrained=True, features_only=features_only, pretrained_cfg_overlay=overlay
+            )
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{source} does not hold the weights of timm/{name}: {reason}") from error
+    pixels = {key: tuple(255 * value for value in net.pretrained_cfg[key]) for key in ("mean", "std")}
+    return net.state_dict(), {**pixels, "channel_order": "RGB"}

@@ -1,60 +1,128 @@
-"""Named tensors out of a stranger's file; nothing in the file is run."""
+"""Tensors in files: read without running anything that the file holds, checked, and written as safetensors."""
 
 from __future__ import annotations
 
+import errno
 import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vovnet.files import replacing
+
 MAX_BYTES = 2 * 2**30
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
+BACKBONE_FORMAT = "vovnet-backbone-1"
+DETECTOR_FORMAT = "vovnet-detector-1"
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file, and the metadata of one that has such.
+    """The tensors of a file from any source, and its metadata if it is a safetensors file.
 
-    .pth, .pt: a state dict of PyTorch, or one under "model" or "state_dict".
-    .npz: of NumPy, for example of a Caffe net, made with
+    .pth and .pt files hold a state dict of PyTorch, or one under "model" or "state_dict". An .npz file holds NumPy
+    arrays, for example those of a Caffe net:
+
         numpy.savez(file, **{f"{name}.{i}": blob.data for name, b in net.params.items() for i, blob in enumerate(b)})
 
-    Raises FileNotFoundError, or ValueError for a file that is damaged, of another kind, or holds more than tensors.
+    Raises FileNotFoundError, or ValueError if the file is damaged, too large, of another format, or holds anything but
+    tensors.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
     if path.suffix not in SUFFIXES:
-        caffe = "; make an .npz of it with Caffe, as docs/train.md shows" if path.suffix == ".caffemodel" else ""
+        caffe = "; convert it to .npz with Caffe, as docs/train.md shows" if path.suffix == ".caffemodel" else ""
         raise ValueError(f"weights are read from files that end in {', '.join(SUFFIXES)}, got {path}{caffe}")
     _check_size(path)
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
         content = _read_npz(path) if path.suffix == ".npz" else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each library raises half a dozen kinds for a damaged file
+    except Exception as error:  # for a damaged file each library raises half a dozen types
         raise ValueError(
-            f"{path} is damaged or holds more than tensors, which is not read ({type(error).__name__}); "
-            "fetch it again, or save its state dict alone where you trust it"
+            f"{path} is damaged or holds more than tensors, which vovnet does not read ({type(error).__name__}); "
+            "download it again, or save only its state dict if you trust it"
         ) from error
     return _state_dict(content, path), {}
 
 
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file. ValueError if it is damaged."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or is no safetensors file ({error}); download or copy it again") from error
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file. A file that was there stays until the new one is complete."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary, disk_errors_as_oserror():
+        save_file(contiguous, temporary, dict(metadata))
+        temporary.chmod(0o644)  # safetensors makes it readable by its owner only
+
+
+@contextmanager
+def disk_errors_as_oserror() -> Iterator[None]:
+    """Turn what torch and safetensors raise for a full disk into the OSError that `replacing` explains."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        raise OSError(errno.EIO, " ".join(str(error).split())[:200]) from error
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    """The shape of each tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def check_shapes(shapes: Shapes, expected: Shapes, what: str) -> None:
+    """Raise ValueError unless the names and shapes are the expected ones.
+
+    what: start of the message, such as "FILE is not a complete vovnet39".
+    """
+    missing, unexpected = expected.keys() - shapes.keys(), shapes.keys() - expected.keys()
+    misshapen = {name for name in shapes.keys() & expected.keys() if shapes[name] != expected[name]}
+    problems = []
+    if missing:
+        problems.append(f"missing {listed(missing)}")
+    if unexpected:
+        problems.append(f"unexpected {listed(unexpected)}")
+    if misshapen:
+        first = min(misshapen)
+        problems.append(f"wrong shape of {listed(misshapen)}: {shapes[first]}, expected {expected[first]}")
+    if problems:
+        raise ValueError(f"{what}: {', '.join(problems)}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first three names and the number of the others."""
+    names = sorted(names)
+    shown = [name[:80] if name.isprintable() else ascii(name[:80]) for name in names[:3]]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return " ".join(shown) + more if names else "none"
+
+
 def _check_size(path: Path) -> None:
-    """Before memory is claimed: a small zip archive may unpack to any size."""
+    """Check before memory is taken: a small zip archive can unpack to any size."""
     size = path.stat().st_size
     if path.suffix != ".safetensors" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
+            size = sum(member.file_size for member in archive.infolist())
     if size > MAX_BYTES:
-        raise ValueError(f"{path} holds {size} bytes, no VoVNet needs more than {MAX_BYTES}")
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (not a dict)
+        raise ValueError(f"{path} holds {size} bytes, more than the limit of {MAX_BYTES}")
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:

@@ -1,66 +1,121 @@
-"""Files of weights from elsewhere: a path, an address, or a name on timm's hub → a file here, fetched once."""
+"""Find weights: a shipped name, a file, a run's folder, a URL or a name on the Hugging Face hub → a local file."""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import re
 import threading
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from torch import Tensor
+
+from vovnet.download import check_scheme, download_file, is_url
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.files import replacing
-from vovnet.weights.file import MAX_BYTES, SUFFIXES
+from vovnet.weights.file import MAX_BYTES, SUFFIXES, read_tensors
 
-# Of timm's VoVNets those that have weights on the hub.
-ON_HUB = (
+# The VoVNets of timm that have weights on the hub.
+VOVNETS_ON_HUB = (
     "timm/ese_vovnet19b_dw.ra_in1k",
     "timm/ese_vovnet39b.ra_in1k",
     "timm/ese_vovnet57b.ra4_e3600_r256_in1k",
 )
 HUB_FILE = "model.safetensors"
-TIMEOUT_S = 5.0  # for the hub to say what it has; for an address to begin and to go on
-_BLOCK = 2**20
+HUB_TIMEOUT_S = 5.0
+URL_TIMEOUT_S = 3600.0
 
 
-def find_file(source: str | Path, on_hub: Sequence[str] = ON_HUB) -> Path:
-    """The file behind a path, an http(s) address, or one of the names `on_hub`.
+def shipped_weights() -> dict[str, Path]:
+    """Name → file of the weights that are part of the package."""
+    folder = Path(str(resources.files("vovnet") / "weights"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
-    What is fetched stays in $VOVNET_CACHE (~/.cache/vovnet), or in the hub's own cache, and is fetched no more. A file
-    from the hub must have the SHA-256 that the hub states. With HF_HUB_OFFLINE=1 the hub is not asked.
 
-    Raises FileNotFoundError, ValueError for another kind of address or name, ModuleNotFoundError without the hub's
-    library, OSError where the network or the other end fails.
+def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
+    """The local file of weights.
+
+    source: a shipped name, an http(s) URL, a file, a run's folder (of which it takes best.safetensors), or one of
+        `hub_names`, each of which starts with "timm/". A shipped name hides a file of the same name.
+
+    Files from URLs stay in $VOVNET_CACHE (default ~/.cache/vovnet) and files from the hub in the hub's own cache; both
+    are downloaded once. A file from the hub must have the SHA-256 that the hub states. With HF_HUB_OFFLINE=1 nothing
+    is asked of the hub.
+
+    Raises FileNotFoundError, UsageError for an unknown name on the hub, ValueError for a URL that is not http(s),
+    ModuleNotFoundError without the hub's library, and OSError if the download fails.
     """
     text, path = str(source), Path(source)
+    shipped = shipped_weights()
+    if text in shipped:
+        return shipped[text]
+    if is_url(text):
+        return _from_url(text)
     if path.is_file():
         return path
-    if text.startswith("timm/"):
-        return _from_hub(text, on_hub)
-    if is_address(text):
-        return _from_address(text)
-    raise FileNotFoundError(f"no weights file {text}; weights are a file, an https:// address, or {', '.join(on_hub)}")
+    if (path / "best.safetensors").is_file():
+        return path / "best.safetensors"
+    if hub_names and text.startswith("timm/"):
+        return _from_hub(text, hub_names)
+    names = [*shipped, *hub_names]
+    raise FileNotFoundError(
+        f"{source} is neither a weights file nor the name of weights{did_you_mean(text, names)} "
+        f"(names: {', '.join(names)}); a URL works too"
+    )
 
 
-def is_address(source: str | Path) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(source)) is not None
+@contextmanager
+def open_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Iterator[Path]:
+    """`find_weights` for a block that reads the file.
+
+    If the block raises ValueError for a file from a URL, the file is deleted, so that the next try downloads it again.
+    """
+    path = find_weights(source, hub_names)
+    try:
+        yield path
+    except ValueError as error:
+        if not is_url(str(source)):
+            raise
+        path.unlink(missing_ok=True)
+        raise ValueError(f"{source} sent no usable weights ({error})") from None
+
+
+def read_source(
+    source: str | Path, hub_names: Sequence[str] = VOVNETS_ON_HUB
+) -> tuple[Path, dict[str, Tensor], dict[str, str]]:
+    """The file of `find_weights`, its tensors and its metadata, see `read_tensors`."""
+    if is_url(str(source)) and Path(urlsplit(str(source)).path).suffix not in SUFFIXES:
+        raise ValueError(f"a URL must end in {', '.join(SUFFIXES)}, got {source}; download the file and give its path")
+    with open_weights(source, hub_names) as path:
+        return (path, *read_tensors(path))
 
 
 def _cache() -> Path:
     return Path(os.environ.get("VOVNET_CACHE", "~/.cache/vovnet")).expanduser()
 
 
-def _from_hub(name: str, on_hub: Sequence[str]) -> Path:
-    if name not in on_hub:
-        raise UsageError(f"no weights are called {name!r}{did_you_mean(name, on_hub)} (there are: {', '.join(on_hub)})")
-    by_hand = _cache() / f"{name}.safetensors"
-    if by_hand.is_file():
-        return by_hand
+def _from_url(url: str) -> Path:
+    check_scheme(url)
+    name = Path(urlsplit(url).path).name or "weights.safetensors"
+    path = _cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    if not path.is_file():
+        with replacing(path) as temporary:
+            download_file(url, temporary, max_bytes=MAX_BYTES, timeout_s=URL_TIMEOUT_S)
+    return path
+
+
+def _from_hub(name: str, hub_names: Sequence[str]) -> Path:
+    if name not in hub_names:
+        hint = did_you_mean(name, hub_names)
+        raise UsageError(f"no weights are called {name!r}{hint} (known names: {', '.join(hub_names)})")
+    manual = _cache() / f"{name}.safetensors"
+    if manual.is_file():
+        return manual
     try:
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
     except ModuleNotFoundError as error:
@@ -69,66 +124,37 @@ def _from_hub(name: str, on_hub: Sequence[str]) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     try:
-        sha256 = _stated_by_hub(name)
-        path = Path(hf_hub_download(name, HUB_FILE, etag_timeout=TIMEOUT_S))
-    except Exception as error:  # the hub's library raises those of its network library, which has changed before
+        stated = _sha256_on_hub(name)
+        path = Path(hf_hub_download(name, HUB_FILE, etag_timeout=HUB_TIMEOUT_S))
+    except Exception as error:  # the hub's library passes on the errors of its network library, which has changed
         raise OSError(
-            f"{name} could not be fetched from the hub ({type(error).__name__}); "
-            f"put its file {HUB_FILE} from https://huggingface.co/{name} at {by_hand}"
+            f"{name} could not be downloaded from the hub ({type(error).__name__}); "
+            f"download {HUB_FILE} from https://huggingface.co/{name} and save it as {manual}"
         ) from error
     with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
-    if got != sha256:
-        path.resolve().unlink()  # so that the next try fetches it again
+        received = hashlib.file_digest(file, "sha256").hexdigest()
+    if received != stated:
+        path.resolve().unlink()  # the next try downloads it again
         path.unlink(missing_ok=True)
-        raise OSError(f"{name} arrived with SHA-256 {got}, the hub states {sha256}; try again")
+        raise OSError(f"{name} arrived with SHA-256 {received}, the hub states {stated}; try again")
     return path
 
 
-def _stated_by_hub(name: str) -> str:
-    """The SHA-256 of the hub's file, from the hub."""
+def _sha256_on_hub(name: str) -> str:
+    """The SHA-256 that the hub states for its file."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     answer: Future[str | None] = Future()
 
     def ask() -> None:
         try:
-            answer.set_result(get_hf_file_metadata(hf_hub_url(name, HUB_FILE), timeout=TIMEOUT_S).etag)
+            answer.set_result(get_hf_file_metadata(hf_hub_url(name, HUB_FILE), timeout=HUB_TIMEOUT_S).etag)
         except BaseException as error:
             answer.set_exception(error)
 
-    # A name look-up on a blocked network does not obey the timeout; waiting for a thread does.
+    # On a blocked network the name look-up ignores the timeout. Waiting for a thread does not.
     threading.Thread(target=ask, name="hub", daemon=True).start()
-    sha256 = answer.result(2 * TIMEOUT_S)
+    sha256 = answer.result(2 * HUB_TIMEOUT_S)
     if sha256 is None or re.fullmatch("[0-9a-f]{64}", sha256) is None:
         raise ValueError("the hub states no SHA-256")
     return sha256
-
-
-def _from_address(url: str) -> Path:
-    if not url.lower().startswith(("http://", "https://")):
-        raise ValueError(f"weights are fetched from http:// and https:// addresses only, got {url}")
-    name = Path(urlsplit(url).path).name
-    if Path(name).suffix not in SUFFIXES:
-        raise ValueError(f"an address of weights must end in {', '.join(SUFFIXES)}, got {url}: fetch the file by hand")
-    path = _cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
-    if not path.is_file():
-        with replacing(path) as temporary:
-            _download(url, temporary)
-    return path
-
-
-def _download(url: str, path: Path) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "vovnet"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, path.open("wb") as file:
-            announced = response.length
-            while block := response.read(_BLOCK):
-                if file.tell() + len(block) > MAX_BYTES:
-                    raise ValueError(f"the file at {url} is larger than the limit of {MAX_BYTES} bytes")
-                file.write(block)
-            received = file.tell()
-    except (OSError, http.client.HTTPException) as error:
-        raise OSError(f"{url} could not be fetched ({error}); check the address and the network") from error
-    if announced is not None and received < announced:
-        raise OSError(f"{url} broke off its answer after {received} of {announced} bytes; try again")

@@ -1,51 +1,138 @@
-"""Checkpoints of other sources, whole detectors too, as files of ours.
+"""Convert checkpoints of other sources, backbones and whole detectors, to files of our own.
 
-A Faster R-CNN or Mask R-CNN of VoVNet-Detectron, which is maskrcnn-benchmark with VoVNets, has the same layers as ours,
-so that its weights are renamed and nothing else: both have the background first among the classes, the same order of
-deltas (dx, dy, dw, dh, each class's four together) and of anchors (height to width 0.5, 1, 2), weights 10, 10, 5, 5 of
-the box code, and RoIAlign without an offset of half a pixel. These things differ:
+A Faster R-CNN or Mask R-CNN of VoVNet-Detectron (maskrcnn-benchmark with VoVNets) has the same layers as ours, so its
+weights are only renamed. Both have the background as first class, the same order of deltas (dx, dy, dw, dh, the four of
+a class together) and of anchors (height / width 0.5, 1, 2), weights 10, 10, 5, 5 of the box deltas, and RoIAlign
+without an offset of half a pixel. They differ in this:
 
-- There a box ends with its last pixel (x2 = x1 + width − 1, `TO_REMOVE = 1`), here after it. The box code, areas and
-  IoU count that pixel, so the same weights give the same boxes, one larger in x2 and y2 as numbers. Only RoIAlign takes
-  the corners as they are, and so looks there at a region that is one pixel of the input shorter.
-- Its anchors, see `detectron_anchors`; the imported detector has the same.
-- Its frozen norms add nothing to the variance; ours do, and their weights make up for it.
+- Its boxes include their last pixel (x2 = x1 + width − 1, `TO_REMOVE = 1`), ours exclude it. Its box deltas, areas and
+  IoU count that pixel, so the same weights give the same boxes, with x2 and y2 larger by one here. Only RoIAlign uses
+  the corners as they are, so its regions are one pixel of the input smaller.
+- Its anchors, see `detectron_anchors`. The imported detector has the same.
+- Its frozen norms add nothing to the variance and ours do. The imported weights make up for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, STRIDES
 from vovnet.models.detectron_anchors import detectron_anchors
-from vovnet.weights.backbone import ForeignFile, ImportReport, import_backbone, read_foreign, safetensors_path
-from vovnet.weights.checkpoint import ModelInfo, save_weights
+from vovnet.weights.backbone import BackboneWeights, save_backbone
+from vovnet.weights.detector import ModelInfo, save_weights
+from vovnet.weights.file import shapes_of
+from vovnet.weights.find import read_source
 from vovnet.weights.names import holds_detector
 from vovnet.weights.translate import classes_in, plain_values, translate, translate_heads
-from vovnet.zoo import create_model
 
 _CONSTANTS = "rpn.anchor_generator."
 _CLASSIFIER = tuple(f"roi_heads.box.predictor.cls_score.{part}" for part in ("weight", "bias"))
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def import_weights(source: str | Path, output: str | Path) -> ImportReport:
-    """Read a checkpoint of another source and write it as our safetensors file.
+@dataclass(frozen=True)
+class ImportReport:
+    """What `import_weights` read and wrote.
 
-    A whole Faster R-CNN or Mask R-CNN of VoVNet-Detectron becomes a detector that `vovnet.load` takes. Its classes are
-    COCO's where it has 80, else "class 1", "class 2" …, since the file does not name them. Of all else the backbone is
-    imported, see `vovnet.weights.backbone.import_weights`.
-
-    Raises as that does, and ValueError when a tensor of a detector is missing, left over or misshapen, or when it has
-    other anchors.
+    kind: what was written.
+    scheme: the source whose names the file uses.
+    model: a name of `create_backbone` or `create_model`.
+    options, pixels: of the backbone, see `BackboneWeights`.
+    norm: the backbone's "batch", "group" or "frozen batch", see `Translation`.
+    tensors, parameters: numbers of tensors and of trainable values written, a backbone's classifier included.
+    num_classes: None without a classifier.
+    set_aside: numbers of tensors that were not imported, by the first two parts of their names.
     """
-    output = safetensors_path(output)
+
+    kind: Literal["backbone", "detector"]
+    source: str
+    source_sha256: str
+    scheme: str
+    model: str
+    options: Mapping[str, Any]
+    norm: str
+    pixels: Mapping[str, Any]
+    tensors: int
+    parameters: int
+    num_classes: int | None
+    set_aside: Mapping[str, int]
+    output: str
+
+
+@dataclass(frozen=True)
+class ForeignFile:
+    """The tensors of a file of another source.
+
+    source: what the caller calls the file.
+    origin: metadata of the imported weights: "source" (file name or URL) and "source_sha256".
+    """
+
+    source: str
+    tensors: Mapping[str, Tensor]
+    origin: Mapping[str, str]
+
+
+def import_weights(source: str | Path, output: str | Path, *, backbone_only: bool = False) -> ImportReport:
+    """Convert a VoVNet's checkpoint of another source to a safetensors file that says how to use it.
+
+    A whole Faster R-CNN or Mask R-CNN of VoVNet-Detectron becomes a detector for `vovnet.load`. The file does not name
+    its classes: they are COCO's if there are 80, else "class 1", "class 2" and so on. From all other files the backbone
+    is imported, for `create_backbone` and `backbone_weights`. Variant, norm and classifier follow from names and
+    shapes; stem, identity, eSE and preprocessing are known for each source.
+
+    source: a file, a URL or a name on the hub, with the names of VoVNet.pytorch, VoVNet-Detectron, vovnet-detectron2,
+        timm or the authors' Caffe code.
+    backbone_only: import only the backbone of a detector.
+
+    Raises as `read_weights` does, and ValueError if a tensor is missing, unexpected or of wrong shape, if the anchors
+    are other ones, or if the file is already ours.
+    """
+    output = Path(output)
+    if output.suffix != ".safetensors":
+        raise ValueError(f"imported weights are written to a file that ends in .safetensors, got {output}")
     file = read_foreign(source)
-    return _import_detector(file, output) if holds_detector(file.tensors) else import_backbone(file, output)
+    whole = holds_detector(file.tensors) and not backbone_only
+    return _import_detector(file, output) if whole else _import_backbone(file, output)
+
+
+def read_foreign(source: str | Path) -> ForeignFile:
+    """Read a file to import. Raises as `read_weights` does, and ValueError for a file of our own."""
+    path, tensors, metadata = read_source(source)
+    if metadata.get("format", "").startswith("vovnet-"):
+        raise ValueError(f"{source} is imported already: it holds weights of {metadata.get('model')}")
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    name = path.name if path == Path(source) else str(source)
+    return ForeignFile(str(source), tensors, {"source": name, "source_sha256": sha256})
+
+
+def _import_backbone(file: ForeignFile, output: Path) -> ImportReport:
+    translation = translate(file.tensors, file.source)
+    state = translation.state
+    weights = BackboneWeights(file.source, translation.model, translation.options, translation.pixels, state)
+    save_backbone(output, weights, {**file.origin, "source_scheme": translation.scheme})
+    return ImportReport(
+        kind="backbone",
+        source=file.source,
+        source_sha256=file.origin["source_sha256"],
+        scheme=translation.scheme,
+        model=translation.model,
+        options=translation.options,
+        norm=translation.norm,
+        pixels=translation.pixels,
+        tensors=len(state),
+        parameters=sum(tensor.numel() for name, tensor in state.items() if not name.endswith(_BUFFERS)),
+        num_classes=weights.num_classes,
+        set_aside=translation.set_aside,
+        output=str(output),
+    )
 
 
 def _import_detector(file: ForeignFile, output: Path) -> ImportReport:
@@ -57,21 +144,22 @@ def _import_detector(file: ForeignFile, output: Path) -> ImportReport:
     name = f"{'maskrcnn' if masks else 'fasterrcnn'}_{backbone.model}{'_gn' if group_norm else ''}"
     logits = classes_in(tensors[part] for part in _CLASSIFIER if part in tensors)
     if logits is None or logits < 2:
-        raise ValueError(f"{source} is no whole {name}: {_CLASSIFIER[0]} must have a row a class and the background's")
+        raise ValueError(
+            f"{source} is not a complete {name}: {_CLASSIFIER[0]} must have a row for each class and the background"
+        )
 
-    settings = {option: value for option, value in backbone.options.items() if option != "norm"}
-    options: dict[str, Any] = {"backbone": settings, "pixels": dict(backbone.pixels), "anchors": "detectron"}
-    with torch.device("meta"):
-        model = create_model(name, logits - 1, **options)
-    own = {ours: tuple(tensor.shape) for ours, tensor in model.state_dict().items()}
-    heads = {ours: shape for ours, shape in own.items() if not ours.startswith("backbone.")}
-    others = {theirs: tensor for theirs, tensor in tensors.items() if not theirs.startswith("backbone.body.")}
-    constants = {theirs: others.pop(theirs) for theirs in tensors if theirs.startswith(_CONSTANTS)}
-    _check_anchors(constants, source)
-    state = translate_heads(others, heads, group_norm, source, f"{name} of {backbone.scheme}")
-    state |= {f"backbone.{ours}": tensor for ours, tensor in backbone.state.items() if f"backbone.{ours}" in own}
-
+    backbone_options = {option: value for option, value in backbone.options.items() if option != "norm"}
+    options = {"backbone": backbone_options, "pixels": dict(backbone.pixels), "anchors": "detectron"}
     info = ModelInfo(name, options, *_classes(logits - 1))
+    model = info.build_on_meta()
+    shapes = shapes_of(model.state_dict())
+    head_shapes = {ours: shape for ours, shape in shapes.items() if not ours.startswith("backbone.")}
+    rest = {theirs: tensor for theirs, tensor in tensors.items() if not theirs.startswith("backbone.body.")}
+    constants = {theirs: rest.pop(theirs) for theirs in tensors if theirs.startswith(_CONSTANTS)}
+    _check_anchors(constants, source)
+    state = translate_heads(rest, head_shapes, group_norm, source, f"{name} of {backbone.scheme}")
+    state |= {f"backbone.{ours}": tensor for ours, tensor in backbone.state.items() if f"backbone.{ours}" in shapes}
+
     save_weights(output, state, info, {"imported": {**file.origin, "source_scheme": backbone.scheme}})
     return ImportReport(
         kind="detector",
@@ -91,32 +179,32 @@ def _import_detector(file: ForeignFile, output: Path) -> ImportReport:
 
 
 def _without_wrapper(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The names without the "module." of training on several GPUs, which all of them have or none."""
+    """The tensors without the "module." that training on several GPUs puts before all names."""
     wrapped = all(name.startswith("module.") for name in tensors)
     return {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in tensors.items()}
 
 
-def _check_anchors(found: Mapping[str, Tensor], source: str) -> None:
-    """ValueError unless the anchors that a file states, which it need not, are those of the published models."""
+def _check_anchors(anchors: Mapping[str, Tensor], source: str) -> None:
+    """Raise ValueError unless the anchors are those of the published models. A file need not state any."""
     for level, (size, stride) in enumerate(zip(ANCHOR_SIZES, STRIDES, strict=True)):
         name = f"{_CONSTANTS}cell_anchors.{level}"
         expected = detectron_anchors(size, stride, ANCHOR_RATIOS) - torch.tensor([0, 0, 1, 1])
-        if name in found and not torch.equal(plain_values(found[name], f"{name} in {source}"), expected):
+        if name in anchors and not torch.equal(plain_values(anchors[name], f"{name} in {source}"), expected):
             raise ValueError(
                 f"{source} must have anchors of sizes {ANCHOR_SIZES} on strides {STRIDES}, "
                 f"with ratios {ANCHOR_RATIOS}, but level {level} has others"
             )
-    unknown = found.keys() - {f"{_CONSTANTS}cell_anchors.{level}" for level in range(len(STRIDES))}
+    unknown = anchors.keys() - {f"{_CONSTANTS}cell_anchors.{level}" for level in range(len(STRIDES))}
     if unknown:
         raise ValueError(f"{source} must have anchors on {len(STRIDES)} levels, but also has {min(unknown)}")
 
 
 def _classes(count: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and category ids in label order."""
+    """Class names and category ids in the order of the labels."""
     from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
-    stated = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]  # by category id, with gaps
-    coco = {number: name for number, name in enumerate(stated) if name not in ("__background__", "N/A")}
+    categories = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]  # indexed by category id, with gaps
+    coco = {number: name for number, name in enumerate(categories) if name not in ("__background__", "N/A")}
     if count == len(coco):
         return tuple(coco.values()), tuple(coco)
     return tuple(f"class {number}" for number in range(1, count + 1)), tuple(range(1, count + 1))

@@ -1,4 +1,4 @@
-"""How others call the parts of a VoVNet in their checkpoints, and what their names say about the network."""
+"""The names of a VoVNet's parts in the checkpoints of other sources, and what they say about the network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE
 
 Rules = tuple[tuple[str, str | Callable[..., str]], ...]
 
-# Each table turns one of our names into one of the source's: every rule is applied, in this order. A rule is a regular
-# expression and what takes its place, as text or as a function of the numbers found. Ours count from 0.
+# Each table turns one of our names into one of the source's: all rules are applied, in this order. A rule is a regular
+# expression and its replacement, a text or a function of the numbers in the match. Ours count from 0.
 
 
 def _osa(stage: int, module: int) -> str:
@@ -54,8 +54,8 @@ def _letter(number: int, first: str) -> str:
     return chr(ord(first) + number)
 
 
-# Caffe: "DiverseBlock4a/conv.0", a layer's name and the number of one of its blobs. The third blob of a BatchNorm is a
-# sum of weights, by which mean and variance still have to be divided; it takes the place of our step counter.
+# Caffe: "DiverseBlock4a/conv.0", the name of a layer and the number of one of its blobs. The third blob of a BatchNorm
+# is a factor by which mean and variance must be divided; it stands where we have the step counter.
 _CAFFE: Rules = (
     (r"^head\.weight", "fc1000.0"),
     (r"^head\.bias", "fc1000.1"),
@@ -74,7 +74,7 @@ _CAFFE: Rules = (
     (r"^stages\.(\d)\.(\d)\.concat", lambda s, m: f"Transition{s + 2}{_letter(m, 'A')}"),
 )
 
-# What maskrcnn-benchmark calls the parts after the backbone, which are torchvision's here, of a model with group norm:
+# maskrcnn-benchmark's names of the parts after the backbone (ours are torchvision's), for a model with group norm:
 # "roi_heads.mask.feature_extractor.mask_fcn1.0.weight".
 _HEADS: Rules = (
     (r"^fpn\.inner_blocks\.(\d)\.", lambda i: f"backbone.fpn.fpn_inner{i + 1}."),
@@ -90,7 +90,7 @@ _HEADS: Rules = (
     (r"^roi_heads\.mask_head\.(\d)\.", lambda i: f"roi_heads.mask.feature_extractor.mask_fcn{i + 1}."),
     (r"^roi_heads\.mask_predictor\.", "roi_heads.mask.predictor."),
 )
-# Of a model without norms there, a convolution stands alone: "roi_heads.mask.feature_extractor.mask_fcn1.weight".
+# In a model without norms in its heads a convolution has no number: "roi_heads.mask.feature_extractor.mask_fcn1.weight"
 _PLAIN_HEADS: Rules = ((r"^(fpn\.\w+_blocks\.\d|roi_heads\.mask_head\.\d)\.0\.", r"\1."), *_HEADS)
 
 _IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375), "channel_order": "RGB"}
@@ -102,14 +102,15 @@ _CAFFE_BGR = {"mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0), "channel_or
 
 @dataclass(frozen=True)
 class Scheme:
-    """One source of checkpoints, called `title`.
+    """The naming scheme of one source of checkpoints.
 
-    prefix: what every name of the backbone begins with in the file at hand; a detector's other parts do not.
-    options: those of `VoVNet` that its weights need and their shapes do not tell.
-    pixels: `mean`, `std` and `channel_order` of the images it was trained on, as in `Preprocessing`.
-    pixels_of: the same for models that are an exception.
-    frozen_eps: what its norms add to the variance where they count no steps.
-    counter_divides: whether a norm's statistics are still to be divided by the number in the place of its step counter.
+    title: the source.
+    options: options of `VoVNet` that its weights require and their shapes do not show.
+    pixels: `mean`, `std` and `channel_order` of the training images, as in `Preprocessing`.
+    prefix: start of all names of the backbone in this file. A detector's other parts do not have it.
+    pixels_of: `pixels` of the models that are an exception.
+    frozen_eps: what its frozen norms add to the variance.
+    counter_divides: whether a norm's statistics must be divided by what stands in place of the step counter.
     """
 
     title: str
@@ -122,7 +123,7 @@ class Scheme:
     counter_divides: bool = False
 
     def name_in_file(self, ours: str) -> str:
-        """What the file calls one of our parameters or buffers."""
+        """The file's name of one of our parameters or buffers."""
         return self.prefix + _renamed(ours, self.rules)
 
 
@@ -144,7 +145,7 @@ _V1 = {"stem": "stride", "identity": True, "ese": "none", "norm": "batch"}
 
 
 def recognise(names: Iterable[str]) -> Scheme | None:
-    """The scheme that a file's names follow, None for an unknown one."""
+    """The naming scheme of a file, None if it is unknown."""
     names = list(names)
     for name in names:
         if match := re.match(r"((?:module\.)?(?:backbone\.(body|bottom_up)\.)?)(?:stem\.stem_\d/|stage\d\.OSA)", name):
@@ -157,11 +158,11 @@ def recognise(names: Iterable[str]) -> Scheme | None:
     return None
 
 
-def _osa_scheme(prefix: str, place: str | None, names: list[str]) -> Scheme:
-    if place == "bottom_up" or (place is None and any(".ese." in name for name in names)):
+def _osa_scheme(prefix: str, detector_part: str | None, names: list[str]) -> Scheme:
+    if detector_part == "bottom_up" or (detector_part is None and any(".ese." in name for name in names)):
         return Scheme(_DETECTRON2, _OSA, {**_V1, "ese": "all"}, _DETECTRON2_BGR, prefix)
-    # Only files of the classification code hold a classifier, or norms that count their steps.
-    if place is None and any(re.search(r"(num_batches_tracked|classifier\.\w+)$", name) for name in names):
+    # Only files of the classification code have a classifier or step counters in their norms.
+    if detector_part is None and any(re.search(r"(num_batches_tracked|classifier\.\w+)$", name) for name in names):
         return Scheme(_PYTORCH, _OSA, _V1, _IMAGENET_RGB, prefix)
     norm = "batch" if any(name.endswith("running_mean") for name in names) else "group"
     return Scheme(_BENCHMARK, _OSA, {**_V1, "norm": norm}, _BENCHMARK_BGR, prefix, frozen_eps=0.0)
@@ -175,12 +176,12 @@ def _timm_scheme(names: list[str]) -> Scheme:
 
 
 def holds_detector(names: Iterable[str]) -> bool:
-    """Whether a file's names are those of a whole Faster R-CNN or Mask R-CNN of VoVNet-Detectron."""
+    """Whether the names are those of a whole Faster R-CNN or Mask R-CNN of VoVNet-Detectron."""
     names = list(names)
     scheme = recognise(names)
     return scheme is not None and scheme.title == _BENCHMARK and any("roi_heads.box." in name for name in names)
 
 
 def head_name_in_file(ours: str, group_norm: bool) -> str:
-    """What VoVNet-Detectron calls one of a detector's parameters after the backbone."""
+    """VoVNet-Detectron's name of one of our parameters after the backbone."""
     return _renamed(ours, _HEADS if group_norm else _PLAIN_HEADS)

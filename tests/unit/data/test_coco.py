@@ -152,14 +152,14 @@ PARTS = [[1.5, 2.25, 20, 3, 15.4, 22.8], [30, 30, 45.5, 30, 45.5, 38.2, 30, 38]]
 
 def runs_of(bitmap: np.ndarray) -> list[int]:
     flat = [0, *bitmap.T.ravel().tolist()]
-    edges = [0, *(place for place in range(1, len(flat)) if flat[place] != flat[place - 1]), len(flat)]
+    edges = [0, *(i for i in range(1, len(flat)) if flat[i] != flat[i - 1]), len(flat)]
     return np.diff([edges[0], *(edge - 1 for edge in edges[1:])]).tolist()
 
 
 def with_masks(*masks: object, **image: object) -> dict[str, Any]:
     """CONTENT with these masks in its first image; the last one is of a crowd."""
     boxes = {"image_id": 42, "category_id": 3, "bbox": [1, 2, 30, 20]}
-    annotations = [boxes | {"id": 100 + place, "segmentation": mask} for place, mask in enumerate(masks)]
+    annotations = [boxes | {"id": 100 + index, "segmentation": mask} for index, mask in enumerate(masks)]
     annotations[-1]["iscrowd"] = 1
     return changed(images=[CONTENT["images"][0] | image], annotations=annotations)
 
@@ -170,8 +170,8 @@ def test_masks_have_the_codes_of_pycocotools(tmp_path: Path) -> None:
     crowd = {"size": [40, 60], "counts": runs_of(HOLLOW)}
     root = write_coco(tmp_path, with_masks(PARTS[:1], PARTS, compressed, crowd))
     (sample,) = open_dataset(root, masks=True)
-    one, both = (oracle.merge(oracle.frPyObjects(parts, 40, 60))["counts"] for parts in (PARTS[:1], PARTS))
-    assert sample.target.masks == RleMasks((one, both, code, code), (40, 60))
+    first_part, both_parts = (oracle.merge(oracle.frPyObjects(parts, 40, 60))["counts"] for parts in (PARTS[:1], PARTS))
+    assert sample.target.masks == RleMasks((first_part, both_parts, code, code), (40, 60))
     assert sample.target.crowd.tolist() == [False, False, False, True]
 
 
@@ -184,9 +184,9 @@ def test_long_polygons_have_the_codes_of_pycocotools(tmp_path: Path) -> None:
         points = np.stack([x + width * np.cos(angles), y + height * np.sin(angles)], axis=1).round(2)
         polygons.append([points.ravel().tolist()])
     (sample,) = open_dataset(write_coco(tmp_path, with_masks(*polygons)), masks=True)
-    wanted = tuple(oracle.frPyObjects(polygon, 40, 60)[0]["counts"] for polygon in polygons)
+    expected = tuple(oracle.frPyObjects(polygon, 40, 60)[0]["counts"] for polygon in polygons)
     assert isinstance(sample.target.masks, RleMasks)
-    assert sample.target.masks.counts == wanted
+    assert sample.target.masks.counts == expected
 
 
 def test_masks_are_read_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,8 +219,8 @@ def test_an_image_without_objects_has_no_masks_of_its_size(tmp_path: Path) -> No
         ("polygon", "a mask must be"),
         (7, "a mask must be"),
         ({"size": [60, 40], "counts": [2400]}, "must have the image's size"),
-        ({"size": [40, 60], "counts": [2400, 1]}, "sum 2400"),
-        ({"size": [40, 60], "counts": "Å"}, "no run-length code"),
+        ({"size": [40, 60], "counts": [2400, 1]}, "sum to 2400"),
+        ({"size": [40, 60], "counts": "Å"}, "not a run-length code"),
         ({"size": [40, 60]}, "counts must be"),
     ],
 )
@@ -234,5 +234,5 @@ def test_masks_stay_with_the_objects_whose_boxes_are_good(tmp_path: Path) -> Non
     content = with_masks(PARTS, PARTS[:1], PARTS[1:])
     content["annotations"][1]["bbox"] = [0, 0, 0, 5]
     (sample,) = open_dataset(write_coco(tmp_path, content), masks=True)
-    wanted = tuple(oracle.merge(oracle.frPyObjects(parts, 40, 60))["counts"] for parts in (PARTS, PARTS[1:]))
-    assert sample.target.masks == RleMasks(wanted, (40, 60))
+    expected = tuple(oracle.merge(oracle.frPyObjects(parts, 40, 60))["counts"] for parts in (PARTS, PARTS[1:]))
+    assert sample.target.masks == RleMasks(expected, (40, 60))

@@ -30,27 +30,37 @@ def test_every_epoch_shows_each_image_once():
 
 def test_more_images_a_step_than_there_are():
     assert Counter(keys(BatchStream(3, batch_size=8, micro_batch_size=8, steps=1))) == Counter(
-        [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), *keys(BatchStream(3, 8, 8, 1))[6:]]
+        [
+            (0, 0),
+            (0, 1),
+            (0, 2),
+            (1, 0),
+            (1, 1),
+            (1, 2),
+            *keys(BatchStream(3, batch_size=8, micro_batch_size=8, steps=1))[6:],
+        ]
     )
 
 
 def test_a_resumed_stream_is_the_rest_of_the_whole_one():
-    whole = list(BatchStream(10, 4, 2, steps=9, seed=3))
-    assert list(BatchStream(10, 4, 2, steps=9, seed=3, start_step=4)) == whole[8:]
-    assert len(BatchStream(10, 4, 2, steps=9, seed=3, start_step=4)) == 10
+    whole = list(BatchStream(10, batch_size=4, micro_batch_size=2, steps=9, seed=3))
+    assert list(BatchStream(10, batch_size=4, micro_batch_size=2, steps=9, seed=3, start_step=4)) == whole[8:]
+    assert len(BatchStream(10, batch_size=4, micro_batch_size=2, steps=9, seed=3, start_step=4)) == 10
 
 
 def test_processes_share_each_batch():
-    alone = list(BatchStream(10, 4, 4, steps=5))
-    halves = [list(BatchStream(10, 4, 2, steps=5, rank=rank, world_size=2)) for rank in range(2)]
+    alone = list(BatchStream(10, batch_size=4, micro_batch_size=4, steps=5))
+    halves = [
+        list(BatchStream(10, batch_size=4, micro_batch_size=2, steps=5, rank=rank, world_size=2)) for rank in range(2)
+    ]
     assert [a + b for a, b in zip(*halves, strict=True)] == alone
 
 
 def test_similar_shapes_come_together():
-    """The images of a step are those that they were; only who goes with whom is another."""
+    """Sorting by shape changes which images share a micro-batch, not which images a step sees."""
     ratios = torch.rand(30, generator=torch.Generator().manual_seed(0)).tolist()
-    plain = list(BatchStream(30, 8, 2, steps=12, seed=1))
-    grouped = list(BatchStream(30, 8, 2, steps=12, seed=1, aspect_ratios=ratios))
+    plain = list(BatchStream(30, batch_size=8, micro_batch_size=2, steps=12, seed=1))
+    grouped = list(BatchStream(30, batch_size=8, micro_batch_size=2, steps=12, seed=1, aspect_ratios=ratios))
     for step in range(0, len(plain), 4):
         assert Counter(keys(plain[step : step + 4])) == Counter(keys(grouped[step : step + 4]))
 
@@ -59,23 +69,28 @@ def test_similar_shapes_come_together():
 
     assert spread(grouped) < spread(plain) / 2
     halves = [
-        list(BatchStream(30, 8, 2, steps=12, seed=1, rank=rank, world_size=2, aspect_ratios=ratios)) for rank in (0, 1)
+        list(
+            BatchStream(
+                30, batch_size=8, micro_batch_size=2, steps=12, seed=1, rank=rank, world_size=2, aspect_ratios=ratios
+            )
+        )
+        for rank in (0, 1)
     ]
     shared = [batch for step in range(12) for half in halves for batch in half[2 * step : 2 * step + 2]]
     assert shared == grouped
-    late = BatchStream(30, 8, 2, steps=12, seed=1, start_step=5, aspect_ratios=ratios)
+    late = BatchStream(30, batch_size=8, micro_batch_size=2, steps=12, seed=1, start_step=5, aspect_ratios=ratios)
     assert list(late) == grouped[20:]
-    with pytest.raises(ValueError, match="expected 30 aspect ratios, one an image, got 29"):
-        BatchStream(30, 8, 2, steps=1, aspect_ratios=ratios[1:])
+    with pytest.raises(ValueError, match="expected 30 aspect ratios, one per image, got 29"):
+        BatchStream(30, batch_size=8, micro_batch_size=2, steps=1, aspect_ratios=ratios[1:])
 
 
 def test_batch_size_must_divide():
     with pytest.raises(ValueError, match="batch_size must be a multiple"):
-        BatchStream(10, 4, 3, steps=1)
+        BatchStream(10, batch_size=4, micro_batch_size=3, steps=1)
 
 
 def test_large_batches_need_few_file_descriptors():
-    """Every tensor that a loader process sends takes one; a process has about a thousand, here a hundred."""
+    """Every tensor that a loader process sends takes a descriptor; a process has about a thousand, here a hundred."""
     script = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
@@ -83,7 +98,7 @@ from vovnet.data.formats import open_dataset
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation
 dataset, augment = open_dataset("samples/bccd", "train"), SSDAugmentation((32, 32), (0.0, 0.0, 0.0))
-stream = BatchStream(len(dataset), 32, 32, steps=6)
+stream = BatchStream(len(dataset), batch_size=32, micro_batch_size=32, steps=6)
 print(sum(len(batch.targets) for batch in training_batches(dataset, augment, stream, workers=1, pin_memory=False)))
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
@@ -94,7 +109,7 @@ print(sum(len(batch.targets) for batch in training_batches(dataset, augment, str
 def test_batches_do_not_depend_on_the_workers(workers):
     dataset = open_dataset(BCCD, "train")
     augment = SSDAugmentation((64, 64), (123.0, 117.0, 104.0))
-    stream = BatchStream(len(dataset), 4, 2, steps=2, seed=1)
+    stream = BatchStream(len(dataset), batch_size=4, micro_batch_size=2, steps=2, seed=1)
     batches = list(training_batches(dataset, augment, stream, workers=workers, pin_memory=False))
     assert len(batches) == 4
     assert batches[0].images.shape == (2, 3, 64, 64)
@@ -125,7 +140,7 @@ def coco(folder, sizes):
 def test_images_of_different_sizes_are_padded(tmp_path, workers):
     dataset = coco(tmp_path, [(40, 60), (70, 50), (40, 40)])
     augment = ResizeAugmentation((40,), 100, flip=0)
-    stream = BatchStream(3, 3, 3, steps=1)
+    stream = BatchStream(3, batch_size=3, micro_batch_size=3, steps=1)
     (batch,) = training_batches(dataset, augment, stream, workers=workers, pin_memory=False)
     assert batch.images.shape == (3, 3, 64, 64)  # 40×60, 56×40 and 40×40, up to multiples of 32
     sizes = {"1.png": (40, 60), "2.png": (56, 40), "3.png": (40, 40)}
@@ -144,7 +159,13 @@ def test_images_of_different_sizes_are_padded(tmp_path, workers):
 def test_images_of_one_size_are_left_as_they_are():
     dataset = open_dataset(BCCD, "train")
     augment = SSDAugmentation((50, 70), (0.0, 0.0, 0.0))
-    batch = next(iter(training_batches(dataset, augment, BatchStream(8, 4, 4, steps=1), workers=0, pin_memory=False)))
+    batch = next(
+        iter(
+            training_batches(
+                dataset, augment, BatchStream(8, batch_size=4, micro_batch_size=4, steps=1), workers=0, pin_memory=False
+            )
+        )
+    )
     assert batch.images.shape == (4, 3, 50, 70)
     assert [target.image_size for target in batch.targets] == [None] * 4
     assert batch.packed_masks is None
@@ -153,7 +174,7 @@ def test_images_of_one_size_are_left_as_they_are():
 
 def test_detectors_of_one_input_size_get_no_masks(tmp_path):
     dataset = coco(tmp_path, [(40, 60), (70, 50), (40, 40)])
-    stream = BatchStream(3, 3, 3, steps=1)
+    stream = BatchStream(3, batch_size=3, micro_batch_size=3, steps=1)
     augment = SSDAugmentation((32, 32), (0.0, 0.0, 0.0))
     (batch,) = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
     assert batch.packed_masks is None
@@ -161,7 +182,7 @@ def test_detectors_of_one_input_size_get_no_masks(tmp_path):
 
 
 def batch_of(dataset, workers=0):
-    stream = BatchStream(len(dataset), len(dataset), len(dataset), steps=1)
+    stream = BatchStream(len(dataset), batch_size=len(dataset), micro_batch_size=len(dataset), steps=1)
     augment = ResizeAugmentation((40,), 100, flip=0)
     (batch,) = training_batches(dataset, augment, stream, workers=workers, pin_memory=False)
     return batch
@@ -200,5 +221,5 @@ def test_masks_of_another_size_than_their_image_are_refused(tmp_path):
     dataset = coco(tmp_path, [(40, 60), (40, 60)])
     Image.new("RGB", (30, 20)).save(tmp_path / "images" / "1.png")
     alone = replace(dataset, samples=dataset.samples[:1])
-    with pytest.raises(ValueError, match=r"1\.png has 30 × 20 pixels, but its masks are for 60 × 40.*data check"):
+    with pytest.raises(ValueError, match=r"1\.png has 30 × 20 pixels, but its masks have 60 × 40.*data check"):
         batch_of(alone)

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from pycocotools import mask as oracle
 
-from vovnet.data.check import check_dataset, fix_dataset
+from vovnet.data.check import check_dataset
+from vovnet.data.cleaned_copy import write_cleaned_copy
 from vovnet.data.formats import open_dataset, splits
 from vovnet.data.mask_png import parse_numbers, read, to_objects, write
 from vovnet.masks import RleMasks, decode, from_coco
@@ -54,8 +55,8 @@ def test_boxes_areas_and_masks_come_from_the_numbers(tmp_path: Path) -> None:
     assert first.target.area.tolist() == [3, 6, 1]
     assert first.target.labels.tolist() == [0, 0, 0]
     assert isinstance(first.target.masks, RleMasks)
-    wanted = torch.from_numpy(np.stack([number == NUMBERS for number in (1, 3, 7)]))
-    assert decode(first.target.masks).bool().equal(wanted)
+    expected = torch.from_numpy(np.stack([number == NUMBERS for number in (1, 3, 7)]))
+    assert decode(first.target.masks).bool().equal(expected)
     assert last.target.masks == RleMasks((), (4, 6))
 
 
@@ -108,7 +109,7 @@ def with_masks_together(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "known"),
+    ("layout", "split_names"),
     [
         (in_one_folder, ("all",)),
         (as_downloaded, ("all",)),
@@ -116,21 +117,21 @@ def with_masks_together(root: Path) -> None:
         (with_masks_together, ("train", "val")),
     ],
 )
-def test_layouts(tmp_path: Path, layout: Callable[[Path], None], known: tuple[str, ...]) -> None:
+def test_layouts(tmp_path: Path, layout: Callable[[Path], None], split_names: tuple[str, ...]) -> None:
     layout(tmp_path)
     for folder in list(tmp_path.iterdir()):
         (folder / ".thumbnails").mkdir()
-    assert splits(tmp_path) == known
-    (sample,) = open_dataset(tmp_path, known[-1])
+    assert splits(tmp_path) == split_names
+    (sample,) = open_dataset(tmp_path, split_names[-1])
     assert (sample.image_path.stem, len(sample.target)) == ("a", 3)
-    assert check_dataset(tmp_path, workers=1).faults == ()
+    assert check_dataset(tmp_path, workers=1).problems == ()
 
 
 def test_the_class_is_named_in_a_file(tmp_path: Path) -> None:
     (make(tmp_path) / "classes.txt").write_text("person\n\n")
     assert open_dataset(tmp_path).class_names == ("person",)
     (tmp_path / "classes.txt").write_text("person\ncar\n")
-    with pytest.raises(ValueError, match=r"classes\.txt must hold one class name, got 2.*COCO form"):
+    with pytest.raises(ValueError, match=r"classes\.txt must hold one class name, got 2.*COCO format"):
         open_dataset(tmp_path)
 
 
@@ -149,9 +150,9 @@ def test_numbers_of_16_bits_and_of_one(tmp_path: Path, dtype: type) -> None:
 
 
 def test_a_palette_only_colours_the_numbers(tmp_path: Path) -> None:
-    picture = Image.fromarray(NUMBERS).convert("P")
-    picture.putpalette([200, 30, 30] * 256)
-    picture.save(tmp_path / "m.png")
+    mask = Image.fromarray(NUMBERS).convert("P")
+    mask.putpalette([200, 30, 30] * 256)
+    mask.save(tmp_path / "m.png")
     assert (parse_numbers(tmp_path / "m.png") == NUMBERS).all()
 
 
@@ -192,7 +193,7 @@ def twice(root: Path) -> None:
     ("spoil", "kind", "file", "message"),
     [
         (without_mask, "missing-annotation", "a.png", r"there is no mask a\.png or a_mask\.png"),
-        (cut_short, "bad-annotation", "a.png", "is damaged or cut short"),
+        (cut_short, "bad-annotation", "a.png", "is damaged or truncated"),
         (no_image, "bad-annotation", "a.png", "is not an image"),
         (empty_file, "bad-annotation", "a.png", "is empty"),
         (in_colour, "bad-annotation", "a.png", "one channel of object numbers, got an image in mode RGB"),
@@ -201,15 +202,15 @@ def twice(root: Path) -> None:
         (twice, "listed-twice", "a.tif", "another image of this folder has the name a"),
     ],
 )
-def test_faults(tmp_path: Path, spoil: Callable[[Path], None], kind: str, file: str, message: str) -> None:
+def test_problems(tmp_path: Path, spoil: Callable[[Path], None], kind: str, file: str, message: str) -> None:
     root, out = make(tmp_path / "d"), tmp_path / "out"
     spoil(root)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         open_dataset(root)
-    (fault,) = check_dataset(root, workers=1).faults
-    assert (fault.kind, Path(fault.image).name) == (kind, file)
-    fix_dataset(check_dataset(root, workers=1), out)
-    assert check_dataset(out, workers=1).faults == ()
+    (problem,) = check_dataset(root, workers=1).problems
+    assert (problem.kind, Path(problem.image).name) == (kind, file)
+    write_cleaned_copy(check_dataset(root, workers=1), out)
+    assert check_dataset(out, workers=1).problems == ()
     kept = "abc" if spoil is twice else "bc"
     assert [sample.image_id for sample in open_dataset(out, masks=True)] == list(kept)
 
@@ -218,22 +219,22 @@ def test_a_mask_without_image_is_found_but_stops_nobody(tmp_path: Path) -> None:
     root, out = make(tmp_path / "d"), tmp_path / "out"
     write_png(root / "masks/z.png", NUMBERS)
     assert len(open_dataset(root)) == 3
-    (fault,) = check_dataset(root, workers=1).faults
-    assert (fault.kind, fault.image) == ("annotation-without-image", "masks/z.png")
-    fix_dataset(check_dataset(root, workers=1), out)
-    assert check_dataset(out, workers=1).faults == ()
+    (problem,) = check_dataset(root, workers=1).problems
+    assert (problem.kind, problem.image) == ("annotation-without-image", "masks/z.png")
+    write_cleaned_copy(check_dataset(root, workers=1), out)
+    assert check_dataset(out, workers=1).problems == ()
 
 
 def test_the_cleaned_copy_keeps_masks_as_they_are_but_for_objects_left_out(tmp_path: Path) -> None:
     root, out = make(tmp_path / "d"), tmp_path / "out"
     (root / "classes.txt").write_text("person")
     report = check_dataset(root, workers=1)
-    fix_dataset(report, out)
+    write_cleaned_copy(report, out)
     assert (out / "masks/a.png").read_bytes() == (root / "masks/a.png").read_bytes()
     assert open_dataset(out).class_names == ("person",)
     report = check_dataset(root, workers=1, class_names=["dog"])
     assert report.count_by_kind() == {"unknown-class": 6}
-    fix_dataset(report, tmp_path / "other")
+    write_cleaned_copy(report, tmp_path / "other")
     assert [len(sample.target) for sample in open_dataset(tmp_path / "other")] == [0, 0, 0]
 
 

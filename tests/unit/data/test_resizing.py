@@ -33,8 +33,8 @@ def random_mask(height, width, rng):
             mask = (x > int(left)) & (x < int(right) + 1) & (y > int(top)) & (y < int(bottom) + 1)
         case 2:
             mask = np.zeros((height, width), dtype=bool)
-            places = np.linspace(0, 1, 1000)
-            mask[(top + places * (bottom - top)).astype(int), (left + places * (right - left)).astype(int)] = True
+            positions = np.linspace(0, 1, 1000)
+            mask[(top + positions * (bottom - top)).astype(int), (left + positions * (right - left)).astype(int)] = True
         case _:
             mask = rng.random((height, width)) < 0.01
     mask[int(top), int(left)] |= not mask.any()
@@ -66,17 +66,17 @@ def test_boxes_stay_around_their_masks(seed, low, high, tolerance):
 
 @pytest.mark.parametrize("short_side", [30, 40, 66, 90, 133])
 def test_masks_keep_their_area(short_side):
-    """Neither fatter nor thinner, over many places: in one alone the pixels of the result are too coarse to tell."""
+    """Masks get neither fatter nor thinner on average; at a single position the pixels are too coarse to tell."""
     y, x = torch.meshgrid(torch.arange(100) + 0.5, torch.arange(120) + 0.5, indexing="ij")
-    discs = [(x - 50 - place / 3) ** 2 + (y - 50 + place / 7) ** 2 < 33**2 for place in range(30)]
-    slabs = [(x + y > 70 + place) & (x + y < 130 + place) for place in range(30)]
+    discs = [(x - 50 - shift / 3) ** 2 + (y - 50 + shift / 7) ** 2 < 33**2 for shift in range(30)]
+    slabs = [(x + y > 70 + shift) & (x + y < 130 + shift) for shift in range(30)]
     for before in (torch.stack(discs), torch.stack(slabs)):
         _, after = resized(target_of(before), (100, 120), short_side)
         assert after.masks.float().mean() == pytest.approx(before.float().mean().item(), rel=0.01)
 
 
 def test_thin_objects_do_not_vanish():
-    """A rope of one pixel at a sixth of its size; only beside the thick part of the same mask it may break."""
+    """A line one pixel thick, shrunk to a sixth: it may break only beside the thick part of the same mask."""
     mask = torch.zeros((1, 120, 240), dtype=torch.uint8)
     mask[0, 50, 20:200] = 1
     mask[0, 20:80, 180:230] = 1
@@ -116,8 +116,8 @@ def test_short_sides_and_flips_are_drawn_from_the_generator():
     target = Target.make([[0, 0, 10, 10]], [0])
     seen = [augment(image, target, np.random.default_rng([7, seed]))[1] for seed in range(40)]
     again = [augment(image, target, np.random.default_rng([7, seed]))[1] for seed in range(40)]
-    assert {one.image_size for one in seen} == {(20, 30), (30, 45), (40, 60)}
-    assert 8 <= sum(bool(one.boxes[0, 0] > 0) for one in seen) <= 32
+    assert {target.image_size for target in seen} == {(20, 30), (30, 45), (40, 60)}
+    assert 8 <= sum(bool(target.boxes[0, 0] > 0) for target in seen) <= 32
     assert [(a.image_size, a.boxes.tolist()) for a in seen] == [(b.image_size, b.boxes.tolist()) for b in again]
 
 

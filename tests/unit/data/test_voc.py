@@ -29,7 +29,7 @@ def test_bccd() -> None:
     assert train.class_names == test.class_names == ("Platelets", "RBC", "WBC")
     assert train.category_ids == (1, 2, 3)
     assert len(open_dataset("samples/bccd", "all")) == 364
-    with pytest.raises(ValueError, match="has the splits test, train, trainval, val: say which one"):
+    with pytest.raises(ValueError, match="has the splits test, train, trainval, val: name one"):
         open_dataset("samples/bccd")
     sample = next(sample for sample in open_dataset("samples/bccd", "val") if sample.image_id == "BloodImage_00000")
     assert sample.image_path == Path("samples/bccd/JPEGImages/BloodImage_00000.jpg")
@@ -76,7 +76,7 @@ def test_without_lists_all_is_the_split(tmp_path: Path) -> None:
     root = write_voc(tmp_path, dict.fromkeys("ab", ""))
     assert splits(root) == ("all",)
     assert len(open_dataset(root)) == len(open_dataset(root, "all")) == 2
-    with pytest.raises(ValueError, match="it has all"):
+    with pytest.raises(ValueError, match="there are: all"):
         open_dataset(root, "train")
 
 
@@ -132,8 +132,10 @@ def test_given_class_names_number_the_labels(tmp_path: Path) -> None:
     assert data[0].target.labels.tolist() == [2]
     assert data.class_names == ("cat", "bird", "dog")
     assert len(set(data.category_ids)) == 3
-    with pytest.raises(ValueError, match=r"a\.xml: unknown class 'dog' .*nearest: 'dogs'"):
+    with pytest.raises(ValueError, match=r"a\.xml: unknown class 'dog' .*did you mean 'dogs'"):
         open_dataset(root, class_names=["cat", "dogs"])
+    with pytest.raises(ValueError, match=r"unknown class 'dog' in a\.jpg \(expected one of 1\)"):
+        open_dataset(root, class_names=["platypus"])
 
 
 def test_a_list_that_names_what_is_not_there(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from vovnet.engine.config import load_config
+from vovnet.engine.config import Section, TrainConfig, load_config
 
 BASIC = """
 model: dsod300_vovnet27_slim
@@ -43,7 +44,8 @@ def test_numbers_with_an_exponent_are_numbers_in_the_file_too(config_file):
         ("optimizer.learning_rate=fast", "optimizer.learning_rate: .* got 'fast'"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate: .*greater than 0, got -1"),
         ("precision=fp8", "precision: .*'fp32', 'bf16' or 'fp16', got 'fp8'"),
-        ("schedule.epochs=3", "either iterations or epochs"),
+        ("schedule.epochs=3", "schedule: give either iterations or epochs"),
+        ("seed=-1", "seed: .*greater than or equal to 0, got -1"),
         ("micro_batch_size=3", "batch_size 8 must be a multiple of micro_batch_size 3"),
         ("seed", "expected key=value, got 'seed'"),
         ("data.more_train=[{root: a, splt: b}]", "unknown key 'data.more_train.0.splt', did you mean 'split'"),
@@ -73,3 +75,13 @@ def test_missing_and_broken_files(tmp_path):
     broken.write_text("- 1")
     with pytest.raises(ValueError, match="must hold keys and values, got list"):
         load_config(broken)
+
+
+def test_every_key_is_documented():
+    sections = [TrainConfig]
+    while sections:
+        section = sections.pop()
+        for key, field in section.model_fields.items():
+            assert re.search(rf"^    {key}: ", section.__doc__, re.MULTILINE), f"{section.__name__}.{key}"
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+                sections.append(field.annotation)

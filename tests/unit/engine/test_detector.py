@@ -179,7 +179,7 @@ def test_a_broken_image_is_reported_and_the_others_are_done(detector: Detector, 
 
 def test_addresses(detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"http://h/a.png": (folder / "a.png").read_bytes(), "http://h/b.png": b"no image"}
-    monkeypatch.setattr("vovnet.engine.detector.fetch", answers.__getitem__)
+    monkeypatch.setattr("vovnet.engine.detector.download", answers.__getitem__)
     good, bad = detector.stream(list(answers), score_threshold=0.0)
     assert isinstance(good, Prediction)
     assert_same(good, detector.predict(folder / "a.png", score_threshold=0.0))

@@ -14,7 +14,7 @@ from torch import nn
 from vovnet.engine.model_names import is_trained, resolve_model
 from vovnet.models.backbones.vovnet import VoVNet
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.weights.shipped import shipped_weights
+from vovnet.weights.find import shipped_weights
 
 
 @pytest.fixture
@@ -64,12 +64,12 @@ def test_trained_weights_by_name_file_and_folder(tmp_path: Path, monkeypatch: py
 def test_a_trained_model_from_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def fetch(url: str, **limits: float) -> bytes:
+    def fetch(url: str, path: Path, **limits: float) -> None:
         asked.append(url)
-        return shipped_weights()["bccd"].read_bytes()
+        shutil.copy(shipped_weights()["bccd"], path)
 
     monkeypatch.setenv("VOVNET_CACHE", str(tmp_path))
-    monkeypatch.setattr("vovnet.weights.shipped.fetch", fetch)
+    monkeypatch.setattr("vovnet.weights.find.download_file", fetch)
     assert is_trained("https://host/cells.safetensors")
     assert asked == []
     weights_of(resolve_model("https://host/cells.safetensors"))

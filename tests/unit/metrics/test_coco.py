@@ -1,4 +1,4 @@
-"""COCO's figures against pycocotools, the results format, and what else sees masks."""
+"""COCO's metrics against pycocotools, the results format, and matching by masks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from vovnet.masks import RleMasks, decode, encode, from_coco
 from vovnet.metrics.coco import evaluate_coco, to_coco_results
-from vovnet.metrics.confusion import FALSE_ALARM, IGNORED, match_objects
+from vovnet.metrics.confusion import FALSE_POSITIVE, IGNORED, match_objects
 from vovnet.structures import Detections, Target
 
 NUM_CLASSES = 5
@@ -33,7 +33,7 @@ def perturbed_images(seed: int, n_images: int = 60) -> tuple[list[Detections], l
         crowd = generator.random(count) < 0.1
         difficult = generator.random(count) < 0.1
         area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) * generator.uniform(0.3, 1, count)  # as of masks
-        targets.append(Target.make(boxes.astype(np.float32), labels, difficult, crowd, area))
+        targets.append(Target.make(boxes.astype(np.float32), labels, difficult=difficult, crowd=crowd, area=area))
 
         copies = generator.integers(0, 3, count) if image % 7 else np.zeros(count, dtype=int)
         noisy = np.repeat(boxes, copies, axis=0)
@@ -73,9 +73,9 @@ def pycocotools_evaluation(detections: list[Detections], targets: list[Target], 
     if masks:
         for annotation, mask in zip(annotations, (m for t in targets for m in t.masks.to_coco()), strict=True):
             annotation["segmentation"] = mask
-        for found, mask in zip(results, (m for d in detections for m in d.masks.to_coco()), strict=True):
-            found["segmentation"] = mask
-            del found["bbox"]  # else a detection's size would be its box's
+        for result, mask in zip(results, (m for d in detections for m in d.masks.to_coco()), strict=True):
+            result["segmentation"] = mask
+            del result["bbox"]  # otherwise the size of a detection would be that of its box
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {
@@ -124,7 +124,7 @@ def masked_images(seed: int, n_images: int = 40) -> tuple[list[Detections], list
     for image in range(n_images):
         size = (int(generator.integers(150, 260)), int(generator.integers(150, 260)))
         count = 0 if image % 9 == 0 else int(generator.integers(1, 7))
-        truth, found, labels, found_labels = [], [], [], []
+        truth, predicted, labels, predicted_labels = [], [], [], []
         for _ in range(count):
             centre, radius = generator.uniform(0, 200, 2), generator.choice([12, 45, 110]) * generator.uniform(0.8, 1.2)
             angles = np.sort(generator.uniform(0, 2 * np.pi, 9))
@@ -133,17 +133,21 @@ def masked_images(seed: int, n_images: int = 40) -> tuple[list[Detections], list
             labels.append(int(generator.integers(0, NUM_CLASSES - 1)))
             for _ in range(int(generator.integers(0, 3)) if image % 7 else 0):
                 noisy = polygon + generator.normal(0, 0.1, polygon.shape) * radius * generator.choice([0.3, 1, 2])
-                found.append(from_coco([noisy.ravel().tolist()], size))
-                found_labels.append(labels[-1] if generator.random() < 0.9 else int(generator.integers(0, NUM_CLASSES)))
-        truth_masks, found_masks = RleMasks(tuple(truth), size), RleMasks(tuple(found), size)
-        flags = generator.random((2, count)) < 0.1
+                predicted.append(from_coco([noisy.ravel().tolist()], size))
+                predicted_labels.append(
+                    labels[-1] if generator.random() < 0.9 else int(generator.integers(0, NUM_CLASSES))
+                )
+        truth_masks, predicted_masks = RleMasks(tuple(truth), size), RleMasks(tuple(predicted), size)
+        difficult, crowd = generator.random((2, count)) < 0.1
         area = truth_masks.areas() * generator.uniform(0.9, 1.1)
-        targets.append(Target.make(truth_masks.boxes(), labels, *flags, area, truth_masks))
-        scores = torch.from_numpy(generator.random(len(found)).round(1).astype(np.float32))
-        found_labels_t = torch.tensor(found_labels, dtype=torch.int64)
-        # boxes that have little to do with the masks, as nothing may depend on them
-        boxes = found_masks.boxes() * 0.5
-        detections.append(Detections(boxes, found_labels_t, scores, size, found_masks))
+        targets.append(
+            Target.make(truth_masks.boxes(), labels, difficult=difficult, crowd=crowd, area=area, masks=truth_masks)
+        )
+        scores = torch.from_numpy(generator.random(len(predicted)).round(1).astype(np.float32))
+        predicted_labels_t = torch.tensor(predicted_labels, dtype=torch.int64)
+        # boxes that do not fit the masks, because no result may depend on them
+        boxes = predicted_masks.boxes() * 0.5
+        detections.append(Detections(boxes, predicted_labels_t, scores, size, predicted_masks))
     return detections, targets
 
 
@@ -155,14 +159,14 @@ def test_masks_equal_pycocotools(seed: int) -> None:
     assert any(not len(d) and not len(t) for d, t in zip(detections, targets, strict=True))
     oracle = pycocotools_evaluation(detections, targets, masks=True)
     result = evaluate_coco(detections, targets, NUM_CLASSES, masks=True)
-    for (name, figure), expected in zip(result.figures.items(), oracle.stats, strict=True):
+    for (name, value), expected in zip(result.figures.items(), oracle.stats, strict=True):
         assert 0 < expected < 1
-        assert figure == pytest.approx(expected, abs=1e-9), name
+        assert value == pytest.approx(expected, abs=1e-9), name
     precision = oracle.eval["precision"][..., -1]
     for label, c in enumerate(result.classes[:-1]):
         assert c.ap == pytest.approx(precision[:, :, label, 0].mean(), abs=1e-9)
-        known = [np.mean(values[values > -1]) if (values > -1).any() else None for values in precision[0, :, label].T]
-        assert [c.ap50, c.ap50_small, c.ap50_medium, c.ap50_large] == pytest.approx(known, abs=1e-9)
+        means = [np.mean(values[values > -1]) if (values > -1).any() else None for values in precision[0, :, label].T]
+        assert [c.ap50, c.ap50_small, c.ap50_medium, c.ap50_large] == pytest.approx(means, abs=1e-9)
     assert result.figures != evaluate_coco(detections, targets, NUM_CLASSES).figures
 
 
@@ -175,7 +179,7 @@ def test_masks_that_are_not_there() -> None:
 
     with pytest.raises(ValueError, match=f"detections of image {with_objects}: use a model that predicts masks"):
         evaluate_coco(without(detections, masks=None), targets, NUM_CLASSES, masks=True)
-    with pytest.raises(ValueError, match=f"target of image {with_objects}: use a data set that annotates masks"):
+    with pytest.raises(ValueError, match=f"target of image {with_objects}: use a dataset with masks"):
         evaluate_coco(detections, without(targets, masks=None), NUM_CLASSES, masks=True)
     bitmaps = decode(targets[with_objects].masks)
     with pytest.raises(ValueError, match=f"target of image {with_objects}"):
@@ -187,10 +191,10 @@ def test_masks_that_are_not_there() -> None:
 def test_nothing_found_and_nothing_to_find_of_masks() -> None:
     masks = encode(torch.ones(1, 100, 100, dtype=torch.bool))
     box = [0.0, 0.0, 100.0, 100.0]
-    found, target = replace(one_image([0.9], box), masks=masks), Target.make([box], [0], masks=masks)
-    assert evaluate_coco([found], [target], 1, masks=True).figures["APl"] == pytest.approx(1.0)
+    detections, target = replace(one_image([0.9], box), masks=masks), Target.make([box], [0], masks=masks)
+    assert evaluate_coco([detections], [target], 1, masks=True).figures["APl"] == pytest.approx(1.0)
     assert evaluate_coco([one_image([], box)], [target], 1, masks=True).figures["AP"] == 0.0
-    assert set(evaluate_coco([found], [Target.make()], 1, masks=True).figures.values()) == {None}
+    assert set(evaluate_coco([detections], [Target.make()], 1, masks=True).figures.values()) == {None}
     assert set(evaluate_coco([], [], 1, masks=True).figures.values()) == {None}
 
 
@@ -237,29 +241,33 @@ def test_results_with_masks() -> None:
     bitmaps = torch.zeros(2, 20, 30, dtype=torch.uint8)
     bitmaps[0, 2:5, 3:9] = 1
     masks = encode(bitmaps)  # the second has no pixels
-    found = Detections(torch.zeros(2, 4), torch.tensor([0, 1]), torch.tensor([0.9, 0.5]), (20, 30), masks)
-    results = to_coco_results([found], [1], [5, 6])
+    detections = Detections(torch.zeros(2, 4), torch.tensor([0, 1]), torch.tensor([0.9, 0.5]), (20, 30), masks)
+    results = to_coco_results([detections], [1], [5, 6])
     assert json.loads(json.dumps(results)) == results
     assert [from_coco(result["segmentation"], (20, 30)) for result in results] == list(masks.counts)
     assert [sorted(result) for result in results] == [["bbox", "category_id", "image_id", "score", "segmentation"]] * 2
-    with_contours = to_coco_results([found], [1], [5, 6], contours=True)
+    with_contours = to_coco_results([detections], [1], [5, 6], contours=True)
     assert with_contours[0]["segmentation"] == [[3, 2, 9, 2, 9, 5, 3, 5]]
     assert with_contours[1]["segmentation"] == []
     assert json.loads(json.dumps(with_contours)) == with_contours
 
 
 def test_objects_are_matched_by_masks_where_both_have_them() -> None:
-    """Two objects and two detections in one box; the masks tell which is which."""
+    """Two objects and two detections in the same box, told apart by their masks."""
     bitmaps = torch.zeros(3, 20, 20, dtype=torch.bool)
     bitmaps[0, :10], bitmaps[1, 10:], bitmaps[2, :, :5] = True, True, True
     masks = encode(bitmaps)
     boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0]]).repeat(3, 1)
     target = Target.make(boxes[:2], [0, 0], masks=masks[torch.tensor([1, 0])])
-    found = Detections(boxes, torch.zeros(3).long(), torch.tensor([0.9, 0.8, 0.7]), (20, 20), masks)
-    assert match_objects(found, target).tolist() == [1, 0, FALSE_ALARM]
-    assert sorted(match_objects(found, replace(target, masks=None)).tolist()) == [FALSE_ALARM, 0, 1]
+    detections = Detections(boxes, torch.zeros(3).long(), torch.tensor([0.9, 0.8, 0.7]), (20, 20), masks)
+    assert match_objects(detections, target).tolist() == [1, 0, FALSE_POSITIVE]
+    assert sorted(match_objects(detections, replace(target, masks=None)).tolist()) == [FALSE_POSITIVE, 0, 1]
     crowd = Target.make(boxes[:1], [0], crowd=[True], masks=masks[torch.tensor([0])])
-    assert match_objects(found, crowd).tolist() == [IGNORED, FALSE_ALARM, IGNORED]  # half of the third lies in it
-    nothing = found[torch.zeros(0, dtype=torch.int64)]
+    assert match_objects(detections, crowd).tolist() == [
+        IGNORED,
+        FALSE_POSITIVE,
+        IGNORED,
+    ]  # half of the third lies in it
+    nothing = detections[torch.zeros(0, dtype=torch.int64)]
     assert match_objects(nothing, target).shape == (0,)
-    assert match_objects(found, target[torch.zeros(0, dtype=torch.int64)]).tolist() == [FALSE_ALARM] * 3
+    assert match_objects(detections, target[torch.zeros(0, dtype=torch.int64)]).tolist() == [FALSE_POSITIVE] * 3

@@ -17,7 +17,7 @@ A, B = [0, 0, 10, 10], [50, 50, 60, 60]
 NOWHERE = [80, 80, 90, 90]
 
 
-def found(*items: tuple[Sequence[float], float], label: int = 0) -> Detections:
+def detections_of(*items: tuple[Sequence[float], float], label: int = 0) -> Detections:
     """Detections of one image from (box, score)."""
     boxes = torch.tensor([box for box, _ in items], dtype=torch.float32).reshape(-1, 4)
     scores = torch.tensor([score for _, score in items], dtype=torch.float32)
@@ -34,7 +34,9 @@ def evaluate(detections: Detections, target: Target) -> ClassResult:
 
 def test_values_by_hand() -> None:
     # right, wrong, right of 4 objects: precision 1, 1/2, 2/3 at recall 1/4, 1/4, 2/4
-    result = evaluate(found((A, 0.9), (NOWHERE, 0.8), (B, 0.7)), objects(A, B, [0, 50, 10, 60], [50, 0, 60, 10]))
+    result = evaluate(
+        detections_of((A, 0.9), (NOWHERE, 0.8), (B, 0.7)), objects(A, B, [0, 50, 10, 60], [50, 0, 60, 10])
+    )
     np.testing.assert_allclose(result.recall, [0.25, 0.25, 0.5])
     np.testing.assert_allclose(result.precision, [1, 1 / 2, 2 / 3])
     assert result.ap11 == pytest.approx((3 * 1 + 3 * 2 / 3) / 11)  # recall 0, .1, .2 | .3, .4, .5
@@ -44,49 +46,49 @@ def test_values_by_hand() -> None:
 
 def test_recall_level_that_is_met_exactly_counts() -> None:
     boxes = [[10 * i, 0, 10 * i + 9, 9] for i in range(10)]
-    result = evaluate(found(*[(box, 0.9) for box in boxes[:3]]), objects(*boxes))
+    result = evaluate(detections_of(*[(box, 0.9) for box in boxes[:3]]), objects(*boxes))
     assert result.ap11 == pytest.approx(4 / 11)  # recall levels 0, .1, .2 and .3
 
 
 def test_perfect_and_empty() -> None:
-    perfect = evaluate(found((A, 0.2), (B, 0.1)), objects(A, B))
+    perfect = evaluate(detections_of((A, 0.2), (B, 0.1)), objects(A, B))
     assert (perfect.ap11, perfect.ap_area) == pytest.approx((1.0, 1.0))
-    nothing_found = evaluate(found(), objects(A))
+    nothing_found = evaluate(detections_of(), objects(A))
     assert (nothing_found.ap11, nothing_found.ap_area) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(("width", "right"), [(20, True), (20.1, False)])
 def test_iou_of_exactly_the_threshold_is_enough(width: float, right: bool) -> None:
-    assert evaluate(found(([0, 0, width, 10], 0.9)), objects(A)).ap_area == float(right)
+    assert evaluate(detections_of(([0, 0, width, 10], 0.9)), objects(A)).ap_area == float(right)
 
 
 def test_exclusive_boxes_give_the_devkit_iou_of_inclusive_ones() -> None:
     # Inclusive 1-based 1–10 and 1–5: 50/100 with the devkit's +1, but 36/81 without.
-    assert evaluate(found(([0, 0, 10, 5], 0.9)), objects(A)).ap_area == 1.0
+    assert evaluate(detections_of(([0, 0, 10, 5], 0.9)), objects(A)).ap_area == 1.0
 
 
 def test_second_hit_is_wrong() -> None:
-    result = evaluate(found((A, 0.9), (A, 0.8), (B, 0.7)), objects(A, B))
+    result = evaluate(detections_of((A, 0.9), (A, 0.8), (B, 0.7)), objects(A, B))
     np.testing.assert_allclose(result.precision, [1, 1 / 2, 2 / 3])
 
 
 def test_best_object_already_found_is_wrong_though_another_overlaps_enough() -> None:
     left, right = [0, 0, 10, 10], [2, 0, 12, 10]
     second = [0.5, 0, 10.5, 10]  # IoU 0.90 with left, 0.74 with right
-    result = evaluate(found((left, 0.9), (second, 0.8)), objects(left, right))
+    result = evaluate(detections_of((left, 0.9), (second, 0.8)), objects(left, right))
     np.testing.assert_allclose(result.precision, [1, 1 / 2])
     assert result.recall[-1] == 0.5
 
 
 def test_the_better_score_finds_the_object_whatever_the_order() -> None:
     poor_fit, good_fit = [0, 0, 10, 8], A
-    result = evaluate(found((good_fit, 0.3), (poor_fit, 0.6)), objects(A))
+    result = evaluate(detections_of((good_fit, 0.3), (poor_fit, 0.6)), objects(A))
     np.testing.assert_allclose(result.precision, [1, 1 / 2])
     np.testing.assert_allclose(result.scores, [0.6, 0.3], rtol=1e-6)
 
 
 def test_equal_scores_keep_their_order_over_images() -> None:
-    first, second = found((NOWHERE, 0.5)), found((A, 0.5))
+    first, second = detections_of((NOWHERE, 0.5)), detections_of((A, 0.5))
     result = evaluate_voc([first, second], [objects(), objects(A)], 1).classes[0]
     np.testing.assert_allclose(result.precision, [0, 1 / 2])
     swapped = evaluate_voc([second, first], [objects(A), objects()], 1).classes[0]
@@ -96,49 +98,49 @@ def test_equal_scores_keep_their_order_over_images() -> None:
 @pytest.mark.parametrize("flag", ["difficult", "crowd"])
 def test_difficult_objects_and_crowds_are_neither_right_nor_wrong(flag: str) -> None:
     target = Target.make([A, B], [0, 0], **{flag: [True, False]})
-    result = evaluate(found((A, 0.9), (A, 0.8), (B, 0.7)), target)
+    result = evaluate(detections_of((A, 0.9), (A, 0.8), (B, 0.7)), target)
     assert (result.n_objects, result.n_detections) == (1, 1)
     assert (result.ap11, result.ap_area) == pytest.approx((1.0, 1.0))
-    assert evaluate(found(), target).ap_area == 0.0
+    assert evaluate(detections_of(), target).ap_area == 0.0
 
 
 def test_detection_nearest_to_a_difficult_object_is_ignored_though_a_plain_one_overlaps_enough() -> None:
     target = objects([0, 0, 10, 10], [2, 0, 12, 10], difficult=[True, False])
-    result = evaluate(found(([0.5, 0, 10.5, 10], 0.9)), target)
+    result = evaluate(detections_of(([0.5, 0, 10.5, 10], 0.9)), target)
     assert (result.n_detections, result.ap_area) == (0, 0.0)
 
 
 def test_classes_and_images_are_kept_apart() -> None:
-    assert evaluate_voc([found((A, 0.9), label=1)], [objects(A, label=0)], 2).classes[0].ap_area == 0.0
-    result = evaluate_voc([found((A, 0.9)), found()], [objects(), objects(A)], 1).classes[0]
+    assert evaluate_voc([detections_of((A, 0.9), label=1)], [objects(A, label=0)], 2).classes[0].ap_area == 0.0
+    result = evaluate_voc([detections_of((A, 0.9)), detections_of()], [objects(), objects(A)], 1).classes[0]
     np.testing.assert_allclose(result.precision, [0])
 
 
 def test_object_of_another_class_does_not_hide_the_nearest() -> None:
     target = Target.make([[0, 0, 10, 10], [2, 0, 12, 10]], [1, 0])
-    assert evaluate_voc([found(([0, 0, 10, 10], 0.9))], [target], 2).classes[0].ap_area == 1.0
+    assert evaluate_voc([detections_of(([0, 0, 10, 10], 0.9))], [target], 2).classes[0].ap_area == 1.0
 
 
 def test_mean_leaves_out_classes_without_objects() -> None:
-    result = evaluate_voc([found((A, 0.9), (B, 0.8))], [objects(A, B)], 3)
+    result = evaluate_voc([detections_of((A, 0.9), (B, 0.8))], [objects(A, B)], 3)
     assert [c.ap11 for c in result.classes] == [pytest.approx(1.0), None, None]
     assert (result.mean_ap11, result.mean_ap_area) == pytest.approx((1.0, 1.0))
-    only_difficult = evaluate_voc([found((A, 0.9))], [objects(A, difficult=[True])], 1)
+    only_difficult = evaluate_voc([detections_of((A, 0.9))], [objects(A, difficult=[True])], 1)
     assert only_difficult.mean_ap11 is None
     assert evaluate_voc([], [], 2).mean_ap_area is None
 
 
 def test_wrong_detections_where_no_image_has_the_class() -> None:
-    result = evaluate(found((A, 0.9)), objects())
+    result = evaluate(detections_of((A, 0.9)), objects())
     assert (result.ap11, result.n_detections) == (None, 1)
     np.testing.assert_allclose(result.precision, [0])
 
 
 def test_inputs_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="1 detections, 2 targets"):
-        evaluate_voc([found()], [objects(), objects()], 1)
+        evaluate_voc([detections_of()], [objects(), objects()], 1)
     with pytest.raises(ValueError, match=r"\[0, 2\), got \[2\] in the target of image 1"):
-        evaluate_voc([found(), found()], [objects(), objects(A, label=2)], 2)
+        evaluate_voc([detections_of(), detections_of()], [objects(), objects(A, label=2)], 2)
 
 
 def random_images(generator: np.random.Generator) -> tuple[list[Detections], list[Target]]:

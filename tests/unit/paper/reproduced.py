@@ -1,4 +1,4 @@
-"""Invented records of measurements and of trainings on blood cells, in the form of the real ones."""
+"""Invented records of measurements and of training runs on blood cells, in the format of real records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vovnet.profiling.speed import median_ratio
 
 from ..report.measured import CONDITIONS, energy, latency
 
-# Of each model: median ms, J/image.
+# Model → median ms, J/image.
 TABLE_2 = {
     "ssd300_mobilenet": (20.0, 2.0),
     "pelee304": (30.0, 2.5),
@@ -28,12 +28,15 @@ TABLE_2 = {
 def write_record(
     folder: Path, table: str, times: Mapping[str, tuple[float, float]], *, device: str = "cuda:0", sensor: bool = True
 ) -> None:
-    """One multiply-add G for each model of `times`, in one run."""
+    """A record in which every model of `times` has 10⁹ multiply-adds, measured in one run.
+
+    times: model → (median ms, J/image).
+    """
     first = next(iter(times))
     layers = (LayerCost(path="conv", kind="Conv2d", multiply_adds=10**9),)
     cost = ModelCost("Invented", ((1, 3, 300, 300),), "float32", layers, {}, None)
-    # In each round the machine is alike for all, so the ratios are those of the medians.
-    taken = {model: latency(ms) for model, (ms, _) in times.items()}
+    # Within a round the machine is equally fast for all models, so the ratios are those of the medians.
+    latencies = {model: latency(ms) for model, (ms, _) in times.items()}
     measurements = [
         Measurement(
             model,
@@ -41,9 +44,9 @@ def write_record(
             (1, 3, 300, 300),
             "float32",
             cost,
-            taken[model],
+            latencies[model],
             first,
-            median_ratio(taken[model], taken[first]),
+            median_ratio(latencies[model], latencies[first]),
             replace(CONDITIONS, device=device),
             memory=MemoryUse("CUDA allocator", 20.0, 500.0, 400.0, "conv", 510.0, 900.0),
             energy=energy(joules) if sensor else EnergyResult(None, reason="no sensor was invented"),
@@ -54,7 +57,7 @@ def write_record(
 
 
 def write_study(folder: Path, model: str, map_by_seed: Sequence[float]) -> None:
-    """map_by_seed: fractions, seed 0 first; all classes have the mean."""
+    """map_by_seed: mAP from 0 to 1, seed 0 first; every class has this AP."""
     for seed, value in enumerate(map_by_seed):
         names = ("Platelets", "RBC", "WBC")
         record = {

@@ -1,4 +1,4 @@
-"""The literals of the paper: whole, consistent with each other and with our configs; some typed a second time."""
+"""The published values: complete, consistent with each other and with the configs; some are typed here again."""
 
 from __future__ import annotations
 
@@ -8,17 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vovnet.paper.claims import printed
-from vovnet.paper.published import (
-    CLAIMS,
-    FIGURE_3,
-    FIGURE_4,
-    STAGES,
-    TABLE_1,
-    TABLE_1_STRIDES,
-    TABLES,
-    TWICE,
-)
+from vovnet.paper.published import FIGURE_3, FIGURE_4, TABLE_1, TABLE_1_BACKBONES, TABLES
+from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE
 from vovnet.zoo import is_detector
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -26,7 +17,7 @@ NUMBERED = ("table2", "table3", "table4", "table5", "table6", "table7")
 
 
 @pytest.mark.parametrize(
-    ("table", "row", "figures"),
+    ("table", "row", "printed_values"),
     [
         ("table2", "Pelee304, PeleeNet", "flops 1.2 fps 35 parameters 5.4 memory 1104 energy 2.4 efficiency 43"),
         ("table2", "DSOD300, VoVNet-27-slim", "fps 71 memory 825 energy 0.9 efficiency 400 map 74.8"),
@@ -39,10 +30,10 @@ NUMBERED = ("table2", "table3", "table4", "table5", "table6", "table7")
         ("table7", "VoVNet-57, batch 32", "ap 39.2 fps 14.9"),
     ],
 )  # fmt: skip
-def test_rows_as_printed(table, row, figures):
-    words = figures.split()
+def test_rows_as_printed(table, row, printed_values):
+    words = printed_values.split()
     expected = dict(zip(words[::2], words[1::2], strict=True))
-    assert {key: TABLES[table].row(row).figures[key] for key in expected} == expected
+    assert {key: TABLES[table].row(row).values[key] for key in expected} == expected
 
 
 def test_sizes_of_the_tables():
@@ -50,22 +41,22 @@ def test_sizes_of_the_tables():
     for key in NUMBERED:
         names = [row.name for row in TABLES[key].rows]
         assert len(set(names)) == len(names)
-    assert [len(column) for column in TABLE_1.values()] == [len(STAGES)] * 3 == [len(TABLE_1_STRIDES)] * 3
+    assert [len(row) for row in TABLE_1] == [2 + len(TABLE_1_BACKBONES)] * 7
 
 
 @pytest.mark.parametrize("key", NUMBERED)
-def test_figures_are_numbers_of_known_columns(key):
+def test_values_are_numbers_of_known_columns(key):
     columns = {column.key for column in TABLES[key].columns}
     for row in TABLES[key].rows:
-        assert row.figures.keys() <= columns
-        missing = columns - row.figures.keys()
+        assert row.values.keys() <= columns
+        missing = columns - row.values.keys()
         assert missing <= ({"fps"} if key == "table6" else {"parameters"} if key == "table5" else set()), row.name
-        for column, text in row.figures.items():
+        for column, text in row.values.items():
             assert "×" in text if column == "input" and text.startswith("~") else Decimal(text) > 0
 
 
 @pytest.mark.parametrize("key", NUMBERED)
-def test_rows_of_ours_have_their_config(key):
+def test_models_have_a_config(key):
     for row in TABLES[key].rows:
         assert (row.model is None) == (row.config is None)
         if row.model is not None:
@@ -74,12 +65,12 @@ def test_rows_of_ours_have_their_config(key):
             assert yaml.safe_load(config.read_text())["model"] == row.model
 
 
-def test_published_accuracy_stands_in_the_header_of_the_config():
+def test_published_accuracy_is_in_the_header_of_the_config():
     for key in ("table2", "table4", "table7"):
         accuracy = "map" if key == "table2" else "ap"
         for row in TABLES[key].rows:
             header = (CONFIGS / f"{row.config}.yaml").read_text().partition("\nmodel:")[0]
-            assert row.figures[accuracy] in header, row.name
+            assert row.values[accuracy] in header, row.name
 
 
 def test_axes_of_the_scatter_plots():
@@ -93,10 +84,10 @@ def test_axes_of_the_scatter_plots():
     ]
 
 
-def test_places_exist():
+def test_values_of_the_claims_exist():
     for claim in CLAIMS:
-        for place in filter(None, (claim.first, claim.second, claim.equals, claim.rather)):
-            assert Decimal(printed(place)) > 0
-    for _, first, second in TWICE:
-        assert Decimal(printed(first)) > 0
-        assert Decimal(printed(second)) > 0
+        for value in filter(None, (claim.first, claim.second, claim.equals, claim.rather)):
+            assert Decimal(value.text) > 0
+    for _, first, second in PRINTED_TWICE:
+        assert Decimal(first.text) > 0
+        assert Decimal(second.text) > 0

@@ -1,12 +1,10 @@
-"""Files of weights from addresses and from timm's hub, both played by a server on this machine."""
+"""Files of weights: shipped, on this machine, behind URLs and on the hub, both played by a server on this machine."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,56 +12,20 @@ import torch
 from safetensors.torch import save
 
 from vovnet import create_backbone
-from vovnet.weights import find as weights_download
+from vovnet.weights import find
 from vovnet.weights.backbone import read_weights
-from vovnet.weights.find import ON_HUB, find_file
+from vovnet.weights.find import VOVNETS_ON_HUB, find_weights, open_weights, read_source
+
+from .serving import Server, files, use_as_hub
 
 NAME = "timm/ese_vovnet39b.ra_in1k"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"weights" * 1000
-
-
-class Server:
-    """Answers on 127.0.0.1 as a hub does: headers with commit and hash, then the file. `visits` are its answers."""
-
-    def __init__(self) -> None:
-        self.content, self.sha256 = CONTENT, hashlib.sha256(CONTENT).hexdigest()
-        self.visits: list[str] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(handler: BaseHTTPRequestHandler) -> None:  # noqa: N805
-                self.visits.append(f"{handler.command} {handler.path}")
-                if "missing" in handler.path:
-                    handler.send_error(404)
-                    return
-                handler.send_response(200)
-                handler.send_header("Content-Length", str(len(self.content)))
-                handler.send_header("X-Repo-Commit", COMMIT)
-                handler.send_header("ETag", f'"{self.sha256}"')
-                handler.end_headers()
-
-            def do_GET(handler: BaseHTTPRequestHandler) -> None:  # noqa: N805
-                handler.do_HEAD()
-                broken = "broken" in handler.path
-                handler.wfile.write(self.content[: len(self.content) // 2] if broken else self.content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    running = Server()
-    threading.Thread(target=running.http.serve_forever, args=(0.01,)).start()
-    yield running
-    running.stop()
+    with Server(CONTENT) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -72,82 +34,138 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def use_as_hub(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    )
-
-
 @pytest.fixture
 def hub(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     use_as_hub(server.url, tmp_path, monkeypatch)
     return server
 
 
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+# --- names, files and folders -------------------------------------------------------------------------------------
 
 
-# --- addresses ----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "cells.safetensors"
+    path.write_bytes(CONTENT)
+    return path
 
 
-def test_an_address_is_fetched_once(server: Server, cache: Path) -> None:
-    first = find_file(f"{server.url}/a/vovnet39.pth")
+def test_a_name_that_nothing_has(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "shipped_weights", lambda: {"bccd": file, "voc": file})
+    assert find_weights("bccd") == file
+    with pytest.raises(FileNotFoundError, match=r"bcd is neither .*, did you mean 'bccd'\? \(names: bccd, voc\)"):
+        find_weights("bcd")
+    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors is neither a weights file nor the name of weights"):
+        find_weights(tmp_path / "gone.safetensors")
+    with pytest.raises(FileNotFoundError, match=rf"{NAME} is neither a weights file"):  # no backbone is wanted here
+        find_weights(NAME)
+
+
+def test_a_shipped_name_comes_before_a_file_of_that_name(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "shipped_weights", lambda: {"bccd": file})
+    monkeypatch.chdir(tmp_path)
+    Path("bccd").touch()
+    assert find_weights("bccd") == file
+    assert find_weights("./bccd") == Path("bccd")
+
+
+def test_the_folder_of_a_run(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FileNotFoundError, match="run is neither a weights file"):
+        find_weights(tmp_path / "run")
+    best = file.rename(tmp_path / "run" / "best.safetensors")
+    assert find_weights(tmp_path / "run") == find_weights(str(best)) == best
+
+
+# --- URLs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_url_is_downloaded_once(server: Server, cache: Path) -> None:
+    first = find_weights(f"{server.url}/a/vovnet39.pth")
     assert first.read_bytes() == CONTENT
     assert first.parent == cache
     assert first.name.endswith("-vovnet39.pth")
-    assert find_file(f"{server.url}/a/vovnet39.pth") == first
+    assert find_weights(f"{server.url}/a/vovnet39.pth") == first
     assert len(server.visits) == 1
-    assert find_file(f"{server.url}/b/vovnet39.pth") != first
+    assert find_weights(f"{server.url}/b/vovnet39.pth") != first
+    assert len(files(cache)) == 2
 
 
-def test_an_answer_that_is_no_weights_is_asked_for_again(server: Server, cache: Path) -> None:
+@pytest.mark.parametrize("path", ["../../escaped.safetensors", "a/../..", "..%2F..%2Fescaped", "", "?name=../x"])
+def test_a_url_cannot_lead_out_of_the_cache(server: Server, cache: Path, path: str) -> None:
+    downloaded = find_weights(f"{server.url}/{path}")
+    assert downloaded.resolve().parent == cache.resolve()
+    assert files(cache.parent) == [downloaded]
+
+
+def test_the_cache_without_the_variable_is_in_the_home_folder(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VOVNET_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_weights(f"{server.url}/cells.safetensors").parent == tmp_path / ".cache" / "vovnet"
+
+
+def test_a_download_that_is_no_weights_is_tried_again(server: Server, cache: Path, file: Path) -> None:
     for visits in (1, 2):
-        with pytest.raises(ValueError, match=r"damaged or holds more than tensors"):
+        with pytest.raises(ValueError, match=r"page.pth sent no usable weights \(.* is damaged or holds"):
             read_weights(f"{server.url}/page.pth")
         assert len(server.visits) == visits
     assert files(cache) == []
+    with pytest.raises(ValueError, match="damaged"), open_weights(file):
+        raise ValueError("damaged")
+    assert file.exists()  # the user's own
 
 
-def test_an_address_must_say_what_it_holds(server: Server) -> None:
-    with pytest.raises(ValueError, match=r"must end in .pth, .pt, .safetensors, .npz, got .*download.id=3: fetch"):
-        find_file(f"{server.url}/download?id=3")
+def test_a_url_must_say_which_format_it_has(server: Server) -> None:
+    with pytest.raises(ValueError, match=r"must end in .pth, .pt, .safetensors, .npz, got .*download.id=3; download"):
+        read_source(f"{server.url}/download?id=3")
     assert server.visits == []
 
 
-def test_an_answer_that_breaks_off_leaves_nothing(server: Server, cache: Path) -> None:
-    with pytest.raises(OSError, match=r"broken.pth broke off its answer after 3500 of 7000 bytes; try again"):
-        find_file(f"{server.url}/broken.pth")
+def test_a_download_that_breaks_off_leaves_nothing(server: Server, cache: Path) -> None:
+    with pytest.raises(OSError, match=r"broken.pth closed the connection after 3500 of 7000 bytes; try again") as error:
+        find_weights(f"{server.url}/broken.pth")
+    assert "\n" not in str(error.value)
     assert not files(cache)
 
 
-def test_addresses_that_give_nothing(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OSError, match=r"missing.pth could not be fetched .*404.*; check the address and the network"):
-        find_file(f"{server.url}/missing.pth")
-    with pytest.raises(ValueError, match="http:// and https:// addresses only, got ftp://127.0.0.1/a.pth"):
-        find_file("ftp://127.0.0.1/a.pth")
-    monkeypatch.setattr(weights_download, "MAX_BYTES", 6999)
+def test_urls_that_give_nothing(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OSError, match=r"missing.pth answered with 404 Not Found; check the URL"):
+        find_weights(f"{server.url}/missing.pth")
+    with pytest.raises(ValueError, match="only http:// and https:// URLs can be downloaded, got ftp://127.0.0.1/a.pth"):
+        find_weights("ftp://127.0.0.1/a.pth")
+    monkeypatch.setattr(find, "MAX_BYTES", 6999)
     with pytest.raises(ValueError, match=r"a.pth is larger than the limit of 6999 bytes"):
-        find_file(f"{server.url}/a.pth")
+        find_weights(f"{server.url}/a.pth")
+    server.stop()
+    with pytest.raises(OSError, match="cannot be reached"):
+        find_weights(f"{server.url}/cells.safetensors")
+    assert not files(cache)
+
+
+def test_a_full_disk_leaves_nothing(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vovnet.files.os.fsync", full)
+    with pytest.raises(OSError, match=r"could not write .*cells\.safetensors \(No space left on device\); free some"):
+        find_weights(f"{server.url}/cells.safetensors")
     assert not files(cache)
 
 
 # --- the hub ------------------------------------------------------------------------------------------------------
 
 
-def test_a_name_is_fetched_from_the_hub_once(hub: Server) -> None:
-    first = find_file(NAME)
+def test_a_name_is_downloaded_from_the_hub_once(hub: Server) -> None:
+    first = find_weights(NAME, VOVNETS_ON_HUB)
     assert first.read_bytes() == CONTENT
     assert f"GET /{NAME}/resolve/main/model.safetensors" in hub.visits
     visits = len(hub.visits)
     hub.stop()
-    assert find_file(NAME) == first
+    assert find_weights(NAME, VOVNETS_ON_HUB) == first
     assert len(hub.visits) == visits
 
 
@@ -155,16 +173,16 @@ def test_a_file_that_is_not_what_the_hub_states_is_not_kept(hub: Server, tmp_pat
     hub.content = b"altered" * 1000
     for _ in range(2):
         with pytest.raises(OSError, match=rf"{NAME} arrived with SHA-256 \w+, the hub states {hub.sha256}; try again"):
-            find_file(NAME)
+            find_weights(NAME, VOVNETS_ON_HUB)
     assert not [path for path in files(tmp_path) if path.read_bytes() == hub.content]
     hub.content = CONTENT
-    assert find_file(NAME).read_bytes() == CONTENT
+    assert find_weights(NAME, VOVNETS_ON_HUB).read_bytes() == CONTENT
 
 
 def test_a_hub_that_states_no_hash(hub: Server, tmp_path: Path) -> None:
     hub.sha256 = "abc"
-    with pytest.raises(OSError, match=f"{NAME} could not be fetched from the hub"):
-        find_file(NAME)
+    with pytest.raises(OSError, match=f"{NAME} could not be downloaded from the hub"):
+        find_weights(NAME, VOVNETS_ON_HUB)
     assert CONTENT not in [path.read_bytes() for path in files(tmp_path)]
 
 
@@ -172,13 +190,13 @@ def test_without_a_network_the_error_says_where_to_put_the_file(
     hub: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.stop()
-    place = cache / f"{NAME}.safetensors"
-    message = f"put its file model.safetensors from https://huggingface.co/{NAME} at {place}"
+    path = cache / f"{NAME}.safetensors"
+    message = f"download model.safetensors from https://huggingface.co/{NAME} and save it as {path}"
     with pytest.raises(OSError, match=message):
-        find_file(NAME)
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"by hand")
-    assert find_file(NAME) == place
+        find_weights(NAME, VOVNETS_ON_HUB)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"by hand")
+    assert find_weights(NAME, VOVNETS_ON_HUB) == path
 
 
 def test_offline_mode_asks_nobody(hub: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,31 +204,31 @@ def test_offline_mode_asks_nobody(hub: Server, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     close_session()
-    with pytest.raises(OSError, match=r"could not be fetched from the hub \(OfflineModeIsEnabled\)"):
-        find_file(NAME)
+    with pytest.raises(OSError, match=r"could not be downloaded from the hub \(OfflineModeIsEnabled\)"):
+        find_weights(NAME, VOVNETS_ON_HUB)
     close_session()
     assert not hub.visits
 
 
 def test_a_hub_that_does_not_answer_costs_little(hub: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_download, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(find, "HUB_TIMEOUT_S", 0.05)
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: time.sleep(1))
     start = time.monotonic()
-    with pytest.raises(OSError, match=r"could not be fetched from the hub \(TimeoutError\)"):
-        find_file(NAME)
+    with pytest.raises(OSError, match=r"could not be downloaded from the hub \(TimeoutError\)"):
+        find_weights(NAME, VOVNETS_ON_HUB)
     assert time.monotonic() - start < 0.9
 
 
 def test_a_name_that_the_hub_lacks(hub: Server) -> None:
     with pytest.raises(ValueError, match=f"no weights are called 'timm/ese_vovnet39b', did you mean '{NAME}'"):
-        find_file("timm/ese_vovnet39b")
+        find_weights("timm/ese_vovnet39b", VOVNETS_ON_HUB)
     assert not hub.visits
 
 
 def test_the_names_are_those_that_timm_has_weights_for() -> None:
     import timm
 
-    assert tuple(f"timm/{name}" for name in timm.list_pretrained("*vovnet*")) == ON_HUB
+    assert tuple(f"timm/{name}" for name in timm.list_pretrained("*vovnet*")) == VOVNETS_ON_HUB
 
 
 def test_a_backbone_from_the_hub(hub: Server) -> None:
@@ -229,4 +247,4 @@ def test_a_backbone_from_the_hub(hub: Server) -> None:
 def test_without_the_hubs_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(ModuleNotFoundError, match=r"timm/.* needs an extra: pip install 'vovnet\[timm\]'"):
-        find_file(NAME)
+        find_weights(NAME, VOVNETS_ON_HUB)

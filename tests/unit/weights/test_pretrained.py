@@ -10,9 +10,10 @@ from torchvision.ops import FrozenBatchNorm2d
 from vovnet import create_backbone, create_model
 from vovnet.engine.config import load_config
 from vovnet.engine.train import train
-from vovnet.weights.backbone import FORMAT
-from vovnet.weights.checkpoint import ModelInfo, load_checkpoint, load_model
-from vovnet.weights.pretrained import build_pretrained
+from vovnet.weights.backbone import build_pretrained
+from vovnet.weights.checkpoint import load_checkpoint
+from vovnet.weights.detector import ModelInfo, load_model
+from vovnet.weights.file import BACKBONE_FORMAT
 from vovnet.zoo import is_detector
 
 PIXELS = {"mean": [120.0, 110.0, 100.0], "std": [50.0, 51.0, 52.0], "channel_order": "RGB"}
@@ -28,7 +29,7 @@ def weights(tmp_path):
     state = create_backbone("vovnet27_slim", features_only=True, **options).state_dict()
     path = tmp_path / "slim.safetensors"
     metadata = {
-        "format": FORMAT,
+        "format": BACKBONE_FORMAT,
         "model": "vovnet27_slim",
         "model_options": json.dumps(options),
         "pixels": json.dumps(PIXELS),
@@ -148,7 +149,9 @@ def test_group_norm_in_a_name_of_timms_is_its_own():
     model = create_model("refinedet320_timm/resnet50_gn", 2)
     assert any(isinstance(module, torch.nn.GroupNorm) for module in model.backbone.modules())
     assert is_detector("maskrcnn_timm/resnet50_gn")
-    with pytest.raises(FileNotFoundError, match="no weights file nowhere"):  # not that such a name is refused
+    with pytest.raises(
+        FileNotFoundError, match="nowhere.safetensors is neither a weights file"
+    ):  # not that such a name is refused
         build_pretrained(info_of("refinedet320_timm/resnet50_gn"), "nowhere.safetensors")
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from vovnet.errors import UsageError, did_you_mean
-from vovnet.weights.file import read_tensors
-from vovnet.weights.find import find_file
 
 
 class TimmBackbone(nn.Module):
@@ -27,7 +24,7 @@ class TimmBackbone(nn.Module):
         super().__init__()
         if not features_only:
             raise ValueError(f"timm/{name} is without a classifier, features_only must be True")
-        timm = _timm_with(name)
+        timm = import_timm(name)
         net: Any = timm.create_model(name, pretrained=False, features_only=True)
         reductions, channels = net.feature_info.reduction(), net.feature_info.channels()
         last = {stride: index for index, stride in enumerate(reductions)}
@@ -49,32 +46,8 @@ class TimmBackbone(nn.Module):
         return [feature.permute(0, 3, 1, 2).contiguous() for feature in chosen] if self.permute else chosen
 
 
-def read_timm_weights(name: str, source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights for `TimmBackbone(name).net`, and the mean, std (0–255 scale) and channel order of their images.
-
-    source: a file or an address of weights with timm's names, or one of those on the hub, "timm/resnet50.a1_in1k". A
-    file does not tell what images it knows: they are taken for those of the network's usual weights.
-
-    Raises ValueError where tensors are missing, left over or of other shapes, else as `find_file`.
-    """
-    timm = _timm_with(name)
-    on_hub = tuple(f"timm/{known}" for known in timm.list_pretrained(f"{name}.*"))
-    tensors, _ = read_tensors(find_file(source, on_hub))
-    tagged = str(source).removeprefix("timm/") if source in on_hub else name
-    try:
-        # Of the feature maps alone timm would not notice tensors that are missing or left over.
-        for features_only in (False, True):
-            given = {"state_dict": dict(tensors)}  # timm takes the classifier out
-            net = timm.create_model(tagged, pretrained=True, features_only=features_only, pretrained_cfg_overlay=given)
-    except (RuntimeError, KeyError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise ValueError(f"{source} does not hold the weights of timm/{name}: {why}") from error
-    pixels = {key: tuple(255 * value for value in net.pretrained_cfg[key]) for key in ("mean", "std")}
-    return net.state_dict(), {**pixels, "channel_order": "RGB"}
-
-
-def _timm_with(name: str) -> ModuleType:
-    """timm, if it is there and knows the network."""
+def import_timm(name: str) -> ModuleType:
+    """The package timm. ModuleNotFoundError if it is not installed, UsageError if it has no such network."""
     try:
         import timm
     except ModuleNotFoundError as error:

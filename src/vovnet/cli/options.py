@@ -1,0 +1,40 @@
+"""The options that several commands share: type, range and help text, once each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+
+def _file_or_dash(_: object, value: str | None) -> None:
+    if value is not None and value.startswith("-") and value != "-":
+        raise ValueError(f'expected a file or "-", got {value}')
+
+
+Fraction = Annotated[float, Parameter(validator=Number(gte=0, lte=1))]
+Count = Annotated[int, Parameter(validator=Number(gte=0))]
+Positive = Annotated[int, Parameter(validator=Number(gte=1))]
+Repetitions = Annotated[int, Parameter(validator=Number(gte=2))]
+Switch = Annotated[bool, Parameter(negative="")]
+Repeated = Annotated[list[str] | None, Parameter(negative="")]  # --name A --name B
+Several = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]  # --name A B
+
+Weights = Annotated[str, Parameter(help="Shipped weights by name, a file, a run's folder, or a URL.")]
+Split = Annotated[str | None, Parameter(help="Split of the dataset, such as test.")]
+BatchSize = Annotated[int, Parameter(validator=Number(gte=1), help="Images per forward pass.")]
+TopK = Annotated[int, Parameter(validator=Number(gte=1), help="Keep at most this many detections per image.")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[int | None, Parameter(validator=Number(gte=1), help="CPU threads of the network.")]
+Json = Annotated[
+    str | None,
+    Parameter(
+        name="--json",
+        allow_leading_hyphen=True,
+        validator=_file_or_dash,
+        help='Write the results as JSON to this file, or "-" for standard output.',
+    ),
+]
+ConfigFile = Annotated[Path, Parameter(help="YAML file of the run; the published ones are in configs/.")]

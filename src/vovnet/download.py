@@ -1,0 +1,129 @@
+"""Downloads from http and https URLs, bounded in size and time."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import Future
+from pathlib import Path
+from typing import IO
+
+MAX_REDIRECTS = 4
+_CHUNK = 2**16
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` starts like a URL: `scheme://`. It need not be http."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def check_scheme(url: str) -> None:
+    """Raises ValueError unless `url` is an http or https URL."""
+    if not _is_web(url):
+        raise ValueError(f"only http:// and https:// URLs can be downloaded, got {url}")
+
+
+def download(url: str, *, max_bytes: int = 50 * 2**20, timeout_s: float = 10.0, silence_s: float = 30.0) -> bytes:
+    """The content of the file at an http or https URL; the default limits suit an image.
+
+    max_bytes: largest file accepted. It is checked against the announced length and against what arrives.
+    timeout_s: limit for name look-up, connection, redirects and content together.
+    silence_s: limit for a pause in which nothing arrives.
+
+    Raises ValueError for another scheme, for a text page and for a file that is too large; TimeoutError; OSError if the
+    server cannot be reached, answers with an error or closes the connection early.
+    """
+    content = io.BytesIO()
+    _download_in_thread(url, content, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
+    return content.getvalue()
+
+
+def download_file(url: str, path: Path, *, max_bytes: int, timeout_s: float, silence_s: float = 30.0) -> None:
+    """Like `download`, but writes the content to `path` as it arrives, so that a large file needs no memory."""
+    with path.open("wb") as file:
+        _download_in_thread(url, file, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
+
+
+def _download_in_thread(url: str, file: IO[bytes], *, max_bytes: int, timeout_s: float, silence_s: float) -> None:
+    check_scheme(url)
+    # A socket's timeout covers neither the name look-up nor a header that arrives byte by byte. Waiting for a thread
+    # does.
+    done: Future[None] = Future()
+    silence_s = min(timeout_s, silence_s)
+
+    def work() -> None:
+        try:
+            _download(url, file, max_bytes=max_bytes, deadline=time.monotonic() + timeout_s, silence_s=silence_s)
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="download", daemon=True).start()
+    try:
+        done.result(timeout_s)
+    except TimeoutError:
+        raise TimeoutError(
+            f"{url} is too slow: the limit is {timeout_s:g} s in all and {silence_s:g} s of silence; try again later"
+        ) from None
+
+
+def _is_web(url: str) -> bool:
+    return url.lower().startswith(("http://", "https://"))
+
+
+class _WebRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https only."""
+
+    max_redirections = MAX_REDIRECTS
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if not _is_web(newurl):
+            raise urllib.error.HTTPError(req.full_url, code, f"a redirect to {newurl}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _download(url: str, file: IO[bytes], *, max_bytes: int, deadline: float, silence_s: float) -> None:
+    opener = urllib.request.build_opener(_WebRedirects)
+    request = urllib.request.Request(url, headers={"User-Agent": "vovnet"})
+    too_large = f"the file at {url} is larger than the limit of {max_bytes} bytes"
+    received = 0
+    try:
+        with opener.open(request, timeout=silence_s) as response:
+            content_type = response.headers.get_content_type()
+            if response.headers.get("Content-Type") and content_type.startswith("text/"):
+                raise ValueError(f"{url} sent a page of type {content_type}; use the URL of the file itself")
+            announced = response.length
+            if announced is not None and announced > max_bytes:
+                raise ValueError(too_large)
+            while chunk := response.read1(_CHUNK):
+                received += len(chunk)
+                if received > max_bytes:
+                    raise ValueError(too_large)
+                file.write(chunk)
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+    except urllib.error.HTTPError as error:
+        error.close()
+        reason = " ".join(str(error.reason).split())[:200]  # the reason for a refused redirect has several lines
+        raise OSError(f"{url} answered with {error.code} {reason}; check the URL") from None
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise error.reason from None
+        raise OSError(f"{url} cannot be reached ({error.reason}); check the URL and the network") from None
+    except (ConnectionError, http.client.HTTPException) as error:
+        raise OSError(f"{url} closed the connection early ({error!r}); try again") from None
+    if announced is not None and received < announced:
+        raise OSError(f"{url} closed the connection after {received} of {announced} bytes; try again")

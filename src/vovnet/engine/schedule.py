@@ -1,0 +1,51 @@
+"""How long a run trains, in which batches, at which learning rate, and when it evaluates."""
+
+from __future__ import annotations
+
+import math
+
+from vovnet.engine.config import ScheduleConfig, TrainConfig
+
+
+def total_steps(config: TrainConfig, num_images: int) -> int:
+    """Number of optimizer steps of the whole run."""
+    schedule = config.schedule
+    if schedule.iterations is not None:
+        return schedule.iterations
+    assert schedule.epochs is not None
+    return max(1, math.ceil(schedule.epochs * num_images / config.batch_size))
+
+
+def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:
+    """(images per forward pass, forward passes per step) of each process.
+
+    All micro-batches have the same size, at most `config.micro_batch_size`.
+    """
+    if config.batch_size % world_size:
+        raise ValueError(f"batch_size {config.batch_size} must be a multiple of the {world_size} processes")
+    local = config.batch_size // world_size
+    size = math.gcd(local, config.micro_batch_size)
+    return size, local // size
+
+
+def learning_rate(step: int, steps: int, base: float, schedule: ScheduleConfig) -> float:
+    """The learning rate of step `step` (from 0) of `steps`."""
+    if schedule.kind == "cosine":
+        rate = base * (1 + math.cos(math.pi * step / steps)) / 2
+    else:
+        rate = base * schedule.gamma ** sum(step >= milestone for milestone in schedule.milestones)
+    if step < schedule.warmup_iterations:
+        progress = step / schedule.warmup_iterations
+        rate *= schedule.warmup_factor + (1 - schedule.warmup_factor) * progress
+    return rate
+
+
+def epochs_done(step: int, config: TrainConfig, num_images: int) -> float:
+    """Epochs after `step` steps, rounded for the log."""
+    return round(step * config.batch_size / num_images, 4)
+
+
+def evaluation_is_due(step: int, config: TrainConfig, num_images: int) -> bool:
+    """Whether the number of epochs reaches a multiple of `evaluate_every` with the `step`-th step."""
+    images_per_period = num_images * config.evaluate_every
+    return step * config.batch_size // images_per_period > (step - 1) * config.batch_size // images_per_period

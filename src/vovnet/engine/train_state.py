@@ -1,0 +1,143 @@
+"""What a training run must keep to resume bit for bit, and the checks that a checkpoint belongs to the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from vovnet.data.dataset import DetectionDataset
+from vovnet.engine.config import TrainConfig
+from vovnet.engine.training_data import fingerprint
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.weights.checkpoint import load_checkpoint, load_state, save_checkpoint
+from vovnet.weights.detector import ModelInfo
+from vovnet.weights.file import DETECTOR_FORMAT
+
+
+@dataclass
+class LossSums:
+    """Sums of the losses of the micro-batches since the last log line."""
+
+    count: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        self.sums = {name: self.sums.get(name, 0.0) + loss for name, loss in losses.items()}
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: loss / self.count for name, loss in self.sums.items()}
+
+
+@dataclass
+class TrainState:
+    """Everything that changes during training.
+
+    step: number of finished steps.
+    best: highest metric on `val` so far.
+    best_step: the step with this metric.
+    loss_sums: part of the checkpoint, so that a resumed run writes the same log.
+    """
+
+    model: DetectionModel
+    ema: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    loss_sums: LossSums = field(default_factory=LossSums)
+
+    @property
+    def evaluated_model(self) -> DetectionModel:
+        """The model that is evaluated and whose weights are saved as the best ones: the EMA if there is one."""
+        return self.model if self.ema is None else cast(DetectionModel, self.ema.module)
+
+    def save(self, path: Path, *, info: ModelInfo, images: str, config: TrainConfig) -> None:
+        """Write a checkpoint. images: `fingerprint` of the training images."""
+        checkpoint = {
+            "format": DETECTOR_FORMAT,
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "best": self.best,
+            "best_step": self.best_step,
+            "window": asdict(self.loss_sums),
+            "info": info.to_dict(),
+            "images": images,
+            "config": config.model_dump(mode="json"),
+        }
+        save_checkpoint(path, checkpoint)
+
+    def load(self, checkpoint: Mapping[str, Any], path: Path) -> None:
+        """Go back to the state in a checkpoint that was read from `path`."""
+        load_state(self.model, checkpoint["model"], str(path))
+        if self.ema is not None:
+            load_state(self.ema.module, checkpoint["ema"], str(path))
+            self.ema.n_averaged.fill_(checkpoint["step"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.scaler.load_state_dict(checkpoint["scaler"])
+        self.step, self.best, self.best_step = (checkpoint[key] for key in ("step", "best", "best_step"))
+        self.loss_sums = LossSums(**checkpoint["window"])
+
+    def check_weights(self) -> None:
+        """Raise FloatingPointError unless all weights are finite: they must not replace the last good ones."""
+        stop_unless_finite([parameter.sum() for parameter in self.model.parameters()], "weights", self.step)
+
+
+def stop_unless_finite(values: Sequence[Tensor], what: str, step: int, image_names: Sequence[str] = ()) -> None:
+    """Raise FloatingPointError that names the images if a value is infinite or not a number."""
+    if not torch.stack([value.detach().isfinite().all() for value in values]).all():
+        where = (
+            f" with {', '.join(image_names)}: check these images with `vovnet data check`, or" if image_names else ":"
+        )
+        raise FloatingPointError(
+            f"the {what} became infinite or not a number at step {step}{where} lower optimizer.learning_rate or set "
+            "optimizer.clip_norm; the last checkpoint is unharmed"
+        )
+
+
+_MAY_DIFFER = {"resume", "workers", "threads", "output", "device", "log_every", "checkpoint_every", "tensorboard"}
+
+
+def find_checkpoint(config: TrainConfig, dataset: DetectionDataset) -> dict[str, Any] | None:
+    """The checkpoint that the run resumes from, None for a new run.
+
+    Raises FileExistsError if a new run would overwrite the files of another one, and ValueError if the checkpoint is
+    damaged or was trained with other settings, classes or images.
+    """
+    weights, last = config.output / "best.safetensors", config.output / "last.pt"
+    if config.resume and last.exists():
+        checkpoint = load_checkpoint(last)
+        _check_same_run(checkpoint, config, dataset, last)
+        return checkpoint
+    if weights.exists() or last.exists():
+        remedy = "resume it with resume=true or " if last.exists() else ""
+        raise FileExistsError(f"{config.output} already holds a run; {remedy}choose another output=FOLDER")
+    return None
+
+
+def _check_same_run(checkpoint: Mapping[str, Any], config: TrainConfig, dataset: DetectionDataset, path: Path) -> None:
+    saved = TrainConfig.model_validate(checkpoint["config"])  # adds the defaults of keys that are newer than the file
+    changed = [
+        key
+        for key in TrainConfig.model_fields
+        if key not in _MAY_DIFFER and getattr(saved, key) != getattr(config, key)
+    ]
+    if tuple(checkpoint["info"]["class_names"]) != tuple(dataset.class_names):
+        changed.append("the dataset's classes")
+    if checkpoint["images"] != fingerprint(dataset):
+        changed.append("the dataset's images")
+    if changed:
+        raise ValueError(
+            f"{path} belongs to a run with other settings ({', '.join(changed)}); resume it with its own settings or "
+            "choose another output=FOLDER"
+        )

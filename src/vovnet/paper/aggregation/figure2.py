@@ -1,0 +1,169 @@
+"""Figure 2 in the paper's layout, and the section with its numbers, from the records of the aggregation study."""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vovnet.files import replacing
+from vovnet.paper.aggregation.cifar10 import ORIGINAL
+from vovnet.paper.aggregation.connections import normalized_columns
+from vovnet.paper.aggregation.hypotheses import TITLES, Run, hypothesis_rows, runs_by_network, verdicts
+from vovnet.paper.published import CIFAR
+from vovnet.report.document import Figure, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
+    from matplotlib.image import AxesImage
+
+PUBLISHED_EPOCHS = 300
+RECORD = "cifar10_aggregation.json"
+# The paper's own colour map, and one that also works for the colour-blind and in grey.
+COLOUR_MAPS = {"figure2.png": "jet", "figure2_colour_blind_safe.png": "cividis"}
+
+
+def accuracy_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: for each network its counts, its test errors and the published error."""
+    header = ["network", "parameters", "multiply-adds", "memory access (M)", "error, %", "each seed", "published"]
+    rows = []
+    for name, group in runs_by_network(runs):
+        errors = [100 * (1 - run["test_accuracy"]) for run in group]
+        first = group[0]
+        rows.append(
+            [
+                TITLES[name],
+                f"{first['parameters']:,}",
+                f"{first['multiply_adds']:,}",
+                f"{first['memory_access_cost'] / 1e6:.2f}",
+                f"{statistics.mean(errors):.2f}",
+                "; ".join(f"{error:.2f}" for error in errors),
+                _published_error(name),
+            ]
+        )
+    return header, rows
+
+
+def _published_error(network: str) -> str:
+    """In percent; for one network the paper prints the accuracy instead. "" if it prints neither."""
+    values = next((row.values for row in CIFAR.rows if row.model == network), {})
+    if "accuracy" in values:
+        return f"{100 - float(values['accuracy']):.1f}"
+    return values.get("error", "")
+
+
+def figure_2_section(records: Path | None) -> Section:
+    """Figure 2 from the study's record in a folder of records, or the command that runs the study."""
+    title = "Figure 2: how strongly layers use earlier ones"
+    command = (
+        "`vovnet study aggregation configs/cifar10_aggregation.yaml data=DIR` trains the networks by the published "
+        "protocol, which needs a GPU."
+    )
+    path = records / RECORD if records else None
+    runs = json.loads(path.read_text())["runs"] if path is not None and path.is_file() else []
+    if not any("strengths" in run for run in runs):
+        return Section(title, [f"Not run. {command}"])
+    text = f"Measured: {' / '.join(dict.fromkeys(map(_conditions, runs)))}."
+    if any(run["settings"]["epochs"] < PUBLISHED_EPOCHS for run in runs):
+        text += f" The heat maps are therefore of networks early in training. {command}"
+    without_lists = [
+        {key: value for key, value in run.items() if key not in ("log", "strengths", "targets")} for run in runs
+    ]
+    cases = [[verdict.text, f"{verdict.held} of {verdict.of}"] for verdict in verdicts(runs)]
+    return Section(
+        title,
+        [
+            text,
+            Table(*accuracy_rows(runs), title="Test error", data=without_lists),
+            Table(
+                *hypothesis_rows(runs),
+                title="The heat maps in numbers, one per block",
+                notes=[
+                    "inner against last use: rank correlation, over a block's sources, between how strongly its "
+                    "intermediate layers use a source and how strongly its last layer does",
+                    "spread of last use: standard deviation over mean of the strengths in the last column",
+                    "early / late: mean strength of the first half of the block's layers over that of the second half, "
+                    "in the last column",
+                ],
+            ),
+            Table(["the paper's reading", "holds here, in cases"], cases),
+            *(
+                Figure(name, f"Connection strengths, colour map {colour_map}", partial(_png, runs, colour_map))
+                for name, colour_map in COLOUR_MAPS.items()
+            ),
+        ],
+    )
+
+
+def _conditions(run: Run) -> str:
+    """The conditions of a run, and where they differ from the paper's."""
+    settings = run["settings"]
+    instead = "" if settings["epochs"] == PUBLISHED_EPOCHS else f" instead of {PUBLISHED_EPOCHS}"
+    form = "" if run["images"] == ORIGINAL else f", as {run['images']} with pixels slightly different from the original"
+    return (
+        f"{settings['epochs']:g} epochs{instead} of {run['train_images']:,} images{form}, "
+        f"batch {settings['batch_size']}, learning rate {settings['learning_rate']:g}, "
+        f"weight decay {settings['weight_decay']:g}, {settings['precision']}, on {run['device']}"
+    )
+
+
+def _png(runs: Sequence[Run], colour_map: str) -> bytes:
+    buffer = io.BytesIO()
+    plot_figure2(runs, colour_map).savefig(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def write_figure2(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Draw the figure with both colour maps into `folder`; the files, none if no run has connections."""
+    if not any("strengths" in run for run in runs):
+        return []
+    for name, colour_map in COLOUR_MAPS.items():
+        with replacing(folder / name) as temporary:
+            plot_figure2(runs, colour_map).savefig(temporary)
+    return [folder / name for name in COLOUR_MAPS]
+
+
+def plot_figure2(runs: Sequence[Run], colour_map: str) -> MatplotlibFigure:
+    """Heat maps of the connection strengths: a row per network, a column per block.
+
+    Source layers go down (0 is the block's input), target layers go right. Strengths are means over the seeds, divided
+    by the largest of their column.
+    """
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    groups = [(name, group) for name, group in runs_by_network(runs) if "strengths" in group[0]]
+    figure = MatplotlibFigure(figsize=(12, 3.6 * len(groups)), layout="constrained", dpi=120)
+    all_axes = figure.subplots(len(groups), 3, squeeze=False)
+    image = None
+    for row, (name, group) in zip(all_axes, groups, strict=True):
+        for block, axes in enumerate(row):
+            image = _plot_block(axes, group, block, colour_map)
+            axes.set_title(f"{TITLES[name]}, block {block + 1}", fontsize=11)
+    if image is not None:
+        figure.colorbar(image, ax=all_axes, shrink=0.6, label="mean |w| from a source, over the largest of the column")
+    return figure
+
+
+def _plot_block(axes: Axes, runs: Sequence[Run], block: int, colour_map: str) -> AxesImage:
+    mean = np.array([run["strengths"][block] for run in runs], dtype=float).mean(axis=0)
+    columns = normalized_columns([[None if np.isnan(value) else value for value in column] for column in mean])
+    cells = np.array(columns, dtype=float).T  # (sources, targets); NaN where a target does not read the source
+    image = axes.imshow(cells, cmap=colour_map, vmin=0, vmax=1, aspect="auto")
+    axes.set_facecolor("white")
+    last = cells.shape[1] - 1
+    between = 1 if last < 8 else 2
+    targets: Any = runs[0]["targets"][block]
+    ticks = [*range(0, last, between), last]
+    axes.set_xticks(ticks, [*(str(tick + 1) for tick in ticks[:-1]), targets[-1].partition(" ")[0]], fontsize=8)
+    axes.set_yticks(range(0, last + 1, between))
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("target layer", fontsize=9)
+    axes.set_ylabel("source layer", fontsize=9)
+    return image

@@ -1,0 +1,145 @@
+"""Detectors in files: saved with everything that their use needs, and loaded ready to use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.weights.checkpoint import check_state, load_checkpoint
+from vovnet.weights.file import DETECTOR_FORMAT, read_safetensors, write_safetensors
+from vovnet.weights.find import open_weights
+from vovnet.zoo import create_model
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the use of a detector needs besides its weights.
+
+    name, options: arguments of `create_model`.
+    class_names: in the order of the labels.
+    category_ids: the dataset's own numbers of these classes.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+    def build(self) -> DetectionModel:
+        """The detector with random weights."""
+        return create_model(self.name, len(self.class_names), **self.options)
+
+    def build_on_meta(self) -> DetectionModel:
+        """The detector with shapes but no values, which takes no memory."""
+        with torch.device("meta"):
+            return self.build()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "options": dict(self.options)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelInfo:
+        return cls(values["name"], dict(values["options"]), tuple(values["class_names"]), tuple(values["category_ids"]))
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A detector in eval mode and its classes. `record` says how it was trained and what it achieves."""
+
+    model: DetectionModel
+    info: ModelInfo
+    record: Mapping[str, Any]
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], info: ModelInfo, record: Mapping[str, Any]) -> None:
+    """Write a detector as a safetensors file that needs nothing else to be used.
+
+    The metadata holds the model's name, options, classes, category ids and preprocessing (size, mean, standard
+    deviation, channel order), for other programs too.
+
+    record: what JSON can hold.
+    """
+    metadata = {
+        "format": DETECTOR_FORMAT,
+        "model": info.name,
+        "model_options": json.dumps(dict(info.options)),
+        "class_names": json.dumps(info.class_names),
+        "category_ids": json.dumps(info.category_ids),
+        "preprocessing": json.dumps(asdict(info.build_on_meta().preprocessing)),
+        "record": json.dumps(record),
+    }
+    write_safetensors(path, state, metadata)
+
+
+def load_weights(source: str | Path) -> LoadedModel:
+    """A trained detector from a shipped name, a file, a run's folder or a URL, see `find_weights`.
+
+    Raises FileNotFoundError, OSError if a download fails, or ValueError if the file holds no detector.
+    """
+    with open_weights(source) as path:
+        return load_model(path)
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """A detector from a safetensors file or from a run's `last.pt`; nothing in the file is run.
+
+    Raises FileNotFoundError, or ValueError if the file is damaged or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file {path}")
+    if path.suffix == ".pt":
+        checkpoint = load_checkpoint(path)
+        state, info = checkpoint["ema"] or checkpoint["model"], ModelInfo.from_dict(checkpoint["info"])
+        record = {"config": checkpoint["config"]}
+    else:
+        state, metadata = read_safetensors(path)
+        info, record = _read_metadata(metadata, path)
+    return LoadedModel(_build_with(info, state, str(path)), info, record)
+
+
+def _read_metadata(metadata: Mapping[str, str], path: Path) -> tuple[ModelInfo, dict[str, Any]]:
+    if metadata.get("format") != DETECTOR_FORMAT:
+        raise ValueError(f"{path} holds no vovnet detector (its format is {metadata.get('format')!r})")
+    try:
+        values = {"name": metadata["model"], "options": json.loads(metadata["model_options"])}
+        values |= {key: json.loads(metadata[key]) for key in ("class_names", "category_ids")}
+        return ModelInfo.from_dict(values), json.loads(metadata["record"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has damaged metadata ({error!r}); download or copy it again") from None
+
+
+def _build_with(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> DetectionModel:
+    """The detector in float32 with the weights of `source`, in eval mode.
+
+    It is first built without memory, since the options of an unknown file may ask for any amount.
+    """
+    model = info.build_on_meta()
+    check_state(model, state, source)
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    # Copies, because the tensors of a safetensors file may be mapped from the file.
+    state = {name: tensor.to(dtypes[name], copy=True) for name, tensor in state.items()}
+    model.load_state_dict(state, assign=True)
+    if _lacks_values(model):
+        model = info.build()
+        model.load_state_dict(state)
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def _lacks_values(model: nn.Module) -> bool:
+    """Whether tensors are left without values because they are not part of the state, as in some networks of timm."""
+    for module in model.modules():
+        for attribute in vars(module).values():
+            if isinstance(attribute, dict):
+                attribute = list(attribute.values())
+            values = attribute if isinstance(attribute, list | tuple) else [attribute]
+            if any(isinstance(value, Tensor) and value.is_meta for value in values):
+                return True
+    return False

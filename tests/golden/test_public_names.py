@@ -1,0 +1,55 @@
+"""What people type is a promise: commands and their options, keys of configs, names of models, files of reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
+
+import vovnet
+from vovnet.cli.main import app
+from vovnet.engine.config import TrainConfig
+from vovnet.zoo import BACKBONES, DETECTORS
+
+GOLDEN = Path(__file__).with_name("public_names.txt")
+
+
+def commands(group=app, path: tuple[str, ...] = ()) -> Iterator[str]:
+    for name in sorted(group):
+        if name.startswith("-"):
+            continue
+        command = group[name]
+        if command.default_command is None:
+            yield from commands(command, (*path, name))
+        else:
+            arguments = command.assemble_argument_collection(parse_docstring=False)
+            options = {option for argument in arguments for option in (*argument.names, *argument.negatives)} - {"*"}
+            yield " ".join(["vovnet", *path, name, *sorted(options)])
+
+
+def keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in schema.model_fields.items():
+        yield f"config {prefix}{name}"
+        kind = field.annotation
+        while kind is not None and not hasattr(kind, "model_fields") and get_args(kind):
+            kind = get_args(kind)[0]
+        if hasattr(kind, "model_fields"):
+            yield from keys(kind, f"{prefix}{name}.")
+
+
+def public_names() -> str:
+    lines = [*commands(), *keys(TrainConfig)]
+    lines += [f"python vovnet.{name}" for name in vovnet.__all__]
+    lines += [f"backbone {name}" for name in sorted(BACKBONES)]
+    lines += [f"detector {name}" for name in sorted(DETECTORS)]
+    return "\n".join(lines) + "\n"
+
+
+def test_what_people_type_stays() -> None:
+    new = public_names()
+    assert new == GOLDEN.read_text(encoding="utf-8"), (
+        "a public name changed; if that is meant, tell it in CHANGELOG.md and run "
+        "python -c 'from tests.golden import test_public_names as t; t.GOLDEN.write_text(t.public_names())'"
+    )

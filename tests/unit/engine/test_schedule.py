@@ -1,0 +1,48 @@
+"""Steps, batches, learning rates and evaluation periods of a run."""
+
+import pytest
+
+from vovnet.engine.config import load_config
+from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        """
+model: dsod300_vovnet27_slim
+data: {root: somewhere}
+schedule: {iterations: 5, warmup_iterations: 2, kind: cosine}
+batch_size: 2
+micro_batch_size: 1
+"""
+    )
+    return path
+
+
+def test_learning_rate_schedules(config_file):
+    step = load_config(config_file, ["schedule.kind=step", "schedule.milestones=[4,8]", "schedule.warmup_iterations=2"])
+    rates = [learning_rate(s, 10, 0.1, step.schedule) for s in (0, 1, 2, 3, 4, 7, 8)]
+    assert rates == pytest.approx([0.001, 0.0505, 0.1, 0.1, 0.01, 0.01, 0.001])
+    cosine = load_config(config_file, ["schedule.warmup_iterations=0"]).schedule
+    assert [learning_rate(s, 10, 0.1, cosine) for s in (0, 5, 10)] == pytest.approx([0.1, 0.05, 0.0])
+    epochs = load_config(config_file, ["schedule.iterations=null", "schedule.epochs=3"])
+    assert total_steps(epochs, 5) == 8
+
+
+def test_evaluation_at_the_end_of_every_period(config_file):
+    """5 images, 2 per step: epochs end within steps 3, 5, 8 and 10."""
+    every_epoch, every_other = (load_config(config_file, [f"evaluate_every={epochs}"]) for epochs in (1, 2))
+    assert [step for step in range(1, 11) if evaluation_is_due(step, every_epoch, 5)] == [3, 5, 8, 10]
+    assert [step for step in range(1, 11) if evaluation_is_due(step, every_other, 5)] == [5, 10]
+    assert epochs_done(3, every_epoch, 5) == 1.2
+
+
+def test_micro_batches_fit_the_processes():
+    config = load_config("configs/bccd_dsod300_vovnet27_slim.yaml")
+    assert [micro_batches(config, world) for world in (1, 2, 4, 8)] == [(8, 1), (4, 1), (2, 1), (1, 1)]
+    with pytest.raises(ValueError, match="must be a multiple of the 3 processes"):
+        micro_batches(config, 3)
+    published = load_config("configs/voc_dsod300_vovnet27_slim.yaml")
+    assert micro_batches(published, 8) == (4, 4)

@@ -1,0 +1,76 @@
+"""A server on this machine that plays a web server and the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Server:
+    """Answers on 127.0.0.1 with `content`, and with the headers of the hub. `visits` are the requests.
+
+    The file is cut short if the path contains "broken", and missing if it contains "missing".
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.sha256 = content, hashlib.sha256(content).hexdigest()
+        self.visits: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(handler: BaseHTTPRequestHandler) -> None:  # noqa: N805
+                self.visits.append(f"{handler.command} {handler.path}")
+                if "missing" in handler.path:
+                    handler.send_error(404)
+                    return
+                handler.send_response(200)
+                handler.send_header("Content-Type", "application/octet-stream")
+                handler.send_header("Content-Length", str(len(self.content)))
+                handler.send_header("X-Repo-Commit", COMMIT)
+                handler.send_header("ETag", f'"{self.sha256}"')
+                handler.end_headers()
+
+            def do_GET(handler: BaseHTTPRequestHandler) -> None:  # noqa: N805
+                handler.do_HEAD()
+                broken = "broken" in handler.path
+                handler.wfile.write(self.content[: len(self.content) // 2] if broken else self.content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def __enter__(self) -> Server:
+        threading.Thread(target=self.http.serve_forever, args=(0.01,)).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def use_as_hub(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hub's library ask `url` and keep its files in `folder`."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
+
+
+def files(folder: Path) -> list[Path]:
+    """All files in and below a folder, hidden ones too."""
+    return [path for path in folder.rglob("*") if path.is_file()]
