@@ -31,7 +31,7 @@ _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _HREF, _GROUP = f"{{{_XLINK}}}href", f"{{{_SVG}}}g"
 _WITH_TEXT = tuple(f"{{{_SVG}}}{tag}" for tag in ("text", "title", "style", "tspan"))
 _SHAPES = (f"{{{_SVG}}}path", f"{{{_SVG}}}use")
-# What XML cannot hold: control codes but for tab and newline, halves of pairs, and two that are no characters.
+# What XML cannot hold: control codes except tab and newline, surrogates, and two code points that are no characters.
 _CONTROL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _FONT = "font-family: 'DejaVu Sans', sans-serif"
 
@@ -67,7 +67,7 @@ def make_figure(width_inch: float, height_inch: float) -> Figure:
 
 
 def save_figure(figure: Figure, file: Path | BinaryIO, format: str | None = None) -> None:
-    """Write the figure, as the format or the file's suffix says. Neither its date nor chance gets into an SVG."""
+    """Write the figure; the format is that of the file's suffix unless given. SVGs hold no date and no random ids."""
     from matplotlib import rc_context
 
     format = format or Path(str(file)).suffix.removeprefix(".")
@@ -77,12 +77,12 @@ def save_figure(figure: Figure, file: Path | BinaryIO, format: str | None = None
 
 
 def plain_text(text: str) -> str:
-    """Text that matplotlib shows as it is: between two dollars it reads a formula, and an SVG has no control codes."""
+    """Text that matplotlib shows as it is: neither a formula between dollars nor a control code that breaks an SVG."""
     return _CONTROL_CODES.sub("\N{REPLACEMENT CHARACTER}", text).replace("$", r"\$")
 
 
 def _finish_svg(content: bytes, titles: Mapping[str, Sequence[str]]) -> bytes:
-    """Add the titles, leave out what nothing needs, and make the ids differ from those of other SVGs on a page."""
+    """Add the titles, drop what is not needed, and make the ids differ from those of other SVGs in a page."""
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(content)
@@ -114,13 +114,16 @@ def _insert_titles(element: ElementTree.Element, titles: Sequence[str]) -> None:
         title = ElementTree.Element(f"{{{_SVG}}}title")
         title.text = _CONTROL_CODES.sub("\N{REPLACEMENT CHARACTER}", text)
         dot.insert(0, title)
-    for name in ("style", "clip-path"):  # said once where it is the same for all dots
-        if len(dots) > 1 and len(values := {dot.attrib.pop(name, "") for dot in dots}) == 1:
-            element.set(name, values.pop())
+    for name in ("style", "clip-path"):  # written once if it is the same for all dots
+        values = {dot.get(name) for dot in dots}
+        if len(dots) > 1 and len(values) == 1 and (value := values.pop()):
+            element.set(name, value)
+            for dot in dots:
+                del dot.attrib[name]
 
 
 def _shorten(element: ElementTree.Element) -> None:
-    """Leave out indentation, empty groups, groups of one, repeated fonts and digits below a hundredth of a point."""
+    """Drop indentation, empty groups, groups of one element, the common font, and more than two decimals."""
     if element.tag not in _WITH_TEXT:
         element.text = None
     element.tail = None
@@ -140,7 +143,7 @@ def _shorten(element: ElementTree.Element) -> None:
 
 
 def _share_styles(root: ElementTree.Element, prefix: str) -> None:
-    """Give styles that are repeated a class."""
+    """Replace styles that occur more than twice by classes."""
     counts = Counter(element.get("style", "") for element in root.iter())
     classes = {style: f"{prefix}s{i}" for i, (style, count) in enumerate(counts.items()) if style and count > 2}
     for element in root.iter():

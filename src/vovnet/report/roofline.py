@@ -54,8 +54,9 @@ def plot_roofline(rows: Sequence[ModelRow]) -> Plot | None:
     plot = Plot(make_figure(COLUMN_INCH, 2.9))
     axes = plot.figure.subplots()
     points = plot_panel(plot, axes, ROOFLINE, rows)
-    _make_logarithmic(axes, points)
+    _make_logarithmic(axes)
     _plot_roofs(plot, axes, roofs_of(rows))
+    _leave_room(axes, points)
     label_points(plot.figure, [points])
     return plot
 
@@ -99,8 +100,9 @@ def plot_layer_roofline(row: ModelRow) -> Plot | None:
     plot.add_titles(dots, *(describe(ROOFLINE_COLUMNS, layer) for layer in layers))
     axes.set_xlabel(LAYER_FLOPS_PER_BYTE.axis_label, fontsize=MEDIUM)
     axes.set_ylabel(LAYER_FLOPS.axis_label, fontsize=MEDIUM)
-    _make_logarithmic(axes, points)
+    _make_logarithmic(axes)
     _plot_roofs(plot, axes, roofs_of([row]))
+    _leave_room(axes, points)
     axes.set_title(
         f"{plain_text(row.label)}: area = share of the time\n"
         f"{1 - sum(shares):.0%} of the time is in layers without multiply-adds",
@@ -110,24 +112,25 @@ def plot_layer_roofline(row: ModelRow) -> Plot | None:
     return plot
 
 
-def _make_logarithmic(axes: Axes, points: Sequence[Point]) -> None:
-    """Plain numbers at 1, 2 and 5 of each decade: with powers of ten, an axis of one decade would have hardly any.
-
-    The limits leave room around the points, even where these are all alike.
-    """
+def _make_logarithmic(axes: Axes) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade: with powers of ten, an axis of one decade would have hardly any."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axes.set(xscale="log", yscale="log")
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    x, y = [point.x for point in points], [point.y for point in points]
-    axes.set_xlim(min(left, min(x) / 1.3), max(right, max(x) * 1.3))
-    axes.set_ylim(min(bottom, min(y) / 1.3), max(top, max(y) * 1.3))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
     axes.tick_params(labelsize=SMALL, which="both")
     axes.grid(alpha=0.25, which="both")
+
+
+def _leave_room(axes: Axes, points: Sequence[Point]) -> None:
+    """Widen the limits so that no point is on the frame; those of equal points would be too narrow."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    x, y = [point.x for point in points], [point.y for point in points]
+    axes.set_xlim(min(left, min(x) / 1.3), max(right, max(x) * 1.3))
+    axes.set_ylim(min(bottom, min(y) / 1.3), max(top, max(y) * 1.3))
 
 
 def _plot_roofs(plot: Plot, axes: Axes, roofs: Sequence[Roof]) -> None:
