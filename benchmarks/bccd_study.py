@@ -17,6 +17,7 @@ import torch
 
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
+from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
@@ -49,7 +50,8 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
     log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
     best = load_model(output / "best.safetensors")
     dataset = open_dataset(config.data.root, "test", class_names=best.info.class_names)
-    evaluation = evaluate(best.model, dataset, device="cpu", workers=0)
+    detector = Detector(best.model, dataset.class_names, dataset.category_ids)
+    evaluation = evaluate(detector, dataset, workers=0)
     cost = count_cost(best.model, (1, 3, *best.model.preprocessing.image_size)).total
     record = best.record | {"command": "python benchmarks/bccd_study.py", "model": model, "seed": seed}
     record["config"] |= {"data": record["config"]["data"] | {"root": "samples/bccd"}, "output": f"runs/{output.name}"}

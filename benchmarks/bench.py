@@ -31,6 +31,7 @@ from vovnet.profiling.cost import count_multiply_adds
 from vovnet.profiling.speed import median_ratio, time_interleaved
 from vovnet.provenance import device_name, record_header
 from vovnet.structures import Target
+from vovnet.zoo import find_detector
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "docs/records/bench.json"
@@ -87,7 +88,7 @@ def bare_steps(config: TrainConfig, count: int) -> float:
     """Images/s of forward, loss, backward, step and EMA, always on the same batch."""
     torch.manual_seed(0)
     model = vovnet.create_model(config.model, 3, **config.model_options).to(memory_format=torch.channels_last).train()
-    optimizer, criterion = make_optimizer(model, config.optimizer), MultiBoxLoss()
+    optimizer, criterion = make_optimizer(model, find_detector(config.model), config.optimizer), MultiBoxLoss()
     ema = make_ema(model, config.ema_decay or 0.99)
     images = torch.randint(0, 256, (config.micro_batch_size, 3, 300, 300), dtype=torch.uint8)
     target = Target.make([[20, 20, 90, 90], [120, 100, 170, 160], [200, 200, 220, 225]], [0, 1, 2])

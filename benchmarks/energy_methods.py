@@ -1,7 +1,8 @@
-"""How far each method of measuring energy errs, on simulated devices whose true energy is known: in virtual time, so it
-takes seconds. `python benchmarks/energy_methods.py` prints the table and writes docs/records/energy_methods.json.
+"""The error of each method of measuring energy, on simulated devices with known energy.
 
-The errors are those of the methods alone: what a board publishes is taken as right, except in the rows that say so.
+It runs in virtual time, so it takes seconds. `python benchmarks/energy_methods.py` prints the table and writes
+docs/records/energy_methods.json. The errors are those of the methods alone: the values that a board publishes are taken
+as correct, except in the rows that say otherwise.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vovnet.files import write_json
-from vovnet.profiling.energy import Figure, measure_energy
+from vovnet.profiling.energy import MethodResult, measure_energy
+from vovnet.profiling.meter import Meter
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.rapl import Rapl
 from vovnet.profiling.recording import Timeline
-from vovnet.profiling.sensors import Meter, Sensor
+from vovnet.profiling.sensors import Sensor
 from vovnet.provenance import record_header
 
 ROOT = Path(__file__).parents[1]
@@ -28,19 +30,22 @@ from simulated import CHIPS, H100, Chip, Device, FakeNvml, FakeSys  # noqa: E402
 
 RECORD = ROOT / "docs/records/energy_methods.json"
 NOTE = (
-    "Errors of the methods alone, without the board's own ±5 %. A load whose period is that of the sensor, or within a "
-    "few per cent of it, can be seen wrongly by every method that samples a board that looks only part of the time: "
-    "Pascal and Volta 10 ms of every 20, A100 and H100 25 ms of every 100. The counter and the boards that look all "
-    "the time see it right."
+    "Errors of the methods alone, without the ±5 % of the board itself. Some boards measure power only part of "
+    "the time: Pascal and Volta for 10 ms of every 20 ms, A100 and H100 for 25 ms of every 100 ms. On these, "
+    "sampled power can be wrong for a load with the period of the sensor, or within a few per cent of it. The "
+    "counter and the boards that measure all the time are right for such a load too."
 )
-
 
 PROTOCOL = Timeline()
 
 
 @dataclass(frozen=True)
 class Load:
-    """Watts and seconds of the parts of one iteration. runs: how many are made, of which the worst is shown."""
+    """A load that repeats one iteration.
+
+    phases: watts and seconds of each part of an iteration.
+    runs: number of measurements, of which the worst is shown.
+    """
 
     name: str
     phases: tuple[tuple[float, float], ...]
@@ -67,7 +72,7 @@ GAIN = Load("steady, board reads 5 % high", ((250.0, 0.025),), board_gain=1.05)
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: how far it is from the truth, how long a window was, how often power was read in it."""
+    """One result: its error, the length of a window, and the number of power readings in it."""
 
     board: str
     load: str
@@ -78,7 +83,7 @@ class Row:
 
 
 def board_rows(chip: Chip, load: Load) -> Iterator[Row]:
-    """By the counter and sampled power in the same windows, then by the paper's method in others."""
+    """Errors of the counter and of sampled power in the same windows, then of the paper's method in other windows."""
     for method in ("auto", "paper"):
 
         def sensor(device: Device, folder: Path) -> Sensor:
@@ -123,7 +128,7 @@ def all_rows() -> Iterator[Row]:
 
 
 def _worst_rows(board: str, load: Load, method: str, sensor: Callable[[Device, Path], Sensor | Meter]) -> Iterator[Row]:
-    random.seed(f"{board} {load.name} {method}")  # so that each row is the same whenever it is made
+    random.seed(f"{board} {load.name} {method}")  # for reproducible rows
     runs = [_rows(board, load, method, sensor) for _ in range(load.runs)]
     for same_method in zip(*runs, strict=True):
         yield max(same_method, key=lambda row: abs(row.error_percent))
@@ -137,14 +142,14 @@ def _rows(board: str, load: Load, method: str, sensor: Callable[[Device, Path], 
     assert result.recording is not None
     window_s = round(statistics.median(window.seconds for window in result.recording.trials), 1)
     return [
-        Row(board, load.name, one.method, _error_percent(one, device), window_s, one.samples_per_trial)
-        for one in (result.figure, result.check)
-        if one is not None
+        Row(board, load.name, value.method, _error_percent(value, device), window_s, value.samples_per_trial)
+        for value in (result.figure, result.check)
+        if value is not None
     ]
 
 
-def _error_percent(figure: Figure, device: Device) -> float:
-    return round(100 * (figure.energy_j_per_image / device.true_j_per_image - 1), 2)
+def _error_percent(result: MethodResult, device: Device) -> float:
+    return round(100 * (result.energy_j_per_image / device.true_j_per_image - 1), 2)
 
 
 def main() -> None:

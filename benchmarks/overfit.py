@@ -23,12 +23,12 @@ from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import LossConfig, OptimizerConfig
-from vovnet.engine.criterion import make_criterion
+from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.files import write_json
 from vovnet.provenance import cpu_and_torch, record_header
-from vovnet.zoo import gives_masks
+from vovnet.zoo import find_detector
 
 TARGET, TARGET_OF_MASKS = 0.95, 0.9
 WARMUP_STEPS = 10
@@ -60,8 +60,9 @@ def overfit(
     images, targets = model.preprocessing.normalize(batch.images), batch.targets
     target = TARGET_OF_MASKS if model.masks else TARGET
 
-    criterion = make_criterion(model, LossConfig())
-    optimizer = make_optimizer(model, OptimizerConfig(learning_rate=rate))
+    spec = find_detector(name)
+    criterion = spec.make_loss(LossConfig().model_dump())
+    optimizer = make_optimizer(model, spec, OptimizerConfig(learning_rate=rate))
     log: list[dict[str, float]] = []
     started = time.perf_counter()
     for step in range(1, steps + 1):
@@ -75,7 +76,8 @@ def overfit(
         optimizer.step()
         log.append({"step": step} | {key: round(value.item(), 5) for key, value in losses.items()})
         if step % STEPS_BETWEEN_TESTS == 0:
-            evaluation = evaluate(model, dataset, device="cpu", workers=0)
+            detector = Detector(model, dataset.class_names, dataset.category_ids)
+            evaluation = evaluate(detector, dataset, workers=0)
             masks = evaluation.coco_masks
             mean_ap = (evaluation.voc.mean_ap_area if masks is None else masks.figures["AP50"]) or 0.0
             log[-1]["map50"] = round(mean_ap, 4)
@@ -112,7 +114,7 @@ def main() -> None:
     for name in args.models:
         if any(run["model"] == name for run in runs):
             continue
-        dataset = open_dataset(Path(folder), split, masks=gives_masks(name))
+        dataset = open_dataset(Path(folder), split, masks=find_detector(name).masks)
         if args.images:
             dataset = replace(
                 dataset, samples=tuple(sample for sample in dataset if sample.image_path.stem in args.images)

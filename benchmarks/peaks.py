@@ -19,7 +19,7 @@ from vovnet import create_model
 from vovnet.cli.output import Output
 from vovnet.data.images import read_image
 from vovnet.engine.config import LossConfig, OptimizerConfig
-from vovnet.engine.criterion import make_criterion
+from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections
 from vovnet.engine.multi_scale import MultiScale, Scale, detect_multi_scale, published_multi_scale
 from vovnet.engine.optimizer import make_optimizer
@@ -27,16 +27,18 @@ from vovnet.files import write_json
 from vovnet.masks import paste
 from vovnet.provenance import device_name, record_header
 from vovnet.structures import Detections, Target
+from vovnet.zoo import find_detector
 
 RECORD = Path(__file__).parents[1] / "docs/records/peaks.json"
 PHOTO = Path(__file__).parents[1] / "samples/photos/coco_000000184324.jpg"
 
 
 def multi_scale(choose: Callable[[tuple[Scale, ...]], tuple[Scale, ...]]) -> Callable[[], object]:
-    model = create_model("refinedet320_vovnet27_slim", 20).eval().to(memory_format=torch.channels_last)
-    published = published_multi_scale(model, "coco")
+    names = [f"class {label}" for label in range(20)]
+    detector = Detector(create_model("refinedet320_vovnet27_slim", len(names)), names, range(len(names)))
+    published = published_multi_scale(detector.model, "coco")
     image = read_image(PHOTO)
-    return lambda: detect_multi_scale(model, image, MultiScale(choose(published.scales), soft_vote=True))
+    return lambda: detect_multi_scale(detector, image, MultiScale(choose(published.scales), soft_vote=True))
 
 
 def one_scale() -> Callable[[], object]:
@@ -51,8 +53,9 @@ def all_scales() -> Callable[[], object]:
 
 def train_mask_rcnn() -> Callable[[], object]:
     """One step of Mask R-CNN with VoVNet-39 on one image of 800×1067 with 20 objects."""
-    model = create_model("maskrcnn_vovnet39_gn", 80).to(memory_format=torch.channels_last).train()
-    criterion, optimizer = make_criterion(model, LossConfig()), make_optimizer(model, OptimizerConfig())
+    name = "maskrcnn_vovnet39_gn"
+    spec, model = find_detector(name), create_model(name, 80).to(memory_format=torch.channels_last).train()
+    criterion, optimizer = spec.make_loss(LossConfig().model_dump()), make_optimizer(model, spec, OptimizerConfig())
     corner = torch.rand(20, 2) * torch.tensor([700, 500])
     boxes = torch.cat([corner, corner + 60 + torch.rand(20, 2) * 200], dim=1)
     target = Target.make(boxes, torch.arange(20), masks=torch.ones(20, 800, 1067, dtype=torch.uint8))

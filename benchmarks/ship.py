@@ -22,6 +22,7 @@ from vovnet.cli.evaluate import print_evaluation
 from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
+from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.files import replacing, write_json
@@ -58,7 +59,7 @@ def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
     results = {}
     for split in splits:
         dataset = open_dataset(ROOT / root, split, class_names=best.info.class_names, masks=model.masks)
-        evaluation = evaluate(model, dataset, device="cpu", workers=0)
+        evaluation = evaluate(Detector(model, dataset.class_names, dataset.category_ids), dataset, workers=0)
         print_evaluation(evaluation, Output())
         # Without the speed, which needs a quiet machine, and with the folder as in the config.
         results[split] = {k: v for k, v in evaluation.to_dict().items() if k != "images_per_s"} | {

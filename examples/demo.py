@@ -1,6 +1,6 @@
-"""The main job on what ships with the project: detect blood cells, score the detections, say what they cost.
+"""Detect blood cells with the shipped weights, measure the accuracy, and measure what one image costs.
 
-Run with `make demo`; everything it writes lies under runs/demo/.
+Run with `make demo`; it writes into runs/demo/.
 """
 
 import json
@@ -26,21 +26,21 @@ def main() -> None:
     out = Output()
     detector = vovnet.load("bccd", device="cpu")
 
-    # Accuracy on the 72 test images, which took no part in training or in the choice of the weights.
+    # Accuracy on the 72 test images, which were used neither for training nor for the choice of the weights.
     dataset = open_dataset(SAMPLES / "bccd", "test", class_names=detector.class_names)
-    evaluation = evaluate(detector.model, dataset, device="cpu", workers=0)
+    evaluation = evaluate(detector, dataset, workers=0)
     write_evaluation(evaluation, FOLDER / "test")
     print_evaluation(evaluation, out)
 
-    # Detections as a user gets them, drawn and as COCO results.
+    # Detections as a user gets them: annotated images and COCO results.
     sources = [sample.image_path for sample in dataset.samples[:12]]
     with PredictionWriter(FOLDER) as writer:
-        for prediction in detector.stream(sources):
+        for prediction in detector.stream(sources, keep_images=True):
             writer.write(prediction)
 
-    # What one image costs: the network alone, and everything from pixels to boxes.
+    # The cost of one image: the network alone, and everything from pixels to boxes.
     image = detector.predict(sources[0]).image()
-    batch = detector.model.preprocessing([image])
+    batch = detector.prepare([image])
     times = time_interleaved(
         {"network": lambda: detector.forward(batch), "pixels to boxes": lambda: detector.predict(image)},
         repetitions=20,
@@ -49,14 +49,14 @@ def main() -> None:
     parameters, multiply_adds = count_parameters(detector.model), count_multiply_adds(detector.model, size)
     rows = [
         ["parameters", f"{parameters:,}"],
-        ["multiply-adds an image", f"{multiply_adds:,}"],
+        ["multiply-adds per image", f"{multiply_adds:,}"],
         *([f"images/s, {name}", f"{1e3 / latency.median_ms:.1f}"] for name, latency in times.items()),
     ]
     out.table(["DSOD300 with VoVNet-27-slim, batch 1, this CPU", ""], rows)
 
-    out.say(f"drawn pictures     {FOLDER / 'drawn'}")
-    out.say(f"COCO detections    {FOLDER / 'detections.json'} (and .csv); of all test images {FOLDER / 'test'}")
-    out.say(f"curves, mistakes   {FOLDER / 'test'}")
+    out.say(f"annotated images   {FOLDER / 'drawn'}")
+    out.say(f"COCO detections    {FOLDER / 'detections.json'} (and .csv)")
+    out.say(f"all test images    {FOLDER / 'test'}: detections, curves, the images with most mistakes")
     summary = {
         "voc07_map": round(evaluation.voc.mean_ap11 or 0, 4),
         "test_images": len(dataset),

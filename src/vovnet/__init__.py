@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vovnet.engine.detector import load as load
     from vovnet.profiling.measure import measure as measure
     from vovnet.structures import Detections as Detections
     from vovnet.structures import Target as Target
     from vovnet.weights.backbone import create_backbone as create_backbone
-    from vovnet.weights.shipped import load as load
     from vovnet.zoo import create_model as create_model
 
 # Imported when first used, so that `import vovnet` and `vovnet --help` need not wait for torch.
 _HOME = {
-    "load": "vovnet.weights.shipped",
+    "load": "vovnet.engine.detector",
     "measure": "vovnet.profiling.measure",
     "create_backbone": "vovnet.weights.backbone",
     "create_model": "vovnet.zoo",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UsageError(ValueError):
@@ -14,3 +17,18 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """ ", did you mean 'NAME'?" with the nearest known name after `prefix`, or nothing if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f", did you mean {prefix + near[0]!r}?" if near else ""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name of `what` that is not among `known`: with the nearest one, or with all of them."""
+    known = list(known)
+    return UsageError(
+        f"no {what} is called {name!r}" + (did_you_mean(name, known) or f" (there are: {', '.join(known)})")
+    )
+
+
+def choose(table: Mapping[str, T], name: str, what: str) -> T:
+    """The entry `name` of a table of `what`; UsageError if there is none."""
+    if name not in table:
+        raise unknown_name(what, name, table)
+    return table[name]

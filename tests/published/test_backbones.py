@@ -11,7 +11,7 @@ from vovnet.profiling.cost import count_cost, count_multiply_adds, count_paramet
 # Table 4, RefineDet320 with 81 classes: parameters, multiply-adds, batch-norm outputs; as printed: FLOPs in giga, which
 # are the sum of the last two, and parameters in millions.
 TABLE_4 = {
-    "vovnet39": (56_283_844, 32_626_201_600, 29_280_000, "32.6", "56.28"),  # the one FLOPs figure that is cut
+    "vovnet39": (56_283_844, 32_626_201_600, 29_280_000, "32.6", "56.28"),  # the only FLOPs value that is truncated
     "vovnet57": (70_323_844, 36_417_868_800, 30_876_800, "36.45", "70.32"),
     "resnet50": (63_459_460, 25_399_219_200, 34_688_000, "25.43", "63.46"),
     "resnet101": (82_451_588, 32_975_180_800, 45_132_800, "33.02", "82.45"),
@@ -28,7 +28,7 @@ SOURCES = {
     "densenet161": (384, 1056, 2208),
     "vgg16": (512, 512, 1024),
 }
-# Table 2, 21 classes: input, parameters, multiply-adds; both as printed, cut; default boxes.
+# Table 2, 21 classes: input, parameters, multiply-adds; both as printed, truncated; default boxes.
 TABLE_2 = {
     "ssd300_mobilenet": (300, 5_796_089, 1_148_479_168, "5.7", "1.1", 1917),
     "pelee304": (304, 5_425_892, 1_204_968_960, "5.4", "1.2", 5142),
@@ -36,7 +36,7 @@ TABLE_2 = {
 
 
 def refinedet_without_backbone(sources, num_logits):
-    """(parameters, multiply-adds, batch-norm outputs) at 320 of all that RefineDet adds, convolution by convolution."""
+    """(parameters, multiply-adds, batch-norm outputs) at 320 of RefineDet without its backbone, by convolution."""
     total = torch.zeros(3, dtype=torch.int64)
 
     def conv(c_in, c_out, kernel, side, norm=True, multiply_adds=None):
@@ -48,7 +48,7 @@ def refinedet_without_backbone(sources, num_logits):
         for row in ((c_in, width, 1), (width, width, 3), (width, c_out, 1), (c_in, c_out, 1)):
             conv(*row, side)
 
-    # The block that makes the fourth map has its strides in its first 1×1, so all of it works at the smaller size.
+    # The block that makes the fourth map has its stride in the first 1×1, so all its layers work at the smaller size.
     residual_block(sources[-1], 128, 512, 5)
     for level, (c_in, side) in enumerate(zip((*sources, 512), (40, 20, 10, 5), strict=True)):
         for start, logits in ((c_in, 2), (256, num_logits)):  # of the anchor refinement, of the detection
@@ -79,7 +79,7 @@ def test_backbone_in_table_4(name):
 
 
 def test_resnets_in_the_table_of_group_norm():
-    """23.508 M and 42.500 M: what Mask R-CNN's totals leave for the backbone; the stride's place changes no count."""
+    """23.508 M and 42.500 M, Mask R-CNN's totals less the rest; where the stride is does not change the counts."""
     for name, millions in {"resnet50": 23.508, "resnet101": 42.500}.items():
         for style in ("caffe", "torchvision"):
             model = create_backbone(name, features_only=True, style=style)
@@ -156,12 +156,12 @@ def test_default_boxes_in_table_2(name):
     size = model.preprocessing.image_size[0]
     with torch.no_grad():
         anchors = model(torch.zeros(1, 3, size, size))["anchors_cxcywh"]
-    assert [level.per_cell for level in model.anchor_levels] == list(per_cell)
+    assert [level.per_cell for level in model.anchors.levels] == list(per_cell)
     start = 0
     for side, boxes, shape in zip(sides, per_cell, smallest, strict=True):
         level = anchors[start : start + side * side * boxes].view(side, side, boxes, 4)
         assert tuple(level[0, 0, 0, 2:].tolist()) == shape
-        # No step is given, so the cells divide the image evenly.
+        # Without a step, the cells divide the image evenly.
         torch.testing.assert_close(level[0, :, 0, 0], (torch.arange(side) + 0.5) * size / side)
         start += side * side * boxes
     assert start == len(anchors)

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds: exact, and equal to the paper's printed digits where it prints them."""
+"""Parameters and multiply-adds: exact, and equal to the digits that the paper prints."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ PARTS = {
     "vovnet39": (112_832, 935_680, 1_833_536, 7_330_560, 11_362_688),
     "vovnet57": (112_832, 935_680, 1_833_536, 15_300_096, 17_433_152),
 }
-# Tables 2 and 3, 21 classes at 300²: parameters, multiply-adds, and both as the paper prints them (cut, not rounded).
+# Tables 2 and 3, 21 classes at 300²: parameters, multiply-adds, and both as printed, truncated.
 DETECTORS = {
     "dsod300_vovnet27_slim": (5_971_932, 5_663_451_392, "5.9", "5.6"),
     "dsod300_vovnet27_slim_bottleneck": (4_871_612, 4_643_578_368, "4.8", "4.6"),
@@ -56,7 +56,7 @@ def test_counts_of_each_stage(name):
 )
 def test_backbone_multiply_adds_at_detection_sizes(name, size, giga):
     count = count_multiply_adds(create_backbone(name, features_only=True), (size, size))
-    # The stage sums behind these figures were made with feature maps of their own rounding: three decimals of a giga.
+    # The stage sums behind these values round feature map sizes in another way, so they agree to three decimals.
     assert count / 1e9 == pytest.approx(giga, abs=5e-4)
 
 
@@ -71,7 +71,7 @@ def test_detector_counts(name):
         assert f"{parameters / 1e6:.3f}".startswith(printed_parameters)
 
 
-def test_densenet67_rounds_to_the_papers_figures():
+def test_densenet67_rounds_to_the_papers_values():
     parameters, multiply_adds, *_ = DETECTORS["dsod300_densenet67"]
     assert round(multiply_adds / 1e9, 1) == 5.3
     assert parameters * 4 + 38_908 * 4 == 23_489_120  # + running statistics: the 23.5 MB of the released file

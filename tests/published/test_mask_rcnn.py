@@ -1,4 +1,4 @@
-"""Mask R-CNN with group norm as whole networks: exact counts of every part, and what makes them Table 5's."""
+"""Mask R-CNN with group norm: exact parameter counts of every part, and the settings of Table 5's networks."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def build(name: str, num_classes: int = 80) -> DetectionModel:
 
 
 def parts(model: nn.Module) -> Counter[str]:
-    """Parameters of the backbone, the pyramid, the RPN, the branch of boxes and that of masks."""
-    found: Counter[str] = Counter()
+    """Parameters of the backbone, the pyramid, the RPN, the box branch and the mask branch."""
+    counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
         path = name.removeprefix("roi_heads.")
-        found[path.split(".")[0].removesuffix("_head").removesuffix("_predictor")] += parameter.numel()
-    return found
+        counts[path.split(".")[0].removesuffix("_head").removesuffix("_predictor")] += parameter.numel()
+    return counts
 
 
-def test_every_backbone_is_here() -> None:
+def test_every_backbone_is_counted() -> None:
     assert set(TABLE_5) == set(MASK_RCNN_BACKBONES)
 
 
@@ -84,7 +84,7 @@ def test_variants_of_the_backbones() -> None:
 
 @pytest.mark.parametrize("name", TABLE_5)
 def test_frozen_norms_keep_a_batch_norms_values_as_buffers(name: str) -> None:
-    """Without "_gn": a mean, a variance, a weight and a bias of each norm of the backbone, none of them trainable."""
+    """Without "_gn", each norm of the backbone has a mean, a variance, a weight and a bias, none of them trainable."""
     model, gn = build(f"maskrcnn_{name}"), build(f"maskrcnn_{name}_gn")
     affine = sum(p.numel() for m in gn.backbone.modules() if isinstance(m, nn.GroupNorm) for p in m.parameters())
     assert sum(buffer.numel() for buffer in model.buffers()) == 2 * affine
@@ -92,6 +92,6 @@ def test_frozen_norms_keep_a_batch_norms_values_as_buffers(name: str) -> None:
     assert not any(isinstance(module, nn.GroupNorm | nn.BatchNorm2d) for module in model.modules())
 
 
-def test_with_frozen_norms_it_is_torchvisions() -> None:
+def test_with_frozen_norms_it_has_as_many_parameters_as_torchvisions() -> None:
     stated = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["num_params"]  # with 91 logits
     assert parts(build("maskrcnn_resnet50", 90)).total() == stated == 44_401_393

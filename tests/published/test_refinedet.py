@@ -1,4 +1,4 @@
-"""RefineDet320 and 512 as whole networks: exact counts, those the paper prints, maps and anchors."""
+"""RefineDet320 and 512: exact counts, the counts that the paper prints, feature maps and anchors."""
 
 from itertools import pairwise
 
@@ -40,11 +40,11 @@ def test_table_4(name):
     cost = cost_of(f"refinedet320_{name}", 80)
     assert (cost.parameters, cost.multiply_adds) == (parameters, multiply_adds)
     assert f"{parameters / 1e6:.2f}" == printed_parameters
-    # What the paper calls FLOPs is one operation for each multiply-add and each output of a batch norm.
+    # The paper's FLOPs count one operation for each multiply-add and for each output of a batch norm.
     assert round(cost.batch_norm_elements / 1e9, 4) == norms
     published = (cost.multiply_adds + cost.batch_norm_elements) / 1e9
     assert round(published, 3) == total
-    assert f"{published:.2f}".startswith(printed_giga)  # VoVNet-39's is the only one that is cut
+    assert f"{published:.2f}".startswith(printed_giga)  # only VoVNet-39's value is truncated
 
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE_4.items() if row[2]])
@@ -66,7 +66,7 @@ def test_with_21_classes(name):
 
 @pytest.mark.parametrize("name", ["vovnet39", "resnet50", "densenet161"])
 def test_sixty_classes_fewer(name):
-    """A class costs a row of the four detection predictors, whatever the backbone."""
+    """Each class costs one row of the four detection predictors, whatever the backbone."""
     many, few = (cost_of(f"refinedet320_{name}", classes) for classes in (80, 20))
     row = 3 * 1024 * 9
     assert many.parameters - few.parameters == 60 * 4 * (row + 3)
@@ -74,14 +74,14 @@ def test_sixty_classes_fewer(name):
 
 
 def test_without_the_residual_blocks_of_the_predictors():
-    """About 37.25 M and 22.8 G: the blocks are what sets the paper's network apart from the plain one."""
+    """About 37.25 M and 22.8 G: the paper's network differs from the plain form by these blocks."""
     model = build("refinedet320_vovnet39", 80)
     total = count_cost(model, (1, 3, 320, 320))
     blocks = [layer for layer in total.layers if ".block." in layer.path]
     heads_on = {"arm": (512, 768, 1024, 512), "odm": (256,) * 4}
     parameters = total.total.parameters - sum(layer.parameters for layer in blocks)
     multiply_adds = total.total.multiply_adds - sum(layer.multiply_adds for layer in blocks)
-    for module, logits in (("arm", 2), ("odm", 81)):  # the predictors then see the maps themselves
+    for module, logits in (("arm", 2), ("odm", 81)):  # the predictors then take the maps directly
         for c, side in zip(heads_on[module], (40, 20, 10, 5), strict=True):
             fewer = (c - 1024) * 9 * 3 * (4 + logits)
             parameters += fewer
@@ -141,7 +141,7 @@ def test_maps_and_anchors(name, size, sides, anchors):
 
 @pytest.mark.parametrize(("size", "sides"), [(320, (40, 20, 10, 5)), (512, (64, 32, 16, 8))])
 def test_anchors_by_hand(size, sides):
-    """One size a map, 4 × its stride at both inputs; ratios 1, 2, 1/2 in this order; not clipped."""
+    """One size per feature map, 4 × its stride for both inputs; ratios 1, 2, 1/2 in this order; not clipped."""
     with torch.no_grad():
         model = create_model("refinedet320_vovnet27_slim", 1).eval()
         anchors = model(torch.zeros(1, 3, size, size))["anchors_cxcywh"]

@@ -23,6 +23,7 @@ from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.weights.checkpoint import load_checkpoint
 from vovnet.weights.detector import load_model
+from vovnet.zoo import find_detector
 
 CONFIG = """
 model: dsod300_vovnet27_slim
@@ -180,12 +181,13 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
         textwrap.dedent(f"""
         import sys, torch
         from vovnet.data.formats import open_dataset
-        from vovnet.weights.detector import load_model
         from vovnet.engine.distributed import workers
-        from vovnet.engine.evaluate import detect
-        model = load_model({str(tmp_path / "run" / "best.safetensors")!r}).model
+        from vovnet.engine.detector import load
+        from vovnet.engine.evaluate import detect_dataset
+        detector = load({str(tmp_path / "run" / "best.safetensors")!r}, "cpu")
         with workers("cpu") as group:
-            found = detect(model, open_dataset({str(small_voc)!r}, "val"), batch_size=1, workers=0, group=group)
+            data = open_dataset({str(small_voc)!r}, "val")
+            found = detect_dataset(detector, data, batch_size=1, workers=0, group=group)
             assert group.any(group.rank == group.world_size - 1)
             if group.is_main:
                 torch.save([d.scores for d in found], sys.argv[1])
@@ -246,12 +248,13 @@ def test_changed_data_is_not_resumed(config_file, small_voc, tmp_path):
 
 
 def test_weight_decay_groups():
-    model = create_model("dsod300_vovnet27_slim", 3)
+    name = "dsod300_vovnet27_slim"
+    model, spec = create_model(name, 3), find_detector(name)
     convolutions = sum(p.numel() for p in model.parameters() if p.ndim > 1)
-    plain = make_optimizer(model, OptimizerConfig()).param_groups
+    plain = make_optimizer(model, spec, OptimizerConfig()).param_groups
     assert sum(p.numel() for p in plain[0]["params"]) == convolutions
     assert plain[1]["weight_decay"] == 0
-    caffe = make_optimizer(model, OptimizerConfig(decay_norms=True)).param_groups
+    caffe = make_optimizer(model, spec, OptimizerConfig(decay_norms=True)).param_groups
     body_norms = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 1 and not n.startswith("heads."))
     assert sum(p.numel() for p in caffe[0]["params"]) == convolutions + body_norms
 

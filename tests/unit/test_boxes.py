@@ -13,9 +13,9 @@ box_lists = st.lists(box, min_size=1, max_size=8)
 
 
 def test_iou_by_hand():
-    one = torch.tensor([[0.0, 0, 2, 2], [5, 5, 5, 9]])
-    two = torch.tensor([[1.0, 1, 3, 3], [0, 0, 2, 2]])
-    torch.testing.assert_close(b.pairwise_iou(one, two), torch.tensor([[1 / 7, 1.0], [0.0, 0.0]]))
+    a = torch.tensor([[0.0, 0, 2, 2], [5, 5, 5, 9]])
+    c = torch.tensor([[1.0, 1, 3, 3], [0, 0, 2, 2]])
+    torch.testing.assert_close(b.pairwise_iou(a, c), torch.tensor([[1 / 7, 1.0], [0.0, 0.0]]))
 
 
 @given(box_lists, box_lists)
@@ -98,7 +98,7 @@ def test_flips_by_hand():
 
 
 @given(box_lists)
-def test_flipping_twice_is_nothing(values):
+def test_flipping_twice_changes_nothing(values):
     boxes = torch.tensor(values, dtype=torch.float64)
     for flip in (b.flip_horizontally, b.flip_vertically):
         torch.testing.assert_close(flip(flip(boxes, 64), 64), boxes)

@@ -145,7 +145,7 @@ def test_importing_does_not_wait_for_torch(statement: str) -> None:
 
 
 def test_extras_are_imported_late() -> None:
-    code = "import vovnet.weights.shipped, vovnet.engine.train, vovnet.report.evaluation, vovnet.data.check, sys\n"
+    code = "import vovnet.engine.detector, vovnet.engine.train, vovnet.report.evaluation, vovnet.data.check, sys\n"
     code += "print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in loaded

@@ -54,9 +54,9 @@ def compare(
         raise UsageError("--split is a split of a dataset: give --data DIR too")
     need("markdown_it", "matplotlib", *([] if data is None else ["hotcoco"]))
 
+    from vovnet.engine.detector import load
     from vovnet.report.comparison import Annotator, Comparison, Drawer, choose_images, detector_names, open_ground_truth
     from vovnet.report.comparison_files import write_figure, write_page
-    from vovnet.weights.shipped import load
 
     set_threads(threads)
     headings = detector_names(weights, names)

@@ -52,22 +52,21 @@ def evaluate(
     out = Output(json_file)
     need("hotcoco", "matplotlib")
     from vovnet.data.formats import open_dataset
+    from vovnet.engine.detector import load
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.report.evaluation import write_evaluation
-    from vovnet.weights.detector import load_weights
 
     set_threads(threads)
-    loaded = load_weights(weights)
-    test = published_multi_scale(loaded.model, multi_scale) if multi_scale else None
-    dataset = open_dataset(root, split, class_names=loaded.info.class_names, masks=loaded.model.masks)
+    detector = load(weights, device)
+    test = published_multi_scale(detector.model, multi_scale) if multi_scale else None
+    dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.model.masks)
     make_folder(output)
     with show_progress() as progress:
         task = progress.add_task("images", total=len(dataset))
         evaluation = run(
-            loaded.model,
+            detector,
             dataset,
-            device=device,
             batch_size=batch_size,
             workers=workers,
             score_threshold=score_threshold,

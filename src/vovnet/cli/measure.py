@@ -180,12 +180,12 @@ def measure(
         need("markdown_it", "matplotlib")
         make_folder(output)
     set_threads(threads)
-    from vovnet.engine.measure_by_name import compare
+    from vovnet.engine.measure_by_name import measure_by_name
     from vovnet.provenance import command_line, record_header
 
     with show_progress() as progress:
         task = progress.add_task("", total=None)
-        measurements = compare(
+        measurements = measure_by_name(
             models,
             input_size=input_size,
             batch_size=batch_size,

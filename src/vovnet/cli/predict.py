@@ -43,9 +43,9 @@ def predict(
         Write masks to detections.json as polygons instead of run-length codes.
     """
     out = Output(json_file)
-    from vovnet.engine.detector import Failure
+    from vovnet.engine.detector import load
+    from vovnet.engine.prediction import Failure
     from vovnet.engine.prediction_files import PredictionWriter
-    from vovnet.weights.shipped import load
 
     if not sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
@@ -55,7 +55,12 @@ def predict(
         raise UsageError(f"--contours needs a detector with masks; {weights} predicts boxes only: leave it out")
     try:
         results = detector.stream(
-            list(sources), score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
+            list(sources),
+            score_threshold=score_threshold,
+            top_k=top_k,
+            classes=classes,
+            batch_size=batch_size,
+            keep_images=draw,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

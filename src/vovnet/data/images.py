@@ -1,4 +1,4 @@
-"""From an image file, its bytes, or a picture in memory to a uint8 RGB tensor."""
+"""Read an image file, encoded bytes or an image in memory as a uint8 RGB tensor."""
 
 from __future__ import annotations
 
@@ -10,65 +10,68 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-try:  # half as fast again as Pillow; torchvision has announced that it will go
+try:  # 1.5 times as fast as Pillow; torchvision has announced its removal
     from torchvision.io import ImageReadMode, decode_jpeg
 except ImportError:
     decode_jpeg = None
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-MAX_PIXELS = 150_000_000  # 450 MB as RGB: above any camera's single shot, below what exhausts a machine
+MAX_PIXELS = 150_000_000  # 450 MB as RGB: more than any camera takes, less than exhausts a machine
 
 _ORIENTATION = 0x0112  # the EXIF tag
-# The tensor's axes to flip for each EXIF orientation, after height and width were exchanged for 5 to 8.
+# Axes of the tensor to flip for each EXIF orientation, after height and width are swapped for 5 to 8. Pillow's
+# exif_transpose needs a Pillow image, which takes twice as long, and torchvision's decoder ignores an orientation that
+# is stated in XMP.
 _FLIPS: dict[int, tuple[int, ...]] = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
 
 
 def read_image(source: Path | bytes) -> Tensor:
-    """The picture of a file or of encoded bytes: uint8 RGB (3, H, W), turned upright by its EXIF orientation.
+    """uint8 RGB (3, H, W): the image in a file or in encoded bytes, upright by its EXIF orientation.
 
-    Transparent pixels show white; 16 bits are scaled to 8. The first frame of an animation counts. The memory keeps the
-    decoder's order, which for most pictures is (H, W, 3).
-    Raises ValueError when the data is no image, damaged, cut short, or above MAX_PIXELS; OSError when a file is absent.
-    Damage inside a JPEG that still has its end marker goes unnoticed: libjpeg only warns of it.
+    Transparent pixels become white, 16 bits are scaled to 8, and an animation gives its first frame. The memory layout
+    is the decoder's, which is (H, W, 3) for most images.
+
+    Raises ValueError for data that is no image, is damaged or cut short, or has more than MAX_PIXELS; OSError for a
+    missing file. Damage inside a JPEG that still has its end marker goes unnoticed: libjpeg only prints a warning.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
     name = _name(source)
-    picture = _open(data, name)
-    fast = decode_jpeg is not None and picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L")
+    pil_image = _open(data, name)
+    fast = decode_jpeg is not None and pil_image.format in ("JPEG", "MPO") and pil_image.mode in ("RGB", "L")
     try:
-        if fast:  # the pixels that Pillow gives, sooner
+        if fast:  # the same pixels as Pillow's, sooner
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            return _upright(decode_jpeg(encoded, mode=ImageReadMode.RGB), _orientation(picture))
-        picture.load()
+            return _upright(decode_jpeg(encoded, mode=ImageReadMode.RGB), _orientation(pil_image))
+        pil_image.load()
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, RuntimeError… on damaged data
+    except Exception as error:  # damaged data raises OSError, SyntaxError, struct.error, RuntimeError, …
         reason = str(error).rsplit(", ", 1)[-1]  # without torchvision's source line
         raise ValueError(f"{name} is damaged or cut short ({reason}): fetch it again or remove it") from error
     try:
-        return _upright(_picture_to_tensor(picture), _orientation(picture))
+        return _upright(_pil_to_tensor(pil_image), _orientation(pil_image))
     except ValueError as error:
-        raise ValueError(f"{name} cannot be shown in 8-bit RGB ({error}): save it as PNG or JPEG") from error
+        raise ValueError(f"{name} cannot be converted to 8-bit RGB ({error}): save it as PNG or JPEG") from error
 
 
 def image_header_size(source: Path | bytes) -> tuple[int, int]:
-    """(height, width) of the upright picture, from its header alone."""
-    with _open(source, _name(source)) as picture:
-        width, height = picture.size
-        # Pillow states the size of a TIFF upright.
-        turned = picture.format != "TIFF" and _orientation(picture) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
+    """(height, width) of the upright image, from its header alone."""
+    with _open(source, _name(source)) as pil_image:
+        width, height = pil_image.size
+        # Pillow reports the upright size of a TIFF.
+        rotated = pil_image.format != "TIFF" and _orientation(pil_image) in (5, 6, 7, 8)
+    return (width, height) if rotated else (height, width)
 
 
 def to_image_tensor(value: object) -> Tensor:
-    """A picture in memory as uint8 RGB (3, H, W).
+    """uint8 RGB (3, H, W): an image in memory.
 
     value: a PIL image, a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in RGB(A) order, or a tensor (H, W),
-    (1, H, W), (3, H, W) or (4, H, W). Numbers are uint8, uint16 (65535 is white), bool, or floats in [0, 1].
+        (1, H, W), (3, H, W) or (4, H, W). Values are uint8, uint16 (65535 is white), bool, or floats in [0, 1].
     """
     if isinstance(value, Image.Image):
         value.load()
-        return _upright(_picture_to_tensor(value), _orientation(value))
+        return _upright(_pil_to_tensor(value), _orientation(value))
     if isinstance(value, np.ndarray):
         if value.ndim != 2 and not (value.ndim == 3 and value.shape[2] in (1, 3, 4)):
             raise ValueError(
@@ -91,57 +94,58 @@ def _name(source: Path | bytes) -> str:
 
 
 def _open(source: Path | bytes, name: str) -> Image.Image:
-    """Reads the header only."""
+    """The image with only its header read. Raises as `read_image` does."""
     if not (source if isinstance(source, bytes) else source.stat().st_size):
         raise ValueError(f"{name} is empty: fetch it again or remove it")
     remedy = "cut it into tiles or scale it down"
     try:
-        picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        pil_image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except Image.UnidentifiedImageError as error:
-        known = "JPEG, PNG, TIFF, WebP, …"
-        raise ValueError(f"{name} is not an image in a known format ({known}): convert or remove it") from error
+        raise ValueError(
+            f"{name} is not an image in a known format (JPEG, PNG, TIFF, WebP, …): convert or remove it"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels: {remedy}") from error
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
-    except Exception as error:  # each format's plugin has its own
+    except Exception as error:  # each format's plugin raises its own
         raise ValueError(f"{name} has a damaged header ({error}): fetch it again or remove it") from error
-    if picture.width * picture.height > MAX_PIXELS:
-        size = f"{picture.width} × {picture.height}"
+    if pil_image.width * pil_image.height > MAX_PIXELS:
+        size = f"{pil_image.width} × {pil_image.height}"
         raise ValueError(f"{name} has {size} pixels, more than {MAX_PIXELS:,}: {remedy}")
-    return picture
+    return pil_image
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(pil_image: Image.Image) -> int:
     try:
-        # The base class's method: that of PNG would decode the whole picture.
-        return int(Image.Image.getexif(picture).get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data says nothing about how to turn the picture
+        # The base class's method, because PNG's own would decode the whole image.
+        return int(Image.Image.getexif(pil_image).get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF data states no orientation
         return 1
 
 
 def _upright(image: Tensor, orientation: int) -> Tensor:
-    """(3, H, W) as stored → (3, H, W) or, for orientations 5 to 8, (3, W, H) as meant."""
+    """(3, H, W) as stored → upright: (3, H, W), or (3, W, H) for orientations 5 to 8."""
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 2)
     return image.flip(_FLIPS[orientation]) if orientation in _FLIPS else image
 
 
-def _picture_to_tensor(picture: Image.Image) -> Tensor:
-    if picture.mode.startswith("I"):  # Pillow's own conversion to 8 bits clips at 255
-        values = np.asarray(picture)
+def _pil_to_tensor(pil_image: Image.Image) -> Tensor:
+    if pil_image.mode.startswith("I"):  # Pillow's own conversion to 8 bits clips at 255
+        values = np.asarray(pil_image)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError("values of more than 16 bits: save it with 8 or 16 bits a channel")
+            raise ValueError("values of more than 16 bits: save it with 8 or 16 bits per channel")
         return _planes_to_rgb(torch.from_numpy(_to_uint8(values.astype(np.uint16)))[None])
-    if picture.mode == "F":
-        return _planes_to_rgb(torch.from_numpy(_to_uint8(np.asarray(picture)))[None])
-    mode = "RGBA" if picture.has_transparency_data else "RGB"
-    return _planes_to_rgb(torch.from_numpy(_to_uint8(np.asarray(picture.convert(mode)))).permute(2, 0, 1))
+    if pil_image.mode == "F":
+        return _planes_to_rgb(torch.from_numpy(_to_uint8(np.asarray(pil_image)))[None])
+    mode = "RGBA" if pil_image.has_transparency_data else "RGB"
+    return _planes_to_rgb(torch.from_numpy(_to_uint8(np.asarray(pil_image.convert(mode)))).permute(2, 0, 1))
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8:
-        return np.array(values)  # a copy: torch wants no negative strides and nothing read-only
+        return np.array(values)  # a copy, because torch takes neither negative strides nor read-only memory
     if values.dtype == np.uint16:
         return np.rint(values / 257).astype(np.uint8)
     if values.dtype == np.bool_:
@@ -156,7 +160,7 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def _planes_to_rgb(planes: Tensor) -> Tensor:
-    """uint8 (1|3|4, H, W) → uint8 (3, H, W), an alpha plane laid over white."""
+    """uint8 (1|3|4, H, W) → uint8 (3, H, W), with an alpha plane blended over white."""
     if planes.shape[0] == 4:
         alpha = planes[3:].int()
         planes = ((planes[:3].int() * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)

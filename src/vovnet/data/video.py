@@ -1,4 +1,4 @@
-"""Videos in and out through PyAV: uint8 RGB frames of shape (3, H, W)."""
+"""Read and write videos with PyAV. Frames are uint8 RGB (3, H, W)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """fps: mean frames per second. image_size: (height, width) as shown, that is after the rotation that the file asks
-    for. frame_count: what the container states, None where it does not (mkv, webm)."""
+    """What a video file says about itself.
+
+    fps: mean frames per second.
+    image_size: (height, width) as displayed, after the rotation stated in the file.
+    frame_count: None if the container does not state it (mkv, webm).
+    """
 
     fps: Fraction
     image_size: tuple[int, int]
@@ -44,9 +48,7 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise ValueError(f"{path} has no video stream")
             yield container, container.streams.video[0]
     except av.error.FFmpegError as error:
-        raise ValueError(
-            f"{path} cannot be read as a video: it is damaged or of another kind ({error.strerror})"
-        ) from None
+        raise ValueError(f"{path} cannot be read as a video: it is damaged or no video ({error.strerror})") from None
 
 
 def _decode(container: InputContainer, stream: VideoStream, path: str | Path) -> Iterator[VideoFrame]:
@@ -64,7 +66,7 @@ def _decode(container: InputContainer, stream: VideoStream, path: str | Path) ->
 
 
 def video_info(path: str | Path) -> VideoInfo:
-    """Frame rate, size and length of a video. Raises FileNotFoundError, or ValueError for what is no video."""
+    """Frame rate, size and length of a video. Raises FileNotFoundError, or ValueError for a file that is no video."""
     with _opened(path) as (container, stream):
         fps = stream.average_rate or stream.guessed_rate
         if not fps:
@@ -75,21 +77,26 @@ def video_info(path: str | Path) -> VideoInfo:
 
 
 def read_frames(path: str | Path) -> Generator[Tensor, None, None]:
-    """The frames of a video in order, uint8 RGB (3, H, W), turned as the file asks for.
+    """The frames of a video in order, uint8 RGB (3, H, W), after the rotation stated in the file.
 
-    Raises FileNotFoundError, or ValueError where the file is no video or, after the frames before it, damaged.
+    Raises FileNotFoundError, or ValueError for a file that is no video. Damage raises ValueError after the last good
+    frame.
     """
     with _opened(path) as (container, stream):
         for frame in _decode(container, stream, path):
             pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-            yield torch.rot90(pixels, frame.rotation // 90).permute(2, 0, 1).contiguous()  # rotation: counterclockwise
+            yield (
+                torch.rot90(pixels, frame.rotation // 90).permute(2, 0, 1).contiguous()
+            )  # rotation is counterclockwise
 
 
 class VideoWriter:
-    """Writes frames as H.264 (yuv420p); the file appears, or takes the place of an older one, when the block ends well.
+    """Writes frames as H.264 (yuv420p). The file appears, or replaces an older one, when the block ends without error.
 
-    fps: frames per second. All frames have the size of the first; an odd height or width is padded by one pixel,
-    which the format needs. The suffix of `path` tells the container: .mp4, .mov, .mkv, .avi.
+    path: its suffix chooses the container: .mp4, .mov, .mkv or .avi.
+    fps: frames per second.
+
+    All frames must have the size of the first. An odd height or width is padded by one pixel, as the format needs it.
     """
 
     def __init__(self, path: str | Path, fps: Fraction | float) -> None:
@@ -113,7 +120,7 @@ class VideoWriter:
         return self
 
     def write(self, image: Tensor) -> None:
-        """Appends a frame, uint8 RGB (3, H, W)."""
+        """Append a frame, uint8 RGB (3, H, W)."""
         from av import VideoFrame
 
         height, width = image.shape[1:]
@@ -130,13 +137,13 @@ class VideoWriter:
         frame = VideoFrame.from_ndarray(image.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
         self._container.mux(self._stream.encode(frame))
 
-    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and self.image_size is None:
-            raise ValueError(f"{self.path} would be a video without frames")
-        if kind is None:
+    def _finish(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None and self.image_size is None:
+            raise ValueError(f"{self.path} got no frames: a video needs at least one")
+        if error_type is None:
             self._container.mux(self._stream.encode(None))
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+        self._stack.__exit__(error_type, error, traceback)

@@ -1,44 +1,36 @@
-"""From images to detections: one `Detector` for files, folders, patterns, addresses, arrays and videos."""
+"""From images to detections: a `Detector` runs a trained model on anything that holds images."""
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack, overload
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 
-from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
-from vovnet.data.sources import expand_sources, is_video
-from vovnet.data.video import VideoWriter, read_frames, video_info
-from vovnet.download import download, is_url
+from vovnet.data.sources import is_video
+from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.inference import detect_images
-from vovnet.files import replacing
+from vovnet.engine.prediction import Failure, Prediction
+from vovnet.engine.source_images import SourceImage, expand_inputs, read_ahead, read_inputs
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Detections
+from vovnet.weights.detector import load_weights
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
+    from vovnet.engine.source_images import ImageLike
 
-    ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
-
-T = TypeVar("T")
+# Defaults of a prediction. A model's own defaults keep low scores too, which average precision needs.
+SCORE_THRESHOLD, TOP_K = 0.3, 100
 
 
 class Options(TypedDict, total=False):
-    """What `Detector.predict` takes by name."""
+    """Keyword arguments of `Detector.predict`."""
 
     score_threshold: float
     top_k: int
@@ -46,110 +38,20 @@ class Options(TypedDict, total=False):
     batch_size: int
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Prediction(Detections):
-    """The detections of one image, and what is needed to name, draw and export them.
-
-    source: path or address of the image; for an image given as pixels its place among the inputs, from "0".
-    frame: number of the frame in a video from 0, None for an image.
-    pixels: uint8 RGB (3, H, W) where the image came as pixels, from an address or in a stream of video frames;
-        None where the file is read again when it is drawn, so that a thousand predictions hold no images.
-    """
-
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    source: str
-    frame: int | None = None
-    pixels: Tensor | None = field(default=None, repr=False)
-
-    @property
-    def names(self) -> list[str]:
-        """The class name of each detection."""
-        return [self.class_names[label] for label in self.labels.tolist()]
-
-    @property
-    def stem(self) -> str:
-        """The name of the file without folder and suffix."""
-        if is_url(self.source):
-            address = urlsplit(self.source)
-            return Path(address.path).stem or address.netloc
-        return Path(self.source).stem
-
-    def image(self) -> Tensor:
-        """uint8 RGB (3, H, W): the held pixels, else read from the file; a video is decoded up to the frame."""
-        if self.pixels is not None:
-            return self.pixels
-        if self.frame is None:
-            return read_image(Path(self.source))
-        with closing(read_frames(self.source)) as frames:
-            return next(islice(frames, self.frame, None))
-
-    def draw_pixels(self) -> Tensor:
-        """uint8 RGB (3, H, W): the image with masks, boxes, names and scores."""
-        from vovnet.engine.drawing import draw_detections
-
-        return draw_detections(self.image(), self, self.class_names)
-
-    def draw(self, path: str | Path | None = None) -> Image:
-        """The image with masks, boxes, names and scores; saved at `path` (JPEG quality 92) if one is given."""
-        drawn = to_pil_image(self.draw_pixels())
-        if path is not None:
-            if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
-                raise ValueError(f"{path} must end in one of {' '.join(IMAGE_SUFFIXES)}")
-            with replacing(path) as temporary:
-                drawn.save(temporary, quality=92)
-        return drawn
-
-    def to_coco(self, image_id: int | str | None = None, *, contours: bool = False) -> list[dict[str, Any]]:
-        """COCO results: one {image_id, category_id, bbox: [x, y, width, height], score} a detection.
-
-        Where there are masks, also segmentation: COCO's compressed run-length code, with `contours` polygons. Without
-        an `image_id` the name of the file gives it, see `make_image_id`.
-        """
-        from vovnet.metrics.coco import to_coco_results
-
-        if image_id is None:
-            image_id = make_image_id(self.stem, self.frame)
-        return to_coco_results([self], [image_id], self.category_ids, contours=contours)
-
-
-def make_image_id(stem: str, frame: int | None = None) -> int | str:
-    """A file's name, as a number where it is one (COCO's "000000000139" → 139); stem_frame for a frame of a video."""
-    if frame is not None:
-        return f"{stem}_{frame:06d}"
-    return int(stem) if stem.isdecimal() else stem
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A source that could not be read, or a video that broke off, and why."""
-
-    source: str
-    error: ValueError | OSError
-
-    @property
-    def reason(self) -> str:
-        return str(self.error)
-
-
-@dataclass(frozen=True)
-class _Input:
-    """An image on its way to the network: `resized` is uint8 RGB (3, *preprocessing.input_size)."""
-
-    source: str
-    frame: int | None
-    resized: Tensor
-    image_size: tuple[int, int]
-    pixels: Tensor | None
+def load(source: str | Path, device: str = "auto") -> Detector:
+    """A detector that is ready to predict, from the name of shipped weights such as "bccd", a file, or a URL."""
+    loaded = load_weights(source)
+    info = loaded.info
+    return Detector(loaded.model, info.class_names, info.category_ids, loaded.record, device=device)
 
 
 class Detector:
     """A trained model with the names of its classes.
 
-    class_names, category_ids: in label order; the ids are those of the data set that the model learned from.
-    metadata: what the checkpoint says about itself.
+    class_names, category_ids: in label order; the ids are those of the dataset that the model was trained on.
+    metadata: what the weights file says about the training.
 
-    The model is moved to `device`, to channels_last, and set to evaluation mode.
+    The model is moved to `device`, converted to channels_last and set to evaluation mode.
     """
 
     def __init__(
@@ -163,7 +65,7 @@ class Detector:
     ) -> None:
         if len(class_names) != len(category_ids):
             raise ValueError(
-                f"expected one category id a class, got {len(category_ids)} for {len(class_names)} classes"
+                f"expected one category id per class, got {len(category_ids)} for {len(class_names)} classes"
             )
         self.device = choose_device(str(device))
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
@@ -181,29 +83,29 @@ class Detector:
         self,
         source: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
         *,
-        score_threshold: float = 0.3,
-        top_k: int = 100,
+        score_threshold: float = SCORE_THRESHOLD,
+        top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = 8,
     ) -> Prediction | list[Prediction]:
-        """One image → one prediction; a list of images, folders and patterns → a list of predictions.
+        """The prediction for one image, or a list of predictions for a list of images, folders and patterns.
 
-        An image is a path, an http(s) address, a NumPy array, a PIL image or a uint8 RGB tensor (3, H, W).
-        Detections that score below `score_threshold` are left out; of those of `classes` (names or labels; None: all)
-        the best `top_k` are kept.
+        source: an image is a path, an http(s) URL, a NumPy array, a PIL image or a uint8 RGB tensor (3, H, W).
+        score_threshold: drop detections with a lower score.
+        top_k: most detections per image.
+        classes: names or labels of the classes to keep; None keeps all.
+        batch_size: images per pass.
 
-        Raises ValueError or OSError at the first image that cannot be read (`stream` goes on instead).
+        Raises ValueError or OSError for the first image that cannot be read; `stream` carries on instead.
         """
         several = isinstance(source, list | tuple)
-        inputs = _expand(source)
+        inputs = expand_inputs(source)
         if isinstance(source, str | Path) and inputs != [str(source)]:
             raise ValueError(
                 f"{source} may hold several images: pass a list, predict([{str(source)!r}]), to get a list"
             )
-        if videos := [given for given in inputs if isinstance(given, str) and is_video(given)]:
-            raise ValueError(
-                f"{videos[0]} is a video: use predict_video or stream, which give one frame after the other"
-            )
+        if videos := [path for path in inputs if isinstance(path, str) and is_video(path)]:
+            raise ValueError(f"{videos[0]} is a video: use predict_video or stream, which give one frame at a time")
         predictions = []
         for result in self.stream(
             inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
@@ -216,13 +118,13 @@ class Detector:
     def predict_video(
         self, path: str | Path, output_path: str | Path | None = None, **options: Unpack[Options]
     ) -> Iterator[Prediction]:
-        """One prediction a frame, while the video is read; the drawn video at `output_path` if one is given.
+        """One prediction per frame, while the video is read; also writes the annotated video to `output_path`.
 
-        The work happens as the predictions are taken, and the drawn video appears when the last one was.
+        Nothing happens until the predictions are taken. The annotated video appears after the last of them.
         `options` are those of `predict`. Raises ValueError or FileNotFoundError for a video that cannot be read.
         """
         if output_path is not None and Path(output_path).resolve() == Path(path).resolve():
-            raise ValueError(f"the drawn video would replace its source {path}; choose another output_path")
+            raise ValueError(f"the annotated video would replace its source {path}; choose another output_path")
         with ExitStack() as stack:
             writer = None
             if output_path is not None:
@@ -238,97 +140,147 @@ class Detector:
         self,
         sources: ImageLike | Sequence[ImageLike],
         *,
-        score_threshold: float = 0.3,
-        top_k: int = 100,
+        score_threshold: float = SCORE_THRESHOLD,
+        top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = 8,
+        keep_images: bool = False,
     ) -> Iterator[Prediction | Failure]:
-        """One result an image, and one a frame of a video, in order; what cannot be read gives a `Failure`.
+        """One result per image and per frame of a video, in order; a `Failure` for what cannot be read.
 
-        Arguments as for `predict`. A thread reads up to `batch_size` images ahead of the network. A path that does not
-        exist, a wrong class name and a wrong number are errors at once, before the first image.
+        The other arguments are those of `predict`. A thread reads up to `batch_size` images ahead of the network.
+
+        keep_images: predictions also hold the pixels of image files, so that drawing does not read the file again.
+
+        Raises FileNotFoundError or ValueError at once, before the first image, for a path that does not exist, an
+        unknown class or a value out of range.
         """
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must lie in 0…1, got {score_threshold}")
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
-        inputs = _expand(sources)
-        labels = None if classes is None else torch.tensor(self._labels(classes))
-        return self._stream(inputs, score_threshold, top_k, labels, batch_size)
+        images = read_inputs(expand_inputs(sources), self.model.preprocessing, keep_images=keep_images)
+        labels = None if classes is None else torch.tensor(_labels_of(classes, self.class_names))
+        return self._stream(images, score_threshold=score_threshold, top_k=top_k, labels=labels, batch_size=batch_size)
 
     def _stream(
-        self, inputs: list[Any], score_threshold: float, top_k: int, labels: Tensor | None, batch_size: int
+        self,
+        images: Iterator[SourceImage | Failure],
+        *,
+        score_threshold: float,
+        top_k: int,
+        labels: Tensor | None,
+        batch_size: int,
     ) -> Iterator[Prediction | Failure]:
-        # The network's own top_k counts all classes, so a filter by class has to come before it.
+        # The model's top_k counts the detections of all classes, so it must not apply before classes are chosen.
         limit = top_k if labels is None else sys.maxsize
-        with closing(_ahead(self._read(inputs), batch_size)) as items:
-            while group := list(islice(items, batch_size)):
-                images = [item for item in group if isinstance(item, _Input)]
-                found = iter(self._detect(images, score_threshold, limit) if images else [])
-                for item in group:
-                    if isinstance(item, Failure):
-                        yield item
-                        continue
-                    detections = next(found)
-                    keep = torch.arange(len(detections))
-                    if labels is not None:
-                        keep = keep[torch.isin(detections.labels, labels)][:top_k]
-                    kept = detections[keep]  # also a copy, so that no tensor of inference mode reaches the caller
-                    yield Prediction(
-                        kept.boxes,
-                        kept.labels,
-                        kept.scores,
-                        kept.image_size,
-                        kept.masks,
-                        class_names=self.class_names,
-                        category_ids=self.category_ids,
-                        source=item.source,
-                        frame=item.frame,
-                        pixels=item.pixels,
+        with closing(read_ahead(images, batch_size)) as results:
+            while group := list(islice(results, batch_size)):
+                batch = [image for image in group if isinstance(image, SourceImage)]
+                detections = iter(
+                    self.detect(
+                        [image.resized for image in batch],
+                        [image.image_size for image in batch],
+                        score_threshold=score_threshold,
+                        top_k=limit,
                     )
+                )
+                for image in group:
+                    if isinstance(image, Failure):
+                        yield image
+                    else:
+                        yield self._prediction(image, next(detections), labels, top_k)
 
-    def _read(self, inputs: list[Any]) -> Iterator[_Input | Failure]:
-        for index, given in enumerate(inputs):
-            source = given if isinstance(given, str) else str(index)
+    def _prediction(self, image: SourceImage, detections: Detections, labels: Tensor | None, top_k: int) -> Prediction:
+        keep = torch.arange(len(detections))
+        if labels is not None:
+            keep = keep[torch.isin(detections.labels, labels)][:top_k]
+        kept = detections[keep]  # makes copies too, so that no tensor of inference mode reaches the caller
+        return Prediction(
+            kept.boxes,
+            kept.labels,
+            kept.scores,
+            kept.image_size,
+            kept.masks,
+            class_names=self.class_names,
+            category_ids=self.category_ids,
+            source=image.source,
+            frame=image.frame,
+            pixels=image.pixels,
+        )
+
+    def detect(
+        self,
+        images: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]] | None = None,
+        *,
+        score_threshold: float | None = None,
+        top_k: int | None = None,
+    ) -> list[Detections]:
+        """The detections of each image, in order, on the CPU and in pixels of the original image.
+
+        Images of one input size form a batch. None is padded to the size of another, which would change what a
+        detector that keeps the aspect ratio finds.
+
+        images: uint8 RGB (3, H, W). They are resized here unless `image_sizes` is given.
+        image_sizes: (height, width) of the original images; says that `images` are resized already.
+        score_threshold, top_k: None is the model's own default, as its paper tests it.
+
+        Raises MemoryError if a batch does not fit into the memory of the device.
+        """
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        input_size_of = self.model.preprocessing.input_size
+        resize = image_sizes is None
+        if image_sizes is None:
+            image_sizes, input_sizes = sizes, [input_size_of(size) for size in sizes]
+        else:
+            input_sizes = sizes
+        if len(image_sizes) != len(images):
+            raise ValueError(f"expected one image size per image, got {len(image_sizes)} for {len(images)} images")
+        detections: dict[int, Detections] = {}
+        for input_size in dict.fromkeys(input_sizes):
+            indices = [index for index, size in enumerate(input_sizes) if size == input_size]
+            originals = [image_sizes[index] for index in indices]
+            usual = all(input_size_of(size) == input_size for size in originals)
             try:
-                if not isinstance(given, str):
-                    yield self._input(source, to_image_tensor(given))
-                elif is_url(given):
-                    yield self._input(source, _fetch(given))
-                elif is_video(given):
-                    for frame, pixels in enumerate(read_frames(given)):
-                        yield self._input(source, pixels, frame=frame)
-                else:
-                    yield self._input(source, read_image(Path(given)), keep=False)
-            except (ValueError, OSError) as error:
-                yield Failure(source, error)
-
-    def _input(self, source: str, pixels: Tensor, *, frame: int | None = None, keep: bool = True) -> _Input:
-        height, width = pixels.shape[1:]
-        if height == 0 or width == 0:
-            raise ValueError(f"image {source} has no pixels: its size is {(height, width)}")
-        resized = self.model.preprocessing.resize(pixels)
-        return _Input(source, frame, resized, (height, width), pixels if keep else None)
+                # Nested, so that the tensors of a step are freed before the next batch.
+                batch = self.decode(
+                    self.forward(self.prepare([images[index] for index in indices], resize=resize)),
+                    originals,
+                    input_size=None if usual else input_size,
+                    score_threshold=score_threshold,
+                    top_k=top_k,
+                )
+            except torch.OutOfMemoryError:
+                height, width = input_size
+                raise MemoryError(
+                    f"{self.device} has too little memory for {len(indices)} images of {height}×{width} at once; "
+                    "lower the batch size"
+                ) from None
+            detections |= zip(indices, batch, strict=True)
+        return [detections[index] for index in range(len(images))]
 
     @torch.inference_mode()
-    def prepare(self, images: Sequence[Tensor]) -> Tensor:
-        """uint8 RGB images (3, H, W) of any sizes → a batch (N, 3, *preprocessing.input_size) on the device.
+    def prepare(self, images: Sequence[Tensor], *, resize: bool = True) -> Tensor:
+        """uint8 RGB images (3, H, W) → a normalised batch (N, 3, *preprocessing.input_size) on the device.
 
-        An image that already has the network's size is not resized again. A detector that keeps the ratio of an image's
-        sides takes only images of one input size at once; ValueError for others.
+        resize: False leaves the size of the images as it is.
+
+        Raises ValueError for images of different input sizes, as a detector that keeps the aspect ratio has them.
         """
         preprocessing = self.model.preprocessing
-        resized = [preprocessing.resize(image) for image in images]
-        if len(sizes := {image.shape[1:] for image in resized}) > 1:
-            came = ", ".join(f"{height}×{width}" for height, width in sorted(sizes))
+        if resize:
+            images = [preprocessing.resize(image) for image in images]
+        if len(sizes := {image.shape[1:] for image in images}) > 1:
+            shown = ", ".join(f"{height}×{width}" for height, width in sorted(sizes))
             raise ValueError(
-                f"images of one batch must come to one input size, got {came}: prepare them one by one, or use predict"
+                f"the images of a batch must have one input size, got {shown}: prepare them one by one, or use detect"
             )
-        return preprocessing.normalize(torch.stack(resized).to(self.device))
+        return preprocessing.normalize(torch.stack(list(images)).to(self.device))
 
     @torch.inference_mode()
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """The network alone, on a batch from `prepare`."""
+        """The outputs of the network for a batch from `prepare`."""
         return self.model(batch)
 
     @torch.inference_mode()
@@ -337,65 +289,33 @@ class Detector:
         outputs: dict[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        score_threshold: float = 0.3,
-        top_k: int = 100,
+        input_size: tuple[int, int] | None = None,
+        score_threshold: float | None = None,
+        top_k: int | None = None,
     ) -> list[Detections]:
-        """What `forward` gave → detections on the CPU, in pixels of the original images of (height, width)."""
-        found = self.model.decode(outputs, image_sizes, score_threshold=score_threshold, top_k=top_k)
-        return [detections.cpu() for detections in found]
+        """Outputs of `forward` → detections on the CPU, in pixels of the original images.
 
-    def _detect(self, images: list[_Input], score_threshold: float, top_k: int) -> list[Detections]:
-        def detect_batch(resized: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
-            outputs = self.forward(self.prepare(resized))
-            return self.decode(outputs, sizes, score_threshold=score_threshold, top_k=top_k)
-
-        try:
-            return detect_images(
-                [image.resized for image in images], [image.image_size for image in images], detect_batch
-            )
-        except torch.OutOfMemoryError:
-            raise MemoryError(
-                f"{self.device} has too little memory for {len(images)} images; lower batch_size"
-            ) from None
-
-    def _labels(self, classes: str | int | Sequence[str | int]) -> list[int]:
-        wanted = [classes] if isinstance(classes, str | int) else list(classes)
-        if not wanted:
-            raise ValueError(f"classes must name at least one of {', '.join(self.class_names)}")
-        labels = []
-        for given in wanted:
-            if isinstance(given, str) and given not in self.class_names:
-                known = {name.lower(): name for name in self.class_names}
-                nearest = known[difflib.get_close_matches(given.lower(), known, n=1, cutoff=0)[0]]
-                raise ValueError(f"no class {given!r}; nearest is {nearest!r} of {', '.join(self.class_names)}")
-            if not isinstance(given, str) and not 0 <= given < len(self.class_names):
-                raise ValueError(f"labels of classes go from 0 to {len(self.class_names) - 1}, got {given}")
-            labels.append(self.class_names.index(given) if isinstance(given, str) else given)
-        return labels
+        image_sizes: (height, width) of the original images.
+        input_size: (height, width) of the batch; None is what `preprocessing` gives.
+        score_threshold, top_k: None is the model's own default.
+        """
+        options = {"input_size": input_size, "score_threshold": score_threshold, "top_k": top_k}
+        chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        return [detections.cpu() for detections in self.model.decode(outputs, image_sizes, **chosen)]
 
 
-def _expand(sources: ImageLike | Sequence[ImageLike]) -> list[Any]:
-    """Names become paths and addresses; images in memory stay as they are."""
-    given = sources if isinstance(sources, list | tuple) else [sources]
-    return [one for item in given for one in (expand_sources([item]) if isinstance(item, str | Path) else [item])]
-
-
-def _fetch(url: str) -> Tensor:
-    content = download(url)
-    try:
-        return read_image(content)
-    except ValueError as error:
-        raise ValueError(f"{url} did not send an image that can be read ({error})") from None
-
-
-def _ahead(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """The same items in order, made by a thread that is at most `depth` of them ahead."""
-    end: Any = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
-        try:
-            waiting = deque(pool.submit(next, items, end) for _ in range(depth))
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(next, items, end))
-                yield item
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _labels_of(classes: str | int | Sequence[str | int], class_names: Sequence[str]) -> list[int]:
+    """The labels of `classes`, which are names or labels. Raises ValueError with the nearest name."""
+    chosen = [classes] if isinstance(classes, str | int) else list(classes)
+    if not chosen:
+        raise ValueError(f"classes must name at least one of {', '.join(class_names)}")
+    labels = []
+    for item in chosen:
+        if isinstance(item, str) and item not in class_names:
+            names = {name.lower(): name for name in class_names}
+            nearest = names[difflib.get_close_matches(item.lower(), names, n=1, cutoff=0)[0]]
+            raise ValueError(f"no class {item!r}; nearest is {nearest!r} of {', '.join(class_names)}")
+        if not isinstance(item, str) and not 0 <= item < len(class_names):
+            raise ValueError(f"labels of classes go from 0 to {len(class_names) - 1}, got {item}")
+        labels.append(list(class_names).index(item) if isinstance(item, str) else item)
+    return labels

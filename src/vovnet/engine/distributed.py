@@ -51,9 +51,15 @@ class Workers:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name. "auto" is CUDA if available, else MPS, else the CPU."""
+    """The device of this name. "auto" is CUDA if available, else MPS, else the CPU.
+
+    In a process that torchrun started, "cuda" is the GPU of this process.
+    """
+    launched = dist.is_torchelastic_launched()
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
+        if launched:
+            available["mps"] = False  # without CUDA the processes use gloo, which cannot reduce on MPS
         name = next(device_type for device_type, is_available in available.items() if is_available)
     try:
         device = torch.device(name)
@@ -63,21 +69,19 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     if not available[device.type]:
         raise UsageError(f"device {name!r} is not available: torch {torch.__version__} finds none; use device=cpu")
+    if launched and device.type == "cuda":
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device
 
 
 @contextmanager
 def workers(device_name: str) -> Iterator[Workers]:
     """Join the processes that torchrun started (nccl on GPUs, gloo on CPUs), or be the only process."""
-    launched = dist.is_torchelastic_launched()
-    if launched and device_name == "auto" and not torch.cuda.is_available():
-        device_name = "cpu"  # gloo cannot reduce on MPS
     device = choose_device(device_name)
-    if not launched:
+    if not dist.is_torchelastic_launched():
         yield Workers(0, 1, device)
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

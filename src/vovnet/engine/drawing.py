@@ -1,10 +1,11 @@
-"""Masks, boxes, names and scores on a picture: what was found, or what is there."""
+"""Draw detections or the objects of a target on an image: masks, boxes, class names, scores and mistakes."""
 
 from __future__ import annotations
 
 import colorsys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -25,119 +26,125 @@ Colour = tuple[int, int, int]
 Pixels = npt.NDArray[np.uint8]
 Bitmap = npt.NDArray[np.bool_]
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-FILL = 0.45
-TONES = (0.0, 0.5, -0.4, 0.25, -0.2)  # of the objects of a class in turn: so far towards white, or black
+FILL = 0.45  # opacity of a mask
+TONES = (0.0, 0.5, -0.4, 0.25, -0.2)  # shift of the class colour for successive objects: to white, or to black if < 0
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A detection or an object of the ground truth, as it is drawn. `mask` is a single mask."""
+
+    box: list[float]
+    name: str
+    colour: Colour
+    mask: RleMasks | None
 
 
 def draw_detections(
     image: Tensor, detections: Detections, class_names: Sequence[str], *, target: Target | None = None
 ) -> Tensor:
-    """A copy of `image` with every detection's mask, box, class name and score, best score on top.
+    """A copy of `image` with the mask, box, class name and score of each detection, the highest score on top.
 
-    image: uint8 RGB of shape (3, H, W); the result has its shape. Objects with masks have tones of their class's colour
-    in turn; masks are decoded one at a time.
-    target: shows the mistakes: each object as a dashed white box, those that no detection of their class finds as a
-    thick one that says "missed", with their masks outlined, and a "?" behind the score of a detection that finds no
-    object of its class.
+    image: uint8 RGB (3, H, W), as is the result. Detections of one class that have masks differ in tone.
+    target: also marks mistakes. Every object of the target gets a dashed white box. If no detection of its class
+        matches it, the box is thick and says "missed", and its mask is outlined. A "?" follows the score of a
+        detection that matches no object of its class.
 
-    Raises ValueError for another kind of image and for masks of another size.
+    Raises ValueError for an image of another type or shape, and for masks of another size.
     """
-    from PIL import Image, ImageDraw
-
-    pixels = _copied(image)
-    line_width, font = _pens(pixels)
-
-    worst_first = range(len(detections) - 1, -1, -1)
-    boxes, labels, scores = detections.boxes.tolist(), detections.labels.tolist(), detections.scores.tolist()
+    labels, scores = detections.labels.tolist(), detections.scores.tolist()
     names = [f"{class_names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
-    colours = [class_colour(label) for label in labels] if detections.masks is None else _tones(labels)
-    missed = np.empty(0, dtype=np.int64)
+    truth: list[_Item] = []
     if target is not None:
         matched = match_objects(detections, target)
-        right = detections.labels.numpy() == np.append(target.labels.numpy(), -1)[matched]
-        for index in np.flatnonzero(~right & (matched >= FALSE_POSITIVE)).tolist():
+        correct = detections.labels.numpy() == np.append(target.labels.numpy(), -1)[matched]
+        for index in np.flatnonzero(~correct & (matched >= FALSE_POSITIVE)).tolist():
             names[index] += " ?"
-        missed = np.setdiff1d(np.flatnonzero(~(target.difficult | target.crowd).numpy()), matched[right])
-
-    if detections.masks is not None:
-        for index in worst_first:
-            _paint(pixels, detections.masks, index, colours[index], max(1, line_width // 2))
-    if target is not None and isinstance(target.masks, RleMasks):
-        for index in missed.tolist():
-            _outline_mask(pixels, target.masks, index, line_width)
-
-    picture = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(picture)
-    for index in worst_first:
-        draw.rectangle(_outline(boxes[index], line_width), outline=colours[index], width=line_width)
-    if target is not None:
-        for index, box in enumerate(target.boxes.tolist()):
-            _dashed_rectangle(draw, _outline(box, line_width), line_width * (2 if index in missed else 1))
-
-    # Names come after all boxes, so that no line crosses one.
-    for index in worst_first:
-        _name(draw, boxes[index], names[index], font, colours[index])
-    if target is not None:
-        for box, label in zip(target.boxes[missed].tolist(), target.labels[missed].tolist(), strict=True):
-            _name(draw, box, f"missed {class_names[label]}", font, WHITE)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+        missed = np.setdiff1d(np.flatnonzero(~(target.difficult | target.crowd).numpy()), matched[correct])
+        truth = _truth(target, missed.tolist(), class_names)
+    items = _items(detections.boxes, labels, names, detections.masks)
+    return _annotate(image, items[::-1], truth)
 
 
 def draw_target(image: Tensor, target: Target, class_names: Sequence[str]) -> Tensor:
-    """A copy of `image` with every object's mask, box and class name, in the colours of `draw_detections`; small
-    objects on top.
+    """A copy of `image` with the mask, box and class name of each object, in the colours of `draw_detections`.
 
-    A "~" behind a name marks what evaluation ignores: difficult objects and crowds.
+    Small objects are on top. A "~" follows the name of an object that evaluation ignores: a difficult one or a crowd.
     """
+    labels, ignored = target.labels.tolist(), (target.difficult | target.crowd).tolist()
+    names = [class_names[label] + (" ~" if ignore else "") for label, ignore in zip(labels, ignored, strict=True)]
+    items = _items(target.boxes, labels, names, target.masks if isinstance(target.masks, RleMasks) else None)
+    large_first = target.area.argsort(descending=True, stable=True).tolist()
+    return _annotate(image, [items[index] for index in large_first])
+
+
+def _items(boxes: Tensor, labels: list[int], names: list[str], masks: RleMasks | None) -> list[_Item]:
+    colours = [class_colour(label) for label in labels] if masks is None else _tones(labels)
+    return [
+        _Item(box, name, colour, None if masks is None else masks[torch.tensor([index])])
+        for index, (box, name, colour) in enumerate(zip(boxes.tolist(), names, colours, strict=True))
+    ]
+
+
+def _truth(target: Target, missed: list[int], class_names: Sequence[str]) -> list[_Item]:
+    """The objects of the ground truth; only those that were missed have a name and a mask."""
+    masks = target.masks if isinstance(target.masks, RleMasks) else None
+    items = []
+    for index, box in enumerate(target.boxes.tolist()):
+        name = f"missed {class_names[int(target.labels[index])]}" if index in missed else ""
+        mask = None if masks is None or index not in missed else masks[torch.tensor([index])]
+        items.append(_Item(box, name, WHITE, mask))
+    return items
+
+
+def _annotate(image: Tensor, items: Sequence[_Item], truth: Sequence[_Item] = ()) -> Tensor:
+    """A copy of `image` with filled masks, boxes and names of `items`, the last on top, and `truth` dashed over it."""
     from PIL import Image, ImageDraw
 
-    pixels = _copied(image)
-    line_width, font = _pens(pixels)
-    masks = target.masks if isinstance(target.masks, RleMasks) else None
-    boxes, labels = target.boxes.tolist(), target.labels.tolist()
-    names = [
-        f"{class_names[label]} ~" if ignored else class_names[label]
-        for label, ignored in zip(labels, (target.difficult | target.crowd).tolist(), strict=True)
-    ]
-    colours = [class_colour(label) for label in labels] if masks is None else _tones(labels)
-    large_first = target.area.argsort(descending=True, stable=True).tolist()
-
-    if masks is not None:
-        for index in large_first:
-            _paint(pixels, masks, index, colours[index], max(1, line_width // 2))
-    picture = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(picture)
-    for index in large_first:
-        draw.rectangle(_outline(boxes[index], line_width), outline=colours[index], width=line_width)
-    for index in large_first:
-        _name(draw, boxes[index], names[index], font, colours[index])
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+    pixels = _to_pixels(image)
+    line_width, font = _line_and_font(pixels)
+    for item in items:
+        if item.mask is not None:
+            _fill_mask(pixels, item.mask, item.colour, max(1, line_width // 2))
+    for item in truth:
+        if item.mask is not None:
+            _outline_mask(pixels, item.mask, line_width)
+    annotated = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(annotated)
+    for item in items:
+        draw.rectangle(_corners(item.box, line_width), outline=item.colour, width=line_width)
+    for item in truth:
+        _draw_dashed_box(draw, _corners(item.box, line_width), line_width * (2 if item.name else 1))
+    # Names come after all boxes, so that no line crosses a name.
+    for item in (*items, *(item for item in truth if item.name)):
+        _draw_name(draw, item, font)
+    return torch.from_numpy(np.array(annotated)).permute(2, 0, 1).contiguous()
 
 
-def _copied(image: Tensor) -> Pixels:
-    """uint8 (3, H, W) → (H, W, 3)."""
+def _to_pixels(image: Tensor) -> Pixels:
+    """A copy of a uint8 image: (3, H, W) → (H, W, 3)."""
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image must be uint8 of shape (3, H, W), got {image.dtype} of {tuple(image.shape)}")
     return np.array(image.permute(1, 2, 0).numpy(), order="C")
 
 
-def _pens(pixels: Pixels) -> tuple[int, FreeTypeFont | ImageFont]:
-    """Width of lines and font of names that suit the size of a picture."""
+def _line_and_font(pixels: Pixels) -> tuple[int, FreeTypeFont | ImageFont]:
+    """Line width and font that suit the size of the image."""
     scale = (pixels.shape[0] * pixels.shape[1]) ** 0.5
     return max(1, round(scale / 280)), _font(max(10, round(scale / 38)))
 
 
 @lru_cache(maxsize=1024)
 def class_colour(label: int) -> Colour:
-    """The RGB colour of a class, always the same; neighbouring labels are far apart in hue."""
-    hue = (0.30 + label * 0.381966) % 1.0  # golden section: no two of the first classes come close
+    """The RGB colour of a class: always the same, with neighbouring labels far apart in hue."""
+    hue = (0.30 + label * 0.381966) % 1.0  # golden ratio: keeps the first labels well apart
     value = (1.0, 0.8)[(label // 8) % 2]
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _tones(labels: Sequence[int]) -> list[Colour]:
-    """A colour for each object, by which those of one class can be told apart."""
+    """A colour for each object: a tone of its class colour, so that objects of one class can be told apart."""
     seen: Counter[int] = Counter()
     colours = []
     for label in labels:
@@ -148,9 +155,9 @@ def _tones(labels: Sequence[int]) -> list[Colour]:
     return colours
 
 
-def _paint(pixels: Pixels, masks: RleMasks, index: int, colour: Colour, line_width: int) -> None:
-    """One mask as a translucent fill with an outline."""
-    region, mask = _decode_one(pixels, masks, index)
+def _fill_mask(pixels: Pixels, single: RleMasks, colour: Colour, line_width: int) -> None:
+    """Draw a mask as a translucent fill with an opaque edge."""
+    region, mask = _decode_region(pixels, single)
     edge = mask & ~_eroded(mask, line_width)
     for channel, value in enumerate(colour):
         filled = np.rint((1 - FILL) * np.arange(256) + FILL * value).astype(np.uint8)
@@ -159,26 +166,25 @@ def _paint(pixels: Pixels, masks: RleMasks, index: int, colour: Colour, line_wid
         plane[edge] = value
 
 
-def _outline_mask(pixels: Pixels, masks: RleMasks, index: int, line_width: int) -> None:
-    """The edge of one mask in white and, within it, black: visible on any picture."""
-    region, mask = _decode_one(pixels, masks, index)
+def _outline_mask(pixels: Pixels, single: RleMasks, line_width: int) -> None:
+    """Draw the edge of a mask in white with black inside it, which is visible on any image."""
+    region, mask = _decode_region(pixels, single)
     inside = _eroded(mask, line_width)
     pixels[region][mask & ~inside] = WHITE
     pixels[region][inside & ~_eroded(inside, line_width)] = BLACK
 
 
-def _decode_one(pixels: Pixels, masks: RleMasks, index: int) -> tuple[tuple[slice, slice], Bitmap]:
-    """The part of the picture where a mask is, and the mask there."""
-    if masks.size != pixels.shape[:2]:
-        raise ValueError(f"masks must have the image's size {pixels.shape[:2]} (height, width), got {masks.size}")
-    one = masks[torch.tensor([index])]
-    x1, y1, x2, y2 = one.boxes()[0].int().tolist()
+def _decode_region(pixels: Pixels, single: RleMasks) -> tuple[tuple[slice, slice], Bitmap]:
+    """The bounding box of a single mask as slices of the image, and the mask in it."""
+    if single.size != pixels.shape[:2]:
+        raise ValueError(f"masks must have the image's size {pixels.shape[:2]} (height, width), got {single.size}")
+    x1, y1, x2, y2 = single.boxes()[0].int().tolist()
     region = slice(y1, y2), slice(x1, x2)
-    return region, decode(one)[0].numpy()[region].astype(np.bool_)
+    return region, decode(single)[0].numpy()[region].astype(np.bool_)
 
 
 def _eroded(mask: Bitmap, steps: int) -> Bitmap:
-    """What is left when `steps` times every pixel goes that has a neighbour outside."""
+    """The mask without its outermost pixels, `steps` times (4-neighbourhood)."""
     for _ in range(steps):
         padded = np.pad(mask, 1)
         mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
@@ -192,27 +198,28 @@ def _font(size: int) -> FreeTypeFont | ImageFont:
     return ImageFont.load_default(size)
 
 
-def _outline(box: Sequence[float], line_width: int) -> tuple[int, int, int, int]:
-    """Pillow's corners, both inclusive, of a box; never turned inside out."""
+def _corners(box: Sequence[float], line_width: int) -> tuple[int, int, int, int]:
+    """A box as Pillow's x1 y1 x2 y2, both corners inclusive, with room for two lines at least."""
     x1, y1, x2, y2 = (round(value) for value in box)
     return x1, y1, max(x2 - 1, x1 + line_width), max(y2 - 1, y1 + line_width)
 
 
-def _name(draw: ImageDraw, box: Sequence[float], name: str, font: FreeTypeFont | ImageFont, background: Colour) -> None:
-    """Above the box, moved into the picture where it would leave it."""
-    left, top, right, bottom = draw.textbbox((0, 0), name, font=font)
+def _draw_name(draw: ImageDraw, item: _Item, font: FreeTypeFont | ImageFont) -> None:
+    """Write the name above the box, or moved into the image where it would leave it."""
+    left, top, right, bottom = draw.textbbox((0, 0), item.name, font=font)
     margin = max(1, round((bottom - top) / 6))
     width, height = round(right - left) + 2 * margin + 1, round(bottom - top) + 2 * margin + 1
-    picture_width, picture_height = draw.im.size
-    x = max(0, min(round(box[0]), picture_width - width))
-    y = max(0, min(round(box[1]) - height, picture_height - height))
-    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=background)
-    luminance = 0.299 * background[0] + 0.587 * background[1] + 0.114 * background[2]
-    draw.text((x + margin - left, y + margin - top), name, fill=BLACK if luminance > 140 else WHITE, font=font)
+    image_width, image_height = draw.im.size
+    x = max(0, min(round(item.box[0]), image_width - width))
+    y = max(0, min(round(item.box[1]) - height, image_height - height))
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=item.colour)
+    red, green, blue = item.colour
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    draw.text((x + margin - left, y + margin - top), item.name, fill=BLACK if luminance > 140 else WHITE, font=font)
 
 
-def _dashed_rectangle(draw: ImageDraw, corners: tuple[int, int, int, int], width: int) -> None:
-    """White dashes on black, visible on any picture."""
+def _draw_dashed_box(draw: ImageDraw, corners: tuple[int, int, int, int], width: int) -> None:
+    """White dashes on black, visible on any image."""
     x1, y1, x2, y2 = corners
     draw.rectangle(corners, outline=BLACK, width=width)
     dash = 4 * width

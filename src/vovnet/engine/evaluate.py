@@ -1,4 +1,4 @@
-"""Running a detector over a data set, and what its detections are worth."""
+"""Run a detector over a dataset and measure its accuracy."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from torch.utils.data import DataLoader, Dataset
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
 from vovnet.data.loading import start_loader
+from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
-from vovnet.engine.inference import detect_images
 from vovnet.engine.multi_scale import MultiScale, detect_multi_scale
 from vovnet.errors import UsageError
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
 from vovnet.metrics.voc import ClassResult, VocResult, evaluate_voc
-from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.merging import soft_nms as apply_soft_nms
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
 
 class _Images(Dataset[tuple[Tensor, tuple[int, int]]]):
-    """Every image of a data set, resized for the network if it says how, with its own size."""
+    """The images of a dataset at `indices`, with their original sizes; resized if there is a `preprocessing`."""
 
     def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing | None, indices: range) -> None:
         self.dataset, self.preprocessing, self.indices = dataset, preprocessing, indices
@@ -39,19 +38,19 @@ class _Images(Dataset[tuple[Tensor, tuple[int, int]]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, tuple[int, int]]:
         image = read_image(self.dataset[self.indices[index]].image_path)
-        size = (image.shape[1], image.shape[2])
-        return (self.preprocessing.resize(image) if self.preprocessing else image), size
+        image_size = (image.shape[1], image.shape[2])
+        return (self.preprocessing.resize(image) if self.preprocessing else image), image_size
 
 
 def _collate(items: list[tuple[Tensor, tuple[int, int]]]) -> tuple[list[Tensor] | Tensor, list[tuple[int, int]]]:
-    """One tensor where the images have one size: each that a loader process sends takes a file descriptor."""
-    images, sizes = zip(*items, strict=True)
+    """One tensor if the images have one size: every tensor that a loader process sends costs a file descriptor."""
+    images, image_sizes = zip(*items, strict=True)
     same = len({image.shape for image in images}) == 1
-    return (torch.stack(images) if same else list(images)), list(sizes)
+    return (torch.stack(images) if same else list(images)), list(image_sizes)
 
 
-def detect(
-    model: DetectionModel,
+def detect_dataset(
+    detector: Detector,
     dataset: DetectionDataset,
     *,
     batch_size: int,
@@ -61,52 +60,47 @@ def detect(
     multi_scale: MultiScale | None = None,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> list[Detections]:
-    """The detections of every image, in the data set's order; several processes share the images, each seen once.
+    """The detections of every image, in the order of the dataset.
 
-    soft_nms: COCO's last step at one scale, see `vovnet.models.detectors.merging`. multi_scale: instead of the model's
-    own input size; the images then go through the network one by one. on_image: called with the number of images done
-    after each batch.
+    workers: processes that read images.
+    group: the processes that share the images; each image is seen once.
+    soft_nms: COCO's last step for one scale, see `vovnet.models.detectors.merging`.
+    multi_scale: test at these scales instead of the model's own input size, one image at a time.
+    on_image: called after each batch with the number of images that this process has done.
     """
     if soft_nms and multi_scale is not None:
-        raise UsageError(
-            "soft-NMS belongs to a test at one scale; a multi-scale test votes instead: choose one of them"
-        )
-    mine = range(group.rank, len(dataset), group.world_size)
+        raise UsageError("soft-NMS is for a test at one scale; a multi-scale test uses box voting: choose one of them")
+    indices = range(group.rank, len(dataset), group.world_size)
     loader = DataLoader(
-        _Images(dataset, model.preprocessing if multi_scale is None else None, mine),
+        _Images(dataset, detector.model.preprocessing if multi_scale is None else None, indices),
         batch_size if multi_scale is None else 1,
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=start_loader,
     )
-
-    def detect_batch(images: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
-        batch = torch.stack(images).to(group.device)
-        return model.decode(model(model.preprocessing.normalize(batch)), sizes)
-
-    model.eval()
-    found: list[Detections] = []
-    for images, sizes in loader:
+    own: list[Detections] = []
+    for images, image_sizes in loader:
         if multi_scale is not None:
-            found.append(detect_multi_scale(model, images[0], multi_scale))
+            own.append(detect_multi_scale(detector, images[0], multi_scale))
         else:
-            detected = detect_images(list(images), sizes, detect_batch)
-            found += [apply_soft_nms(detections) for detections in detected] if soft_nms else detected
-        on_image(len(found))
-    result: list[Detections | None] = [None] * len(dataset)
-    for rank, part in enumerate(group.gather(found)):
-        result[rank :: group.world_size] = part
-    return [detections for detections in result if detections is not None]
+            detections = detector.detect(list(images), image_sizes)
+            own += map(apply_soft_nms, detections) if soft_nms else detections
+        on_image(len(own))
+    everything: list[Detections | None] = [None] * len(dataset)
+    for rank, part in enumerate(group.gather(own)):
+        everything[rank :: group.world_size] = part
+    return [detections for detections in everything if detections is not None]
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """A detector's accuracy on one split, and the detections behind it.
 
-    voc and coco compare boxes. coco_masks compares masks; None unless the detector gives masks and the data set was
-    opened with them. confusion: (K + 1, K + 1) counts at `score_threshold`; errors: (N, 3) missed, false and confused
-    objects of each image; both compare masks where both sides have them, see `vovnet.metrics.confusion`. images_per_s
-    counts reading, network and decoding.
+    voc, coco: accuracy of boxes.
+    confusion: (K + 1, K + 1) counts at `score_threshold`, see `vovnet.metrics.confusion`.
+    errors: (N, 3) missed objects, false positives and confused classes of each image at `score_threshold`.
+    images_per_s: includes reading, network and decoding.
+    coco_masks: accuracy of masks; None unless both the detector and the dataset have them.
     """
 
     dataset: DetectionDataset
@@ -122,12 +116,12 @@ class Evaluation:
     coco_masks: CocoResult | None = None
 
     def classes(self) -> list[tuple[str, ClassResult, CocoClassResult, CocoClassResult | None]]:
-        """Each class's name and figures; the last are those of its masks."""
+        """(name, VOC result of boxes, COCO result of boxes, COCO result of masks) of each class."""
         masks = self.coco_masks.classes if self.coco_masks else [None] * len(self.coco.classes)
         return list(zip(self.dataset.class_names, self.voc.classes, self.coco.classes, masks, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the detections and curves, for JSON; average precisions are fractions."""
+        """Everything except the detections and curves, for JSON; average precision is a fraction."""
         return {
             "data": str(self.dataset.root),
             "split": self.dataset.split,
@@ -159,10 +153,9 @@ class Evaluation:
 
 
 def evaluate(
-    model: DetectionModel,
+    detector: Detector,
     dataset: DetectionDataset,
     *,
-    device: str = "auto",
     batch_size: int = 8,
     workers: int = 2,
     score_threshold: float = 0.5,
@@ -170,16 +163,17 @@ def evaluate(
     multi_scale: MultiScale | None = None,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
-    """Detect on every image of `dataset` and compare with its objects; labels must be numbered as the model's.
+    """Detect on every image of `dataset` and compare with its objects, whose labels must be those of the detector.
 
-    score_threshold: the working point of the confusion matrix and of the errors; average precision knows none.
-    soft_nms, multi_scale: see `detect`. Masks are compared where both sides have them, see `Evaluation`.
+    score_threshold: for the confusion matrix and the errors per image; average precision uses all scores.
+    workers, soft_nms, multi_scale, on_image: see `detect_dataset`.
+
+    Under torchrun the processes share the images, each with a detector on its own device.
     """
-    with start_workers(device) as group:
-        model.to(group.device).to(memory_format=torch.channels_last)
+    with start_workers(str(detector.device)) as group:
         started = time.perf_counter()
-        found = detect(
-            model,
+        detections = detect_dataset(
+            detector,
             dataset,
             batch_size=batch_size,
             workers=workers,
@@ -191,17 +185,17 @@ def evaluate(
         images_per_s = len(dataset) / (time.perf_counter() - started)
     targets = [sample.target for sample in dataset]
     classes = len(dataset.class_names)
-    masks = all(one.masks is not None for one in found) and any(target.masks is not None for target in targets)
+    masks = all(item.masks is not None for item in detections) and any(target.masks is not None for target in targets)
     return Evaluation(
-        dataset,
-        found,
-        evaluate_voc(found, targets, classes),
-        evaluate_coco(found, targets, classes),
-        confusion_matrix(found, targets, classes, score_threshold=score_threshold),
-        image_errors(found, targets, score_threshold=score_threshold),
-        score_threshold,
-        images_per_s,
-        soft_nms,
-        multi_scale,
-        evaluate_coco(found, targets, classes, masks=True) if masks else None,
+        dataset=dataset,
+        detections=detections,
+        voc=evaluate_voc(detections, targets, classes),
+        coco=evaluate_coco(detections, targets, classes),
+        confusion=confusion_matrix(detections, targets, classes, score_threshold=score_threshold),
+        errors=image_errors(detections, targets, score_threshold=score_threshold),
+        score_threshold=score_threshold,
+        images_per_s=images_per_s,
+        soft_nms=soft_nms,
+        multi_scale=multi_scale,
+        coco_masks=evaluate_coco(detections, targets, classes, masks=True) if masks else None,
     )

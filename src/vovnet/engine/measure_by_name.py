@@ -1,4 +1,4 @@
-"""Any models by name, measured in one run, with the accuracy and the stages of those that are trained detectors."""
+"""Measure models by name: their cost, and for trained detectors also accuracy and the time of each stage."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
-from vovnet.engine.accuracy import measure_accuracy
-from vovnet.engine.detector import Detector
+from vovnet.engine.detector import Detector, load
 from vovnet.engine.distributed import choose_device
+from vovnet.engine.evaluate import evaluate
 from vovnet.engine.model_names import is_trained, resolve_model
 from vovnet.engine.stages import time_stages
 from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.profiling.measure import measure_models
-from vovnet.profiling.measurement import Measurement, read_measurements
+from vovnet.profiling.measurement import Accuracy, Measurement, read_measurements
 from vovnet.profiling.onnx_module import OnnxModule
 from vovnet.profiling.surroundings import watch
-from vovnet.weights.shipped import load
 
 
-def compare(
+def measure_by_name(
     names: Sequence[str],
     *,
     input_size: int | None = None,
@@ -39,25 +39,26 @@ def compare(
     on_step: Callable[[str], object] = lambda what: None,
     **options: Any,
 ) -> list[Measurement]:
-    """Measure models by name, see `measure_models`, whose further options these take.
+    """Measure models by name in one run; the other arguments and the options are those of `measure_models`.
 
-    names: as `resolve_model` takes them; a record of an earlier run (.json) gives its measurements as they are.
-    input_size: height and width; None is what a trained, exported or our own detector expects, else 224. image_paths:
-    real images for the stages of trained detectors. data, split: a data set for their accuracy.
+    names: see `resolve_model`. The record of an earlier run (.json) contributes its measurements unchanged.
+    input_size: height and width. None is what a trained, exported or built-in detector expects, 224 for other models.
+    image_paths: images on which the stages of trained detectors are timed.
+    data, split: dataset on which the accuracy of trained detectors is measured.
 
-    Raises ValueError for what cannot be measured, such as the accuracy of a model that is no trained detector.
+    Raises ValueError for what cannot be measured, such as the accuracy of an untrained model.
     """
-    earlier = [one for name in names if name.endswith(".json") for one in read_measurements(name)]
-    fresh = [name for name in dict.fromkeys(names) if not name.endswith(".json")]
-    if not fresh:
+    earlier = [measurement for name in names if name.endswith(".json") for measurement in read_measurements(name)]
+    models = [name for name in dict.fromkeys(names) if not name.endswith(".json")]
+    if not models:
         return earlier
-    where = choose_device(device)
-    detectors = {name: load(name, str(where)) for name in fresh if is_trained(name)}
-    modules = {name: detectors[name].model if name in detectors else _load(name, where) for name in fresh}
+    torch_device = choose_device(device)
+    detectors = {name: load(name, str(torch_device)) for name in models if is_trained(name)}
+    modules = {name: detectors[name].model if name in detectors else _load(name, torch_device) for name in models}
     sizes = {name: _input_size(module, input_size) for name, module in modules.items()}
     if data is not None or image_paths:
-        _check_detectors(detectors, fresh, sizes, options.get("precision", "float32"))
-    # What cannot be read shows now, before minutes are spent on measuring.
+        _check_detectors(detectors, models, sizes, options.get("precision", "float32"))
+    # Files that cannot be read are reported now, before minutes are spent on measuring.
     datasets = {
         name: open_dataset(data, split, class_names=detector.class_names, masks=detector.model.masks)
         for name, detector in detectors.items()
@@ -69,47 +70,71 @@ def compare(
     measurements = measure_models(
         modules,
         {name: (batch_size, 3, *size) for name, size in sizes.items()},
-        device=where,
+        device=torch_device,
         repetitions=repetitions,
         on_step=on_step,
         **options,
     )
-    watching = watch(where)
-    for place, one in enumerate(measurements):
-        if (detector := detectors.get(one.name)) is not None:
-            if image_paths:
-                on_step(f"{one.name}: stages")
-                with watching:
-                    one = replace(one, stages=time_stages(detector, image_paths, repetitions=repetitions))
-            if data is not None:
-                on_step(f"{one.name}: accuracy")
-                one = replace(one, accuracy=measure_accuracy(detector, datasets[one.name]))
-            measurements[place] = one
+    watching = watch(torch_device)
+    for index, measurement in enumerate(measurements):
+        name = measurement.name
+        if name in detectors and image_paths:
+            on_step(f"{name}: stages")
+            with watching:
+                stages = time_stages(detectors[name], image_paths, repetitions=repetitions)
+            measurement = replace(measurement, stages=stages)
+        if name in datasets:
+            on_step(f"{name}: accuracy")
+            measurement = replace(measurement, accuracy=measure_accuracy(detectors[name], datasets[name]))
+        measurements[index] = measurement
     if image_paths:
-        measurements = [_with_doubts(one, watching.result().doubts) for one in measurements]
+        warnings = watching.result().doubts
+        measurements = [_with_warnings(measurement, warnings) for measurement in measurements]
     return earlier + measurements
+
+
+def measure_accuracy(detector: Detector, dataset: DetectionDataset, *, workers: int = 2) -> Accuracy:
+    """AP, AP50 and VOC07 on every image of a split, and "mask AP" if both the detector and the dataset have masks.
+
+    The dataset must be opened with the classes of the detector. A metric without a value, as without objects, is left
+    out.
+    """
+    if dataset.class_names != detector.class_names:
+        raise ValueError(
+            f"{dataset.root} must be opened with the detector's classes {', '.join(detector.class_names)}, "
+            f"got {', '.join(dataset.class_names)}"
+        )
+    evaluation = evaluate(detector, dataset, workers=workers)
+    metrics = {name: evaluation.coco.figures[name] for name in ("AP", "AP50")} | {"VOC07": evaluation.voc.mean_ap11}
+    if evaluation.coco_masks is not None:
+        metrics["mask AP"] = evaluation.coco_masks.figures["AP"]
+    values = {name: value for name, value in metrics.items() if value is not None}
+    return Accuracy(dataset.root.resolve().name, dataset.split, len(dataset), values)
 
 
 def _check_detectors(
     detectors: dict[str, Detector], names: Sequence[str], sizes: dict[str, tuple[int, int]], precision: str
 ) -> None:
-    """Accuracy and stages are those of the weights as they are, so what is measured beside them must be too."""
+    """Accuracy and stages are measured with the weights as they are, so the rest of the measurement must be too."""
     if not detectors:
-        raise UsageError(f"images and data are for trained detectors, of which none is among {', '.join(names)}")
+        raise UsageError(f"images and data are for trained detectors, and none of these is one: {', '.join(names)}")
     if precision != "float32":
         raise UsageError(f"accuracy and stages are measured in float32, got {precision}")
     for name, detector in detectors.items():
         own = detector.model.preprocessing.image_size
         if sizes[name] != own:
             raise UsageError(
-                f"accuracy and stages of {name} are those of its {own[0]}×{own[1]} pixels; leave out the input size"
+                f"accuracy and stages of {name} are measured at its own {own[0]}×{own[1]} pixels; "
+                "leave out the input size"
             )
 
 
-def _with_doubts(one: Measurement, doubts: Sequence[str]) -> Measurement:
-    around = one.conditions.surroundings
-    around = replace(around, doubts=(*around.doubts, *(f"stages: {doubt}" for doubt in doubts)))
-    return replace(one, conditions=replace(one.conditions, surroundings=around))
+def _with_warnings(measurement: Measurement, warnings: Sequence[str]) -> Measurement:
+    """The measurement with the warnings of the time in which the stages ran."""
+    surroundings = measurement.conditions.surroundings
+    doubts = (*surroundings.doubts, *(f"stages: {warning}" for warning in warnings))
+    conditions = replace(measurement.conditions, surroundings=replace(surroundings, doubts=doubts))
+    return replace(measurement, conditions=conditions)
 
 
 def _load(name: str, device: torch.device) -> nn.Module:

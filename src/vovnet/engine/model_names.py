@@ -1,4 +1,4 @@
-"""Any model by name: ours, trained weights, exported files, timm's, torchvision's, a function of the user's own."""
+"""Any model by name: built-in, trained, exported, from timm or torchvision, or built by a function of the user."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from vovnet.zoo import BACKBONES, DETECTORS, create_model, is_detector
 
 
 def resolve_model(name: str, **options: Any) -> nn.Module:
-    """A model by name; nothing is downloaded unless the name is an address or an option asks for it.
+    """A model by name; nothing is downloaded unless the name is a URL or an option asks for it.
 
-    name, the first of these that it is:
-        "vovnet39", "dsod300_vovnet27_slim"             one of ours, with random weights; on a network of timm's:
+    name: tried in this order:
+        "vovnet39", "dsod300_vovnet27_slim"             built-in, with random weights; also on a timm backbone:
                                                         "refinedet320_timm/convnext_tiny"
         "bccd"                                          weights that ship with the package
-        "best.safetensors", "runs/cells", "https://…"   trained weights: a file, a run's folder, an address
-        "model.onnx"                                    an exported file
-        "timm:NAME", "torchvision:NAME"                 classifiers, detectors, segmentation, with random weights
-        "package.module:function"                       is imported and called
-    A file needs its suffix, so that one called "vovnet39" hides nothing.
-    options go to the builder; our detectors have 20 classes unless `num_classes` says otherwise. A file takes none.
+        "best.safetensors", "runs/cells", "https://…"   trained weights: a file, the folder of a run, a URL
+        "model.onnx"                                    an exported model
+        "timm:NAME", "torchvision:NAME"                 with random weights
+        "package.module:function"                       imported and called
+      A file is recognised by its suffix, so a file called "vovnet39" does not hide the model of that name.
+    options: for the function that builds the model. Built-in detectors have 20 classes unless `num_classes` is given.
+        Trained and exported models take none.
 
-    Raises ValueError for a name or module that is not there, FileNotFoundError for a file, ModuleNotFoundError where a
-    package is missing.
+    Raises ValueError for an unknown name, FileNotFoundError for a missing file, ModuleNotFoundError for a missing
+    package.
     """
     if is_detector(name):
         return create_model(name, **{"num_classes": 20, **options})
@@ -42,11 +43,11 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
     trained = is_trained(name)
     if trained or Path(name).suffix == ".onnx":
         if options:
-            raise UsageError(f"{name} takes no options, since its file states them, got {', '.join(options)}")
+            raise UsageError(f"{name} takes no options, because its file states them; got {', '.join(options)}")
         return load_weights(name).model if trained else _exported(name)
     source, colon, rest = name.partition(":")
     if not colon:
-        hint = 'those of others are called "timm:NAME", "torchvision:NAME" or "package.module:function"'
+        hint = 'models of other packages are called "timm:NAME", "torchvision:NAME" or "package.module:function"'
         raise _unknown(
             (*BACKBONES, *DETECTORS, *shipped_weights()), name, f"{hint}; files end in .safetensors or .onnx"
         )
@@ -54,11 +55,11 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
         return _timm(rest, options)
     if source == "torchvision":
         return _torchvision(rest, options)
-    return _users(source, rest, options)
+    return _from_function(source, rest, options)
 
 
 def is_trained(name: str) -> bool:
-    """Whether `resolve_model` takes `name` for trained weights; `vovnet.load` gives their `Detector`."""
+    """Whether `name` means trained weights, of which `vovnet.load` makes a `Detector`."""
     if is_detector(name) or name in BACKBONES:
         return False
     path = Path(name)
@@ -78,7 +79,7 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"timm:{name} needs an extra: pip install 'vovnet[timm]'", name=error.name) from error
     if not timm.is_model(name):
-        raise _unknown(timm.list_models(), name, "timm.list_models() names them all", "timm:")
+        raise _unknown(timm.list_models(), name, "timm.list_models() lists them all", "timm:")
     return timm.create_model(name, **{"pretrained": False, **options})
 
 
@@ -86,27 +87,25 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     from torchvision import models
 
     if name not in models.list_models():
-        raise _unknown(models.list_models(), name, "torchvision.models.list_models() names them all", "torchvision:")
+        raise _unknown(models.list_models(), name, "torchvision.models.list_models() lists them all", "torchvision:")
     defaults = {"weights": None}
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         defaults["weights_backbone"] = None  # detectors would download a backbone
     return models.get_model(name, **{**defaults, **options})
 
 
-def _users(module_name: str, function_name: str, options: dict[str, Any]) -> nn.Module:
+def _from_function(module_name: str, function_name: str, options: dict[str, Any]) -> nn.Module:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there; what it imports is missing
+            raise  # the module exists; one that it imports is missing
         nearest = did_you_mean(module_name, ("timm", "torchvision"))
         hint = "for a file in this folder set PYTHONPATH=."
         raise ModuleNotFoundError(f"no module is called {module_name!r}{nearest}: {hint}", name=error.name) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise _unknown(
-            dir(module), function_name, "a function that returns an nn.Module is expected", f"{module_name}:"
-        )
+        raise _unknown(dir(module), function_name, "expected a function that returns an nn.Module", f"{module_name}:")
     try:
         model = function(**options)
     except TypeError as error:

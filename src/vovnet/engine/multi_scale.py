@@ -1,29 +1,30 @@
-"""The multi-scale test of RefineDet ("+" in Table 6): many sizes, each plain and mirrored, merged by box voting.
+"""The multi-scale test of RefineDet ("+" in Table 6): several input sizes, each also mirrored, merged by box voting.
 
 Source: the test script of RefineDet (arXiv 1711.06897).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
+from vovnet.engine.detector import Detector
 from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.merging import mirror, select_sizes, vote_boxes
-from vovnet.models.detectors.refinedet import RefineDet
 from vovnet.structures import Detections
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One size of the network's input, and which of its detections count.
+    """One input size of the network, and which of its detections count.
 
-    side: of a square, in pixels. short: makes it a rectangle, whose longer side is `side`, lying or standing as the
-    image does. shorter_below, longer_above: bounds of a detection's shorter and longer side, in the image's pixels.
+    side: side of a square input, in pixels; with `short` the longer side of a rectangle.
+    short: shorter side of a rectangle, which is landscape or portrait as the image is.
+    shorter_below: the shorter side of a detection must be less, in pixels of the image.
+    longer_above: the longer side of a detection must be more, in pixels of the image.
     """
 
     side: int
@@ -32,7 +33,7 @@ class Scale:
     longer_above: float | None = None
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of the input for an image of (height, width); a square image stands."""
+        """(height, width) of the input for an image of (height, width); a square image counts as portrait."""
         short = self.short or self.side
         height, width = image_size
         return (short, self.side) if height < width else (self.side, short)
@@ -64,7 +65,7 @@ SCALES_512 = (
 
 @dataclass(frozen=True)
 class MultiScale:
-    """A multi-scale test: its scales, and whether boxes vote softly, as COCO's do (`vote_boxes`)."""
+    """The scales of a test, and whether boxes vote softly, as for COCO (see `vote_boxes`)."""
 
     scales: tuple[Scale, ...]
     soft_vote: bool = False
@@ -74,7 +75,7 @@ class MultiScale:
             raise ValueError("a multi-scale test needs at least one scale, got none")
 
 
-# By input size and data set.
+# (input size, dataset) → test
 PUBLISHED = {
     (320, "coco"): MultiScale(SCALES_320, soft_vote=True),
     (320, "voc"): MultiScale(tuple(scale for scale in SCALES_320 if scale.side != 640)),
@@ -90,46 +91,40 @@ def published_multi_scale(model: DetectionModel, data: Literal["voc", "coco"]) -
     if height != width or (height, data) not in PUBLISHED:
         raise UsageError(
             f"the published multi-scale tests are for inputs of 320×320 and 512×512, the model's is {height}×{width}; "
-            "give scales of your own"
+            "pass scales of your own"
         )
     return PUBLISHED[height, data]
 
 
-@torch.inference_mode()
-def detect_multi_scale(model: DetectionModel, image: Tensor, test: MultiScale) -> Detections:
-    """The detections of one image, from all scales together.
+def detect_multi_scale(detector: Detector, image: Tensor, test: MultiScale) -> Detections:
+    """The detections of one image, uint8 RGB (3, H, W) in its own size, merged from all scales.
 
-    image: uint8 RGB (3, H, W) in its own size; model: in evaluation mode. Every run is the whole single-scale test.
-    They follow one another and leave only detections, on the CPU, so the most memory is that of the largest scale. It
-    comes first: what it frees serves the others, where memory that grows step by step would be left in pieces.
+    Each scale runs the whole single-scale test. Only detections on the CPU are kept of it, so peak memory is that of
+    the largest scale. That one runs first: later scales reuse its memory, while growing sizes would fragment it.
     """
-    refinedet = _check_takes_any_size(model)
-    sizes = [scale.input_size((image.shape[1], image.shape[2])) for scale in test.scales]
-    order = sorted(range(len(sizes)), key=lambda place: -sizes[place][0] * sizes[place][1])
-    found = {place: _detect_at(test.scales[place], refinedet, image) for place in order}
-    return vote_boxes([one for place in sorted(found) for one in found[place]], soft=test.soft_vote)
-
-
-def _detect_at(scale: Scale, model: RefineDet, image: Tensor) -> list[Detections]:
-    """What counts of the image and of the mirrored image at one scale."""
+    _check_takes_any_size(detector.model)
     image_size = (image.shape[1], image.shape[2])
-    input_size = scale.input_size(image_size)
-    preprocessing = replace(model.preprocessing, image_size=input_size)
-    resized = preprocessing.resize(image)
-    both = torch.stack([resized, resized.flip(-1)]).to(next(model.parameters()).device)
-    outputs = model(preprocessing.normalize(both))
-    plain, mirrored = model.decode(outputs, [image_size] * 2, input_size=input_size)
+    input_sizes = [scale.input_size(image_size) for scale in test.scales]
+    largest_first = sorted(range(len(input_sizes)), key=lambda index: -input_sizes[index][0] * input_sizes[index][1])
+    runs = {index: _detect_at(test.scales[index], detector, image) for index in largest_first}
+    return vote_boxes([run for index in sorted(runs) for run in runs[index]], soft=test.soft_vote)
+
+
+def _detect_at(scale: Scale, detector: Detector, image: Tensor) -> list[Detections]:
+    """The detections that count at one scale, in the image and in the mirrored image."""
+    image_size = (image.shape[1], image.shape[2])
+    resized = detector.model.preprocessing.resize(image, scale.input_size(image_size))
+    plain, mirrored = detector.detect([resized, resized.flip(-1)], [image_size] * 2)
     return [
-        select_sizes(found, shorter_below=scale.shorter_below, longer_above=scale.longer_above)
-        for found in (plain.cpu(), mirror(mirrored.cpu()))
+        select_sizes(detections, shorter_below=scale.shorter_below, longer_above=scale.longer_above)
+        for detections in (plain, mirror(mirrored))
     ]
 
 
-def _check_takes_any_size(model: DetectionModel) -> RefineDet:
-    if not isinstance(model, RefineDet):
+def _check_takes_any_size(model: DetectionModel) -> None:
+    if model.input_multiple is None:
         height, width = model.preprocessing.image_size
         raise UsageError(
-            "a multi-scale test needs a RefineDet, which takes inputs of any multiple of 64; "
+            "a multi-scale test needs a model that takes several input sizes, as a RefineDet does; "
             f"{type(model).__name__} takes only {height}×{width}: test it at that scale"
         )
-    return model

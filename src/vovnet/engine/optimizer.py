@@ -1,4 +1,4 @@
-"""The optimizer of a run, with each code's own rules about what is decayed and what learns faster."""
+"""The optimizer of a run: which parameters decay, and which learn faster, as in each detector's published code."""
 
 from __future__ import annotations
 
@@ -8,48 +8,37 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.engine.config import OptimizerConfig
-from vovnet.models.detectors.mask_rcnn import MaskRCNN
-from vovnet.models.detectors.refinedet import RefineDet
+from vovnet.zoo import DetectorSpec
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD or RMSProp whose weight decay leaves vectors (norms, biases, L2Norm scales) alone.
+def make_optimizer(model: nn.Module, spec: DetectorSpec, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """SGD or RMSProp. Weight decay leaves out vectors: norm parameters, biases, scales of L2Norm.
 
-    With `decay_norms` it takes in those of the body, as in Caffe, whose SSD heads decay none either. The biases of
-    RefineDet's predictors, and all of Mask R-CNN's but for its norms', learn at twice the rate and are never decayed.
+    With `decay_norms` it includes them, as Caffe does, but for those that the detector's `spec` exempts. Fast biases of
+    the `spec` have a group of their own, without decay and at twice the rate.
     """
-    fast_biases = _fast_biases(model)
-    faster = {id(bias) for bias in fast_biases}
+    fast = spec.fast_biases(model)
+    fast_ids = {id(bias) for bias in fast}
     decayed: list[Tensor] = []
     free: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        vector_decays = config.decay_norms and not name.startswith("heads.")
-        if id(parameter) not in faster:
-            (decayed if parameter.ndim > 1 or vector_decays else free).append(parameter)
+        decays = parameter.ndim > 1 or (config.decay_norms and not name.startswith(spec.never_decayed))
+        if id(parameter) not in fast_ids:
+            (decayed if decays else free).append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-    if fast_biases:
-        groups.append({"params": fast_biases, "weight_decay": 0.0, "rate_factor": 2.0})
+    if fast:
+        groups.append({"params": fast, "weight_decay": 0.0, "rate_factor": 2.0})
     options: dict[str, Any] = {
         "lr": config.learning_rate,
         "momentum": config.momentum,
         "weight_decay": config.weight_decay,
         "foreach": True,
     }
-    # Caffe's RMSProp has the same formula, decay 0.99 and 1e-8, which are PyTorch's defaults too.
+    # Caffe's RMSProp has the same formula; its decay 0.99 and epsilon 1e-8 are PyTorch's defaults.
     return torch.optim.RMSprop(groups, **options) if config.kind == "rmsprop" else torch.optim.SGD(groups, **options)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of every group; those with a "rate_factor" get so many times of it."""
+    """Set the rate of every group; a group with a "rate_factor" gets that multiple of it."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("rate_factor", 1.0)
-
-
-def _fast_biases(model: nn.Module) -> list[Tensor]:
-    if isinstance(model, RefineDet):
-        layers: list[nn.Module] = [layer for head in (*model.arm, *model.odm) for layer in (head.box, head.cls)]
-    elif isinstance(model, MaskRCNN):
-        layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
-    else:
-        layers = []
-    return [bias for layer in layers if isinstance(bias := layer.bias, Tensor)]

@@ -1,4 +1,4 @@
-"""The files of a prediction run: drawn images and videos, COCO results, CSV; written while the images pass."""
+"""The files of a prediction run: annotated images and videos, COCO results and CSV, written one image at a time."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from types import TracebackType
 from typing import Any
 
 from vovnet.data.video import VideoWriter, video_info
-from vovnet.engine.detector import Prediction, make_image_id
+from vovnet.engine.prediction import Prediction, make_image_id
 from vovnet.files import replacing
 
 CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
 
 
 class PredictionWriter:
-    """Writes predictions into `folder`, one at a time, so that no run is too long for the memory.
+    """Writes predictions into `folder`, one at a time, so that memory does not grow with the length of the run.
 
-    drawn/            with `draw`: each image under its name (.png stays PNG, everything else is JPEG of quality 92),
-                      each video as .mp4; where two sources share a stem, the later one becomes stem_2, stem_3, …
-    detections.json   with `coco`: a list of COCO results, with masks if there are any, as run-length codes, or with
-                      `contours` as polygons. `image_id` is the stem of the drawn file, as a number where
-                      the file's name is one ("000000000139.jpg" → 139); stem_frame for a frame of a video.
-    detections.csv    with `csv`: one row a detection; boxes in pixels, `frame` from 0 and empty for images.
+    drawn/            with `draw`: each annotated image under its own name (.png stays PNG, other formats become JPEG
+                      of quality 92), each annotated video as .mp4. If sources share a stem, the later ones become
+                      stem_2, stem_3, …
+    detections.json   with `coco`: a list of COCO results. Masks are run-length codes, or polygons with `contours`.
+                      `image_id` is the stem of the annotated file, as a number where it is one
+                      ("000000000139.jpg" → 139); stem_frame for a frame of a video.
+    detections.csv    with `csv`: one row per detection; boxes in pixels; `frame` counts from 0, empty for images.
 
-    Each file appears, or takes the place of an older one, when it is complete. A `with` block that ends early keeps
-    what was done until then, as whole files; only where writing itself fails (OSError) the older json, csv and video
-    stay.
+    A file appears, or replaces an older one, when it is complete. A `with` block that ends early still completes the
+    files with what was written so far. Only an OSError keeps the older json, csv and video.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class PredictionWriter:
         return self
 
     def write(self, prediction: Prediction) -> None:
-        """Adds one image, or the next frame of a video; the frames of a video come in order from 0."""
+        """Add one image, or the next frame of a video. Frames must come in order, from 0."""
         if not prediction.frame:
             self._end_video(None)
             self._stem = self._unused_stem(prediction.stem)
@@ -69,11 +69,11 @@ class PredictionWriter:
                 self._json.write(self._separator + json.dumps(result))
                 self._separator = ",\n"
         if self.csv:
-            place = [prediction.source, "" if prediction.frame is None else prediction.frame, image_id]
+            columns = [prediction.source, "" if prediction.frame is None else prediction.frame, image_id]
             for box, name, score in zip(
                 prediction.boxes.tolist(), prediction.names, prediction.scores.tolist(), strict=True
             ):
-                self._rows.writerow([*place, name, f"{score:.4f}", *(f"{side:.2f}" for side in box)])
+                self._rows.writerow([*columns, name, f"{score:.4f}", *(f"{side:.2f}" for side in box)])
 
     def _draw(self, prediction: Prediction) -> None:
         source = Path(prediction.source)
@@ -82,7 +82,7 @@ class PredictionWriter:
         else:
             target = self.folder / "drawn" / f"{self._stem}.mp4"
         if source.exists() and target.exists() and target.samefile(source):
-            raise ValueError(f"the drawn image would replace its source {source}; choose another output folder")
+            raise ValueError(f"the annotated image would replace its source {source}; choose another output folder")
         if prediction.frame is None:
             prediction.draw(target)
             return
@@ -97,14 +97,14 @@ class PredictionWriter:
         self._taken.add(str(make_image_id(free)).lower())
         return free
 
-    def _end_video(self, kind: type[BaseException] | None, *details: Any) -> None:
+    def _end_video(self, error_type: type[BaseException] | None, *details: Any) -> None:
         video, self._video = self._video, None
         if video is not None:
-            video.__exit__(kind, *(details or (None, None)))
+            video.__exit__(error_type, *(details or (None, None)))
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not None and not issubclass(kind, OSError):
-            kind = error = traceback = None
-        self._stack.__exit__(kind, error, traceback)
+        if error_type is not None and not issubclass(error_type, OSError):
+            error_type = error = traceback = None
+        self._stack.__exit__(error_type, error, traceback)

@@ -1,4 +1,4 @@
-"""How long each stage of a detection takes, from the file on disk to the drawn picture."""
+"""The time of each stage of a detection, from the image file to the annotated image."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from vovnet.data.images import read_image
-from vovnet.engine.detector import Detector
+from vovnet.engine.detector import SCORE_THRESHOLD, TOP_K, Detector
 from vovnet.engine.drawing import draw_detections
 from vovnet.profiling.speed import Latency, is_stable, synchronize
 
 STAGES = ("read image", "pre-process", "network", "decode + NMS", "draw")
-STEADY_PASSES, MOST_WARMUP_PASSES = 10, 50
+STABLE_PASSES, MAX_WARMUP_PASSES = 10, 50
 
 
 def time_stages(detector: Detector, image_paths: Sequence[Path], *, repetitions: int) -> dict[str, Latency]:
-    """The times of each of `STAGES` over `repetitions` passes, one image after the other, batch size 1.
+    """The times of each of `STAGES` over `repetitions` passes, one image per pass.
 
-    read image      the file decoded to pixels; it was read once before, so it comes from the page cache, not the disk
-    pre-process     resized, moved to the device, normalised
+    read image      decode the file; it was read once before, so it comes from the page cache, not from the disk
+    pre-process     resize, move to the device, normalise
     network         the forward pass
-    decode + NMS    boxes and scores from its outputs, the best of those that overlap, their masks, moved to the CPU
-    draw            masks, boxes, names and scores on the pixels that were read
+    decode + NMS    outputs to boxes and scores, non-maximum suppression, masks if any, move to the CPU
+    draw            masks, boxes, class names and scores on the image
 
-    The passes go round the images. Passes before them do not count: until the network's time is stable, at most 50.
-    Each stage begins and ends with the device idle. They are the steps of `Detector.predict` with its thresholds, then
-    `draw_detections`: their sum is the time of one image alone, while in a stream a thread reads ahead and so hides a
-    part of it.
+    The passes cycle through the images. Warm-up passes do not count: they run until the network's time is stable, at
+    most 50. The device is idle at the start and end of each stage. The stages are the steps of `Detector.predict` with
+    its default thresholds, then `draw_detections`. Their sum is the time of one image alone; in a stream, where a
+    thread reads ahead, an image takes less.
 
     Raises ValueError or OSError for an image that cannot be read.
     """
@@ -37,11 +37,11 @@ def time_stages(detector: Detector, image_paths: Sequence[Path], *, repetitions:
         raise ValueError(f"expected images and repetitions, at least 1 each, got {len(image_paths)} and {repetitions}")
     paths = image_paths[:repetitions]
     for path in paths:
-        path.read_bytes()
+        path.read_bytes()  # into the page cache
     warmup: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    for path in islice(cycle(paths), MOST_WARMUP_PASSES):
+    for path in islice(cycle(paths), MAX_WARMUP_PASSES):
         _pass(detector, path, warmup)
-        if is_stable(warmup["network"], STEADY_PASSES):
+        if is_stable(warmup["network"], STABLE_PASSES):
             break
     seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
     for path in islice(cycle(paths), repetitions):
@@ -53,10 +53,10 @@ def _pass(detector: Detector, path: Path, seconds: dict[str, list[float]]) -> No
     @contextmanager
     def stage(name: str) -> Iterator[None]:
         synchronize(detector.device)
-        began = time.perf_counter()
+        started = time.perf_counter()
         yield
         synchronize(detector.device)
-        seconds[name].append(time.perf_counter() - began)
+        seconds[name].append(time.perf_counter() - started)
 
     with stage("read image"):
         pixels = read_image(path)
@@ -65,6 +65,7 @@ def _pass(detector: Detector, path: Path, seconds: dict[str, list[float]]) -> No
     with stage("network"):
         outputs = detector.forward(batch)
     with stage("decode + NMS"):
-        (detections,) = detector.decode(outputs, [(pixels.shape[1], pixels.shape[2])])
+        image_size = (pixels.shape[1], pixels.shape[2])
+        (detections,) = detector.decode(outputs, [image_size], score_threshold=SCORE_THRESHOLD, top_k=TOP_K)
     with stage("draw"):
         draw_detections(pixels, detections, detector.class_names)

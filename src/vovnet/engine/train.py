@@ -16,10 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.loading import Batch, BatchStream, training_batches
 from vovnet.engine.config import TrainConfig
-from vovnet.engine.criterion import make_criterion
+from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, workers
 from vovnet.engine.ema import make_ema
-from vovnet.engine.evaluate import detect
+from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
 from vovnet.engine.mixed_precision import compute_dtype, make_scaler
@@ -35,6 +35,7 @@ from vovnet.models.detectors.contract import DetectionModel
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
 from vovnet.weights.detector import ModelInfo, save_weights
+from vovnet.zoo import find_detector
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         last_path, best_path = config.output / "last.pt", config.output / "best.safetensors"
         checkpoint = find_checkpoint(config, dataset)
         info, model = _build_model(config, dataset, checkpoint, group.device)
-        criterion = make_criterion(model, config.loss)
-        optimizer = make_optimizer(model, config.optimizer)
+        spec = find_detector(config.model)
+        criterion = spec.make_loss(config.loss.model_dump())
+        optimizer = make_optimizer(model, spec, config.optimizer)
         ema = make_ema(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
         state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
@@ -191,7 +193,8 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     """The run's metric on the validation set. The model returns to training mode."""
     group.broadcast_buffers(model)
     batch_size, _ = micro_batches(config, group.world_size)
-    detections = detect(model, val, batch_size=batch_size, workers=config.workers, group=group)
+    detector = Detector(model, val.class_names, val.category_ids, device=group.device)
+    detections = detect_dataset(detector, val, batch_size=batch_size, workers=config.workers, group=group)
     model.train()
     targets, num_classes = [sample.target for sample in val], len(val.class_names)
     if config.metric == "voc07_map":

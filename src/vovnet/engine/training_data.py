@@ -15,12 +15,12 @@ from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import UsageError
 from vovnet.models.preprocessing import Preprocessing
-from vovnet.zoo import gives_masks
+from vovnet.zoo import find_detector
 
 
 def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
     """The training set, with `more_train` appended, and the validation set. They have masks if the model needs them."""
-    masks = gives_masks(config.model)
+    masks = find_detector(config.model).masks
     if config.metric == "coco_mask_ap" and not masks:
         raise UsageError(
             f"metric=coco_mask_ap needs a detector with masks, {config.model} has none; use metric=coco_ap"

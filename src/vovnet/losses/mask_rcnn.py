@@ -1,4 +1,4 @@
-"""The losses of Faster R-CNN and Mask R-CNN: two of the proposals, two of the boxes, one of the masks.
+"""The losses of Faster R-CNN and Mask R-CNN: two for the proposals, two for the boxes, one for the masks.
 
 Sources: Faster R-CNN (arXiv 1506.01497), Mask R-CNN (arXiv 1703.06870); the settings are those of Table 5's models.
 """
@@ -16,13 +16,16 @@ from torchvision.models.detection.roi_heads import maskrcnn_loss
 from vovnet.boxes import pairwise_iou
 from vovnet.structures import Target
 
+P2_STRIDE = 4
+
 
 class MaskRCNNLoss(nn.Module):
     """(outputs of `MaskRCNN` with targets, targets) → scalar losses by name.
 
-    The RPN learns from 256 anchors an image, at most half of them on objects, and from none that crosses the image's
-    border; an anchor is an object's at IoU 0.7 or where no other overlaps it more, and background below 0.3. Smooth L1
-    with beta 1/9 there and 1 for boxes. Crowds are left out.
+    The RPN learns from 256 anchors per image, at most half of them positive. An anchor is positive if its IoU with an
+    object is at least 0.7, or if it is the best anchor for an object; it is negative if its IoU with every object is
+    below 0.3. Anchors that cross the image's border are ignored, and so are crowds. The smooth L1 loss has beta 1/9 in
+    the RPN and 1 in the second stage.
     """
 
     def __init__(self) -> None:
@@ -48,32 +51,37 @@ class MaskRCNNLoss(nn.Module):
         return losses
 
     def _proposal_losses(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> tuple[Tensor, Tensor]:
+        """Objectness and anchor loss of the sampled anchors."""
         anchors, logits = outputs["anchors"], outputs["objectness_logits"].float()
         deltas = outputs["anchor_deltas"].float()
-        padded_size = [4 * side for side in outputs["p2"].shape[-2:]]
-        labels, wanted = [], []
+        padded_size = [P2_STRIDE * side for side in outputs["p2"].shape[-2:]]
+        labels, delta_targets = [], []
         for target in objects:
             height, width = target.image_size or padded_size
             end = anchors.new_tensor([width, height])
             inside = ((anchors[:, :2] >= 0) & (anchors[:, 2:] <= end)).all(dim=1).nonzero().squeeze(1)
             label = anchors.new_full((len(anchors),), -1)
             label[inside], matched = self._match_anchors(anchors[inside], target.boxes.to(anchors))
-            aim = torch.zeros_like(anchors)
-            aim[inside] = self.anchor_coder.encode_single(matched, anchors[inside])
+            delta_target = torch.zeros_like(anchors)
+            delta_target[inside] = self.anchor_coder.encode_single(matched, anchors[inside])
             labels.append(label)
-            wanted.append(aim)
-        positive, negative = (torch.stack(chosen).bool() for chosen in self.anchor_sampler(labels))
+            delta_targets.append(delta_target)
+        positive, negative = (torch.stack(chosen).bool() for chosen in self.anchor_sampler(labels))  # (N, A) each
         sampled = positive | negative
-        label, aim = torch.stack(labels), torch.stack(wanted)
+        label, delta_target = torch.stack(labels), torch.stack(delta_targets)  # (N, A), (N, A, 4)
         count = sampled.sum().clamp(min=1)
         objectness_loss = F.binary_cross_entropy_with_logits(logits[sampled], label[sampled], reduction="sum") / count
-        anchor_loss = F.smooth_l1_loss(deltas[positive], aim[positive], beta=1 / 9, reduction="sum") / count
+        anchor_loss = F.smooth_l1_loss(deltas[positive], delta_target[positive], beta=1 / 9, reduction="sum") / count
         return objectness_loss, anchor_loss
 
     def _match_anchors(self, anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """1, 0 or, between the thresholds, −1 of each anchor, and the box of those with 1 (of others, any)."""
-        overlap = pairwise_iou(boxes, anchors)
-        # An object that no anchor touches, as on the border, would have all of them for its best ones.
+        """Labels (A,) and matched boxes (A, 4) of the anchors of one image.
+
+        The label is 1 if the anchor is positive, 0 if it is negative, and −1 if its IoU is between the thresholds. An
+        anchor that is not positive has an arbitrary box.
+        """
+        overlap = pairwise_iou(boxes, anchors)  # (M, A)
+        # For an object that no anchor overlaps, such as one at the border, every anchor would count as the best.
         touched = (overlap > 0).any(dim=1)
         boxes, overlap = boxes[touched], overlap[touched]
         if not len(boxes):
@@ -84,20 +92,22 @@ class MaskRCNNLoss(nn.Module):
         return label, boxes[matched.clamp(min=0)]
 
     def _box_losses(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> tuple[Tensor, Tensor]:
+        """Class and box loss of the sampled proposals."""
         labels, matched = outputs["proposal_labels"], outputs["proposal_objects"]
         logits = outputs["class_logits"].float()
         positive = (labels > 0).nonzero().squeeze(1)
-        # Every object's place in the list of all images' objects.
+        # Indices of objects count within an image; `first` turns them into indices among the objects of all images.
         firsts = torch.tensor([0, *(len(target) for target in objects[:-1])]).cumsum(0)
         first = firsts.repeat_interleave(outputs["proposals_per_image"].cpu()).to(matched.device)
         boxes = torch.cat([target.boxes for target in objects]).to(outputs["proposals"])
-        aim = self.box_coder.encode_single(boxes[(first + matched)[positive]], outputs["proposals"][positive])
+        delta_targets = self.box_coder.encode_single(boxes[(first + matched)[positive]], outputs["proposals"][positive])
         deltas = outputs["box_deltas"].float().view(*logits.shape, 4)[positive, labels[positive]]
         count = max(1, len(labels))
-        box_loss = F.smooth_l1_loss(deltas, aim, beta=1.0, reduction="sum") / count
+        box_loss = F.smooth_l1_loss(deltas, delta_targets, beta=1.0, reduction="sum") / count
         return F.cross_entropy(logits, labels, reduction="sum") / count, box_loss
 
     def _mask_loss(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> Tensor:
+        """Binary cross entropy of the masks of the positive proposals, each in its own class."""
         counts = outputs["proposals_per_image"].tolist()
         labels, matched = outputs["proposal_labels"].split(counts), outputs["proposal_objects"].split(counts)
         proposals = outputs["proposals"].split(counts)
@@ -110,8 +120,8 @@ class MaskRCNNLoss(nn.Module):
             classes.append((target.labels + 1).to(device))
         return maskrcnn_loss(
             outputs["mask_logits"].float(),
-            [one[label > 0] for one, label in zip(proposals, labels, strict=True)],
+            [boxes[label > 0] for boxes, label in zip(proposals, labels, strict=True)],
             masks,
             classes,
-            [one[label > 0] for one, label in zip(matched, labels, strict=True)],
+            [index[label > 0] for index, label in zip(matched, labels, strict=True)],
         )

@@ -14,7 +14,7 @@ from vovnet.structures import Target
 
 
 def pad_targets(targets: Sequence[Target], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Targets as one batch: boxes (N, M, 4), labels (N, M), valid (N, M); crowds are left out."""
+    """The targets padded to one batch, without crowds: boxes (N, M, 4), labels (N, M), valid (N, M) bool."""
     kept = [target[~target.crowd] for target in targets]
     boxes = nn.utils.rnn.pad_sequence([t.boxes for t in kept], batch_first=True)
     labels = nn.utils.rnn.pad_sequence([t.labels for t in kept], batch_first=True)
@@ -24,13 +24,15 @@ def pad_targets(targets: Sequence[Target], device: torch.device) -> tuple[Tensor
 
 
 class MultiBoxLoss(nn.Module):
-    """Cross entropy over positives and hard negatives plus smooth L1 over positives.
+    """(outputs of `SSD`, targets) → "class_loss", cross entropy of positives and hard negatives, and "box_loss".
 
-    Both are divided by the number of matched anchors of the batch (at least 1). An image without objects contributes
-    nothing, not even negatives. Source: SSD's MultiBox layer in Caffe.
+    The box loss is smooth L1 of the positives. Both are divided by the number of matched anchors of the batch, at least
+    1. An image without objects contributes nothing, not even negatives. Source: SSD's MultiBox layer in Caffe.
 
-    outputs: "class_logits" (N, A, K+1), background first; "box_deltas" (N, A, 4); "anchors_cxcywh" (A, 4) in pixels of
-    the network's input, as are the targets' boxes. Returns the scalars "class_loss" and "box_loss".
+    iou_threshold: from this IoU on, an anchor is positive; see `match`.
+    negative_iou_threshold: below this IoU with every object, an anchor may be negative.
+    negatives_per_positive: how many hard negatives an image has for each positive.
+    use_difficult: learn from VOC's difficult objects too.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class MultiBoxLoss(nn.Module):
         self.use_difficult = use_difficult
 
     def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """targets: boxes in pixels of the network's input."""
         class_loss, box_loss = self.compute(
             outputs["class_logits"], outputs["box_deltas"], outputs["anchors_cxcywh"], targets
         )
@@ -60,12 +63,14 @@ class MultiBoxLoss(nn.Module):
         targets: Sequence[Target],
         may_be_negative: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(class loss, box loss) of logits (N, A, K+1) and deltas (N, A, 4).
+        """Class loss and box loss.
 
-        anchors_cxcywh: (A, 4), or (N, A, 4) where each image has its own. may_be_negative: (N, A) bool, False for
-        anchors that are no candidates for hard negatives.
+        logits: (N, A, K+1), background first.
+        deltas: (N, A, 4).
+        anchors_cxcywh: (A, 4), or (N, A, 4) if each image has its own anchors.
+        may_be_negative: (N, A) bool, False for anchors that must not be hard negatives; None allows all.
         """
-        # A half-precision sum over thousands of anchors would lose the small terms.
+        # In half precision, a sum over thousands of anchors would lose its small terms.
         logits, deltas = logits.float(), deltas.float()
         if not self.use_difficult:
             targets = [target[~target.difficult] for target in targets]

@@ -1,4 +1,4 @@
-"""RefineDet's loss: MultiBox for the anchor refinement, and again for the detections on the refined anchors."""
+"""RefineDet's loss: the MultiBox loss of the fixed anchors, and again of the refined anchors."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 from vovnet.boxes import decode, xyxy_to_cxcywh
 from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.matching import MIN_OBJECTNESS
 from vovnet.structures import Target
-
-MIN_OBJECTNESS = 0.01
 
 
 class RefineDetLoss(nn.Module):
-    """Both steps' losses, each over its own number of matched anchors. Source: RefineDet's Caffe code.
+    """(outputs of `RefineDet`, targets) → "arm_class_loss", "arm_box_loss", "class_loss", "box_loss".
 
-    The first step tells objects of any class from background on the fixed anchors. The second matches anew, on the
-    anchors as the first one moved them; these are constants to it. Anchors whose objectness is below 1 % are no
-    candidates for its negatives; where they match an object, they stay positive.
+    The first step (ARM) tells objects of any class from background on the fixed anchors. The second step (ODM) matches
+    objects to the anchors that the first one moved, without a gradient through them. Anchors with an objectness below
+    1 % are not used as its negatives; if they match an object, they are positive all the same. Each step divides by its
+    own number of matched anchors. Source: RefineDet's Caffe code.
 
-    arm_iou_threshold, arm_negative_iou_threshold: of the first step; 0.5 and 0.5 in the paper, 0.7 and 0.3 in its
-    authors' scripts for VOC. Outputs as `RefineDet` gives them; "arm_class_loss", "arm_box_loss", "class_loss" and
-    "box_loss" come back.
+    arm_iou_threshold, arm_negative_iou_threshold: of the first step. 0.5 and 0.5 in the paper, 0.7 and 0.3 in the
+        authors' scripts for VOC.
+    use_difficult: see `MultiBoxLoss`.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class RefineDetLoss(nn.Module):
         self.odm = MultiBoxLoss(use_difficult=use_difficult)
 
     def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """targets: boxes in pixels of the network's input."""
         objectness, anchor_deltas = outputs["objectness_logits"].float(), outputs["anchor_deltas"].float()
         anchors = outputs["anchors_cxcywh"]
         objects = [replace(target, labels=torch.zeros_like(target.labels)) for target in targets]

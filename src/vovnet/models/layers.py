@@ -14,10 +14,11 @@ Init = Literal["kaiming", "xavier"]
 
 
 def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:
-    """A norm of `channels` by its name.
+    """A normalisation layer by name.
 
-    "batch"; "group", of 32 groups or, where 32 does not divide `channels`, of their greatest common divisor; "frozen",
-    which takes statistics, weight and bias of a trained batch norm and never changes them.
+    "batch": batch norm.
+    "group": group norm with 32 groups, or with gcd(32, channels) where 32 does not divide `channels`.
+    "frozen": batch norm with constant statistics, weight and bias, for those of a trained network.
     """
     if norm == "batch":
         return nn.BatchNorm2d(channels, eps=eps)
@@ -49,13 +50,33 @@ class ConvNormAct(nn.Sequential):
 
 
 class NormActConv(nn.Sequential):
-    """Norm, ReLU, convolution without bias: the pre-activation order of DenseNet and DSOD."""
+    """Batch norm, ReLU, convolution without bias: the pre-activation order of DenseNet and DSOD."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, norm: Norm = "batch") -> None:
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.norm = make_norm(norm, c_in)
+        self.norm = nn.BatchNorm2d(c_in)
         self.act = nn.ReLU(inplace=True)
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class ResidualBlock(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions with batch norm, beside a 1×1 shortcut; Pelee and RefineDet predict from it.
+
+    (N, c_in, H, W) → (N, c_out, H/stride, W/stride). width: channels between the convolutions.
+    """
+
+    def __init__(self, c_in: int, width: int, c_out: int, *, stride: int = 1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            ConvNormAct(c_in, width, 1, stride, eps=eps),
+            ConvNormAct(width, width, 3, eps=eps),
+            ConvNormAct(width, c_out, 1, act=False, eps=eps),
+        )
+        self.shortcut = ConvNormAct(c_in, c_out, 1, stride, act=False, eps=eps)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.branch(x) + self.shortcut(x))
 
 
 class L2Norm(nn.Module):
@@ -66,16 +87,23 @@ class L2Norm(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        # In half precision the sum overflows, and so does the gradient where a position is all zero.
+        # In half precision the sum would overflow, and so would the gradient at a position that is all zero.
         wide = x.float()
         length = (wide.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
         return (wide / length * self.scale.view(1, -1, 1, 1)).to(x.dtype)
 
 
-def init_weights(module: nn.Module, init: Init) -> None:
-    """Initialise every convolution and linear layer; norms keep weight 1 and bias 0.
+def caffe_xavier_(weight: Tensor) -> None:
+    """Caffe's "xavier" filler: uniform in ±√(3 / fan_in)."""
+    bound = math.sqrt(3 / weight[0].numel())
+    nn.init.uniform_(weight, -bound, bound)
 
-    "kaiming": normal with variance 2 / fan_in. "xavier": Caffe's filler of that name, uniform in ±√(3 / fan_in).
+
+def init_weights(module: nn.Module, init: Init) -> None:
+    """Initialise the weights of all convolutions, and set biases of convolutions and linear layers to 0.
+
+    "kaiming": normal with variance 2 / fan_in.
+    "xavier": see `caffe_xavier_`.
     """
     if init not in ("kaiming", "xavier"):
         raise ValueError(f"init must be 'kaiming' or 'xavier', got {init!r}")
@@ -84,8 +112,7 @@ def init_weights(module: nn.Module, init: Init) -> None:
             if init == "kaiming":
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
             else:
-                bound = math.sqrt(3 / layer.weight[0].numel())
-                nn.init.uniform_(layer.weight, -bound, bound)
+                caffe_xavier_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.Linear):

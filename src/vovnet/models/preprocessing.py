@@ -1,4 +1,4 @@
-"""From an RGB image of any size to what a network was trained on."""
+"""From an RGB image of any size to the input that a network was trained on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from vovnet.boxes import fit_size
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, reorder the channels, subtract `mean`, divide by `std`.
+    """Resize an image, reorder its channels, subtract `mean` and divide by `std`.
 
-    image_size: (height, width) of the network's input.
+    image_size: (height, width) of the network's input; with `keep_ratio`, (shorter side, limit of the longer side).
     mean, std: per channel, in the network's channel order, on the 0–255 scale.
-    keep_ratio: the shorter side becomes image_size[0], or less where the longer one would exceed image_size[1];
-        without it the image is warped to `image_size`.
+    keep_ratio: keep the aspect ratio, see `vovnet.boxes.fit_size`, instead of warping the image to `image_size`.
     """
 
     image_size: tuple[int, int]
@@ -29,28 +30,26 @@ class Preprocessing:
 
     @property
     def mean_rgb(self) -> tuple[float, float, float]:
-        """`mean` in the order of an image's channels."""
+        """`mean` in RGB order."""
         first, second, third = self.mean
         return (third, second, first) if self.channel_order == "BGR" else self.mean
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of an image → (height, width) at which the network sees it."""
-        if not self.keep_ratio:
-            return self.image_size
-        short, long = self.image_size
-        scale = min(short / min(image_size), long / max(image_size))
-        height, width = (max(1, round(side * scale)) for side in image_size)
-        return height, width
+        """(height, width) of the network's input for an image of (height, width)."""
+        return fit_size(image_size, *self.image_size) if self.keep_ratio else self.image_size
 
-    def resize(self, image: Tensor) -> Tensor:
-        """uint8 RGB (3, H, W) → uint8 RGB (3, *input_size), bilinear with antialiasing."""
-        size = self.input_size((image.shape[-2], image.shape[-1]))
+    def resize(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """uint8 RGB (3, H, W) → uint8 RGB (3, height, width), bilinear with antialiasing.
+
+        size: (height, width) of the result; None is `input_size` of the image.
+        """
+        size = size or self.input_size((image.shape[-2], image.shape[-1]))
         if tuple(image.shape[-2:]) == size:
             return image
         return F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 RGB (N, 3, H, W) → float32 (N, 3, H, W) in channels_last, ready for the network."""
+        """uint8 RGB (N, 3, H, W) → the network's input, float32 (N, 3, H, W) in channels_last."""
         if self.channel_order == "BGR":
             images = images.flip(1)
         images = images.to(memory_format=torch.channels_last, dtype=torch.float32)
@@ -59,5 +58,5 @@ class Preprocessing:
         return images.sub_(mean).div_(std)
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
-        """RGB uint8 images → one batch for the network; with `keep_ratio` all must come to the same size."""
+        """uint8 RGB images → one batch for the network; with `keep_ratio` all must get the same size."""
         return self.normalize(torch.stack([self.resize(image) for image in images]))

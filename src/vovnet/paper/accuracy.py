@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.data.formats import open_dataset, splits
+from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.multi_scale import published_multi_scale
 from vovnet.errors import UsageError
@@ -87,17 +88,18 @@ class Accuracies:
             raise UsageError(f"{run} must hold a {row.model}, as its name says, got {loaded.info.name}")
         split = next((split for split in SPLITS[kind] if split in splits(root)), SPLITS[kind][0])
         dataset = open_dataset(root, split, class_names=loaded.info.class_names, masks=loaded.model.masks)
+        info = loaded.info
+        detector = Detector(loaded.model, info.class_names, info.category_ids, loaded.record, device=self.device)
         result = evaluate(
-            loaded.model,
+            detector,
             dataset,
-            device=self.device,
             soft_nms=kind == "coco" and loaded.info.name.startswith("refinedet") and not row.multi_scale,
             multi_scale=published_multi_scale(loaded.model, "coco") if row.multi_scale else None,
             on_image=lambda count: self.on_step(f"{name}: {count} of {len(dataset)} images"),
         )
         evaluation = {
             **record_header(command_line()),
-            "device": device_name(next(loaded.model.parameters()).device),
+            "device": device_name(detector.device),
             "weights": str(run),
             "run": dict(loaded.record),
             **result.to_dict(),

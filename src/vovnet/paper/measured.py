@@ -12,9 +12,10 @@ from vovnet.files import write_json
 from vovnet.paper.answers import Answer
 from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import foreground_classes
+from vovnet.profiling.find_sensor import NoSensor, find_sensor
 from vovnet.profiling.measure import measure_models
 from vovnet.profiling.measurement import Measurement, read_measurements
-from vovnet.profiling.sensors import Method, NoSensor, find_sensor
+from vovnet.profiling.sensors import Method
 from vovnet.profiling.speed import median_ratio
 from vovnet.provenance import command_line, record_header
 from vovnet.zoo import create_model

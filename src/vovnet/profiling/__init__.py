@@ -1,1 +1,1 @@
-"""What a network costs, for any `torch.nn.Module`: operations, memory access, time, memory, energy."""
+"""What any `torch.nn.Module` costs: operations, memory access, time, memory, energy."""

@@ -1,17 +1,18 @@
-"""Joules per image, measured by a named method, with an interval; or the reason why there is no figure.
+"""Joules per image, measured by a named method, with an interval; or the reason why they could not be measured.
 
-Methods, which are never mixed:
-  counter  NVML's energy counter, read at the two ends of a window, each at a refresh of the counter
-  sampled  the integral (trapezoid) of power read every 20 ms, instantaneous power where the driver has it
-  paper    the mean of power read every 100 ms, over images per second: Eq. (2) of the VoVNet paper, idle included
-  rapl     the counter of the CPU packages, read like "counter"
+The methods are never mixed:
+  counter  the energy counter of the GPU, read at both ends of a window, each time at a refresh of the counter
+  sampled  the integral (trapezoid rule) of power read every 20 ms; instantaneous power where the driver has it
+  paper    the mean of power read every 100 ms, divided by images per second: Eq. (2) of the VoVNet paper, with idle
+           power included
+  rapl     the energy counter of the CPU packages, read like "counter"
   meter    the integral of power logged by an external meter
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -19,43 +20,55 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vovnet.profiling.recording import COUNTERS, Clock, RealClock, Recording, Session, Timeline, Window
-from vovnet.profiling.sensors import Meter, Method, NoSensor, Sample, Sensor, Source
-from vovnet.profiling.surroundings import OTHER_CORES
+from vovnet.profiling.clock import Clock, RealClock
+from vovnet.profiling.intervals import Interval, mean_interval
+from vovnet.profiling.meter import Meter
+from vovnet.profiling.ranges import NonNegative
+from vovnet.profiling.recording import COUNTERS, Recording, Session, Timeline, Window
+from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Sample, Sensor, Source
+from vovnet.profiling.surroundings import OTHER_CORES, device_warnings
 
-LARGEST_GAP_S = 2.0  # a window in which power is unknown for longer has no figure
+LARGEST_GAP_S = 2.0  # if power is unknown for longer in a window, there is no result
 DISPUTED_ABOVE = 1.10  # ratio of two methods in the same windows
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Joules per image by one method: the median over trials, and the 95 % Student-t interval of their mean.
+class MethodResult:
+    """Joules per image by one method: the median over the trials, and the 95 % Student-t interval of their mean.
 
-    Gross includes what the device draws when idle. The interval shows how trials scatter, not the sensor's own error.
-    None with a single trial.
+    The interval shows how much the trials vary, not the error of the sensor; it is None with a single trial.
+
+    energy_j_per_image: includes idle power.
+    above_idle_j_per_image: without idle power; it can be negative.
+    samples_per_trial: readings of power in a window; 0 for a counter.
     """
 
     method: Method
     source: Source
-    energy_j_per_image: float
-    energy_interval_j: tuple[float, float] | None
+    energy_j_per_image: NonNegative
+    energy_interval_j: Interval | None
     above_idle_j_per_image: float
-    above_idle_interval_j: tuple[float, float] | None
-    power_w: float
+    above_idle_interval_j: Interval | None
+    power_w: NonNegative
     idle_power_w: tuple[float, ...]  # before and after
-    samples_per_trial: int  # readings of power in a window; 0 for a counter
+    samples_per_trial: int
     trials_j_per_image: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class EnergyResult:
-    """What was measured. `figure` is the answer; `check` is a second method in the same windows; they are disputed
-    when more than 10 % apart. Without a figure, `reason` says why and `energy_j_per_image` is None."""
+    """Joules per image, or None and the `reason`.
 
-    energy_j_per_image: float | None
-    images_per_second: float | None = None
-    figure: Figure | None = None
-    check: Figure | None = None
+    figure: the result of the main method.
+    check: the result of a second method in the same windows.
+    disputed: the two differ by more than 10 %.
+    notes: warnings, as sentences.
+    """
+
+    energy_j_per_image: NonNegative | None
+    images_per_second: NonNegative | None = None
+    figure: MethodResult | None = None
+    check: MethodResult | None = None
     disputed: bool = False
     reason: str | None = None
     notes: tuple[str, ...] = ()
@@ -65,14 +78,14 @@ class EnergyResult:
         if self.figure is None:
             return f"energy not measured: {self.reason}"
         lines = ["disputed: two methods differ by more than 10 %"] if self.disputed else []
-        for one in (self.figure, self.check) if self.disputed else (self.figure,):
-            assert one is not None
-            interval = one.energy_interval_j
+        for result in (self.figure, self.check) if self.disputed else (self.figure,):
+            assert result is not None
+            interval = result.energy_interval_j
             spread = "one trial, no interval" if interval is None else f"95 %: {interval[0]:.4g} – {interval[1]:.4g}"
-            count = f", {one.samples_per_trial} samples a window" if one.samples_per_trial else ""
+            count = f", {result.samples_per_trial} samples per window" if result.samples_per_trial else ""
             lines.append(
-                f"{one.energy_j_per_image:.4g} J/image ({spread}), above idle {one.above_idle_j_per_image:.4g}, "
-                f"measured by {one.method}: {one.source.name}, {one.source.meaning}{count}"
+                f"{result.energy_j_per_image:.4g} J/image ({spread}), above idle {result.above_idle_j_per_image:.4g}, "
+                f"measured by {result.method}: {result.source.name}, {result.source.meaning}{count}"
             )
         return "\n".join([*lines, *self.notes])
 
@@ -86,67 +99,74 @@ def measure_energy(
     clock: Clock | None = None,
     on_trial: Callable[[int], object] = lambda done: None,
 ) -> EnergyResult:
-    """Joules per image of `run`, which does one iteration and returns how many images that were.
+    """Joules per image of `run`. Nothing else may use the device, since a sensor measures the whole device.
 
-    `run` must wait for its device: its work is over when it returns. "auto" takes a counter and checks it against
-    sampled power in the same windows; without a working counter it takes sampled power, then a meter's log.
-    `on_trial` is told the number of trials done. Needs nobody else on the device: figures are of the whole of it.
+    run: one iteration; returns its number of images. It must wait for the device to finish.
+    method: "auto" reads a counter and checks it against sampled power in the same windows. Without a working counter
+        it uses sampled power, then the log of a meter.
+    timeline, clock: the protocol's defaults and real time if None.
+    on_trial: called with the number of finished trials.
+
+    Raises ValueError for an unknown method.
     """
     if method != "auto" and method not in get_args(Method):
         raise ValueError(f"method must be auto or one of {', '.join(get_args(Method))}, got {method!r}")
     if isinstance(sensor, NoSensor):
         return EnergyResult(None, reason=sensor.reason)
-    wanted: tuple[Method, ...] = ("counter", "rapl", "sampled", "meter") if method == "auto" else (method,)
-    methods = [one for one in wanted if one in sensor.sources]
+    candidates: tuple[Method, ...] = ("counter", "rapl", "sampled", "meter") if method == "auto" else (method,)
+    methods = [candidate for candidate in candidates if candidate in sensor.sources]
     if not methods:
-        has = ", ".join(sensor.sources) or "nothing"
-        return EnergyResult(None, reason=f"{sensor.name} has nothing to read for {method!r}; it has {has}")
+        available = ", ".join(sensor.sources) or "nothing"
+        return EnergyResult(None, reason=f"{sensor.name} has no source for the method {method!r}, only {available}")
     session = Session(run, sensor, methods, timeline or Timeline(), clock or RealClock())
     return evaluate(session.record(on_trial))
 
 
 def evaluate(recording: Recording, meter: Meter | None = None) -> EnergyResult:
-    """The figures of a recording, or those of a meter's log in the windows of it; the two clocks must agree."""
+    """The result of a recording; with `meter`, of its log in the windows of the recording.
+
+    The clocks of the meter and of this machine must agree.
+    """
     if meter is not None:
         recording = replace(recording, sources=dict(meter.sources), samples=tuple(meter.samples()), dropouts=0)
-    figures, faults = [], list[str]()
+    results, faults = [], list[str]()
     for method in recording.sources:
         try:
-            figures.append(_figure(recording, method))
+            results.append(_method_result(recording, method))
         except ValueError as error:
-            faults.append(f"no figure by {method}: {error}")
-    if not figures:
+            faults.append(f"no result by {method}: {error}")
+    if not results:
         return EnergyResult(None, reason="; ".join([*recording.notes, *faults]), recording=recording)
-    figure, check = figures[0], figures[1] if len(figures) > 1 else None
+    result, check = results[0], results[1] if len(results) > 1 else None
     disputed = False
     if check is not None:
-        low, high = sorted((figure.energy_j_per_image, check.energy_j_per_image))
+        low, high = sorted((result.energy_j_per_image, check.energy_j_per_image))
         disputed = high > DISPUTED_ABOVE * low
     return EnergyResult(
-        energy_j_per_image=figure.energy_j_per_image,
+        energy_j_per_image=result.energy_j_per_image,
         images_per_second=statistics.median(window.images / window.seconds for window in recording.trials),
-        figure=figure,
+        figure=result,
         check=check,
         disputed=disputed,
-        notes=(*recording.notes, *faults, *_doubts(recording, figure)),
+        notes=(*recording.notes, *faults, *_warnings(recording, result)),
         recording=recording,
     )
 
 
-def _figure(recording: Recording, method: Method) -> Figure:
+def _method_result(recording: Recording, method: Method) -> MethodResult:
     powers_w = [_power_w(recording, method, window) for window in recording.trials]
     idle_w = [_power_w(recording, method, window) for window in recording.idle]
     seconds_per_image = [window.seconds / window.images for window in recording.trials]
-    gross = [power_w * each_s for power_w, each_s in zip(powers_w, seconds_per_image, strict=True)]
-    above = [j - statistics.mean(idle_w) * each_s for j, each_s in zip(gross, seconds_per_image, strict=True)]
-    counts = [0 if method in COUNTERS else len(_inside(recording.samples, window)) for window in recording.trials]
-    return Figure(
+    gross = [power_w * image_s for power_w, image_s in zip(powers_w, seconds_per_image, strict=True)]
+    above = [j - statistics.mean(idle_w) * image_s for j, image_s in zip(gross, seconds_per_image, strict=True)]
+    counts = [0 if method in COUNTERS else len(_samples_in(recording, window)) for window in recording.trials]
+    return MethodResult(
         method=method,
         source=recording.sources[method],
         energy_j_per_image=statistics.median(gross),
-        energy_interval_j=_interval(gross),
+        energy_interval_j=mean_interval(gross),
         above_idle_j_per_image=statistics.median(above),
-        above_idle_interval_j=_interval(above),
+        above_idle_interval_j=mean_interval(above),
         power_w=statistics.median(powers_w),
         idle_power_w=tuple(idle_w),
         samples_per_trial=round(statistics.median(counts)),
@@ -155,20 +175,17 @@ def _figure(recording: Recording, method: Method) -> Figure:
 
 
 def _power_w(recording: Recording, method: Method, window: Window) -> float:
-    """Mean power in a window: the only thing in which the methods differ."""
+    """Mean power in a window; this is all that differs between the methods. Raises ValueError if it is unknown."""
     if method in COUNTERS:
         if window.counter_j is None:
             raise ValueError("the counter was not read at both ends of every window")
         if window.counter_j <= 0:
             raise ValueError(f"the counter rose by {window.counter_j:.4g} J in a window of {window.seconds:.1f} s")
         return window.counter_j / window.seconds
-    inside = _inside(recording.samples, window)
+    inside = _samples_in(recording, window)
     if not inside:
-        where = (
-            f"; they lie {_between(recording.samples[0].time_s, recording.samples[-1].time_s)}"
-            if recording.samples
-            else ""
-        )
+        first_and_last_s = [recording.samples[i].time_s for i in (0, -1)] if recording.samples else []
+        where = f"; the readings lie {_between(*first_and_last_s)}" if first_and_last_s else ""
         raise ValueError(f"no reading of power {_between(window.start_s, window.end_s)}{where}")
     edges_s = (window.start_s, window.end_s)
     times_s = [edges_s[0], *(sample.time_s for sample in inside), edges_s[1]]
@@ -186,48 +203,34 @@ def _between(*times_s: float) -> str:
     return f"between {start} and {end}"
 
 
-def _inside(samples: Sequence[Sample], window: Window) -> list[Sample]:
-    return [sample for sample in samples if window.start_s <= sample.time_s <= window.end_s]
+def _samples_in(recording: Recording, window: Window) -> list[Sample]:
+    return [sample for sample in recording.samples if window.start_s <= sample.time_s <= window.end_s]
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % for the mean by Student's t; its quantile by the series in 1/df, which is good from df = 5 on."""
-    if len(values) < 2:
-        return None
-    df, z = len(values) - 1, 1.959964
-    series = z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
-    series += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * df**3)
-    quantile = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}.get(df, series)
-    half = quantile * statistics.stdev(values) / len(values) ** 0.5
-    return statistics.mean(values) - half, statistics.mean(values) + half
-
-
-def _doubts(recording: Recording, figure: Figure) -> Iterator[str]:
-    """What was not as it should be."""
-    seen = [one for one in recording.conditions if any(w.start_s <= one.time_s <= w.end_s for w in recording.trials)]
-    if reasons := sorted({reason for one in seen for reason in one.throttle_reasons}):
-        yield f"the device throttled: {', '.join(reasons)}"
-    if others := sorted({process for one in seen for process in one.other_processes}):
-        yield f"other processes were on the device: {', '.join(map(str, others))}"
-    if (cores := max((_other_cores(recording, window) for window in recording.trials), default=0)) > OTHER_CORES:
+def _warnings(recording: Recording, result: MethodResult) -> Iterator[str]:
+    """Sentences on what makes the result doubtful."""
+    windows = recording.trials
+    yield from device_warnings([state for window in windows for state in _states_in(recording, window)])
+    if (cores := max((_other_cores(recording, window) for window in windows), default=0)) > OTHER_CORES:
         yield f"other processes kept {cores:.1f} CPU cores busy"
-    clocks = [one.clock_mhz for one in seen if one.clock_mhz]
-    if clocks and max(clocks) > 1.05 * min(clocks):
-        yield f"the clock moved between {min(clocks):.0f} and {max(clocks):.0f} MHz"
-    if max(figure.idle_power_w) > 1.1 * min(figure.idle_power_w):
-        yield "idle power differed: " + ", ".join(f"{power_w:.1f} W" for power_w in figure.idle_power_w)
+    if max(result.idle_power_w) > 1.1 * min(result.idle_power_w):
+        yield "idle power changed: " + ", ".join(f"{power_w:.1f} W" for power_w in result.idle_power_w)
     if recording.dropouts:
         yield f"{recording.dropouts} readings failed and were left out"
-    shortest_s = min(window.seconds for window in recording.trials)
-    if (figure.source.window_s or 0) >= 1 and shortest_s < 5:
-        yield f"a window of {shortest_s:.1f} s is short for power averaged over {figure.source.window_s:g} s"
+    shortest_s = min(window.seconds for window in windows)
+    if (result.source.window_s or 0) >= 1 and shortest_s < 5:
+        yield f"a window of {shortest_s:.1f} s is short for power averaged over {result.source.window_s:g} s"
 
 
 def _other_cores(recording: Recording, window: Window) -> float:
-    """How many CPU cores others kept busy in a window, as far as is known."""
-    inside = [one for one in recording.conditions if window.start_s <= one.time_s <= window.end_s]
-    known = [(one.time_s, one.other_cpu_s) for one in inside if one.other_cpu_s is not None]
+    """Mean number of CPU cores that other processes kept busy in a window; 0 if unknown."""
+    states = _states_in(recording, window)
+    known = [(state.time_s, state.other_cpu_s) for state in states if state.other_cpu_s is not None]
     if len(known) < 2:
         return 0.0
     (start_s, start_cpu_s), (end_s, end_cpu_s) = known[0], known[-1]
     return (end_cpu_s - start_cpu_s) / (end_s - start_s)
+
+
+def _states_in(recording: Recording, window: Window) -> list[DeviceState]:
+    return [state for state in recording.conditions if window.start_s <= state.time_s <= window.end_s]

@@ -1,13 +1,19 @@
-"""Joules per image from a model of the hardware, where nothing can be measured. An estimate is a type of its own, with
-names of its own, so that it never stands in for a measurement."""
+"""Joules per image estimated from operation counts, where nothing can be measured.
+
+An estimate has a type and field names of its own, so that it is never mistaken for a measurement.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vovnet.profiling.ranges import NonNegative
+
 
 @dataclass(frozen=True)
 class EnergyModel:
+    """Energy of the two basic operations, and where the numbers come from."""
+
     joules_per_multiply_add: float
     joules_per_byte: float
     source: str
@@ -22,31 +28,37 @@ def _horowitz(dtype: str, multiplication_pj: float, addition_pj: float) -> Energ
 
 
 HOROWITZ_45NM = _horowitz("float32", multiplication_pj=3.7, addition_pj=0.9)
-HOROWITZ_45NM_HALF = _horowitz("float16 (bfloat16 taken alike)", multiplication_pj=1.1, addition_pj=0.4)
+HOROWITZ_45NM_HALF = _horowitz("float16 (bfloat16 assumed equal)", multiplication_pj=1.1, addition_pj=0.4)
 
 
 @dataclass(frozen=True)
 class EstimatedEnergy:
-    """Joules of one image's arithmetic and memory traffic alone: no control, caches, leakage, idle or cooling."""
+    """Joules for the arithmetic and memory traffic of one image, without control logic, caches, leakage, idle power and
+    cooling."""
 
-    estimated_j_per_image: float
-    estimated_arithmetic_j: float
-    estimated_memory_j: float
+    estimated_j_per_image: NonNegative
+    estimated_arithmetic_j: NonNegative
+    estimated_memory_j: NonNegative
     model: EnergyModel
 
     def __str__(self) -> str:
         model = self.model
         return (
             f"estimated, not measured: {self.estimated_j_per_image:.4g} J/image "
-            f"({self.estimated_arithmetic_j:.4g} J arithmetic at {1e12 * model.joules_per_multiply_add:g} pJ a "
-            f"multiply-add, {self.estimated_memory_j:.4g} J memory at {1e12 * model.joules_per_byte:g} pJ a byte; "
+            f"({self.estimated_arithmetic_j:.4g} J arithmetic at {1e12 * model.joules_per_multiply_add:g} pJ per "
+            f"multiply-add, {self.estimated_memory_j:.4g} J memory at {1e12 * model.joules_per_byte:g} pJ per byte; "
             f"{model.source})"
         )
 
 
 def estimate(multiply_adds: float, memory_bytes: float, model: EnergyModel = HOROWITZ_45NM) -> EstimatedEnergy:
-    """`memory_bytes` is the off-chip traffic of one image: memory access cost × bytes of an element when no
-    layer's maps stay in a cache. `HOROWITZ_45NM` is for numbers of 32 bits, `HOROWITZ_45NM_HALF` for those of 16."""
+    """Estimated energy of one image.
+
+    multiply_adds: of one image.
+    memory_bytes: off-chip traffic of one image. If no feature map stays in a cache, that is the memory access cost
+        times the bytes of an element.
+    model: `HOROWITZ_45NM` for 32-bit numbers, `HOROWITZ_45NM_HALF` for 16-bit ones.
+    """
     arithmetic_j = multiply_adds * model.joules_per_multiply_add
     memory_j = memory_bytes * model.joules_per_byte
     return EstimatedEnergy(arithmetic_j + memory_j, arithmetic_j, memory_j, model)

@@ -1,4 +1,4 @@
-"""What the tensors of a forward pass hold, moment by moment, and which module runs when they hold most."""
+"""Following the memory that the tensors of a forward pass hold, and which module runs at the peak."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import copy
 import weakref
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,19 +13,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vovnet.profiling.module_calls import following_calls
+
 
 def follow_tensors(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
-    """The most bytes that tensors held at one moment of `module(*inputs)`, and the path of the module that then ran.
+    """The most bytes that tensors hold at one moment of `module(*inputs)`, and the path of the module that then runs.
 
-    Parameters, buffers, inputs and activations count, each storage once however many views it has; what a kernel uses
-    inside itself does not. Eager PyTorch frees a tensor when nothing refers to it any more, whether it has values or
-    not. So only shapes are computed, unless the path of the model depends on values: then it runs for real on its
+    Parameters, buffers, inputs and activations count, each storage once regardless of the number of its views. Memory
+    that a kernel uses internally does not count. Eager PyTorch frees a tensor when the last reference to it is gone,
+    with or without values. So only shapes are computed, unless they depend on values: then the model runs on its
     device.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
     shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
-    with contextlib.suppress(Exception):  # what shapes cannot do; a fault of the model shows again in the real run
+    with contextlib.suppress(Exception):  # shapes are not enough, or the model is at fault: then the real run fails too
         empty = {id(tensor): shapes_only.from_tensor(tensor) for tensor in (*module.parameters(), *module.buffers())}
         model = copy.deepcopy(module, empty)
         with shapes_only:
@@ -36,58 +37,50 @@ def follow_tensors(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
 
 def _follow(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
     live = _LiveTensors(*module.parameters(), *module.buffers(), *inputs)
-    # Without gradients rather than in inference mode, which hides from us the operations that others are made of.
-    with in_eval(module), live.watching(module), torch.no_grad(), live:
+    # no_grad, since inference mode does not dispatch the operations that composite ones consist of.
+    with (
+        in_eval(module),
+        following_calls(module, enter=live.enter, leave=live.leave),
+        torch.no_grad(),
+        live,
+    ):
         module(*inputs)
-    return live.most_bytes, live.layer
+    return live.peak_bytes, live.peak_layer
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Follows the storages that operations make until they are freed."""
+    """Follows the storages that operations create until they are freed."""
 
     def __init__(self, *held: Tensor) -> None:
         super().__init__()
         self._storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._running = [""]
-        self.most_bytes, self.layer = 0, ""
-        self._look(held)
+        self.peak_bytes, self.peak_layer = 0, ""
+        self._add(held)
 
-    @contextlib.contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
-        """Knows which module of `model` runs."""
-        hooks = []
-        for path, module in model.named_modules():
-            hooks.append(module.register_forward_pre_hook(partial(self._enter, path)))
-            hooks.append(module.register_forward_hook(self._leave))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _enter(self, path: str, module: nn.Module, args: Any) -> None:
+    def enter(self, path: str, module: nn.Module, inputs: Any) -> None:
         self._running.append(path)
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+    def leave(self, output: Any) -> None:
         self._running.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        self._look(output)
+        self._add(output)
         return output
 
-    def _look(self, tensors: Any) -> None:
+    def _add(self, tensors: Any) -> None:
         for leaf in tree_leaves(tensors):
             if isinstance(leaf, Tensor):
                 self._storages.add(leaf.untyped_storage())
         now = sum(storage.nbytes() for storage in self._storages)
-        if now > self.most_bytes:
-            self.most_bytes, self.layer = now, self._running[-1]
+        if now > self.peak_bytes:
+            self.peak_bytes, self.peak_layer = now, self._running[-1]
 
 
 @contextlib.contextmanager
 def in_eval(module: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; each part gets its own mode back."""
+    """Eval mode inside the `with` statement; afterwards each part of the module is in its own mode again."""
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""The memory that a forward pass takes: what its tensors hold, and what the device has to give for that."""
+"""Measuring the memory of a forward pass: what its tensors hold, and the peak that the device provides for it."""
 
 from __future__ import annotations
 
@@ -19,31 +19,34 @@ from torch.nn import functional as F
 
 from vovnet.profiling.live_tensors import follow_tensors, in_eval
 from vovnet.profiling.nvml import find_nvml
+from vovnet.profiling.ranges import NonNegative
 from vovnet.profiling.sensors import NoSensor
 
 PASSES = 3
 MIB = 2**20
-_RESET = Path("/proc/self/clear_refs")
+_RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Peak of one forward pass at batch size N, in MiB (2²⁰ bytes); the input is held by the caller and counts.
+    """Memory of one forward pass of a batch in MiB (2²⁰ bytes), with the input, which the caller holds.
 
-    peak_mib: parameters + activations + what the kernels need beside them, measured as `method` says; None with
-    `reason`. parameters_mib: parameters and buffers alone. live_mib: the most that tensors held at one moment,
-    parameters and input included, by following every storage; `live_layer` is the path of the module that ran at that
-    moment, "" the model. reserved_mib, process_mib: CUDA only, what the allocator reserved and what NVML gives for the
-    process.
+    method: how the peak was measured.
+    parameters_mib: parameters and buffers.
+    peak_mib: parameters, input, activations and workspace of the kernels; None with `reason`.
+    live_mib: the most that tensors held at one moment, found by following every storage; includes parameters and input.
+    live_layer: path of the module that ran at that moment; "" is the model itself.
+    reserved_mib: reserved by the allocator (CUDA only).
+    process_mib: memory of the whole process according to NVML (CUDA only).
     """
 
     method: str
-    parameters_mib: float
-    peak_mib: float | None
-    live_mib: float | None
+    parameters_mib: NonNegative
+    peak_mib: NonNegative | None
+    live_mib: NonNegative | None
     live_layer: str | None
-    reserved_mib: float | None = None
-    process_mib: float | None = None
+    reserved_mib: NonNegative | None = None
+    process_mib: NonNegative | None = None
     reason: str | None = None
 
 
@@ -61,13 +64,17 @@ class _Peak:
 def measure_memory(
     module: nn.Module, *inputs: Tensor, timeout_s: float = 600, own_allocator: bool = False
 ) -> MemoryUse:
-    """The memory of `module(*inputs)` in eval mode, on the device where both already lie; the module stays as it was.
+    """The memory of `module(*inputs)` in eval mode on the device that both are on. The module is not changed.
 
-    On the CPU a clean process loads the model and runs it, so that what this one holds does not matter; `timeout_s` is
-    the most that it may take. Autocast set here does not reach it. glibc is told there to return what is freed, for by
-    itself it keeps tens of MiB, more in one run than in the next. own_allocator: the module takes GPU memory from a
-    library other than PyTorch, whose allocator then sees nothing of it, so that on CUDA NVML alone tells. Raises what
-    the model raises on these inputs.
+    On the CPU a new process loads and runs the model, so that the memory of this process does not matter. In it glibc
+    is set to return freed memory at once, since it would otherwise keep tens of MiB, and not equally many in each run.
+    Autocast of this process does not apply there.
+
+    timeout_s: upper limit for the new process.
+    own_allocator: the module gets GPU memory from another library than PyTorch. PyTorch's allocator does not see it,
+        so on CUDA only NVML reports it.
+
+    Raises what the model raises on these inputs.
     """
     live_bytes, live_layer = follow_tensors(module, *inputs)
     device = inputs[0].device
@@ -75,7 +82,7 @@ def measure_memory(
     if device.type == "cpu":
         peak = _measure_cpu(module, inputs, timeout_s)
     elif device.type == "cuda" and own_allocator:
-        peak = _measure_foreign(module, inputs)
+        peak = _measure_own_allocator(module, inputs)
     elif device.type == "cuda":
         peak = _measure_cuda(module, inputs, own_mib)
     elif device.type == "mps":
@@ -100,23 +107,23 @@ def _storage_mib(*tensors: Tensor) -> float:
     return sum(storage.nbytes() for storage in {tensor.untyped_storage() for tensor in tensors}) / MIB
 
 
-# ---- CPU: the resident set of another process
+# CPU: the resident set of a new process -----------------------------------------------------------------------------
 
 
 def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float) -> _Peak:
     for part in module.modules():
         if type(part).__module__ == "__main__":
             kind = type(part).__name__
-            return _failed(f"it cannot import {kind} from the script that was started; move {kind} to a module")
+            return _failed(f"it cannot import {kind} from the main script; move {kind} to a module")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.pt")
         try:
             torch.save((module, inputs), file)
-        except Exception as error:  # pickling runs code of the model
+        except Exception as error:  # pickling runs code of the model, which can raise anything
             return _failed(f"the model cannot be saved for it ({_sentence(error)})")
         command = [sys.executable, "-P", "-m", __name__, str(file), str(torch.get_num_threads())]
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        # A threshold that is set stays; otherwise freeing a tensor raises it, and the next ones are not returned.
+        # A fixed threshold. Otherwise glibc raises it when a tensor is freed, and does not return the next tensors.
         environment = os.environ | {"PYTHONPATH": paths, "MALLOC_MMAP_THRESHOLD_": "131072"}
         try:
             child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s)
@@ -124,7 +131,7 @@ def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float
             return _failed(f"it took longer than {timeout_s:g} s for {PASSES} passes")
     if child.returncode < 0:
         name = signal.Signals(-child.returncode).name
-        return _failed(f"{name} ended it" + ", as happens when memory runs out" * (name == "SIGKILL"))
+        return _failed(f"{name} ended it" + ", as happens if the machine runs out of memory" * (name == "SIGKILL"))
     if child.returncode:
         last_line = child.stderr.strip().rpartition("\n")[2]
         return _failed(f"it ended with status {child.returncode}: {last_line}")
@@ -132,7 +139,7 @@ def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float
 
 
 def _failed(why: str) -> _Peak:
-    return _Peak("resident set of a clean process", reason=f"no figure from a clean process: {why}")
+    return _Peak("resident set of a clean process", reason=f"a clean process could not measure it: {why}")
 
 
 def _sentence(error: Exception) -> str:
@@ -140,7 +147,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _main() -> None:
-    """What the clean process does: its last line is a `_Peak` as JSON."""
+    """The program of the clean process. Its last line of output is a `_Peak` as JSON."""
     file, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     try:
@@ -153,24 +160,24 @@ def _main() -> None:
 
 def _resident_set(file: str) -> _Peak:
     _warm_up()
-    module, inputs = torch.load(file, mmap=True, weights_only=False)  # imports; the values stay in the file
-    resettable = _reset_high_water()
-    if resettable:  # elsewhere a pass would stand in the mark
-        follow_tensors(module, *inputs)  # it may import more; on shapes, so that no kernel keeps anything before
+    module, inputs = torch.load(file, mmap=True, weights_only=False)  # for its imports; the values stay in the file
+    resettable = _reset_peak()
+    if resettable:  # otherwise the peak would include this pass
+        follow_tensors(module, *inputs)  # for imports during a pass; it computes shapes only, so kernels keep nothing
     del module, inputs
     gc.collect()
-    _reset_high_water()
-    before = _high_water_mib()
+    _reset_peak()
+    before = _peak_resident_mib()
     module, inputs = torch.load(file, weights_only=False)
-    _reset_high_water()
+    _reset_peak()
     _run(module, inputs)
-    start = "what was resident" if resettable else "the peak"  # the latter takes too much if that had sunk
+    start = "what was resident" if resettable else "the peak"  # subtracts too much if memory was freed before
     method = f"peak resident set of a clean process, less {start} before the model was loaded"
-    return _Peak(method, _high_water_mib() - before)
+    return _Peak(method, _peak_resident_mib() - before)
 
 
 def _warm_up() -> None:
-    """Lets the libraries start their threads and load their kernels; smaller maps would not reach oneDNN."""
+    """Let the libraries start their threads and load their kernels. Smaller feature maps would not reach oneDNN."""
     with torch.inference_mode():
         x = F.conv2d(torch.ones(1, 3, 96, 96), torch.ones(32, 3, 3, 3), stride=2, padding=1)
         x = F.conv2d(x, torch.ones(32, 32, 3, 3), padding=1)
@@ -180,17 +187,17 @@ def _warm_up() -> None:
         F.linear(x.flatten(1), torch.ones(4, 8 * 24 * 24)).softmax(1)
 
 
-def _reset_high_water() -> bool:
-    """True where the kernel lets the mark down to what is resident now: Linux."""
+def _reset_peak() -> bool:
+    """Reset the peak resident set to the current one; False where the system cannot do that (only Linux can)."""
     try:
-        _RESET.write_text("5")
+        _RESET_PEAK.write_text("5")
     except OSError:
         return False
     return True
 
 
-def _high_water_mib() -> float:
-    if _RESET.exists():
+def _peak_resident_mib() -> float:
+    if _RESET_PEAK.exists():
         (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     import resource
@@ -198,11 +205,11 @@ def _high_water_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
 
 
-# ---- GPUs: the allocator of this process
+# GPUs: the allocator of this process ---------------------------------------------------------------------------------
 
 
 def _measure_cuda(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float) -> _Peak:
-    method = "peak of the CUDA allocator in warm passes, less what it held for others and for cuBLAS"
+    method = "peak of the CUDA allocator in warm passes, less what it held for other tensors and for cuBLAS"
     device = inputs[0].device
     try:
         _run(module, inputs)
@@ -210,26 +217,26 @@ def _measure_cuda(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float)
         return _Peak(method, reason=_sentence(error))
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
-    foreign_mib = torch.cuda.memory_allocated(device) / MIB - own_mib
+    other_mib = torch.cuda.memory_allocated(device) / MIB - own_mib
     torch.cuda.reset_peak_memory_stats(device)
     _run(module, inputs)
     torch.cuda.synchronize(device)
     return _Peak(
         method,
-        torch.cuda.max_memory_allocated(device) / MIB - foreign_mib,
-        torch.cuda.max_memory_reserved(device) / MIB - foreign_mib,
+        torch.cuda.max_memory_allocated(device) / MIB - other_mib,
+        torch.cuda.max_memory_reserved(device) / MIB - other_mib,
         _nvml_process_mib(device),
     )
 
 
-def _measure_foreign(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Peak:
+def _measure_own_allocator(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Peak:
     _run(module, inputs)
-    reason = "the model takes its memory from another library than PyTorch, whose peak is not known"
+    reason = "the model gets its memory from another library than PyTorch, whose peak is not known"
     return _Peak("none", process_mib=_nvml_process_mib(inputs[0].device), reason=reason)
 
 
 def _nvml_process_mib(device: torch.device) -> float | None:
-    """What NVML gives for this process on `device`, its CUDA context included; None where it does not tell."""
+    """Memory of this process on `device` according to NVML, with its CUDA context; None if NVML does not report it."""
     board = find_nvml(device)
     used_bytes = None if isinstance(board, NoSensor) else board.process_bytes()
     return None if used_bytes is None else used_bytes / MIB
@@ -239,13 +246,13 @@ def _measure_mps(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float) 
     _run(module, inputs)
     torch.mps.synchronize()
     torch.mps.empty_cache()
-    foreign_mib = torch.mps.current_allocated_memory() / MIB - own_mib
+    other_mib = torch.mps.current_allocated_memory() / MIB - own_mib
     _run(module, inputs)
     torch.mps.synchronize()
     return _Peak(
-        "Metal's memory after warm passes that began with an empty cache, less that of others: MPS keeps no peak, but "
-        "holds what is freed",
-        torch.mps.driver_allocated_memory() / MIB - foreign_mib,
+        "memory of Metal after warm passes that began with an empty cache, less that of other tensors; MPS does not "
+        "record a peak, but keeps what is freed",
+        torch.mps.driver_allocated_memory() / MIB - other_mib,
     )
 
 

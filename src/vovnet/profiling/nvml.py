@@ -1,4 +1,4 @@
-"""Reading an NVIDIA board through NVML."""
+"""Reading power, energy and state of an NVIDIA GPU through NVML (package nvidia-ml-py, module pynvml)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from vovnet.profiling.sensors import Conditions, Method, NoSensor, Source
+from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Source
 
-# Compute capability → seconds seen by an instantaneous value ("Part-time power measurements", arXiv 2312.02741).
-# A100 and H100 publish every 100 ms: three quarters of the time are not seen.
+# Compute capability → seconds that an instantaneous value covers ("Part-time power measurements", arXiv 2312.02741).
+# A100 and H100 publish a value every 100 ms that covers 25 ms, so three quarters of the time are not seen.
 INSTANT_WINDOW_S = {
     (6, 0): 0.010,
     (6, 1): 0.010,
@@ -21,7 +21,7 @@ INSTANT_WINDOW_S = {
     (8, 6): 0.100,
     (9, 0): 0.025,
 }
-BOARD_ERROR = "the board's own error, about ±5 %, comes on top"
+BOARD_ERROR = "the board itself is accurate to about ±5 %"
 THROTTLE_REASONS = {
     0x002: "application clocks setting",
     0x004: "software power cap",
@@ -31,11 +31,19 @@ THROTTLE_REASONS = {
     0x040: "hardware thermal slowdown",
     0x080: "hardware power brake",
     0x100: "display clock setting",
-}  # 0x001, idle, is no throttling
+    0x200: "board limit",
+    0x400: "reliability limit",
+}  # 0x001 means idle, which is not throttling
 
 
 class Nvml:
-    """An NVIDIA board. `nvml` is the module pynvml, initialised; `handle` its handle of the board."""
+    """An NVIDIA board.
+
+    nvml: the module pynvml, initialised.
+    handle: the handle of the board in NVML.
+
+    Raises OSError if the board does not give its name or compute capability.
+    """
 
     def __init__(self, nvml: Any, handle: Any) -> None:
         self._nvml, self._handle = nvml, handle
@@ -47,22 +55,22 @@ class Nvml:
         capability = tuple(self._read(self._nvml.nvmlDeviceGetCudaComputeCapability, self._handle))
         window_s = INSTANT_WINDOW_S.get(capability)
         mig = self._optional(self._nvml.nvmlDeviceGetMigMode, self._handle)
-        board = "; MIG is on, and the figure is of all its instances" if mig and mig[0] else ""
-        board += f"; {BOARD_ERROR}"
+        caveats = "; MIG is on, and the value covers all instances" if mig and mig[0] else ""
+        caveats += f"; {BOARD_ERROR}"
         covers = "over an unpublished window" if window_s is None else f"over {1e3 * window_s:.0f} ms"
-        instantaneous = f"instantaneous on this board, {covers}{board}"
+        instantaneous = f"instantaneous on this board, {covers}{caveats}"
         usage = Source("nvmlDeviceGetPowerUsage", instantaneous, window_s)
-        if capability > (8, 0):  # NVML's documentation: averaged on Ampere except GA100, which is 8.0, and on newer
-            usage = Source("nvmlDeviceGetPowerUsage", f"an average over 1 s on this board{board}", 1.0)
-        found: dict[Method, Source] = {}
+        if capability > (8, 0):  # documented as averaged on Ampere (except GA100, which is 8.0) and newer
+            usage = Source("nvmlDeviceGetPowerUsage", f"an average over 1 s on this board{caveats}", 1.0)
+        sources: dict[Method, Source] = {}
         if self._supported(self._energy_j):
-            meaning = f"the board's energy since its driver was loaded{board}"
-            found["counter"] = Source("nvmlDeviceGetTotalEnergyConsumption", meaning)
+            meaning = f"the energy of the board since its driver was loaded{caveats}"
+            sources["counter"] = Source("nvmlDeviceGetTotalEnergyConsumption", meaning)
         if self._supported(self._usage_power_w):
-            found["sampled"] = found["paper"] = usage
+            sources["sampled"] = sources["paper"] = usage
         if self._supported(self._instant_power_w):
-            found["sampled"] = Source("NVML_FI_DEV_POWER_INSTANT", instantaneous, window_s)
-        return found
+            sources["sampled"] = Source("NVML_FI_DEV_POWER_INSTANT", instantaneous, window_s)
+        return sources
 
     def read(self, method: Method) -> float:
         if method == "counter":
@@ -71,13 +79,13 @@ class Nvml:
             return self._instant_power_w()
         return self._usage_power_w()
 
-    def conditions(self, time_s: float) -> Conditions:
+    def state(self, time_s: float) -> DeviceState:
         nvml, handle, optional = self._nvml, self._handle, self._optional
         reasons = optional(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
         limit_mw = optional(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-        kinds = (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses)
-        pids = {process.pid for kind in kinds for process in optional(kind, handle) or ()}
-        return Conditions(
+        lists = (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses)
+        pids = {process.pid for get_processes in lists for process in optional(get_processes, handle) or ()}
+        return DeviceState(
             time_s=time_s,
             temperature_c=optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
             clock_mhz=optional(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
@@ -88,8 +96,10 @@ class Nvml:
         )
 
     def process_bytes(self) -> int | None:
-        """What this process holds on the board, its CUDA context included; None where NVML does not tell, as in a
-        container that numbers processes otherwise."""
+        """Memory that this process holds on the board, with its CUDA context.
+
+        None where NVML does not report it, as in a container that numbers processes differently.
+        """
         processes = self._optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, self._handle) or ()
         return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
 
@@ -121,7 +131,7 @@ class Nvml:
             return None
 
     def _supported(self, read: Callable[[], float]) -> bool:
-        """False where the board or its driver lacks the value; a read that merely failed this once has it."""
+        """False if the board or its driver lacks the value; True if it only failed to read this time."""
         nvml = self._nvml
         lacking = (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_INVALID_ARGUMENT)
         try:
@@ -132,7 +142,7 @@ class Nvml:
 
 
 def find_nvml(device: torch.device) -> Nvml | NoSensor:
-    """The board that CUDA calls `device`, or why it cannot be read."""
+    """The board that PyTorch calls `device`, or the reason why it cannot be read."""
     try:
         import pynvml
     except ImportError:
@@ -140,7 +150,7 @@ def find_nvml(device: torch.device) -> Nvml | NoSensor:
     try:
         pynvml.nvmlInit()
         index = torch.cuda.current_device() if device.index is None else device.index
-        # By UUID: CUDA's numbers follow CUDA_VISIBLE_DEVICES, NVML's the slots.
+        # By UUID, since CUDA's numbers follow CUDA_VISIBLE_DEVICES and NVML's follow the slots.
         return Nvml(pynvml, _board(pynvml, str(torch.cuda.get_device_properties(index).uuid)))
     except OSError as error:
         return NoSensor(f"the GPU cannot be read: {error.strerror}")
@@ -149,7 +159,7 @@ def find_nvml(device: torch.device) -> Nvml | NoSensor:
 
 
 def _board(nvml: Any, uuid: str) -> Any:
-    """The handle of the board, also where CUDA sees a MIG instance of it, which has no power of its own."""
+    """The handle of the whole board, also if CUDA sees a MIG instance of it: an instance has no power reading."""
     try:
         return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
     except nvml.NVMLError:

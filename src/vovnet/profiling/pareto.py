@@ -1,7 +1,7 @@
-"""Which of several models to take: the front of accuracy and cost, and the cheapest within limits.
+"""Choosing among measured models: the Pareto front of accuracy and cost, and the cheapest model within limits.
 
-Time, memory and energy are compared only where they were measured in one run; multiply-adds and parameters always
-can be. An estimated energy is never compared.
+Time, memory and energy are compared only within one run. Multiply-adds and parameters can always be compared.
+Estimated energy is never compared.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ AccuracyName = Literal["AP", "AP50", "VOC07"]
 CostName = Literal["energy", "time", "multiply_adds", "parameters", "memory"]
 
 _UNITS: dict[CostName, str] = {
-    "energy": "J an image",
-    "time": "ms an image, the median",
-    "multiply_adds": "multiply-adds an image",
+    "energy": "J per image",
+    "time": "ms per image (median)",
+    "multiply_adds": "multiply-adds per image",
     "parameters": "parameters",
-    "memory": "MiB at the peak",
+    "memory": "MiB peak memory",
 }
 
 
@@ -30,9 +30,13 @@ _UNITS: dict[CostName, str] = {
 class Choice:
     """The cheapest model within the limits, or why there is none.
 
-    limits: in words, "" without any. by, reason: the cost that was compared, and why that one. rejected: a sentence
-    for every model that is outside the limits or has no figure to compare. nearest: without a winner, the model that
-    misses the limits by the smallest part of them; None where no model has the figures.
+    limits: in words; "" without limits.
+    by: the cost that was compared.
+    reason: why this cost was compared.
+    winner: None if no model is within the limits.
+    nearest: without a winner, the model that exceeds the limits by the smallest fraction; None if no model has the
+        necessary values.
+    rejected: a sentence for every model that is outside the limits or has no value to compare.
     """
 
     limits: str
@@ -52,7 +56,7 @@ class Choice:
         return "\n".join([first, *self.rejected])
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON, with the names of the models."""
+        """The fields, with models by name, ready for JSON."""
         return vars(self) | {
             "winner": None if self.winner is None else self.winner.name,
             "nearest": None if self.nearest is None else self.nearest.name,
@@ -60,33 +64,35 @@ class Choice:
 
 
 class _Miss(NamedTuple):
-    """What keeps a model from being chosen, and what part of the limit it is away: infinity where that is unknown."""
+    """Why a model is rejected, and by what fraction of the limit it misses it: infinity if unknown."""
 
     sentence: str
-    part: float
+    fraction: float
 
 
 def pareto_front(measurements: Sequence[Measurement], accuracy: AccuracyName, by: CostName) -> list[Measurement]:
-    """The models that no other beats: at least as accurate and as cheap, and better in one of the two. Cheapest first.
+    """The Pareto front, cheapest model first.
 
-    Models with equal figures are all kept. One that lacks either figure cannot be placed and is left out.
-    Raises ValueError where the figures cannot be compared.
+    A model is on it unless another one is at least as accurate and at least as cheap, and better in one of the two.
+    Models with equal values are all kept. A model without an accuracy or cost is left out.
+
+    Raises ValueError if the values cannot be compared.
     """
     _check_names(accuracy, by)
     points = []
-    for one in measurements:
-        worth, cost = _accuracy(one, accuracy), _cost(one, by)
-        if worth is not None and cost is not None:
-            points.append((cost, worth, one))
-    placed = [one for _, _, one in points]
-    _check_same_data(placed)
-    _check_same_conditions(placed, by)
+    for measurement in measurements:
+        value, cost = _accuracy(measurement, accuracy), _cost(measurement, by)
+        if value is not None and cost is not None:
+            points.append((cost, value, measurement))
+    comparable = [measurement for _, _, measurement in points]
+    _check_same_data(comparable)
+    _check_same_conditions(comparable, by)
 
-    def dominated(cost: float, worth: float) -> bool:
-        return any(c <= cost and w >= worth and (c < cost or w > worth) for c, w, _ in points)
+    def dominated(cost: float, value: float) -> bool:
+        return any(c <= cost and v >= value and (c < cost or v > value) for c, v, _ in points)
 
-    front = [(cost, one) for cost, worth, one in points if not dominated(cost, worth)]
-    return [one for _, one in sorted(front, key=lambda point: (point[0], point[1].name))]
+    front = [(cost, measurement) for cost, value, measurement in points if not dominated(cost, value)]
+    return [measurement for _, measurement in sorted(front, key=lambda point: (point[0], point[1].name))]
 
 
 def cheapest(
@@ -97,24 +103,28 @@ def cheapest(
     max_p99_ms: float | None = None,
     by: CostName | None = None,
 ) -> Choice:
-    """The model that costs least, among those whose `accuracy` is at least `min_ap` and whose forward pass takes at
-    most `max_p99_ms` at the 99th percentile.
+    """The cheapest model within the limits; among equally cheap ones, the most accurate.
 
-    by: None is energy where every model has a measured and undisputed figure by the same method, else time. Of models
-    that cost the same the most accurate wins. Raises ValueError for limits out of range and where the figures cannot
-    be compared.
+    accuracy: name of the metric.
+    min_ap: the lowest accuracy, in 0…1.
+    max_p99_ms: the longest forward pass at the 99th percentile.
+    by: the cost to compare; None is energy if it was measured by the same method and is undisputed for every model,
+        else time.
+
+    Raises ValueError for limits out of range and for values that cannot be compared.
     """
     if not measurements:
         raise ValueError("expected measurements to choose from, got none")
     if min_ap is not None and not 0 <= min_ap <= 1:
-        raise UsageError(f"min_ap must lie in 0…1, got {min_ap:g}")
+        raise UsageError(f"min_ap must be in 0…1, got {min_ap:g}")
     if max_p99_ms is not None and not max_p99_ms > 0:
         raise UsageError(f"max_p99_ms must be above 0, got {max_p99_ms:g}")
     if by is None:
-        doubt = _doubt_of_energy(measurements)
-        by, reason = ("energy", "measured for every model") if doubt is None else ("time", f"energy is {doubt}")
+        problem = _problem_of_energy(measurements)
+        by, reason = ("energy", "measured for every model") if problem is None else ("time", f"energy is {problem}")
     else:
-        reason = f"as asked, {doubt}" if by == "energy" and (doubt := _disputed(measurements)) else "as asked"
+        problem = _disputed(measurements) if by == "energy" else None
+        reason = f"as requested, {problem}" if problem else "as requested"
     _check_names(accuracy, by)
     _check_same_conditions(measurements, by)
     if max_p99_ms is not None:
@@ -122,71 +132,71 @@ def cheapest(
     if min_ap is not None:
         _check_same_data(measurements)
 
-    # Where some model has an accuracy, the cheapest of those that have none would win by saying nothing.
-    if min_ap is None and any(_accuracy(one, accuracy) is not None for one in measurements):
+    # If any model has an accuracy, models without one are rejected; else a model could win by not being evaluated.
+    if min_ap is None and any(_accuracy(measurement, accuracy) is not None for measurement in measurements):
         min_ap = 0.0
-    judged = [(one, list(_misses(one, by, accuracy, min_ap, max_p99_ms))) for one in measurements]
-    within = [one for one, misses in judged if not misses]
-    outside = [(max(miss.part for miss in misses), one.name, one) for one, misses in judged if misses]
-    near = [] if within else [point for point in outside if point[0] < math.inf]
+    judged = [(model, list(_misses(model, by, accuracy, min_ap, max_p99_ms))) for model in measurements]
+    within = [model for model, misses in judged if not misses]
+    outside = [(max(miss.fraction for miss in misses), model.name, model) for model, misses in judged if misses]
+    near = [] if within else [miss for miss in outside if miss[0] < math.inf]
     limits = [f"{accuracy} at least {min_ap:g}"] if min_ap else []
     limits += [f"99th percentile at most {max_p99_ms:g} ms"] if max_p99_ms is not None else []
     return Choice(
         " with " + " and ".join(limits) if limits else "",
         by,
         reason,
-        winner=min(within, key=lambda one: _rank(one, by, accuracy), default=None),
-        nearest=min(near, key=lambda point: point[:2])[-1] if near else None,
+        winner=min(within, key=lambda model: _rank(model, by, accuracy), default=None),
+        nearest=min(near, key=lambda miss: miss[:2])[-1] if near else None,
         rejected=tuple(
-            f"{one.name} {' and '.join(miss.sentence for miss in misses)}" for one, misses in judged if misses
+            f"{model.name} {' and '.join(miss.sentence for miss in misses)}" for model, misses in judged if misses
         ),
     )
 
 
 def _misses(
-    one: Measurement, by: CostName, accuracy: AccuracyName, min_ap: float | None, max_p99_ms: float | None
+    model: Measurement, by: CostName, accuracy: AccuracyName, min_ap: float | None, max_p99_ms: float | None
 ) -> Iterator[_Miss]:
-    worth, p99_ms = _accuracy(one, accuracy), one.latency.percentile_ms(99)
-    if _cost(one, by) is None:
-        yield _Miss(f"has no measured {by}{_why_none(one, by)}", math.inf)
-    if min_ap is not None and worth is None:
-        yield _Miss(f"has no {accuracy}, so nobody knows how good it is", math.inf)
-    elif min_ap is not None and worth is not None and worth < min_ap:
-        yield _Miss(f"has {accuracy} {worth:.4g}, below {min_ap:g}", 1 - worth / min_ap)
+    value, p99_ms = _accuracy(model, accuracy), model.latency.percentile_ms(99)
+    if _cost(model, by) is None:
+        yield _Miss(f"has no measured {by}{_why_not_measured(model, by)}", math.inf)
+    if min_ap is not None and value is None:
+        yield _Miss(f"has no {accuracy}: its accuracy was not measured", math.inf)
+    elif min_ap is not None and value is not None and value < min_ap:
+        yield _Miss(f"has {accuracy} {value:.4g}, below {min_ap:g}", 1 - value / min_ap)
     if max_p99_ms is not None and p99_ms > max_p99_ms:
         yield _Miss(f"takes {p99_ms:.4g} ms at the 99th percentile, above {max_p99_ms:g}", p99_ms / max_p99_ms - 1)
 
 
-def _rank(one: Measurement, by: CostName, accuracy: AccuracyName) -> tuple[float, float, str]:
-    cost, worth = _cost(one, by), _accuracy(one, accuracy)
+def _rank(model: Measurement, by: CostName, accuracy: AccuracyName) -> tuple[float, float, str]:
+    cost, value = _cost(model, by), _accuracy(model, accuracy)
     assert cost is not None
-    return cost, -(worth or 0), one.name
+    return cost, -(value or 0), model.name
 
 
-def _accuracy(one: Measurement, accuracy: AccuracyName) -> float | None:
-    return None if one.accuracy is None else one.accuracy.figures.get(accuracy)
+def _accuracy(model: Measurement, accuracy: AccuracyName) -> float | None:
+    return None if model.accuracy is None else model.accuracy.figures.get(accuracy)
 
 
-def _cost(one: Measurement, by: CostName) -> float | None:
+def _cost(model: Measurement, by: CostName) -> float | None:
     if by == "energy":
-        return one.energy_j_per_image
+        return model.energy_j_per_image
     if by == "time":
-        return one.latency.median_ms / one.input_shape[0]
+        return model.latency.median_ms / model.input_shape[0]
     if by == "multiply_adds":
-        return one.cost.total.multiply_adds / one.input_shape[0]
+        return model.cost.total.multiply_adds / model.input_shape[0]
     if by == "parameters":
-        return one.cost.total.parameters
-    return None if one.memory is None else one.memory.peak_mib
+        return model.cost.total.parameters
+    return None if model.memory is None else model.memory.peak_mib
 
 
-def _why_none(one: Measurement, by: CostName) -> str:
-    measured = one.energy if by == "energy" else one.memory
-    return f" ({measured.reason})" if measured is not None and measured.reason else ""
+def _why_not_measured(model: Measurement, by: CostName) -> str:
+    result = model.energy if by == "energy" else model.memory
+    return f" ({result.reason})" if result is not None and result.reason else ""
 
 
-def _doubt_of_energy(measurements: Sequence[Measurement]) -> str | None:
-    """Why energy is not what to compare by; None where it is."""
-    if without := [one.name for one in measurements if one.energy_j_per_image is None]:
+def _problem_of_energy(measurements: Sequence[Measurement]) -> str | None:
+    """Why energy cannot be compared by default; None if it can."""
+    if without := [model.name for model in measurements if model.energy_j_per_image is None]:
         return f"not measured for {', '.join(without)}"
     if len(methods := _methods(measurements)) > 1:
         return f"measured by different methods, {', '.join(methods)}"
@@ -194,36 +204,36 @@ def _doubt_of_energy(measurements: Sequence[Measurement]) -> str | None:
 
 
 def _disputed(measurements: Sequence[Measurement]) -> str | None:
-    names = [one.name for one in measurements if one.energy is not None and one.energy.disputed]
+    names = [model.name for model in measurements if model.energy is not None and model.energy.disputed]
     return f"disputed for {', '.join(names)}" if names else None
 
 
 def _methods(measurements: Sequence[Measurement]) -> list[str]:
-    figures = [one.energy.figure for one in measurements if one.energy is not None]
-    return sorted({figure.method for figure in figures if figure is not None})
+    results = [model.energy.figure for model in measurements if model.energy is not None]
+    return sorted({result.method for result in results if result is not None})
 
 
 def _check_names(accuracy: str, by: str) -> None:
-    for what, name, known in (("accuracy", accuracy, get_args(AccuracyName)), ("by", by, get_args(CostName))):
-        if name not in known:
-            raise UsageError(f"{what} must be one of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}")
+    for option, name, names in (("accuracy", accuracy, get_args(AccuracyName)), ("by", by, get_args(CostName))):
+        if name not in names:
+            raise UsageError(f"{option} must be one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
 
 
 def _check_same_conditions(measurements: Sequence[Measurement], by: CostName) -> None:
     if by in ("multiply_adds", "parameters"):
         return
-    runs = {f"{one.conditions.run} ({one.conditions.device_name})" for one in measurements}
+    runs = {f"{model.conditions.run} ({model.conditions.device_name})" for model in measurements}
     if len(runs) > 1:
         raise UsageError(
             f"{by} of the runs {', '.join(sorted(runs))} cannot be compared: measure the models together, in one run, "
             "or compare multiply_adds or parameters"
         )
     if by == "energy" and len(methods := _methods(measurements)) > 1:
-        raise UsageError(f"energy by different methods, {', '.join(methods)}, cannot be compared: choose one")
+        raise UsageError(f"energy by different methods, {', '.join(methods)}, cannot be compared: choose one method")
 
 
 def _check_same_data(measurements: Sequence[Measurement]) -> None:
-    known = [one.accuracy for one in measurements if one.accuracy is not None]
-    seen = sorted({f"{one.data}, split {one.split}, {one.images} images" for one in known})
-    if len(seen) > 1:
-        raise UsageError(f"accuracy on different data cannot be compared: {'; '.join(seen)}")
+    evaluated = [model.accuracy for model in measurements if model.accuracy is not None]
+    datasets = sorted({f"{value.data}, split {value.split}, {value.images} images" for value in evaluated})
+    if len(datasets) > 1:
+        raise UsageError(f"accuracy on different data cannot be compared: {'; '.join(datasets)}")

@@ -1,4 +1,4 @@
-"""Reading the CPU packages of this machine through the kernel's powercap files."""
+"""Reading the energy of the CPU packages of this machine from the kernel's powercap files (RAPL)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from vovnet.profiling.sensors import Conditions, Method, Source
-from vovnet.profiling.surroundings import Machine
+from vovnet.profiling.machine import Machine
+from vovnet.profiling.sensors import DeviceState, Method, Source
 
 
 class Rapl:
-    """The CPU packages together, from the files below `root`. Cores and memory lie inside or beside a package and are
-    never added. A counter may wrap once between two reads: at 200 W that takes minutes."""
+    """The sum of all CPU packages, from the files below `root`.
+
+    The domains of cores and memory lie inside or next to a package and are never added. A counter may wrap at most once
+    between two readings; at 200 W it takes minutes to wrap.
+
+    Raises FileNotFoundError without a package counter, PermissionError if it is readable by root only.
+    """
 
     driver: str | None = None
 
@@ -34,11 +39,11 @@ class Rapl:
             self._last_uj = self._read_uj()
         except PermissionError as error:
             raise PermissionError(
-                f"{error.filename} is not readable: run as root, or have `chmod a+r` applied to it"
+                f"{error.filename} is not readable: run as root, or let root run `chmod a+r` on it"
             ) from None
         names = ", ".join((zone / "name").read_text().strip() for zone in self._packages)
         self.name = f"CPU, {names}"
-        meaning = "the energy of the CPU packages: all processes, without memory modules and mains supply"
+        meaning = "the energy of the CPU packages with all their processes, without memory modules and power supply"
         self.sources: Mapping[Method, Source] = {"rapl": Source("powercap energy_uj", meaning)}
 
     def read(self, method: Method) -> float:
@@ -48,11 +53,10 @@ class Rapl:
         self._last_uj = values_uj
         return self._total_uj / 1e6
 
-    def conditions(self, time_s: float) -> Conditions:
+    def state(self, time_s: float) -> DeviceState:
         counters = self._machine.counters(time_s)
         other_cpu_s = counters.all_cpu_s - counters.own_cpu_s
-        known = None if math.isnan(other_cpu_s) else other_cpu_s
-        return replace(self._machine.conditions(time_s), other_cpu_s=known)
+        return replace(self._machine.state(time_s), other_cpu_s=None if math.isnan(other_cpu_s) else other_cpu_s)
 
     def _read_uj(self) -> list[int]:
         return [int((zone / "energy_uj").read_text()) for zone in self._packages]

@@ -1,9 +1,10 @@
-"""Recording the energy of repeated work along a fixed timeline; what it means is computed afterwards, in energy.py.
+"""Recording power and energy of repeated work along a fixed timeline. energy.py computes joules per image from it.
 
     idle │ warm-up │ random delay │ lead │ tick ├── window ──┤ tick │ cool-down │ … more trials … │ idle
 
-The work runs without a break from the lead to the closing tick, so the rise of power lies before the window. Energy,
-time and images come from the same window; an iteration that a tick cuts counts by the share of its time inside.
+A tick is a refresh of the energy counter. The work runs without a break from the lead to the closing tick, so power has
+risen before the window begins. Energy, time and images come from the same window. An iteration that lies only partly
+in the window counts in proportion to its time inside.
 """
 
 from __future__ import annotations
@@ -11,51 +12,55 @@ from __future__ import annotations
 import math
 import random
 import statistics
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 
-from vovnet.profiling.sensors import Conditions, Meter, Method, Sample, Sensor, Source
+from vovnet.profiling.clock import Clock
+from vovnet.profiling.meter import Meter
+from vovnet.profiling.sensors import DeviceState, Method, Sample, Sensor, Source
 from vovnet.profiling.speed import is_stable
 
 COUNTERS: tuple[Method, ...] = ("counter", "rapl")
 SAMPLING_S: dict[Method, float] = {"sampled": 0.020, "paper": 0.100}
-POLL_S = 0.002  # how closely a refresh of a counter is caught
+POLL_S = 0.002  # between two readings of a counter while waiting for its next refresh
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """How long each part of a measurement takes. The window ends when all three of its minima are met."""
+    """How long each part of a measurement takes. The window ends when it meets all three of its minima."""
 
     trials: int = 5
     idle_s: float = 5.0
-    warmup_s: float = 2.0  # at least; until the median of 20 iterations is within 2 % of the 20 before
+    warmup_s: float = 2.0  # at least, and until the median of 20 iterations is within 2 % of the 20 before
     warmup_limit_s: float = 30.0
-    delay_s: float = 0.1  # a random share of it, so that trials meet the sensor at different phases
+    delay_s: float = 0.1  # upper limit of a random delay, so that trials start at different phases of the sensor
     lead_s: float = 1.0
     window_s: float = 10.0
     window_ticks: int = 100
     window_iterations: int = 32
-    cooldown_c: float = 2.0  # until at most this above the temperature at which the first trial began
+    cooldown_c: float = 2.0  # cool down to at most this much above the temperature before the first trial
     cooldown_limit_s: float = 60.0
 
     def __post_init__(self) -> None:
         finite = all(map(math.isfinite, vars(self).values()))
         if not finite or self.trials < 1 or self.idle_s <= 0 or self.window_s <= 0:
-            raise ValueError(f"a timeline needs a trial, idle and window longer than 0 s, and an end, got {self}")
+            raise ValueError(
+                f"a timeline needs at least one trial, idle_s and window_s above 0, and finite values, got {self}"
+            )
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of time, the images done in it (not whole at a tick) and the joules counted, if by a counter."""
+    """A stretch of time, the images processed in it, and the joules that the counter rose by.
+
+    images: a fraction where an iteration lies only partly in the window.
+    counter_j: None without a counter.
+    """
 
     start_s: float
     end_s: float
@@ -69,65 +74,28 @@ class Window:
 
 @dataclass(frozen=True)
 class Recording:
-    """All that was read, from which `evaluate` makes the figures. Times in seconds since 1970."""
+    """Everything that was read; `energy.evaluate` computes joules per image from it. Times are in seconds since 1970.
+
+    sources: the first method gives the result, the second checks it.
+    tick_s: time between two refreshes of the counter; None without a working counter.
+    dropouts: number of readings that failed.
+    """
 
     device: str
     driver: str | None
     timeline: Timeline
-    sources: dict[Method, Source]  # the first gives the figure, the second checks it
-    tick_s: float | None  # between two refreshes of the counter
+    sources: dict[Method, Source]
+    tick_s: float | None
     idle: tuple[Window, ...]
     trials: tuple[Window, ...]
     samples: tuple[Sample, ...]
     dropouts: int
-    conditions: tuple[Conditions, ...]
+    conditions: tuple[DeviceState, ...]
     notes: tuple[str, ...]
 
 
-class Clock(Protocol):
-    """Time as a measurement sees it."""
-
-    def now(self) -> float: ...
-
-    def sleep(self, seconds: float) -> None: ...
-
-    def every(self, interval_s: float, function: Callable[[], object]) -> AbstractContextManager[None]:
-        """Call the function at once and then at this interval, beside the body of the `with`."""
-
-
-class RealClock:
-    """Seconds since 1970 that never step back, as a meter's log needs them and a measurement too."""
-
-    _offset = time.time() - time.perf_counter()
-
-    def now(self) -> float:
-        return self._offset + time.perf_counter()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    @contextmanager
-    def every(self, interval_s: float, function: Callable[[], object]) -> Iterator[None]:
-        stop = threading.Event()
-
-        def beat() -> None:
-            due = time.perf_counter()
-            while not stop.is_set():
-                function()
-                due = max(due + interval_s, time.perf_counter())  # beats that were missed are not made up for
-                stop.wait(due - time.perf_counter())
-
-        with ThreadPoolExecutor(1) as pool:
-            beating = pool.submit(beat)
-            try:
-                yield
-            finally:
-                stop.set()
-            beating.result()  # an error over there is an error here
-
-
 class Session:
-    """One pass along the timeline. What it reads goes into lists; nothing is computed here."""
+    """One pass through the timeline. It collects readings and computes nothing from them."""
 
     def __init__(
         self, run: Callable[[], int], sensor: Sensor | Meter, methods: list[Method], timeline: Timeline, clock: Clock
@@ -135,18 +103,18 @@ class Session:
         self.run, self.sensor, self.methods, self.timeline, self.clock = run, sensor, methods, timeline, clock
         self.counter = next((method for method in methods if method in COUNTERS), None)
         self.tick_s: float | None = None  # set when the counter has passed its test
-        self.times_s, self.images = [clock.now()], [0]  # images done by the time beside them
+        self.times_s, self.images = [clock.now()], [0]  # number of images finished at each time
         self.iterations = self.dropouts = 0
         self.samples: list[Sample] = []
-        self.conditions: list[Conditions] = []
+        self.states: list[DeviceState] = []
         self.notes: list[str] = []
 
     def record(self, on_trial: Callable[[int], object]) -> Recording:
         timeline, trials = self.timeline, list[Window]()
-        with ExitStack() as beside:
-            beside.enter_context(self.clock.every(1.0, self.observe))
+        with ExitStack() as in_parallel:
+            in_parallel.enter_context(self.clock.every(1.0, self.observe))
             for method in SAMPLING_S.keys() & set(self.methods):
-                beside.enter_context(self.clock.every(SAMPLING_S[method], partial(self.sample, method)))
+                in_parallel.enter_context(self.clock.every(SAMPLING_S[method], partial(self.sample, method)))
             if self.counter:
                 self.test_counter(self.counter)
             idle = [self.window(self.rest, timeline.idle_s)]
@@ -160,7 +128,7 @@ class Session:
                 self.cool_down(first_c)
                 on_trial(len(trials))
             idle.append(self.window(self.rest, timeline.idle_s))
-            self.clock.sleep(0.2)  # so that one reading of power lies behind the last window
+            self.clock.sleep(0.2)  # for one reading of power after the last window
         return Recording(
             device=self.sensor.name,
             driver=self.sensor.driver,
@@ -171,21 +139,21 @@ class Session:
             trials=tuple(trials),
             samples=tuple(self.sensor.samples() if isinstance(self.sensor, Meter) else self.samples),
             dropouts=self.dropouts,
-            conditions=tuple(self.conditions),
+            conditions=tuple(self.states),
             notes=tuple(self.notes),
         )
 
-    # Beside the work ------------------------------------------------------------------------------------------------
+    # In parallel to the work ----------------------------------------------------------------------------------------
 
     def observe(self) -> None:
-        self.conditions.append(self.sensor.conditions(self.clock.now()))
+        self.states.append(self.sensor.state(self.clock.now()))
 
     def sample(self, method: Method) -> None:
         if (power_w := self.read(method)) is not None:
             self.samples.append(Sample(self.clock.now(), power_w))
 
     def read(self, method: Method) -> float | None:
-        assert not isinstance(self.sensor, Meter)  # which is read when all is over
+        assert not isinstance(self.sensor, Meter)  # its log is read at the end
         try:
             return self.sensor.read(method)
         except OSError:
@@ -195,21 +163,21 @@ class Session:
     # The parts of the timeline --------------------------------------------------------------------------------------
 
     def test_counter(self, counter: Method) -> None:
-        """A counter must rise, never fall, and be refreshed at least twice a second: then its tick is known."""
-        seen: list[tuple[float, float]] = []
+        """Sets `tick_s` if the counter never falls and is refreshed at least twice a second, else adds a note."""
+        refreshes: list[tuple[float, float]] = []
 
         def poll() -> None:
             energy_j = self.read(counter)
-            if energy_j is not None and (not seen or energy_j != seen[-1][1]):
-                seen.append((self.clock.now(), energy_j))
+            if energy_j is not None and (not refreshes or energy_j != refreshes[-1][1]):
+                refreshes.append((self.clock.now(), energy_j))
 
         with self.clock.every(0.005, poll):
             self.clock.sleep(2.0)
-        times_s, energies_j = [time_s for time_s, _ in seen], [energy_j for _, energy_j in seen]
+        times_s, energies_j = [time_s for time_s, _ in refreshes], [energy_j for _, energy_j in refreshes]
         if energies_j != sorted(energies_j):
             self.notes.append("the energy counter failed its test: it fell")
-        elif len(seen) < 5:
-            self.notes.append(f"the energy counter failed its test: {max(len(seen) - 1, 0)} refreshes in 2 s")
+        elif len(refreshes) < 5:
+            self.notes.append(f"the energy counter failed its test: {max(len(refreshes) - 1, 0)} refreshes in 2 s")
         else:
             self.tick_s = statistics.median(b - a for a, b in pairwise(times_s[1:]))
 
@@ -220,46 +188,51 @@ class Session:
             durations_s.append(self.work())
             if elapsed_s >= timeline.warmup_s and is_stable(durations_s, 20):
                 return
-        self.notes.append(f"iterations were not steady after {timeline.warmup_limit_s:g} s of warm-up")
+        self.notes.append(f"the time of an iteration was not stable after {timeline.warmup_limit_s:g} s of warm-up")
 
     def window(self, advance: Callable[[], object], minimum_s: float, iterations: int = 0) -> Window:
-        start_s, start_j = self.mark(advance)
+        """A window of at least `minimum_s` and `iterations`. advance: one step of the work, or of idling."""
+        start_s, start_j = self.edge(advance)
         iterations += self.iterations
         while self.clock.now() - start_s < minimum_s or self.iterations < iterations:
             advance()
-        end_s, end_j = self.mark(advance)
+        end_s, end_j = self.edge(advance)
         images = np.diff(np.interp([start_s, end_s], self.times_s, self.images)).item()
         return Window(start_s, end_s, images, None if start_j is None or end_j is None else end_j - start_j)
 
-    def mark(self, advance: Callable[[], object]) -> tuple[float, float | None]:
-        """The time, or that of the counter's next refresh and its value; `advance` goes on with the work until then."""
+    def edge(self, advance: Callable[[], object]) -> tuple[float, float | None]:
+        """Time and joules at an end of a window.
+
+        With a counter that is the moment of its next refresh, and `advance` continues the work until then. Without one
+        it is now, and joules are None.
+        """
         if self.counter is None or self.tick_s is None:
             return self.clock.now(), None
-        counter, seen = self.counter, list[tuple[float, float]]()
+        counter, readings = self.counter, list[tuple[float, float]]()
 
         def poll() -> None:
-            energy_j = self.read(counter) if len(seen) < 2 else None
-            if energy_j is not None and (not seen or energy_j > seen[0][1]):
-                seen.append((self.clock.now(), energy_j))
+            energy_j = self.read(counter) if len(readings) < 2 else None
+            if energy_j is not None and (not readings or energy_j > readings[0][1]):
+                readings.append((self.clock.now(), energy_j))
 
         limit_s = self.clock.now() + 2.0
         with self.clock.every(POLL_S, poll):
-            while len(seen) < 2 and self.clock.now() < limit_s:
+            while len(readings) < 2 and self.clock.now() < limit_s:
                 advance()
-        return seen[1] if len(seen) == 2 else (self.clock.now(), None)
+        return readings[1] if len(readings) == 2 else (self.clock.now(), None)
 
     def cool_down(self, target_c: float | None) -> None:
         if target_c is None:
-            return  # no thermometer
+            return  # the device reports no temperature
         limit_s = self.clock.now() + self.timeline.cooldown_limit_s
         while (now_c := self.temperature_c()) is not None and now_c > target_c + self.timeline.cooldown_c:
             if self.clock.now() >= limit_s:
-                self.notes.append(f"{now_c:g} °C after cool-down, the first trial began at {target_c:g} °C")
+                self.notes.append(f"{now_c:g} °C after cool-down, but the first trial began at {target_c:g} °C")
                 return
             self.clock.sleep(0.5)
 
     def temperature_c(self) -> float | None:
-        return self.sensor.conditions(self.clock.now()).temperature_c
+        return self.sensor.state(self.clock.now()).temperature_c
 
     def work_for(self, seconds: float) -> None:
         end_s = self.clock.now() + seconds
@@ -267,12 +240,12 @@ class Session:
             self.work()
 
     def work(self) -> float:
-        """Seconds of one iteration."""
+        """Run one iteration and return its seconds."""
         began_s = self.clock.now()
         images = self.run()
         ended_s = self.clock.now()
         if not isinstance(images, int) or images < 1:
-            raise ValueError(f"run must return the number of images it has done, at least 1, got {images!r}")
+            raise ValueError(f"run must return the number of images it processed, at least 1, got {images!r}")
         self.times_s += [began_s, ended_s]
         self.images += [self.images[-1], self.images[-1] + images]
         self.iterations += 1

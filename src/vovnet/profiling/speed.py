@@ -1,85 +1,97 @@
-"""Timing several things fairly: in turn, in one run, so that their ratios hold when the machine's speed drifts."""
+"""Timing functions fairly, and the statistics of their times.
+
+The functions are called in turn in one run, so that the ratios of their times hold even if the machine's speed drifts.
+All medians, percentiles, intervals and throughputs of times are computed by `Latency` and `median_ratio`.
+"""
 
 from __future__ import annotations
 
 import gc
-import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
-WARMUP_ROUNDS = 3  # at least
-STEADY_CALLS = 10  # whose median is compared with that of as many before
+from vovnet.profiling.intervals import Interval, median_interval
+from vovnet.profiling.ranges import Positive
+
+MIN_WARMUP_ROUNDS = 3
+STABLE_CALLS = 10  # their median is compared with that of the 10 calls before
+
+
+@dataclass(frozen=True)
+class MeasuredValue:
+    """A median and its 95 % interval, see `median_interval`."""
+
+    median: Positive
+    interval: tuple[Positive, Positive]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds of each repetition of one thing, in the order they were taken."""
+    """Seconds of each timed pass, in the order in which they were taken."""
 
-    seconds: tuple[float, ...]
+    seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
 
     @property
     def median_ms(self) -> float:
         return 1e3 * statistics.median(self.seconds)
 
     @property
-    def interval_ms(self) -> tuple[float, float]:
+    def interval_ms(self) -> Interval:
         """95 % interval of the median, see `median_interval`."""
         low, high = median_interval(self.seconds)
         return 1e3 * low, 1e3 * high
 
     @property
     def spread(self) -> float:
-        """The range of the middle half of the repetitions over their median: 0.02 is quiet, 0.2 is not."""
+        """Interquartile range over the median: 0.02 is quiet, 0.2 is not."""
         return (self.percentile_ms(75) - self.percentile_ms(25)) / self.median_ms
 
     def percentile_ms(self, percent: int) -> float:
         return 1e3 * float(np.percentile(self.seconds, percent))
 
+    def resolves(self, percent: int) -> bool:
+        """Whether enough passes were timed that a high percentile is not just the longest of them."""
+        return len(self.seconds) * (100 - percent) >= 100
 
-@dataclass(frozen=True)
-class Ratio:
-    """The median of the ratios pair by pair, and its 95 % interval."""
+    def throughput(self, amount: float) -> MeasuredValue:
+        """What one pass does (a number of images or multiply-adds), per second."""
+        fast_ms, slow_ms = self.interval_ms
+        return MeasuredValue(
+            median=amount / self.median_ms * 1e3, interval=(amount / slow_ms * 1e3, amount / fast_ms * 1e3)
+        )
 
-    median: float
-    interval: tuple[float, float]
+    def to_dict(self) -> dict[str, Any]:
+        """The times with their statistics, ready for JSON."""
+        return {
+            **{f"p{percent}_ms": self.percentile_ms(percent) for percent in (10, 90, 99)},
+            "median_ms": self.median_ms,
+            "spread": self.spread,
+            "interval_ms": self.interval_ms,
+            "seconds": self.seconds,
+        }
 
 
-def median_ratio(numerator: Latency, denominator: Latency) -> Ratio:
-    """How many times as long the numerator takes; both from one call of `time_interleaved`.
+def median_ratio(numerator: Latency, denominator: Latency) -> MeasuredValue:
+    """How many times as long the numerator takes: the median of the ratios of pairs of passes.
 
-    A pair was timed in one round, so a speed of the machine that drifts over many rounds cancels. What does not cancel
-    widens the interval, see `median_interval`. It speaks of this run: where memory came to lie is not redrawn in it.
+    Both must come from one call of `time_interleaved`. The two passes of a pair belong to one round, so a slow drift of
+    the machine's speed cancels. What does not cancel widens the interval. The interval is valid for this run: another
+    run can place memory differently, which this one does not show.
     """
-    pairs = zip(numerator.seconds, denominator.seconds, strict=True)
-    ratios = [a / b for a, b in pairs]
-    return Ratio(statistics.median(ratios), median_interval(ratios))
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the median of values in the order they were taken, whatever their distribution.
-
-    Its ends are two of the values: independent ones lie below the true median as often as a fair coin shows heads.
-    Values that follow each other are often alike, because a disturbance outlasts a pass; the variance of that count is
-    then (1 + r) / (1 - r) times as large, with r the correlation of "above or below" between neighbours, and the ends
-    move outwards. At most, and with fewer than 9 values always, they are the least and the greatest; with fewer than 6
-    even these hold the median in less than 95 % of cases.
-    """
-    ordered, count = sorted(values), len(values)
-    sides = np.sign(np.asarray(values) - statistics.median(values))
-    alike = max(0.0, float(sides[:-1] @ sides[1:]) / max(1.0, float(sides @ sides)))  # below 1: a product fewer
-    halfwidth = 1.96 * math.sqrt(count * (1 + alike) / (1 - alike))
-    outside = max(0, math.floor((count - 1 - halfwidth) / 2))  # -1: the count is whole, the normal curve is not
-    return ordered[outside], ordered[-1 - outside]
+    ratios = [above / below for above, below in zip(numerator.seconds, denominator.seconds, strict=True)]
+    return MeasuredValue(statistics.median(ratios), median_interval(ratios))
 
 
 def is_stable(seconds: Sequence[float], calls: int) -> bool:
-    """Whether the median of the last `calls` is within 2 % of that of as many before them."""
+    """Whether the median of the last `calls` times is within 2 % of the median of as many times before them."""
     if len(seconds) < 2 * calls:
         return False
     before, after = statistics.median(seconds[-2 * calls : -calls]), statistics.median(seconds[-calls:])
@@ -87,8 +99,10 @@ def is_stable(seconds: Sequence[float], calls: int) -> bool:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given; a CPU always has. Raises ValueError for a device whose way of
-    waiting is not known: its times would be wrong."""
+    """Wait until the device has finished its work; a CPU always has.
+
+    Raises ValueError for a type of device that this function cannot wait for, since its times would be wrong.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -105,11 +119,15 @@ def time_interleaved(
     warmup_limit_s: float = 10.0,
     during: AbstractContextManager[object] | None = None,
 ) -> dict[str, Latency]:
-    """Call every function `repetitions` times in turn, A B C, A B C …, and wait for `device` after each call.
+    """The times of every function, called in turn: A B C, A B C …
 
-    Before that come rounds that do not count: at least 3, until each function's times were stable (`is_stable`, 10
-    calls) or `warmup_limit_s` is over; what then still drifts shows in the intervals. during: entered after the
-    warm-up and left after the last call, such as `surroundings.watch(device)`. Python's garbage collector rests.
+    The clock stops when `device` has finished a call. Warm-up rounds come first and do not count: at least 3, until the
+    times of each function are stable (`is_stable` over 10 calls) or `warmup_limit_s` has passed. Drift that remains
+    shows in the intervals. Python's garbage collector is off meanwhile.
+
+    repetitions: timed calls of each function.
+    warmup_limit_s: upper limit of the warm-up, unless the first 3 rounds take longer.
+    during: a context entered after the warm-up and left after the last call, such as `surroundings.watch(device)`.
     """
     if repetitions < 1:
         raise ValueError(f"repetitions must be at least 1, got {repetitions}")
@@ -127,10 +145,10 @@ def time_interleaved(
 def _warm_up(functions: Mapping[str, Callable[[], object]], device: torch.device, limit_s: float) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     unstable, rounds, end_s = set(functions), 0, perf_counter() + limit_s
-    while unstable and (rounds < WARMUP_ROUNDS or perf_counter() < end_s):
+    while unstable and (rounds < MIN_WARMUP_ROUNDS or perf_counter() < end_s):
         for name, function in functions.items():
             seconds[name].append(_time(function, device))
-        unstable -= {name for name in unstable if is_stable(seconds[name], STEADY_CALLS)}
+        unstable -= {name for name in unstable if is_stable(seconds[name], STABLE_CALLS)}
         rounds += 1
 
 
@@ -144,7 +162,7 @@ def _time(function: Callable[[], object], device: torch.device) -> float:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Collect now and not again before the end: it would fall into some passes and not into others."""
+    """Collect garbage now and not again inside: otherwise a collection would fall into some passes only."""
     gc.collect()
     was_on = gc.isenabled()
     gc.disable()

@@ -11,7 +11,7 @@ from typing import TypeVar
 from vovnet.profiling.measurement import Measurement
 from vovnet.profiling.speed import Latency
 from vovnet.report.document import Table
-from vovnet.report.table import Column, Interval, describe, make_table, used_columns
+from vovnet.report.table import Column, describe, make_table, used_columns
 
 T = TypeVar("T")
 COUNTS, TIME, EFFICIENCY, MEMORY, ENERGY, ACCURACY = GROUPS = (
@@ -78,9 +78,7 @@ def latency_columns(latency: Callable[[T], Latency], *, prefix: str = "", group:
     """Median, p90 and p99. prefix: of the names in a CSV."""
 
     def percentile_ms(row: T, percent: int) -> float | None:
-        """None if so few passes were timed that the percentile would only be the longest of them."""
-        seconds = latency(row).seconds
-        return latency(row).percentile_ms(percent) if len(seconds) * (100 - percent) >= 100 else None
+        return latency(row).percentile_ms(percent) if latency(row).resolves(percent) else None
 
     return [
         Column(
@@ -102,12 +100,6 @@ def _details(measurement: Measurement) -> tuple[str, ...]:
     return shape_text(measurement.input_shape), measurement.precision, measurement.runtime, device
 
 
-def rate_interval(work: float, latency: Latency) -> Interval:
-    """The interval of work per second, if `work` is what one pass does."""
-    fast_ms, slow_ms = latency.interval_ms
-    return work / slow_ms * 1e3, work / fast_ms * 1e3
-
-
 def _is_lower_bound(row: ModelRow) -> bool:
     return bool(row.measurement.cost.uncounted)
 
@@ -115,21 +107,6 @@ def _is_lower_bound(row: ModelRow) -> bool:
 def _peak_layer(row: ModelRow) -> str | None:
     memory = row.measurement.memory
     return None if memory is None or memory.live_layer is None else memory.live_layer or "(model)"
-
-
-def _energy_interval(row: ModelRow) -> Interval | None:
-    energy = row.measurement.energy
-    return energy.figure.energy_interval_j if energy and energy.figure else None
-
-
-def _above_idle(row: ModelRow) -> float | None:
-    energy = row.measurement.energy
-    return energy.figure.above_idle_j_per_image if energy and energy.figure else None
-
-
-def _above_idle_interval(row: ModelRow) -> Interval | None:
-    energy = row.measurement.energy
-    return energy.figure.above_idle_interval_j if energy and energy.figure else None
 
 
 def _energy_method(row: ModelRow) -> str | None:
@@ -169,7 +146,7 @@ MEMORY_ACCESS = Column[ModelRow](
 FLOPS_PER_BYTE = Column[ModelRow](
     "flops_per_byte",
     "FLOP/byte",
-    lambda row: row.measurement.cost.total.flops_per_byte(row.measurement.cost.element_bytes),
+    lambda row: row.measurement.flops_per_byte,
     group=COUNTS,
     at_least=_is_lower_bound,
 )
@@ -186,14 +163,14 @@ IMAGES_PER_S = Column[ModelRow](
     "images_per_s",
     "images/s",
     lambda row: row.measurement.images_per_s,
-    interval=lambda row: rate_interval(row.measurement.input_shape[0], row.measurement.latency),
+    interval=lambda row: row.measurement.images_per_s_interval,
     group=TIME,
 )
 MULTIPLY_ADDS_PER_S = Column[ModelRow](
     "gmultiply_adds_per_s",
     "G multiply-adds/s",
     lambda row: row.measurement.gmultiply_adds_per_s,
-    interval=lambda row: rate_interval(row.measurement.cost.total.multiply_adds / 1e9, row.measurement.latency),
+    interval=lambda row: row.measurement.gmultiply_adds_per_s_interval,
     interval_in_tables=False,
     group=EFFICIENCY,
     at_least=_is_lower_bound,
@@ -202,7 +179,7 @@ FLOPS = Column[ModelRow](
     "gflop_per_s",
     "GFLOP/s",
     lambda row: row.measurement.gflop_per_s,
-    interval=lambda row: rate_interval(row.measurement.cost.total.flops / 1e9, row.measurement.latency),
+    interval=lambda row: row.measurement.gflop_per_s_interval,
     interval_in_tables=False,
     group=EFFICIENCY,
     at_least=_is_lower_bound,
@@ -212,7 +189,7 @@ ENERGY_PER_IMAGE = Column[ModelRow](
     "energy",
     lambda row: row.measurement.energy_j_per_image,
     unit="J/image",
-    interval=_energy_interval,
+    interval=lambda row: row.measurement.energy_interval_j,
     group=ENERGY,
 )
 
@@ -276,9 +253,9 @@ _COLUMNS = (
     Column[ModelRow](
         "above_idle_j_per_image",
         "above idle",
-        _above_idle,
+        lambda row: row.measurement.above_idle_j_per_image,
         unit="J/image",
-        interval=_above_idle_interval,
+        interval=lambda row: row.measurement.above_idle_interval_j,
         group=ENERGY,
     ),
     Column[ModelRow]("energy_method", "method", _energy_method, group=ENERGY),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vovnet.profiling.speed import Latency
 from vovnet.report.document import Table
-from vovnet.report.model_tables import ModelRow, latency_columns, rate_interval
+from vovnet.report.model_tables import ModelRow, latency_columns
 from vovnet.report.table import Column, Interval, make_table
 
 
@@ -51,11 +51,11 @@ def part_table(rows: Sequence[ModelRow]) -> Table:
 
 
 def _images_per_s(row: PartRow) -> float | None:
-    return row.batch_size / row.latency.median_ms * 1e3 if row.batch_size else None
+    return row.latency.throughput(row.batch_size).median if row.batch_size else None
 
 
 def _images_per_s_interval(row: PartRow) -> Interval | None:
-    return rate_interval(row.batch_size, row.latency) if row.batch_size else None
+    return row.latency.throughput(row.batch_size).interval if row.batch_size else None
 
 
 _LATENCY: list[Column[PartRow]] = latency_columns(lambda row: row.latency)

@@ -17,8 +17,8 @@ from vovnet.weights.detector import ModelInfo
 from vovnet.weights.file import BACKBONE_FORMAT, DETECTOR_FORMAT, check_shapes, shapes_of, write_safetensors
 from vovnet.weights.find import read_source
 from vovnet.weights.translate import VARIANTS, classes_in, shapes_of_variant, translate
-from vovnet.zoo import MASK_RCNN, REFINEDET
 from vovnet.zoo import create_backbone as build_backbone
+from vovnet.zoo import find_detector
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, Detection
 
     Raises as these do, and ValueError if the weights are of another backbone or contradict its options.
     """
-    detector, _, backbone = info.name.partition("_")
-    from_scratch = backbone.endswith("_gn") and not backbone.startswith("timm/")
-    if detector not in REFINEDET | MASK_RCNN or from_scratch:
+    spec = find_detector(info.name)
+    backbone = spec.backbone
+    if backbone is None or spec.group_norm:
         raise UsageError(
             "backbone_weights is for RefineDet, Mask R-CNN and Faster R-CNN on a VoVNet or a network of timm, such as "
             f"refinedet320_vovnet39 and maskrcnn_timm/resnet50, got {info.name}"

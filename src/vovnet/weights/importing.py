@@ -23,8 +23,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, STRIDES
-from vovnet.models.detectron_anchors import detectron_anchors
 from vovnet.weights.backbone import BackboneWeights, save_backbone
 from vovnet.weights.detector import ModelInfo, save_weights
 from vovnet.weights.file import shapes_of

@@ -15,14 +15,14 @@ CELLS = sorted(Path("samples/bccd/JPEGImages").glob("*.jpg"))[0]
 RAMP = np.linspace(0, 255, 6 * 10 * 3).astype(np.uint8).reshape(6, 10, 3)
 
 
-def encode(picture: Image.Image, format: str, **options: object) -> bytes:
+def encode(pil_image: Image.Image, format: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, format, **options)
+    pil_image.save(stream, format, **options)
     return stream.getvalue()
 
 
-def pillow_pixels(picture: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+def pillow_pixels(pil_image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(pil_image.convert("RGB"))).permute(2, 0, 1)
 
 
 def test_a_jpeg_has_the_pixels_that_pillow_gives() -> None:
@@ -57,6 +57,14 @@ def test_exif_orientation_is_applied(format: str, orientation: int) -> None:
     assert image_header_size(data) == tuple(image.shape[1:]) == ((6, 10) if orientation < 5 else (10, 6))
 
 
+def test_an_orientation_in_xmp_is_applied() -> None:
+    """Pillow knows it and torchvision's decoder does not, so that header and pixels would contradict each other."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+    data = encode(Image.fromarray(RAMP), "JPEG", xmp=xmp)
+    assert torch.equal(read_image(data), pillow_pixels(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+    assert image_header_size(data) == (10, 6)
+
+
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_are_scaled_not_clipped(format: str) -> None:
     values = np.array([[0, 257, 128, 129], [256, 32768, 65407, 65535]], dtype=np.uint16)
@@ -66,10 +74,10 @@ def test_sixteen_bits_are_scaled_not_clipped(format: str) -> None:
 
 
 def test_palette_with_transparency_shows_white() -> None:
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([255, 0, 0, 0, 0, 255])
-    picture.putdata([0, 1])
-    image = read_image(encode(picture, "PNG", transparency=1))
+    pil_image = Image.new("P", (2, 1))
+    pil_image.putpalette([255, 0, 0, 0, 0, 255])
+    pil_image.putdata([0, 1])
+    image = read_image(encode(pil_image, "PNG", transparency=1))
     assert image[:, 0].T.tolist() == [[255, 0, 0], [255, 255, 255]]
 
 
@@ -131,7 +139,7 @@ def test_what_is_no_image_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_a_picture_with_too_many_pixels_is_refused(monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+def test_an_image_with_too_many_pixels_is_refused(monkeypatch: pytest.MonkeyPatch, format: str) -> None:
     data = encode(Image.new("RGB", (30, 20)), format)
     assert read_image(data).shape == (3, 20, 30)
     monkeypatch.setattr(images, "MAX_PIXELS", 599)
@@ -151,7 +159,7 @@ def test_header_size_does_not_decode(tmp_path: Path) -> None:
     assert image_header_size(tmp_path / "half.jpg") == (480, 640)
 
 
-def test_pictures_in_memory() -> None:
+def test_images_in_memory() -> None:
     expected = torch.from_numpy(RAMP).permute(2, 0, 1)
     floats = RAMP.astype(np.float64) / 255
     for value in (
@@ -172,9 +180,9 @@ def test_pictures_in_memory() -> None:
 
 
 def test_a_pil_image_in_memory_is_turned_upright() -> None:
-    picture = Image.fromarray(RAMP)
-    picture.getexif()[0x0112] = 6
-    assert torch.equal(to_image_tensor(picture), pillow_pixels(ImageOps.exif_transpose(picture)))
+    pil_image = Image.fromarray(RAMP)
+    pil_image.getexif()[0x0112] = 6
+    assert torch.equal(to_image_tensor(pil_image), pillow_pixels(ImageOps.exif_transpose(pil_image)))
 
 
 @pytest.mark.parametrize(

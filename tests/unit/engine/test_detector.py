@@ -13,7 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vovnet.data.video import VideoWriter, read_frames, video_info
-from vovnet.engine.detector import Detector, Failure, Prediction, make_image_id
+from vovnet.engine.detector import Detector
+from vovnet.engine.distributed import choose_device
+from vovnet.engine.prediction import Failure, Prediction, make_image_id
 from vovnet.masks import RleMasks, decode, from_coco
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
@@ -68,14 +70,14 @@ def detector() -> Detector:
     return Detector(GridModel(), NAMES, (1, 2, 7), {"run": "none"})
 
 
-def picture(seed: int, height: int = 40, width: int = 56) -> np.ndarray:
+def random_image(seed: int, height: int = 40, width: int = 56) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for seed, name in enumerate(["b.png", "a.png", "c.png"]):
-        Image.fromarray(picture(seed, 40 + 8 * seed)).save(tmp_path / name)
+        Image.fromarray(random_image(seed, 40 + 8 * seed)).save(tmp_path / name)
     return tmp_path
 
 
@@ -106,12 +108,12 @@ def test_alone_equals_in_a_batch(detector: Detector, folder: Path) -> None:
 
 
 def test_batches_have_the_asked_size(detector: Detector) -> None:
-    assert len(detector.predict([picture(seed) for seed in range(5)], batch_size=2)) == 5
+    assert len(detector.predict([random_image(seed) for seed in range(5)], batch_size=2)) == 5
     assert detector.model.batch_sizes == [2, 2, 1]
 
 
 def test_file_array_pil_and_tensor_agree(detector: Detector, folder: Path) -> None:
-    pixels = picture(1, 48)
+    pixels = random_image(1, 48)
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     expected = detector.predict(folder / "a.png", score_threshold=0.0)
     results = detector.predict([pixels, Image.fromarray(pixels), tensor, str(folder / "a.png")], score_threshold=0.0)
@@ -122,27 +124,45 @@ def test_file_array_pil_and_tensor_agree(detector: Detector, folder: Path) -> No
 
 
 def test_files_are_not_held_in_memory_but_arrays_are(detector: Detector, folder: Path) -> None:
-    from_file, from_array = detector.predict([folder / "a.png", picture(0)])
+    from_file, from_array = detector.predict([folder / "a.png", random_image(0)])
     assert from_file.pixels is None
     assert from_array.pixels is not None
 
 
+def test_a_stream_holds_files_on_request(
+    detector: Detector, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command line needs: an annotated image without reading its file twice."""
+    results = list(detector.stream([folder / "a.png"], keep_images=True, score_threshold=0.0))
+    (expected,) = detector.stream([folder / "a.png"], score_threshold=0.0)
+    (result,) = results
+    assert isinstance(result, Prediction)
+    assert isinstance(expected, Prediction)
+    assert expected.pixels is None
+    drawn = expected.draw_pixels()
+    (folder / "a.png").unlink()
+    assert torch.equal(result.draw_pixels(), drawn)
+
+
 def test_threshold_top_k_and_classes(detector: Detector) -> None:
-    everything = detector.predict(picture(3), score_threshold=0.0)
+    everything = detector.predict(random_image(3), score_threshold=0.0)
     middle = everything.scores[7].item()
-    above = detector.predict(picture(3), score_threshold=middle)
+    above = detector.predict(random_image(3), score_threshold=middle)
     assert above.scores.tolist() == everything.scores[:7].tolist()
-    assert detector.predict(picture(3), score_threshold=0.0, top_k=5).scores.tolist() == everything.scores[:5].tolist()
+    assert (
+        detector.predict(random_image(3), score_threshold=0.0, top_k=5).scores.tolist()
+        == everything.scores[:5].tolist()
+    )
 
     label = NAMES.index(everything.names[-1])
     wanted = everything[everything.labels == label]
     assert 1 <= len(wanted) < len(everything)
     for classes in (NAMES[label], [NAMES[label]], [label], label):
-        result = detector.predict(picture(3), score_threshold=0.0, classes=classes)
+        result = detector.predict(random_image(3), score_threshold=0.0, classes=classes)
         assert result.scores.tolist() == wanted.scores.tolist()
     # The best of that class come although others score higher.
     assert everything.labels[0] != label
-    one = detector.predict(picture(3), score_threshold=0.0, classes=[label], top_k=1)
+    one = detector.predict(random_image(3), score_threshold=0.0, classes=[label], top_k=1)
     assert one.scores.tolist() == wanted.scores[:1].tolist()
 
 
@@ -159,7 +179,7 @@ def test_threshold_top_k_and_classes(detector: Detector) -> None:
 )
 def test_wrong_options_fail_before_any_image(detector: Detector, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        detector.stream([picture(0)], **options)
+        detector.stream([random_image(0)], **options)
     assert detector.model.batch_sizes == []
 
 
@@ -177,9 +197,9 @@ def test_a_broken_image_is_reported_and_the_others_are_done(detector: Detector, 
         detector.predict([folder])
 
 
-def test_addresses(detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls(detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"http://h/a.png": (folder / "a.png").read_bytes(), "http://h/b.png": b"no image"}
-    monkeypatch.setattr("vovnet.engine.detector.download", answers.__getitem__)
+    monkeypatch.setattr("vovnet.data.sources.download", answers.__getitem__)
     good, bad = detector.stream(list(answers), score_threshold=0.0)
     assert isinstance(good, Prediction)
     assert_same(good, detector.predict(folder / "a.png", score_threshold=0.0))
@@ -212,8 +232,8 @@ def test_stream_reads_only_a_little_ahead_and_stops_its_thread(
         read.append(1)
         return torch.from_numpy(value).permute(2, 0, 1)
 
-    monkeypatch.setattr("vovnet.engine.detector.to_image_tensor", counting)
-    results = detector.stream([picture(0)] * 100, batch_size=3)
+    monkeypatch.setattr("vovnet.engine.source_images.to_image_tensor", counting)
+    results = detector.stream([random_image(0)] * 100, batch_size=3)
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert len(read) <= 3 + 3 + 1
@@ -221,7 +241,7 @@ def test_stream_reads_only_a_little_ahead_and_stops_its_thread(
 
 
 def test_results_are_ordinary_tensors(detector: Detector) -> None:
-    result = detector.predict(picture(0), score_threshold=0.0)
+    result = detector.predict(random_image(0), score_threshold=0.0)
     result.boxes.add_(1)  # refused for tensors of inference mode
     assert not result.boxes.requires_grad
 
@@ -232,7 +252,7 @@ def test_draw_and_coco(detector: Detector, folder: Path, tmp_path: Path) -> None
     saved = np.asarray(Image.open(tmp_path / "new" / "out.png"))
     assert drawn.size == (56, 48)
     assert np.array_equal(saved, np.asarray(drawn))
-    assert not np.array_equal(saved, picture(1, 48))
+    assert not np.array_equal(saved, random_image(1, 48))
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.png"]
 
     entries = result.to_coco(5)
@@ -252,7 +272,7 @@ def test_image_ids() -> None:
 def make_clip(path: Path, frames: int = 7) -> Path:
     with VideoWriter(path, 10) as writer:
         for seed in range(frames):
-            writer.write(torch.from_numpy(picture(seed, 48, 64)).permute(2, 0, 1))
+            writer.write(torch.from_numpy(random_image(seed, 48, 64)).permute(2, 0, 1))
     return path
 
 
@@ -296,7 +316,7 @@ def test_videos_among_images(detector: Detector, folder: Path) -> None:
 
 def test_a_damaged_video_ends_in_a_failure(detector: Detector, tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
-    Image.fromarray(picture(0)).save(tmp_path / "good.png")
+    Image.fromarray(random_image(0)).save(tmp_path / "good.png")
     broken, good = detector.stream([tmp_path])
     assert isinstance(broken, Failure)
     assert "bad.mp4" in broken.reason
@@ -308,8 +328,27 @@ def test_too_little_memory_names_the_remedy(detector: Detector, monkeypatch: pyt
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(detector.model, "forward", full)
-    with pytest.raises(MemoryError, match="lower batch_size"):
-        detector.predict(picture(0))
+    with pytest.raises(MemoryError, match="too little memory for 1 images of 32×32 at once; lower the batch size"):
+        detector.predict(random_image(0))
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_each_process_of_torchrun_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device(name) == torch.device("cuda", 3)
+    assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: False)
+    assert choose_device("cuda:0") == torch.device("cuda", 0)
+
+
+def test_processes_of_torchrun_without_a_gpu_use_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("mps")
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    assert choose_device("auto") == torch.device("cpu")  # gloo cannot reduce on MPS
 
 
 def test_an_absent_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,10 +369,10 @@ SIZES = [(40, 60), (60, 40), (80, 120), (20, 300)]
 
 
 def test_a_batch_of_different_sizes_gives_what_each_alone_gives(masked: Detector) -> None:
-    pictures = [picture(seed, *size) for seed, size in enumerate(SIZES)]
-    together = masked.predict(pictures, score_threshold=0.0)
+    images = [random_image(seed, *size) for seed, size in enumerate(SIZES)]
+    together = masked.predict(images, score_threshold=0.0)
     assert masked.model.seen == [(2, 3, 32, 48), (1, 3, 48, 32), (1, 3, 3, 48)]
-    for found, pixels, size in zip(together, pictures, SIZES, strict=True):
+    for found, pixels, size in zip(together, images, SIZES, strict=True):
         assert found.masks is not None
         assert (found.image_size, found.masks.size, len(found.masks)) == (size, size, 3)
         alone = masked.predict(pixels, score_threshold=0.0)
@@ -342,23 +381,23 @@ def test_a_batch_of_different_sizes_gives_what_each_alone_gives(masked: Detector
 
 
 def test_masks_follow_their_boxes(masked: Detector) -> None:
-    everything = masked.predict(picture(0), score_threshold=0.0)
+    everything = masked.predict(random_image(0), score_threshold=0.0)
     assert everything.masks is not None
     places = torch.tensor([2, 0])
     some = everything[places]
     assert isinstance(some, Prediction)
     assert some.masks == everything.masks[places]
     for label in (0, 1):
-        one_class = masked.predict(picture(0), score_threshold=0.0, classes=[label])
+        one_class = masked.predict(random_image(0), score_threshold=0.0, classes=[label])
         assert one_class.masks == everything.masks[everything.labels == label]
         assert one_class.labels.tolist() == [label] * (2 - label)
-    nothing = masked.predict(picture(0), score_threshold=1.0)
+    nothing = masked.predict(random_image(0), score_threshold=1.0)
     assert nothing.masks == RleMasks((), (40, 56))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 def test_masks_in_coco_results(masked: Detector) -> None:
-    result = masked.predict(picture(0), score_threshold=0.0)
+    result = masked.predict(random_image(0), score_threshold=0.0)
     assert result.masks is not None
     bitmaps = decode(result.masks)
     for entry, bitmap in zip(result.to_coco(1), bitmaps, strict=True):
@@ -367,7 +406,7 @@ def test_masks_in_coco_results(masked: Detector) -> None:
     for entry, bitmap in zip(result.to_coco(1, contours=True), bitmaps, strict=True):
         (again,) = decode(RleMasks((from_coco(entry["segmentation"], (40, 56)),), (40, 56)))
         assert torch.equal(again, bitmap)
-    assert "segmentation" not in Detector(GridModel(), NAMES, (1, 2, 7)).predict(picture(0)).to_coco(1)[0]
+    assert "segmentation" not in Detector(GridModel(), NAMES, (1, 2, 7)).predict(random_image(0)).to_coco(1)[0]
 
 
 def test_frames_of_a_video_have_masks(masked: Detector, tmp_path: Path) -> None:
@@ -379,10 +418,10 @@ def test_frames_of_a_video_have_masks(masked: Detector, tmp_path: Path) -> None:
 
 
 def test_prepared_batches_have_one_input_size(masked: Detector) -> None:
-    images = [torch.from_numpy(picture(0, *size)).permute(2, 0, 1) for size in SIZES]
+    images = [torch.from_numpy(random_image(0, *size)).permute(2, 0, 1) for size in SIZES]
     batch = masked.prepare([images[0], images[2]])  # 40 × 60 and 80 × 120
     assert batch.shape == (2, 3, 32, 48)
     (found, _) = masked.decode(masked.forward(batch), [SIZES[0], SIZES[2]], score_threshold=0.0)
-    assert_same(found, masked.predict(picture(0, *SIZES[0]), score_threshold=0.0))
-    with pytest.raises(ValueError, match="one input size, got 32×48, 48×32: prepare them one by one, or use predict"):
+    assert_same(found, masked.predict(random_image(0, *SIZES[0]), score_threshold=0.0))
+    with pytest.raises(ValueError, match="one input size, got 32×48, 48×32: prepare them one by one, or use detect"):
         masked.prepare(images[:2])

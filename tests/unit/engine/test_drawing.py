@@ -34,7 +34,7 @@ def with_masks(detections: Detections, *masks: Tensor) -> Detections:
 
 
 def is_edge(mask: Tensor) -> Tensor:
-    """Pixels of a mask, none at the picture's border, with a neighbour beside, above or below that is outside."""
+    """Pixels of a mask, none at the image's border, with a neighbour beside, above or below that is outside."""
     return mask & ~(mask.roll(1, 0) & mask.roll(-1, 0) & mask.roll(1, 1) & mask.roll(-1, 1))
 
 
@@ -70,7 +70,7 @@ def test_score_and_name_are_written() -> None:
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (270, 0), (0, 170), (270, 170), (285, 90)])
-def test_name_stays_inside_the_picture(corner: tuple[int, int]) -> None:
+def test_name_stays_inside_the_image(corner: tuple[int, int]) -> None:
     x, y = corner
     box = [float(x), float(y), min(x + 30.0, 300), min(y + 30.0, 200)]
     drawn = draw_detections(GREY, found((box, 0, 0.9)), NAMES)
@@ -87,7 +87,7 @@ def test_boxes_outside_or_empty_do_no_harm() -> None:
     assert draw_detections(tiny, found(([0.0, 0.0, 5.0, 4.0], 0, 0.9)), NAMES).shape == tiny.shape
 
 
-def test_lines_grow_with_the_picture() -> None:
+def test_lines_grow_with_the_image() -> None:
     large = torch.full((3, 2000, 3000), 120, dtype=torch.uint8)
     drawn = draw_detections(large, found(([1000.0, 600.0, 1800.0, 1500.0], 0, 0.9)), NAMES)
     assert int((drawn[:, 1000, 990:1100] != 120).any(dim=0).sum()) >= 5
@@ -135,7 +135,7 @@ def test_a_mask_is_filled_and_outlined_and_nothing_else_changes() -> None:
     assert torch.equal(drawn[:, ~mask], draw_detections(GREY, boxes, NAMES)[:, ~mask])
     assert (GREY == 120).all()  # the input is left alone
 
-    rows = GREY.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # as a decoded picture lies in memory
+    rows = GREY.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # the memory layout of a decoded image
     assert torch.equal(draw_detections(rows, with_masks(boxes, mask), NAMES), drawn)
     assert (rows == 120).all()
 

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers
-from vovnet.engine.evaluate import detect, evaluate
+from vovnet.engine.evaluate import detect_dataset, evaluate
 from vovnet.masks import decode, encode
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.confusion import confusion_matrix, image_errors
@@ -31,7 +32,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 class ScriptedModel(DetectionModel):
-    """Knows a picture by its brightness, and finds in it what `script` says: (x1, y1, x2, y2), label, score."""
+    """Recognises an image by its brightness and detects what `script` says: (x1, y1, x2, y2), label, score."""
 
     num_classes = len(NAMES)
     preprocessing = Preprocessing((8, 8), mean=(0.0, 0.0, 0.0))
@@ -87,7 +88,7 @@ SCRIPT = [
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> DetectionDataset:
-    """Five pictures of brightness 0, 10, … 40 and different heights."""
+    """Five images of brightness 0, 10, … 40 and different heights."""
     samples = []
     for index, target in enumerate(TRUTH):
         path = tmp_path / f"{index}.png"
@@ -96,9 +97,13 @@ def dataset(tmp_path: Path) -> DetectionDataset:
     return DetectionDataset(tmp_path, "voc", "test", NAMES, (1, 2), tuple(samples))
 
 
+def scripted() -> Detector:
+    return Detector(ScriptedModel(SCRIPT), NAMES, (1, 2))
+
+
 def run_detect(dataset: DetectionDataset, batch_size: int, group: Workers | None = None) -> list[Detections]:
     group = group or Workers(0, 1, torch.device("cpu"))
-    return detect(ScriptedModel(SCRIPT), dataset, batch_size=batch_size, workers=0, group=group)
+    return detect_dataset(scripted(), dataset, batch_size=batch_size, workers=0, group=group)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
@@ -112,10 +117,10 @@ def test_detections_come_in_the_order_of_the_images(dataset: DetectionDataset, b
 
 
 def test_loader_processes_change_nothing(dataset: DetectionDataset) -> None:
-    model, seen = ScriptedModel(SCRIPT), []
+    detector, seen = scripted(), []
     group = Workers(0, 1, torch.device("cpu"))
-    found = detect(model, dataset, batch_size=2, workers=1, group=group, on_image=seen.append)
-    assert model.batch_sizes == [2, 2, 1]
+    found = detect_dataset(detector, dataset, batch_size=2, workers=1, group=group, on_image=seen.append)
+    assert detector.model.batch_sizes == [2, 2, 1]
     assert seen == [2, 4, 5]
     for item, expected in zip(found, run_detect(dataset, 5), strict=True):
         assert torch.equal(item.boxes, expected.boxes)
@@ -138,7 +143,7 @@ def test_several_processes_share_the_images(dataset: DetectionDataset, monkeypat
 
 
 def test_the_figures_are_those_of_the_metrics(dataset: DetectionDataset) -> None:
-    result = evaluate(ScriptedModel(SCRIPT).train(), dataset, device="cpu", batch_size=3, workers=0)
+    result = evaluate(scripted(), dataset, batch_size=3, workers=0)
     found, num_classes = result.detections, len(NAMES)
     assert result.score_threshold == 0.5
     assert result.images_per_s > 0
@@ -158,16 +163,13 @@ def test_the_figures_are_those_of_the_metrics(dataset: DetectionDataset) -> None
 
 
 def test_the_threshold_moves_the_confusion_but_not_the_precision(dataset: DetectionDataset) -> None:
-    low, high = (
-        evaluate(ScriptedModel(SCRIPT), dataset, device="cpu", workers=0, score_threshold=threshold)
-        for threshold in (0.5, 0.85)
-    )
+    low, high = (evaluate(scripted(), dataset, workers=0, score_threshold=threshold) for threshold in (0.5, 0.85))
     assert low.voc.mean_ap11 == high.voc.mean_ap11
     assert high.confusion.tolist() == [[1, 0, 2], [0, 0, 2], [0, 0, 0]]
 
 
 def test_the_dict_is_json_and_holds_the_figures(dataset: DetectionDataset) -> None:
-    result = evaluate(ScriptedModel(SCRIPT), dataset, device="cpu", workers=0)
+    result = evaluate(scripted(), dataset, workers=0)
     content = json.loads(json.dumps(result.to_dict()))
     assert (content["split"], content["images"]) == ("test", 5)
     assert content["voc07_map"] == result.voc.mean_ap11
@@ -181,21 +183,21 @@ def test_a_broken_image_is_named_with_the_remedy(dataset: DetectionDataset) -> N
     path = dataset[3].image_path
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"3\.png is damaged or cut short .*: fetch it again or remove it"):
-        evaluate(ScriptedModel(SCRIPT), dataset, device="cpu", workers=0)
+        evaluate(scripted(), dataset, workers=0)
 
 
 def test_files(dataset: DetectionDataset, tmp_path: Path) -> None:
     """The worst images are those with mistakes, most first; a second run leaves nothing of the first."""
     folder = tmp_path / "out"
-    result = evaluate(ScriptedModel(SCRIPT), dataset, device="cpu", workers=0)
+    result = evaluate(scripted(), dataset, workers=0)
     write_evaluation(result, folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "confusion.png", "confusion.svg", "detections.json", "evaluation.json",
         "precision_recall.png", "precision_recall.svg", "worst",
     ]  # fmt: skip
     assert sorted(path.name for path in (folder / "worst").iterdir()) == ["01_1.jpg", "02_2.jpg", "03_4.jpg"]
-    with Image.open(folder / "worst" / "02_2.jpg") as picture:
-        assert picture.size == (WIDTH, HEIGHT + 2)
+    with Image.open(folder / "worst" / "02_2.jpg") as shown:
+        assert shown.size == (WIDTH, HEIGHT + 2)
     assert json.loads((folder / "evaluation.json").read_text()) == json.loads(json.dumps(result.to_dict()))
     detections = json.loads((folder / "detections.json").read_text())
     assert len(detections) == 6
@@ -205,12 +207,16 @@ def test_files(dataset: DetectionDataset, tmp_path: Path) -> None:
     assert [path.name for path in (folder / "worst").iterdir()] == ["01_1.jpg"]
 
 
+def ellipses() -> Detector:
+    return Detector(masking.EllipseModel(), masking.NAMES, (3, 5))
+
+
 SIZES = [(80, 120), (120, 80), (160, 240), (60, 200)]
 
 
 @pytest.fixture
 def masked(tmp_path: Path) -> DetectionDataset:
-    """Pictures of four sizes; their objects fill the boxes that the detector finds, where it finds ellipses."""
+    """Images of four sizes. Their objects fill the boxes in which the detector finds ellipses."""
     root, samples = tmp_path / "masked", []
     root.mkdir()
     for index, size in enumerate(SIZES):
@@ -225,21 +231,21 @@ def masked(tmp_path: Path) -> DetectionDataset:
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
 def test_images_of_different_sizes(masked: DetectionDataset, batch_size: int, workers: int) -> None:
-    model, group = masking.EllipseModel(), Workers(0, 1, torch.device("cpu"))
-    found = detect(model, masked, batch_size=batch_size, workers=workers, group=group)
+    detector, group = ellipses(), Workers(0, 1, torch.device("cpu"))
+    found = detect_dataset(detector, masked, batch_size=batch_size, workers=workers, group=group)
     assert [item.image_size for item in found] == SIZES
     together = {1: [1, 1, 1, 1], 3: [2, 1, 1], 4: [2, 1, 1]}
-    assert [shape[0] for shape in model.seen] == together[batch_size]
+    assert [shape[0] for shape in detector.model.seen] == together[batch_size]
     for index, item in enumerate(found):
-        (alone,) = detect(
-            model, replace(masked, samples=masked.samples[index : index + 1]), batch_size=1, workers=0, group=group
+        (alone,) = detect_dataset(
+            detector, replace(masked, samples=masked.samples[index : index + 1]), batch_size=1, workers=0, group=group
         )
         torch.testing.assert_close(item.scores, alone.scores, rtol=1e-5, atol=1e-6)
         assert item.masks == alone.masks
 
 
 def test_boxes_and_masks_have_figures_of_their_own(masked: DetectionDataset) -> None:
-    result = evaluate(masking.EllipseModel(), masked, device="cpu", batch_size=3, workers=0)
+    result = evaluate(ellipses(), masked, batch_size=3, workers=0)
     targets = [sample.target for sample in masked]
     assert result.coco.figures["AP"] == 1
     assert result.coco_masks == evaluate_coco(result.detections, targets, 2, masks=True)
@@ -260,18 +266,18 @@ def test_masks_are_compared_only_where_both_sides_have_them(
     boxes_only = replace(
         masked, samples=tuple(replace(one, target=replace(one.target, masks=None)) for one in masked.samples)
     )
-    result = evaluate(masking.EllipseModel(), boxes_only, device="cpu", workers=0)
+    result = evaluate(ellipses(), boxes_only, workers=0)
     assert result.coco_masks is None
     assert result.coco.figures["AP"] == 1
     assert result.to_dict()["coco_masks"] is None
-    boxes_found = evaluate(ScriptedModel(SCRIPT), dataset, device="cpu", workers=0)
+    boxes_found = evaluate(scripted(), dataset, workers=0)
     assert boxes_found.coco_masks is None
     assert boxes_found.to_dict()["classes"]["cat"]["mask_ap"] is None
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 def test_files_show_masks(masked: DetectionDataset, tmp_path: Path) -> None:
-    result = evaluate(masking.EllipseModel(), masked, device="cpu", workers=0)
+    result = evaluate(ellipses(), masked, workers=0)
     folder = tmp_path / "out"
     write_evaluation(result, folder)
     entries = json.loads((folder / "detections.json").read_text())

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vovnet.engine.measure_by_name import compare
+from vovnet.engine.measure_by_name import measure_by_name
 from vovnet.errors import UsageError
 from vovnet.profiling import measure as comparison
 from vovnet.profiling.measurement import write_measurements
@@ -36,7 +36,7 @@ def test_an_exported_file_beside_a_model(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     file = str(tmp_path / "net.onnx")
     export(Path(file), "N")
-    exported, ours = compare([file, "vovnet27_slim"], device="cpu", repetitions=2, batch_sizes=[2])
+    exported, ours = measure_by_name([file, "vovnet27_slim"], device="cpu", repetitions=2, batch_sizes=[2])
     assert exported.runtime == "ONNX Runtime"
     assert exported.input_shape == (1, 3, 8, 8)
     assert ours.input_shape == (1, 3, 224, 224)
@@ -53,25 +53,25 @@ def test_an_exported_file_that_cannot_take_the_batch(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     export(tmp_path / "net.onnx", 1)
     with pytest.raises(ValueError, match="net.onnx"):
-        compare([str(tmp_path / "net.onnx")], device="cpu", batch_size=2, memory=False)
+        measure_by_name([str(tmp_path / "net.onnx")], device="cpu", batch_size=2, memory=False)
 
 
 def test_an_exported_file_has_its_own_precision(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     export(tmp_path / "net.onnx", 1)
     with pytest.raises(UsageError, match="it takes float32 as it is and cannot run in bfloat16"):
-        compare([str(tmp_path / "net.onnx")], device="cpu", precision="bfloat16", memory=False)
+        measure_by_name([str(tmp_path / "net.onnx")], device="cpu", precision="bfloat16", memory=False)
 
 
 def test_a_trained_detector_has_stages_and_a_record_is_read_again(tmp_path: Path) -> None:
     images = sorted((SAMPLES / "JPEGImages").glob("*.jpg"))[:2]
-    (one,) = compare(["bccd"], device="cpu", repetitions=2, memory=False, image_paths=images)
+    (one,) = measure_by_name(["bccd"], device="cpu", repetitions=2, memory=False, image_paths=images)
     assert one.input_shape == (1, 3, 300, 300)
     assert one.stages is not None
     assert set(one.stages) == {"read image", "pre-process", "network", "decode + NMS", "draw"}
     assert one.accuracy is None
     write_measurements([one], tmp_path / "record.json")
-    assert compare([str(tmp_path / "record.json")]) == [one]
+    assert measure_by_name([str(tmp_path / "record.json")]) == [one]
 
 
 @pytest.mark.parametrize(
@@ -79,16 +79,16 @@ def test_a_trained_detector_has_stages_and_a_record_is_read_again(tmp_path: Path
     [
         (
             {"image_paths": [Path("a.jpg")]},
-            "images and data are for trained detectors, of which none is among vovnet39",
+            "images and data are for trained detectors, and none of these is one: vovnet39",
         ),
         ({"data": SAMPLES}, "images and data are for trained detectors"),
     ],
 )
 def test_what_untrained_models_cannot_be_asked(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        compare(["vovnet39"], device="cpu", **options)  # type: ignore[arg-type]
+        measure_by_name(["vovnet39"], device="cpu", **options)  # type: ignore[arg-type]
 
 
 def test_accuracy_is_that_of_the_weights_as_they_are() -> None:
     with pytest.raises(UsageError, match="measured in float32, got bfloat16"):
-        compare(["bccd"], device="cpu", data=SAMPLES, precision="bfloat16")
+        measure_by_name(["bccd"], device="cpu", data=SAMPLES, precision="bfloat16")

@@ -55,13 +55,13 @@ def test_trained_weights_by_name_file_and_folder(tmp_path: Path, monkeypatch: py
         found = weights_of(resolve_model(name))
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], expected[key]) for key in expected)
-    with pytest.raises(ValueError, match="bccd takes no options, since its file states them, got num_classes"):
+    with pytest.raises(ValueError, match="bccd takes no options, because its file states them; got num_classes"):
         resolve_model("bccd", num_classes=3)
     with pytest.raises(FileNotFoundError, match=r"cells\.safetensors is neither a weights file"):
         resolve_model("cells.safetensors")
 
 
-def test_a_trained_model_from_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_model_from_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def fetch(url: str, path: Path, **limits: float) -> None:
@@ -143,10 +143,10 @@ def test_only_what_was_typed_is_imported(users_module: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vovnet93x", "no model is called 'vovnet93x', did you mean 'vovnet93'? (those of others are called"),
+        ("vovnet93x", "no model is called 'vovnet93x', did you mean 'vovnet93'? (models of other packages are called"),
         ("bcdc", "no model is called 'bcdc', did you mean 'bccd'?"),
         ("torchvision:resnet5", "no model is called 'torchvision:resnet5', did you mean 'torchvision:resnet50'?"),
-        ("my_nets_of_this_test:smal", "did you mean 'my_nets_of_this_test:small'? (a function that returns"),
+        ("my_nets_of_this_test:smal", "did you mean 'my_nets_of_this_test:small'? (expected a function that returns"),
         ("my_nets_of_this_test:size", "no model is called 'my_nets_of_this_test:size'"),
         ("my_nets_of_this_test:number", "my_nets_of_this_test:number must return an nn.Module, got int"),
     ],

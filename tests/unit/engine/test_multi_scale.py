@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.images import read_image
+from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.multi_scale import PUBLISHED, MultiScale, Scale, detect_multi_scale, published_multi_scale
 from vovnet.errors import UsageError
+from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.merging import mirror, soft_nms, vote_boxes
 from vovnet.models.detectors.refinedet import RefineDet
 from vovnet.models.preprocessing import Preprocessing
@@ -67,7 +69,11 @@ class Scripted(RefineDet):
         return [Detections(boxes, labels, scores, size) for size in image_sizes]
 
 
-def picture(height: int, width: int) -> Tensor:
+def detector_of(model: DetectionModel) -> Detector:
+    return Detector(model, ("a", "b", "c"), (1, 2, 3))
+
+
+def half_white(height: int, width: int) -> Tensor:
     """White on the left half, black on the right."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     image[:, :, : width // 2] = 255
@@ -110,7 +116,7 @@ def test_the_longer_side_lies_as_the_images() -> None:
 def test_every_scale_sees_the_image_plain_and_mirrored() -> None:
     scales = (Scale(128, short=64), Scale(192))
     model = Scripted({(64, 128): [], (192, 192): []})
-    found = detect_multi_scale(model, picture(80, 120), MultiScale(scales))
+    found = detect_multi_scale(detector_of(model), half_white(80, 120), MultiScale(scales))
     assert len(found) == 0
     assert [tuple(images.shape) for images in model.seen] == [(2, 3, 192, 192), (2, 3, 64, 128)]  # the largest first
     for plain, mirrored in model.seen:
@@ -121,7 +127,7 @@ def test_every_scale_sees_the_image_plain_and_mirrored() -> None:
 
 def test_boxes_of_the_mirrored_image_are_turned_back() -> None:
     model = Scripted({(64, 64): [[10, 20, 50, 80]]})
-    found = detect_multi_scale(model, picture(100, 300), MultiScale((Scale(64),)))
+    found = detect_multi_scale(detector_of(model), half_white(100, 300), MultiScale((Scale(64),)))
     assert sorted(found.boxes.tolist()) == [[10, 20, 50, 80], [250, 20, 290, 80]]
     assert found.image_size == (100, 300)
 
@@ -131,19 +137,19 @@ def test_each_scale_has_its_bounds_in_the_images_pixels() -> None:
     of_32, of_33, of_63 = ([150 - half, 10, 150 + half, 10 + 2 * half] for half in (15.5, 16, 31))
     script = {(192, 192): [of_32, of_33], (256, 256): [of_32, of_33, of_63]}
     big = MultiScale((Scale(192, longer_above=32),))
-    assert detect_multi_scale(Scripted(script), picture(100, 300), big).boxes.tolist() == [of_33]
+    assert detect_multi_scale(detector_of(Scripted(script)), half_white(100, 300), big).boxes.tolist() == [of_33]
     small = MultiScale((Scale(256, shorter_below=33),))
-    assert detect_multi_scale(Scripted(script), picture(100, 300), small).boxes.tolist() == [of_32]
+    assert detect_multi_scale(detector_of(Scripted(script)), half_white(100, 300), small).boxes.tolist() == [of_32]
 
 
 def test_all_runs_vote_together() -> None:
     a, b = [100, 0, 199, 9], [100, 0, 199, 4]  # IoU 0.5; symmetrical about 149.5, the image is 299 wide
     model = Scripted({(64, 64): [a], (128, 128): [b]})
     scales = (Scale(64), Scale(128))
-    hard = detect_multi_scale(model, picture(50, 299), MultiScale(scales))
+    hard = detect_multi_scale(detector_of(model), half_white(50, 299), MultiScale(scales))
     assert hard.boxes.tolist() == [[100, 0, 199, 6.5]]
     assert hard.scores.tolist() == [0.5]
-    soft = detect_multi_scale(model, picture(50, 299), MultiScale(scales, soft_vote=True))
+    soft = detect_multi_scale(detector_of(model), half_white(50, 299), MultiScale(scales, soft_vote=True))
     assert soft.boxes.tolist() == [[100, 0, 199, 6.5], b, b]
     assert soft.scores.tolist() == [0.5, 0.25, 0.25]
 
@@ -155,7 +161,7 @@ def test_one_scale_of_the_networks_own_size_is_the_single_scale_test_twice() -> 
         (plain,) = model.decode(model(model.preprocessing([image])), [size])
         (turned,) = model.decode(model(model.preprocessing([image.flip(-1)])), [size])
     assert len(plain) > 50
-    found = detect_multi_scale(model, image, MultiScale((Scale(128),)))
+    found = detect_multi_scale(detector_of(model), image, MultiScale((Scale(128),)))
     expected = vote_boxes([plain, mirror(turned)], soft=False)
     assert len(found) == pytest.approx(len(expected), abs=3)  # resized, then mirrored: a few pixels round otherwise
     torch.testing.assert_close(found.scores[:20], expected.scores[:20], rtol=0, atol=0.01)
@@ -201,7 +207,7 @@ def test_nothing_but_detections_outlives_a_scale() -> None:
     model.register_forward_hook(lambda _, args, outputs: note(v for k, v in outputs.items() if "anchors_" not in k))
     scales = tuple(Scale(side) for side in (128, 192, 256, 192, 128))
     image = read_image(next(iter(sorted(BCCD.glob("*.jpg")))))
-    found = detect_multi_scale(model, image, MultiScale(scales, soft_vote=True))
+    found = detect_multi_scale(detector_of(model), image, MultiScale(scales, soft_vote=True))
     assert len(found) > 50
     assert len(tensors) == 8 * len(scales)
     assert alive_at_start == [0] * len(scales)
@@ -218,7 +224,9 @@ def test_runs_hold_no_storage_of_the_network(monkeypatch: pytest.MonkeyPatch) ->
         return vote_boxes(runs, soft=soft)
 
     monkeypatch.setattr(multiscale, "vote_boxes", vote)
-    detect_multi_scale(make_toy(128), picture(100, 120), MultiScale((Scale(128), Scale(192, shorter_below=50))))
+    detect_multi_scale(
+        detector_of(make_toy(128)), half_white(100, 120), MultiScale((Scale(128), Scale(192, shorter_below=50)))
+    )
     assert len(held) == 12
     assert all(value.untyped_storage().nbytes() <= value.numel() * value.element_size() for value in held)
     assert all(value.device.type == "cpu" for value in held)
@@ -226,16 +234,16 @@ def test_runs_hold_no_storage_of_the_network(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_size_that_is_no_multiple_of_64_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must be multiples of 64, such as 320 and 512, got 300×300"):
-        detect_multi_scale(make_toy(), picture(64, 64), MultiScale((Scale(300),)))
+        detect_multi_scale(detector_of(make_toy()), half_white(64, 64), MultiScale((Scale(300),)))
 
 
 def test_a_model_of_one_size_is_refused() -> None:
-    model = create_model("dsod300_vovnet27_slim", num_classes=2)
+    model = create_model("dsod300_vovnet27_slim", num_classes=3)
     for run in (
         lambda: published_multi_scale(model, "voc"),
-        lambda: detect_multi_scale(model, picture(64, 64), PUBLISHED[320, "voc"]),
+        lambda: detect_multi_scale(detector_of(model), half_white(64, 64), PUBLISHED[320, "voc"]),
     ):
-        with pytest.raises(UsageError, match=r"needs a RefineDet.* SSD takes only 300×300"):
+        with pytest.raises(UsageError, match=r"as a RefineDet does; SSD takes only 300×300: test it at that scale"):
             run()
     with pytest.raises(UsageError, match=r"for inputs of 320×320 and 512×512, the model's is 384×384"):
         published_multi_scale(make_toy(384), "coco")
@@ -245,21 +253,21 @@ def test_a_model_of_one_size_is_refused() -> None:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> DetectionDataset:
-    """Two pictures of different sizes."""
+    """Two images of different sizes."""
     samples = []
     for index, size in enumerate(((100, 120), (140, 90))):
         path = tmp_path / f"{index}.png"
-        Image.fromarray(picture(*size).permute(1, 2, 0).numpy()).save(path)
+        Image.fromarray(half_white(*size).permute(1, 2, 0).numpy()).save(path)
         samples.append(Sample(path, f"{index}", Target.make([[5, 5, 50, 60]], [0])))
     return DetectionDataset(tmp_path, "voc", "test", ("a", "b", "c"), (1, 2, 3), tuple(samples))
 
 
 def test_evaluate_at_many_scales(dataset: DetectionDataset) -> None:
-    model = make_toy(128)
+    detector = detector_of(make_toy(128))
     test = MultiScale((Scale(128), Scale(128, short=64), Scale(192, shorter_below=40)), soft_vote=True)
-    result = evaluate(model, dataset, device="cpu", workers=0, multi_scale=test)
+    result = evaluate(detector, dataset, workers=0, multi_scale=test)
     for sample, found in zip(dataset, result.detections, strict=True):
-        expected = detect_multi_scale(model, read_image(sample.image_path), test)
+        expected = detect_multi_scale(detector, read_image(sample.image_path), test)
         assert len(found) > 10
         assert torch.equal(found.boxes, expected.boxes)
         assert torch.equal(found.scores, expected.scores)
@@ -271,8 +279,8 @@ def test_evaluate_at_many_scales(dataset: DetectionDataset) -> None:
 
 
 def test_evaluate_with_soft_nms(dataset: DetectionDataset) -> None:
-    model = make_toy(128)
-    plain, soft = (evaluate(model, dataset, device="cpu", workers=0, soft_nms=value) for value in (False, True))
+    detector = detector_of(make_toy(128))
+    plain, soft = (evaluate(detector, dataset, workers=0, soft_nms=value) for value in (False, True))
     assert (plain.to_dict()["soft_nms"], soft.to_dict()["soft_nms"]) == (False, True)
     for before, after in zip(plain.detections, soft.detections, strict=True):
         assert torch.equal(after.scores, soft_nms(before).scores)
@@ -281,4 +289,4 @@ def test_evaluate_with_soft_nms(dataset: DetectionDataset) -> None:
 
 def test_soft_nms_and_many_scales_exclude_each_other(dataset: DetectionDataset) -> None:
     with pytest.raises(UsageError, match="choose one of them"):
-        evaluate(make_toy(128), dataset, device="cpu", soft_nms=True, multi_scale=PUBLISHED[320, "coco"])
+        evaluate(detector_of(make_toy(128)), dataset, soft_nms=True, multi_scale=PUBLISHED[320, "coco"])

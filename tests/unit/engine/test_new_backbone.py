@@ -4,15 +4,13 @@ import torch
 from torch import nn
 
 from vovnet import create_model
-from vovnet.engine.config import LossConfig
-from vovnet.engine.criterion import make_criterion
 from vovnet.engine.model_names import resolve_model
 from vovnet.structures import Target
-from vovnet.zoo import BACKBONES
+from vovnet.zoo import BACKBONES, find_detector
 
 
 class Toy(nn.Module):
-    """All that a backbone is: a class with `features_only`, its maps' names, strides and channels."""
+    """All that a backbone needs: `features_only`, and the names, strides and channels of its feature maps."""
 
     feature_names = ("c2", "c3", "c4", "c5")
     strides = (4, 8, 16, 32)
@@ -33,16 +31,16 @@ class Toy(nn.Module):
 
 
 def test_a_new_backbone_is_one_line_of_the_zoo(monkeypatch):
-    """With it every detector that goes on any backbone is there: it is built by name, learns and detects."""
+    """Every detector family then works on it: it is built by name, trains and detects."""
     monkeypatch.setitem(BACKBONES, "toy", Toy)
     targets = [Target.make([[10, 10, 60, 70]], [1], masks=torch.ones(1, 128, 128, dtype=torch.uint8))]
     for name in ("refinedet320_toy", "fasterrcnn_toy", "maskrcnn_toy_gn"):
         model = create_model(name, 3).train()
         images = torch.randn(1, 3, 128, 128)
         outputs = model(images, targets) if model.two_stage else model(images)
-        losses = make_criterion(model, LossConfig())(outputs, targets)
+        losses = find_detector(name).make_loss({})(outputs, targets)
         sum(losses.values()).backward()
         assert all(parameter.grad is not None for parameter in model.backbone.parameters()), name
-        (found,) = model.eval().decode(model(images), [(100, 120)])
-        assert found.image_size == (100, 120)
+        (detections,) = model.eval().decode(model(images), [(100, 120)])
+        assert detections.image_size == (100, 120)
         assert resolve_model(name, num_classes=2).num_classes == 2

@@ -1,4 +1,4 @@
-"""What is decayed and what learns faster; the rules of the two optimizers by hand; older checkpoints."""
+"""Which parameters decay and which learn faster; the formulas of both optimizers by hand; older checkpoints."""
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from vovnet.engine.config import OptimizerConfig, load_config
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train import train
 from vovnet.weights.checkpoint import load_checkpoint
+from vovnet.zoo import find_detector
 
 
 def build(name):
@@ -16,61 +17,64 @@ def build(name):
         return create_model(name, 3)
 
 
-def rules(model, config):
-    """Parameter name → (weight decay, times the rate)."""
+def rules(detector, config):
+    """Parameter name → (weight decay, multiple of the learning rate)."""
+    model = build(detector)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = {}
-    for group in make_optimizer(model, config).param_groups:
+    groups = {}
+    for group in make_optimizer(model, find_detector(detector), config).param_groups:
         for parameter in group["params"]:
-            name = names.pop(id(parameter))  # each once
-            found[name] = (group["weight_decay"], group.get("rate_factor", 1))
-    assert not names  # and none left out
-    return found
+            name = names.pop(id(parameter))  # each in one group only
+            groups[name] = (group["weight_decay"], group.get("rate_factor", 1))
+    assert not names  # none is left out
+    return groups
 
 
 @pytest.mark.parametrize("decay_norms", [False, True])
 def test_refinedet_with_batch_norm(decay_norms):
-    found = rules(build("refinedet320_vovnet39"), OptimizerConfig(weight_decay=5e-4, decay_norms=decay_norms))
-    faster = {name for name, (_, factor) in found.items() if factor == 2}
+    groups = rules("refinedet320_vovnet39", OptimizerConfig(weight_decay=5e-4, decay_norms=decay_norms))
+    faster = {name for name, (_, factor) in groups.items() if factor == 2}
     assert faster == {
         f"{step}.{level}.{kind}.bias" for step in ("arm", "odm") for level in range(4) for kind in ("box", "cls")
     }
     norm_decay = 5e-4 if decay_norms else 0
-    assert found["arm.0.box.bias"] == found["odm.3.cls.bias"] == (0, 2)
-    assert found["arm.0.box.weight"] == found["odm.3.cls.weight"] == (5e-4, 1)
+    assert groups["arm.0.box.bias"] == groups["odm.3.cls.bias"] == (0, 2)
+    assert groups["arm.0.box.weight"] == groups["odm.3.cls.weight"] == (5e-4, 1)
     for norm in ("backbone.stem.0.norm", "arm.0.block.shortcut.norm", "tcb.2.second.norm", "sixth.branch.0.norm"):
-        assert found[f"{norm}.weight"] == found[f"{norm}.bias"] == (norm_decay, 1), norm
-    assert found["backbone.stem.0.conv.weight"] == (5e-4, 1)
+        assert groups[f"{norm}.weight"] == groups[f"{norm}.bias"] == (norm_decay, 1), norm
+    assert groups["backbone.stem.0.conv.weight"] == (5e-4, 1)
 
 
 def test_refinedet_without_batch_norm():
-    found = rules(build("refinedet320_vgg16"), OptimizerConfig(weight_decay=5e-4))
-    assert found["odm.0.cls.bias"] == (0, 2)
-    assert found["tcb.0.first.0.bias"] == found["backbone.norms.0.scale"] == (0, 1)
+    groups = rules("refinedet320_vgg16", OptimizerConfig(weight_decay=5e-4))
+    assert groups["odm.0.cls.bias"] == (0, 2)
+    assert groups["tcb.0.first.0.bias"] == groups["backbone.norms.0.scale"] == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet"])
 def test_ssd_detectors_keep_their_two_groups(name):
     model = build(name)
-    optimizer = make_optimizer(model, OptimizerConfig(decay_norms=True))
+    optimizer = make_optimizer(model, find_detector(name), OptimizerConfig(decay_norms=True))
     assert [group.get("rate_factor") for group in optimizer.param_groups] == [None, None]
-    found = rules(model, OptimizerConfig(weight_decay=1e-3, decay_norms=True))
-    free = {name for name, (decay, _) in found.items() if decay == 0}
+    groups = rules(name, OptimizerConfig(weight_decay=1e-3, decay_norms=True))
+    free = {name for name, (decay, _) in groups.items() if decay == 0}
     assert free == {name for name, p in model.named_parameters() if p.ndim == 1 and name.startswith("heads.")}
 
 
 def test_learning_rates():
-    optimizer = make_optimizer(build("refinedet320_vovnet27_slim"), OptimizerConfig())
+    name = "refinedet320_vovnet27_slim"
+    optimizer = make_optimizer(build(name), find_detector(name), OptimizerConfig())
     set_learning_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25, 0.5]
-    set_learning_rate(optimizer, 0.1)  # a factor of the new rate, not of the old one
+    set_learning_rate(optimizer, 0.1)  # a multiple of the new rate, not of the old rate
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1, 0.2]
 
 
 def steps(kind, gradients, **options):
     weight = nn.Linear(1, 1, bias=False)
     weight.weight.data.fill_(2.0)
-    optimizer = make_optimizer(weight, OptimizerConfig(kind=kind, learning_rate=0.1, **options))
+    spec = find_detector("ssd300_mobilenet")
+    optimizer = make_optimizer(weight, spec, OptimizerConfig(kind=kind, learning_rate=0.1, **options))
     values = []
     for gradient in gradients:
         weight.weight.grad = torch.full((1, 1), gradient)
@@ -111,8 +115,8 @@ output: {output}
 """
 
 
-def test_a_run_that_an_older_version_began(small_voc, tmp_path):
-    """Its checkpoint knows neither the newer settings nor the newer groups of parameters."""
+def test_resuming_a_run_of_an_older_version(small_voc, tmp_path):
+    """Its checkpoint has neither the newer settings nor the newer parameter groups."""
     path = tmp_path / "run.yaml"
     text = CONFIG.format(root=small_voc, kind="sgd", output=tmp_path / "run")
     path.write_text(
@@ -131,7 +135,7 @@ def test_a_run_that_an_older_version_began(small_voc, tmp_path):
 
 @pytest.mark.parametrize("kind", ["sgd", "rmsprop"])
 def test_refinedet_trains_and_resumes(small_voc, tmp_path, kind):
-    """Two steps on real images with the biases' own rate; the groups survive the checkpoint."""
+    """Two steps on real images; the checkpoint restores the groups with their own learning rates."""
     path = tmp_path / "run.yaml"
     path.write_text(CONFIG.format(root=small_voc, kind=kind, output=tmp_path / "run"))
     records = []
@@ -142,12 +146,12 @@ def test_refinedet_trains_and_resumes(small_voc, tmp_path, kind):
     assert train(load_config(path, ["resume=true"])).steps == 2
 
 
-def test_mask_rcnn_decays_no_norm_and_no_bias_which_learns_twice_as_fast():
-    found = rules(build("maskrcnn_vovnet27_slim_gn"), OptimizerConfig(weight_decay=1e-4))
-    norms = {name for name, (decay, factor) in found.items() if (decay, factor) == (0, 1)}
-    biases = {name for name, (decay, factor) in found.items() if (decay, factor) == (0, 2)}
+def test_mask_rcnn_decays_neither_norms_nor_biases_and_its_biases_learn_twice_as_fast():
+    groups = rules("maskrcnn_vovnet27_slim_gn", OptimizerConfig(weight_decay=1e-4))
+    norms = {name for name, (decay, factor) in groups.items() if (decay, factor) == (0, 1)}
+    biases = {name for name, (decay, factor) in groups.items() if (decay, factor) == (0, 2)}
     assert {"backbone.stem.0.norm.weight", "backbone.stem.0.norm.bias", "fpn.inner_blocks.0.1.weight"} <= norms
     assert {"rpn.head.cls_logits.bias", "roi_heads.box_predictor.bbox_pred.bias"} <= biases
     assert "roi_heads.mask_predictor.mask_fcn_logits.bias" in biases
     assert not norms & biases
-    assert found["roi_heads.box_predictor.bbox_pred.weight"] == (1e-4, 1)
+    assert groups["roi_heads.box_predictor.bbox_pred.weight"] == (1e-4, 1)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from vovnet.data.video import VideoWriter, read_frames, video_info
-from vovnet.engine.detector import Prediction
+from vovnet.engine.prediction import Prediction
 from vovnet.engine.prediction_files import CSV_COLUMNS, PredictionWriter
 from vovnet.masks import RleMasks, encode, from_coco
 
@@ -139,7 +139,7 @@ def test_a_source_is_never_replaced(tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
-def test_pictures_from_addresses_and_from_memory(tmp_path: Path) -> None:
+def test_images_from_urls_and_from_memory(tmp_path: Path) -> None:
     pixels = torch.full((3, 32, 40), 90, dtype=torch.uint8)
     with PredictionWriter(tmp_path) as writer:
         writer.write(prediction("https://example.org/x/cells.png?size=9", pixels=pixels))

@@ -15,9 +15,9 @@ import vovnet
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
 from vovnet.engine import stages
-from vovnet.engine.accuracy import measure_accuracy
 from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
+from vovnet.engine.measure_by_name import measure_accuracy
 from vovnet.engine.stages import STAGES, time_stages
 from vovnet.masks import encode
 from vovnet.structures import Detections, Target
@@ -34,7 +34,7 @@ def detector() -> Detector:
 
 @pytest.fixture
 def few_warmups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "MOST_WARMUP_PASSES", 1)
+    monkeypatch.setattr(stages, "MAX_WARMUP_PASSES", 1)
 
 
 def test_the_stages_are_those_of_predict(
@@ -79,10 +79,10 @@ class Clock:
         self.events: list[str] = []
 
     def slow(self, name: str, seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
-        def slowed(*args: Any) -> Any:
+        def slowed(*args: Any, **options: Any) -> Any:
             self.now += seconds
             self.events.append(name)
-            return function(*args)
+            return function(*args, **options)
 
         return slowed
 
@@ -103,7 +103,10 @@ class Scripted:
         self.clock.events.append("forward")
         return {"image": batch}
 
-    def _decode(self, outputs: dict[str, Tensor], image_sizes: list[tuple[int, int]]) -> list[Detections]:
+    def _decode(
+        self, outputs: dict[str, Tensor], image_sizes: list[tuple[int, int]], **thresholds: float
+    ) -> list[Detections]:
+        assert thresholds == {"score_threshold": 0.3, "top_k": 100}  # those of `predict`
         assert [tuple(image.shape[1:]) for image in outputs["image"]] == image_sizes
         (size,) = image_sizes
         return [Detections(torch.tensor([[1.0, 1.0, 5.0, 5.0]]), torch.tensor([0]), torch.tensor([0.5]), size)]
@@ -164,7 +167,7 @@ def test_accuracy_is_that_of_evaluate(detector: Detector) -> None:
     whole = open_dataset(SAMPLES, "all", class_names=detector.class_names)
     dataset = replace(whole, samples=whole.samples[:3])
     found = measure_accuracy(detector, dataset, workers=0)
-    expected = evaluate(detector.model, dataset, device="cpu", workers=0)
+    expected = evaluate(detector, dataset, workers=0)
     assert found.figures == {
         "AP": expected.coco.figures["AP"],
         "AP50": expected.coco.figures["AP50"],

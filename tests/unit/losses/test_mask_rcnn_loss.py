@@ -81,10 +81,10 @@ def case() -> tuple[dict[str, Tensor], list[Target]]:
     return outputs, targets
 
 
-def test_the_proposals_losses(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+def test_losses_of_the_proposals(case: tuple[dict[str, Tensor], list[Target]]) -> None:
     outputs, targets = case
     criterion = MaskRCNNLoss()
-    criterion.anchor_sampler = BalancedPositiveNegativeSampler(10**6, 0.5)  # all of them: nothing is left to chance
+    criterion.anchor_sampler = BalancedPositiveNegativeSampler(10**6, 0.5)  # all anchors, so that nothing is random
     losses = criterion(outputs, targets)
     objectness, boxes, count, positives, negatives, ignored = 0.0, 0.0, 0, 0, 0, 0
     for image, target in enumerate(targets):
@@ -102,9 +102,9 @@ def test_the_proposals_losses(case: tuple[dict[str, Tensor], list[Target]]) -> N
             if overlap >= 0.7 or is_best:
                 positives += 1
                 objectness += math.log1p(math.exp(-logit))
-                aim = code(objects[overlaps[a].index(overlap)], anchors[a], (1, 1, 1, 1))
+                delta_target = code(objects[overlaps[a].index(overlap)], anchors[a], (1, 1, 1, 1))
                 deltas = outputs["anchor_deltas"][image, a].tolist()
-                boxes += sum(smooth_l1(d - t, 1 / 9) for d, t in zip(deltas, aim, strict=True))
+                boxes += sum(smooth_l1(d - t, 1 / 9) for d, t in zip(deltas, delta_target, strict=True))
             elif overlap < 0.3:
                 negatives += 1
                 objectness += math.log1p(math.exp(logit))
@@ -117,14 +117,14 @@ def test_the_proposals_losses(case: tuple[dict[str, Tensor], list[Target]]) -> N
     assert float(losses["anchor_loss"]) == pytest.approx(boxes / count, rel=1e-5)
 
 
-def test_at_most_256_anchors_of_an_image_half_of_them_objects() -> None:
+def test_at_most_256_anchors_per_image_half_of_them_positive() -> None:
     criterion = MaskRCNNLoss()
     label = torch.cat([torch.ones(300), torch.zeros(5000), -torch.ones(10)])
     positive, negative = criterion.anchor_sampler([label])
     assert (int(positive[0].sum()), int(negative[0].sum())) == (128, 128)
 
 
-def test_the_box_losses(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+def test_losses_of_the_boxes(case: tuple[dict[str, Tensor], list[Target]]) -> None:
     outputs, targets = case
     losses = MaskRCNNLoss()(outputs, targets)
     objects = [target.boxes[~target.crowd].tolist() for target in targets]
@@ -136,24 +136,25 @@ def test_the_box_losses(case: tuple[dict[str, Tensor], list[Target]]) -> None:
         class_loss += math.log(sum(map(math.exp, logits))) - logits[label]
         if label:
             box = objects[image][int(outputs["proposal_objects"][r])]
-            aim = code(box, outputs["proposals"][r].tolist(), (10, 10, 5, 5))
+            delta_target = code(box, outputs["proposals"][r].tolist(), (10, 10, 5, 5))
             deltas = outputs["box_deltas"][r, 4 * label : 4 * label + 4].tolist()
-            box_loss += sum(smooth_l1(d - t, 1.0) for d, t in zip(deltas, aim, strict=True))
+            box_loss += sum(smooth_l1(d - t, 1.0) for d, t in zip(deltas, delta_target, strict=True))
     assert float(losses["class_loss"]) == pytest.approx(class_loss / 9, rel=1e-5)
     assert float(losses["box_loss"]) == pytest.approx(box_loss / 9, rel=1e-5)
 
 
-def test_the_mask_loss_looks_at_the_objects_own_class(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+def test_the_mask_loss_uses_the_mask_of_the_objects_class(case: tuple[dict[str, Tensor], list[Target]]) -> None:
     outputs, targets = case
-    # The second image's object fills it, so the aim of its two proposals is 1 everywhere; the first image's two are 0.
+    # The object of the second image fills it, so the target of its two proposals is 1 everywhere. In the first image it
+    # is 0.
     targets[0] = replace(targets[0], masks=torch.zeros(3, 128, 128, dtype=torch.uint8))
     losses = MaskRCNNLoss()(outputs, targets)
-    wanted = [(0, 1, 0.0), (1, 2, 0.0), (2, 2, 1.0), (3, 2, 1.0)]  # mask, class, aim
+    expected = [(0, 1, 0.0), (1, 2, 0.0), (2, 2, 1.0), (3, 2, 1.0)]  # mask, class, target
     total = sum(
         torch.nn.functional.binary_cross_entropy_with_logits(
-            outputs["mask_logits"][mask, label], torch.full((28, 28), aim)
+            outputs["mask_logits"][mask, label], torch.full((28, 28), target)
         )
-        for mask, label, aim in wanted
+        for mask, label, target in expected
     )
     assert float(losses["mask_loss"]) == pytest.approx(float(total) / 4, rel=1e-5)
 
@@ -172,8 +173,8 @@ def test_without_masks_there_are_four_losses(case: tuple[dict[str, Tensor], list
     assert sorted(losses) == ["anchor_loss", "box_loss", "class_loss", "objectness_loss"]
 
 
-def test_an_object_that_no_anchor_touches_claims_none(case: tuple[dict[str, Tensor], list[Target]]) -> None:
-    """A sliver on the image's right edge: its greatest overlap is 0, which all anchors have."""
+def test_an_object_that_no_anchor_overlaps_is_matched_to_none(case: tuple[dict[str, Tensor], list[Target]]) -> None:
+    """A sliver at the right edge of the image: its largest IoU is 0, and every anchor has it."""
     outputs, _ = case
     targets = [
         replace(Target.make([box, [96.5, 20, 97, 60]], [0, 1]), image_size=(100, 97))

@@ -1,4 +1,4 @@
-"""The MultiBox loss against plain loops in NumPy that follow the Caffe layer's description step by step."""
+"""The MultiBox loss against plain NumPy loops that follow the description of the Caffe layer step by step."""
 
 import math
 
@@ -82,7 +82,7 @@ def random_case(rng, *, images, anchors, max_objects, classes=3, integer=False):
         corner = rng.uniform(0, 60, (count, 2))
         size = rng.uniform(4, 40, (count, 2))
         boxes = np.concatenate([corner, corner + size], axis=1)
-        # Whole coordinates on a coarse grid give exact ties and repeated boxes.
+        # Integer coordinates on a coarse grid produce exact ties and repeated boxes.
         return (np.round(boxes / 8) * 8 + [0, 0, 8, 8] if integer else boxes).astype(np.float32)
 
     targets = []
@@ -134,7 +134,7 @@ def test_image_without_objects_contributes_nothing():
     (losses["class_loss"] + losses["box_loss"]).backward()
     assert outputs["class_logits"].grad.abs().sum() == 0
 
-    # Beside an image with objects it leaves that image's loss as it was alone.
+    # In a batch with an image that has objects, it does not change the loss of that image.
     target = Target.make([[0, 0, 30, 30]], [1])
     outputs = {key: value.detach() for key, value in outputs.items()}
     together = MultiBoxLoss()(outputs, [target, Target.make()])
@@ -172,7 +172,7 @@ def test_match_by_hand():
 
 def test_competing_objects_share_the_anchors_in_order_of_overlap():
     anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5]])
-    boxes = torch.tensor([[[0.0, 0, 10, 9], [0, 0, 10, 10]]])  # both like anchor 0 best, object 1 more
+    boxes = torch.tensor([[[0.0, 0, 10, 9], [0, 0, 10, 10]]])  # both prefer anchor 0, object 1 has the larger IoU
     matches, _ = match(boxes, torch.tensor([[True, True]]), anchors, 0.99)
     assert matches.tolist() == [[1, 0]]
 

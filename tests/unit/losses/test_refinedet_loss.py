@@ -1,10 +1,12 @@
-"""RefineDet's loss against plain loops in NumPy, and the rules of its two steps one by one."""
+"""RefineDet's loss against plain NumPy loops, and each rule of its two steps."""
 
 import numpy as np
 import pytest
 import torch
 
-from vovnet.losses.refinedet import MIN_OBJECTNESS, RefineDetLoss
+from vovnet.losses import refinedet as losses_refinedet
+from vovnet.losses.refinedet import RefineDetLoss
+from vovnet.matching import MIN_OBJECTNESS
 from vovnet.models.detectors import refinedet
 from vovnet.structures import Target
 
@@ -38,7 +40,7 @@ def move(anchor, delta):
 
 
 def multibox(logits, deltas, anchors, targets, threshold, negative_threshold, likely=None):
-    """(class loss, box loss) of SSD's layer; anchors (N, A, 4) as cx cy w h; likely (N, A): what may be a negative."""
+    """(class loss, box loss) of SSD's layer. anchors: (N, A, 4) as cx cy w h; likely: (N, A), which may be negative."""
     class_loss = box_loss = 0.0
     matched = 0
     for image, (boxes, labels) in enumerate(targets):
@@ -49,7 +51,7 @@ def multibox(logits, deltas, anchors, targets, threshold, negative_threshold, li
         owner = [-1] * a
         pairs = sorted(((-overlap[g, p], p, g) for g in range(len(boxes)) for p in range(a)), key=lambda t: t)
         taken = set()
-        for negative_overlap, p, g in pairs:  # greedy: the best pair of a free object and a free anchor
+        for negative_overlap, p, g in pairs:  # greedy: the best pair of an unmatched object and an unmatched anchor
             if -negative_overlap > 1e-6 and owner[p] < 0 and g not in taken:
                 owner[p] = g
                 taken.add(g)
@@ -69,13 +71,13 @@ def multibox(logits, deltas, anchors, targets, threshold, negative_threshold, li
             x1, y1, x2, y2 = boxes[owner[p]]
             cx, cy, w, h = anchors[image][p]
             class_loss -= log_p[p][labels[owner[p]] + 1]
-            wanted = (
+            expected = (
                 ((x1 + x2) / 2 - cx) / w / 0.1,
                 ((y1 + y2) / 2 - cy) / h / 0.1,
                 np.log((x2 - x1) / w) / 0.2,
                 np.log((y2 - y1) / h) / 0.2,
             )
-            for value, delta in zip(wanted, deltas[image, p], strict=True):
+            for value, delta in zip(expected, deltas[image, p], strict=True):
                 gap = abs(value - delta)
                 box_loss += gap**2 / 2 if gap < 1 else gap - 0.5
         matched += len(positives)
@@ -90,10 +92,10 @@ def oracle(outputs, targets, arm_threshold=0.5, arm_negative_threshold=0.5):
     refined = np.array([[move(anchors[p], values["anchor_deltas"][i, p]) for p in range(a)] for i in range(n)])
     likely = np.array([[np.exp(log_softmax(objectness[i, p])[1]) >= 0.01 for p in range(a)] for i in range(n)])
     kept = [t[~t.difficult & ~t.crowd] for t in targets]
-    several = [(t.boxes.double().numpy(), t.labels.numpy()) for t in kept]
-    one = [(boxes, np.zeros(len(labels), int)) for boxes, labels in several]
-    arm = multibox(objectness, values["anchor_deltas"], fixed, one, arm_threshold, arm_negative_threshold)
-    odm = multibox(values["class_logits"], values["box_deltas"], refined, several, 0.5, 0.5, likely)
+    objects = [(t.boxes.double().numpy(), t.labels.numpy()) for t in kept]
+    one_class = [(boxes, np.zeros(len(labels), int)) for boxes, labels in objects]
+    arm = multibox(objectness, values["anchor_deltas"], fixed, one_class, arm_threshold, arm_negative_threshold)
+    odm = multibox(values["class_logits"], values["box_deltas"], refined, objects, 0.5, 0.5, likely)
     return dict(zip(NAMES, (*arm, *odm), strict=True))
 
 
@@ -112,7 +114,7 @@ def random_case(seed, images=2, anchors=40, max_objects=5, classes=3):
     corner = boxes(anchors)
     centre_size = np.concatenate([(corner[:, :2] + corner[:, 2:]) / 2, corner[:, 2:] - corner[:, :2]], axis=1)
     outputs = {
-        # Wide enough that some anchors fall under one per cent.
+        # So large that some anchors have an objectness below 1 %.
         "objectness_logits": rng.normal(0, 3, (images, anchors, 2)),
         "anchor_deltas": rng.normal(0, 1, (images, anchors, 4)),
         "class_logits": rng.normal(0, 1, (images, anchors, classes + 1)),
@@ -135,8 +137,8 @@ def test_agrees_with_the_oracle(seed, thresholds):
     assert {k: v.item() for k, v in losses.items()} == pytest.approx(oracle(outputs, targets, *thresholds), rel=1e-4)
 
 
-def test_the_cases_hold_what_they_are_to_test():
-    """Over the seeds above: filtered anchors, images without objects, and thresholds that matter."""
+def test_the_random_cases_cover_the_rules():
+    """The seeds above include filtered anchors, images without objects, and thresholds that change the loss."""
     filtered = empty = moved = 0
     for seed in range(40):
         outputs, targets = random_case(seed)
@@ -151,10 +153,10 @@ def test_the_cases_hold_what_they_are_to_test():
 
 
 def test_one_filter_in_training_and_testing():
-    assert MIN_OBJECTNESS == refinedet.MIN_OBJECTNESS == 0.01
+    assert losses_refinedet.MIN_OBJECTNESS == refinedet.MIN_OBJECTNESS == 0.01
 
 
-def test_refined_anchors_are_constants_to_the_second_step():
+def test_refined_anchors_are_constants_in_the_second_step():
     outputs, targets = random_case(1)
     moving = leaves(outputs)
     losses = RefineDetLoss()(moving, targets)
@@ -171,7 +173,7 @@ def test_refined_anchors_are_constants_to_the_second_step():
 
 
 def test_the_second_step_matches_the_refined_anchors():
-    """The first step moves an anchor far from the object onto it; there the second one's deltas have to be zero."""
+    """The first step moves a distant anchor onto the object; the second step's delta targets are then zero."""
     target = Target.make([[40, 40, 60, 60]], [1])
     anchors = torch.tensor([[20.0, 20, 20, 20], [90, 90, 20, 20]])
     outputs = {
@@ -183,13 +185,13 @@ def test_the_second_step_matches_the_refined_anchors():
     }
     losses = RefineDetLoss()(outputs, [target])
     assert losses["box_loss"].item() == pytest.approx(0, abs=1e-5)
-    assert losses["arm_box_loss"].item() == 0  # neither of the fixed ones overlaps the object
+    assert losses["arm_box_loss"].item() == 0  # no fixed anchor overlaps the object
     assert losses["arm_class_loss"].item() == 0
     assert losses["class_loss"].item() == pytest.approx(2 * np.log(4))  # one positive, one negative, over one match
 
 
 def filter_case():
-    """Anchor 0 lies on the object; 1, 2 and 3 are far away, and ever harder negatives."""
+    """Anchor 0 lies on the object; 1, 2 and 3 are far away, each a harder negative than the one before."""
     outputs = {
         "objectness_logits": torch.zeros(1, 4, 2),
         "anchor_deltas": torch.zeros(1, 4, 4),
@@ -204,18 +206,18 @@ def background(logits):
     return -torch.tensor(logits).log_softmax(0)[0].item()
 
 
-def test_filter_takes_negatives_away():
+def test_filter_removes_negatives():
     outputs, targets = filter_case()
     rows = outputs["class_logits"][0].tolist()
     positive = -torch.tensor(rows[0]).log_softmax(0)[1].item()
     everything = RefineDetLoss()(outputs, targets)["class_loss"].item()
     assert everything == pytest.approx(positive + sum(background(row) for row in rows[1:]), rel=1e-5)
-    outputs["objectness_logits"][0, 3] = torch.tensor([10.0, 0.0])  # the hardest one, surely background
+    outputs["objectness_logits"][0, 3] = torch.tensor([10.0, 0.0])  # the hardest negative, certainly background
     without = RefineDetLoss()(outputs, targets)["class_loss"].item()
     assert without == pytest.approx(positive + background(rows[1]) + background(rows[2]), rel=1e-5)
 
 
-def test_filter_leaves_positives():
+def test_filter_keeps_positives():
     outputs, targets = filter_case()
     before = RefineDetLoss()(outputs, targets)
     outputs["objectness_logits"][0, 0] = torch.tensor([10.0, 0.0])
@@ -232,7 +234,7 @@ def test_filter_is_at_one_per_cent(objectness, stays):
     assert (RefineDetLoss()(outputs, targets)["class_loss"] == before) == stays
 
 
-def test_filter_does_not_touch_the_first_step():
+def test_filter_does_not_affect_the_first_step():
     outputs, targets = filter_case()
     outputs["objectness_logits"][0, 1:] = torch.tensor([10.0, 0.0])
     rows = [[0.0, 0.0]] + [[10.0, 0.0]] * 3
@@ -240,17 +242,17 @@ def test_filter_does_not_touch_the_first_step():
     assert RefineDetLoss()(outputs, targets)["arm_class_loss"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_first_step_knows_one_class():
+def test_first_step_has_one_class():
     outputs, targets = random_case(3, max_objects=5)
-    other = [Target.make(t.boxes, (t.labels + 1) % 3, t.difficult, t.crowd) for t in targets]
+    other_classes = [Target.make(t.boxes, (t.labels + 1) % 3, t.difficult, t.crowd) for t in targets]
     loss = RefineDetLoss()
-    a, b = loss(outputs, targets), loss(outputs, other)
+    a, b = loss(outputs, targets), loss(outputs, other_classes)
     assert a["arm_class_loss"] == b["arm_class_loss"]
     assert a["class_loss"] != b["class_loss"]
 
 
 def test_arm_thresholds():
-    """IoU 0.6 is a match at 0.5 and neither positive nor negative at 0.7 / 0.3; 0.4 is a negative only at 0.5."""
+    """IoU 0.6 is positive at 0.5, and neither positive nor negative at 0.7 / 0.3; IoU 0.4 is negative only at 0.5."""
     target = Target.make([[0, 0, 100, 100]], [0])
     heights = (100.0, 60.0, 40.0, 20.0)
     outputs = {
@@ -269,7 +271,7 @@ def test_arm_thresholds():
 def test_each_step_has_its_own_normaliser():
     outputs, targets = filter_case()
     both = torch.tensor([[20.0, 20, 20, 20], [21, 20, 20, 20], [20, 80, 20, 20], [80, 80, 20, 20]])
-    outputs["anchors_cxcywh"] = both  # two match in the first step; the second anchor then moves away
+    outputs["anchors_cxcywh"] = both  # both match in the first step, which then moves the second anchor away
     outputs["anchor_deltas"][0, 1, 0] = 30.0
     losses = RefineDetLoss()(outputs, targets)
     assert losses["arm_class_loss"].item() == pytest.approx(4 * np.log(2) / 2)
@@ -300,7 +302,7 @@ def test_images_without_objects():
     assert [loss.item() for loss in losses.values()] == [0] * 4
     sum(losses.values()).backward()
     assert all(not moving[k].grad.any() for k in moving if k != "anchors_cxcywh")
-    # Beside an image with objects it leaves that image's loss as it was alone.
+    # In a batch with an image that has objects, it does not change the loss of that image.
     target = Target.make([[0, 0, 30, 30]], [1])
     first = {key: value if key == "anchors_cxcywh" else value[:1] for key, value in outputs.items()}
     torch.testing.assert_close(RefineDetLoss()(outputs, [target, Target.make()]), RefineDetLoss()(first, [target]))
@@ -329,7 +331,7 @@ def test_half_precision_does_not_overflow(dtype):
 
 
 def test_wild_refinements_stay_finite():
-    """An untrained or diverging first step moves anchors anywhere; the second step's loss must bear it."""
+    """An untrained or diverging first step may move anchors anywhere; the second step's loss must stay finite."""
     outputs, targets = random_case(4)
     for scale in (1e2, 1e4, -1e4):
         outputs["anchor_deltas"] = torch.full_like(outputs["anchor_deltas"], scale)

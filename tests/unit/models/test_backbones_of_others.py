@@ -25,7 +25,7 @@ def _seed():
 
 
 def captured(model, module, x):
-    """What `module` returned when `model` was called with x; copied, since a ReLU may follow in place."""
+    """What `module` returns when `model` is called with x; a copy, since an in-place ReLU may follow."""
     seen = []
     handle = module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.clone()))
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_with_a_classifier(name):
 
 
 @pytest.mark.parametrize(("name", "options"), [("resnet50", {"style": "torchvision"}), ("densenet201", {})])
-def test_weights_of_torchvision_give_its_logits(name, options):
+def test_with_torchvisions_weights_the_logits_are_the_same(name, options):
     theirs = torchvision.models.get_model(name, weights=None).eval()
     ours = create_backbone(name, **options).eval()
     ours.load_state_dict(theirs.state_dict())
@@ -63,13 +63,13 @@ def test_weights_of_torchvision_give_its_logits(name, options):
 
 
 @pytest.mark.parametrize(("style", "strided"), [("caffe", "conv1"), ("torchvision", "conv2")])
-def test_where_resnet_has_its_strides(style, strided):
+def test_which_convolutions_of_resnet_have_strides(style, strided):
     model = create_backbone("resnet50", features_only=True, style=style)
-    found = {
+    with_stride = {
         name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)
     } - {"conv1"}
     firsts = ("layer2.0", "layer3.0", "layer4.0")
-    assert found == {f"{first}.{conv}" for first in firsts for conv in (strided, "downsample.0")}
+    assert with_stride == {f"{first}.{conv}" for first in firsts for conv in (strided, "downsample.0")}
     assert (model.maxpool.padding, model.maxpool.ceil_mode) == ((0, True) if style == "caffe" else (1, False))
 
 
@@ -78,20 +78,20 @@ NORMS = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm, "frozen": FrozenBatchNo
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["resnet50", "vovnet27_slim"])
-def test_every_convolution_has_the_norm_asked_for(name, norm):
+def test_every_convolution_has_the_requested_norm(name, norm):
     model = create_backbone(name, features_only=True, norm=norm)
-    found = [module for module in model.modules() if isinstance(module, tuple(NORMS.values()))]
-    assert len(found) == sum(isinstance(module, nn.Conv2d) for module in model.modules())
-    assert {type(module) for module in found} == {NORMS[norm]}
-    assert {module.eps for module in found} == {1e-5}
+    norms = [module for module in model.modules() if isinstance(module, tuple(NORMS.values()))]
+    assert len(norms) == sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    assert {type(module) for module in norms} == {NORMS[norm]}
+    assert {module.eps for module in norms} == {1e-5}
     if norm == "group":
-        groups = {(m.num_channels, m.num_groups) for m in found}
+        groups = {(m.num_channels, m.num_groups) for m in norms}
         assert all(g == (16 if c in (80, 112) else 32) for c, g in groups)
-        assert all((m.weight == 1).all() and (m.bias == 0).all() for m in found)
+        assert all((m.weight == 1).all() and (m.bias == 0).all() for m in norms)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "vovnet27_slim"])
-def test_frozen_norms_compute_what_a_trained_batch_norm_does_and_never_change(name):
+def test_frozen_norms_equal_a_trained_batch_norm_and_never_change(name):
     trained = create_backbone(name, features_only=True)
     for module in trained.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -106,11 +106,11 @@ def test_frozen_norms_compute_what_a_trained_batch_norm_does_and_never_change(na
         for ours, theirs in zip(frozen.train()(x), trained.eval()(x), strict=True):
             assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
     assert all(torch.equal(tensor, before[key]) for key, tensor in frozen.named_buffers())
-    assert all(tensor.ndim == 4 for _, tensor in frozen.named_parameters())  # convolutions alone learn
+    assert all(tensor.ndim == 4 for _, tensor in frozen.named_parameters())  # only convolutions are trainable
 
 
-def test_how_resnet_starts():
-    """From scratch with group norm 2 / fan_in; else torchvision's 2 / fan_out."""
+def test_initial_weights_of_resnet():
+    """Variance 2 / fan_in with group norm, otherwise torchvision's 2 / fan_out."""
     for norm, fan in (("group", 2048), ("batch", 512)):  # of a 1×1 from 2048 to 512 channels
         model = create_backbone("resnet50", features_only=True, norm=norm)
         assert model.layer4[1].conv1.weight.var().item() == pytest.approx(2 / fan, rel=0.01)
@@ -121,7 +121,7 @@ def test_a_wrong_norm_says_what_is_right():
         make_norm("layer", 64)
 
 
-def test_densenets_maps_are_the_transitions_before_their_pooling_and_the_last_norm_after_relu():
+def test_feature_maps_of_densenet():
     model = create_backbone("densenet201", features_only=True).eval()
     x = torch.randn(1, 3, 64, 64)
     for index in range(3):
@@ -133,22 +133,22 @@ def test_densenets_maps_are_the_transitions_before_their_pooling_and_the_last_no
     assert (norm < 0).any()
 
 
-def test_vgg16s_maps_are_two_normalised_ones_and_fc7():
+def test_feature_maps_of_vgg16():
     model = create_backbone("vgg16").eval()
     x = torch.randn(1, 3, 64, 64)
     for index, (layer, scale) in enumerate(((22, 10.0), (29, 8.0))):  # conv4_3 and conv5_3 after their ReLU
         features, relu = captured(model, model.features[layer], x)
         torch.testing.assert_close(features[index], L2Norm(512, scale)(relu))
         _, pool = captured(model, model.features[layer + 1], x)
-        assert torch.equal(pool, nn.functional.max_pool2d(relu, 2))  # the network goes on with the map as it was
+        assert torch.equal(pool, nn.functional.max_pool2d(relu, 2))  # the network itself uses the map without L2Norm
     assert (features[2] >= 0).all()
-    # fc6 sees 7×7 positions through nine weights.
+    # fc6 covers 7×7 positions with nine weights.
     assert (model.fc[0].dilation, model.fc[0].padding, model.fc[0].kernel_size) == ((3, 3), (3, 3), (3, 3))
     with pytest.raises(ValueError, match="features_only must be True"):
         create_backbone("vgg16", features_only=False)
 
 
-def test_pelees_layer_keeps_its_input_first():
+def test_a_layer_of_pelee_puts_its_input_first():
     layer = TwoWayLayer(40, bottleneck=2).eval()
     x = torch.randn(1, 40, 6, 6)
     with torch.no_grad():
@@ -218,7 +218,7 @@ def test_timms_norms_can_be_frozen():
     assert all(parameter.ndim == 4 for parameter in model.parameters())
 
 
-def test_timms_networks_with_the_channels_last_are_turned_round():
+def test_timms_channels_last_networks_are_permuted():
     pytest.importorskip("timm", reason="timm is not installed: pip install 'vovnet[timm]'")
     model = create_backbone("timm/swin_tiny_patch4_window7_224").eval()
     with torch.no_grad():
@@ -252,7 +252,7 @@ def test_wrong_style_says_what_is_right():
 
 
 def test_a_new_backbone_is_one_line(monkeypatch):
-    """Any module with these three pieces of data and a list of maps is a backbone."""
+    """Any module with these three attributes that returns a list of feature maps is a backbone."""
 
     class Toy(nn.Module):
         feature_names, strides, channels = ("c3", "c4", "c5"), (8, 16, 32), (4, 6, 8)

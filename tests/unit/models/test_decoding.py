@@ -1,4 +1,4 @@
-"""From scores to detections, against loops that look at every score."""
+"""From scores and boxes to detections, against loops over every score."""
 
 import pytest
 import torch
@@ -13,32 +13,32 @@ SIZES = [(300, 400), (50, 60), (300, 400)]
 
 def every_score(scores, boxes, *, score_threshold, nms_threshold, candidates, top_k):
     """(score, label, anchor) of one image, best first."""
-    found = []
+    detections = []
     for label in range(scores.shape[1]):
         passed = [(float(scores[a, label]), label, a) for a in range(len(scores)) if scores[a, label] > score_threshold]
         kept = []
-        for one in sorted(passed, reverse=True)[:candidates]:
-            overlaps = [float(pairwise_iou(boxes[one[2]][None], boxes[other[2]][None])) for other in kept]
+        for candidate in sorted(passed, reverse=True)[:candidates]:
+            overlaps = [float(pairwise_iou(boxes[candidate[2]][None], boxes[better[2]][None])) for better in kept]
             if all(overlap <= nms_threshold for overlap in overlaps):
-                kept.append(one)
-        found += kept
-    return sorted(found, reverse=True)[:top_k]
+                kept.append(candidate)
+        detections += kept
+    return sorted(detections, reverse=True)[:top_k]
 
 
 @pytest.mark.parametrize("top_k", [1, 4, 30, 10**9])
 @pytest.mark.parametrize("candidates", [5, 1000])
-def test_as_if_every_score_were_looked_at(candidates, top_k):
-    """Boxes overlap so much that the highest scores alone do not fill the list; the last image has nothing at all."""
+def test_equals_a_loop_over_every_score(candidates, top_k):
+    """Boxes overlap so much that the highest scores alone do not fill the list; the last image has no score."""
     torch.manual_seed(0)
     corner = torch.rand(3, 90, 2, dtype=torch.float64) * 60
     boxes = torch.cat([corner, corner + 150], dim=-1)
     scores = torch.rand(3, 90, 4, dtype=torch.float64)
-    scores[:, :40] += 1  # forty anchors in one place
+    scores[:, :40] += 1  # forty anchors at the same position
     boxes[:, :40] = boxes[:, :1] + torch.rand(3, 40, 4, dtype=torch.float64)
     scores[2] = 0
     limits = {"score_threshold": 0.3, "nms_threshold": 0.45, "candidates": candidates, "top_k": top_k}
-    found = select_detections(scores, lambda image, anchor: boxes[image, anchor], SIZES, (320, 320), **limits)
-    for image, detections in enumerate(found):
+    per_image = select_detections(scores, boxes, SIZES, (320, 320), **limits)
+    for image, detections in enumerate(per_image):
         expected = every_score(scores[image], boxes[image], **limits)
         assert detections.scores.tolist() == [score for score, _, _ in expected]
         assert detections.labels.tolist() == [label for _, label, _ in expected]
@@ -48,12 +48,12 @@ def test_as_if_every_score_were_looked_at(candidates, top_k):
         torch.testing.assert_close(
             detections.boxes, scaled.clamp(max=torch.tensor([width, height] * 2)).to(torch.float64)
         )
-    assert len(found[2]) == 0
-    assert len(found[0]) > 0
+    assert len(per_image[2]) == 0
+    assert len(per_image[0]) > 0
 
 
-def test_small_boxes_of_the_last_class_of_a_large_batch_are_found_as_those_of_the_first():
-    """Groups are told apart by shifts, of which eight images of 80 classes need half a million pixels."""
+def test_small_boxes_of_the_last_class_of_a_large_batch_are_not_rounded():
+    """NMS shifts the boxes of each image and class; for eight images of 80 classes, by up to half a million pixels."""
     torch.manual_seed(0)
     corner = torch.rand(400, 2) * 40
     boxes = torch.cat([corner, corner + 4 + torch.rand(400, 2) * 6], dim=-1)
@@ -61,22 +61,23 @@ def test_small_boxes_of_the_last_class_of_a_large_batch_are_found_as_those_of_th
     scores[..., 79] = torch.rand(400)
     limits = {"score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 1000, "top_k": 500}
     sizes = [(320, 320)] * 8
-    found = select_detections(scores, lambda image, anchor: boxes[anchor], sizes, (320, 320), **limits)
-    alone = select_detections(scores[:1, :, 79:], lambda image, anchor: boxes[anchor], sizes[:1], (320, 320), **limits)
-    for one in found:
-        assert torch.equal(one.boxes, alone[0].boxes)
+    per_image = select_detections(scores, boxes.expand(8, -1, -1), sizes, (320, 320), **limits)
+    alone = select_detections(scores[:1, :, 79:], boxes[None], sizes[:1], (320, 320), **limits)
+    for detections in per_image:
+        assert torch.equal(detections.boxes, alone[0].boxes)
 
 
 def test_what_ssd_detectors_keep():
-    """400 candidates of a class, 200 detections of an image; a score of exactly 0.01 does not pass."""
+    """400 candidates per class, 200 detections per image, threshold 0.01."""
     model = create_model("dsod300_vovnet27_slim", 3).eval()
     seen = {}
 
-    def spy(scores, boxes_of, image_sizes, input_size, **limits):
+    def spy(scores, boxes, image_sizes, input_size, **limits):
         seen.update(limits)
         return []
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssd, "select_detections", spy)
-        model.decode({"class_logits": torch.zeros(1, 1, 4), "box_deltas": torch.zeros(1, 1, 4)}, [(300, 300)])
+        outputs = {"class_logits": (1, 1, 4), "box_deltas": (1, 1, 4), "anchors_cxcywh": (1, 4)}
+        model.decode({name: torch.zeros(shape) for name, shape in outputs.items()}, [(300, 300)])
     assert seen == {"score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 400, "top_k": 200}

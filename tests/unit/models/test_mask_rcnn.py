@@ -1,4 +1,4 @@
-"""Mask R-CNN: equal to torchvision's on the same weights, and what its outputs promise."""
+"""Mask R-CNN: equal to torchvision's with the same weights; shapes and contents of its outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vovnet.structures import Target
 
 
 class ToyBackbone(nn.Module):
-    """Maps of strides 4, 8, 16, 32."""
+    """Feature maps of strides 4, 8, 16 and 32."""
 
     channels = (8, 12, 16, 20)
 
@@ -52,7 +52,7 @@ def toy() -> MaskRCNN:
 
 
 class Pyramid(nn.Module):
-    """Backbone and pyramid as torchvision's detectors want them."""
+    """Backbone and pyramid in the form that torchvision's detectors take."""
 
     out_channels = 256
 
@@ -85,32 +85,46 @@ def test_equals_torchvisions_on_the_same_weights(toy: MaskRCNN) -> None:
     sizes = [(128, 192), (256, 384)]  # the second image was twice as large
     toy.eval()
     with torch.no_grad():
-        found = toy.decode(toy(images), sizes)
+        detections = toy.decode(toy(images), sizes)
         expected = theirs(list(images))
-    for ours, other, scale in zip(found, expected, (1, 2), strict=True):
+    for ours, theirs, scale in zip(detections, expected, (1, 2), strict=True):
         assert len(ours) > 20
-        torch.testing.assert_close(ours.boxes, other["boxes"] * scale, rtol=0, atol=1e-3)
-        torch.testing.assert_close(ours.scores, other["scores"])
-        assert torch.equal(ours.labels + 1, other["labels"])
-    assert found[0].masks is not None
+        torch.testing.assert_close(ours.boxes, theirs["boxes"] * scale, rtol=0, atol=1e-3)
+        torch.testing.assert_close(ours.scores, theirs["scores"])
+        assert torch.equal(ours.labels + 1, theirs["labels"])
+    assert detections[0].masks is not None
     bitmaps = (expected[0]["masks"][:, 0] >= 0.5).to(torch.uint8)
-    agree = (decode(found[0].masks) == bitmaps).float().mean()
+    agree = (decode(detections[0].masks) == bitmaps).float().mean()
     assert agree > 0.9999
 
 
-def test_images_of_a_batch_do_not_know_each_other(toy: MaskRCNN) -> None:
+def test_images_of_a_batch_do_not_affect_each_other(toy: MaskRCNN) -> None:
     images = torch.randn(2, 3, 100, 150)
     toy.eval()
     with torch.no_grad():
         both = toy.decode(toy(images), [(200, 300), (100, 150)])
         alone = [toy.decode(toy(images[i : i + 1]), [size])[0] for i, size in enumerate([(200, 300), (100, 150)])]
-    for one, other in zip(both, alone, strict=True):
-        assert len(one) == len(other) > 0
-        torch.testing.assert_close(one.boxes, other.boxes, rtol=1e-4, atol=1e-2)
-        assert one.masks is not None
-        assert other.masks is not None
-        assert one.masks.size == one.image_size
-        assert torch.equal(one.labels, other.labels)
+    for in_batch, single in zip(both, alone, strict=True):
+        assert len(in_batch) == len(single) > 0
+        torch.testing.assert_close(in_batch.boxes, single.boxes, rtol=1e-4, atol=1e-2)
+        assert in_batch.masks is not None
+        assert single.masks is not None
+        assert in_batch.masks.size == in_batch.image_size
+        assert torch.equal(in_batch.labels, single.labels)
+
+
+def test_the_size_that_the_network_saw(toy: MaskRCNN) -> None:
+    """`input_size` is for callers that resize images to another size than the preprocessing does."""
+    toy.eval()
+    with torch.no_grad():
+        outputs = toy(torch.randn(1, 3, 100, 150))
+        (own,) = toy.decode(outputs, [(200, 300)], input_size=toy.preprocessing.input_size((200, 300)))
+        (default,) = toy.decode(outputs, [(200, 300)])
+        assert torch.equal(own.boxes, default.boxes)
+        seen = toy.decode(outputs, [(100, 150)], input_size=(100, 150))[0]
+        enlarged = toy.decode(outputs, [(200, 300)], input_size=(100, 150))[0]
+    assert len(seen) > 0
+    torch.testing.assert_close(enlarged.boxes, 2 * seen.boxes)
 
 
 @pytest.mark.parametrize("size", [(20, 3000), (3000, 20), (1, 1), (64, 64)])
@@ -120,25 +134,25 @@ def test_images_of_any_shape(toy: MaskRCNN, size: tuple[int, int]) -> None:
     assert batch.shape[-2:] == toy.preprocessing.input_size(size)
     toy.eval()
     with torch.no_grad():
-        (found,) = toy.decode(toy(batch), [size])
+        (detections,) = toy.decode(toy(batch), [size])
     height, width = size
-    assert (found.boxes >= 0).all()
-    assert (found.boxes[:, 2] <= width).all()
-    assert (found.boxes[:, 3] <= height).all()
-    assert found.masks is not None
-    assert found.masks.size == size
+    assert (detections.boxes >= 0).all()
+    assert (detections.boxes[:, 2] <= width).all()
+    assert (detections.boxes[:, 3] <= height).all()
+    assert detections.masks is not None
+    assert detections.masks.size == size
 
 
-def test_nothing_found(toy: MaskRCNN) -> None:
+def test_no_detections(toy: MaskRCNN) -> None:
     toy.eval()
     with torch.no_grad():
-        (found,) = toy.decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)], score_threshold=1.0)
-    assert len(found) == 0
-    assert found.masks is not None
-    assert len(found.masks) == 0
+        (detections,) = toy.decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)], score_threshold=1.0)
+    assert len(detections) == 0
+    assert detections.masks is not None
+    assert len(detections.masks) == 0
 
 
-def test_threshold_and_number_are_the_callers(toy: MaskRCNN) -> None:
+def test_the_caller_sets_threshold_and_number(toy: MaskRCNN) -> None:
     toy.eval()
     with torch.no_grad():
         outputs = toy(torch.randn(1, 3, 128, 192))
@@ -156,8 +170,8 @@ def padded(image: Tensor, size: tuple[int, int], filling: float) -> Tensor:
     return result
 
 
-def test_what_pads_a_training_image_is_not_seen(toy: MaskRCNN) -> None:
-    """Neither in value, nor in the proposals, which end where the image does."""
+def test_the_padding_of_a_training_image_has_no_effect(toy: MaskRCNN) -> None:
+    """Its values do not matter, and proposals end at the border of the image."""
     image = torch.randn(3, 90, 120)
     target = replace(Target.make([[10, 10, 60, 70]], [1]), image_size=(90, 120))
     toy.train()
@@ -181,7 +195,7 @@ def test_the_sample_holds_objects_and_no_crowds(toy: MaskRCNN) -> None:
     assert len(labels) == 32
     positive = labels > 0
     assert 0 < positive.sum() <= 8
-    # The crowd comes first among the objects, so the others' indices are one less: labels 2 and 3 are objects 0 and 1.
+    # The crowd comes first, so the indices of the other objects are lower by 1: labels 2 and 3 are objects 0 and 1.
     assert torch.equal(labels[positive] - 2, objects[positive])
     assert len(outputs["mask_logits"]) == positive.sum()
     assert outputs["mask_logits"].shape[1:] == (4, 28, 28)
@@ -192,12 +206,12 @@ def test_without_masks_it_is_faster_rcnn() -> None:
     assert not any("mask" in name for name, _ in toy.named_parameters())
     outputs = toy.train()(torch.randn(1, 3, 64, 64), [Target.make([[5, 5, 40, 40]], [0])])
     assert "mask_logits" not in outputs
-    (found,) = toy.eval().decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)])
-    assert found.masks is None
+    (detections,) = toy.eval().decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)])
+    assert detections.masks is None
 
 
-def test_anchors_lie_on_the_pyramids_strides(toy: MaskRCNN) -> None:
-    """Also where P6 has a rounded size: 96 pixels are 1.5 cells of stride 64."""
+def test_anchors_are_spaced_by_the_strides_of_the_pyramid(toy: MaskRCNN) -> None:
+    """Also if the size of P6 is rounded: 96 pixels are 1.5 cells of stride 64."""
     anchors = toy.eval()(torch.randn(1, 3, 96, 160))["anchors"]
     counts = [3 * h * w for h, w in ((24, 40), (12, 20), (6, 10), (3, 5), (2, 3))]
     assert len(anchors) == sum(counts)
@@ -216,7 +230,7 @@ def test_nothing_is_frozen_from_scratch() -> None:
 
 @pytest.mark.parametrize("box", [[1001, 20, 1002, 60], [258.2, 20, 258.9, 60]])
 def test_half_precision_does_not_round_boxes(box: list[float]) -> None:
-    """bfloat16 knows every fourth pixel beyond the 512th: an object of one pixel would have no width."""
+    """bfloat16 has only every fourth integer above 512, so an object one pixel wide would have no width."""
     target = replace(Target.make([box], [1], masks=torch.ones(1, 128, 1280, dtype=torch.uint8)), image_size=(128, 1280))
     image = torch.randn(1, 3, 128, 1280)
     losses = []
@@ -234,16 +248,16 @@ def test_half_precision_does_not_round_boxes(box: list[float]) -> None:
 
 def test_an_image_without_a_single_proposal(toy: MaskRCNN) -> None:
     nn.init.zeros_(toy.rpn.head.bbox_pred.weight)
-    nn.init.constant_(toy.rpn.head.bbox_pred.bias, 1e4)  # every box is moved far out of the image
+    nn.init.constant_(toy.rpn.head.bbox_pred.bias, 1e4)  # moves every box far out of the image
     with torch.no_grad():
-        (found,) = toy.eval().decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)])
-    assert len(found) == 0
+        (detections,) = toy.eval().decode(toy(torch.randn(1, 3, 64, 64)), [(64, 64)])
+    assert len(detections) == 0
     outputs = toy.train()(torch.randn(1, 3, 64, 64), [Target.make()])
     assert len(outputs["proposals"]) == 0
 
 
-def test_the_numbers_that_training_needs() -> None:
-    """Of the published models: 2,000 proposals a level and an image, 512 for the second stage, a quarter objects."""
+def test_training_settings() -> None:
+    """As published: 2,000 proposals per level and image, 512 for the second stage, a quarter of them positive."""
     model = create_model("maskrcnn_vovnet27_slim_gn", 2)
     rpn, heads = model.rpn, model.roi_heads
     assert (rpn._pre_nms_top_n, rpn._post_nms_top_n) == (

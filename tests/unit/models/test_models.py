@@ -1,17 +1,18 @@
-"""Laws that every model here keeps."""
+"""What holds for every model here, and for the parts that they share."""
 
 import pytest
 import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from vovnet import create_backbone, create_model
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.models.anchors import AnchorLevel, make_anchors
+from vovnet.models.anchors import AnchorGrid, AnchorLevel, make_anchors, torchvision_anchors
 from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE, OSAModule
 from vovnet.models.detectors.ssd import ANCHORS_VOC
 from vovnet.models.layers import L2Norm, make_norm
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Target
-from vovnet.zoo import SSDS
+from vovnet.zoo import SPECS
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +24,11 @@ def random_images(n=2, size=300):
     return torch.randn(n, 3, size, size) * 50
 
 
-@pytest.mark.parametrize("name", SSDS)  # the others have tests of their own
+@pytest.mark.parametrize(
+    "name", [name for name, spec in SPECS.items() if not spec.backbones]
+)  # detectors on any backbone have tests of their own
 def test_contract(name):
-    """Same keys in train and eval; a batch of two is each alone; every parameter gets a gradient."""
+    """The same keys in train and eval mode; a batch equals its images alone; every parameter gets a gradient."""
     model = create_model(name, num_classes=3).eval()
     images = random_images()
     with torch.no_grad():
@@ -54,22 +57,25 @@ def test_decode_by_hand():
     logits[0, :, 0] = 0.0  # background
     logits[0, 0, 1], logits[0, 1, 1], logits[0, 2, 2], logits[0, 3, 1] = 3.0, 2.0, 1.0, 0.0
     outputs = {"class_logits": logits, "box_deltas": torch.zeros(1, 4, 4), "anchors_cxcywh": anchors}
-    (found,) = model.decode(outputs, [(600, 900)])  # twice as high and three times as wide as the network's input
-    assert found.labels.tolist() == [0, 1, 0]  # the second anchor overlaps the first by 0.82 and is of its class
+    (detections,) = model.decode(outputs, [(600, 900)])  # twice as high and three times as wide as the network's input
+    assert detections.labels.tolist() == [0, 1, 0]  # the second anchor has IoU 0.82 with the first and the same class
     torch.testing.assert_close(
-        found.boxes, torch.tensor([[60.0, 40, 120, 80], [510, 160, 690, 240], [0, 0, 30, 20]]), atol=1e-3, rtol=0
+        detections.boxes, torch.tensor([[60.0, 40, 120, 80], [510, 160, 690, 240], [0, 0, 30, 20]]), atol=1e-3, rtol=0
     )
-    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
-    assert found.scores[0].item() == pytest.approx(torch.tensor([0.0, 3.0]).softmax(0)[1].item(), abs=1e-3)
+    assert detections.scores.tolist() == sorted(detections.scores.tolist(), reverse=True)
+    assert detections.scores[0].item() == pytest.approx(torch.tensor([0.0, 3.0]).softmax(0)[1].item(), abs=1e-3)
     assert len(model.decode(outputs, [(600, 900)], top_k=2)[0]) == 2
     assert len(model.decode(outputs, [(600, 900)], score_threshold=0.6)[0]) == 2
-    # Another class at the same place is not suppressed.
+    # For an input of half the size, the same boxes are twice as large in the image.
+    (larger,) = model.decode(outputs, [(600, 900)], input_size=(150, 150))
+    torch.testing.assert_close(larger.boxes[0], torch.tensor([120.0, 80, 240, 160]), atol=1e-3, rtol=0)
+    # Another class at the same position is not suppressed.
     logits[0, 1, 1], logits[0, 1, 2] = -10.0, 2.0
     assert model.decode(outputs, [(600, 900)])[0].labels.tolist() == [0, 1, 1, 0]
 
 
-def test_a_huge_box_in_one_image_changes_nothing_in_another():
-    """Boxes of all images and classes go through one NMS, told apart by shifts that depend on the largest box."""
+def test_a_huge_box_in_one_image_does_not_affect_another():
+    """One NMS handles the boxes of all images and classes, separated by shifts that depend on the largest box."""
     torch.manual_seed(1)
     model = create_model("dsod300_vovnet27_slim", num_classes=20)
     anchors = torch.rand(400, 4) * 100 + 60
@@ -95,7 +101,7 @@ def test_decode_without_detections():
 
 
 def test_concat_order_is_input_then_layers():
-    module = OSAModule(8, 4, 6, "batch", bottleneck=False, identity=False).eval()
+    module = OSAModule(8, 4, 6).eval()
     x = torch.randn(1, 8, 5, 5)
     seen = {}
     module.concat.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
@@ -151,7 +157,7 @@ def test_wrong_names_get_the_nearest():
         create_backbone("vovnet_39")
     with pytest.raises(ValueError, match="did you mean 'dsod300_vovnet27_slim'"):
         create_model("dsod300_vovnet27slim", num_classes=2)
-    with pytest.raises(ValueError, match="no anchors is called 'coc', did you mean 'coco'"):
+    with pytest.raises(ValueError, match="no set of anchors is called 'coc', did you mean 'coco'"):
         create_model("dsod300_vovnet27_slim", num_classes=2, anchors="coc")
     with pytest.raises(ValueError, match="at least 1, got 0"):
         create_model("dsod300_vovnet27_slim", num_classes=0)
@@ -180,6 +186,13 @@ def test_anchor_centres():
     assert anchors[6:, :2].tolist() == [[150, 150], [450, 150], [150, 450], [450, 450]]
 
 
+def test_torchvisions_cell_anchors():
+    sizes, ratios = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
+    theirs = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5).cell_anchors
+    for size, expected in zip(sizes, theirs, strict=True):
+        assert torch.equal(torchvision_anchors(size, size // 8, ratios), expected)
+
+
 def test_preprocessing():
     image = torch.zeros(3, 20, 30, dtype=torch.uint8)
     image[0] = 255  # red
@@ -190,3 +203,31 @@ def test_preprocessing():
     rgb = Preprocessing((10, 10), mean=(127.5,) * 3, std=(127.5,) * 3, channel_order="RGB")([image])
     assert rgb[0, :, 0, 0].tolist() == [1, -1, -1]
     assert Preprocessing((10, 10)).mean_rgb == (123.0, 117.0, 104.0)
+
+
+def test_resizing_to_another_size():
+    image = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
+    for preprocessing in (Preprocessing((10, 10)), Preprocessing((10, 99), keep_ratio=True)):
+        assert preprocessing.resize(image, (8, 16)).shape == (3, 8, 16)
+        assert torch.equal(preprocessing.resize(image, (20, 30)), image)
+        assert preprocessing.resize(image).shape[1:] == preprocessing.input_size((20, 30))
+
+
+def test_anchors_are_made_once_for_each_size_and_device():
+    grid = AnchorGrid([AnchorLevel(10, None, ())])
+    feature = torch.zeros(1, 1, 2, 3)
+    first = grid([feature], torch.zeros(1, 3, 60, 90))
+    assert grid([feature], torch.ones(4, 3, 60, 90)) is first
+    assert grid([feature], torch.zeros(1, 3, 30, 90)) is not first
+    assert grid([feature.to("meta")], torch.zeros(1, 3, 60, 90, device="meta")).is_meta
+    assert grid([feature], torch.zeros(1, 3, 60, 90)) is first
+
+
+def test_a_model_that_was_built_on_the_meta_device_has_real_anchors():
+    with torch.device("meta"):
+        model = create_model("ssd300_mobilenet", 2).eval()
+        model(torch.zeros(1, 3, 300, 300))
+    model.to_empty(device="cpu")
+    expected = create_model("ssd300_mobilenet", 2).eval()(torch.zeros(1, 3, 300, 300))["anchors_cxcywh"]
+    assert torch.equal(model(torch.zeros(1, 3, 300, 300))["anchors_cxcywh"], expected)
+    assert not any("anchor" in name for name in model.state_dict())

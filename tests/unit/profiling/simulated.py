@@ -1,6 +1,7 @@
-"""A GPU, its NVML and a CPU in virtual time: minutes of measuring pass in milliseconds, and the true energy is known.
+"""A simulated GPU with its NVML, and a simulated CPU, in virtual time and with known energy.
 
-What a published value covers and how often it is renewed follows "Part-time power measurements" (arXiv 2312.02741).
+Minutes of measuring take milliseconds. Window and period of the published values follow "Part-time power measurements"
+(arXiv 2312.02741).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 
 
 class VirtualClock:
-    """Time passes only in `sleep`; what is due meanwhile is called at its time."""
+    """Time passes only in `sleep`, which calls functions when they are due."""
 
     def __init__(self) -> None:
         self._now_s = 1e6
@@ -29,7 +30,7 @@ class VirtualClock:
 
     def sleep(self, seconds: float) -> None:
         end_s = self._now_s + seconds
-        while self._beats and (beat := min(self._beats, key=lambda one: one.due_s)).due_s <= end_s:
+        while self._beats and (beat := min(self._beats, key=lambda beat: beat.due_s)).due_s <= end_s:
             self._now_s = beat.due_s
             beat.due_s += beat.interval_s
             beat.function()
@@ -51,8 +52,11 @@ class VirtualClock:
 
 
 class Device:
-    """Draws `idle_w`, and while `run` works the power of its phases; remembers all of it. Each iteration takes its time
-    up to a share `jitter` more or less."""
+    """A device that draws `idle_w`, and the power of its phases during `run`, and records its energy.
+
+    phases: watts and seconds of each part of an iteration.
+    jitter: the largest random change of the time of an iteration, as a fraction.
+    """
 
     def __init__(
         self, phases: tuple[tuple[float, float], ...], *, idle_w: float = 60.0, images: int = 8, jitter: float = 0.03
@@ -87,7 +91,7 @@ class Device:
         self._watts.append(watts)
 
     def joules(self, time_s: float) -> float:
-        """Drawn until `time_s`, which has passed."""
+        """Energy drawn until `time_s`, which must not lie in the future."""
         last = bisect_right(self._times_s, time_s) - 1
         return self._joules[last] + self._watts[last] * (time_s - self._times_s[last])
 
@@ -97,7 +101,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Chip:
-    """What a board publishes: every `period_s`, power seen over the `window_s` before."""
+    """What a board publishes: every `period_s` the mean power of the last `window_s`."""
 
     name: str
     capability: tuple[int, int]
@@ -126,8 +130,12 @@ class NvmlError(Exception):
 
 
 class FakeNvml:
-    """The part of the module pynvml that is used, over a simulated device. `fault` is asked before each reading of
-    power or energy and may raise; `counter_gain` makes the counter disagree with power, `board_gain` errs in both."""
+    """The used part of the module pynvml, for a simulated device.
+
+    counter_gain: factor on the counter, which makes it disagree with power.
+    board_gain: factor on counter and power.
+    fault: called before each reading of power or energy; it may raise.
+    """
 
     NVMLError = NvmlError
     NVML_SUCCESS, NVML_ERROR_INVALID_ARGUMENT, NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND = 0, 2, 3, 13
@@ -139,7 +147,7 @@ class FakeNvml:
         self.fault: Callable[[], object] = lambda: None
         self.pids: list[int] = []
         self.graphics_pids: list[int] = []
-        self.mig: int | None = None  # a board that has no such mode
+        self.mig: int | None = None  # None: the board does not support MIG
         self._celsius, self._at_s = 40.0, device.clock.now()
 
     def _published_s(self, period_s: float) -> float:
@@ -205,8 +213,12 @@ class FakeNvml:
 
 
 class FakeSys:
-    """Kernel files of packages that share the device's energy evenly, with parts inside them and counters that wrap,
-    and of CPU time, of which others take that of `other_cores`."""
+    """Kernel files of CPU packages that share the energy of the device equally, and of CPU time.
+
+    The packages have domains inside them, and their counters wrap.
+
+    other_cores: number of cores that other processes keep busy.
+    """
 
     def __init__(
         self,
@@ -223,8 +235,8 @@ class FakeSys:
         for package in range(packages):
             self._zone(f"intel-rapl:{package}", f"package-{package}")
             self._zone(f"intel-rapl:{package}:0", "core")
-        self._zone("intel-rapl-mmio:0", "package-0")  # the same package by another way
-        self._zone(f"intel-rapl:{packages}", "psys")  # the whole machine, packages included
+        self._zone("intel-rapl-mmio:0", "package-0")  # the same package through another interface
+        self._zone(f"intel-rapl:{packages}", "psys")  # the whole machine with its packages
         self.refresh()
 
     def _zone(self, folder: str, name: str) -> None:
@@ -238,6 +250,6 @@ class FakeSys:
         for package in range(self._packages):
             energy_uj = int(1e6 * joules / self._packages) % self._range_uj
             (self._powercap / f"intel-rapl:{package}/energy_uj").write_text(f"{energy_uj}\n")
-        own_s = time.process_time()  # of real time, of which next to none passes
+        own_s = time.process_time()  # real time, of which almost none passes
         ticks = (self._other_cores * self.device.clock.now() + own_s) * os.sysconf("SC_CLK_TCK")
         self._stat.write_text(f"cpu {ticks:.0f} 0 0 0 0 0 0 0 0 0\n")

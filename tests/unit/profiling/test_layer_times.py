@@ -18,7 +18,7 @@ SHAPE = (1, 4)
 
 
 class Clock:
-    """Time that only work makes pass."""
+    """Time that passes only through work."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -35,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Work(nn.Module):
-    """Adds one and takes its time."""
+    """Adds 1 and takes the given seconds."""
 
     def __init__(self, clock: Clock, *seconds: float) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Work(nn.Module):
 
 
 class Around(Work):
-    """Work before and after that of the modules inside."""
+    """Works before and after the modules inside."""
 
     def __init__(self, clock: Clock, seconds: float, *inside: nn.Module) -> None:
         super().__init__(clock, seconds)
@@ -62,7 +62,7 @@ class Around(Work):
 
 
 class Calls(nn.Module):
-    """Calls a function with its modules."""
+    """Calls a function with itself and its input."""
 
     def __init__(self, function: Callable[..., torch.Tensor], **modules: nn.Module) -> None:
         super().__init__()

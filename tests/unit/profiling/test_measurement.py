@@ -2,22 +2,28 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vovnet.profiling.cost import LayerCost, ModelCost
-from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.cost_types import LayerCost, ModelCost
+from vovnet.profiling.energy import EnergyResult, MethodResult
 from vovnet.profiling.estimate import estimate
 from vovnet.profiling.measurement import Accuracy, Conditions, Measurement, read_measurements, write_measurements
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.peak import DevicePeak
-from vovnet.profiling.speed import Latency, Ratio
+from vovnet.profiling.sensors import Source
+from vovnet.profiling.speed import Latency, MeasuredValue
 from vovnet.profiling.surroundings import Surroundings
 
 LAYERS = (LayerCost(path="a", kind="Conv2d", multiply_adds=9), LayerCost(path="b", kind="ReLU", other_elements=4))
-ONE = Measurement(
+ENERGY = EnergyResult(
+    0.5,
+    figure=MethodResult("counter", Source("a", "b"), 0.5, (0.4, 0.6), -0.1, (-0.2, 0.0), 9.0, (1.0, 1.0), 0, (0.5,)),
+)
+MEASUREMENT = Measurement(
     name="a",
     runtime="PyTorch",
     input_shape=(2, 3, 8, 8),
@@ -25,13 +31,13 @@ ONE = Measurement(
     cost=ModelCost("A", ((2, 3, 8, 8),), "float32", LAYERS, {}, None),
     latency=Latency((0.02, 0.03)),
     ratio_to="a",
-    ratio=Ratio(1.0, (1.0, 1.0)),
+    ratio=MeasuredValue(1.0, (1.0, 1.0)),
     conditions=Conditions(
         "1a", "2026-01-02", "cpu", "a", 1, "a", {}, DevicePeak("float32", 50, 9), Surroundings(1, None, None, None, ())
     ),
     layer_seconds=(0.01, 0.0),  # a row that only holds parameters takes no time
     memory=MemoryUse("a", 0.0, None, 1.5, "a"),
-    energy=EnergyResult(None, reason="no sensor"),
+    energy=ENERGY,
     estimate=estimate(9, 4),
     batches={4: Latency((0.05,))},
     stages={"read": Latency((0.01,))},
@@ -39,41 +45,47 @@ ONE = Measurement(
 )
 
 
-def test_a_sound_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    write_measurements([ONE], tmp_path / "record.json")
-    assert read_measurements(tmp_path / "record.json") == [ONE]
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_measurements([MEASUREMENT], tmp_path / "record.json")
+    assert read_measurements(tmp_path / "record.json") == [MEASUREMENT]
 
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("latency.seconds", [], "latency.seconds must have a time, got none"),
-        ("latency.seconds", [0.02, 0], "latency.seconds must be from 1e-30 to 1e+30, got 0.0"),
-        ("latency.seconds", [-1], "latency.seconds must be from 1e-30"),
-        ("latency.seconds", [1e-320], "latency.seconds must be from 1e-30"),
-        ("latency.seconds.1", float("nan"), "latency.seconds.1: Input should be a finite number"),
-        ("batches.4.seconds", [], "batches.4.seconds must have"),
-        ("batches", {"0": {"seconds": [1]}}, "batches must be from 1 to"),
+        ("latency.seconds", [], "latency.seconds: Tuple should have at least 1 item"),
+        ("latency.seconds", [0.02, 0], "latency.seconds.1: must be at least 1e-30, got 0"),
+        ("latency.seconds", [-1], "latency.seconds.0: must be at least 1e-30, got -1"),
+        ("latency.seconds", [1e-320], "latency.seconds.0: must be at least 1e-30, got 1e-320"),
+        ("latency.seconds", [1e31], "latency.seconds.0: must be at most 1e+30, got 1e+31"),
+        ("latency.seconds.1", float("nan"), "latency.seconds.1: Input should be a finite number, got nan"),
+        ("batches.4.seconds", [], "batches.4.seconds: Tuple should have at least 1 item"),
+        ("batches", {"0": {"seconds": [1]}}, "batches.0.[key]: must be at least 1, got '0'"),
         ("stages.read.seconds", [float("inf")], "stages.read.seconds.0: Input should be a finite number"),
-        ("layer_seconds", [0.01], "layer_seconds must have one time a layer, 2, got 1"),
-        ("layer_seconds", [0.01, -0.01], "layer_seconds must be from 0 to"),
-        ("ratio.median", 0, "ratio must be from"),
-        ("ratio.interval", [-1, 1], "ratio must be from"),
-        ("input_shape", [2, 3, 8, 0], "input_shape must be from 1 to"),
-        ("conditions.peak.gflop_per_s", 0, "conditions.peak must be from"),
-        ("conditions.peak.gbyte_per_s", -5, "conditions.peak must be from"),
-        ("cost.layers.0.multiply_adds", 10**400, "cost.layers.0 must be from 0 to 1e+30, got 1000"),
-        ("cost.layers.1.parameters", -1, "cost.layers.1 must be from 0"),
-        ("cost.dtype", "float23", "dtype must name a PyTorch number format"),
-        ("memory.live_mib", -1, "memory must be from 0"),
-        ("energy.energy_j_per_image", -0.5, "energy must be from 0"),
-        ("estimate.estimated_j_per_image", -0.5, "estimate must be from 0"),
-        ("accuracy.figures.AP", 40.1, "accuracy.figures must be from 0 to 1, got 40.1"),
+        ("layer_seconds", [0.01], "layer_seconds must have one time for each of the 2 layers, got 1"),
+        ("layer_seconds", [0.01, -0.01], "layer_seconds.1: must be at least 0, got -0.01"),
+        ("ratio.median", 0, "ratio.median: must be at least 1e-30, got 0"),
+        ("ratio.interval", [-1, 1], "ratio.interval.0: must be at least 1e-30, got -1"),
+        ("input_shape", [2, 3, 8, 0], "input_shape.3: must be at least 1, got 0"),
+        ("conditions.peak.gflop_per_s", 0, "conditions.peak.gflop_per_s: must be at least 1e-30, got 0"),
+        ("conditions.peak.gbyte_per_s", -5, "conditions.peak.gbyte_per_s: must be at least 1e-30, got -5"),
+        ("cost.layers.0.multiply_adds", 10**400, "cost.layers.0.multiply_adds: must be at most 1e+30, got 1000"),
+        ("cost.layers.1.parameters", -1, "cost.layers.1.parameters: must be at least 0, got -1"),
+        ("cost.layers.1.memory_access_bound", -1, "cost.layers.1.memory_access_bound: must be at least 0, got -1"),
+        ("cost.dtype", "float23", "cost.dtype: dtype must be the name of a PyTorch number format"),
+        ("memory.live_mib", -1, "memory.live_mib: must be at least 0, got -1"),
+        ("memory.peak_mib", "large", "memory.peak_mib: Input should be a valid number, unable to parse string"),
+        ("energy.energy_j_per_image", -0.5, "energy.energy_j_per_image: must be at least 0, got -0.5"),
+        ("energy.figure.power_w", -0.5, "energy.figure.power_w: must be at least 0, got -0.5"),
+        ("estimate.estimated_j_per_image", -0.5, "estimate.estimated_j_per_image: must be at least 0, got -0.5"),
+        ("accuracy.figures.AP", 40.1, "accuracy.figures.AP: must be at most 1, got 40.1"),
     ],
 )
-def test_what_cannot_have_been_measured(tmp_path: Path, place: str, value: Any, message: str) -> None:
+def test_values_that_cannot_have_been_measured_are_refused(
+    tmp_path: Path, place: str, value: Any, message: str
+) -> None:
     path = tmp_path / "record.json"
-    write_measurements([ONE, ONE], path)
+    write_measurements([MEASUREMENT, MEASUREMENT], path)
     content = json.loads(path.read_text())
     *way, last = [int(key) if key.isdigit() and key != "4" else key for key in place.split(".")]
     inside = content["measurements"][1]
@@ -84,14 +96,53 @@ def test_what_cannot_have_been_measured(tmp_path: Path, place: str, value: Any, 
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         read_measurements(path)
     sentence = str(caught.value)
-    assert sentence.startswith(f"{path} is no record of `vovnet measure`: ")
+    assert sentence.startswith(f"{path} is not a record of `vovnet measure`: ")
     assert "\n" not in sentence
     assert len(sentence) < len(str(path)) + 200
-    assert "measurements.1." in sentence or place == "cost.dtype"
+    assert "measurements.1." in sentence
 
 
-def test_a_record_of_nothing(tmp_path: Path) -> None:
+def test_a_record_without_measurements(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text('{"measurements": []}')
-    with pytest.raises(ValueError, match=r"record\.json is no record of `vovnet measure`: measurements is empty"):
+    with pytest.raises(
+        ValueError,
+        match=r"record\.json is not a record of `vovnet measure`: measurements: List should have at least 1 item",
+    ):
         read_measurements(path)
+
+
+def test_values_derived_from_the_times_have_their_intervals() -> None:
+    latency = Latency(tuple(0.01 * (1 + step % 5 / 10) for step in range(20)))
+    measurement = replace(MEASUREMENT, latency=latency)
+    fast_ms, slow_ms = latency.interval_ms
+    assert fast_ms < latency.median_ms < slow_ms
+    assert measurement.images_per_s == pytest.approx(2e3 / latency.median_ms)
+    assert measurement.images_per_s_interval == pytest.approx((2e3 / slow_ms, 2e3 / fast_ms))
+    assert measurement.gmultiply_adds_per_s == pytest.approx(9e-6 / latency.median_ms)
+    assert measurement.gmultiply_adds_per_s_interval == pytest.approx((9e-6 / slow_ms, 9e-6 / fast_ms))
+    assert measurement.gflop_per_s_interval == pytest.approx((18e-6 / slow_ms, 18e-6 / fast_ms))
+    assert measurement.flops_per_byte == pytest.approx(2 * 9 / (4 * 4))
+
+
+def test_energy_with_its_intervals_and_without_a_sensor() -> None:
+    assert (MEASUREMENT.energy_j_per_image, MEASUREMENT.energy_interval_j) == (0.5, (0.4, 0.6))
+    assert (MEASUREMENT.above_idle_j_per_image, MEASUREMENT.above_idle_interval_j) == (-0.1, (-0.2, 0.0))
+    for energy in (None, EnergyResult(None, reason="no sensor")):
+        measurement = replace(MEASUREMENT, energy=energy)
+        assert measurement.energy_j_per_image is measurement.energy_interval_j is None
+        assert measurement.above_idle_j_per_image is measurement.above_idle_interval_j is None
+
+
+@pytest.mark.parametrize("name", ["backbones", "table2", "table3", "table4"])
+def test_the_records_of_this_repository_are_read(name: str) -> None:
+    path = Path(f"docs/records/{name}.json")
+    content = json.loads(path.read_text())["measurements"]
+    measurements = read_measurements(path)
+    assert [measurement.name for measurement in measurements] == [stored["name"] for stored in content]
+    for measurement, stored in zip(measurements, content, strict=True):
+        again = json.loads(json.dumps(measurement.to_dict()))
+        assert again.keys() == stored.keys()
+        assert again["latency"] == stored["latency"]
+        assert again["conditions"] == stored["conditions"]
+        assert again["images_per_s"] == stored["images_per_s"]

@@ -27,7 +27,7 @@ def conv(c_in: int, c_out: int) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """One-shot aggregation in small: two layers in turn, then the input and both outputs together."""
+    """A small one-shot aggregation: a chain of two layers, then a concatenation of the input and both outputs."""
 
     def __init__(self, last: nn.Module) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class Looks(nn.Module):
-    """Its path depends on values, so that shapes alone do not do."""
+    """Its path depends on values, so shapes are not enough."""
 
     def __init__(self, inside: nn.Module) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ def test_what_a_pass_imports_is_no_memory_of_the_model(tmp_path: Path, monkeypat
     (tmp_path / "it_calls_late.py").write_text(CALLS_LATE)
     monkeypatch.syspath_prepend(tmp_path)
     late = __import__("it_calls_late").Late()
-    image = torch.ones(1, 4, 1024, 1024)  # 16 MiB in, as much out
+    image = torch.ones(1, 4, 1024, 1024)  # 16 MiB of input, 16 MiB of output
     assert measure_memory(late, image).peak_mib == pytest.approx(32, abs=8)
 
 
@@ -203,7 +203,7 @@ class Fails(nn.Module):
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("killed", "SIGKILL ended it, as happens when memory runs out"),
+        ("killed", "SIGKILL ended it, as happens if the machine runs out of memory"),
         ("raises", "MemoryError: can't allocate 1 TiB"),
     ],
 )
@@ -215,7 +215,7 @@ def test_failure_in_the_clean_process_is_the_reason(
     fails = __import__("only_on_the_path_of_this_process").Fails(how)
     use = measure_memory(fails, IMAGE)
     assert use.peak_mib is None
-    assert use.reason == f"no figure from a clean process: {why}"
+    assert use.reason == f"a clean process could not measure it: {why}"
     assert use.live_mib == 4 * KIB / MIB
 
 
@@ -223,7 +223,7 @@ def test_too_slow_a_process_is_the_reason() -> None:
     use = measure_memory(conv(4, 8), IMAGE, timeout_s=0.01)
     assert (use.peak_mib, use.reason) == (
         None,
-        "no figure from a clean process: it took longer than 0.01 s for 3 passes",
+        "a clean process could not measure it: it took longer than 0.01 s for 3 passes",
     )
 
 
@@ -231,13 +231,13 @@ def test_model_that_another_process_cannot_have_is_the_reason(monkeypatch: pytes
     use = measure_memory(Does(lambda x: x + 1), IMAGE)
     assert use.peak_mib is None
     assert use.reason is not None
-    assert use.reason.startswith("no figure from a clean process: the model cannot be saved for it (")
+    assert use.reason.startswith("a clean process could not measure it: the model cannot be saved for it (")
     assert "lambda" in use.reason
 
     monkeypatch.setattr(Looks, "__module__", "__main__")
     use = measure_memory(nn.Sequential(Looks(conv(4, 8))), IMAGE)
     assert use.peak_mib is None
-    assert "cannot import Looks from the script that was started; move Looks to a module" in (use.reason or "")
+    assert "cannot import Looks from the main script; move Looks to a module" in (use.reason or "")
 
 
 def test_other_devices_have_tensors_but_no_peak() -> None:
@@ -247,7 +247,7 @@ def test_other_devices_have_tensors_but_no_peak() -> None:
 
 
 def test_allocators_of_gpus_without_what_others_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """100 MiB are allocated, 30 of them ours; passes raise that to 150, and to 190 that the device has given."""
+    """100 MiB are allocated, 30 of them ours; a pass raises that to 150, and to 190 that are reserved."""
     calls = []
     cuda = {"memory_allocated": 100, "max_memory_allocated": 150, "max_memory_reserved": 190}
     mps = {"current_allocated_memory": 100, "driver_allocated_memory": 190}
@@ -297,7 +297,7 @@ def test_gpu_out_of_memory_is_the_reason() -> None:
 
 
 @pytest.mark.parametrize(("mine", "used", "mib"), [(True, 500 * MIB, 500), (True, None, None), (False, 5, None)])
-def test_nvml_figure_is_of_this_process(
+def test_nvml_reports_the_memory_of_this_process(
     mine: bool, used: int | None, mib: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = SimpleNamespace(pid=os.getpid() + (not mine), usedGpuMemory=used)

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vovnet.errors import UsageError
-from vovnet.profiling.cost import LayerCost, ModelCost
-from vovnet.profiling.energy import EnergyResult, Figure
+from vovnet.profiling.cost_types import LayerCost, ModelCost
+from vovnet.profiling.energy import EnergyResult, MethodResult
 from vovnet.profiling.estimate import estimate
 from vovnet.profiling.measurement import Accuracy, Conditions, Measurement
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.pareto import CostName, cheapest, pareto_front
 from vovnet.profiling.sensors import Method, Source
-from vovnet.profiling.speed import Latency, Ratio
+from vovnet.profiling.speed import Latency, MeasuredValue
 from vovnet.profiling.surroundings import Surroundings
 
 cheapest_by_ap = partial(cheapest, accuracy="AP")
@@ -54,7 +54,7 @@ def model(
         cost=ModelCost("Net", (shape,), "float32", (layer,), {}, None),
         latency=Latency(tuple(time_ms / 1e3 for time_ms in times_ms)),
         ratio_to=name,
-        ratio=Ratio(1, (1, 1)),
+        ratio=MeasuredValue(1, (1, 1)),
         conditions=CONDITIONS,
         accuracy=None if ap is None else accuracy(AP=ap),
     )
@@ -66,8 +66,8 @@ def accuracy(data: str = "cells", **figures: float) -> Accuracy:
 
 
 def joules(value: float, method: Method = "counter", disputed: bool = False) -> EnergyResult:
-    figure = Figure(method, Source("a sensor", "all"), value, None, value, None, 1.0, (1.0, 1.0), 0, (value,))
-    return EnergyResult(value, 1.0, figure, disputed=disputed)
+    result = MethodResult(method, Source("a sensor", "all"), value, None, value, None, 1.0, (1.0, 1.0), 0, (value,))
+    return EnergyResult(value, 1.0, result, disputed=disputed)
 
 
 def mib(value: float | None, reason: str | None = None) -> MemoryUse:
@@ -97,13 +97,14 @@ def dominates(a: Measurement, b: Measurement) -> bool:
 def test_the_front(values: list[tuple[float, int]], shuffle: random.Random) -> None:
     models = cloud(values)
     front = pareto_front(models, "AP", "multiply_adds")
-    names = [one.name for one in front]
+    names = [measurement.name for measurement in front]
     assert not any(dominates(a, b) for a in models for b in front)
     assert all(any(dominates(a, b) for a in front) for b in models if b.name not in names)
-    assert [one.cost.total.multiply_adds for one in front] == sorted(one.cost.total.multiply_adds for one in front)
+    costs = [measurement.cost.total.multiply_adds for measurement in front]
+    assert costs == sorted(costs)
 
     shuffle.shuffle(models)
-    assert [one.name for one in pareto_front(models, "AP", "multiply_adds")] == names
+    assert [measurement.name for measurement in pareto_front(models, "AP", "multiply_adds")] == names
 
 
 @given(st.lists(points, min_size=1, max_size=12), st.floats(0, 1))
@@ -114,14 +115,14 @@ def test_the_cheapest_is_on_the_front(values: list[tuple[float, int]], min_ap: f
         assert all(ap < min_ap for ap, _ in values)
         assert len(choice.rejected) == len(models)
     else:
-        assert choice.winner.name in [one.name for one in pareto_front(models, "AP", "multiply_adds")]
+        assert choice.winner.name in [measurement.name for measurement in pareto_front(models, "AP", "multiply_adds")]
         assert len(choice.rejected) == sum(ap < min_ap for ap, _ in values)
 
 
 def test_ties_are_kept_and_what_lacks_a_figure_is_not_placed() -> None:
     models = [model("b", 0.5), model("a", 0.5), model("worse", 0.4), model("untested")]
     models.append(model("dear", 0.6, times_ms=(1000, 1000)))
-    assert [one.name for one in pareto_front(models, "AP", "time")] == ["a", "b", "dear"]
+    assert [measurement.name for measurement in pareto_front(models, "AP", "time")] == ["a", "b", "dear"]
     assert pareto_front(models, "VOC07", "time") == []
 
 
@@ -131,10 +132,10 @@ def test_costs_are_for_one_image() -> None:
         model("eight", 0.5, times_ms=(40, 40), multiply_adds=400, batch=8),
     ]
     for by in ("time", "multiply_adds"):
-        assert [one.name for one in pareto_front(models, "AP", by)] == ["eight"]
+        assert [measurement.name for measurement in pareto_front(models, "AP", by)] == ["eight"]
     assert (
         str(cheapest_by_ap(models, by="time"))
-        == "eight is the cheapest model by time (as asked): 5 ms an image, the median"
+        == "eight is the cheapest model by time (as requested): 5 ms per image (median)"
     )
 
 
@@ -150,15 +151,15 @@ def test_each_cost_ranks_by_itself(by: CostName) -> None:
     cheap["parameters"] = model("parameters", cost=replace(model("").cost, layers=(layer,)))
     models = [
         replace(
-            one,
+            measurement,
             accuracy=accuracy(AP=0.5),
-            energy=one.energy or joules(2.0),
-            memory=one.memory or mib(2.0),
-            cost=replace(one.cost, layers=(replace(one.cost.layers[0], parameters=8),))
+            energy=measurement.energy or joules(2.0),
+            memory=measurement.memory or mib(2.0),
+            cost=replace(measurement.cost, layers=(replace(measurement.cost.layers[0], parameters=8),))
             if name != "parameters"
-            else one.cost,
+            else measurement.cost,
         )
-        for name, one in cheap.items()
+        for name, measurement in cheap.items()
     ]
     choice = cheapest_by_ap(models, by=by)
     assert choice.winner is not None
@@ -181,10 +182,10 @@ def test_limits_reject_in_sentences() -> None:
     assert choice.nearest is None
     assert str(choice).splitlines() == [
         "middle is the cheapest model with AP at least 0.8 and 99th percentile at most 50 ms by time "
-        "(energy is not measured for small, middle, large, untested): 20 ms an image, the median",
+        "(energy is not measured for small, middle, large, untested): 20 ms per image (median)",
         "small has AP 0.6, below 0.8",
         "large takes 60 ms at the 99th percentile, above 50",
-        "untested has no AP, so nobody knows how good it is",
+        "untested has no AP: its accuracy was not measured",
     ]
 
 
@@ -209,7 +210,7 @@ def test_the_nearest_miss_is_the_one_that_lacks_the_smallest_part() -> None:
         "inaccurate has AP 0.4, below 0.8",
         "slow takes 60 ms at the 99th percentile, above 50",
         "both has AP 0.76, below 0.8 and takes 65 ms at the 99th percentile, above 50",
-        "untested has no AP, so nobody knows how good it is",
+        "untested has no AP: its accuracy was not measured",
     ]
     assert json.loads(json.dumps(choice.to_dict()))["nearest"] == "slow"
     assert cheapest_by_ap(models[3:], min_ap=0.8).nearest is None
@@ -243,7 +244,7 @@ def test_energy_where_it_was_measured_else_time() -> None:
 def test_energy_that_was_asked_for() -> None:
     quick, thrifty = model("quick", energy=joules(3)), model("thrifty", energy=joules(2, disputed=True))
     assert (choice := cheapest_by_ap([quick, thrifty], by="energy")).winner is thrifty
-    assert choice.reason == "as asked, disputed for thrifty"
+    assert choice.reason == "as requested, disputed for thrifty"
     with pytest.raises(UsageError, match="energy by different methods, counter, rapl, cannot be compared"):
         cheapest_by_ap([quick, model("other", energy=joules(2, "rapl"))], by="energy")
 
@@ -289,7 +290,7 @@ def test_accuracy_on_other_data_is_not_comparable() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_ap": 80}, "min_ap must lie in 0…1, got 80"),
+        ({"min_ap": 80}, "min_ap must be in 0…1, got 80"),
         ({"max_p99_ms": 0}, "max_p99_ms must be above 0, got 0"),
         ({"by": "tim"}, "by must be one of energy, .* got 'tim', did you mean 'time'"),
         ({"accuracy": "AP5"}, "accuracy must be one of AP, AP50, VOC07, got 'AP5', did you mean 'AP50'"),

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 class Clock:
-    """A clock that stands still but when it is told to move, and notes what is asked of the device."""
+    """A clock that only work advances; it records the calls to the device."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -22,7 +22,7 @@ class Clock:
         return self.now_s
 
     def work(self, name: str, *seconds: float) -> Callable[[], None]:
-        """A function that takes these times in turn, the last one for ever."""
+        """A function that takes these seconds in turn, and the last of them for all further calls."""
         left = list(seconds)
 
         def function() -> None:
@@ -71,7 +71,7 @@ def test_a_device_too_fast_for_all_sizes_has_those_rates(clock: Clock) -> None:
     assert peak._rates(works, CPU, 0.04) == pytest.approx([1000, 4000])
 
 
-def test_the_roofs_are_the_best_product_and_the_largest_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_the_best_product_and_the_largest_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = iter([[3e9, 7e9, 5e9], [9e9, 4e9]])
     monkeypatch.setattr(peak, "_rates", lambda *args, **options: next(rates))
     measured = measure_peak(CPU, "bfloat16")
@@ -100,5 +100,5 @@ def test_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tf32_is_for_cuda() -> None:
-    with pytest.raises(ValueError, match="tf32 is one of CUDA GPUs, got the device cpu"):
+    with pytest.raises(ValueError, match="tf32 needs a CUDA GPU, got the device cpu"):
         measure_peak(CPU, "tf32")

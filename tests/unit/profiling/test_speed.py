@@ -1,24 +1,19 @@
 from __future__ import annotations
 
 import gc
-import math
-import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from vovnet.profiling import speed
-from vovnet.profiling.speed import Latency, Ratio, is_stable, median_interval, median_ratio, time_interleaved
+from vovnet.profiling.speed import Latency, MeasuredValue, is_stable, median_ratio, time_interleaved
 
 
 class Stopwatch:
-    """Time that passes only when told; `queued_s` is what a device still has to do."""
+    """Virtual time. queued_s: work that the device has not finished."""
 
     def __init__(self) -> None:
         self.now_s = self.queued_s = 0.0
@@ -39,7 +34,7 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
 
 
 def taking(stopwatch: Stopwatch, *seconds: float, calls: list[str], name: str = "a") -> Callable[[], None]:
-    """A function whose calls take these times, the last one for ever."""
+    """A function whose calls take these seconds in turn, and the last of them for all further calls."""
 
     def function() -> None:
         stopwatch.now_s += seconds[min(calls.count(name), len(seconds) - 1)]
@@ -48,55 +43,7 @@ def taking(stopwatch: Stopwatch, *seconds: float, calls: list[str], name: str = 
     return function
 
 
-def coin(count: int, outside: int) -> float:
-    """The chance that at most so many of fair coins show heads."""
-    return sum(math.comb(count, heads) for heads in range(outside + 1)) / 2**count
-
-
-# A median and its interval ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [9, 10, 17, 20, 30, 44, 60, 100, 201])
-def test_ends_of_an_interval_are_those_of_the_binomial(count: int) -> None:
-    alternating = [
-        *chain(*zip(range(count // 2), range(count // 2, count), strict=False)),
-        *range(2 * (count // 2), count),
-    ]
-    low, high = median_interval(alternating)
-    assert high == count - 1 - low
-    assert coin(count, int(low)) <= 0.025, "it covers 95 %"
-    assert coin(count, int(low) + 2) > 0.025, "and is not two values too wide at an end"
-
-
-@pytest.mark.parametrize("values", [[3.0], [3.0, 1.0], [2.0, 5.0, 1.0, 4.0, 3.0], [1, 9, 2, 8, 3, 7, 4, 6]])
-def test_the_interval_of_few_values_is_all_of_them(values: list[float]) -> None:
-    assert median_interval(values) == (min(values), max(values))
-
-
-def test_values_that_follow_each_other_alike_have_a_wider_interval() -> None:
-    quiet = [1.0 + 0.001 * (step * 7 % 40) for step in range(40)]
-    shifted = sorted(quiet)
-    assert median_interval(shifted) == (min(quiet), max(quiet))
-    assert median_interval(quiet)[0] > min(quiet)
-    assert median_interval([2.0] * 30) == (2.0, 2.0)
-
-
-def test_the_interval_holds_the_median_nearly_as_often_as_it_says_although_neighbours_are_alike() -> None:
-    noise, held, coin_held, count = np.random.default_rng(3), 0, 0, 40
-    for _ in range(400):
-        values = [noise.standard_normal()]
-        for step in noise.standard_normal(count - 1):
-            values.append(0.5 * values[-1] + 0.75**0.5 * step)
-        low, high = median_interval(values)
-        held += low <= 0 <= high
-        coin_held += sorted(values)[13] <= 0 <= sorted(values)[-14]
-    assert held / 400 > 0.91 > 0.88 > coin_held / 400
-
-
-@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=60))
-def test_an_interval_holds_its_median(values: list[float]) -> None:
-    low, high = median_interval(values)
-    assert min(values) <= low <= statistics.median(values) <= high <= max(values)
+# Latency --------------------------------------------------------------------------------------------------------------
 
 
 def test_latency_in_milliseconds() -> None:
@@ -106,6 +53,28 @@ def test_latency_in_milliseconds() -> None:
     assert latency.interval_ms == pytest.approx((1, 5))
     assert latency.percentile_ms(90) == pytest.approx(4.6)
     assert Latency((0.5,)).percentile_ms(99) == pytest.approx(500)
+
+
+def test_throughput_has_the_interval_of_the_median_the_other_way_round() -> None:
+    latency = Latency((0.004, 0.001, 0.005, 0.002, 0.003))
+    throughput = latency.throughput(6)
+    assert throughput.median == pytest.approx(2000)
+    assert throughput.interval == pytest.approx((1200, 6000))
+
+
+@pytest.mark.parametrize(("passes", "resolved"), [(9, ()), (10, (90,)), (99, (90,)), (100, (90, 99))])
+def test_a_high_percentile_needs_many_passes(passes: int, resolved: tuple[int, ...]) -> None:
+    latency = Latency((0.01,) * passes)
+    assert tuple(percent for percent in (90, 99) if latency.resolves(percent)) == resolved
+
+
+def test_latency_as_json() -> None:
+    latency = Latency((0.004, 0.001, 0.005, 0.002, 0.003))
+    values = latency.to_dict()
+    assert list(values) == ["p10_ms", "p90_ms", "p99_ms", "median_ms", "spread", "interval_ms", "seconds"]
+    assert values["p90_ms"] == latency.percentile_ms(90)
+    assert values["interval_ms"] == latency.interval_ms
+    assert values["seconds"] == latency.seconds
 
 
 # Ratios -------------------------------------------------------------------------------------------------------------
@@ -122,12 +91,12 @@ def test_a_machine_that_slows_down_moves_times_but_not_their_ratio() -> None:
 def test_a_few_disturbed_passes_do_not_move_a_ratio_and_a_change_half_way_widens_it() -> None:
     base = Latency((1.0,) * 30)
     disturbed = Latency(tuple(9.0 if step in (4, 11, 20) else 2.0 for step in range(30)))
-    assert median_ratio(disturbed, base) == Ratio(2.0, (2.0, 2.0))
+    assert median_ratio(disturbed, base) == MeasuredValue(2.0, (2.0, 2.0))
     changed = median_ratio(Latency((2.0,) * 15 + (3.0,) * 15), base)
     assert changed.interval == (2.0, 3.0)
 
 
-def test_passes_without_a_partner_have_no_ratio() -> None:
+def test_unpaired_passes_have_no_ratio() -> None:
     with pytest.raises(ValueError, match="zip"):
         median_ratio(Latency((1.0, 2.0)), Latency((1.0,)))
 
@@ -170,7 +139,7 @@ def test_what_never_becomes_stable_warms_up_to_the_limit(stopwatch: Stopwatch, l
     assert len(calls) == rounds + 2
 
 
-def test_what_watches_sees_the_timed_rounds_only(stopwatch: Stopwatch) -> None:
+def test_the_watch_covers_the_timed_rounds_only(stopwatch: Stopwatch) -> None:
     calls: list[str] = []
 
     @contextmanager
@@ -192,18 +161,18 @@ def test_no_repetition_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_pass_ends_when_the_device_has_done_it(
+def test_a_pass_ends_when_the_device_has_finished(
     stopwatch: Stopwatch, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     monkeypatch.setattr(torch.cuda if device == "cuda" else torch.mps, "synchronize", stopwatch.finish)
 
     def queue() -> None:
-        stopwatch.now_s += 0.125  # to hand the work over
+        stopwatch.now_s += 0.125  # to launch the work
         stopwatch.queued_s += 2.0
 
     @contextmanager
     def during() -> Iterator[None]:
-        stopwatch.queued_s += 7.0  # of someone else: no pass pays for it
+        stopwatch.queued_s += 7.0  # work of another program, which must not count
         yield
 
     times = time_interleaved({"a": queue}, repetitions=3, warmup_limit_s=0, device=device, during=during())

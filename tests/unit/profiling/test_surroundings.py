@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from vovnet.profiling import surroundings
+from vovnet.profiling.machine import Machine
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.sensors import NoSensor
-from vovnet.profiling.surroundings import Machine, Surroundings, Watch, watch
+from vovnet.profiling.surroundings import Surroundings, Watch, watch
 
 from .simulated import H100, Device, FakeNvml, VirtualClock
 
@@ -22,7 +23,7 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Computer:
-    """Two cores as the kernel's files tell of them; time passes in `work`."""
+    """Kernel files of two cores; time passes in `work`."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.clock = root, VirtualClock()
@@ -77,18 +78,18 @@ def computer(tmp_path: Path) -> Computer:
     return Computer(tmp_path)
 
 
-def test_a_quiet_computer_gives_no_doubt(computer: Computer) -> None:
+def test_a_quiet_computer_causes_no_warning(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.work(30, busy=0.05)
     seen = watching.result()
     assert seen.seconds == pytest.approx(30)
     assert seen.other_cpu_cores == pytest.approx(0.05, abs=0.005)
-    assert seen.clock_mhz == (3000, 3000), "the fastest core's; the other one rests"
+    assert seen.clock_mhz == (3000, 3000), "of the fastest core; the other core is idle"
     assert seen.temperature_c == (50, 50), "the package's, not the board's"
     assert seen.doubts == ()
 
 
-def test_other_processes_are_told_of(computer: Computer) -> None:
+def test_other_processes_are_reported(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.work(30, busy=1.5)
     assert watching.result().other_cpu_cores == pytest.approx(1.5, abs=0.01)
@@ -104,7 +105,7 @@ def test_what_this_process_does_is_not_others(computer: Computer, monkeypatch: p
     assert watching.result().doubts == ()
 
 
-def test_a_step_of_the_kernels_count_is_no_process(computer: Computer) -> None:
+def test_a_step_of_the_kernels_clock_is_not_a_process(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.work(0.05, busy=0.4)
     assert watching.result().doubts == ()
@@ -118,10 +119,10 @@ def test_a_clock_that_falls_and_rises_between_the_ends_is_seen(computer: Compute
         computer.set(clocks_mhz=(3000, 800))
         computer.work(60)
     assert watching.result().clock_mhz == (2000, 3000)
-    assert watching.result().doubts == ("the clock moved between 2000 and 3000 MHz",)
+    assert watching.result().doubts == ("the clock changed between 2000 and 3000 MHz",)
 
 
-def test_a_clock_within_five_per_cent_stands(computer: Computer) -> None:
+def test_a_clock_within_five_per_cent_is_constant(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.set(clocks_mhz=(2870,))
         computer.work(1)
@@ -138,17 +139,17 @@ def test_temperature_may_rise_a_little(computer: Computer) -> None:
         computer.set(temperature_c=75)
         computer.work(1)
     assert watching.result().temperature_c == (59, 75)
-    assert watching.result().doubts == ("the temperature moved between 59 and 75 °C",)
+    assert watching.result().doubts == ("the temperature changed between 59 and 75 °C",)
 
 
 @pytest.mark.parametrize(
     ("changed", "doubt"),
     [
-        ({"heat_stops": 9}, "the CPU slowed down for heat (2 ×)"),
+        ({"heat_stops": 9}, "the CPU slowed down because of heat (2 ×)"),
         ({"quota_stops": 15}, "the container used up its share of the CPU and was stopped (12 ×)"),
     ],
 )
-def test_a_cpu_that_was_held_back_is_told_of(computer: Computer, changed: dict[str, int], doubt: str) -> None:
+def test_a_cpu_that_was_slowed_down_is_reported(computer: Computer, changed: dict[str, int], doubt: str) -> None:
     with computer.watch() as watching:
         computer.work(1)
         computer.set(**changed)
@@ -167,9 +168,7 @@ def test_the_first_version_of_control_groups_counts_too(computer: Computer) -> N
 def test_stolen_time_is_a_share_of_what_was_asked_for(computer: Computer) -> None:
     with computer.watch() as watching:
         computer.work(100, busy=0.09, stolen=0.01)
-    assert watching.result().doubts == (
-        "the host of this virtual machine gave 10.0% of the CPU time it asked for to others",
-    )
+    assert watching.result().doubts == ("the host of this virtual machine gave 10.0% of its CPU time to others",)
     with computer.watch() as watching:
         computer.work(100, busy=0.09, stolen=0.0005)
     assert watching.result().doubts == ()
@@ -190,7 +189,7 @@ def test_only_what_lies_within_counts_and_windows_are_added(computer: Computer) 
     assert seen.doubts == ()
 
 
-def test_a_system_that_tells_nothing_leaves_it_unknown(tmp_path: Path) -> None:
+def test_a_system_that_reports_nothing_leaves_values_unknown(tmp_path: Path) -> None:
     clock = VirtualClock()
     with watch("cpu", root=tmp_path, clock=clock) as watching:
         clock.sleep(2)
@@ -207,7 +206,7 @@ def test_a_sandbox_that_counts_nothing_is_not_called_quiet(computer: Computer) -
 def test_where_the_kernel_has_no_scaling_its_list_of_cpus_gives_the_clock(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\ncpu MHz\t\t: 2596.142\n\ncpu MHz\t\t: 1200.000\n")
-    assert Machine(tmp_path).conditions(1.0).clock_mhz == pytest.approx(2596.142)
+    assert Machine(tmp_path).state(1.0).clock_mhz == pytest.approx(2596.142)
 
 
 def test_amd_packages_and_files_that_vanish(tmp_path: Path) -> None:
@@ -216,15 +215,15 @@ def test_amd_packages_and_files_that_vanish(tmp_path: Path) -> None:
     (monitor / "name").write_text("k10temp\n")
     (monitor / "temp1_input").write_text("61500\n")
     machine = Machine(tmp_path)
-    assert machine.conditions(1.0).temperature_c == 61.5
+    assert machine.state(1.0).temperature_c == 61.5
     (monitor / "temp1_input").unlink()
-    assert machine.conditions(2.0).temperature_c is None
+    assert machine.state(2.0).temperature_c is None
 
 
 # Boards -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_board_that_throttles_and_is_shared_is_told_of(computer: Computer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_board_that_throttles_and_is_shared_is_reported(computer: Computer, monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(phases=((600.0, 0.5),))
     nvml = FakeNvml(device, H100)
     monkeypatch.setattr(surroundings, "find_nvml", lambda found: Nvml(nvml, "handle"))
@@ -235,14 +234,14 @@ def test_a_board_that_throttles_and_is_shared_is_told_of(computer: Computer, mon
                 device.run()
         return watching.result()
 
-    look(200)  # warm
+    look(200)  # warm-up
     quiet = look(20)
     assert quiet.clock_mhz == (1400, 1400), "the board's, not the CPU's"
     assert quiet.doubts == ()
     nvml.pids, device.slow_after_s = [os.getpid(), 4242], device.worked_s + 5
     assert look(20).doubts == (
         "other processes were on the device: 4242",
-        "the clock moved between 1000 and 1400 MHz",
+        "the clock changed between 1000 and 1400 MHz",
         "the device throttled: hardware thermal slowdown",
     )
 

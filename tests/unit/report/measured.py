@@ -11,7 +11,7 @@ from torch import nn
 
 import vovnet
 from vovnet.profiling.cost import ModelCost, count_cost
-from vovnet.profiling.energy import EnergyResult, Figure
+from vovnet.profiling.energy import EnergyResult, MethodResult
 from vovnet.profiling.estimate import estimate
 from vovnet.profiling.measurement import Accuracy, Conditions, Measurement
 from vovnet.profiling.memory import MemoryUse
@@ -53,8 +53,8 @@ def latency(median_ms: float, seed: int = 0, repetitions: int = 40) -> Latency:
 
 
 def energy(j_per_image: float, *, disputed: bool = False) -> EnergyResult:
-    def figure(joules: float, method: str) -> Figure:
-        return Figure(
+    def figure(joules: float, method: str) -> MethodResult:
+        return MethodResult(
             method=method,  # type: ignore[arg-type]
             source=Source(f"NVML {method}", "as invented"),
             energy_j_per_image=joules,

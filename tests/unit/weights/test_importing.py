@@ -14,8 +14,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import vovnet
 from vovnet import create_backbone, create_model
+from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.detectron_anchors import detectron_anchors
 from vovnet.weights.detector import load_model
 from vovnet.weights.importing import ForeignFile, import_weights
 

@@ -1,4 +1,4 @@
-"""DSOD's DenseNet, of which DenseNet-67 is the small form DS/64-64-16-1, and DenseNet-161 and 201 for RefineDet."""
+"""DenseNets: DSOD's, whose small form DS/64-64-16-1 is DenseNet-67, and DenseNet-161 and 201 for RefineDet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from vovnet.models.layers import ConvNormAct, Init, NormActConv, init_weights
 
 
 class DenseLayer(nn.Module):
-    """x → 1×1 bottleneck → 3×3 of `growth` channels → concat[x, new]."""
+    """A 1×1 and a 3×3 convolution, whose output is appended to the input: (N, c_in, H, W) → (N, c_in + growth, H, W).
+
+    bottleneck: channels between the two.
+    """
 
     def __init__(self, c_in: int, bottleneck: int, growth: int) -> None:
         super().__init__()
@@ -21,16 +24,19 @@ class DenseLayer(nn.Module):
         self.conv = NormActConv(bottleneck, growth, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The norm's own output is overwritten by the in-place ReLU, never x itself.
+        # The in-place ReLU overwrites the norm's output, never x itself.
         return torch.cat([x, self.conv(self.squeeze(x))], dim=1)
 
 
 class DSODDenseNet(nn.Module):
-    """DSOD's backbone DS/A-B-k-1: the source of its first two maps (strides 8 and 16).
+    """DSOD's backbone DS/A-B-k-1, the source of its first two feature maps (strides 8 and 16).
 
-    stem: A, channels of the first two convolutions (the third has twice as many); bottleneck: B, width of each dense
-    layer's 1×1; growth: k. The blocks have 6, 8, 8 and 8 layers and no transition compresses (θ = 1). 67 counts the
-    layers: 3 + 2·(6 + 8 + 8 + 8) + 4.
+    stem: A, channels of the first two convolutions; the third has twice as many.
+    bottleneck: B, channels of each dense layer's 1×1 convolution.
+    growth: k, channels that each dense layer adds.
+
+    The blocks have 6, 8, 8 and 8 layers, and the transitions do not compress (θ = 1). The default is DenseNet-67; the
+    number counts layers: 3 + 2·(6 + 8 + 8 + 8) + 4.
     """
 
     feature_names = ("c3", "c4")
@@ -70,7 +76,7 @@ class DSODDenseNet(nn.Module):
 
 
 class Variant(NamedTuple):
-    """Channels of the first convolution, new channels of each layer (k), layers of each block."""
+    """stem: channels of the first convolution; growth: channels that each layer adds (k); layers: of each block."""
 
     stem: int
     growth: int
@@ -78,17 +84,17 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    "densenet161": Variant(96, 48, (6, 12, 36, 24)),
-    "densenet201": Variant(64, 32, (6, 12, 48, 32)),
+    "densenet161": Variant(stem=96, growth=48, layers=(6, 12, 36, 24)),
+    "densenet201": Variant(stem=64, growth=32, layers=(6, 12, 48, 32)),
 }
 
 
 class DenseNet(TorchvisionDenseNet):
     """DenseNet-BC (arXiv 1608.06993) with a classifier, or as the source of C2…C5.
 
-    features_only: forward returns [c2, c3, c4, c5]: the first three are outputs of the transitions' 1×1 convolutions
-    before their pooling, with no norm or ReLU after them; the last is the final batch norm's, after ReLU. No script of
-    the paper's is public; only with these sources are the parameters and FLOPs of Table 4 met. Else logits.
+    features_only: forward returns [c2, c3, c4, c5]; otherwise logits. The first three are the outputs of the
+        transitions' 1×1 convolutions before their pooling, without norm or ReLU; the last follows the final batch norm
+        and ReLU. No script of the paper is public; only these sources give the parameters and FLOPs of Table 4.
     """
 
     feature_names = ("c2", "c3", "c4", "c5")

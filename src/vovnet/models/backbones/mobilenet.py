@@ -1,4 +1,4 @@
-"""MobileNet v1: depthwise and pointwise convolutions by turns (arXiv 1704.04861)."""
+"""MobileNet v1, which alternates depthwise and pointwise convolutions (arXiv 1704.04861)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from vovnet.models.layers import ConvNormAct, Init, init_weights
 
-# Width and blocks of each stage from stride 4 on; the first block has stride 2.
+# Channels and blocks of each stage from stride 4 on. The first block of a stage has stride 2.
 STAGES = ((128, 2), (256, 2), (512, 6), (1024, 2))
 
 
 class SeparableBlock(nn.Sequential):
-    """3×3 on each channel alone, then 1×1 over the channels; batch norm and ReLU after both."""
+    """A depthwise 3×3 convolution, then a pointwise 1×1 convolution, each with batch norm and ReLU."""
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
         super().__init__(
@@ -23,9 +23,9 @@ class SeparableBlock(nn.Sequential):
 
 
 class MobileNet(nn.Module):
-    """MobileNet v1 of full width with a classifier, or as the source of C2…C5 (of which C4 is conv11, C5 is conv13).
+    """MobileNet v1 of full width with a classifier, or as the source of C2…C5; C4 is conv11 and C5 is conv13.
 
-    features_only: forward returns [c2, c3, c4, c5], the last map of each stride; else logits.
+    features_only: forward returns [c2, c3, c4, c5], the last feature map of each stride; otherwise logits.
     """
 
     feature_names = ("c2", "c3", "c4", "c5")

@@ -1,4 +1,4 @@
-"""PeleeNet: a small DenseNet with two ways in each layer (arXiv 1804.06882)."""
+"""PeleeNet: a small DenseNet with two branches in each layer (arXiv 1804.06882)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from vovnet.models.layers import ConvNormAct, Init, init_weights
 
-# Dense layers and bottleneck width of each stage.
+# Dense layers of each stage, and the channels of their bottlenecks in units of half a growth.
 STAGES = ((3, 1), (4, 2), (8, 4), (6, 4))
 STEM = 32
-GROWTH = 32  # half of it from each way
+GROWTH = 32  # half of it from each branch
 Unit = partial(ConvNormAct, eps=1e-3)
 
 
 class Stem(nn.Module):
-    """(N, 3, H, W) → (N, 32, H/4, W/4): a strided convolution, then pooling beside two convolutions."""
+    """(N, 3, H, W) → (N, 32, H/4, W/4): a strided convolution, then pooling in parallel with two convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,23 +32,23 @@ class Stem(nn.Module):
 
 
 class TwoWayLayer(nn.Module):
-    """x → concat[x, one 3×3, two 3×3 in a row], each way behind its own 1×1 bottleneck."""
+    """x → concat[x, one 3×3, two 3×3 in a row]; each branch begins with its own 1×1 bottleneck."""
 
     def __init__(self, c_in: int, bottleneck: int) -> None:
         super().__init__()
-        way = GROWTH // 2
-        width = way * bottleneck // 4 * 4
-        self.near = nn.Sequential(Unit(c_in, width, 1), Unit(width, way, 3))
-        self.far = nn.Sequential(Unit(c_in, width, 1), Unit(width, way, 3), Unit(way, way, 3))
+        growth = GROWTH // 2
+        width = growth * bottleneck // 4 * 4  # a multiple of 4, as in Pelee's code
+        self.near = nn.Sequential(Unit(c_in, width, 1), Unit(width, growth, 3))
+        self.far = nn.Sequential(Unit(c_in, width, 1), Unit(width, growth, 3), Unit(growth, growth, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.near(x), self.far(x)], dim=1)  # (N, c, H, W) → (N, c + 32, H, W)
+        return torch.cat([x, self.near(x), self.far(x)], dim=1)  # (N, c_in, H, W) → (N, c_in + 32, H, W)
 
 
 class PeleeNet(nn.Module):
     """PeleeNet with a classifier, or as the source of C2…C5, each before the pooling that follows it.
 
-    features_only: forward returns [c2, c3, c4, c5]; else logits.
+    features_only: forward returns [c2, c3, c4, c5]; otherwise logits.
     """
 
     feature_names = ("c2", "c3", "c4", "c5")

@@ -1,4 +1,4 @@
-"""ResNet-50 and 101: torchvision's, with the Caffe networks' strides where the paper's tables need them."""
+"""ResNet-50 and 101 from torchvision, with the strides of the Caffe networks where the paper's tables need them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 class ResNet(TorchvisionResNet):
     """ResNet with a classifier, or as the source of C2…C5, each after the last ReLU of its stage.
 
-    style: "caffe" has a stage's stride in its first 1×1 convolution and rounds the size of an unpadded first pooling up
-        (He et al. 2016; Tables 4, 6 and 7 need it). "torchvision" has the stride in the 3×3 and pads the pooling; the
-        weights of torchvision and timm need it, and Table 5. Same parameters, the first with fewer operations.
-    norm: see `make_norm`; of every convolution, shortcuts' too. With "group", the network that Table 5 trains from
-        scratch, convolutions start with variance 2 / fan_in; else as torchvision's, with 2 / fan_out.
-    features_only: forward returns [c2, c3, c4, c5]; else logits.
+    features_only: forward returns [c2, c3, c4, c5]; otherwise logits.
+    style: "caffe" has the stride of a stage in its first 1×1 convolution, and a first pooling without padding that
+        rounds sizes up (He et al. 2016); Tables 4, 6 and 7 need it. "torchvision" has the stride in the 3×3 convolution
+        and pads the pooling; the weights of torchvision and timm and Table 5 need it. Both have the same parameters,
+        "caffe" has fewer operations.
+    norm: after every convolution, shortcuts included, see `make_norm`. With "group", for Table 5's training from
+        scratch, convolutions are initialised with variance 2 / fan_in; otherwise with 2 / fan_out, as in torchvision.
     """
 
     feature_names = ("c2", "c3", "c4", "c5")

@@ -11,25 +11,26 @@ from vovnet.errors import UsageError, did_you_mean
 
 
 class TimmBackbone(nn.Module):
-    """The maps of strides 8, 16 and 32, and of 4 where there is one, of timm's network `name`, with random weights.
+    """timm's network `name` as the source of feature maps of strides 8, 16 and 32, and 4 if it has one; random weights.
 
-    Of several maps of a stride it is the last. norm: "frozen" makes constants of its batch norms. The maps are as timm
-    gives them: most after an activation, ConvNeXt's and the transformers' without. A transformer that is built for one
-    input size takes no other.
+    norm: "frozen" makes the statistics, weights and biases of batch norms constant.
 
-    Raises ModuleNotFoundError without timm, ValueError for a name that it lacks or a network without these strides.
+    Each is the last feature map of its stride, as timm returns it: most after an activation, those of ConvNeXt and the
+    transformers without. A transformer that is built for one input size takes no other.
+
+    Raises ModuleNotFoundError without timm, ValueError for an unknown name or a network without these strides.
     """
 
     def __init__(self, name: str, *, features_only: bool = True, norm: Literal["batch", "frozen"] = "batch") -> None:
         super().__init__()
         if not features_only:
-            raise ValueError(f"timm/{name} is without a classifier, features_only must be True")
+            raise ValueError(f"timm/{name} has no classifier, features_only must be True")
         timm = import_timm(name)
         net: Any = timm.create_model(name, pretrained=False, features_only=True)
         reductions, channels = net.feature_info.reduction(), net.feature_info.channels()
         last = {stride: index for index, stride in enumerate(reductions)}
         if not {8, 16, 32} <= last.keys():
-            raise ValueError(f"a backbone must have maps of strides 8, 16 and 32, timm/{name} has {reductions}")
+            raise ValueError(f"a backbone must have feature maps of strides 8, 16 and 32, timm/{name} has {reductions}")
         if norm not in ("batch", "frozen"):
             raise ValueError(f"norm of timm/{name} must be 'batch' or 'frozen', got {norm!r}")
         self.net = timm.layers.freeze_batch_norm_2d(net) if norm == "frozen" else net

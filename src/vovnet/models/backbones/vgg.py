@@ -9,10 +9,10 @@ from vovnet.models.layers import Init, L2Norm, init_weights
 
 
 class VGG16(nn.Module):
-    """The source of RefineDet's first three maps: conv4_3 and conv5_3 after an L2Norm of scale 10 and 8, and fc7.
+    """The source of RefineDet's first three feature maps: conv4_3 and conv5_3, each after an L2Norm, and fc7.
 
-    There is no batch norm. What follows in the network itself is not normalised. fc6 looks with dilation 3 at what the
-    fifth pooling, of stride 2, leaves (`fc_reduced`, not dilated, in SSD's Caffe script).
+    There is no batch norm. The L2Norms apply to the returned maps only; the network itself goes on without them. The
+    fifth pooling has stride 2 and fc6 has dilation 3, as in SSD's Caffe script with `reduced` and without `dilated`.
     """
 
     feature_names = ("c3", "c4", "c5")
@@ -23,7 +23,7 @@ class VGG16(nn.Module):
         super().__init__()
         if not features_only:
             raise ValueError(
-                "vgg16 is without a classifier, features_only must be True (torchvision has VGG-16 with one)"
+                "vgg16 has no classifier, features_only must be True (torchvision has VGG-16 with a classifier)"
             )
         self.features = make_layers(cfgs["D"])
         self.fc = nn.Sequential(

@@ -15,15 +15,18 @@ Stem = Literal["pool", "stride"]
 Pool = Literal["k3", "k2"]
 ESE = Literal["none", "all", "last"]
 
-
 LAYERS_PER_MODULE = 5
 
 
 class Variant(NamedTuple):
-    """A column of Table 1: for stages 2, 3, 4, 5 the width of the 3×3 layers, of the output, and the modules.
+    """A column of Table 1. The first three fields have a value for each of the stages 2, 3, 4 and 5.
 
-    layers: 3×3 layers of a module; stem: widths of its three convolutions; depthwise: whether 3×3 layers, but for the
-    stem's first, are separable.
+    widths: channels of the 3×3 layers.
+    outputs: channels of the stage's feature map.
+    modules: OSA modules of the stage.
+    layers: 3×3 layers of a module.
+    stem: channels of the stem's three convolutions.
+    depthwise: whether all 3×3 layers but the stem's first are depthwise separable.
     """
 
     widths: tuple[int, int, int, int]
@@ -35,34 +38,50 @@ class Variant(NamedTuple):
 
 
 # Table 1. The number in a name counts convolutions: 3 in the stem and 6 in each module.
-# 75 and 93 are not in the paper; their module counts are those of the authors' detection code.
+# 75 and 93 are not in the paper; their numbers of modules are those of the authors' detection code.
 TABLE_1 = {
-    "vovnet27_slim": Variant((64, 80, 96, 112), (128, 256, 384, 512), (1, 1, 1, 1)),
-    "vovnet39": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 1, 2, 2)),
-    "vovnet57": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 1, 4, 3)),
-    "vovnet75": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 2, 6, 3)),
-    "vovnet93": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 3, 8, 3)),
+    "vovnet27_slim": Variant(widths=(64, 80, 96, 112), outputs=(128, 256, 384, 512), modules=(1, 1, 1, 1)),
+    "vovnet39": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 1, 2, 2)),
+    "vovnet57": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 1, 4, 3)),
+    "vovnet75": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 2, 6, 3)),
+    "vovnet93": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 3, 8, 3)),
 }
-# VoVNetV2 as in the authors' detection code, all with eSE, identity and the stem "stride"; 39 and 57 are Table 1's.
+# VoVNetV2 as in the authors' detection code, all with eSE, identity and the stem "stride". 39 and 57 are Table 1's.
 VOVNET_V2 = {
-    "vovnet19_slim_dw_ese": Variant((64, 80, 96, 112), (112, 256, 384, 512), (1, 1, 1, 1), 3, (64, 64, 64), True),
-    "vovnet19_dw_ese": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 1, 1, 1), 3, (64, 64, 64), True),
-    "vovnet19_slim_ese": Variant((64, 80, 96, 112), (112, 256, 384, 512), (1, 1, 1, 1), 3),
-    "vovnet19_ese": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 1, 1, 1), 3),
+    "vovnet19_slim_dw_ese": Variant(
+        widths=(64, 80, 96, 112),
+        outputs=(112, 256, 384, 512),
+        modules=(1, 1, 1, 1),
+        layers=3,
+        stem=(64, 64, 64),
+        depthwise=True,
+    ),
+    "vovnet19_dw_ese": Variant(
+        widths=(128, 160, 192, 224),
+        outputs=(256, 512, 768, 1024),
+        modules=(1, 1, 1, 1),
+        layers=3,
+        stem=(64, 64, 64),
+        depthwise=True,
+    ),
+    "vovnet19_slim_ese": Variant(
+        widths=(64, 80, 96, 112), outputs=(112, 256, 384, 512), modules=(1, 1, 1, 1), layers=3
+    ),
+    "vovnet19_ese": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 1, 1, 1), layers=3),
     "vovnet39_ese": TABLE_1["vovnet39"],
     "vovnet57_ese": TABLE_1["vovnet57"],
-    "vovnet99_ese": Variant((128, 160, 192, 224), (256, 512, 768, 1024), (1, 3, 9, 3)),
+    "vovnet99_ese": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 3, 9, 3)),
 }
 
 
 def _separable(c_in: int, c_out: int, stride: int = 1, norm: Norm = "batch") -> nn.Sequential:
-    """A 3×3 in each channel for itself, then a 1×1 over the channels with norm and ReLU."""
+    """A depthwise 3×3 convolution, then a 1×1 convolution with norm and ReLU."""
     depthwise = nn.Conv2d(c_in, c_in, 3, stride, padding=1, groups=c_in, bias=False)
     return nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=ConvNormAct(c_in, c_out, 1, norm=norm)))
 
 
 class EffectiveSE(nn.Module):
-    """Weigh each channel by one fully connected layer over the channels' means (VoVNetV2's eSE)."""
+    """Weight each channel by one fully connected layer on the channel means (VoVNetV2's eSE)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -73,13 +92,15 @@ class EffectiveSE(nn.Module):
 
 
 class OSAModule(nn.Module):
-    """One-Shot Aggregation: 3×3 layers in a chain, then one 1×1 over the input and all of them (Fig. 1b).
+    """One-Shot Aggregation: a chain of 3×3 layers, then a 1×1 over the input and all their outputs (Fig. 1b).
 
-    c_in: channels of the input; width (m): of each 3×3 layer; c_out (o): of the result; layers (n): how many 3×3.
-    bottleneck: put a 1×1 layer of width m / 2 before every 3×3 (the ablation of Table 3).
-    identity: add the input to the result (not in the paper; the authors' PyTorch code does so in repeated modules).
+    width (m): channels of each 3×3 layer.
+    c_out (o): channels of the output.
+    layers (n): number of 3×3 layers.
+    bottleneck: put a 1×1 layer with m / 2 channels before every 3×3 layer (the ablation of Table 3).
     depthwise: make the 3×3 layers separable, after a 1×1 to m channels where the input has another number.
-    ese: weigh the result's channels before the input is added.
+    ese: weight the output's channels by `EffectiveSE`.
+    identity: then add the input (not in the paper; the authors' PyTorch code does so in a stage's repeated modules).
     """
 
     def __init__(
@@ -87,12 +108,13 @@ class OSAModule(nn.Module):
         c_in: int,
         width: int,
         c_out: int,
-        norm: Norm,
-        bottleneck: bool,
-        identity: bool,
+        *,
         layers: int = LAYERS_PER_MODULE,
+        norm: Norm = "batch",
+        bottleneck: bool = False,
         depthwise: bool = False,
         ese: bool = False,
+        identity: bool = False,
     ) -> None:
         super().__init__()
         self.identity = identity
@@ -121,18 +143,60 @@ class OSAModule(nn.Module):
         return out + x if self.identity else out
 
 
+class OSAStage(nn.Sequential):
+    """The OSA modules of one stride: (N, c_in, H, W) → (N, c_out, H, W).
+
+    identity: add the input of every module but the first, which has another number of channels.
+    ese: which modules have an eSE: "none", "all" or "last".
+    Other arguments as in `OSAModule`.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        width: int,
+        c_out: int,
+        *,
+        modules: int,
+        layers: int,
+        norm: Norm,
+        bottleneck: bool,
+        depthwise: bool,
+        ese: ESE,
+        identity: bool,
+    ) -> None:
+        super().__init__()
+        for index in range(modules):
+            module = OSAModule(
+                c_in if index == 0 else c_out,
+                width,
+                c_out,
+                layers=layers,
+                norm=norm,
+                bottleneck=bottleneck,
+                depthwise=depthwise,
+                ese=ese == "all" or (ese == "last" and index == modules - 1),
+                identity=identity and index > 0,
+            )
+            self.append(module)
+
+
 class VoVNet(nn.Module):
     """VoVNet with a classifier, or as the source of C2…C5.
 
-    stem: "pool" is Table 1 (third convolution stride 1, then max-pool); "stride" is the authors' PyTorch code and all
-        released PyTorch weights (third convolution stride 2, no pool). Same parameters, fewer operations. Tables 2–4
-        need "pool"; for Table 5 the authors' code has "stride", what the paper had is not known.
-    identity: residual addition in a stage's second and later modules; Tables 2–4 need False, for Table 5 the authors'
-        code has True.
-    ese: in which modules of a stage an eSE is: "none" (v1), "all" (VoVNetV2), "last" (timm's VoVNetV2).
-    norm: "batch", "group" or "frozen", see `make_norm`; Table 5 needs "group".
-    pool: "k3" is 3×3 max-pooling of stride 2 without padding, "k2" 2×2; both round sizes up.
-    features_only: forward returns [c2, c3, c4, c5], each before the pooling that follows it; else logits.
+    features_only: forward returns [c2, c3, c4, c5], each before the pooling that follows it; otherwise logits.
+    stem: "pool" is Table 1: the third convolution has stride 1, and max-pooling follows. "stride" is the authors'
+        PyTorch code and all released PyTorch weights: the third convolution has stride 2, without pooling. Both have
+        the same parameters, "stride" has fewer operations. Tables 2–4 need "pool". For Table 5 the authors' code has
+        "stride"; what the paper used is not known.
+    identity: add the input in a stage's second and later modules. Tables 2–4 need False; for Table 5 the authors' code
+        has True.
+    ese: which modules of a stage have an eSE: "none" (v1), "all" (VoVNetV2) or "last" (timm's VoVNetV2).
+    norm: "batch", "group" or "frozen", see `make_norm`. Table 5 needs "group".
+    bottleneck: see `OSAModule`.
+    pool: "k3" is 3×3 max-pooling of stride 2 without padding; "k2" is 2×2, which gives the feature map sizes of DSOD's
+        DenseNet. Both round sizes up. All tables need "k3".
+    init: see `init_weights`.
     """
 
     feature_names = ("c2", "c3", "c4", "c5")
@@ -160,7 +224,7 @@ class VoVNet(nn.Module):
         if ese not in ("none", "all", "last"):
             raise ValueError(f"ese must be 'none', 'all' or 'last', got {ese!r}")
         if bottleneck and variant.depthwise:
-            raise ValueError("bottleneck is for full convolutions, this variant has depthwise ones")
+            raise ValueError("bottleneck=True needs a variant with full 3×3 convolutions, this one has depthwise ones")
         self.channels = variant.outputs
         c1, c2, c_in = variant.stem
         last_stride = 2 if stem == "stride" else 1
@@ -173,20 +237,26 @@ class VoVNet(nn.Module):
         self.stem_pool = self.pool if stem == "pool" else nn.Identity()
         self.stages = nn.ModuleList()
         for width, c_out, modules in zip(variant.widths, variant.outputs, variant.modules, strict=True):
-            stage = nn.Sequential()
-            for module in range(modules):
-                add = identity and module > 0
-                weigh = ese == "all" or (ese == "last" and module == modules - 1)
-                stage.append(
-                    OSAModule(c_in, width, c_out, norm, bottleneck, add, variant.layers, variant.depthwise, weigh)
-                )
-                c_in = c_out
+            stage = OSAStage(
+                c_in,
+                width,
+                c_out,
+                modules=modules,
+                layers=variant.layers,
+                norm=norm,
+                bottleneck=bottleneck,
+                depthwise=variant.depthwise,
+                ese=ese,
+                identity=identity,
+            )
             self.stages.append(stage)
+            c_in = c_out
         self.head = None if features_only else nn.Linear(c_in, num_classes)
         init_weights(self, init)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        x = self.stem_pool(self.stem(x))
+        """[c2, c3, c4, c5] of images (N, 3, H, W)."""
+        x = self.stem_pool(self.stem(x))  # (N, 128, H/4, W/4)
         features = []
         for index, stage in enumerate(self.stages):
             x = stage(x if index == 0 else self.pool(x))

@@ -1,4 +1,11 @@
-"""The one contract that every detector keeps, so that training, evaluation and prediction know no special case."""
+"""The contract that every detector keeps, so that training, evaluation and prediction need no special cases.
+
+    outputs = model(images)                          # dict of tensors, the same keys in training and evaluation
+    losses = loss(outputs, targets)                  # dict of scalars; see `vovnet.zoo.DetectorSpec.make_loss`
+    detections = model.decode(outputs, image_sizes)  # boxes in pixels of the original images
+
+What differs between detectors is data: the attributes below, and the detector's row in `vovnet.zoo.SPECS`.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +19,21 @@ from vovnet.structures import Detections
 
 
 class DetectionModel(nn.Module):
-    """A network from preprocessed images to a dict of tensors, and from that dict to detections.
+    """A network that turns preprocessed images into a dict of tensors, and that dict into detections.
 
-    num_classes: foreground classes K; preprocessing: what `forward` expects to have been done to an image.
-    two_stage: `forward` takes the targets as a second argument in training, to sample proposals for the second stage.
-    masks: whether `decode` gives masks, and training needs them.
+    num_classes: foreground classes K. In class logits, index 0 is the background.
+    preprocessing: how images are turned into inputs of `forward`.
+    two_stage: in training, `forward` takes the targets as a second argument, to sample proposals for the second stage.
+    masks: whether `decode` returns masks, and training needs them.
+    input_multiple: `forward` takes inputs whose height and width are any multiples of this; None if it is made for the
+        size that `preprocessing` gives.
     """
 
     num_classes: int
     preprocessing: Preprocessing
     two_stage: bool = False
     masks: bool = False
+    input_multiple: int | None = None
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -34,7 +45,15 @@ class DetectionModel(nn.Module):
         outputs: dict[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
+        input_size: tuple[int, int] | None = None,
         score_threshold: float = 0.01,
         top_k: int = 200,
     ) -> list[Detections]:
-        """What was found in each image, in pixels of the original image of (height, width), best score first."""
+        """The detections of each image, highest score first, in pixels of the original image and clipped to it.
+
+        outputs: what `forward` returned for these images.
+        image_sizes: (height, width) of each original image.
+        input_size: (height, width) to which the images were resized; None is `preprocessing.input_size` of each image.
+        score_threshold: only detections with a higher score are kept.
+        top_k: at most so many detections per image.
+        """

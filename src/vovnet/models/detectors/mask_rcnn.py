@@ -1,16 +1,15 @@
-"""Mask R-CNN and Faster R-CNN on a feature pyramid, made of torchvision's parts with the settings of the group-norm
-models of Table 5.
+"""Mask R-CNN and Faster R-CNN on a feature pyramid, built from torchvision's parts with the settings of Table 5.
 
-A region proposal network (RPN) finds boxes that hold something on the pyramid P2…P6; the second stage looks at the
-features inside each (RoIAlign on P2…P5), classifies it, moves its box and, of Mask R-CNN, draws its mask. Sources:
-Mask R-CNN (arXiv 1703.06870), its training from scratch with group norm (arXiv 1803.08494, 1811.08883).
+A region proposal network (RPN) proposes boxes that may hold an object, on the pyramid P2…P6. The second stage pools the
+features inside each proposal (RoIAlign on P2…P5), classifies it, moves its box and, in Mask R-CNN, predicts its mask.
+Sources: Mask R-CNN (arXiv 1703.06870), its training from scratch with group norm (arXiv 1803.08494, 1811.08883).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,39 +22,48 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from vovnet.boxes import batched_nms, clip
+from vovnet.boxes import batched_nms, clip, rescale
+from vovnet.errors import choose
 from vovnet.masks import RleMasks, paste
+from vovnet.models.anchors import CellAnchors, detectron_anchors, torchvision_anchors
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.detectron_anchors import detectron_anchors
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections, Target
 
-Anchors = Literal["torchvision", "detectron"]
+CELL_ANCHORS = {"torchvision": torchvision_anchors, "detectron": detectron_anchors}
 
-LEVELS = ("p2", "p3", "p4", "p5")  # P6 is for the RPN only
+LEVELS = ("p2", "p3", "p4", "p5")  # P6 serves the RPN only
 STRIDES = (4, 8, 16, 32, 64)
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # height to width
 WIDTH = 256
 BOX_CELLS, MASK_CELLS = 7, 14
 BOX_FEATURES = 1024
-INPUT_MULTIPLE = 32
+PADDED_MULTIPLE = 32
+MIN_SIDE = 0.01  # pixels; torchvision drops smaller boxes
+CAFFE2_PIXELS: dict[str, Any] = {"mean": (102.9801, 115.9465, 122.7717)}  # of maskrcnn-benchmark and Detectron
 
 
 class MaskRCNN(DetectionModel):
     """A backbone's C2…C5, a feature pyramid, and the two stages on it.
 
-    channels: of C2…C5. group_norm: 32 groups after every convolution of pyramid and heads, and four convolutions before
-    the fully connected layer of the box head; without it, as goes with imported backbones of frozen batch norm, the box
-    head is two such layers. masks: without them it is Faster R-CNN. rois: proposals of an image that the second stage
-    learns from, at most a quarter of them objects.
+    channels: of C2…C5.
+    group_norm: group norm with 32 groups after every convolution of pyramid and heads, and four convolutions before the
+        fully connected layer of the box head. False, for imported backbones with frozen batch norm: no norm, and a box
+        head of two fully connected layers.
+    masks: False is Faster R-CNN.
+    rois: proposals per image that the second stage learns from, at most a quarter of them positive.
+    cell_anchors: how the anchors of a cell are computed.
 
-    The outputs, for N images, A anchors, R proposals of all images together and K foreground classes: "anchors" (A, 4);
-    "objectness_logits" (N, A) and "anchor_deltas" (N, A, 4) of the RPN; "proposals" (R, 4), and
-    "proposals_per_image" (N,); "class_logits" (R, K+1), background first, and "box_deltas" (R, 4·(K+1)); the maps "p2"
-    … "p5", from which `decode` draws masks. With targets the proposals are a sample, and there are also
-    "proposal_labels" (R,), 0 for background, "proposal_objects" (R,), the index of each one's object among those of its
-    image that are no crowds, and "mask_logits" (R⁺, K+1, 28, 28) of those that are objects.
+    Outputs:
+        "anchors" (A, 4); "objectness_logits" (N, A) and "anchor_deltas" (N, A, 4) of the RPN
+        "proposals" (R, 4) of all images together, "proposals_per_image" (N,)
+        "class_logits" (R, K+1), background first; "box_deltas" (R, 4·(K+1))
+        "p2" … "p5", the feature maps from which `decode` predicts masks
+    With targets the proposals are a sample, and there are also:
+        "proposal_labels" (R,), 0 for background
+        "proposal_objects" (R,), for each proposal the index of its object among those of its image that are no crowds
+        "mask_logits" (R⁺, K+1, 28, 28) of the R⁺ positive proposals, if the model has masks
     """
 
     two_stage = True
@@ -70,10 +78,8 @@ class MaskRCNN(DetectionModel):
         group_norm: bool = True,
         masks: bool = True,
         rois: int = 512,
-        anchors: Anchors = "torchvision",
+        cell_anchors: CellAnchors = torchvision_anchors,
     ) -> None:
-        if anchors not in get_args(Anchors):
-            raise ValueError(f"anchors must be 'torchvision' or 'detectron', got {anchors!r}")
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
@@ -92,9 +98,8 @@ class MaskRCNN(DetectionModel):
             post_nms_top_n={"training": 2000, "testing": 1000},
             nms_thresh=0.7,
         )
-        if anchors == "detectron":
-            cells = [detectron_anchors(*cell, ANCHOR_RATIOS) for cell in zip(ANCHOR_SIZES, STRIDES, strict=True)]
-            self.rpn.anchor_generator.cell_anchors = cells
+        cells = [cell_anchors(*level, ANCHOR_RATIOS) for level in zip(ANCHOR_SIZES, STRIDES, strict=True)]
+        self.rpn.anchor_generator.cell_anchors = cells
         if group_norm:
             box_head: nn.Module = FastRCNNConvFCHead(
                 (WIDTH, BOX_CELLS, BOX_CELLS), [WIDTH] * 4, [BOX_FEATURES], norm_layer=norm
@@ -124,21 +129,21 @@ class MaskRCNN(DetectionModel):
         whole = (images.shape[-2], images.shape[-1])
         sizes = [target.image_size or whole for target in targets] if targets is not None else [whole] * len(images)
         padded = _pad(images, sizes)
-        maps = self.fpn(dict(zip(LEVELS, self.backbone(padded), strict=True)))
+        maps = self.fpn(dict(zip(LEVELS, self.backbone(padded), strict=True)))  # p2 … p5 and the pooled one for the RPN
         objectness, anchor_deltas, anchors, proposals = self._propose(maps, sizes)
         labels, objects = [], []
         if targets is not None:
             proposals, objects, labels, _ = self.roi_heads.select_training_samples(
-                [one.detach() for one in proposals], _torchvision_targets(targets, images.device)
+                [boxes.detach() for boxes in proposals], _torchvision_targets(targets, images.device)
             )
-        pooled = self.roi_heads.box_roi_pool(maps, proposals, [padded.shape[-2:]] * len(images))
+        pooled = self.roi_heads.box_roi_pool(maps, proposals, [padded.shape[-2:]] * len(images))  # (R, 256, 7, 7)
         class_logits, box_deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
         outputs = {
             "anchors": anchors,
             "objectness_logits": objectness,
             "anchor_deltas": anchor_deltas,
             "proposals": torch.cat(proposals),
-            "proposals_per_image": torch.tensor([len(one) for one in proposals]),
+            "proposals_per_image": torch.tensor([len(boxes) for boxes in proposals]),
             "class_logits": class_logits,
             "box_deltas": box_deltas,
             **{level: maps[level] for level in LEVELS},
@@ -146,8 +151,8 @@ class MaskRCNN(DetectionModel):
         if targets is not None:
             outputs |= {"proposal_labels": torch.cat(labels), "proposal_objects": torch.cat(objects)}
             if self.masks:
-                found = [one[label > 0] for one, label in zip(proposals, labels, strict=True)]
-                outputs["mask_logits"] = self._mask_logits(maps, found)
+                positive = [boxes[label > 0] for boxes, label in zip(proposals, labels, strict=True)]
+                outputs["mask_logits"] = self._mask_logits(maps, positive)
         return outputs
 
     def _propose(
@@ -156,12 +161,12 @@ class MaskRCNN(DetectionModel):
         """Objectness (N, A), deltas (N, A, 4), anchors (A, 4), and the proposals (·, 4) of each image."""
         levels = list(maps.values())
         logits, deltas = self.rpn.head(levels)
-        per_level = [one[0].numel() for one in logits]
-        # In half precision a pixel beyond the 256th has no place of its own.
-        logits, deltas = (one.float() for one in concat_box_prediction_layers(logits, deltas))
+        per_level = [logit[0].numel() for logit in logits]
+        # In half precision, pixel coordinates above 256 would be rounded.
+        logits, deltas = (tensor.float() for tensor in concat_box_prediction_layers(logits, deltas))
         generator = self.rpn.anchor_generator
         generator.set_cell_anchors(deltas.dtype, deltas.device)
-        # The generator's own strides come from rounded sizes: P6 of an 800-pixel side would have 61 instead of 64.
+        # The generator would compute strides from rounded sizes: 61 instead of 64 for P6 of a side of 800 pixels.
         strides = [[torch.tensor(stride, device=levels[0].device)] * 2 for stride in STRIDES]
         anchors = torch.cat(generator.grid_anchors([tuple(level.shape[-2:]) for level in levels], strides))
         n = len(sizes)
@@ -170,11 +175,11 @@ class MaskRCNN(DetectionModel):
         return logits.view(n, -1), deltas.view(n, -1, 4), anchors, proposals
 
     def _mask_logits(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """(R⁺, K+1, 28, 28) inside the boxes of each image."""
+        """Mask logits (D, K+1, 28, 28) of the D boxes of all images, given image by image."""
         stride = STRIDES[0]
         height, width = maps["p2"].shape[-2:]
         pooled = self.roi_heads.mask_roi_pool(maps, boxes, [(height * stride, width * stride)] * len(boxes))
-        return self.roi_heads.mask_predictor(self.roi_heads.mask_head(pooled))
+        return self.roi_heads.mask_predictor(self.roi_heads.mask_head(pooled))  # (D, 256, 14, 14) → (D, K+1, 28, 28)
 
     @torch.no_grad()
     def decode(
@@ -182,40 +187,39 @@ class MaskRCNN(DetectionModel):
         outputs: dict[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
+        input_size: tuple[int, int] | None = None,
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         top_k: int = 100,
     ) -> list[Detections]:
-        """Softmax of the proposals, each class with its own box; NMS per class, best `top_k`, masks of these.
-
-        image_sizes: (height, width) of each original image; boxes and masks come out in its pixels.
-        """
+        """See `DetectionModel.decode`. Scores are softmax probabilities; each class has its own box of a proposal."""
         counts = outputs["proposals_per_image"].tolist()
-        scores = outputs["class_logits"].float().softmax(dim=-1)[:, 1:].split(counts)
-        proposals = outputs["proposals"].split(counts)
+        scores = outputs["class_logits"].float().softmax(dim=-1)[:, 1:].split(counts)  # (·, K) of each image
         deltas = outputs["box_deltas"].float().split(counts)
-        input_sizes = [self.preprocessing.input_size(size) for size in image_sizes]
-        boxes, kept_scores, kept_labels = [], [], []
-        for one, delta, score, input_size in zip(proposals, deltas, scores, input_sizes, strict=True):
-            proposal, label = (score > score_threshold).nonzero(as_tuple=True)
-            each_class = self.roi_heads.box_coder.decode(delta, [one]).reshape(len(one), self.num_classes + 1, 4)
-            moved = each_class[proposal, label + 1]
-            moved, score = clip(moved, input_size), score[proposal, label]
-            seen = ((moved[:, 2:] - moved[:, :2]) >= 0.01).all(dim=1).nonzero().squeeze(1)
-            keep = seen[batched_nms(moved[seen], score[seen], label[seen], nms_threshold)][:top_k]
-            boxes.append(moved[keep])
-            kept_scores.append(score[keep])
+        proposals = outputs["proposals"].split(counts)
+        input_sizes = [input_size or self.preprocessing.input_size(size) for size in image_sizes]
+        boxes, kept_labels, kept_scores = [], [], []
+        for proposal, delta, score, size in zip(proposals, deltas, scores, input_sizes, strict=True):
+            index, label = (score > score_threshold).nonzero(as_tuple=True)
+            per_class = self.roi_heads.box_coder.decode(delta, [proposal])
+            per_class = per_class.reshape(len(proposal), self.num_classes + 1, 4)
+            box, score = clip(per_class[index, label + 1], size), score[index, label]
+            not_empty = ((box[:, 2:] - box[:, :2]) >= MIN_SIDE).all(dim=1).nonzero().squeeze(1)
+            keep = not_empty[batched_nms(box[not_empty], score[not_empty], label[not_empty], nms_threshold)][:top_k]
+            boxes.append(box[keep])
             kept_labels.append(label[keep])
+            kept_scores.append(score[keep])
         pixels = [
-            clip(one * one.new_tensor([size[1] / seen[1], size[0] / seen[0]] * 2), size)
-            for one, size, seen in zip(boxes, image_sizes, input_sizes, strict=True)
+            clip(rescale(box, from_size, to_size), to_size)
+            for box, from_size, to_size in zip(boxes, input_sizes, image_sizes, strict=True)
         ]
         masks: Sequence[RleMasks | None] = [None] * len(boxes)
         if self.masks:
-            masks = self._draw_masks(outputs, boxes, kept_labels, pixels, image_sizes)
-        return [Detections(*found) for found in zip(pixels, kept_labels, kept_scores, image_sizes, masks, strict=True)]
+            masks = self._paste_masks(outputs, boxes, kept_labels, pixels, image_sizes)
+        per_image = zip(pixels, kept_labels, kept_scores, image_sizes, masks, strict=True)
+        return [Detections(*fields) for fields in per_image]
 
-    def _draw_masks(
+    def _paste_masks(
         self,
         outputs: dict[str, Tensor],
         boxes: list[Tensor],
@@ -223,19 +227,24 @@ class MaskRCNN(DetectionModel):
         pixels: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[RleMasks]:
-        """The masks of each image's boxes, which stand in pixels of the network's input and of the image."""
+        """The masks of each image's detections.
+
+        boxes: of the detections, in pixels of the network's input.
+        pixels: the same boxes in pixels of the original images.
+        """
         if not sum(map(len, boxes)):
             return [RleMasks((), size) for size in image_sizes]
         logits = self._mask_logits({level: outputs[level] for level in LEVELS}, boxes)
         label = torch.cat(list(labels))
-        chances = logits[torch.arange(len(label), device=label.device), label + 1].float().sigmoid()
-        each = chances.cpu().split([len(one) for one in boxes])
-        return [paste(chance, box.cpu(), size) for chance, box, size in zip(each, pixels, image_sizes, strict=True)]
+        probabilities = logits[torch.arange(len(label), device=label.device), label + 1].float().sigmoid()
+        per_image = probabilities.cpu().split([len(box) for box in boxes])  # (·, 28, 28) of each image
+        return [paste(mask, box.cpu(), size) for mask, box, size in zip(per_image, pixels, image_sizes, strict=True)]
 
     def _init_heads(self) -> None:
-        """What torchvision leaves at PyTorch's defaults: predictors N(0, 0.01), of boxes N(0, 0.001), all biases 0.
+        """Initialise what torchvision leaves at PyTorch's defaults.
 
-        The fully connected layers keep the uniform distribution ±√(3 / fan_in) of Caffe2's "XavierFill".
+        Class logits are drawn from N(0, 0.01²), box deltas from N(0, 0.001²), the fully connected layers of the box
+        head uniformly from ±√(3 / fan_in) as by Caffe2's "XavierFill". All biases are 0.
         """
         for layer in self.roi_heads.box_head.modules():
             if isinstance(layer, nn.Linear):
@@ -253,9 +262,9 @@ class MaskRCNN(DetectionModel):
 
 
 def _pad(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Zeros below and to the right of each image of (height, width), up to multiples of 32."""
+    """The images with zeros below and to the right of each one's (height, width), up to multiples of 32."""
     height, width = images.shape[-2:]
-    images = F.pad(images, (0, -width % INPUT_MULTIPLE, 0, -height % INPUT_MULTIPLE))
+    images = F.pad(images, (0, -width % PADDED_MULTIPLE, 0, -height % PADDED_MULTIPLE))
     if any(size != (height, width) for size in sizes):
         rows = torch.arange(images.shape[-2], device=images.device).view(1, -1, 1)
         columns = torch.arange(images.shape[-1], device=images.device).view(1, 1, -1)
@@ -265,6 +274,53 @@ def _pad(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def _torchvision_targets(targets: Sequence[Target], device: torch.device) -> list[dict[str, Tensor | None]]:
-    """The objects that are no crowds, labels from 1; torchvision's sampler asks for masks but does not look at them."""
+    """The objects that are no crowds, with labels from 1. The sampler needs the key "masks", whatever its value."""
     objects = [target[~target.crowd] for target in targets]
-    return [{"boxes": one.boxes.to(device), "labels": (one.labels + 1).to(device), "masks": None} for one in objects]
+    return [
+        {"boxes": target.boxes.to(device), "labels": (target.labels + 1).to(device), "masks": None}
+        for target in objects
+    ]
+
+
+def biases_outside_norms(model: nn.Module) -> list[nn.Parameter]:
+    """The biases of convolutions and fully connected layers, which learn at twice the rate."""
+    layers = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear))
+    return [bias for layer in layers if isinstance(bias := layer.bias, nn.Parameter)]
+
+
+def mask_rcnn(
+    num_classes: int,
+    *,
+    make_backbone: Callable[..., nn.Module],
+    default_boxes: Mapping[str, CellAnchors],
+    masks: bool,
+    group_norm: bool,
+    backbone: Mapping[str, Any] | None = None,
+    pixels: Mapping[str, Any] | None = None,
+    image_size: tuple[int, int] = (800, 1333),
+    rois: int = 512,
+    anchors: str = "torchvision",
+) -> MaskRCNN:
+    """Mask R-CNN, or Faster R-CNN without `masks`, on a backbone's C2…C5.
+
+    make_backbone: builds the backbone with the options `backbone`; its norm is "group" or, without `group_norm`,
+        "frozen", unless they say otherwise.
+    default_boxes: a table, from which `anchors` chooses: "torchvision" or "detectron".
+    pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
+    image_size: length of the shorter side and upper limit of the longer one.
+    rois: see `MaskRCNN`.
+    """
+    norm = "group" if group_norm else "frozen"
+    net: Any = make_backbone(**{"norm": norm, **(backbone or {}), "features_only": True})
+    short, long = image_size
+    preprocessing = Preprocessing((short, long), **{**CAFFE2_PIXELS, **(pixels or {})}, keep_ratio=True)
+    return MaskRCNN(
+        net,
+        net.channels,
+        num_classes,
+        preprocessing,
+        group_norm=group_norm,
+        masks=masks,
+        rois=rois,
+        cell_anchors=choose(default_boxes, anchors, "set of anchors"),
+    )

@@ -1,28 +1,33 @@
-"""RefineDet320 and 512: boxes in two steps, in one pass.
+"""RefineDet320 and RefineDet512: a one-stage detector that predicts boxes in two steps.
 
-The anchor refinement module (ARM) tells objects from background and moves the anchors; the transfer connection blocks
-(TCB) bring its maps together from coarse to fine; the object detection module (ODM) classifies the moved anchors and
-moves them again. Source: RefineDet (arXiv 1711.06897) in the form with residual predictors that Tables 2, 4 and 6 of
-the VoVNet paper use; with VGG-16 the plain form without batch norm.
+The anchor refinement module (ARM) tells objects from background and moves the anchors. The transfer connection blocks
+(TCB) combine its feature maps, from coarse to fine. The object detection module (ODM) classifies the moved anchors and
+moves them again.
+
+Source: RefineDet (arXiv 1711.06897), with the residual predictors of Tables 2, 4 and 6 of the VoVNet paper. On VGG-16
+it is the plain form without batch norm.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vovnet.boxes import decode, xyxy_to_cxcywh
-from vovnet.models.anchors import AnchorLevel, make_anchors
+from vovnet.matching import MIN_OBJECTNESS
+from vovnet.models.anchors import AnchorGrid, AnchorLevel
+from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
-from vovnet.models.layers import ConvNormAct
+from vovnet.models.layers import ConvNormAct, ResidualBlock, caffe_xavier_
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
-# One size a map, four times its stride, at 512 pixels too; width to height 1, 2 and 1/2.
+# One size per feature map, four times its stride, also for 512 inputs; width to height 1, 2 and 1/2.
 ANCHORS = (
     AnchorLevel(32, None, (2,), 8),
     AnchorLevel(64, None, (2,), 16),
@@ -30,28 +35,24 @@ ANCHORS = (
     AnchorLevel(256, None, (2,), 64),
 )
 PER_CELL = 3
-INPUT_MULTIPLE = 64  # so that a map twice as large as the next coarser one meets it
+INPUT_MULTIPLE = 64  # so that each feature map is exactly twice as large as the next coarser one
 SIXTH_CHANNELS = 512
-MIN_OBJECTNESS = 0.01  # an anchor that the ARM is 99 % sure to be background is no anchor for the ODM
 
 
-class ResidualBlock(nn.Module):
-    """1×1, 3×3, 1×1 with batch norm, beside a projection: (N, c_in, H, W) → (N, c_out, H/stride, W/stride)."""
+class SixthOfVGG(nn.Sequential):
+    """conv6_1 and conv6_2 of the plain form for VGG-16: (N, c_in, H, W) → (N, 512, H/2, W/2)."""
 
-    def __init__(self, c_in: int, width: int, c_out: int, stride: int = 1) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(
-            ConvNormAct(c_in, width, 1, stride), ConvNormAct(width, width, 3), ConvNormAct(width, c_out, 1, act=False)
+    def __init__(self, c_in: int) -> None:
+        super().__init__(
+            nn.Conv2d(c_in, 256, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
         )
-        self.shortcut = ConvNormAct(c_in, c_out, 1, stride, act=False)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.branch(x) + self.shortcut(x))
 
 
 class Predictor(nn.Module):
-    """Boxes and classes of one map by 3×3 convolutions, with or without a residual block before them."""
+    """Box deltas and logits of one feature map from 3×3 convolutions, with or without a residual block before them."""
 
     def __init__(self, c_in: int, width: int, num_logits: int, residual: bool) -> None:
         super().__init__()
@@ -61,15 +62,18 @@ class Predictor(nn.Module):
         self.cls = nn.Conv2d(channels, num_logits * PER_CELL, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, c_in, H, W) → box deltas (N, H·W·P, 4) and logits (N, H·W·P, num_logits), by row, column, anchor."""
-        x = self.block(x)
+        """(N, c_in, H, W) → box deltas (N, H·W·P, 4) and logits (N, H·W·P, num_logits), by row, column and anchor."""
+        x = self.block(x)  # (N, 4·width, H, W)
         n, num_logits = len(x), self.cls.out_channels // PER_CELL
         box, cls = self.box(x), self.cls(x)
         return box.permute(0, 2, 3, 1).reshape(n, -1, 4), cls.permute(0, 2, 3, 1).reshape(n, -1, num_logits)
 
 
 class TransferConnection(nn.Module):
-    """One TCB: a map of the ARM, to which the next coarser map of the ODM is added at twice its size."""
+    """A TCB: takes a feature map of the ARM and adds the next coarser one of the ODM, enlarged to twice its size.
+
+    (N, c_in, H, W), (N, width, H/2, W/2) → (N, width, H, W). The coarsest TCB has no second input.
+    """
 
     def __init__(self, c_in: int, width: int, norm: bool, coarsest: bool) -> None:
         super().__init__()
@@ -99,17 +103,22 @@ def _up(width: int, norm: bool) -> nn.Module:
 
 
 class RefineDet(DetectionModel):
-    """A backbone's maps of strides 8, 16, 32, a fourth of stride 64, and the two steps on them.
+    """A backbone's feature maps of strides 8, 16 and 32, a fourth of stride 64, and the two steps on them.
 
-    backbone: gives maps finest first; the last three are used. sources: their channels. sixth: makes the map of stride
-    64, of 512 channels, from the last one; None is a residual block. residual: batch norm in the TCBs and a residual
-    block before every predictor, as in the paper's tables; without both it is the plain form that goes with VGG-16.
-    width: channels of the TCBs, and of the residual blocks, which end in four times as many; the paper has 256.
+    backbone: returns feature maps, finest first; the last three are used.
+    sources: their channels.
+    levels: the anchors of each feature map, three per cell.
+    sixth: makes the map of stride 64, with 512 channels, from the last one; None is a residual block.
+    residual: with batch norm in the TCBs and a residual block before every predictor, as in the paper's tables; False
+        is the plain form for VGG-16, without both.
+    width: channels of the TCBs and of the residual blocks, whose output has four times as many. The paper has 256.
 
-    The outputs, for N images, A anchors and K foreground classes: "objectness_logits" (N, A, 2) and "class_logits"
-    (N, A, K+1), background first in both; "anchor_deltas" (N, A, 4) move "anchors_cxcywh" (A, 4), in pixels of the
-    network's input, and "box_deltas" (N, A, 4) move what comes of that.
+    Outputs: "objectness_logits" (N, A, 2) and "class_logits" (N, A, K+1), background first in both; "anchor_deltas"
+    (N, A, 4), which move "anchors_cxcywh" (A, 4) in pixels of the network's input; "box_deltas" (N, A, 4), which move
+    the anchors once more.
     """
+
+    input_multiple = INPUT_MULTIPLE
 
     def __init__(
         self,
@@ -118,6 +127,7 @@ class RefineDet(DetectionModel):
         num_classes: int,
         preprocessing: Preprocessing,
         *,
+        levels: Sequence[AnchorLevel] = ANCHORS,
         sixth: nn.Module | None = None,
         residual: bool = True,
         width: int = 256,
@@ -125,6 +135,7 @@ class RefineDet(DetectionModel):
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
+        self.anchors = AnchorGrid(levels)
         self.backbone = backbone
         channels = (*sources, SIXTH_CHANNELS)
         self.sixth = sixth or ResidualBlock(sources[-1], 128, SIXTH_CHANNELS, stride=2)
@@ -133,7 +144,6 @@ class RefineDet(DetectionModel):
         self.odm = nn.ModuleList(Predictor(width, width, num_classes + 1, residual) for _ in channels)
         for part in (self.sixth, self.arm, self.tcb, self.odm):
             part.apply(_init)
-        self._anchors: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (N, 3, H, W), preprocessed; H and W any multiples of 64."""
@@ -155,17 +165,8 @@ class RefineDet(DetectionModel):
             "anchor_deltas": anchor_deltas,
             "class_logits": logits,
             "box_deltas": box_deltas,
-            "anchors_cxcywh": self._anchors_of(maps, images),
+            "anchors_cxcywh": self.anchors(maps, images),
         }
-
-    def _anchors_of(self, maps: Sequence[Tensor], images: Tensor) -> Tensor:
-        """The anchors (A, 4), made once for each input size and device."""
-        height, width = images.shape[-2:]
-        key = (height, width, images.device)
-        if key not in self._anchors:
-            sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
-            self._anchors[key] = make_anchors(ANCHORS, sizes, (height, width)).to(images.device)
-        return self._anchors[key]
 
     @torch.no_grad()
     def decode(
@@ -173,29 +174,22 @@ class RefineDet(DetectionModel):
         outputs: dict[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
+        input_size: tuple[int, int] | None = None,
         score_threshold: float = 0.01,
         nms_threshold: float = 0.45,
         candidates: int = 1000,
         top_k: int = 500,
-        input_size: tuple[int, int] | None = None,
     ) -> list[Detections]:
-        """Softmax of the anchors that the ARM leaves; per class the best `candidates` above the threshold, NMS; best
-        `top_k` of all classes.
+        """See `DetectionModel.decode` and, for `candidates`, `select_detections`.
 
-        image_sizes: (height, width) of each original image; the boxes come out in its pixels, clipped to it.
-        input_size: (height, width) of what the network saw, where it was not `preprocessing.image_size`.
+        Scores are softmax probabilities of the ODM, and 0 where the ARM's objectness is below `MIN_OBJECTNESS`.
         """
         scores = outputs["class_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, K)
         objectness = outputs["objectness_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, 1)
-        scores = scores * (objectness >= MIN_OBJECTNESS)
-
-        def boxes_of(image: Tensor, anchor: Tensor) -> Tensor:
-            refined = decode(outputs["anchor_deltas"][image, anchor].float(), outputs["anchors_cxcywh"][anchor])
-            return decode(outputs["box_deltas"][image, anchor].float(), xyxy_to_cxcywh(refined))
-
+        refined = decode(outputs["anchor_deltas"].float(), outputs["anchors_cxcywh"])  # (N, A, 4)
         return select_detections(
-            scores,
-            boxes_of,
+            scores * (objectness >= MIN_OBJECTNESS),
+            decode(outputs["box_deltas"].float(), xyxy_to_cxcywh(refined)),
             image_sizes,
             input_size or self.preprocessing.image_size,
             score_threshold=score_threshold,
@@ -206,28 +200,52 @@ class RefineDet(DetectionModel):
 
 
 def _predict(heads: nn.ModuleList, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Box deltas (N, A, 4) and logits (N, A, num_logits) of all feature maps."""
     boxes, logits = zip(*(head(feature) for head, feature in zip(heads, maps, strict=True)), strict=True)
     return torch.cat(boxes, dim=1), torch.cat(logits, dim=1)
 
 
 def _init(module: nn.Module) -> None:
-    """Convolutions under a batch norm N(0, 0.01); predictors by Caffe's Xavier, uniform in ±√(3 / fan_in), bias 0."""
+    """Convolutions before a batch norm are drawn from N(0, 0.01²), those with a bias by `caffe_xavier_` with bias 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         if module.bias is None:
             nn.init.normal_(module.weight, std=0.01)
         else:
-            bound = math.sqrt(3 / module.weight[0].numel())
-            nn.init.uniform_(module.weight, -bound, bound)
+            caffe_xavier_(module.weight)
             nn.init.zeros_(module.bias)
 
 
-class SixthOfVGG(nn.Sequential):
-    """conv6_1 and conv6_2 of the plain form: (N, c_in, H, W) → (N, 512, H/2, W/2)."""
+def predictor_biases(model: nn.Module) -> list[nn.Parameter]:
+    """The biases of a RefineDet's predictors, which learn at twice the rate."""
+    return [bias for name, bias in model.named_parameters() if re.fullmatch(r"(arm|odm)\.\d\.(box|cls)\.bias", name)]
 
-    def __init__(self, c_in: int) -> None:
-        super().__init__(
-            nn.Conv2d(c_in, 256, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1),
-            nn.ReLU(inplace=True),
-        )
+
+def refinedet(
+    num_classes: int,
+    *,
+    make_backbone: Callable[..., nn.Module],
+    default_boxes: Sequence[AnchorLevel],
+    image_size: tuple[int, int],
+    backbone: Mapping[str, Any] | None = None,
+    pixels: Mapping[str, Any] | None = None,
+    width: int = 256,
+) -> RefineDet:
+    """RefineDet on the last three feature maps of any backbone; on VGG-16 in the plain form.
+
+    make_backbone: builds the backbone with the options `backbone`.
+    pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
+    width: see `RefineDet`.
+    """
+    net: Any = make_backbone(**{**(backbone or {}), "features_only": True})
+    sources = net.channels[-3:]
+    plain = isinstance(net, VGG16)
+    return RefineDet(
+        net,
+        sources,
+        num_classes,
+        Preprocessing(image_size, **(pixels or {})),
+        levels=default_boxes,
+        sixth=SixthOfVGG(sources[-1]) if plain else None,
+        residual=not plain,
+        width=width,
+    )

@@ -1,28 +1,34 @@
-"""The SSD-style detectors of Table 2: one class, three sets of parts.
+"""The SSD-style detectors of Table 2: one class, three sets of parts, one builder per detector.
 
-DSOD300 has dense prediction and is made to be trained from scratch (arXiv 1708.01241 and its Caffe scripts).
-VoVNet-27-slim takes the place of DSOD's DenseNet with nothing else changed (arXiv 1904.09730, §4.2): its stages 3, 4, 5
-are the first of six maps. SSD300-MobileNet is the Caffe network of MobileNet-SSD, Pelee304 that of Pelee
-(arXiv 1804.06882).
+- DSOD300 predicts densely and is designed to be trained from scratch (arXiv 1708.01241 and its Caffe scripts). In the
+  paper, VoVNet-27-slim replaces its DenseNet and nothing else changes (arXiv 1904.09730, §4.2); stages 3, 4 and 5 are
+  the first of six feature maps.
+- SSD300-MobileNet is the Caffe network of MobileNet-SSD.
+- Pelee304 is the Caffe network of Pelee (arXiv 1804.06882).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vovnet.boxes import decode
-from vovnet.models.anchors import AnchorLevel, make_anchors
+from vovnet.errors import choose
+from vovnet.models.anchors import AnchorGrid, AnchorLevel
+from vovnet.models.backbones.densenet import DSODDenseNet
+from vovnet.models.backbones.mobilenet import MobileNet
+from vovnet.models.backbones.peleenet import PeleeNet
+from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
-from vovnet.models.layers import ConvNormAct, Init, L2Norm, NormActConv, init_weights
+from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, ResidualBlock, init_weights
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
-# DSOD300_pascal: min and max size, aspect ratios, step of each map. The last step is 300 although a 2×2 map of a 300
-# input would have 150, so three of its four cells lie outside the image; the published models were trained so.
+# DSOD300_pascal: min and max size, aspect ratios and step of each feature map. The last step is 300, although a 2×2 map
+# of a 300 input has 150; so three of its four cells lie outside the image. The published models were trained this way.
 ANCHORS_VOC = (
     AnchorLevel(30, 60, (2,), 8),
     AnchorLevel(60, 111, (2, 3), 16),
@@ -31,7 +37,7 @@ ANCHORS_VOC = (
     AnchorLevel(213, 264, (2,), 100),
     AnchorLevel(264, 315, (2,), 300),
 )
-# DSOD300_coco: smaller boxes, everything else the same.
+# DSOD300_coco: smaller boxes, otherwise the same.
 ANCHORS_COCO = (
     AnchorLevel(21, 45, (2,), 8),
     AnchorLevel(45, 99, (2, 3), 16),
@@ -40,10 +46,10 @@ ANCHORS_COCO = (
     AnchorLevel(207, 261, (2,), 100),
     AnchorLevel(261, 315, (2,), 300),
 )
-ANCHORS = {"voc": ANCHORS_VOC, "coco": ANCHORS_COCO}
+ANCHORS_DSOD = {"voc": ANCHORS_VOC, "coco": ANCHORS_COCO}
 
-# MobileNet-SSD and Pelee name no step. Pelee's sizes are 30.4, 60.8, 112.48, … 319.2, which Caffe cuts to integers; its
-# first two rows are for the same map.
+# MobileNet-SSD and Pelee state no step. Pelee's sizes are 30.4, 60.8, 112.48, … 319.2, truncated to integers by Caffe.
+# Its first two rows belong to the same feature map.
 ANCHORS_MOBILENET = (
     AnchorLevel(60, None, (2,)),
     AnchorLevel(105, 150, (2, 3)),
@@ -60,14 +66,14 @@ ANCHORS_PELEE = (
     AnchorLevel(215, 267, (2, 3)),
     AnchorLevel(267, 319, (2, 3)),
 )
-# Published as factors: × 0.007843 and × 0.017.
+# The standard deviations are published as factors: × 0.007843 and × 0.017.
 PREPROCESSING_DSOD = Preprocessing((300, 300))
-PREPROCESSING_MOBILENET = Preprocessing((300, 300), (127.5,) * 3, (1 / 0.007843,) * 3)
-PREPROCESSING_PELEE = Preprocessing((304, 304), (103.94, 116.78, 123.68), (1 / 0.017,) * 3)
+PREPROCESSING_MOBILENET = Preprocessing((300, 300), mean=(127.5,) * 3, std=(1 / 0.007843,) * 3)
+PREPROCESSING_PELEE = Preprocessing((304, 304), mean=(103.94, 116.78, 123.68), std=(1 / 0.017,) * 3)
 
 
 class DenseExtra(nn.Module):
-    """DSOD's next map: half of it learnt, half the previous map pooled ("learning half, reusing half")."""
+    """DSOD's next feature map: half of its channels are learnt, half are the previous map, pooled."""
 
     def __init__(self, c_in: int, width: int) -> None:
         super().__init__()
@@ -75,11 +81,14 @@ class DenseExtra(nn.Module):
         self.learn = nn.Sequential(NormActConv(c_in, width, 1), NormActConv(width, width, 3, stride=2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.reuse(x), self.learn(x)], dim=1)  # (N, c, H, W) → (N, 2·width, ⌈H/2⌉, ⌈W/2⌉)
+        return torch.cat([self.reuse(x), self.learn(x)], dim=1)  # (N, c_in, H, W) → (N, 2·width, ⌈H/2⌉, ⌈W/2⌉)
 
 
 class DSODHead(nn.Module):
-    """L2Norm, then a 3×3 convolution with batch norm for the boxes and one for the classes of one map."""
+    """L2Norm, then two 3×3 convolutions with batch norm, for the boxes and the classes of one feature map.
+
+    per_cell: default boxes of a cell, P.
+    """
 
     def __init__(self, channels: int, per_cell: int, num_logits: int) -> None:
         super().__init__()
@@ -95,7 +104,10 @@ class DSODHead(nn.Module):
 
 
 class PlainHead(nn.Module):
-    """A 1×1 convolution for the boxes and one for the classes of one map."""
+    """Two 1×1 convolutions, for the boxes and the classes of one feature map.
+
+    per_cell: default boxes of a cell, P.
+    """
 
     def __init__(self, channels: int, per_cell: int, num_logits: int) -> None:
         super().__init__()
@@ -106,67 +118,54 @@ class PlainHead(nn.Module):
         return self.box(x), self.cls(x)
 
 
-class PeleeBlock(nn.Module):
-    """Pelee's residual prediction block: (N, c_in, H, W) → (N, 256, H, W)."""
-
-    channels = 256
-
-    def __init__(self, c_in: int) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(
-            ConvNormAct(c_in, 128, 1, eps=1e-3),
-            ConvNormAct(128, 128, 3, eps=1e-3),
-            ConvNormAct(128, self.channels, 1, act=False, eps=1e-3),
-        )
-        self.shortcut = ConvNormAct(c_in, self.channels, 1, act=False, eps=1e-3)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.branch(x) + self.shortcut(x))
-
-
 class PeleeNeck(nn.Module):
-    """A block for each map; the finest map goes to two heads."""
+    """A residual block for each feature map; the finest map goes to two heads."""
+
+    out_channels = 256
 
     def __init__(self, channels: Iterable[int]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(PeleeBlock(c) for c in channels)
+        self.blocks = nn.ModuleList(ResidualBlock(c, 128, self.out_channels, eps=1e-3) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         finest, *others = (block(feature) for block, feature in zip(self.blocks, maps, strict=True))
-        return [finest, finest, *others]
+        return [finest, finest, *others]  # (N, 256, H, W) each
 
 
 class SSD(DetectionModel):
-    """Feature maps of a backbone, further maps, one head a map, default boxes.
+    """A backbone's feature maps and further ones made from them, one head per feature map, default boxes.
 
-    sources: how many of the backbone's last maps are used. extras: each makes a further map of the map before. neck:
-    makes the maps of the heads of all these, else they are the same.
-    num_classes: foreground classes K. The outputs "class_logits" (N, A, K+1) have the background first; "box_deltas"
-    is (N, A, 4) and "anchors_cxcywh" (A, 4) in pixels of the network's input.
+    sources: how many of the backbone's last feature maps are used.
+    extras: each makes a further feature map from the one before.
+    neck: changes all these feature maps before the heads; None leaves them.
+    levels: the default boxes of each head.
+    num_classes: foreground classes K.
+
+    Outputs: "class_logits" (N, A, K+1), background first; "box_deltas" (N, A, 4); "anchors_cxcywh" (A, 4) in pixels of
+    the network's input.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
+        *,
         sources: int,
         extras: Iterable[nn.Module],
+        neck: nn.Module | None = None,
         heads: Iterable[nn.Module],
-        anchors: Sequence[AnchorLevel],
+        levels: Sequence[AnchorLevel],
         num_classes: int,
         preprocessing: Preprocessing,
-        neck: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
-        self.anchor_levels = tuple(anchors)
+        self.anchors = AnchorGrid(levels)
         self.backbone = backbone
         self.sources = sources
         self.extras = nn.ModuleList(extras)
         self.neck = neck or nn.Identity()
         self.heads = nn.ModuleList(heads)
-        self._anchors: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (N, 3, H, W), preprocessed."""
@@ -183,17 +182,8 @@ class SSD(DetectionModel):
         return {
             "class_logits": torch.cat(logits, dim=1),
             "box_deltas": torch.cat(deltas, dim=1),
-            "anchors_cxcywh": self._anchors_of(maps, images),
+            "anchors_cxcywh": self.anchors(maps, images),
         }
-
-    def _anchors_of(self, maps: Sequence[Tensor], images: Tensor) -> Tensor:
-        """The default boxes (A, 4), made once for each input size and device."""
-        height, width = images.shape[-2:]
-        key = (height, width, images.device)
-        if key not in self._anchors:
-            sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
-            self._anchors[key] = make_anchors(self.anchor_levels, sizes, (height, width)).to(images.device)
-        return self._anchors[key]
 
     @torch.no_grad()
     def decode(
@@ -201,25 +191,18 @@ class SSD(DetectionModel):
         outputs: dict[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
+        input_size: tuple[int, int] | None = None,
         score_threshold: float = 0.01,
         nms_threshold: float = 0.45,
         candidates: int = 400,
         top_k: int = 200,
     ) -> list[Detections]:
-        """Softmax; per class scores above the threshold, best `candidates`, NMS; best `top_k` of all classes.
-
-        image_sizes: (height, width) of each original image; the boxes come out in its pixels, clipped to it.
-        """
-        scores = outputs["class_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, K)
-
-        def boxes_of(image: Tensor, anchor: Tensor) -> Tensor:
-            return decode(outputs["box_deltas"][image, anchor].float(), outputs["anchors_cxcywh"][anchor])
-
+        """See `DetectionModel.decode` and, for `candidates`, `select_detections`. Scores are softmax probabilities."""
         return select_detections(
-            scores,
-            boxes_of,
+            outputs["class_logits"].float().softmax(dim=-1)[..., 1:],
+            decode(outputs["box_deltas"].float(), outputs["anchors_cxcywh"]),
             image_sizes,
-            self.preprocessing.image_size,
+            input_size or self.preprocessing.image_size,
             score_threshold=score_threshold,
             nms_threshold=nms_threshold,
             candidates=candidates,
@@ -227,47 +210,116 @@ class SSD(DetectionModel):
         )
 
 
-def dsod300(
+def dsod300_vovnet27_slim(
+    num_classes: int,
+    *,
+    default_boxes: Mapping[str, Sequence[AnchorLevel]],
+    bottleneck: bool,
+    anchors: str = "voc",
+    norm: Norm = "batch",
+    pool: Pool = "k3",
+    init: Init = "xavier",
+) -> SSD:
+    """DSOD300 on VoVNet-27-slim, stages 3 to 5.
+
+    default_boxes: a table, from which `anchors` chooses: "voc", or "coco" with smaller boxes.
+    bottleneck: as in Table 3's ablation.
+    norm, pool: of the backbone, see `VoVNet`.
+    init: of backbone and extra layers, see `init_weights`.
+    """
+    backbone = VoVNet(
+        TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=bottleneck
+    )
+    levels = choose(default_boxes, anchors, "set of anchors")
+    return _dsod300(
+        backbone, backbone.channels[1:], widths=(128, 128, 128), levels=levels, num_classes=num_classes, init=init
+    )
+
+
+def dsod300_densenet67(
+    num_classes: int,
+    *,
+    default_boxes: Mapping[str, Sequence[AnchorLevel]],
+    anchors: str = "voc",
+    init: Init = "xavier",
+) -> SSD:
+    """DSOD300 on DS/64-64-16-1. Options as in `dsod300_vovnet27_slim`."""
+    backbone = DSODDenseNet(init=init)
+    levels = choose(default_boxes, anchors, "set of anchors")
+    return _dsod300(
+        backbone, backbone.channels, widths=(256, 128, 128, 128), levels=levels, num_classes=num_classes, init=init
+    )
+
+
+def _dsod300(
     backbone: nn.Module,
     source_channels: Sequence[int],
+    *,
     widths: Sequence[int],
-    anchors: Sequence[AnchorLevel],
+    levels: Sequence[AnchorLevel],
     num_classes: int,
     init: Init,
 ) -> SSD:
-    """DSOD on the last maps of a backbone, of `source_channels`; the further ones have twice the `widths`."""
+    """DSOD on the backbone's last feature maps, with `source_channels`; each extra map has 2·width channels."""
     channels, extras = list(source_channels), nn.ModuleList()
     for width in widths:
         extras.append(DenseExtra(channels[-1], width))
         channels.append(2 * width)
     init_weights(extras, init)
-    heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, anchors, strict=True)]
-    return SSD(backbone, len(source_channels), extras, heads, anchors, num_classes, PREPROCESSING_DSOD)
+    heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)]
+    return SSD(
+        backbone,
+        sources=len(source_channels),
+        extras=extras,
+        heads=heads,
+        levels=levels,
+        num_classes=num_classes,
+        preprocessing=PREPROCESSING_DSOD,
+    )
 
 
-def ssd300_mobilenet(backbone: nn.Module, source_channels: Sequence[int], num_classes: int, init: Init) -> SSD:
-    """SSD300 on the last two maps of MobileNet, conv11 and conv13."""
-    channels, extras = list(source_channels), nn.ModuleList()
+def ssd300_mobilenet(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "kaiming") -> SSD:
+    """SSD300 on MobileNet's last two feature maps, conv11 and conv13."""
+    backbone = MobileNet(features_only=True, init=init)
+    channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width in (256, 128, 128, 64):
         extras.append(nn.Sequential(ConvNormAct(channels[-1], width, 1), ConvNormAct(width, 2 * width, 3, stride=2)))
         channels.append(2 * width)
     heads = nn.ModuleList(
-        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, ANCHORS_MOBILENET, strict=True)
+        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, default_boxes, strict=True)
     )
     for part in (extras, heads):
         init_weights(part, init)
-    return SSD(backbone, 2, extras, heads, ANCHORS_MOBILENET, num_classes, PREPROCESSING_MOBILENET)
+    return SSD(
+        backbone,
+        sources=2,
+        extras=extras,
+        heads=heads,
+        levels=default_boxes,
+        num_classes=num_classes,
+        preprocessing=PREPROCESSING_MOBILENET,
+    )
 
 
-def pelee304(backbone: nn.Module, source_channels: Sequence[int], num_classes: int, init: Init) -> SSD:
-    """Pelee304 on the last two maps of PeleeNet; its further maps have biases and no batch norm."""
-    channels, extras = list(source_channels), nn.ModuleList()
+def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "xavier") -> SSD:
+    """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm."""
+    backbone = PeleeNet(features_only=True, init=init)
+    channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width, stride, padding in ((256, 2, 1), (128, 1, 0), (128, 1, 0)):  # 5×5, 3×3, 1×1 for a 304 input
         squeeze, conv = nn.Conv2d(channels[-1], width, 1), nn.Conv2d(width, 256, 3, stride, padding)
         extras.append(nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True)))
         channels.append(256)
     neck = PeleeNeck(channels)
-    heads = nn.ModuleList(PlainHead(PeleeBlock.channels, level.per_cell, num_classes + 1) for level in ANCHORS_PELEE)
+    heads = nn.ModuleList(PlainHead(PeleeNeck.out_channels, level.per_cell, num_classes + 1) for level in default_boxes)
     for part in (extras, neck, heads):
         init_weights(part, init)
-    return SSD(backbone, 2, extras, heads, ANCHORS_PELEE, num_classes, PREPROCESSING_PELEE, neck)
+    return SSD(
+        backbone,
+        sources=2,
+        extras=extras,
+        neck=neck,
+        heads=heads,
+        levels=default_boxes,
+        num_classes=num_classes,
+        preprocessing=PREPROCESSING_PELEE,
+    )

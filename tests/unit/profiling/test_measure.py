@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,14 +31,14 @@ class Net(nn.Sequential):
 
 @pytest.fixture(autouse=True)
 def peak(monkeypatch: pytest.MonkeyPatch) -> DevicePeak:
-    """A known peak: the real one takes a second and is tested by itself."""
+    """A known peak. Measuring the real peak takes a second and has tests of its own."""
     known = DevicePeak("float32", 100.0, 10.0)
     monkeypatch.setattr(comparison, "measure_peak", lambda device, precision: known)
     return known
 
 
 def test_models_in_one_run() -> None:
-    said: list[str] = []
+    steps: list[str] = []
     small, large = measure_models(
         {"small": Net(4), "large": Net(64)},
         {"small": SHAPE, "large": SHAPE},
@@ -46,7 +47,7 @@ def test_models_in_one_run() -> None:
         batch_sizes=[1, 4],
         memory=False,
         estimated=True,
-        on_step=said.append,
+        on_step=steps.append,
     )
     assert small.conditions is large.conditions
     assert small.ratio_to == large.ratio_to == "small"
@@ -64,18 +65,26 @@ def test_models_in_one_run() -> None:
     assert small.estimate is not None
     assert large.estimate.estimated_j_per_image > small.estimate.estimated_j_per_image
     assert large.memory is None
-    assert said[0] == "small: operations"
-    assert "time at batch size 4" in said
+    assert steps[0] == "small: operations"
+    assert "time at batch size 4" in steps
 
 
 def test_bandwidth_counts_all_that_is_read_and_written() -> None:
-    one = measure(Net(), 16, repetitions=2, memory=False)
-    total = one.cost.total
-    traffic = 4 * (total.memory_access_cost + total.other_elements) / (one.latency.median_ms / 1e3)
-    assert one.bandwidth_fraction == pytest.approx(traffic / 10e9)
+    measurement = measure(Net(), 16, repetitions=2, memory=False)
+    total = measurement.cost.total
+    traffic = 4 * (total.memory_access_cost + total.other_elements) / (measurement.latency.median_ms / 1e3)
+    assert measurement.bandwidth_fraction == pytest.approx(traffic / 10e9)
 
 
-def test_the_package_can_be_called_and_leaves_the_model_alone() -> None:
+def test_measure_stays_a_function_after_its_module_was_imported() -> None:
+    importlib.import_module("vovnet.profiling.measure")
+    assert vovnet.measure is measure
+    assert callable(vovnet.measure)
+    with pytest.raises(ValueError, match="expected a torch"):
+        vovnet.measure("vovnet39")
+
+
+def test_measuring_leaves_the_model_alone() -> None:
     model = Net().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     report = vovnet.measure(model, input_size=16, repetitions=2, memory=False, precision="bfloat16")
@@ -118,13 +127,13 @@ def test_a_batch_that_a_model_cannot_take_shows_before_anything_is_timed(monkeyp
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("vovnet39", {}, "a torch.nn.Module can be measured, got str"),
-        (Net(), {"input_size": 3.5}, "input_size must be one side"),
-        (Net(), {"input_size": (3, 4, 5)}, "input_size must be one side"),
+        ("vovnet39", {}, "expected a torch.nn.Module to measure, got str"),
+        (Net(), {"input_size": 3.5}, r"input_size must be \(height, width\)"),
+        (Net(), {"input_size": (3, 4, 5)}, r"input_size must be \(height, width\)"),
         (Net(), {"batch_size": 0}, "at least one image"),
         (Net(), {"batch_sizes": [0]}, "at least one image"),
-        (Net(), {"device": "nowhere"}, "no device nowhere"),
-        (Net(), {"meter": "log.csv"}, "go together"),
+        (Net(), {"device": "nowhere"}, "there is no device nowhere"),
+        (Net(), {"meter": "log.csv"}, "must be given together"),
         (Net().to("meta"), {"device": "cpu"}, "meta"),
     ],
 )
@@ -171,7 +180,7 @@ def test_no_models() -> None:
         measure_models({}, {}, device=CPU)
 
 
-def test_energy_is_asked_of_the_sensor_of_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_energy_is_read_from_the_sensor_of_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[tuple[object, str]] = []
 
     def fake(run: Callable[[], int], sensor: object, *, method: str, on_trial: object) -> EnergyResult:
@@ -182,9 +191,11 @@ def test_energy_is_asked_of_the_sensor_of_the_device(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(comparison, "find_sensor", lambda device: f"sensor of {device}")
     assert measure(Net(), 16, repetitions=2, memory=False).energy is None
     monkeypatch.setattr(comparison, "measure_energy", fake)
-    (one,) = measure_models({"net": Net()}, {"net": SHAPE}, device=CPU, repetitions=2, memory=False, energy="auto")
-    assert one.energy == EnergyResult(None, reason="no sensor")
-    assert one.energy_j_per_image is None
+    (measurement,) = measure_models(
+        {"net": Net()}, {"net": SHAPE}, device=CPU, repetitions=2, memory=False, energy="auto"
+    )
+    assert measurement.energy == EnergyResult(None, reason="no sensor")
+    assert measurement.energy_j_per_image is None
     log = tmp_path / "log.csv"
     log.write_text("timestamp,watts\n1,2\n")
     measure(Net(), 16, batch_size=2, repetitions=2, memory=False, energy="meter", meter=log)
@@ -193,30 +204,30 @@ def test_energy_is_asked_of_the_sensor_of_the_device(monkeypatch: pytest.MonkeyP
     assert "log.csv" in asked[1][0].name  # type: ignore[attr-defined]
 
 
-def test_without_a_sensor_the_reason_is_told_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_sensor_the_reason_is_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "find_sensor", lambda device: NoSensor("nothing to read here"))
     assert measure(Net(), 16, repetitions=2, memory=False).energy == EnergyResult(None, reason="nothing to read here")
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    one = measure(Net(), 16, repetitions=3, memory=False, batch_sizes=[2], estimated=True)
-    write_measurements([one, replace(one, name="twin")], tmp_path / "record.json")
-    assert read_measurements(tmp_path / "record.json") == [one, replace(one, name="twin")]
+    measurement = measure(Net(), 16, repetitions=3, memory=False, batch_sizes=[2], estimated=True)
+    write_measurements([measurement, replace(measurement, name="twin")], tmp_path / "record.json")
+    assert read_measurements(tmp_path / "record.json") == [measurement, replace(measurement, name="twin")]
     content = json.loads((tmp_path / "record.json").read_text())["measurements"][0]
-    assert content["images_per_s"] == one.images_per_s
-    assert content["latency"]["median_ms"] == one.latency.median_ms
-    assert content["cost"]["total"]["flops"] == one.cost.total.flops
+    assert content["images_per_s"] == measurement.images_per_s
+    assert content["latency"]["median_ms"] == measurement.latency.median_ms
+    assert content["cost"]["total"]["flops"] == measurement.cost.total.flops
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is no record of `vovnet measure`"),
+        ("{", "is not a record of `vovnet measure`"),
         ("{}", "measurements: Field required"),
         ('{"measurements": [{"name": 3}]}', "measurements.0.name: Input should be a valid string"),
     ],
 )
-def test_a_file_that_is_no_record(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_a_record(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "other.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_measurements(tmp_path / "other.json")

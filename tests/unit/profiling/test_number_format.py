@@ -31,7 +31,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ("float16", torch.float16),
     ],
 )
-def test_what_a_precision_is_held_in(precision: Precision, dtype: torch.dtype) -> None:
+def test_the_dtype_of_a_precision(precision: Precision, dtype: torch.dtype) -> None:
     assert dtype_of(precision) == dtype
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).double().eval()
     assert cast(module, precision) is module

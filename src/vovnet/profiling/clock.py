@@ -1,0 +1,52 @@
+"""The clock of a measurement. Tests replace it by virtual time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time, sleep, and calls at an interval."""
+
+    def now(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def every(self, interval_s: float, function: Callable[[], object]) -> AbstractContextManager[None]:
+        """Call `function` at once and then at this interval, in parallel to the body of the `with` statement."""
+
+
+class RealClock:
+    """Seconds since 1970, as in the log of a meter, that never step back, as a measurement needs them."""
+
+    _offset = time.time() - time.perf_counter()
+
+    def now(self) -> float:
+        return self._offset + time.perf_counter()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    @contextmanager
+    def every(self, interval_s: float, function: Callable[[], object]) -> Iterator[None]:
+        stop = threading.Event()
+
+        def repeat() -> None:
+            due = time.perf_counter()
+            while not stop.is_set():
+                function()
+                due = max(due + interval_s, time.perf_counter())  # missed calls are not made up for
+                stop.wait(due - time.perf_counter())
+
+        with ThreadPoolExecutor(1) as pool:
+            repetition = pool.submit(repeat)
+            try:
+                yield
+            finally:
+                stop.set()
+            repetition.result()  # raises what `function` raised in the thread

@@ -1,0 +1,138 @@
+"""The cost of layers and models: parameters, multiply-adds, memory access."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator
+
+from vovnet.profiling.ranges import Count, NonNegative
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts of a layer or of a whole model, for the whole batch. Costs can be added.
+
+    memory_access_cost: elements that products read and write, Eq. (1) of the paper.
+    memory_access_bound: the least memory access cost possible for the same multiply-adds.
+    other_elements: elements that all other operations read and write.
+    batch_norm_elements: outputs of batch norms. The FLOPs column of the paper's Table 4 is
+        `multiply_adds + batch_norm_elements`.
+    """
+
+    parameters: Count = 0
+    multiply_adds: Count = 0
+    memory_access_cost: Count = 0
+    memory_access_bound: NonNegative = 0.0
+    other_elements: Count = 0
+    batch_norm_elements: Count = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Cost)))
+
+    @classmethod
+    def of_product(cls, *, multiply_adds: int, read: int, written: int, weight: int, times: int = 1) -> Cost:
+        """The cost of a convolution or matrix product, done `times` times.
+
+        read, written, weight: elements of input, output and weight.
+        """
+        bound = 2 * math.sqrt(read * written) + weight
+        return cls(
+            multiply_adds=times * multiply_adds,
+            memory_access_cost=times * (read + written + weight),
+            memory_access_bound=times * bound,
+        )
+
+    @property
+    def flops(self) -> int:
+        """Two per multiply-add; the arithmetic of norms, activations and pools is not included."""
+        return 2 * self.multiply_adds
+
+    @property
+    def memory_access_ratio(self) -> float | None:
+        """Memory access cost over its bound, at least 1; None without a product."""
+        return self.memory_access_cost / self.memory_access_bound if self.memory_access_bound else None
+
+    def flops_per_byte(self, element_bytes: int) -> float | None:
+        """Arithmetic intensity if every operation reads from and writes to memory; None if nothing is read or written.
+
+        element_bytes: size of the number format.
+        """
+        elements = self.memory_access_cost + self.other_elements
+        return self.flops / (elements * element_bytes) if elements else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCost(Cost):
+    """The cost of one call of one module, without the modules inside it.
+
+    A module that is called twice has two of these, and the first one has its parameters. A module with parameters that
+    is never called has one without shapes.
+
+    path: its name in `named_modules()`; "" for the model itself.
+    kind: name of its class.
+    """
+
+    path: str
+    kind: str
+    input_shapes: tuple[Shape, ...] = ()
+    output_shapes: tuple[Shape, ...] = ()
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """PyTorch's number format of this name. Raises ValueError for any other name."""
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f'dtype must be the name of a PyTorch number format such as "float32", got {name!r}')
+    return dtype
+
+
+def _check_dtype(name: str) -> str:
+    torch_dtype(name)
+    return name
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """The layers of a model in the order of their calls.
+
+    kind: class name of the model, or the name of its file.
+    dtype: name of the number format.
+    uncounted: operation → number of calls; their arithmetic is not known and not counted.
+    note: what limits the counts, if anything.
+    """
+
+    kind: str
+    input_shapes: tuple[Shape, ...]
+    dtype: Annotated[str, AfterValidator(_check_dtype)]
+    layers: tuple[LayerCost, ...]
+    uncounted: dict[str, int]
+    note: str | None
+
+    @property
+    def total(self) -> Cost:
+        return sum(self.layers, Cost())
+
+    @property
+    def element_bytes(self) -> int:
+        return torch_dtype(self.dtype).itemsize
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields with the values derived from them, ready for JSON."""
+        return {
+            **{key: getattr(self, key) for key in ("kind", "input_shapes", "dtype", "uncounted", "note")},
+            "total": self._row(self.total),
+            "layers": [self._row(layer) for layer in self.layers],
+        }
+
+    def _row(self, cost: Cost) -> dict[str, Any]:
+        return asdict(cost) | {
+            "flops": cost.flops,
+            "memory_access_ratio": cost.memory_access_ratio,
+            "flops_per_byte": cost.flops_per_byte(self.element_bytes),
+        }

@@ -1,0 +1,42 @@
+"""Following the calls of all modules inside a model during a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+
+@contextmanager
+def following_calls(
+    model: nn.Module, *, enter: Callable[[str, nn.Module, Any], object], leave: Callable[[Any], object]
+) -> Iterator[None]:
+    """Inside the `with` statement, `enter` and `leave` are called when the call of a module begins and ends.
+
+    Calls are nested like those of Python, also if a module is shared or calls itself, so a stack knows the innermost
+    one. `torch.utils.module_tracker.ModuleTracker` cannot replace this: it keeps a set of running modules without
+    their order. The time and memory of other hooks belong to their module.
+
+    enter: gets the module's path in `named_modules()` (the first one if it has several), the module, and its inputs as
+        (arguments, keyword arguments).
+    leave: gets the module's output.
+    """
+
+    def before(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        enter(path, module, (args, kwargs))
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        leave(output)
+
+    handles = []
+    try:
+        for path, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(partial(before, path), prepend=True, with_kwargs=True))
+            handles.append(module.register_forward_hook(after))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,141 @@
+"""A model that is ready to be measured: on its device, in its number format, with an input."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from vovnet.errors import UsageError
+from vovnet.profiling.cost import count_cost
+from vovnet.profiling.cost_types import ModelCost
+from vovnet.profiling.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EstimatedEnergy, estimate
+from vovnet.profiling.memory import MIB, MemoryUse, measure_memory
+from vovnet.profiling.number_format import Precision, cast, dtype_of
+from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.speed import synchronize
+
+InputShape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A module on its device, in its precision, with an input batch and the cost of one pass."""
+
+    name: str
+    module: nn.Module
+    images: Tensor
+    cost: ModelCost
+    precision: str
+
+    @property
+    def exported(self) -> bool:
+        return isinstance(self.module, OnnxModule)
+
+    def run(self) -> int:
+        """Start one pass; returns its number of images."""
+        with torch.inference_mode():
+            self.module(self.images)
+        return len(self.images)
+
+    def run_and_wait(self) -> int:
+        """Do one pass, until the device has finished; returns its number of images."""
+        count = self.run()
+        synchronize(self.images.device)
+        return count
+
+    def with_batch(self, size: int) -> Subject:
+        return replace(
+            self, images=_random_images((size, *self.images.shape[1:]), self.images.device, self.images.dtype)
+        )
+
+    def measure_memory(self) -> MemoryUse:
+        use = measure_memory(self.module, self.images, own_allocator=self.exported)
+        if not self.exported:
+            return use
+        # PyTorch sees only the inputs and outputs of an exported model.
+        parameters_mib = self.cost.total.parameters * self.cost.element_bytes / MIB
+        return replace(use, parameters_mib=parameters_mib, live_mib=None, live_layer=None)
+
+    def estimate_energy(self) -> EstimatedEnergy | None:
+        """None for number formats without published energies of their arithmetic."""
+        total, element_bytes, images = self.cost.total, self.cost.element_bytes, len(self.images)
+        memory_bytes = (total.memory_access_cost + total.other_elements) * element_bytes
+        model = {2: HOROWITZ_45NM_HALF, 4: HOROWITZ_45NM}.get(element_bytes)
+        return None if model is None else estimate(total.multiply_adds / images, memory_bytes / images, model)
+
+
+def prepare(
+    name: str,
+    module: nn.Module,
+    shape: InputShape,
+    *,
+    batch_sizes: Sequence[int],
+    device: torch.device,
+    precision: Precision,
+) -> Subject:
+    """A subject that has already run at every batch size, so that a model that cannot run fails before the others are
+    measured.
+
+    module: moved to `device` and cast to `precision`, unless it is exported.
+    shape: (N, C, H, W).
+
+    Raises ValueError for a model that cannot take this input or run in this precision.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(f"{name} is a scripted module, whose layers are not visible; measure the module it came from")
+    try:
+        make = _prepare_exported if isinstance(module, OnnxModule) else _prepare_module
+        subject = make(name, module, shape, device, precision)  # type: ignore[arg-type]
+        subject.run_and_wait()
+        for size in batch_sizes:
+            subject.with_batch(size).run_and_wait()
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        sizes = "×".join(map(str, shape))
+        raise ValueError(f"{name} cannot run on an input of {sizes} in {precision} ({first_line(error)})") from error
+    return subject
+
+
+def _prepare_module(
+    name: str, module: nn.Module, shape: InputShape, device: torch.device, precision: Precision
+) -> Subject:
+    cost = _count_cost(module.eval(), shape, precision)
+    module = cast(module.to(device).to(memory_format=torch.channels_last), precision)
+    return Subject(name, module, _random_images(shape, device, dtype_of(precision)), cost, precision)
+
+
+def _prepare_exported(
+    name: str, module: OnnxModule, shape: InputShape, device: torch.device, precision: Precision
+) -> Subject:
+    dtype = str(module.input_dtype).removeprefix("torch.")
+    if precision not in ("float32", dtype):
+        raise UsageError(f"{name} is exported: it takes {dtype} as it is and cannot run in {precision}")
+    if device.type != module.device.type:
+        raise UsageError(f"{name} was loaded on {module.device}, not on {device}")
+    return Subject(name, module, _random_images(shape, device, module.input_dtype), module.count_cost(shape), dtype)
+
+
+def _count_cost(module: nn.Module, shape: InputShape, precision: Precision) -> ModelCost:
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # it logs tracebacks of errors that count_cost handles
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        return count_cost(module, shape, dtype=str(dtype_of(precision)).removeprefix("torch."))
+    finally:
+        log.setLevel(level)
+
+
+def _random_images(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    values = torch.rand(shape, device=device)
+    if not dtype.is_floating_point:
+        values = 255 * values
+    return values.to(dtype).to(memory_format=torch.channels_last)
+
+
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vovnet.profiling.meter import Meter
+from vovnet.profiling.sensors import Sample
+
+
+def test_a_meter_log(tmp_path: Path) -> None:
+    log = tmp_path / "meter.csv"
+    log.write_text("timestamp,watts\n1970-01-01T00:00:12+00:00,31\n10.5,30\n1970-01-01T01:00:13+01:00,32\n14,3")
+    assert Meter(log).samples() == [
+        Sample(10.5, 30),
+        Sample(12, 31),
+        Sample(13, 32),
+    ]  # ordered, without the incomplete line
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("time,watts\n1,2\n", "timestamp"),
+        ("timestamp,watts\n1,2\n2,\n", "line 3"),
+        ("timestamp,watts\n1\n", "line 2"),
+        ("timestamp,watts\n2026-01-01T00:00:00,5\n", "no zone"),
+        ("timestamp,watts\n1,nan\n", "line 2.*not a finite number"),
+        ("timestamp,watts\n1,5\ninf,5\n", "line 3.*not a finite number"),
+        ("timestamp;watts\n1;5\n", "columns timestamp,watts"),
+        ("", "columns timestamp,watts"),
+    ],
+)
+def test_a_faulty_meter_log_is_refused_at_once(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "meter.csv").write_text(text)
+    with pytest.raises(ValueError, match=match):
+        Meter(tmp_path / "meter.csv")
+
+
+def test_a_meter_log_as_other_programs_write_it(tmp_path: Path) -> None:
+    """Byte order mark, capitals, blanks, quotes, more columns, Windows line ends, an empty line, Z as time zone."""
+    log = tmp_path / "meter.csv"
+    text = (
+        '\ufeff"Timestamp", Watts ,volts\r\n1970-01-01T00:00:10Z, 30.5 ,230\r\n\r\n"1970-01-01 01:00:11.5+01:00",31\r\n'
+    )
+    log.write_text(text, newline="")
+    assert Meter(log).samples() == [Sample(10, 30.5), Sample(11.5, 31)]
+
+
+def test_a_log_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="meter.csv"):
+        Meter(tmp_path / "meter.csv")

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torchvision import ops
+
+from vovnet.profiling.cost import count_cost, count_parameters
+
+from .counted import Call, total
+
+# Memory access cost: Eq. (1) for all products.
+
+
+def test_a_balanced_convolution_reaches_the_bound() -> None:
+    cost = total(nn.Conv2d(43, 43, 3, padding=1), (1, 43, 32, 32))
+    assert cost.memory_access_cost == 104_705
+    assert cost.memory_access_bound == pytest.approx(104_705)
+    assert cost.memory_access_ratio == pytest.approx(1)
+    assert cost.multiply_adds == 32 * 32 * 9 * 43 * 43
+    assert cost.flops == 2 * cost.multiply_adds
+
+
+def test_a_dense_layer_of_as_many_multiply_adds_costs_more() -> None:
+    cost = total(nn.Conv2d(148, 12, 3, padding=1), (1, 148, 32, 32))
+    assert cost.memory_access_cost == 179_824
+    assert cost.memory_access_bound == pytest.approx(102_292, abs=1)
+    assert cost.memory_access_ratio == pytest.approx(1.758, abs=5e-4)
+
+
+def test_the_bound_is_that_of_the_paper() -> None:
+    h, w, k = 7, 5, 3
+    cost = total(nn.Conv2d(6, 10, k, padding=1), (1, 6, h, w))
+    b = cost.multiply_adds
+    assert cost.memory_access_bound == pytest.approx(2 * math.sqrt(h * w * b / k**2) + b / (h * w))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "multiply_adds", "read", "written", "weight"),
+    [
+        pytest.param(nn.Conv2d(3, 8, 3, 2, 1), (1, 3, 10, 14), 35 * 9 * 24, 420, 280, 9 * 24, id="strided"),
+        pytest.param(nn.Conv2d(8, 12, 3, 1, 1, groups=4), (1, 8, 5, 6), 30 * 9 * 24, 240, 360, 9 * 24, id="grouped"),
+        pytest.param(nn.Conv2d(8, 8, 5, 1, 2, groups=8), (1, 8, 6, 6), 36 * 25 * 8, 288, 288, 25 * 8, id="depthwise"),
+        pytest.param(nn.ConvTranspose2d(6, 4, 2, 2), (1, 6, 5, 5), 25 * 4 * 24, 150, 400, 4 * 24, id="transposed"),
+        pytest.param(
+            nn.ConvTranspose2d(6, 4, 4, 2, 1, groups=2), (1, 6, 5, 5), 25 * 16 * 12, 150, 400, 16 * 12, id="both"
+        ),
+        pytest.param(nn.Conv1d(4, 6, 3), (1, 4, 12), 10 * 3 * 24, 48, 60, 3 * 24, id="one dimension"),
+        pytest.param(nn.Linear(20, 7), (1, 20), 140, 20, 7, 140, id="linear"),
+        pytest.param(nn.Linear(20, 7, bias=False), (2, 5, 20), 10 * 140, 200, 70, 140, id="linear, ten rows"),
+        pytest.param(nn.Linear(20, 7), (20,), 140, 20, 7, 140, id="linear, a vector"),
+        pytest.param(nn.Conv2d(3, 8, 1), (4, 3, 2, 2), 16 * 24, 48, 128, 24, id="a batch reads the weight once"),
+    ],
+)
+def test_products_by_hand(
+    module: nn.Module, shape: tuple[int, ...], multiply_adds: int, read: int, written: int, weight: int
+) -> None:
+    cost = total(module, shape)
+    assert cost.multiply_adds == multiply_adds
+    assert cost.memory_access_cost == read + written + weight
+    assert cost.memory_access_bound == pytest.approx(2 * math.sqrt(read * written) + weight)
+    assert cost.memory_access_cost >= cost.memory_access_bound - 1e-6
+    assert cost.other_elements == 0
+    assert cost.parameters == count_parameters(module)
+
+
+def test_no_other_widths_with_the_same_multiply_adds_cost_less_than_the_bound() -> None:
+    costs = [total(nn.Conv2d(64 // c, c, 3, 2, 1, bias=False), (1, 64 // c, 8, 8)) for c in (1, 2, 4, 8, 16, 32, 64)]
+    assert len({cost.multiply_adds for cost in costs}) == 1
+    assert len({round(cost.memory_access_bound, 6) for cost in costs}) == 1
+    # With stride 2 the output has a quarter of the positions. Input and output have equally many elements if
+    # 64/c·64 = c·16, so c = 16.
+    assert [cost.memory_access_ratio == pytest.approx(1) for cost in costs].index(True) == 4
+    assert min(cost.memory_access_ratio or 0 for cost in costs) == pytest.approx(1)
+
+
+# All other operations: elements read and written.
+
+
+@pytest.mark.parametrize(
+    ("module", "shapes", "elements"),
+    [
+        pytest.param(
+            Call(lambda a, b: torch.cat([a, b], 1)), [(1, 3, 4, 4), (1, 5, 4, 4)], 2 * 128, id="concatenation"
+        ),
+        pytest.param(nn.ReLU(), [(1, 3, 4, 4)], 2 * 48, id="activation"),
+        pytest.param(nn.ReLU(inplace=True), [(1, 3, 4, 4)], 2 * 48, id="in place"),
+        pytest.param(Call(torch.add), [(2, 5), (2, 5)], 30, id="addition"),
+        pytest.param(Call(lambda a, b: a.add_(b)), [(2, 5), (2, 5)], 30, id="addition in place"),
+        pytest.param(nn.MaxPool2d(3, 2, ceil_mode=True), [(1, 2, 8, 8)], 128 + 2 * 16, id="pooling"),
+        pytest.param(nn.AdaptiveAvgPool2d(1), [(1, 6, 5, 5)], 150 + 6, id="global pooling"),
+        pytest.param(nn.BatchNorm2d(4), [(2, 4, 3, 3)], 2 * 72, id="batch norm"),
+        pytest.param(nn.GroupNorm(2, 4), [(2, 4, 3, 3)], 2 * 72, id="group norm"),
+        pytest.param(nn.LayerNorm(6), [(5, 6)], 60, id="layer norm"),
+        pytest.param(nn.Upsample(scale_factor=2), [(1, 2, 3, 3)], 18 + 72, id="upsampling"),
+        pytest.param(nn.Flatten(), [(2, 3, 4)], 0, id="a view"),
+        pytest.param(Call(lambda a: a.transpose(1, 2).contiguous()), [(2, 3, 4)], 48, id="a copy of a view"),
+        pytest.param(Call(lambda a: a[torch.tensor([0, 0])]), [(3, 8)], 32, id="a choice reads what it takes"),
+        pytest.param(nn.Dropout(), [(2, 3)], 0, id="dropout in evaluation"),
+    ],
+)
+def test_other_elements(module: nn.Module, shapes: list[tuple[int, ...]], elements: int) -> None:
+    cost = total(module, *shapes)
+    assert cost.other_elements == elements
+    assert cost.multiply_adds == cost.memory_access_cost == 0
+    assert cost.memory_access_ratio is None
+
+
+def test_every_activation_norm_and_pool_of_torch_is_known() -> None:
+    activations = "CELU ELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish PReLU ReLU ReLU6"
+    activations += " RReLU SELU SiLU Sigmoid Softmax2d Softplus Softshrink Softsign Tanh Tanhshrink GLU Softmin"
+    modules = [getattr(nn, name)(**({"dim": 1} if name == "Softmin" else {})) for name in activations.split()]
+    modules += [
+        nn.InstanceNorm2d(4),
+        nn.LocalResponseNorm(2),
+        nn.AvgPool2d(2),
+        nn.AdaptiveMaxPool2d(2),
+        nn.LPPool2d(2, 2),
+    ]
+    modules += [nn.PixelShuffle(2), nn.ZeroPad2d(1), nn.ReflectionPad2d(1), nn.UpsamplingBilinear2d(scale_factor=2)]
+    modules += [nn.Softmax(1), nn.LogSoftmax(1), nn.ChannelShuffle(2), nn.RMSNorm(8), nn.Unfold(2)]
+    for module in modules:
+        assert total(module, (1, 4, 8, 8)).other_elements > 0, module
+
+
+def test_batch_norm_elements_are_the_outputs_of_batch_norms() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.BatchNorm2d(8))
+    assert total(module, (2, 3, 8, 8)).batch_norm_elements == 2 * (2 * 8 * 4 * 4)
+
+
+def test_flops_per_byte() -> None:
+    module = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.ReLU())
+    elements = (2 * 8 * 36 + 9 * 64) + 2 * 8 * 36
+    cost = count_cost(module, (1, 8, 6, 6))
+    assert cost.total.flops_per_byte(4) == pytest.approx(2 * 36 * 9 * 64 / (4 * elements))
+    half = count_cost(module, (1, 8, 6, 6), dtype="bfloat16").to_dict()["total"]
+    assert half["flops_per_byte"] == pytest.approx(2 * 36 * 9 * 64 / (2 * elements))
+    assert count_cost(nn.Identity(), (1, 2)).total.flops_per_byte(4) is None
+
+
+def test_attention_is_its_matrix_products() -> None:
+    tokens, width = 10, 12
+    module = nn.MultiheadAttention(width, 3, batch_first=True)
+    cost = total(Call(lambda x: module(x, x, x, need_weights=False)), (1, tokens, width))
+    assert cost.multiply_adds == 4 * tokens * width * width + 2 * tokens * tokens * width
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_an_operation_without_a_rule_is_listed() -> None:
+    cost = count_cost(Call(lambda a: ops.nms(a, a[:, 0], 0.5)), torch.rand(6, 4))
+    assert cost.uncounted == {"torchvision::nms": 1}
+    module = nn.Sequential(nn.Linear(4, 4), Call(lambda a: torch.linalg.inv(a)), Call(lambda a: torch.fft.fft(a).real))
+    cost = count_cost(module, (4, 4))
+    assert cost.uncounted == {"aten::linalg_inv_ex": 1, "aten::_fft_r2c": 1}
+    assert cost.total.multiply_adds == 64
+    assert cost.layers[1].other_elements >= 32  # the elements they read and write are counted
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+def test_a_recurrent_layer_is_the_products_of_its_steps(kind: type[nn.RNNBase], gates: int) -> None:
+    steps, images, width, hidden = 5, 2, 8, 6
+    cost = total(kind(width, hidden, bidirectional=True), (steps, images, width))
+    products = [(1, steps * images, width), (steps, images, hidden)]  # times, rows, columns
+    assert cost.multiply_adds == 2 * sum(n * rows * c * gates * hidden for n, rows, c in products)
+    each = [n * (rows * c + rows * gates * hidden + c * gates * hidden) for n, rows, c in products]
+    assert cost.memory_access_cost == 2 * sum(each)
+    assert torch.backends.mkldnn.enabled == torch.backends.mkldnn.is_available()
+
+
+def test_an_operation_without_a_rule_reads_its_weights() -> None:
+    class Inverse(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.linalg.inv(self.weight)
+
+    cost = count_cost(Inverse(4, 4, bias=False), (4, 4))
+    assert cost.uncounted == {"aten::linalg_inv_ex": 1}
+    assert cost.total.other_elements == 16 + (16 + 1) + 3 * 16  # the weight, its inverse with an error code, the sum
+
+
+def test_weights_of_a_quantised_layer_are_read() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 6)), {nn.Linear}, dtype=torch.qint8)
+    cost = count_cost(module, (2, 8))
+    assert cost.uncounted == {"quantized::linear_dynamic": 1}
+    assert cost.note is None
+    assert cost.total.other_elements == 16 + 12 + 48 + 6
