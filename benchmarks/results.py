@@ -11,14 +11,16 @@ from typing import Any
 from vovnet import create_model
 from vovnet.files import replacing
 from vovnet.paper.accuracy import Accuracies
-from vovnet.paper.folder import markdown_page, write_pictures
+from vovnet.paper.folder import markdown_page, write_figures
 from vovnet.paper.published import TABLE_2, TABLE_3
 from vovnet.paper.subjects import SUBJECTS, Sources, section_of
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.profiling.measurement import read_measurements
 from vovnet.report.document import Section
-from vovnet.report.measurement import to_markdown
-from vovnet.report.measurement_plots import plot_roofline, plot_tradeoffs
+from vovnet.report.measurement_plots import plot_tradeoffs
+from vovnet.report.measurement_report import to_markdown
+from vovnet.report.model_tables import label_measurements
+from vovnet.report.roofline import plot_roofline
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs/records"
@@ -291,16 +293,17 @@ def render_reproduction() -> str:
 
 
 def draw_backbones() -> None:
-    measurements = read_measurements(RECORDS / "backbones.json")
-    for name, figure in (("tradeoffs", plot_tradeoffs(measurements)), ("roofline", plot_roofline(measurements))):
+    rows = label_measurements(read_measurements(RECORDS / "backbones.json"))
+    for name, plot in (("tradeoffs", plot_tradeoffs(rows)), ("roofline", plot_roofline(rows))):
+        assert plot is not None
         with replacing(RECORDS / f"backbones_{name}.png") as temporary:
-            figure.savefig(temporary)
+            temporary.write_bytes(plot.png())
 
 
 if __name__ == "__main__":
     draw_backbones()
     sections = reproduction()
-    write_pictures(sections, ROOT / "docs/reproduction")
+    write_figures(sections, ROOT / "docs/reproduction")
     pages = {"results": render(), "reproduction": markdown_page(sections, "reproduction/")}
     for name, text in pages.items():
         with replacing(ROOT / f"docs/{name}.md") as temporary:

@@ -29,6 +29,7 @@ from vovnet.files import replacing, write_json
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.provenance import device_name
 from vovnet.report.plots import plot_training
+from vovnet.report.plotting import save_figure
 from vovnet.weights.detector import load_model, save_weights
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +86,7 @@ def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
         save_weights(weights, state, best.info, record)
     write_json(records / f"{name}.json", record)
     with replacing(records / f"{name}.png") as temporary:
-        plot_training(log, temporary)
+        save_figure(plot_training(log), temporary)
     shutil.copy(run / "log.jsonl", records / f"{name}.log.jsonl")
 
 

@@ -19,7 +19,7 @@ def browser() -> Iterator[Browser]:
     if chromium is None:
         pytest.skip("neither chromium nor google-chrome is installed")
     with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", *(f"--{one}" for one in QUIET)]
+        arguments = ["--no-sandbox", "--disable-gpu", *(f"--{flag}" for flag in QUIET)]
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
         browser.close()

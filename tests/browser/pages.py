@@ -1,4 +1,4 @@
-"""What the tests of pages share."""
+"""Opening a page in the tests."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_page(browser: Browser, path: Path, *, ready: str = "true", **how: Any) -> Iterator[Page]:
-    """The page, once the JavaScript `ready` is true; at the end, nothing was asked of a network, no dialog came up and
-    the console is empty."""
+def open_page(browser: Browser, path: Path, *, ready: str = "body", **how: Any) -> Iterator[Page]:
+    """The page, once it has an element that the CSS selector `ready` finds.
+
+    When it is closed, it must have requested nothing, opened no dialog and written nothing to the console.
+    """
     context = browser.new_context(offline=True, **how)
     faults: list[str] = []
 
@@ -36,19 +38,19 @@ def open_page(browser: Browser, path: Path, *, ready: str = "true", **how: Any) 
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("dialog", dismiss)
     page.goto(path.as_uri())
-    page.wait_for_function(ready)
+    page.wait_for_selector(ready, state="attached")  # not a function: the policy forbids to evaluate its text
     yield page
     context.close()
     assert faults == [], faults
 
 
-def contrast(one: str, other: str) -> float:
-    """The ratio of the WCAG between two colours like "rgb(1, 2, 3)"."""
+def contrast(first: str, second: str) -> float:
+    """The WCAG contrast ratio of two colours like "rgb(1, 2, 3)"."""
 
     def luminance(colour: str) -> float:
         parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    low, high = sorted((luminance(one), luminance(other)))
+    low, high = sorted((luminance(first), luminance(second)))
     return (high + 0.05) / (low + 0.05)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vovnet.report.comparison_page import write_page
+from vovnet.report.comparison_files import write_page
 
 from ..unit.report.compared import HOSTILE, comparison
 from .pages import contrast, open_page
@@ -23,15 +23,15 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_pictures_stand_side_by_side_and_names_are_only_names(browser: Browser, page_file: Path) -> None:
+def test_images_are_side_by_side_and_names_are_only_names(browser: Browser, page_file: Path) -> None:
     with open_page(browser, page_file, viewport={"width": 1280, "height": 800}) as page:
         assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
-        for row in page.locator(".row").all():
+        for row in page.locator(".figures").all():
             boxes = [figure.bounding_box() for figure in row.locator("figure").all()]
             assert len(boxes) == 3
             assert len({box["y"] for box in boxes if box}) == 1
             assert all(box["width"] >= 300 for box in boxes if box)
-        assert page.locator("h2").nth(1).inner_text() == HOSTILE
+        assert page.locator("h2").nth(2).inner_text() == HOSTILE
         assert page.evaluate("document.scripts.length") == 0
         assert page.locator("img[src=x]").count() == 0
 
@@ -40,7 +40,7 @@ def test_pictures_stand_side_by_side_and_names_are_only_names(browser: Browser, 
 def test_it_fits_a_phone_and_can_be_read(browser: Browser, page_file: Path, scheme: str) -> None:
     with open_page(browser, page_file, viewport={"width": 390, "height": 844}, color_scheme=scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        box = page.locator(".row figure").first.bounding_box()
+        box = page.locator(".figures figure").first.bounding_box()
         assert box is not None
         assert box["width"] > 340
         ink, paper = page.evaluate(

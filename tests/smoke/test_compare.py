@@ -91,11 +91,11 @@ def test_a_broken_picture_is_named_and_skipped(run: Run, tmp_path: Path) -> None
     ("arguments", "says"),
     [
         ([], "say which detectors to compare"),
-        (["bccd"], "say which pictures to compare on"),
+        (["bccd"], "say which images to compare on"),
         (["bccd", "bccd", "--images", "a.jpg"], "bccd is given twice"),
         (["bccd", "--images", "a.jpg", "--split", "test"], "give --data DIR too"),
         (["bccd", "--data", BCCD, "--split", "tset"], "did you mean 'test'?"),
-        (["bccd", "--data", BCCD, "--split", "test", "--images", "x"], "x is no image of"),
+        (["bccd", "--data", BCCD, "--split", "test", "--images", "x"], "x is not an image of"),
         (["bccd", "--images", "a.jpg", "--limit", "0"], "--limit. Must be >= 1"),
     ],
 )

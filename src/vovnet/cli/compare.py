@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vovnet.cli.app import app
 from vovnet.cli.options import Device, Fraction, Json, Positive, Several, Split, Threads, TopK
 from vovnet.cli.output import Output, complain, make_folder, need, set_threads, show_progress
 from vovnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from vovnet.report.comparison import ComparedImage, Drawer, ImageSource
 
 
 @app.command
@@ -47,51 +52,58 @@ def compare(
     out = Output(json_file)
     if split is not None and data is None:
         raise UsageError("--split is a split of a dataset: give --data DIR too")
-    need("jinja2", "matplotlib", *([] if data is None else ["hotcoco"]))
+    need("markdown_it", "matplotlib", *([] if data is None else ["hotcoco"]))
 
     from vovnet.engine.detector import load
-    from vovnet.report.comparison import Column, Comparison, Drawer, Row
-    from vovnet.report.comparison_figure import write_figure
-    from vovnet.report.comparison_inputs import choose_shots, detector_names, open_truth, picture_names
-    from vovnet.report.comparison_page import write_page
+    from vovnet.report.comparison import Annotator, Comparison, Drawer, choose_images, detector_names, open_ground_truth
+    from vovnet.report.comparison_files import write_figure, write_page
 
     set_threads(threads)
     headings = detector_names(weights, names)
     detectors = [load(one, device) for one in weights]
     truth = None
     if data is not None:
-        truth = open_truth(data, split, masks=any(detector.model.masks for detector in detectors))
-    shots = choose_shots(images or [], truth, limit)
+        truth = open_ground_truth(data, split, masks=any(detector.model.masks for detector in detectors))
+    sources = choose_images(images or [], truth, limit)
     make_folder(output)
     drawer = Drawer(detectors, truth.class_names if truth else None, score_threshold, top_k)
-    columns = [Column(heading, one) for heading, one in zip(headings, weights, strict=True)]
-    columns = [Column("ground truth", None), *columns] if truth else columns
-    rows, failures = [], []
-    with show_progress() as progress:
-        called = picture_names([shot.source for shot in shots])
-        for shot, name in progress.track(list(zip(shots, called, strict=True)), description="pictures"):
-            try:
-                rows.append(Row(name, shot.source, drawer.draw(shot.read(), shot.target)))
-            except (ValueError, OSError) as error:
-                reason = str(error) if shot.source in str(error) else f"{shot.source}: {error}"
-                failures.append({"source": shot.source, "reason": reason})
-                complain(reason)
-    comparison = Comparison(tuple(columns), tuple(rows), score_threshold)
-    if rows:
+    annotators = [Annotator(heading, argument) for heading, argument in zip(headings, weights, strict=True)]
+    annotators = [Annotator("ground truth", None), *annotators] if truth else annotators
+    compared, failures = _draw_all(sources, drawer)
+    comparison = Comparison(tuple(annotators), tuple(compared), score_threshold)
+    if compared:
         write_figure(comparison, output / "figure.jpg")
         write_page(comparison, output / "comparison.html")
     out.table(
         ["column", "weights", "in all pictures"],
         [
-            [column.name, column.weights or "", column.caption(total)]
-            for column, total in zip(columns, comparison.totals(), strict=True)
+            [annotator.name, annotator.weights or "", annotator.caption(total)]
+            for annotator, total in zip(annotators, comparison.totals(), strict=True)
         ],
     )
     for detector, heading in zip(detectors, headings, strict=True):
         if truth and not drawer.marks_mistakes(detector):
             out.say(f"{heading}: mistakes are not marked, for its classes are not those of {data}")
-    out.say(f"{len(rows)} pictures; {f'figure.jpg and comparison.html in {output}' if rows else 'nothing is written'}")
+    files = f"figure.jpg and comparison.html in {output}" if compared else "nothing is written"
+    out.say(f"{len(compared)} pictures; {files}")
     if failures:
-        out.say(f"{len(failures)} of {len(shots)} pictures could not be read (see above)")
+        out.say(f"{len(failures)} of {len(sources)} pictures could not be read (see above)")
     out.json({**comparison.to_dict(), "failures": failures, "output": str(output)})
     return 1 if failures else 0
+
+
+def _draw_all(sources: Sequence[ImageSource], drawer: Drawer) -> tuple[list[ComparedImage], list[dict[str, str]]]:
+    """The images that could be read, and the sources and reasons of the others."""
+    from vovnet.report.comparison import ComparedImage, image_names
+
+    compared, failures = [], []
+    names = image_names([image.source for image in sources])
+    with show_progress() as progress:
+        for image, name in progress.track(list(zip(sources, names, strict=True)), description="images"):
+            try:
+                compared.append(ComparedImage(name, image.source, drawer.draw(image.read(), image.target)))
+            except (ValueError, OSError) as error:
+                reason = str(error) if image.source in str(error) else f"{image.source}: {error}"
+                failures.append({"source": image.source, "reason": reason})
+                complain(reason)
+    return compared, failures

@@ -63,11 +63,10 @@ _MEMORY_OPTIONS = {
 _PACKAGES_OF_EXTRAS = {
     "av",
     "hotcoco",
-    "jinja2",
+    "markdown_it",
     "matplotlib",
     "onnx",
     "onnxruntime",
-    "plotly",
     "pynvml",
     "tensorboard",
 }

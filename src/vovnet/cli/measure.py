@@ -177,7 +177,7 @@ def measure(
         raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
     image_paths = images.paths()
     if output is not None:
-        need("jinja2", "matplotlib", "plotly")
+        need("markdown_it", "matplotlib")
         make_folder(output)
     set_threads(threads)
     from vovnet.engine.measure_by_name import measure_by_name
@@ -204,7 +204,7 @@ def measure(
         )
     _print(measurements, out, layers=layers)
     if output is not None:
-        from vovnet.report.measurement import write_measurement_report
+        from vovnet.report.measurement_report import write_measurement_report
 
         write_measurement_report(measurements, output)
         out.say(f"report in {output}")
@@ -220,14 +220,15 @@ def measure(
 
 
 def _print(measurements: Sequence[Measurement], out: Output, *, layers: bool) -> None:
-    from vovnet.report.measurement import layer_table, part_table, remarks, tables
+    from vovnet.report.layer_tables import layer_table
+    from vovnet.report.measurement_remarks import remarks
+    from vovnet.report.model_tables import label_measurements, model_tables
+    from vovnet.report.part_tables import part_table
 
-    for table in tables(measurements):
-        out.say(table.title)
-        out.table(table.header, table.rows)
-    for optional in (part_table(measurements), layer_table(measurements) if layers else None):
-        if optional is not None and optional.items:
-            out.say(optional.title)
-            out.table(optional.header, optional.rows)
-    for remark in remarks(measurements):
+    rows = label_measurements(measurements)
+    for table in (*model_tables(rows), part_table(rows), *([layer_table(rows)] if layers else [])):
+        if table.rows:
+            out.say(table.title)
+            out.table(list(table.header), [list(row) for row in table.rows])
+    for remark in remarks(rows):
         out.say(remark)

@@ -64,7 +64,7 @@ def reproduce(
         return 0
     chosen = choose(names)
     _check_folders(records, runs, voc, coco)
-    need("jinja2", "matplotlib")
+    need("markdown_it", "matplotlib")
 
     from vovnet.paper.accuracy import Accuracies
     from vovnet.paper.folder import write_folder

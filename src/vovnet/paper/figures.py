@@ -14,9 +14,8 @@ from vovnet.paper.blood_cells import COMMAND, Study
 from vovnet.paper.measured import Record, conditions, measured_answer
 from vovnet.paper.published import FIGURE_3, FIGURE_4, TABLES, PublishedColumn, PublishedPanel, PublishedRow
 from vovnet.report.document import Figure, Section, Table
-from vovnet.report.labelling import label_points
-from vovnet.report.panels import Point
-from vovnet.report.plots import COLOURS, make_figure
+from vovnet.report.labelling import Point, label_points
+from vovnet.report.plotting import COLOURS, make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

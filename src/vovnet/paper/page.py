@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from vovnet.files import replacing
 from vovnet.paper.answers import LEGEND
-from vovnet.report.document import Figure, Section, Table
-from vovnet.report.templates import render
+from vovnet.report import page
+from vovnet.report.document import Section, escape_markdown
 
 
 def write_page(sections: Sequence[Section], path: str | Path) -> None:
-    page = render(
-        "paper.html.j2",
-        legend=_marked(LEGEND),
+    links = [f"- [{escape_markdown(section.title)}](#section-{i})\n" for i, section in enumerate(sections, start=1)]
+    page.write_page(
+        path,
+        title="VoVNet, published and reproduced",
+        introduction=f"{LEGEND}\n\n{''.join(links)}",
         sections=sections,
-        kind=_kind,
-        marked=_marked,
-        image=_image,
+        layout="reproduction",
+        cell_class=_cell_class,
     )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
-def _kind(part: str | Table | Figure) -> str:
-    return "text" if isinstance(part, str) else "table" if isinstance(part, Table) else "picture"
-
-
-def _image(picture: Figure) -> str:
-    kind = "jpeg" if picture.name.endswith((".jpg", ".jpeg")) else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(picture.make()).decode()}"
-
-
-def _marked(text: str) -> str:
-    """Escaped, with what stands in `backticks` as code and what stands in **stars** strong."""
-    from markupsafe import Markup, escape
-
-    tagged = Markup()
-    for place, piece in enumerate(text.split("`")):
-        if place % 2:
-            tagged += Markup("<code>{}</code>").format(piece)
-            continue
-        for inner, words in enumerate(piece.split("**")):
-            tagged += Markup("<strong>{}</strong>").format(words) if inner % 2 else escape(words)
-    return tagged
+def _cell_class(row: Sequence[str], column: int) -> str:
+    """What differs from the paper and what was measured stands out; other lines below a published row are faint."""
+    for mark in ("differs", "measured"):
+        if mark in row[column]:
+            return mark
+    return "faint" if row[1:2] in (["run"], ["recomputed"]) else ""

@@ -1,97 +1,117 @@
-"""The same pictures by several detectors: what each of them draws, finds, misses and gets wrong.
+"""The same images annotated by several detectors: what each of them finds, misses and gets wrong.
 
-Classes go by their names: one that several detectors know has one colour in all columns.
+Classes are matched by name: a class that several detectors know has the same colour in all columns.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.data.formats import open_dataset
+from vovnet.data.images import read_image
+from vovnet.data.sources import expand_sources, is_video
+from vovnet.download import download, is_url
 from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections, draw_target
+from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
 from vovnet.structures import Detections, Target
+from vovnet.weights.find import find_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Item = TypeVar("Item", Detections, Target)
-PANEL_SIZE = 640  # pixels of a panel's longer side
+Objects = TypeVar("Objects", Detections, Target)
+MOST_IMAGES = 50  # in one figure, which is then about 35,000 pixels high
+DEFAULT_IMAGES = 4  # of a dataset
+LONG_SIDE = 640  # of an annotated image, in pixels
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of each class there are; missed and wrong are what is marked "missed" and "?", None where nothing is."""
+    """Number of objects or detections of each class.
+
+    missed: objects that the image marks as "missed"; None without ground truth.
+    wrong: detections that the image marks with "?"; None without ground truth.
+    """
 
     classes: Counter[str]
     missed: int | None = None
     wrong: int | None = None
 
     @property
-    def found(self) -> int:
+    def total(self) -> int:
         return self.classes.total()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"found": self.found, "classes": dict(self.classes), "missed": self.missed, "wrong": self.wrong}
+        return {"found": self.total, "classes": dict(self.classes), "missed": self.missed, "wrong": self.wrong}
 
 
 @dataclass(frozen=True)
-class Column:
-    """weights: as the user named them, None for the ground truth."""
+class Annotator:
+    """A column of the comparison: a detector, or the ground truth. weights: as the user named them; None: the truth."""
 
     name: str
     weights: str | None
 
     def caption(self, tally: Tally) -> str:
-        """ "18 detections, 1 missed, 2 wrong"."""
-        thing = "object" if self.weights is None else "detection"
-        counts = [f"{tally.found} {thing}{'' if tally.found == 1 else 's'}"]
+        """For example "18 detections, 1 missed, 2 wrong"."""
+        noun = "object" if self.weights is None else "detection"
+        counts = [f"{tally.total} {noun}{'' if tally.total == 1 else 's'}"]
         counts += [] if tally.missed is None else [f"{tally.missed} missed"]
         return ", ".join(counts + ([] if tally.wrong is None else [f"{tally.wrong} wrong"]))
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One picture as one column shows it."""
+class AnnotatedImage:
+    """One image as one annotator sees it."""
 
-    drawn: Image
+    image: Image
     tally: Tally
 
 
 @dataclass(frozen=True)
-class Row:
-    """One picture as all columns show it; `source` leads to it, `name` is what it is called in the comparison."""
+class ComparedImage:
+    """A row of the comparison: one image by all annotators. source: a path or URL."""
 
     name: str
     source: str
-    panels: tuple[Panel, ...]
+    annotated: tuple[AnnotatedImage, ...]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    annotators: tuple[Annotator, ...]
+    images: tuple[ComparedImage, ...]
     score_threshold: float
 
     def totals(self) -> list[Tally]:
-        """Of each column over all pictures."""
-        return [_sum([row.panels[place].tally for row in self.rows]) for place in range(len(self.columns))]
+        """For each annotator the sum over all images."""
+        return [_sum([image.annotated[index].tally for image in self.images]) for index in range(len(self.annotators))]
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pixels, ready for JSON; the tallies of a picture in the order of the columns."""
-        totals = zip(self.columns, self.totals(), strict=True)
+        """Everything but the pixels, ready for JSON."""
+        totals = zip(self.annotators, self.totals(), strict=True)
         return {
             "score_threshold": self.score_threshold,
-            "columns": [{"name": one.name, "weights": one.weights, **total.to_dict()} for one, total in totals],
+            "columns": [
+                {"name": annotator.name, "weights": annotator.weights, **total.to_dict()} for annotator, total in totals
+            ],
             "pictures": [
-                {"source": row.source, "columns": [panel.tally.to_dict() for panel in row.panels]} for row in self.rows
+                {"source": image.source, "columns": [annotated.tally.to_dict() for annotated in image.annotated]}
+                for image in self.images
             ],
         }
 
@@ -103,12 +123,123 @@ def _sum(tallies: Sequence[Tally]) -> Tally:
     return Tally(classes, sum(missed) if missed else None, sum(wrong) if wrong else None)
 
 
+@dataclass(frozen=True)
+class ImageSource:
+    """An image that is not read yet. source: a path or URL. target: its objects, if they are known."""
+
+    source: str
+    target: Target | None = None
+
+    def read(self) -> Tensor:
+        """The image, uint8 RGB (3, H, W). Raises ValueError or OSError that names the source."""
+        if not is_url(self.source):
+            return read_image(Path(self.source))
+        try:
+            return read_image(download(self.source))
+        except ValueError as error:
+            raise ValueError(f"{self.source} did not send an image that can be read ({error})") from None
+
+
+def open_ground_truth(root: Path, split: str | None, *, masks: bool) -> DetectionDataset:
+    """A split of a dataset; with `masks`, with masks too if its format has any."""
+    dataset = open_dataset(root, split)
+    if masks:
+        with suppress(UsageError):  # the split exists, so it is the format that has no masks
+            dataset = open_dataset(root, split, masks=True)
+    return dataset
+
+
+def choose_images(
+    sources: Sequence[str], dataset: DetectionDataset | None = None, limit: int | None = None
+) -> list[ImageSource]:
+    """The images to compare on.
+
+    Raises UsageError for what is not an image, or not one of the dataset, and for more than 50 images.
+
+    sources: images, folders, patterns and URLs; with a dataset, stems, names or paths of its images, by default its
+        first four.
+    """
+    if dataset is None:
+        if not sources:
+            raise UsageError("say which images to compare on: --images SOURCE…, or --data DIR")
+        images = [ImageSource(source) for source in expand_sources(sources)]
+        if videos := [image.source for image in images if is_video(image.source)]:
+            raise UsageError(f"{videos[0]} is a video; only images can be compared")
+    else:
+        samples = _find_samples(dataset, sources) if sources else islice(dataset, limit or DEFAULT_IMAGES)
+        images = [ImageSource(str(sample.image_path), sample.target) for sample in samples]
+    images = images[:limit]
+    if len(images) > MOST_IMAGES:
+        raise UsageError(f"one figure shows at most {MOST_IMAGES} images, got {len(images)}: set --limit")
+    return images
+
+
+def _find_samples(dataset: DetectionDataset, names: Sequence[str]) -> list[Sample]:
+    by_name: dict[str, list[Sample]] = {}
+    for sample in dataset:
+        path = sample.image_path
+        for name in {path.stem, path.name, str(path.resolve())}:
+            by_name.setdefault(name, []).append(sample)
+    chosen = []
+    for name in names:
+        samples = by_name.get(name) or by_name.get(str(Path(name).resolve()), [])
+        if not samples:
+            hint = did_you_mean(name, by_name)
+            raise UsageError(f"{name} is not an image of {dataset.root}, split {dataset.split}{hint}")
+        chosen += samples
+    return chosen
+
+
+def image_names(sources: Sequence[str]) -> list[str]:
+    """The file names; the whole source where two files have the same name."""
+    return _shorten(sources, lambda source: Path(urlsplit(source).path if is_url(source) else source).name)
+
+
+def detector_names(weights: Sequence[str], names: Sequence[str] | None = None) -> list[str]:
+    """`names` if given, else the names of the files, or of the folders that hold best.safetensors.
+
+    Raises UsageError for weights given twice, even by two paths to the same file, and for names that are not one for
+    each detector, all different; FileNotFoundError for weights that do not exist.
+    """
+    if not weights:
+        raise UsageError("say which detectors to compare: shipped names, files, folders of runs, or URLs")
+    seen: dict[Path, str] = {}
+    for argument in weights:
+        path = find_weights(argument).resolve()
+        if path in seen:
+            same = "is given twice" if seen[path] == argument else f"and {seen[path]} are the same weights"
+            raise UsageError(f"{argument} {same}: name each detector once")
+        seen[path] = argument
+    if names is None:
+        return _shorten(weights, _name_of_weights)
+    if len(names) != len(weights):
+        raise UsageError(
+            f"--names needs one name for each detector, got {len(names)} names for {len(weights)} detectors"
+        )
+    if repeated := [name for name in names if list(names).count(name) > 1]:
+        raise UsageError(f"--names must all be different, got {repeated[0]!r} twice")
+    return list(names)
+
+
+def _name_of_weights(weights: str) -> str:
+    path = Path(urlsplit(weights).path if is_url(weights) else weights)
+    if path.suffix not in (".safetensors", ".pt", ".pth"):
+        return path.name
+    return path.parent.name if path.stem in ("best", "last") and path.parent.name else path.stem
+
+
+def _shorten(names: Sequence[str], shorten: Callable[[str], str]) -> list[str]:
+    """Short names where they are not empty and differ from all others."""
+    short = [shorten(name) for name in names]
+    return [brief if brief and short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
+
+
 @dataclass
 class Drawer:
-    """Draws a picture as every column shows it.
+    """Annotates images as each annotator sees them.
 
-    truth_names: classes of the ground truth, which is then the first column. A detector with just these classes, in
-    any order, has its mistakes marked.
+    detectors: those whose classes are the ground truth's, in any order, get their mistakes marked.
+    truth_names: classes of the ground truth, which is then the first annotator.
     """
 
     detectors: Sequence[Detector]
@@ -124,69 +255,73 @@ class Drawer:
     def marks_mistakes(self, detector: Detector) -> bool:
         return self.truth_names is not None and set(detector.class_names) == set(self.truth_names)
 
-    def draw(self, image: Tensor, target: Target | None = None) -> tuple[Panel, ...]:
-        """image: uint8 RGB (3, H, W); target: its objects, needed where there is ground truth."""
-        panels = [] if self.truth_names is None else [self._draw_truth(image, target)]
+    def draw(self, image: Tensor, target: Target | None = None) -> tuple[AnnotatedImage, ...]:
+        """image: uint8 RGB (3, H, W). target: its objects, required if there is ground truth."""
+        annotated = [] if self.truth_names is None else [self._draw_truth(image, target)]
         for detector in self.detectors:
-            panels.append(self._draw_found(detector, image, target if self.marks_mistakes(detector) else None))
-        return tuple(panels)
+            truth = target if self.marks_mistakes(detector) else None
+            annotated.append(self._draw_detections(detector, image, truth))
+        return tuple(annotated)
 
-    def _draw_truth(self, image: Tensor, target: Target | None) -> Panel:
+    def _draw_truth(self, image: Tensor, target: Target | None) -> AnnotatedImage:
         if target is None:
-            raise ValueError("expected the objects of the picture for the column of ground truth, got none")
-        times = _times_larger(image)
-        drawn = draw_target(_larger_image(image, times), _larger(target, times), self.class_names)
-        return Panel(_to_panel(drawn), Tally(Counter(self.class_names[label] for label in target.labels.tolist())))
+            raise ValueError("expected the objects of the image for the column of ground truth, got None")
+        factor = _enlargement(image)
+        drawn = draw_target(_enlarge_image(image, factor), _enlarge(target, factor), self.class_names)
+        return AnnotatedImage(_fit(drawn), Tally(Counter(self.class_names[label] for label in target.labels.tolist())))
 
-    def _draw_found(self, detector: Detector, image: Tensor, target: Target | None) -> Panel:
+    def _draw_detections(self, detector: Detector, image: Tensor, target: Target | None) -> AnnotatedImage:
         prediction = detector.predict(image, score_threshold=self.score_threshold, top_k=self.top_k)
-        ours = torch.tensor([self.class_names.index(name) for name in detector.class_names])
-        found = Detections(
-            prediction.boxes, ours[prediction.labels], prediction.scores, prediction.image_size, prediction.masks
+        our_label = torch.tensor([self.class_names.index(name) for name in detector.class_names])
+        detections = Detections(
+            prediction.boxes, our_label[prediction.labels], prediction.scores, prediction.image_size, prediction.masks
         )
-        mistakes = (None, None) if target is None else _mistakes(found, target)
-        times = _times_larger(image)
+        mistakes = (None, None) if target is None else _count_mistakes(detections, target)
+        factor = _enlargement(image)
         drawn = draw_detections(
-            _larger_image(image, times),
-            _larger(found, times),
+            _enlarge_image(image, factor),
+            _enlarge(detections, factor),
             self.class_names,
-            target=None if target is None else _larger(target, times),
+            target=None if target is None else _enlarge(target, factor),
         )
-        return Panel(_to_panel(drawn), Tally(Counter(prediction.names), *mistakes))
+        return AnnotatedImage(_fit(drawn), Tally(Counter(prediction.names), *mistakes))
 
 
-def _mistakes(found: Detections, target: Target) -> tuple[int, int]:
-    """The numbers of "missed" and "?" that `draw_detections` writes."""
+def _count_mistakes(detections: Detections, target: Target) -> tuple[int, int]:
+    """How often `draw_detections` writes "missed" and "?"."""
     from vovnet.metrics.confusion import image_errors
 
-    missed, false_alarms, confused = image_errors([found], [target], score_threshold=0)[0].tolist()
-    return missed + confused, false_alarms + confused
+    missed, false_positives, confused = image_errors([detections], [target], score_threshold=0)[0].tolist()
+    return missed + confused, false_positives + confused
 
 
-def _times_larger(image: Tensor) -> int:
-    """How many times larger a picture is drawn, so that it fills its panel and lines and names come out sharp; a whole
-    number, by which boxes and masks can be multiplied without any change of their overlaps."""
-    return -(-PANEL_SIZE // max(image.shape[1:]))
+def _enlargement(image: Tensor) -> int:
+    """By how much to enlarge a small image before drawing, so that lines and text come out sharp.
+
+    A whole number: multiplied by it, boxes and masks keep their IoUs exactly.
+    """
+    return -(-LONG_SIDE // max(image.shape[1:]))
 
 
-def _larger_image(image: Tensor, times: int) -> Tensor:
-    if times == 1:
+def _enlarge_image(image: Tensor, factor: int) -> Tensor:
+    if factor == 1:
         return image
-    size = [side * times for side in image.shape[1:]]
+    size = [side * factor for side in image.shape[1:]]
     return F.resize(image, size, interpolation=F.InterpolationMode.BICUBIC)
 
 
-def _larger(item: Item, times: int) -> Item:
-    masks = item.masks
-    if times == 1:
-        return item
+def _enlarge(objects: Objects, factor: int) -> Objects:
+    masks = objects.masks
+    if factor == 1:
+        return objects
     if isinstance(masks, RleMasks):
-        masks = encode(decode(masks).repeat_interleave(times, dim=1).repeat_interleave(times, dim=2))
-    return replace(item, boxes=item.boxes * times, masks=masks)
+        masks = encode(decode(masks).repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2))
+    return replace(objects, boxes=objects.boxes * factor, masks=masks)
 
 
-def _to_panel(drawn: Tensor) -> Image:
+def _fit(drawn: Tensor) -> Image:
+    """The image with its longer side at `LONG_SIDE` pixels."""
     height, width = drawn.shape[1:]
-    scale = PANEL_SIZE / max(height, width)
-    picture: Image = F.to_pil_image(drawn)
-    return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), reducing_gap=3.0)
+    scale = LONG_SIDE / max(height, width)
+    image: Image = F.to_pil_image(drawn)
+    return image.resize((max(1, round(width * scale)), max(1, round(height * scale))), reducing_gap=3.0)

@@ -1,33 +1,44 @@
-"""A piece of a report: paragraphs, tables and pictures under a title, for the terminal, Markdown, HTML and JSON."""
+"""Sections of a report: paragraphs, tables, lists and figures. Rendered as Markdown here, as HTML in page.py."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vovnet.report.table import escape_markdown
-
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts. notes: lines that stand under it. data: what programs get of it, ready for JSON."""
+    """Cells as text.
+
+    notes: lines below the table.
+    data: the content for programs, ready for JSON; None: header and rows.
+    numeric: for each column whether it holds numbers, which are right-aligned; empty: no column does.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
     notes: Sequence[str] = ()
     data: Any = None
+    numeric: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture file; `make` gives its bytes when they are needed. name: with the suffix that tells the format."""
+    """An image file.
+
+    name: file name; its suffix is the format.
+    make: returns the content of the file, called when it is needed.
+    alt: what the image shows, for readers who cannot see it; "": the caption.
+    """
 
     name: str
     caption: str
     make: Callable[[], bytes]
+    alt: str = ""
 
     @classmethod
     def of_file(cls, path: Path, caption: str) -> Figure:
@@ -35,59 +46,90 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class BulletList:
+    title: str
+    items: Sequence[str]
+
+
+Part = str | Table | Figure | BulletList
+
+
+@dataclass(frozen=True)
 class Section:
-    """parts: a text is a paragraph; what stands in `backticks` in it, and in notes and cells, is code."""
+    """A string in `parts` is a paragraph. Text in `backticks`, in paragraphs, notes and cells, is code."""
 
     title: str
-    parts: Sequence[str | Table | Figure] = field(default_factory=tuple)
+    parts: Sequence[Part] = field(default_factory=tuple)
 
     @property
-    def pictures(self) -> list[Figure]:
+    def figures(self) -> list[Figure]:
         return [part for part in self.parts if isinstance(part, Figure)]
 
 
-def to_markdown(section: Section, pictures: str = "") -> str:
-    """The section under a second-order title; pictures: what leads from the page to the pictures' folder."""
-    blocks = [f"## {section.title}"]
-    for part in section.parts:
+def to_markdown(section: Section, figure_folder: str = "") -> str:
+    """A second-level heading and the parts. figure_folder: path from the page to its figures, with a final slash."""
+    return f"## {escape_block(section.title)}\n\n{parts_to_markdown(section.parts, figure_folder)}"
+
+
+def parts_to_markdown(parts: Sequence[Part], figure_folder: str = "") -> str:
+    blocks: list[str] = []
+    for part in parts:
         if isinstance(part, str):
-            blocks.append(_escape(part))
-        elif isinstance(part, Figure):
-            blocks.append(f"![{escape_markdown(part.caption)}]({pictures}{part.name})")
-        else:
-            blocks += [f"### {part.title}"] if part.title else []
-            lines = [part.header, ["---"] * len(part.header), *part.rows]
-            blocks.append("\n".join(f"| {' | '.join(map(_escape, line))} |" for line in lines))
-            if part.notes:
-                blocks.append("\n".join(f"- {_escape(note)}" for note in part.notes))
+            blocks.append(escape_block(part))
+            continue
+        if isinstance(part, Figure):
+            blocks.append(f"![{escape_markdown(part.alt or part.caption)}]({figure_folder}{part.name})")
+            continue
+        blocks += [f"### {escape_block(part.title)}"] if part.title else []
+        items = part.items if isinstance(part, BulletList) else part.notes
+        if isinstance(part, Table):
+            rules = ["---:" if numeric else "---" for numeric in part.numeric] or ["---"] * len(part.header)
+            header, *rows = ([_escape(cell, in_cell=True) for cell in row] for row in (part.header, *part.rows))
+            blocks.append("\n".join(f"| {' | '.join(row)} |" for row in (header, rules, *rows)))
+        if items:
+            blocks.append("\n".join(f"- {escape_block(item)}" for item in items))
     return "\n\n".join(blocks) + "\n"
 
 
 def to_dict(section: Section) -> dict[str, Any]:
-    """Everything but the pictures' content, ready for JSON."""
+    """The section for JSON, without the content of its figures."""
     parts: list[dict[str, Any]] = []
     for part in section.parts:
         if isinstance(part, str):
             parts.append({"text": part})
         elif isinstance(part, Figure):
             parts.append({"picture": part.name, "caption": part.caption})
+        elif isinstance(part, BulletList):
+            parts.append({"list": part.title, "items": list(part.items)})
         else:
             own = {"header": list(part.header), "rows": [list(row) for row in part.rows]} if part.data is None else {}
             parts.append({"table": part.title, **own, "notes": list(part.notes), "data": part.data})
     return {"title": section.title, "parts": parts}
 
 
-def _escape(text: str) -> str:
-    """Text as it is, but for what stands in backticks."""
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in one line. Underscores inside words are harmless and stay."""
+    return re.sub(r"([\\|`*<>\[\]~&]|\b_|_\b)", r"\\\1", " ".join(text.split()))
+
+
+def escape_block(text: str) -> str:
+    """Text for a line of its own, where it must not start a heading or list. Text in backticks is code."""
+    escaped = re.sub(r"^(#|[+-](?=[\s-]|$))", r"\\\1", _escape(text))
+    escaped = re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", escaped)
+    return re.sub(r"(#+)$", r"\\\1", escaped)  # it would close a heading
+
+
+def _escape(text: str, *, in_cell: bool = False) -> str:
+    """Escape all text but the code in backticks. In a cell, "|" ends even code."""
     pieces = text.split("`")
-    if len(pieces) % 2 == 0:  # one without its partner
+    if len(pieces) % 2 == 0 or not all(map(str.strip, pieces[1::2])):  # a backtick without a partner, or no code
         return escape_markdown(text)
-    # escape_markdown would take the space at the ends of a piece away
-    return "".join(f"`{piece}`" if place % 2 else _padded(piece) for place, piece in enumerate(pieces))
-
-
-def _padded(piece: str) -> str:
-    inner = escape_markdown(piece)
-    if not inner:
-        return " " if piece else ""
-    return (" " if piece[0].isspace() else "") + inner + (" " if piece[-1].isspace() else "")
+    for index, piece in enumerate(pieces):
+        if index % 2:
+            code = " ".join(piece.split())
+            pieces[index] = "`" + (code.replace("|", r"\|") if in_cell else code) + "`"
+        elif inner := escape_markdown(piece):  # which strips the spaces at its ends
+            pieces[index] = (" " if piece[0].isspace() else "") + inner + (" " if piece[-1].isspace() else "")
+        else:
+            pieces[index] = " " if piece else ""
+    return "".join(pieces).strip()

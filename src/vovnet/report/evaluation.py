@@ -1,4 +1,4 @@
-"""An evaluation as files: figures, curves, confusion matrix, the images with the most mistakes."""
+"""An evaluation as files: metrics, curves, confusion matrix, and the images with the most mistakes."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from torchvision.transforms.v2.functional import to_pil_image
 from vovnet.data.images import read_image
 from vovnet.engine.drawing import draw_detections
 from vovnet.engine.evaluate import Evaluation
-from vovnet.files import replacing
+from vovnet.files import replacing, write_json
 from vovnet.metrics.coco import to_coco_results
 from vovnet.report.plots import plot_confusion, plot_precision_recall
+from vovnet.report.plotting import save_figure
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -> None:
-    """Write evaluation.json, detections.json (COCO results), two plots, and `worst` drawn images into `folder`.
+    """Write evaluation.json, detections.json (COCO results), two plots and `worst` annotated images into `folder`.
 
-    What an earlier evaluation left there is replaced.
+    Files of an earlier evaluation there are replaced.
     """
     dataset, names = evaluation.dataset, evaluation.dataset.class_names
     ids = [sample.image_id for sample in dataset]
     results = to_coco_results(evaluation.detections, ids, dataset.category_ids)
-    with replacing(folder / "evaluation.json") as temporary:
-        temporary.write_text(json.dumps(evaluation.to_dict(), indent=1))
+    write_json(folder / "evaluation.json", evaluation.to_dict())
     with replacing(folder / "detections.json") as temporary:
         temporary.write_text("[\n" + ",\n".join(map(json.dumps, results)) + "\n]\n")
-    for suffix in (".png", ".svg"):
-        with replacing(folder / f"precision_recall{suffix}") as temporary:
-            plot_precision_recall(evaluation.voc, names, temporary)
-        with replacing(folder / f"confusion{suffix}") as temporary:
-            plot_confusion(evaluation.confusion, names, temporary)
+    figures = {
+        "precision_recall": plot_precision_recall(evaluation.voc, names),
+        "confusion": plot_confusion(evaluation.confusion, names),
+    }
+    for name, figure in figures.items():
+        for suffix in (".png", ".svg"):
+            with replacing(folder / f"{name}{suffix}") as temporary:
+                save_figure(figure, temporary)
 
     for path in (folder / "worst").glob("[0-9][0-9]*_*.jpg"):
         path.unlink()
     mistakes = evaluation.errors.sum(axis=1)
     order = [index for index in (-mistakes).argsort(kind="stable")[:worst] if mistakes[index]]
-    for place, index in enumerate(order, start=1):
-        sample, found = dataset[int(index)], evaluation.detections[index]
-        picture = draw_detections(
+    for rank, index in enumerate(order, start=1):
+        sample, detections = dataset[int(index)], evaluation.detections[index]
+        annotated = draw_detections(
             read_image(sample.image_path),
-            found[found.scores >= evaluation.score_threshold],
+            detections[detections.scores >= evaluation.score_threshold],
             names,
             target=sample.target,
         )
-        with replacing(folder / "worst" / f"{place:02d}_{sample.image_path.stem}.jpg") as temporary:
-            to_pil_image(picture).save(temporary, quality=92)
+        with replacing(folder / "worst" / f"{rank:02d}_{sample.image_path.stem}.jpg") as temporary:
+            to_pil_image(annotated).save(temporary, quality=92)

@@ -1,276 +1,233 @@
-"""Pictures of measurements for print: the panels of the paper's Figures 3 and 4, rooflines, layers, stages, batches.
+"""Plots of measurements: the panels of the paper's Figures 3 and 4, stages, batch sizes and layers.
 
-Each function returns a matplotlib figure. A model has the same colour and shape of marker in all of them.
+A model has the same colour and marker in all of them.
 """
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from vovnet.files import replacing
-from vovnet.profiling.measurement import Measurement
 from vovnet.report.labelling import label_points
-from vovnet.report.measurement import labels, sweep
-from vovnet.report.panels import (
-    ROOF_NOTE,
-    Panel,
-    Point,
-    Roof,
+from vovnet.report.layer_tables import (
+    GROUP_LABEL,
+    GROUP_MEMORY_ACCESS,
+    GROUP_MULTIPLY_ADDS,
+    GROUP_OTHER,
+    GROUP_TIME,
+    LayerGroup,
     group_layers,
-    layer_points,
-    roofline_panel,
-    tradeoff_panels,
 )
-from vovnet.report.plots import COLOURS, LINE_STYLES, make_figure
+from vovnet.report.model_tables import (
+    ENERGY_PER_IMAGE,
+    IMAGES_PER_S,
+    MEDIAN,
+    MEMORY_ACCESS,
+    MULTIPLY_ADDS_PER_S,
+    ModelRow,
+    accuracy_column,
+    data_text,
+)
+from vovnet.report.part_tables import BATCH_IMAGES_PER_S, PART_COLUMNS, PART_MEDIAN, batch_rows, stage_rows
+from vovnet.report.plotting import (
+    COLOURS,
+    COLUMN_INCH,
+    HATCHES,
+    LINE_STYLES,
+    MARKERS,
+    MEDIUM,
+    PAGE_INCH,
+    SMALL,
+    Plot,
+    make_figure,
+    plain_text,
+)
+from vovnet.report.scatter import Panel, plot_panel
+from vovnet.report.table import Column, describe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-MARKERS = "os^DvPX*"  # as many as is coprime to the number of colours: 56 pairs before one comes again
-HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")
-_COLUMN, _PAGE = 3.5, 7.0  # inches of a column and of the text of a page
-_SMALL = 7  # points
 
 
-def write_plots(measurements: Sequence[Measurement], folder: Path) -> None:
-    """Write every plot for which there is data into `folder`, those of layers into `layers` in it."""
-    figures: dict[str, Figure | None] = {
-        "tradeoffs": plot_tradeoffs(measurements),
-        "roofline": plot_roofline(measurements) if roofline_panel(measurements)[0].points else None,
-        "stages": plot_stages(measurements) if any(one.stages for one in measurements) else None,
-        "batches": plot_batches(measurements) if any(one.batches for one in measurements) else None,
-    }
-    for old in (folder / "layers").glob("[0-9][0-9]_*"):
-        old.unlink()
-    for place, (one, label) in enumerate(zip(measurements, labels(measurements), strict=True), start=1):
-        stem = f"layers/{place:02d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', label)[:80]}"
-        figures[stem] = plot_layers(one)
-        figures[f"{stem}_roofline"] = plot_layer_roofline(one) if layer_points(one) else None
-    for name, figure in figures.items():
-        for suffix in (".png", ".svg"):
-            path = folder / f"{name}{suffix}"
-            if figure is None:
-                path.unlink(missing_ok=True)  # of an earlier report
-                continue
-            with replacing(path) as temporary:
-                figure.savefig(temporary)
+def tradeoff_panels(rows: Sequence[ModelRow]) -> list[Panel]:
+    """The panels of the paper's Figures 3 and 4 for which there is data.
+
+    Without any accuracy, efficiency against images/s and latency against memory access cost replace those with
+    accuracy. Accuracies on different data do not share an axis: the metric and data that most models have are shown.
+    """
+    if accuracy := _accuracy(rows):
+        pairs = [(IMAGES_PER_S, accuracy), (MULTIPLY_ADDS_PER_S, accuracy), (ENERGY_PER_IMAGE, accuracy)]
+    else:
+        pairs = [(IMAGES_PER_S, MULTIPLY_ADDS_PER_S), (MEMORY_ACCESS, MEDIAN)]
+    panels = [Panel(x, y) for x, y in [*pairs, (ENERGY_PER_IMAGE, MULTIPLY_ADDS_PER_S)]]
+    return [panel for panel in panels if panel.points(rows)]
 
 
-def plot_tradeoffs(measurements: Sequence[Measurement]) -> Figure:
-    """Up to four panels, see `tradeoff_panels`; bars are 95 % intervals of what was measured."""
-    panels = tradeoff_panels(measurements)
+def plot_tradeoffs(rows: Sequence[ModelRow]) -> Plot:
+    """The panels of `tradeoff_panels`; error bars are 95 % intervals."""
+    panels = tradeoff_panels(rows)
     across = min(2, len(panels))
     down = -(-len(panels) // across)
-    figure = make_figure(_PAGE if across == 2 else _COLUMN, 2.7 * down)
-    for axes, panel in zip(figure.subplots(down, across, squeeze=False).flat, panels, strict=False):
-        _plot_points(axes, panel)
-        axes.set_title(panel.title, fontsize=8, loc="left")
-    for axes in figure.axes[len(panels) :]:
+    plot = Plot(make_figure(PAGE_INCH if across == 2 else COLUMN_INCH, 2.7 * down))
+    all_axes = list(plot.figure.subplots(down, across, squeeze=False).flat)
+    points = []
+    for letter, axes, panel in zip("abcd", all_axes, panels, strict=False):
+        points.append(plot_panel(plot, axes, panel, rows))
+        axes.set_title(f"({letter})", fontsize=MEDIUM, loc="left")
+    for axes in all_axes[len(panels) :]:
         axes.remove()
-    label_points(figure, [panel.points for panel in panels])
-    return figure
+    label_points(plot.figure, points)
+    return plot
 
 
-def plot_roofline(measurements: Sequence[Measurement]) -> Figure:
-    """GFLOP/s against FLOP/byte, both logarithmic; roofs where the device's peak is known.
+def plot_stages(rows: Sequence[ModelRow]) -> Plot | None:
+    """Stacked bars of the median latencies, from reading the file to drawing the boxes; None if none were timed."""
+    parts = stage_rows(rows)
+    if not parts:
+        return None
+    models = {part.index: part.label for part in parts}
+    stages = list(dict.fromkeys(part.part for part in parts))
+    plot = Plot(make_figure(PAGE_INCH, 1.0 + 0.28 * len(models)))
+    axes = plot.figure.subplots()
+    bar_of_model = {index: bar for bar, index in enumerate(models)}
+    ends = np.zeros(len(models))
+    for number, stage in enumerate(stages):
+        members = [part for part in parts if part.part == stage]
+        bars = [bar_of_model[part.index] for part in members]
+        times_ms = [PART_MEDIAN.scaled(part) or 0.0 for part in members]
+        drawn = axes.barh(
+            bars,
+            times_ms,
+            0.65,
+            left=ends[bars],
+            color=COLOURS[number % len(COLOURS)],
+            edgecolor="white",
+            hatch=HATCHES[number % len(HATCHES)],
+            label=plain_text(stage),
+        )
+        for bar, part in zip(drawn, members, strict=True):
+            plot.add_titles(bar, describe(PART_COLUMNS, part))
+        ends[bars] += times_ms
+    for bar, end in enumerate(ends):
+        axes.annotate(f"{end:.3g}", (end, bar), (3, 0), textcoords="offset points", va="center", fontsize=SMALL)
+    axes.set_yticks(range(len(models)), [plain_text(label) for label in models.values()])
+    axes.set_ylim(len(models) - 0.5, -0.5)
+    axes.set_xlim(0, 1.07 * ends.max())
+    axes.set_xlabel(PART_MEDIAN.axis_label, fontsize=MEDIUM)
+    axes.tick_params(labelsize=SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+    plot.figure.legend(loc="outside upper center", ncols=len(stages), frameon=False, fontsize=SMALL)
+    return plot
 
-    FLOP/byte supposes that every operation reads and writes memory. Caches can lift a point above the sloping roof.
-    """
-    panel, roofs = roofline_panel(measurements)
-    figure = make_figure(_COLUMN, 2.9)
-    axes = figure.subplots()
-    _plot_points(axes, panel)
-    _plot_roofs(axes, roofs)
-    label_points(figure, [panel.points])
-    return figure
+
+def plot_batches(rows: Sequence[ModelRow]) -> Plot | None:
+    """Images/s against batch size, with 95 % intervals of the medians; None without a sweep."""
+    parts = batch_rows(rows)
+    if not parts:
+        return None
+    plot = Plot(make_figure(COLUMN_INCH, 2.9))
+    axes = plot.figure.subplots()
+    for index, label in {part.index: part.label for part in parts}.items():
+        members = [part for part in parts if part.index == index]
+        sizes = [part.batch_size or 0 for part in members]
+        speeds = np.array([BATCH_IMAGES_PER_S.scaled(part) for part in members])
+        ends = np.array([BATCH_IMAGES_PER_S.scaled_interval(part) for part in members])
+        axes.errorbar(
+            sizes,
+            speeds,
+            np.abs(ends.T - speeds),
+            fmt=MARKERS[index % len(MARKERS)] + LINE_STYLES[index // len(COLOURS) % len(LINE_STYLES)],
+            color=COLOURS[index % len(COLOURS)],
+            markersize=4,
+            linewidth=1.2,
+            capsize=2,
+            label=plain_text(label),
+        )
+        dots = axes.scatter(sizes, speeds, 40, alpha=0, zorder=4)  # invisible, to point at
+        plot.add_titles(dots, *(describe(PART_COLUMNS, part) for part in members))
+    all_sizes = sorted({part.batch_size for part in parts if part.batch_size})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(all_sizes, [str(size) for size in all_sizes])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("batch size", fontsize=MEDIUM)
+    axes.set_ylabel(BATCH_IMAGES_PER_S.axis_label, fontsize=MEDIUM)
+    axes.tick_params(labelsize=SMALL)
+    axes.grid(alpha=0.25)
+    plot.figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=SMALL)
+    return plot
 
 
-def plot_layer_roofline(measurement: Measurement) -> Figure:
-    """The layers with products in the roofline; the area of a dot is the layer's share of the time."""
-    points = layer_points(measurement)
-    figure = make_figure(_COLUMN, 3.1)
-    axes = figure.subplots()
-    points.sort(key=lambda point: -point.share)  # small ones on top
-    x, y = [point.flops_per_byte for point in points], [point.gflop_per_s for point in points]
-    areas = [max(2.0, 1200 * point.share) for point in points]
-    axes.margins(0.1)
-    axes.scatter(x, y, areas, color=COLOURS[0], alpha=0.45, edgecolor="black", linewidth=0.4, zorder=3)
-    _logarithmic(axes, "FLOP/byte", "GFLOP/s")
-    _plot_roofs(axes, roofline_panel([measurement])[1])
-    rest = 1 - sum(point.share for point in points)
-    title = f"{_plain(measurement.name)}: area = share of the time"
-    axes.set_title(f"{title}\n{rest:.0%} of it in layers without multiply-adds", fontsize=_SMALL)
-    named = [
-        Point(0, "" if place > 2 else point.path or "(model)", point.flops_per_byte, point.gflop_per_s, None, None)
-        for place, point in enumerate(points)
-    ]
-    label_points(figure, [named], radii=[(area / np.pi) ** 0.5 for area in areas])
-    return figure
-
-
-def plot_layers(measurement: Measurement) -> Figure:
-    """Bars of time (where layers were timed), multiply-adds and memory access, in the order of the layers."""
-    groups = group_layers(measurement)
-    timed = measurement.layer_seconds is not None
-    figure = make_figure(_PAGE, 1.0 + 0.15 * len(groups))
-    all_axes = figure.subplots(1, 3 if timed else 2, sharey=True)
-    rows = np.arange(len(groups))
+def plot_layers(row: ModelRow) -> Plot:
+    """Bars of time (if layers were timed), multiply-adds and memory access, in the order of the layers."""
+    groups = group_layers(row)
+    timed = any(group.time_ms is not None for group in groups)
+    plot = Plot(make_figure(PAGE_INCH, 1.0 + 0.15 * len(groups)))
+    all_axes = plot.figure.subplots(1, 3 if timed else 2, sharey=True)
     *time_axes, work_axes, memory_axes = all_axes
     for axes in time_axes:
-        axes.barh(rows, [group.time_ms or 0.0 for group in groups], color=COLOURS[1])
-        axes.set_xlabel("time (ms)", fontsize=_SMALL)
-    work_axes.barh(rows, [group.multiply_adds / 1e6 for group in groups], color=COLOURS[0])
-    work_axes.set_xlabel("multiply-adds (M)", fontsize=_SMALL)
-    products = np.array([group.memory_access_cost / 1e6 for group in groups])
-    others = [group.other_elements / 1e6 for group in groups]
-    memory_axes.barh(rows, products, color=COLOURS[2], label="products, Eq. (1)")
+        _draw_bars(plot, axes, GROUP_TIME, groups, color=COLOURS[1])
+    _draw_bars(plot, work_axes, GROUP_MULTIPLY_ADDS, groups, color=COLOURS[0])
+    counted = _draw_bars(
+        plot,
+        memory_axes,
+        GROUP_MEMORY_ACCESS,
+        groups,
+        color=COLOURS[2],
+        label="convolutions and matrix products, Eq. (1)",
+    )
     striped = {"color": "white", "edgecolor": COLOURS[2], "hatch": "//////"}
-    memory_axes.barh(rows, others, left=products, label="everything else", **striped)
-    memory_axes.set_xlabel("memory access (M elements)", fontsize=_SMALL)
-    all_axes[0].set_yticks(rows, [_plain(group.label) for group in groups])
+    _draw_bars(plot, memory_axes, GROUP_OTHER, groups, left=counted, label="everything else", **striped)
+    memory_axes.set_xlabel(GROUP_MEMORY_ACCESS.axis_label, fontsize=SMALL)
+    all_axes[0].set_yticks(range(len(groups)), [plain_text(group.label) for group in groups])
     all_axes[0].set_ylim(len(groups) - 0.4, -0.6)
     for axes in all_axes:
-        axes.tick_params(labelsize=_SMALL - 1)
+        axes.tick_params(labelsize=SMALL - 1)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", alpha=0.25)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(_plain(measurement.name), fontsize=8)
+    plot.figure.suptitle(plain_text(row.label), fontsize=MEDIUM)
     handles, names = memory_axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower right", ncols=2, frameon=False, fontsize=_SMALL)
-    return figure
+    plot.figure.legend(handles, names, loc="outside lower right", ncols=2, frameon=False, fontsize=SMALL)
+    return plot
 
 
-def plot_stages(measurements: Sequence[Measurement]) -> Figure:
-    """Stacked bars of the median times from file to picture, of the models for which they are known."""
-    named = zip(labels(measurements), measurements, strict=True)
-    known = [(name, one.stages) for name, one in named if one.stages is not None]
-    names = list(dict.fromkeys(stage for _, stages in known for stage in stages))
-    figure = make_figure(_PAGE, 1.0 + 0.28 * len(known))
-    axes = figure.subplots()
-    rows, left = np.arange(len(known)), np.zeros(len(known))
-    for place, name in enumerate(names):
-        times_ms = np.array([stages[name].median_ms if name in stages else 0.0 for _, stages in known])
-        colour, hatch = COLOURS[place % len(COLOURS)], HATCHES[place % len(HATCHES)]
-        axes.barh(rows, times_ms, 0.65, left=left, color=colour, edgecolor="white", hatch=hatch, label=name)
-        left += times_ms
-    for row, whole in zip(rows, left, strict=True):
-        axes.annotate(f"{whole:.3g}", (whole, row), (3, 0), textcoords="offset points", va="center", fontsize=_SMALL)
-    axes.set_yticks(rows, [_plain(name) for name, _ in known])
-    axes.set_ylim(len(known) - 0.5, -0.5)
-    axes.set_xlim(0, 1.07 * left.max())
-    axes.set_xlabel("median time (ms)", fontsize=8)
-    axes.tick_params(labelsize=_SMALL)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(names), frameon=False, fontsize=_SMALL)
-    return figure
+def _draw_bars(
+    plot: Plot, axes: Axes, column: Column[LayerGroup], groups: Sequence[LayerGroup], **style: Any
+) -> npt.NDArray[np.float64]:
+    """A bar for each group, which shows its value and share on hover. Returns the values."""
+    values = np.array([column.scaled(group) or 0.0 for group in groups])
+    total = values.sum() or 1.0
+    for bar, group, value in zip(axes.barh(range(len(groups)), values, **style), groups, values, strict=True):
+        if value:
+            plot.add_titles(bar, f"{describe([GROUP_LABEL, column], group)} ({value / total:.1%})")
+    axes.set_xlabel(column.axis_label, fontsize=SMALL)
+    return values
 
 
-def plot_batches(measurements: Sequence[Measurement]) -> Figure:
-    """Images/s against batch size, with 95 % intervals of the medians."""
-    figure = make_figure(_COLUMN, 2.9)
-    axes = figure.subplots()
-    sizes: set[int] = set()
-    for place, (one, label) in enumerate(zip(measurements, labels(measurements), strict=True)):
-        if not (batches := sweep(one)):
-            continue
-        sizes |= batches.keys()
-        speed = np.array([1e3 * size / latency.median_ms for size, latency in batches.items()])
-        ends = np.array([[1e3 * size / end for end in latency.interval_ms] for size, latency in batches.items()])
-        axes.errorbar(
-            list(batches),
-            speed,
-            np.abs(ends[:, ::-1].T - speed),
-            fmt=f"{MARKERS[place % len(MARKERS)]}{LINE_STYLES[place // len(COLOURS) % len(LINE_STYLES)]}",
-            color=COLOURS[place % len(COLOURS)],
-            markersize=4,
-            linewidth=1.2,
-            capsize=2,
-            label=_plain(label),
-        )
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted(sizes), [str(size) for size in sorted(sizes)])
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("batch size", fontsize=8)
-    axes.set_ylabel("images/s", fontsize=8)
-    axes.tick_params(labelsize=_SMALL)
-    axes.grid(alpha=0.25)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=_SMALL)
-    return figure
+def _accuracy(rows: Sequence[ModelRow]) -> Column[ModelRow] | None:
+    """The metric that most models have on the same data, None for models with other data."""
+    metrics = [
+        (name, _data(row)) for row in rows if row.measurement.accuracy for name in row.measurement.accuracy.figures
+    ]
+    if not metrics:
+        return None
+    name, data = Counter(metrics).most_common(1)[0][0]
+    column = accuracy_column(name)
+    label = next(data_text(row) for row in rows if _data(row) == data)
+    return replace(
+        column,
+        value=lambda row: column.value(row) if _data(row) == data else None,
+        axis=f"{name}, {label}",
+    )
 
 
-def _plot_points(axes: Axes, panel: Panel) -> None:
-    for point in panel.points:
-        errors = []
-        for middle, interval in ((point.x, point.x_interval), (point.y, point.y_interval)):
-            low, high = interval or (middle, middle)
-            errors.append([[max(0.0, middle - low)], [max(0.0, high - middle)]])
-        axes.errorbar(
-            point.x,
-            point.y,
-            xerr=errors[0],
-            yerr=errors[1],
-            fmt=MARKERS[point.place % len(MARKERS)],
-            color=COLOURS[point.place % len(COLOURS)],
-            markersize=6,
-            markeredgecolor="black",
-            markeredgewidth=0.5,
-            elinewidth=0.9,
-            capsize=2,
-            zorder=3,
-        )
-    axes.margins(0.16)
-    if panel.y_limits:
-        bottom, top = axes.get_ylim()
-        axes.set_ylim(max(bottom, panel.y_limits[0]), min(top, panel.y_limits[1]))
-    axes.set_xlabel(panel.x_label, fontsize=8)
-    axes.set_ylabel(panel.y_label, fontsize=8)
-    axes.tick_params(labelsize=_SMALL)
-    axes.grid(alpha=0.25)
-    if panel.title == "Roofline":
-        _logarithmic(axes, panel.x_label, panel.y_label)
-
-
-def _logarithmic(axes: Axes, x_label: str, y_label: str) -> None:
-    """Plain numbers at 1, 2 and 5 of each decade: powers of ten would leave axes of less than two decades without."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axes.set(xscale="log", yscale="log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(x_label, fontsize=8)
-    axes.set_ylabel(y_label, fontsize=8)
-    axes.tick_params(labelsize=_SMALL, which="both")
-    axes.grid(alpha=0.25, which="both")
-
-
-def _plot_roofs(axes: Axes, roofs: Sequence[Roof]) -> None:
-    """From left of the points and of the ridge to right of both, up to above the roof."""
-    if not roofs:
-        return
-    ridges = [roof.gflop_per_s / roof.gbyte_per_s for roof in roofs]
-    low, high = axes.get_xlim()
-    low, high = min(low, min(ridges) / 4), max(high, max(ridges) * 4)
-    x = np.geomspace(low, high, 200)
-    for place, roof in enumerate(roofs):
-        style = LINE_STYLES[place % len(LINE_STYLES)]
-        y = np.minimum(roof.gflop_per_s, x * roof.gbyte_per_s)
-        label = f"{roof.label}: {roof.gflop_per_s:.3g} GFLOP/s, {roof.gbyte_per_s:.3g} GB/s"
-        axes.plot(x, y, style, color="#404040", linewidth=1.2, label=_plain(label), zorder=2)
-    axes.set_xlim(low, high)
-    axes.set_ylim(top=2 * max(axes.get_ylim()[1] / 2, *(roof.gflop_per_s for roof in roofs)))
-    small = {"fontsize": _SMALL - 1, "title_fontsize": _SMALL - 1}
-    axes.figure.legend(loc="outside lower center", frameon=False, title=ROOF_NOTE.replace(". ", ".\n", 1), **small)
-
-
-def _plain(text: str) -> str:
-    """Matplotlib reads what stands between two dollars as a formula."""
-    return text.replace("$", r"\$")
+def _data(row: ModelRow) -> tuple[str, str, int] | None:
+    """Folders of the same name can hold different data: the whole path tells them apart."""
+    accuracy = row.measurement.accuracy
+    return (accuracy.data, accuracy.split, accuracy.images) if accuracy else None

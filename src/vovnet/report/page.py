@@ -1,320 +1,225 @@
-"""Measurements as one HTML page that needs no network: sortable tables, interactive plots, conditions.
+"""One HTML page of sections that needs no network.
 
-The page's policy allows the scripts written here, known by their hashes, and nothing from anywhere else; so a name that
-looks like a script stays a name even if it were not escaped.
+The page is rendered from the Markdown of the sections, with HTML in it switched off, so text of strangers stays text.
+Its policy allows the script in page.js, known by its hash, and nothing from anywhere else.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
-import math
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vovnet.files import replacing
-from vovnet.profiling.measurement import Measurement
-from vovnet.profiling.speed import Latency
-from vovnet.report.measurement import columns, labels, layer_table, remarks, sweep, tables
-from vovnet.report.panels import (
-    ROOF_NOTE,
-    Panel,
-    Point,
-    Roof,
-    group_layers,
-    layer_points,
-    roofline_panel,
-    tradeoff_panels,
-)
-from vovnet.report.plots import COLOURS
-from vovnet.report.table import MISSING
-from vovnet.report.templates import render
+from vovnet.report.document import Figure, Section, parts_to_markdown, to_markdown
 
-# The shapes of measurement_plots.MARKERS, as plotly calls them and as they are drawn beside a name, 16 by 16.
-SHAPES = {
-    "circle": "M8 2a6 6 0 1 1 0 12a6 6 0 1 1 0-12z",
-    "square": "M3 3h10v10h-10z",
-    "triangle-up": "M8 2l6 11h-12z",
-    "diamond": "M8 1l6 7l-6 7l-6-7z",
-    "triangle-down": "M8 14l6-11h-12z",
-    "cross": "M6 2h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
-    "x": "M4 2l4 4l4-4l2 2l-4 4l4 4l-2 2l-4-4l-4 4l-2-2l4-4l-4-4z",
-    "star": "M8 1l2 5h5l-4 3.2l1.6 5.2l-4.600-3.200l-4.600 3.200l1.600-5.200l-4-3.200h5z",
-}
-INK = "ink"  # stands for the colour of text, which the page sets: light or dark
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+SKELETON = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body class="{layout}">
+<header>
+<h1>{title}</h1>
+{introduction}</header>
+<main>
+{sections}</main>
+{script}</body>
+</html>
+"""
+CellClass = Callable[[Sequence[str], int], str]
 
 
-def write_page(measurements: Sequence[Measurement], path: str | Path) -> None:
-    """Write the page: 5 MB, nearly all of it the library that draws. Raises ValueError without a measurement."""
-    from plotly.offline import get_plotlyjs
+@dataclass(frozen=True)
+class Choice:
+    """Sections of which a page shows one at a time; all of them without its script. label: of the selection."""
 
-    if not measurements:
-        raise ValueError("a page needs at least one measurement, got none")
-    script = (resources.files("vovnet.report") / "page.js").read_text(encoding="utf-8")
-    names = labels(measurements)
-    page = render(
-        "page.html.j2",
-        scripts=[get_plotlyjs().replace("\r\n", "\n"), script],
-        title=f"What {names[0] if len(names) == 1 else f'{len(names)} models'} cost",
-        tables=tables(measurements),
-        names=names,
-        swatches=[(_colour(place), _shape(place)[1]) for place in range(len(names))],
-        remarks=[line for remark in remarks(measurements) for line in remark.splitlines()],
-        missing=MISSING,
-        data={"figures": _figures(measurements), "models": _models(measurements)},
+    title: str
+    label: str
+    sections: Sequence[Section]
+
+
+def write_page(
+    path: str | Path,
+    *,
+    title: str,
+    introduction: str,
+    sections: Sequence[Section | Choice],
+    layout: str = "",
+    scripted: bool = False,
+    cell_class: CellClass = lambda row, column: "",
+    item_class: Callable[[str], str] = lambda text: "",
+) -> None:
+    """Write the page.
+
+    introduction: Markdown, which is not escaped.
+    layout: a class of the page in page.css.
+    scripted: whether tables can be sorted and choices work.
+    cell_class: CSS class of a cell, by the texts of its row and its column.
+    item_class: CSS class of an item in a list, by its text.
+    """
+    script = (resources.files("vovnet.report") / "page.js").read_text(encoding="utf-8") if scripted else ""
+    renderer = _Renderer(cell_class, item_class)
+    page = SKELETON.format(
+        policy=html.escape(content_policy(script)),
+        title=html.escape(title),
+        style=(resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8"),
+        layout=layout,
+        introduction=renderer.render(introduction, {}, "introduction"),
+        sections="".join(renderer.render_section(section, f"section-{i}") for i, section in enumerate(sections, 1)),
+        script=f"<script>{script}</script>\n" if scripted else "",
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")  # other ends of lines have other hashes
+        # A file name need not be valid text. Other line ends would have another hash than the policy's.
+        temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
 
 
-def _models(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """Of each model its table of layers and its plots, for the one that is chosen."""
-    found = []
-    for one, name in zip(measurements, labels(measurements), strict=True):
-        table = layer_table([one])
-        kept = table.columns[1:]  # without the model
-        found.append(
-            {
-                "name": name,
-                "header": [column.header for column in kept],
-                "numeric": [table.is_numeric(column) for column in kept],
-                "rows": [row[1:] for row in table.rows],
-                "figures": [_layer_bars(one), *([_layer_roofline(one)] if layer_points(one) else [])],
-            }
-        )
-    return found
-
-
-def _figures(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
-    hover = _hover_texts(measurements)
-    figures = [
-        _figure(f"{panel.title} {panel.y_label} against {panel.x_label}", _traces(panel, hover), panel)
-        for panel in tradeoff_panels(measurements)
-    ]
-    panel, roofs = roofline_panel(measurements)
-    if panel.points:
-        roofline = _figure(panel.title, [*_roof_traces(roofs, panel.points), *_traces(panel, hover)], panel)
-        figures.append(_logarithmic(roofline, roofs))
-    if any(one.stages for one in measurements):
-        figures.append(_stages(measurements))
-    if any(one.batches for one in measurements):
-        figures.append(_batches(measurements))
-    return figures
-
-
-def _figure(title: str, traces: list[dict[str, Any]], panel: Panel | None = None, **layout: Any) -> dict[str, Any]:
-    axes = {"xaxis": _axis(panel.x_label), "yaxis": _axis(panel.y_label)} if panel else {}
-    if panel and panel.y_limits:
-        axes["yaxis"] |= {"minallowed": panel.y_limits[0], "maxallowed": panel.y_limits[1]}
-    return {"title": title, "data": traces, "layout": {"showlegend": False, **axes, **layout}}
-
-
-def _axis(title: str, **more: Any) -> dict[str, Any]:
-    return {"title": {"text": _escaped(title)}, **more}
-
-
-def _logarithmic(figure: dict[str, Any], roofs: Sequence[Roof]) -> dict[str, Any]:
-    """Plain numbers at 1, 2 and 5 of each decade, at 1 only where the decades are many; what the roofs mean below."""
-    for axis in ("xaxis", "yaxis"):
-        values = [value for trace in figure["data"] for value in trace[axis[0]]]
-        decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-        digits = (1, 2, 5) if len(decades) < 6 else (1,)
-        ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
-        figure["layout"][axis] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
-    return figure | ({"note": ROOF_NOTE} if roofs else {})
-
-
-def _traces(panel: Panel, hover: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": _escaped(point.label),
-            "x": [point.x],
-            "y": [point.y],
-            "error_x": _errors(point.x, point.x_interval),
-            "error_y": _errors(point.y, point.y_interval),
-            "marker": {"size": 12, "color": _colour(point.place), "symbol": _shape(point.place)[0]},
-            "hoverinfo": "none",
-            "hovertext": hover[point.place],
-        }
-        for point in panel.points
-    ]
-
-
-def _errors(middle: float, interval: tuple[float, float] | None) -> dict[str, Any]:
-    if interval is None:
-        return {"visible": False}
-    low, high = interval
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [max(0.0, high - middle)],
-        "arrayminus": [max(0.0, middle - low)],
-        "thickness": 1.2,
-        "width": 3,
-    }
-
-
-def _roof_traces(roofs: Sequence[Roof], points: Sequence[Point]) -> list[dict[str, Any]]:
-    traces = []
-    for roof in roofs:
-        ridge = roof.gflop_per_s / roof.gbyte_per_s
-        ends = [ridge / 4, ridge * 4, *(point.x / 1.6 for point in points), *(point.x * 1.6 for point in points)]
-        x = [min(ends), ridge, max(ends)]
-        text = f"{roof.label}: {roof.gflop_per_s:.4g} GFLOP/s, {roof.gbyte_per_s:.4g} GB/s"
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": x,
-                "y": [min(roof.gflop_per_s, each * roof.gbyte_per_s) for each in x],
-                "line": {"color": INK, "width": 1.5},
-                "hoverinfo": "none",
-                "hovertext": text,
-            }
-        )
-    return traces
-
-
-def _layer_roofline(one: Measurement) -> dict[str, Any]:
-    layers = sorted(layer_points(one), key=lambda layer: -layer.share)
-    points = [Point(0, layer.path, layer.flops_per_byte, layer.gflop_per_s, None, None) for layer in layers]
-    dots = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [float(f"{point.x:.4g}") for point in points],  # hundreds of them: long numbers are much of the page
-        "y": [float(f"{point.y:.4g}") for point in points],
-        "marker": {
-            "size": [round(max(4.0, 70 * math.sqrt(layer.share)), 1) for layer in layers],
-            "color": COLOURS[0],
-            "opacity": 0.55,
-        },
-        "hoverinfo": "none",
-        "hovertext": [
-            f"{layer.path or '(model)'} {layer.kind}: {layer.share:.1%} of the time, "
-            f"{layer.flops_per_byte:.4g} FLOP/byte, {layer.gflop_per_s:.4g} GFLOP/s"
-            for layer in layers
-        ],
-    }
-    roofs = roofline_panel([one])[1]
-    traces = [*_roof_traces(roofs, points), dots]
-    title = "Roofline of the layers; area is the share of the time"
-    return _logarithmic(_figure(title, traces, xaxis=_axis("FLOP/byte"), yaxis=_axis("GFLOP/s")), roofs)
-
-
-def _layer_bars(one: Measurement) -> dict[str, Any]:
-    """Shares of the whole, so that time, multiply-adds and memory access stand beside each other."""
-    groups = group_layers(one)
-    names = [group.label for group in groups]
-    rows = [_escaped(name) for name in names]
-    series = {
-        "time": [group.time_ms or 0.0 for group in groups],
-        "multiply-adds": [float(group.multiply_adds) for group in groups],
-        "memory access": [float(group.memory_access_cost + group.other_elements) for group in groups],
-    }
-    traces = []
-    for (name, values), colour in zip(series.items(), (COLOURS[1], COLOURS[0], COLOURS[2]), strict=True):
-        if whole := sum(values):
-            shares = [value / whole for value in values]
-            texts = [f"{label}: {share:.1%} of the {name}" for label, share in zip(names, shares, strict=True)]
-            bars = {"x": shares, "y": rows, "marker": {"color": colour}, "hoverinfo": "none", "hovertext": texts}
-            traces.append({"type": "bar", "orientation": "h", "name": name, **bars, "textposition": "none"})
-    return _figure(
-        "Where it goes, layer by layer",
-        traces,
-        showlegend=True,
-        legend={"orientation": "h", "traceorder": "normal", "yanchor": "bottom", "y": 1},
-        height=160 + 26 * len(groups),
-        bargap=0.25,
-        xaxis=_axis("Share of the whole model", tickformat=".0%"),
-        yaxis={"autorange": "reversed", "automargin": True, "type": "category", "dtick": 1},
+def content_policy(script: str = "") -> str:
+    """The Content-Security-Policy of a page with this script; without one, none runs. Images are in the page itself."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        "default-src 'none'; "
+        + (f"script-src 'sha256-{digest}'; " if script else "")
+        + "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
-def _stages(measurements: Sequence[Measurement]) -> dict[str, Any]:
-    known = [(name, one.stages) for name, one in zip(labels(measurements), measurements, strict=True) if one.stages]
-    stages = list(dict.fromkeys(stage for _, times in known for stage in times))
-    rows = [_escaped(name) for name, _ in known]
-    traces = []
-    for place, stage in enumerate(stages):
-        times_ms = [times[stage].median_ms if stage in times else 0.0 for _, times in known]
-        texts = [f"{name}, {stage}: {time_ms:.4g} ms" for (name, _), time_ms in zip(known, times_ms, strict=True)]
-        bars = {"x": times_ms, "y": rows, "marker": {"color": _colour(place)}, "hoverinfo": "none", "hovertext": texts}
-        traces.append({"type": "bar", "orientation": "h", "name": _escaped(stage), "textposition": "none", **bars})
-    return _figure(
-        "From file to picture",
-        traces,
-        barmode="stack",
-        showlegend=True,
-        legend={"orientation": "h", "traceorder": "normal", "yanchor": "bottom", "y": 1},
-        xaxis=_axis("median time (ms)"),
-        yaxis={"autorange": "reversed", "automargin": True, "type": "category"},
-    )
+@dataclass(frozen=True)
+class _Renderer:
+    cell_class: CellClass
+    item_class: Callable[[str], str]
 
-
-def _batches(measurements: Sequence[Measurement]) -> dict[str, Any]:
-    traces = []
-    for place, (one, name) in enumerate(zip(measurements, labels(measurements), strict=True)):
-        if batches := sweep(one):
-            speeds = {size: 1e3 * size / latency.median_ms for size, latency in batches.items()}
-            slow, fast = zip(*(_speeds(size, latency) for size, latency in batches.items()), strict=True)
-            texts = [f"{name}, batch {size}: {speed:.4g} images/s" for size, speed in speeds.items()]
-            look = {"color": _colour(place), "symbol": _shape(place)[0], "size": 9}
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "x": list(speeds),
-                    "y": list(speeds.values()),
-                    "error_y": {
-                        "type": "data",
-                        "symmetric": False,
-                        "array": [end - speed for end, speed in zip(fast, speeds.values(), strict=True)],
-                        "arrayminus": [speed - end for end, speed in zip(slow, speeds.values(), strict=True)],
-                        "thickness": 1.2,
-                        "width": 3,
-                    },
-                    "line": {"color": _colour(place)},
-                    "marker": look,
-                    "hoverinfo": "none",
-                    "hovertext": texts,
-                }
+    def render_section(self, section: Section | Choice, name: str) -> str:
+        """name: prefix of the ids in it."""
+        if isinstance(section, Choice):
+            options = "".join(
+                f'<section aria-labelledby="{name}-{i}">\n<h3 id="{name}-{i}">{html.escape(option.title)}</h3>\n'
+                f"{self._render_parts(option, f'{name}-{i}')}</section>\n"
+                for i, option in enumerate(section.sections, 1)
             )
-    sizes = sorted({size for one in measurements for size in sweep(one)})
-    return _figure(
-        "Images/s against batch size",
-        traces,
-        xaxis=_axis("batch size", type="log", tickvals=sizes),
-        yaxis=_axis("images/s", rangemode="tozero"),
-    )
+            return (
+                f'<section class="choice" data-label="{html.escape(section.label)}" aria-labelledby="{name}">\n'
+                f'<h2 id="{name}">{html.escape(section.title)}</h2>\n{options}</section>\n'
+            )
+        figures = {figure.name: figure for figure in section.figures}
+        return f'<section aria-labelledby="{name}">\n{self.render(to_markdown(section), figures, name)}</section>\n'
+
+    def _render_parts(self, section: Section, name: str) -> str:
+        return self.render(parts_to_markdown(section.parts), {figure.name: figure for figure in section.figures}, name)
+
+    def render(self, markdown: str, figures: Mapping[str, Figure], name: str) -> str:
+        """figures: by the name that the Markdown gives; they are put into the page itself."""
+        from markdown_it import MarkdownIt
+
+        parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+        tokens = list(_with_figures(parser.parse(markdown), figures))
+        heading = name
+        for index, token in enumerate(tokens):
+            if token.type == "heading_open":
+                heading = name if token.tag == "h2" else f"{name}-{index}"
+                token.attrSet("id", heading)
+            elif token.type == "table_open":
+                self._prepare_table(tokens, index, heading)
+            elif token.type == "list_item_open" and (css := self.item_class(tokens[index + 2].content)):
+                token.attrSet("class", css)
+        return str(parser.renderer.render(tokens, parser.options, {}))
+
+    def _prepare_table(self, tokens: list[Token], start: int, heading: str) -> None:
+        """Row headers, classes, and no closing tags of cells: tables of layers have thousands, and HTML needs none."""
+        end = next(index for index in range(start, len(tokens)) if tokens[index].type == "table_close")
+        heads = [token for token in tokens[start:end] if token.type == "th_open"]
+        numeric = ["style" in head.attrs for head in heads]  # numbers are right-aligned
+        text_class = "text" if any(numeric) else ""
+        row: list[str] = []
+        column = 0
+        for index in range(start, end):
+            token = tokens[index]
+            if token.type == "tr_open":
+                row, column = _cell_texts(tokens, index), 0
+            elif token.type in ("th_open", "td_open"):
+                token.attrs.pop("style", None)
+                css = "" if numeric[column] else text_class
+                if token.type == "th_open":
+                    token.attrSet("scope", "col")
+                else:
+                    css = f"{self.cell_class(row, column)} {css if column else ''}".strip()
+                    if column == 0:
+                        token.tag = "th"
+                        token.attrSet("scope", "row")
+                if css:
+                    token.attrSet("class", css)
+                column += 1
+            elif token.type in ("th_close", "td_close"):
+                token.hidden = True
+        region = f'<div class="wide" tabindex="0" role="region" aria-labelledby="{heading}">'
+        table = '<table class="numbers">' if any(numeric) else "<table>"
+        tokens[start] = _html_block(f"{region}\n{table}\n")
+        tokens[end] = _html_block("</table>\n</div>\n")
 
 
-def _speeds(size: int, latency: Latency) -> tuple[float, float]:
-    fast_ms, slow_ms = latency.interval_ms
-    return 1e3 * size / slow_ms, 1e3 * size / fast_ms
+def _cell_texts(tokens: Sequence[Token], row_start: int) -> list[str]:
+    end = next(index for index in range(row_start, len(tokens)) if tokens[index].type == "tr_close")
+    return [token.content for token in tokens[row_start:end] if token.type == "inline"]
 
 
-def _hover_texts(measurements: Sequence[Measurement]) -> list[str]:
-    """All figures of each model, in lines."""
-    model, *others = [column for column in columns(measurements) if column.group or column.name == "model"]
-    texts = []
-    for one in measurements:
-        lines = [f"{column.header}: {column.text(one)}" for column in others if column.value(one) is not None]
-        texts.append("\n".join([model.text(one), *lines]))
-    return texts
+def _with_figures(tokens: Sequence[Token], figures: Mapping[str, Figure]) -> Iterator[Token]:
+    """Paragraphs that are an image become figures; neighbouring ones are in one grid."""
+    images = [
+        index
+        for index, token in enumerate(tokens)
+        if token.type == "inline" and token.children and [child.type for child in token.children] == ["image"]
+    ]
+    of_image = {index + offset: index for index in images for offset in (-1, 0, 1)}  # with the tags of its paragraph
+    for index, token in enumerate(tokens):
+        if index not in of_image:
+            yield token
+        elif index in images and token.children:
+            first, last = index - 2 not in of_image, index + 2 not in of_image
+            figure = _figure_html(figures[str(token.children[0].attrs["src"])])
+            yield _html_block(('<div class="figures">\n' if first else "") + figure + ("</div>\n" if last else ""))
 
 
-def _escaped(text: str) -> str:
-    """Plotly reads a few tags in legends and on axes; in hovertext, which the page shows itself, there are none."""
-    return html.escape(text, quote=False)
+def _html_block(content: str) -> Token:
+    from markdown_it.token import Token
+
+    return Token("html_block", "", 0, content=content)
 
 
-def _colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)].replace("#000000", INK)
+def _figure_html(figure: Figure) -> str:
+    """An SVG as it is, so that its titles show on hover; any other image as data."""
+    content = figure.make()
+    css = ""
+    if figure.name.endswith(".svg"):
+        image = content.decode()
+        view = re.search(r'viewBox="0 0 ([\d.]+)', image)
+        css = ' class="broad"' if view and float(view[1]) > 400 else ""
+    else:
+        kind = "jpeg" if figure.name.endswith((".jpg", ".jpeg")) else "png"
+        data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        image = f'<img src="{data}"{_size(content)} alt="{html.escape(figure.alt or figure.caption)}">'
+    return f"<figure{css}>{image}<figcaption>{html.escape(figure.caption)}</figcaption></figure>\n"
 
 
-def _shape(place: int) -> tuple[str, str]:
-    """Plotly's name of it, and the path that draws it."""
-    return list(SHAPES.items())[place % len(SHAPES)]
+def _size(content: bytes) -> str:
+    """Width and height, which keep the page from jumping while it loads; nothing for a file that is not an image."""
+    from PIL import Image, UnidentifiedImageError
+
+    with suppress(UnidentifiedImageError), Image.open(io.BytesIO(content)) as image:
+        return f' width="{image.width}" height="{image.height}"'
+    return ""

@@ -1,53 +1,47 @@
-"""Pictures of results: precision-recall curves, confusion matrix, course of a training.
-
-The file's suffix chooses the format (.png, .svg, .pdf).
-"""
+"""Plots of an evaluation and of a training: precision-recall curves, confusion matrix, training log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from vovnet.metrics.voc import VocResult
+from vovnet.report.plotting import COLOURS, LINE_STYLES, make_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which most colour-blind people can tell apart, without the yellow that is faint on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINE_STYLES = ("-", "--", ":")
-_MOST_NAMED = len(COLOURS) * len(LINE_STYLES)
+_MOST_LABELLED = len(COLOURS) * len(LINE_STYLES)
 _GREY = "#c0c0c0"
 
 
-def plot_precision_recall(result: VocResult, class_names: Sequence[str], path: Path) -> None:
-    """One curve a class that has objects, named with its 11-point AP, best first.
+def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figure:
+    """One curve for each class that has objects, labelled with its 11-point AP, the best first.
 
-    Of more than 21 classes only the lowest 21 are named; the others are grey.
+    If there are more than 21 classes, only the 21 with the lowest AP are labelled; the others are grey.
     """
     curves = [(c.ap11, name, c) for name, c in zip(class_names, result.classes, strict=True) if c.ap11 is not None]
     curves.sort(key=lambda curve: -curve[0])
-    n_grey = max(0, len(curves) - _MOST_NAMED)
+    n_grey = max(0, len(curves) - _MOST_LABELLED)
 
     figure = make_figure(8.0, 5.0)
     axes = figure.subplots()
-    for position, (ap, name, c) in enumerate(curves):
-        # Drawn from recall 0, and down to precision 0 where the detections end.
+    for rank, (ap, name, c) in enumerate(curves):
+        # From recall 0, and down to precision 0 where the detections end.
         first_precision, last_recall = (c.precision[0], c.recall[-1]) if c.n_detections else (0.0, 0.0)
         recall = np.concatenate([[0.0], c.recall, [last_recall]])
         precision = np.concatenate([[first_precision], c.precision, [0.0]])
-        if position < n_grey:
+        if rank < n_grey:
             axes.plot(recall, precision, color=_GREY, linewidth=0.8, zorder=1)
             continue
-        named = position - n_grey
-        style = LINE_STYLES[named // len(COLOURS)]
-        colour = COLOURS[named % len(COLOURS)]
-        axes.plot(recall, precision, style, color=colour, linewidth=1.8, label=f"{name}  {ap:.3f}")
+        labelled = rank - n_grey
+        style = LINE_STYLES[labelled // len(COLOURS)]
+        colour = COLOURS[labelled % len(COLOURS)]
+        axes.plot(recall, precision, style, color=colour, linewidth=1.8, label=plain_text(f"{name}  {ap:.3f}"))
     if n_grey:
         axes.plot([], [], color=_GREY, linewidth=0.8, label=f"{n_grey} better classes")
     mean = result.mean_ap11
@@ -57,11 +51,14 @@ def plot_precision_recall(result: VocResult, class_names: Sequence[str], path: P
     axes.grid(alpha=0.25)
     if curves:
         axes.legend(title="Class, AP", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    figure.savefig(path)
+    return figure
 
 
-def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
-    """A confusion matrix of `vovnet.metrics.confusion`: counts, coloured by their share of the row."""
+def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+    """A confusion matrix of `vovnet.metrics.confusion`: counts, coloured by their share of the row.
+
+    matrix: (classes + 1, classes + 1), true classes down and predicted ones across; the last is the background.
+    """
     size = len(class_names) + 1
     if matrix.shape != (size, size):
         raise ValueError(f"matrix must have shape ({size}, {size}) for {len(class_names)} classes, got {matrix.shape}")
@@ -72,8 +69,9 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], pa
     figure.set_layout_engine("compressed")  # the layout for cells of fixed aspect
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(size), [*class_names, "(missed)"], rotation=0 if size <= 6 else 90)
-    axes.set_yticks(range(size), [*class_names, "(false alarm)"])
+    names = [plain_text(name) for name in class_names]
+    axes.set_xticks(range(size), [*names, "(missed)"], rotation=0 if size <= 6 else 90)
+    axes.set_yticks(range(size), [*names, "(false positive)"])
     axes.set(xlabel="Predicted", ylabel="Truth")
     axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
@@ -87,14 +85,14 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], pa
             colour = "white" if share[row, column] > 0.55 else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     figure.colorbar(image, ax=axes, label="Share of the row", fraction=0.04)
-    figure.savefig(path)
+    return figure
 
 
-def plot_training(log_records: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Loss parts, learning rate, images/s and evaluation results against epochs.
+def plot_training(log_records: Sequence[Mapping[str, float]]) -> Figure:
+    """Losses, learning rate, images/s and validation metrics against epochs.
 
-    log_records: each has `epoch`, the number of epochs done, which may be a fraction, and any of: `loss` and
-    `<part>_loss`; `learning_rate`; `images_per_s`; `val_<figure>`, such as `val_map`.
+    log_records: each has `epoch`, the epochs done so far, possibly a fraction, and any of `loss`, `<part>_loss`,
+        `learning_rate`, `images_per_s` and `val_<metric>`, such as `val_map`.
     """
     figure = make_figure(11.0, 6.6)
     ((loss_axes, accuracy_axes), (rate_axes, speed_axes)) = figure.subplots(2, 2, sharex=True)
@@ -106,17 +104,17 @@ def plot_training(log_records: Sequence[Mapping[str, float]], path: Path) -> Non
         axes.set_ylim(bottom=0)
     for axes in (rate_axes, speed_axes):
         axes.set_xlabel("Epochs")
-    figure.savefig(path)
+    return figure
 
 
 def _plot_columns(
     axes: Axes,
     log_records: Sequence[Mapping[str, float]],
-    belongs: Callable[[str], bool],
+    is_shown: Callable[[str], bool],
     *,
     smooth: bool = False,
 ) -> None:
-    names = list(dict.fromkeys(key for record in log_records for key in record if belongs(key)))
+    names = list(dict.fromkeys(key for record in log_records for key in record if is_shown(key)))
     for name, colour in zip(names, COLOURS, strict=False):
         epochs, values = np.array([(r["epoch"], r[name]) for r in log_records if name in r], dtype=np.float64).T
         label = name.replace("_per_", "/").replace("_", " ")
@@ -131,14 +129,8 @@ def _plot_columns(
 
 
 def _running_mean(values: npt.NDArray[np.float64], half_width: int) -> npt.NDArray[np.float64]:
-    """Mean of up to `half_width` values on both sides, of fewer at the ends."""
+    """Mean over up to `half_width` values on both sides, fewer at the ends."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     first, last = np.maximum(index - half_width, 0), np.minimum(index + half_width + 1, len(values))
     return (total[last] - total[first]) / (last - first)
-
-
-def make_figure(width_inch: float, height_inch: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_inch, height_inch), dpi=130, layout="constrained")

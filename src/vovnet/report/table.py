@@ -1,27 +1,34 @@
-"""A table from one definition of its columns: text for people, Markdown, and CSV with raw numbers."""
+"""Columns defined once: the cells of a table, the fields of a CSV, and the axis of a plot."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vovnet.report.document import Table
+
 T = TypeVar("T")
 Value = float | str | None
+Interval = tuple[float, float]
 MISSING = "–"
 
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """How to get one value of a row.
+    """One value of a row, with its name and unit.
 
-    name: for programs, ends in the unit of the raw value. title, unit: for people, who are shown value / scale.
-    group: columns of one group are shown together; those of group "" stand in the CSV only.
-    at_least: whether the value is a lower bound, which people are told by "≥".
+    name: header in a CSV; ends in the unit of the raw value.
+    title: header for people, who see value / scale in `unit`.
+    group: the table that shows the column; "" if only the CSV has it.
+    interval: confidence interval of the value.
+    interval_in_tables: False if only plots show the interval.
+    limits: the least and the greatest possible value.
+    axis: label of an axis without its unit, where `title` is not enough.
+    at_least: whether the value of a row is a lower bound, shown as "≥".
     """
 
     name: str
@@ -29,7 +36,10 @@ class Column(Generic[T]):
     value: Callable[[T], Value]
     unit: str = ""
     scale: float = 1
-    interval: Callable[[T], tuple[float, float] | None] | None = None
+    interval: Callable[[T], Interval | None] | None = None
+    interval_in_tables: bool = True
+    limits: Interval | None = None
+    axis: str = ""
     group: str = ""
     at_least: Callable[[T], bool] = lambda row: False
 
@@ -37,62 +47,69 @@ class Column(Generic[T]):
     def header(self) -> str:
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
+    @property
+    def axis_label(self) -> str:
+        title = self.axis or self.title
+        return f"{title} ({self.unit})" if self.unit else title
+
     def text(self, row: T) -> str:
         value = self.value(row)
         if value is None or isinstance(value, str):
             return MISSING if value is None else value
+        interval = self.interval(row) if self.interval and self.interval_in_tables else None
+        suffix = "" if interval is None else f" ({' – '.join(number(end / self.scale) for end in interval)})"
+        return ("≥ " if self.at_least(row) else "") + number(value / self.scale) + suffix
+
+    def scaled(self, row: T) -> float | None:
+        """The value in `unit`, as an axis shows it. None where there is no number."""
+        value = self.value(row)
+        return None if value is None or isinstance(value, str) else value / self.scale
+
+    def scaled_interval(self, row: T) -> Interval | None:
         interval = self.interval(row) if self.interval else None
-        within = "" if interval is None else f" ({' – '.join(number(end / self.scale) for end in interval)})"
-        return ("≥ " if self.at_least(row) else "") + number(value / self.scale) + within
+        return None if interval is None else (interval[0] / self.scale, interval[1] / self.scale)
 
 
-@dataclass(frozen=True)
-class ColumnTable(Generic[T]):
-    """Rows seen through columns; make it with `make_table`, which leaves out columns without any value."""
-
-    title: str
-    columns: tuple[Column[T], ...]
-    items: tuple[T, ...]
-
-    @property
-    def header(self) -> list[str]:
-        return [column.header for column in self.columns]
-
-    @property
-    def rows(self) -> list[list[str]]:
-        return [[column.text(item) for column in self.columns] for item in self.items]
-
-    def is_numeric(self, column: Column[T]) -> bool:
-        return not any(isinstance(column.value(item), str) for item in self.items)
-
-    def to_markdown(self) -> str:
-        rules = ["---:" if self.is_numeric(column) else "---" for column in self.columns]
-        rows = [[escape_markdown(cell) for cell in row] for row in (self.header, *self.rows)]
-        return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rules, *rows[1:]))
-
-    def to_csv(self) -> str:
-        """Raw numbers, empty where there is none; an interval is two more columns, `…_low` and `…_high`."""
-        header: list[str] = []
-        rows: list[list[Value]] = [[] for _ in self.items]
-        for column in self.columns:
-            header.append(column.name)
-            for row, item in zip(rows, self.items, strict=True):
-                row.append(column.value(item))
-            if column.interval:
-                header += [f"{column.name}_low", f"{column.name}_high"]
-                for row, item in zip(rows, self.items, strict=True):
-                    row += column.interval(item) or (None, None)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(map(_inert, header))
-        writer.writerows(map(_inert, row) for row in rows)
-        return text.getvalue()
+def used_columns(columns: Iterable[Column[T]], rows: Sequence[T]) -> list[Column[T]]:
+    """The columns that have a value in at least one row."""
+    return [column for column in columns if any(column.value(row) is not None for row in rows)]
 
 
-def make_table(title: str, columns: Sequence[Column[T]], items: Sequence[T]) -> ColumnTable[T]:
-    """A table of those columns that have a value in some row."""
-    used = [column for column in columns if any(column.value(item) is not None for item in items)]
-    return ColumnTable(title, tuple(used), tuple(items))
+def make_table(title: str, columns: Iterable[Column[T]], rows: Sequence[T]) -> Table:
+    """A table of the columns that have a value in at least one row."""
+    used = used_columns(columns, rows)
+    return Table(
+        header=[column.header for column in used],
+        rows=[[column.text(row) for column in used] for row in rows],
+        title=title,
+        numeric=[not any(isinstance(column.value(row), str) for row in rows) for column in used],
+    )
+
+
+def to_csv(columns: Iterable[Column[T]], rows: Sequence[T]) -> str:
+    """Raw numbers, empty where there is none. An interval is two more fields, `…_low` and `…_high`."""
+    fields: list[str] = []
+    lines: list[list[Value]] = [[] for _ in rows]
+    for column in used_columns(columns, rows):
+        fields.append(column.name)
+        for line, row in zip(lines, rows, strict=True):
+            line.append(column.value(row))
+        if column.interval and column.interval_in_tables:
+            fields += [f"{column.name}_low", f"{column.name}_high"]
+            for line, row in zip(lines, rows, strict=True):
+                line += column.interval(row) or (None, None)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_without_formula, fields))
+    writer.writerows(map(_without_formula, line) for line in lines)
+    return text.getvalue()
+
+
+def describe(columns: Iterable[Column[T]], row: T) -> str:
+    """The text of the first column, then a line "header: text" for each other column that has a value."""
+    first, *others = columns
+    lines = [f"{column.header}: {column.text(row)}" for column in others if column.value(row) is not None]
+    return "\n".join([first.text(row), *lines])
 
 
 def number(value: float) -> str:
@@ -104,12 +121,7 @@ def number(value: float) -> str:
     return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
 
 
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in one line. Underscores inside words are harmless and stay."""
-    return re.sub(r"([\\|`*<>\[\]~&]|\b_|_\b)", r"\\\1", " ".join(text.split()))
-
-
-def _inert(value: Value) -> Value:
-    """Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+def _without_formula(value: Value) -> Value:
+    """Put an apostrophe before text that a spreadsheet would run as a formula."""
     formula = isinstance(value, str) and (value.lstrip().startswith(("=", "+", "-", "@")) or value[:1] in ("\t", "\r"))
     return f"'{value}" if formula else value

@@ -39,14 +39,14 @@ def test_without_accuracy_efficiency_against_speed_is_shown(tmp_path):
 def test_the_plots_are_drawn(tmp_path):
     write_record(tmp_path, "table4", {model: (50.0 + 9 * i, 5.0) for i, model in enumerate(models_of("table4"))})
     section = figures.scatter_section("figure4", read_record("table4", tmp_path), Accuracies(), {})
-    (picture,) = section.pictures
-    assert picture.make().startswith(b"\x89PNG")
+    (figure,) = section.figures
+    assert figure.make().startswith(b"\x89PNG")
     alone = figures.scatter_section("figure4", None, Accuracies(), {})
-    assert "too little was measured here" in alone.pictures[0].caption
+    assert "too little was measured here" in alone.figures[0].caption
 
 
 def test_figure_5_is_shown_if_it_was_drawn(tmp_path):
-    assert not figures.figure_5_section(tmp_path).pictures
+    assert not figures.figure_5_section(tmp_path).figures
     assert "needs `vovnet compare" in figures.figure_5_section(tmp_path).parts[-1]
     (tmp_path / "figure5.jpg").write_bytes(b"picture")
-    assert figures.figure_5_section(tmp_path).pictures[0].make() == b"picture"
+    assert figures.figure_5_section(tmp_path).figures[0].make() == b"picture"

@@ -109,8 +109,8 @@ def test_the_section_says_what_is_missing_or_what_was_run(tmp_path):
         "Measured: 2 epochs instead of 300 of 50,000 images, batch 64, learning rate 0.1, "
     )
     assert "networks early in training" in section.parts[0]
-    assert [picture.name for picture in section.pictures] == ["figure2.png", "figure2_colour_blind_safe.png"]
-    assert section.pictures[0].make() == section.pictures[0].make()
+    assert [figure.name for figure in section.figures] == ["figure2.png", "figure2_colour_blind_safe.png"]
+    assert section.figures[0].make() == section.figures[0].make()
 
 
 def test_a_run_by_the_published_protocol_needs_no_excuse(tmp_path):

@@ -1,0 +1,77 @@
+"""What the tables of measurements hold for, in sentences: machine, software, methods, what is missing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vovnet.profiling.measurement import Measurement
+from vovnet.report.model_tables import ModelRow, shape_text
+
+
+def remarks(rows: Sequence[ModelRow]) -> list[str]:
+    """Sentences, each for all models unless it names some; the warnings last."""
+    runs = {row.measurement.conditions.run: row.measurement.conditions for row in rows}
+    sentences: list[str] = []
+    for run, conditions in runs.items():
+        software = ", ".join(f"{name} {version}" for name, version in conditions.software.items())
+        threads = f"{conditions.threads} thread{'' if conditions.threads == 1 else 's'}"
+        device = f"{conditions.device_name} ({conditions.device}), {threads}, {conditions.system}; {software}"
+        sentences.append(f"Measured on {device}; {conditions.date}, run {run}.")
+        if peak := conditions.peak:
+            speeds = f"{peak.gflop_per_s:.4g} GFLOP/s and {peak.gbyte_per_s:.4g} GB/s"
+            sentences.append(f"Peak of this device, measured in {peak.precision}: {speeds}.")
+    if len(runs) > 1:
+        sentences.append("These are several runs; only times of one run can be compared.")
+    sentences += _for_each(rows, lambda m: f"{m.runtime}, {m.precision}, input {shape_text(m.input_shape)}.")
+    sentences += _for_each(rows, lambda m: f"× first: median ratio of latency to that of {m.ratio_to}, pass by pass.")
+    sentences.append("Counts are for the whole batch.")
+    sentences += _for_each(rows, _intervals)
+    sentences += _for_each(rows, lambda m: m.cost.note and f"counts: {m.cost.note}.")
+    sentences += _for_each(rows, _uncounted)
+    sentences += _for_each(rows, _memory)
+    sentences += _for_each(rows, _energy)
+    sentences += _for_each(rows, lambda m: str(m.estimate) if m.estimate else None)
+    sentences += [f"Warning: {doubt}" for conditions in runs.values() for doubt in conditions.surroundings.doubts]
+    return [line for sentence in sentences for line in sentence.splitlines()]
+
+
+def is_warning(remark: str) -> bool:
+    return remark.startswith("Warning:") or "disputed" in remark
+
+
+def _for_each(rows: Sequence[ModelRow], sentence_of: Callable[[Measurement], str | None]) -> list[str]:
+    """The sentence of each model: once if it is the same for all, otherwise after the labels it holds for."""
+    labels: dict[str, list[str]] = {}
+    for row in rows:
+        if sentence := sentence_of(row.measurement):
+            labels.setdefault(sentence, []).append(row.label)
+    if len(labels) == 1 and len(next(iter(labels.values()))) == len(rows):
+        return [sentence[0].upper() + sentence[1:] for sentence in labels]
+    return [f"{', '.join(names)}: {sentence}" for sentence, names in labels.items()]
+
+
+def _intervals(measurement: Measurement) -> str:
+    passes = len(measurement.latency.seconds)
+    if passes < 6:  # see `median_interval`
+        return f"in parentheses: for times the range of all {passes} passes, too few for a 95 % interval."
+    return "in parentheses: 95 % intervals."
+
+
+def _uncounted(measurement: Measurement) -> str | None:
+    calls = ", ".join(f"{name} ({count}×)" for name, count in measurement.cost.uncounted.items())
+    return f"arithmetic not counted: {calls}; values with ≥ are lower bounds." if calls else None
+
+
+def _memory(measurement: Measurement) -> str | None:
+    memory = measurement.memory
+    if memory is None:
+        return None
+    missing = f"; no peak: {memory.reason}" if memory.peak_mib is None else ""
+    return f"memory: {memory.method}{missing}."
+
+
+def _energy(measurement: Measurement) -> str:
+    energy = measurement.energy
+    if energy is None:
+        return "energy was not measured: it was not requested."
+    return f"{energy}" if energy.figure is None else f"energy: {energy}"

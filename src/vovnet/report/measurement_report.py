@@ -1,0 +1,114 @@
+"""Measurements as Markdown and as a folder of files: record, tables, plots and one page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vovnet.files import replacing
+from vovnet.profiling.measurement import Measurement, write_measurements
+from vovnet.report.document import BulletList, Figure, Section, Table, parts_to_markdown
+from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows
+from vovnet.report.measurement_plots import plot_batches, plot_layers, plot_stages, plot_tradeoffs, tradeoff_panels
+from vovnet.report.measurement_remarks import is_warning, remarks
+from vovnet.report.model_tables import ModelRow, label_measurements, model_columns, model_tables
+from vovnet.report.page import Choice, write_page
+from vovnet.report.part_tables import part_table
+from vovnet.report.plotting import Plot
+from vovnet.report.roofline import plot_layer_roofline, plot_roofline
+from vovnet.report.table import make_table, to_csv
+
+INTRODUCTION = (
+    "Operations, memory access, time, memory and energy of a forward pass. “G multiply-adds/s” is what the VoVNet "
+    "paper calls GPU-computation efficiency in FLOP/s; a multiply-add is two FLOPs here."
+)
+HOVER = (
+    "Error bars are the intervals that the tables have in parentheses. Point at a marker or a bar to see its values."
+)
+
+
+def to_markdown(measurements: Sequence[Measurement]) -> str:
+    """The tables and the remarks, without a title of their own."""
+    rows = label_measurements(measurements)
+    return parts_to_markdown([*_tables(rows), BulletList("Conditions", remarks(rows))])
+
+
+def write_measurement_report(measurements: Sequence[Measurement], folder: str | Path) -> None:
+    """Write into `folder` measurement.json, .csv, .md and .html, layers.csv, and the plots as .png and .svg.
+
+    Files of an earlier report there are replaced or removed. Raises ValueError without a measurement.
+    """
+    if not measurements:
+        raise ValueError("a report needs at least one measurement, got none")
+    folder = Path(folder)
+    rows = label_measurements(measurements)
+    write_measurements(measurements, folder / "measurement.json")
+    texts = {
+        "measurement.csv": to_csv(model_columns(rows), rows),
+        "layers.csv": to_csv(LAYER_COLUMNS, [layer for row in rows for layer in layer_rows(row)]),
+        "measurement.md": to_markdown(measurements),
+    }
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    for old in (folder / "layers").glob("[0-9][0-9]_*"):
+        old.unlink()
+    write_page(
+        folder / "measurement.html",
+        title=f"What {rows[0].label} costs" if len(rows) == 1 else f"What {len(rows)} models cost",
+        introduction=INTRODUCTION,
+        sections=[
+            Section("Models", _tables(rows)),
+            Section("Plots", [HOVER, *_write_model_plots(rows, folder)]),
+            Choice("Layers", "Model", [_write_layer_plots(row, folder) for row in rows]),
+            Section("Conditions and methods", [BulletList("", remarks(rows))]),
+        ],
+        scripted=True,
+        item_class=lambda text: "warning" if is_warning(text) else "",
+    )
+
+
+def _tables(rows: Sequence[ModelRow]) -> list[Table]:
+    parts = part_table(rows)
+    return [*model_tables(rows), *([parts] if parts.rows else [])]
+
+
+def _write_model_plots(rows: Sequence[ModelRow], folder: Path) -> list[Figure]:
+    """Write the plots of all models; returns those there are, for the page."""
+    panels = tradeoff_panels(rows)
+    tradeoffs = (
+        f"({letter}) {panel.y.axis_label} against {panel.x.axis_label}"
+        for letter, panel in zip("abcd", panels, strict=False)
+    )
+    figures = [
+        _write_plot(plot_tradeoffs(rows), folder / "tradeoffs", "; ".join(tradeoffs)),
+        _write_plot(plot_roofline(rows), folder / "roofline", "Roofline of the models"),
+        _write_plot(plot_stages(rows), folder / "stages", "From reading the file to drawing the boxes"),
+        _write_plot(plot_batches(rows), folder / "batches", "Images/s against batch size"),
+    ]
+    return [figure for figure in figures if figure]
+
+
+def _write_layer_plots(row: ModelRow, folder: Path) -> Section:
+    """Write the plots of a model's layers; returns its section of the page."""
+    stem = f"{row.index + 1:02d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', row.label)[:80]}"
+    figures = [
+        _write_plot(plot_layers(row), folder / "layers" / stem, "Layer by layer, in the order of the calls"),
+        _write_plot(plot_layer_roofline(row), folder / "layers" / f"{stem}_roofline", "Roofline of the layers"),
+    ]
+    _, *columns = LAYER_COLUMNS  # the first is the model
+    return Section(row.label, [*(figure for figure in figures if figure), make_table("", columns, layer_rows(row))])
+
+
+def _write_plot(plot: Plot | None, path: Path, caption: str) -> Figure | None:
+    """Write the plot as PNG and SVG; without one, remove those of an earlier report. Returns the SVG."""
+    png, svg = (path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".svg"))  # names can hold dots
+    if plot is None:
+        png.unlink(missing_ok=True)
+        svg.unlink(missing_ok=True)
+        return None
+    for file, content in ((png, plot.png()), (svg, plot.svg())):
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+    return Figure.of_file(svg, caption)

@@ -1,0 +1,155 @@
+"""What all plots share: colours, figures, and files in which the values show on hover.
+
+An SVG keeps its text as text, has a `<title>` for what a reader can point at, and is the same bytes for the same plot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which most colour-blind people can tell apart, without the yellow that is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "os^DvPX*"  # as many as is coprime to the number of colours: 56 pairs before one repeats
+LINE_STYLES = ("-", "--", ":")
+HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")
+COLUMN_INCH, PAGE_INCH = 3.5, 7.0  # width of a column and of the text of a printed page
+SMALL, MEDIUM = 7, 8  # font sizes in points
+
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_HREF, _GROUP = f"{{{_XLINK}}}href", f"{{{_SVG}}}g"
+_WITH_TEXT = tuple(f"{{{_SVG}}}{tag}" for tag in ("text", "title", "style", "tspan"))
+_SHAPES = (f"{{{_SVG}}}path", f"{{{_SVG}}}use")
+# What XML cannot hold: control codes except tab and newline, surrogates, and two code points that are no characters.
+_CONTROL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_FONT = "font-family: 'DejaVu Sans', sans-serif"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A matplotlib figure and its hover texts, by the gid of the artist that shows them."""
+
+    figure: Figure
+    titles: dict[str, Sequence[str]] = field(default_factory=dict)
+
+    def add_titles(self, artist: Artist, *titles: str) -> None:
+        """Show a text on hover: one for the whole artist, or one for each dot of a collection, in order."""
+        gid = f"titled-{len(self.titles)}"
+        artist.set_gid(gid)
+        self.titles[gid] = titles
+
+    def png(self) -> bytes:
+        file = io.BytesIO()
+        save_figure(self.figure, file, "png")
+        return file.getvalue()
+
+    def svg(self) -> bytes:
+        file = io.BytesIO()
+        save_figure(self.figure, file, "svg")
+        return _finish_svg(file.getvalue(), self.titles)
+
+
+def make_figure(width_inch: float, height_inch: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_inch, height_inch), dpi=130, layout="constrained")
+
+
+def save_figure(figure: Figure, file: Path | BinaryIO, format: str | None = None) -> None:
+    """Write the figure; the format is that of the file's suffix unless given. SVGs hold no date and no random ids."""
+    from matplotlib import rc_context
+
+    format = format or Path(str(file)).suffix.removeprefix(".")
+    metadata = {"Date": None} if format == "svg" else None
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vovnet", "font.sans-serif": ["DejaVu Sans"]}):
+        figure.savefig(file, format=format, metadata=metadata)
+
+
+def plain_text(text: str) -> str:
+    """Text that matplotlib shows as it is: neither a formula between dollars nor a control code that breaks an SVG."""
+    return _CONTROL_CODES.sub("\N{REPLACEMENT CHARACTER}", text).replace("$", r"\$")
+
+
+def _finish_svg(content: bytes, titles: Mapping[str, Sequence[str]]) -> bytes:
+    """Add the titles, drop what is not needed, and make the ids differ from those of other SVGs in a page."""
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", _XLINK)
+    root = ElementTree.fromstring(content)
+    root.set("style", _FONT)
+    prefix = "v" + hashlib.sha256(content).hexdigest()[:8]
+    ids: dict[str, str] = {}
+    for gid in re.findall(r'(?:url\(|href=")#([\w-]+)', content.decode()):
+        ids.setdefault(gid, f"{prefix}-{len(ids)}")
+    for element in list(root.iter()):
+        if (gid := element.attrib.pop("id", "")) in titles:
+            _insert_titles(element, titles[gid])
+        if gid in ids:
+            element.set("id", ids[gid])
+    for element in root.iter():
+        for child in element.findall(f"{{{_SVG}}}metadata"):
+            element.remove(child)
+        for name in ("clip-path", "style", _HREF):
+            if value := element.get(name):  # in a style there are colours like #0072b2 too
+                element.set(name, re.sub(r"(?<=#)[\w-]+", lambda match: ids.get(match[0], match[0]), value))
+        _shorten(element)
+    _share_styles(root, prefix)
+    return ElementTree.tostring(root, encoding="utf-8") + b"\n"
+
+
+def _insert_titles(element: ElementTree.Element, titles: Sequence[str]) -> None:
+    drawn = [child for parent in element.iter() if parent.tag != f"{{{_SVG}}}defs" for child in parent]
+    dots = [child for child in drawn if child.tag in _SHAPES] if len(titles) > 1 else [element]
+    for dot, text in zip(dots, titles, strict=True):
+        title = ElementTree.Element(f"{{{_SVG}}}title")
+        title.text = _CONTROL_CODES.sub("\N{REPLACEMENT CHARACTER}", text)
+        dot.insert(0, title)
+    for name in ("style", "clip-path"):  # written once if it is the same for all dots
+        values = {dot.get(name) for dot in dots}
+        if len(dots) > 1 and len(values) == 1 and (value := values.pop()):
+            element.set(name, value)
+            for dot in dots:
+                del dot.attrib[name]
+
+
+def _shorten(element: ElementTree.Element) -> None:
+    """Drop indentation, empty groups, groups of one element, the common font, and more than two decimals."""
+    if element.tag not in _WITH_TEXT:
+        element.text = None
+    element.tail = None
+    for index in range(len(element) - 1, -1, -1):
+        while element[index].tag == _GROUP and not element[index].attrib and len(element[index]) == 1:
+            element[index] = element[index][0]
+        if element[index].tag == _GROUP and len(element[index]) == 0:
+            del element[index]
+    for name in ("d", "x", "y", "transform"):
+        if value := element.get(name):
+            value = re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), value)
+            element.set(name, " ".join(value.split()))
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+    if element.tag == f"{{{_SVG}}}text":
+        element.set("style", element.attrib["style"].replace(f"{_FONT}; ", ""))
+
+
+def _share_styles(root: ElementTree.Element, prefix: str) -> None:
+    """Replace styles that occur more than twice by classes."""
+    counts = Counter(element.get("style", "") for element in root.iter())
+    classes = {style: f"{prefix}s{i}" for i, (style, count) in enumerate(counts.items()) if style and count > 2}
+    for element in root.iter():
+        if (style := element.get("style", "")) in classes:
+            del element.attrib["style"]
+            element.set("class", classes[style])
+    rules = root.find(f".//{{{_SVG}}}style")
+    assert rules is not None, "matplotlib writes a style element"
+    rules.text = (rules.text or "") + "".join(f" .{name} {{{style}}}" for style, name in classes.items())

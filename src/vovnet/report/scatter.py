@@ -1,0 +1,74 @@
+"""Models as points: one column of the tables against another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vovnet.report.labelling import Point
+from vovnet.report.model_tables import ModelRow, describe_models
+from vovnet.report.plotting import COLOURS, MARKERS, MEDIUM, SMALL, Plot, plain_text
+from vovnet.report.table import Column
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes: y against x."""
+
+    x: Column[ModelRow]
+    y: Column[ModelRow]
+
+    def points(self, rows: Sequence[ModelRow]) -> list[Point]:
+        """The models that have both values."""
+        points = []
+        for row in rows:
+            x, y = _value(self.x, row), _value(self.y, row)
+            if x is not None and y is not None:
+                intervals = self.x.scaled_interval(row), self.y.scaled_interval(row)
+                points.append(Point(row.index, row.label, x, y, *intervals))
+        return points
+
+
+def plot_panel(plot: Plot, axes: Axes, panel: Panel, rows: Sequence[ModelRow]) -> list[Point]:
+    """Draw the points with their intervals as error bars; on hover, a point shows all values of its model."""
+    points = panel.points(rows)
+    texts = dict(zip([row.index for row in rows], describe_models(rows), strict=True))
+    for point in points:
+        errors = []
+        for value, interval in ((point.x, point.x_interval), (point.y, point.y_interval)):
+            low, high = interval or (value, value)
+            errors.append([[max(0.0, value - low)], [max(0.0, high - value)]])
+        marker, *_ = axes.errorbar(
+            point.x,
+            point.y,
+            xerr=errors[0],
+            yerr=errors[1],
+            fmt=MARKERS[point.index % len(MARKERS)],
+            color=COLOURS[point.index % len(COLOURS)],
+            markersize=6,
+            markeredgecolor="black",
+            markeredgewidth=0.5,
+            elinewidth=0.9,
+            capsize=2,
+            zorder=3,
+        )
+        plot.add_titles(marker, texts[point.index])
+    axes.margins(0.16)
+    if panel.y.limits:
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, panel.y.limits[0]), min(top, panel.y.limits[1]))
+    axes.set_xlabel(plain_text(panel.x.axis_label), fontsize=MEDIUM)
+    axes.set_ylabel(plain_text(panel.y.axis_label), fontsize=MEDIUM)
+    axes.tick_params(labelsize=SMALL)
+    axes.grid(alpha=0.25)
+    return points
+
+
+def _value(column: Column[ModelRow], row: ModelRow) -> float | None:
+    """A count or a rate of 0 means that nothing could be counted; an accuracy can be 0."""
+    value = column.scaled(row)
+    return None if value == 0 and column.limits is None else value

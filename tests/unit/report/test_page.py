@@ -1,0 +1,170 @@
+"""Sections as Markdown and as a page: text stays text, figures are in the page, and nothing else may run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from vovnet.report.document import BulletList, Figure, Section, Table, parts_to_markdown, to_markdown
+from vovnet.report.page import Choice, content_policy, write_page
+
+HOSTILE = [
+    "</td><script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    "# a heading #",
+    "- an item",
+    "+ an item",
+    "1. an item",
+    "> a quote",
+    "![an image](x.png)",
+    "[a link](http://host/)",
+    "<http://host/>",
+    "*emphasis* and _emphasis_ and ~~emphasis~~",
+    "a | b",
+    "a ` backtick",
+    "`` ` ` ``",
+    "back\\slash",
+    "&lt;entity&gt;",
+    "two\nlines\n\n# heading",
+    "---",
+    "***",
+    "    code",
+]
+
+
+class Tags(HTMLParser):
+    """The elements of a page with their attributes, and the text of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.texts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.texts:
+            self.texts[-1] += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def texts_of(self, tag: str) -> list[str]:
+        return [text.strip() for (name, _), text in zip(self.elements, self.texts, strict=True) if name == tag]
+
+
+def parse(text: str) -> Tags:
+    tags = Tags()
+    tags.feed(text)
+    return tags
+
+
+def page(folder: Path, sections: list[Section | Choice], **options: object) -> Tags:
+    path = folder / "page.html"
+    write_page(path, title="A <title>", introduction="As it **is**", sections=sections, **options)  # type: ignore[arg-type]
+    return parse(path.read_text(encoding="utf-8"))
+
+
+def png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_is_shown_as_it_is(text: str) -> None:
+    parts = [text, Table([text, "b"], [[text, "c"]], text, [text]), BulletList(text, [text])]
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(to_markdown(Section(text, parts)))
+    tags = parse(html)
+    allowed = ["h2", "h3", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"]
+    assert {tag for tag, _ in tags.elements} <= set(allowed)
+    shown = one_line(text)
+    assert tags.texts_of("h2") == [shown]
+    assert tags.texts_of("h3") == [shown, shown]
+    assert tags.texts_of("p") == [shown]
+    assert tags.texts_of("th") == [shown, "b"]
+    assert tags.texts_of("td") == [shown, "c"]
+    assert tags.texts_of("li") == [shown, shown]
+
+
+def test_backticks_are_code() -> None:
+    cell = parts_to_markdown([Table(["a"], [["run `a | b` *now*"]])]).splitlines()[2]
+    assert cell == r"| run `a \| b` \*now\* |"
+    html = MarkdownIt("commonmark").enable("table").render(parts_to_markdown([Table(["a"], [["run `a | b` *now*"]])]))
+    assert "<td>run <code>a | b</code> *now*</td>" in html
+
+
+def test_a_table_has_row_headers_and_right_aligned_numbers(tmp_path: Path) -> None:
+    table = Table(["model", "kind", "time"], [["a", "x", "1"], ["b", "y", "–"]], numeric=[False, False, True])
+    tags = page(
+        tmp_path,
+        [Section("Tables", [table])],
+        cell_class=lambda row, column: "mark" if row[column] == "y" else "",
+    )
+    assert tags.of("table") == [{"class": "numbers"}]
+    assert [cell.get("scope") for cell in tags.of("th")] == ["col"] * 3 + ["row"] * 2
+    assert [cell.get("class") for cell in tags.of("td")] == ["text", None, "mark text", None]
+    assert tags.texts_of("td") == ["x", "1", "y", "–"]
+    assert "| --- | --- | ---: |" in parts_to_markdown([table])
+
+
+def test_figures_are_in_the_page(tmp_path: Path) -> None:
+    svg = b'<svg viewBox="0 0 504 10"><title>a value</title></svg>'
+    figures = [
+        Figure("a.png", "caption <a>", lambda: png(40, 30), "what it shows"),
+        Figure("b.svg", "caption b", lambda: svg),
+    ]
+    tags = page(tmp_path, [Section("Figures", ["A paragraph.", *figures])])
+    (image,) = tags.of("img")
+    assert (image["width"], image["height"], image["alt"]) == ("40", "30", "what it shows")
+    assert base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,")) == png(40, 30)
+    assert tags.of("figure") == [{}, {"class": "broad"}]
+    assert [attributes["class"] for attributes in tags.of("div")] == ["figures"]  # one grid for both
+    assert svg.decode() in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert tags.texts_of("figcaption") == ["caption <a>", "caption b"]
+
+
+def test_items_can_be_marked_and_the_introduction_is_markdown(tmp_path: Path) -> None:
+    items = BulletList("", ["Warning: hot", "cold"])
+    tags = page(tmp_path, [Section("Remarks", [items])], item_class=lambda text: "warning" if "hot" in text else "")
+    assert [item.get("class") for item in tags.of("li")] == ["warning", None]
+    assert tags.texts_of("strong") == ["is"]
+    assert tags.texts_of("h1") == tags.texts_of("title") == ["A <title>"]
+
+
+def test_a_choice_shows_all_its_sections_without_a_script(tmp_path: Path) -> None:
+    choice = Choice("Layers", "Model", [Section(name, [f"of {name}"]) for name in ("a", HOSTILE[0])])
+    tags = page(tmp_path, [choice])
+    assert tags.texts_of("h3") == ["a", HOSTILE[0]]
+    assert not [section for section in tags.of("section") if "hidden" in section]
+    assert not tags.of("script")
+
+
+def test_the_policy_allows_the_pages_script_and_nothing_else(tmp_path: Path) -> None:
+    assert content_policy().startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:; ")
+    digest = base64.b64encode(hashlib.sha256(b"one").digest()).decode()
+    assert content_policy("one").startswith(f"default-src 'none'; script-src 'sha256-{digest}'; ")
+    tags = page(tmp_path, [Section("Empty")], scripted=True)
+    (script,) = tags.texts_of("script")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    body = text.partition("<script>")[2].partition("</script>")[0]
+    assert body.strip() == script
+    policy = next(meta["content"] for meta in tags.of("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert policy == content_policy(body)
+
+
+def test_a_file_name_that_is_not_text(tmp_path: Path) -> None:
+    assert page(tmp_path, [Section("caf\udce9.jpg")]).texts_of("h2") == ["caf?.jpg"]
