@@ -48,7 +48,7 @@ def test_detectors_beside_the_ground_truth(run: Run, untrained: Path) -> None:
     arguments = ["--data", BCCD, "--split", "test", "--images", "BloodImage_00007", "BloodImage_00011.jpg"]
     code, out, err = run("bccd", untrained, *arguments, "--json", "summary.json")
     assert (code, err) == (0, "")
-    assert "untrained: mistakes are not marked" in out
+    assert "untrained: errors are not marked" in out
     assert "bccd: mistakes" not in out
     assert "2 images; figure.jpg and comparison.html in runs/compare" in out
     summary = json.loads(Path("summary.json").read_text())
