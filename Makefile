@@ -4,16 +4,16 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-all check format setup results bench energy-methods clean
 
-demo: .venv/.demo  ## detect, evaluate and measure with the shipped images and weights
+demo: .venv/.demo  ## detect, evaluate and measure with the bundled images and weights
 	$(BIN)/python examples/demo.py
 
-test: .venv/.dev  ## all tests but the slow ones, in minutes
+test: .venv/.dev  ## run all tests except the slow ones; takes minutes
 	$(BIN)/pytest -n 2 -m "not slow" -q
 
-test-all: .venv/.dev  ## all tests, including the slow ones
+test-all: .venv/.dev  ## run all tests, including the slow ones
 	$(BIN)/pytest -n 2 -q
 
-check: .venv/.dev  ## format, lint, types
+check: .venv/.dev  ## check formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -25,7 +25,7 @@ format: .venv/.dev  ## format the code and apply ruff's fixes
 results: .venv/.dev  ## render docs/results.md and docs/reproduction.md from docs/records
 	$(BIN)/python benchmarks/results.py
 
-bench: .venv/.dev  ## measure the speed claims; leave the machine alone meanwhile
+bench: .venv/.dev  ## check the speed claims; keep the machine otherwise idle
 	$(BIN)/python benchmarks/bench.py
 
 energy-methods: .venv/.dev  ## measure the error of each energy method on simulated boards
