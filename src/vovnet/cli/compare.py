@@ -35,7 +35,7 @@ def compare(
     Parameters
     ----------
     weights:
-        One detector per column: shipped weights by name, files, folders of runs, or URLs.
+        One detector per column: bundled weights by name, files, folders of runs, or URLs.
     images:
         Images, folders, glob patterns, or http(s) URLs of images; with --data, names of images in that dataset.
     data:

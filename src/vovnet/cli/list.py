@@ -9,7 +9,7 @@ from vovnet.cli.output import Output
 
 @app.command(name="list")
 def list_names(*, json_file: Json = None) -> int:
-    """List detectors, backbones and shipped weights."""
+    """List detectors, backbones and bundled weights."""
     out = Output(json_file)
     from vovnet.weights.find import shipped_weights
     from vovnet.zoo import BACKBONES, DETECTORS

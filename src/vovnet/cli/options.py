@@ -22,7 +22,7 @@ Switch = Annotated[bool, Parameter(negative="")]
 Repeated = Annotated[list[str] | None, Parameter(negative="")]  # --name A --name B
 Several = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]  # --name A B
 
-Weights = Annotated[str, Parameter(help="Shipped weights by name, a file, a run's folder, or a URL.")]
+Weights = Annotated[str, Parameter(help="Bundled weights by name, a file, a run's folder, or a URL.")]
 Split = Annotated[str | None, Parameter(help="Split of the dataset, such as test.")]
 BatchSize = Annotated[int, Parameter(validator=Number(gte=1), help="Images per forward pass.")]
 TopK = Annotated[int, Parameter(validator=Number(gte=1), help="Keep at most this many detections per image.")]
