@@ -1,15 +1,25 @@
 """What annotation files say, before anybody decides what to do about their problems.
 
-Each format's module parses its files into `SplitAnnotations`, both to open a dataset and to check one.
+Each format's module reads its files as `SplitAnnotations`, both to open a dataset and to check one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 Box = tuple[float, float, float, float]
+
+OnProblem = Callable[[str, Path, str], None]
+"""A reader calls it with (kind, file, detail) for an image or object without a usable annotation, and leaves it out."""
+
+
+def raise_problem(kind: str, path: Path, detail: str) -> None:
+    """The `OnProblem` of readers that need a dataset without problems."""
+    error = FileNotFoundError if kind in ("missing-image", "missing-annotation") else ValueError
+    raise error(f"{path}: {detail}; `vovnet data check` lists all problems and, with --fix, writes a cleaned copy")
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,7 @@ class ObjectAnnotation:
 
     index: position in the annotation file: the number of the <object>, of the line, or of the entry of "annotations".
     box: x1 y1 x2 y2 in pixels, 0-based, x2 and y2 exclusive; NaN where the file has no number.
-    area: pixels that the object covers, or None if the annotation does not state it.
+    area: pixels that the object covers, if the annotation states it.
     mask: COCO's segmentation (polygons or a run-length object) exactly as in the file, valid or not; None without one.
     """
 

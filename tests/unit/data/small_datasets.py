@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vovnet.data.check import Report, check_dataset
-from vovnet.data.cleaned_copy import write_cleaned_copy
+from vovnet.data.check import Report, check_dataset, write_cleaned_copy
 
 WIDTH, HEIGHT = 60, 40
 Spoil = Callable[[Path], object]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.data.check import check_dataset
+from vovnet.data.check import KINDS, check_dataset
 from vovnet.data.formats import open_dataset
-from vovnet.data.problems import KINDS
 
 from .small_datasets import (
     HEIGHT,

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from vovnet.data import voc
-from vovnet.data.check import check_dataset
-from vovnet.data.duplicates import find_unions
+from vovnet.data.check import check_dataset, find_unions
 
 from .small_datasets import Spoil, append, make_voc, same_pixels
 

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as oracle
 
-from vovnet.data.check import check_dataset
-from vovnet.data.cleaned_copy import write_cleaned_copy
+from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.formats import open_dataset, splits
 from vovnet.data.mask_png import parse_numbers, read, to_objects, write
 from vovnet.masks import RleMasks, decode, from_coco
