@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.data import mask_png, voc, yolo
-from vovnet.data.annotations import ImageAnnotation, SplitAnnotations
+from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
 from vovnet.data.formats import find_format
 from vovnet.data.image_scan import ImageScan, scan_images
 from vovnet.data.repairs import repair_image

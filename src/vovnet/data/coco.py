@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vovnet.data.annotations import (
+from vovnet.data.dataset import (
     Box,
     ImageAnnotation,
     ObjectAnnotation,

@@ -9,8 +9,15 @@ from pathlib import Path
 from types import ModuleType
 
 from vovnet.data import coco, mask_png, voc, yolo
-from vovnet.data.annotations import Box, ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box
-from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.data.dataset import (
+    Box,
+    DetectionDataset,
+    ImageAnnotation,
+    ObjectAnnotation,
+    Sample,
+    SplitAnnotations,
+    is_valid_box,
+)
 from vovnet.data.images import MAX_PIXELS, image_header_size
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, from_coco

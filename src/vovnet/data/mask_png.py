@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vovnet.data.annotations import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
 
 ALL = "all"  # the split of every image, if there are no sub-folders

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import replace
 
-from vovnet.data.annotations import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
+from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
 from vovnet.data.image_scan import ImageScan
 from vovnet.errors import did_you_mean
 from vovnet.masks import RleMasks, from_coco

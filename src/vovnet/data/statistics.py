@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vovnet.data.annotations import SplitAnnotations, is_valid_box
+from vovnet.data.dataset import SplitAnnotations, is_valid_box
 
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels

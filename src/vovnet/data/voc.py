@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vovnet.data.annotations import (
+from vovnet.data.dataset import (
     Box,
     ImageAnnotation,
     ObjectAnnotation,

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from vovnet.data.annotations import (
+from vovnet.data.dataset import (
     Box,
     ImageAnnotation,
     ObjectAnnotation,
