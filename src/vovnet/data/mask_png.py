@@ -20,11 +20,12 @@ from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
 
 ALL = "all"  # the split of every image, if there are no sub-folders
 
+_IMAGE_FOLDERS = ("images", "PNGImages")
 _MODES = ("1", "L", "P", "I;16", "I")  # Pillow's modes with one channel; a palette only colours the numbers
 
 
 def recognises(root: Path) -> bool:
-    return bool(_image_folder(root) and any(_masks(folder) for folder in _mask_folders(root)))
+    return bool(_first_folder(root, _IMAGE_FOLDERS)) and any(map(_masks, _mask_folders(root)))
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -99,23 +100,23 @@ def to_objects(numbers: npt.NDArray[np.int32], class_name: str) -> tuple[ObjectA
     )
 
 
-def _image_folder(root: Path) -> Path | None:
-    return next((root / name for name in ("images", "PNGImages") if (root / name).is_dir()), None)
-
-
-def _mask_folders(root: Path) -> list[Path]:
-    """The folder of masks and its sub-folders."""
-    top = next((root / name for name in ("masks", "PedMasks") if (root / name).is_dir()), None)
-    return [] if top is None else [top, *_sub_folders(top)]
+def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
 
 
 def _sub_folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def _mask_folders(root: Path) -> list[Path]:
+    """The folder of masks and its sub-folders."""
+    top = _first_folder(root, ("masks", "PedMasks"))
+    return [] if top is None else [top, *_sub_folders(top)]
+
+
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split → its folder of images."""
-    top = _image_folder(root)
+    top = _first_folder(root, _IMAGE_FOLDERS)
     assert top is not None, "recognises(root) was called before"
     return {path.name: path for path in _sub_folders(top)} or {ALL: top}
 

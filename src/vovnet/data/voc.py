@@ -100,10 +100,8 @@ def _read_list(root: Path, split: str, on_problem: OnProblem) -> list[str]:
     """The stems in a split's list."""
     path = list_path(root, split)
     stems: dict[str, None] = {}
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
-        stem = line.split()[0] if line.strip() else ""  # in a list for one class a flag follows the stem
-        if not stem:
-            continue
+    for line in filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()):
+        stem = line.split()[0]  # in a list for one class a flag follows it
         if stem in stems:
             on_problem("listed-twice", path, f"lists {stem} twice")
         elif not (root / "Annotations" / f"{stem}.xml").is_file():
