@@ -19,7 +19,6 @@ from vovnet.data.dataset import (
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
-    raise_problem,
     to_image_size,
     to_number,
 )
@@ -33,7 +32,7 @@ def splits(root: Path) -> tuple[str, ...]:
     return tuple(_annotation_files(root))
 
 
-def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. Labels follow the order of the category ids in the split's own file."""
     files = _annotation_files(root)
     return tuple(_read_split(root, split, files[split], on_problem) for split in names)

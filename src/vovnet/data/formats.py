@@ -10,13 +10,13 @@ from types import ModuleType
 
 from vovnet.data import coco, mask_png, voc, yolo
 from vovnet.data.dataset import (
-    Box,
     DetectionDataset,
     ImageAnnotation,
     ObjectAnnotation,
     Sample,
     SplitAnnotations,
     is_valid_box,
+    raise_problem,
 )
 from vovnet.data.images import MAX_PIXELS, image_header_size
 from vovnet.errors import UsageError, did_you_mean
@@ -50,7 +50,7 @@ def open_dataset(
             f"{root} is a dataset in {name} format, which has no masks: give one in COCO format (annotations/*.json) "
             "or with mask PNGs (images/ and masks/), or use a model without masks"
         )
-    (annotations,) = format_module.read(root, [_choose_split(root, format_module, split)])
+    (annotations,) = format_module.read(root, [_choose_split(root, format_module, split)], raise_problem)
     if not annotations.images:
         raise ValueError(f"{root}: the split {annotations.split} has no images")
     return _to_dataset(annotations, class_names, masks)
@@ -123,7 +123,7 @@ def _to_target(image: ImageAnnotation, labels: dict[str, int], masks: bool) -> T
         [labels[obj.class_name] for obj in objects],
         difficult=[obj.difficult for obj in objects],
         crowd=[obj.crowd for obj in objects],
-        area=[_box_area(obj.box) if obj.area is None else obj.area for obj in objects],
+        area=[_area(obj) for obj in objects],
         masks=_to_masks(image, objects) if masks else None,
     )
 
@@ -150,6 +150,7 @@ def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation]) -> Rl
     return RleMasks(tuple(codes), size)
 
 
-def _box_area(box: Box) -> float:
-    x1, y1, x2, y2 = box
-    return (x2 - x1) * (y2 - y1)
+def _area(obj: ObjectAnnotation) -> float:
+    """The stated area, or that of the box."""
+    x1, y1, x2, y2 = obj.box
+    return (x2 - x1) * (y2 - y1) if obj.area is None else obj.area

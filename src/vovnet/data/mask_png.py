@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
 
 ALL = "all"  # the split of every image, if there are no sub-folders
@@ -33,7 +33,7 @@ def splits(root: Path) -> tuple[str, ...]:
     return tuple(_split_folders(root))
 
 
-def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. Every mask is decoded, because boxes and areas come from it."""
     class_name = _class_name(root)
 

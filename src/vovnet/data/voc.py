@@ -32,7 +32,7 @@ def splits(root: Path) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name.rpartition("_")[2] not in names - {name})) or (ALL,)
 
 
-def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names; `all` takes every annotation file.
 
     The class names are those of all annotation files in alphabetical order, so every split numbers them alike.

@@ -11,15 +11,7 @@ from typing import Any
 
 import yaml
 
-from vovnet.data.dataset import (
-    Box,
-    ImageAnnotation,
-    ObjectAnnotation,
-    OnProblem,
-    SplitAnnotations,
-    raise_problem,
-    to_number,
-)
+from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, to_number
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
 
 _SPLITS = ("train", "val", "test")
@@ -37,7 +29,7 @@ def splits(root: Path) -> tuple[str, ...]:
     return names
 
 
-def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. An image without a label file has no objects."""
     settings = _parse_yaml(root)
     class_names = _class_names(root, settings)

@@ -10,6 +10,7 @@ import pytest
 
 from vovnet.data import voc
 from vovnet.data.check import KINDS, check_dataset, find_unions
+from vovnet.data.dataset import raise_problem
 from vovnet.data.formats import open_dataset
 
 from .small_datasets import (
@@ -162,7 +163,7 @@ def test_the_problem_says_where_the_copy_is(tmp_path: Path, spoil: Spoil, kind: 
 
 
 def test_a_split_that_joins_others_is_found_by_its_images(tmp_path: Path) -> None:
-    splits = voc.read(make_voc(tmp_path), ["train", "val", "test", "trainval"])
+    splits = voc.read(make_voc(tmp_path), ["train", "val", "test", "trainval"], raise_problem)
     assert find_unions(splits) == {"trainval": ["train", "val"]}
     assert find_unions(splits[:3]) == {}
 
