@@ -21,9 +21,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     disk raises an OSError that names the file.
     """
     path = Path(path)
-    temporary = path.with_name(
-        f".{path.stem}.{os.getpid()}.part{path.suffix}"
-    )  # writers choose the format by the suffix
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")  # writers go by the suffix
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -1,4 +1,4 @@
-"""Masks as COCO's run-length codes, the form in which datasets, detections and metrics hold them.
+"""Masks as COCO's run-length codes, the form in which datasets, detections and metrics hold them, and as polygons.
 
 The mask of a whole image takes some hundred bytes as a code and megabytes as pixels. Needs the extra "eval".
 
@@ -54,13 +54,11 @@ class RleMasks:
 
     def areas(self) -> Tensor:
         """Number of pixels of each mask, int64 (M,)."""
-        if not self.counts:
-            return torch.zeros(0, dtype=torch.int64)
-        return torch.from_numpy(np.asarray(_codec().area(_objects(self))).astype(np.int64))
+        return torch.from_numpy(np.asarray(_codec().area(self.to_coco()), dtype=np.int64))
 
     def boxes(self) -> Tensor:
         """The smallest box around each mask, float32 (M, 4), x2 and y2 exclusive; zeros for a mask without pixels."""
-        boxes_xywh = torch.from_numpy(np.asarray(_codec().to_bbox(_objects(self)), dtype=np.float32).reshape(-1, 4))
+        boxes_xywh = torch.from_numpy(np.asarray(_codec().to_bbox(self.to_coco()), dtype=np.float32).reshape(-1, 4))
         return torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1)
 
 
@@ -76,7 +74,7 @@ def encode(masks: Tensor) -> RleMasks:
 def decode(masks: RleMasks) -> Tensor:
     """Codes → bitmaps, uint8 of shape (M, H, W), 0 or 1."""
     bitmaps = torch.empty((len(masks), *masks.size), dtype=torch.uint8)
-    for bitmap, code in zip(bitmaps, _objects(masks), strict=True):
+    for bitmap, code in zip(bitmaps, masks.to_coco(), strict=True):
         bitmap[:] = torch.from_numpy(_codec().decode(code))
     return bitmaps
 
@@ -88,7 +86,6 @@ def paste(probabilities: Tensor, boxes: Tensor, image_size: tuple[int, int], *, 
 
     probabilities: (D, S, S) in [0, 1].
     boxes: (D, 4) in pixels of the image. They may reach a little beyond it.
-    image_size: (height, width).
     threshold: a pixel is in the mask if its probability is higher.
     """
     from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
@@ -140,7 +137,8 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:
 
     size: (height, width) of the image.
     """
-    if size[0] * size[1] > MOST_PIXELS:
+    pixels = size[0] * size[1]
+    if pixels > MOST_PIXELS:
         raise ValueError(f"masks must have at most {MOST_PIXELS:,} pixels, got {size[1]} × {size[0]}")
     if not isinstance(segmentation, dict):
         return _from_polygons(segmentation, size)
@@ -149,10 +147,8 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:
         raise ValueError(f"the mask must have the image's size [height, width] = {list(size)}, got {stated}")
     match segmentation.get("counts"):
         case list() as runs:
-            if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
-                raise ValueError(
-                    f"the mask's runs must be whole numbers that sum to {size[0] * size[1]}, the image's pixels"
-                )
+            if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != pixels:
+                raise ValueError(f"the mask's runs must be whole numbers that sum to {pixels}, the image's pixels")
             return _compress(runs, size)
         case str() as text:
             return _checked(text.encode(errors="surrogatepass"), size)
@@ -168,9 +164,12 @@ def _from_polygons(polygons: object, size: tuple[int, int]) -> bytes:
         raise ValueError(expected + reprlib.repr(polygons))
     longest = size[0] * size[1] + 2 * sum(size)
     for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(expected + reprlib.repr(polygon))
-        if not all(isinstance(value, int | float) and abs(value) < 1e6 for value in polygon):
+        if (
+            not isinstance(polygon, list)
+            or len(polygon) < 6
+            or len(polygon) % 2
+            or not all(isinstance(value, int | float) and abs(value) < 1e6 for value in polygon)
+        ):
             raise ValueError(expected + reprlib.repr(polygon))
         points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
@@ -201,9 +200,8 @@ def _checked(counts: bytes, size: tuple[int, int]) -> bytes:
         raise ValueError("the mask's counts are not a run-length code")
     starts = ends - lengths + 1
     position_in_number = np.arange(len(digits)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((digits & 0x1F) << 5 * position_in_number, starts) - (
-        (digits[ends] & 0x10) >> 4 << 5 * lengths
-    )
+    runs = np.add.reduceat((digits & 0x1F) << 5 * position_in_number, starts)
+    runs -= (digits[ends] & 0x10) >> 4 << 5 * lengths
     for differences in (runs[1::2], runs[2::2]):
         np.cumsum(differences, out=differences)
     if runs.min() < 0 or runs.sum() != size[0] * size[1]:
@@ -211,6 +209,49 @@ def _checked(counts: bytes, size: tuple[int, int]) -> bytes:
     return counts
 
 
-def _objects(masks: RleMasks) -> list[dict[str, Any]]:
-    """The masks as the library takes them, with codes in bytes."""
-    return [{"size": list(masks.size), "counts": code} for code in masks.counts]
+def to_polygons(masks: RleMasks) -> list[list[list[float]]]:
+    """The polygons [x1, y1, x2, y2, …] of each mask, one per connected part, for programs without run-length codes.
+
+    They run along the edges of pixels, so COCO draws exactly the same mask from them, except for holes: a COCO polygon
+    cannot have any, so they are filled. Pixels that touch at a corner only belong to different parts. A mask without
+    pixels has no polygon.
+    """
+    polygons = []
+    for code, (x1, y1, x2, y2) in zip(masks.counts, masks.boxes().int().tolist(), strict=True):
+        bitmap = decode(RleMasks((code,), masks.size))[0]
+        polygons.append(_outlines(bitmap[y1:y2, x1:x2].numpy().astype(np.bool_), x1, y1))
+    return polygons
+
+
+def _outlines(bitmap: npt.NDArray[np.bool_], left: int, top: int) -> list[list[float]]:
+    """The outer outlines of a bitmap (H, W) whose upper left corner is at (left, top).
+
+    Every corner of an outline has one edge along its row and one along its column. A row enters and leaves the mask in
+    turn, so its corners are joined in pairs: first to second, third to fourth, and so on. The same holds for columns.
+    """
+    padded = np.pad(bitmap, 1)
+    nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
+    touching = (nw == se) & (ne == sw) & (nw != ne)  # two pixels meet at a corner only, which belongs to both outlines
+    y, x = np.nonzero((nw ^ ne ^ sw ^ se) | touching)
+    y, x = (np.repeat(axis, 1 + touching[y, x]) for axis in (y, x))
+    # Of two copies of a corner, the second has the edge to the right.
+    second = np.append(False, (y[1:] == y[:-1]) & (x[1:] == x[:-1]))[: len(x)]
+
+    by_column = np.lexsort((second ^ ne[y, x], y, x))  # of two copies, the one with the edge above comes first
+    partners = np.empty(len(x), dtype=np.int64)
+    partners[by_column] = by_column[np.arange(len(x)) ^ 1]
+    vertical_partner = partners.tolist()  # a corner's horizontal partner is the other of its pair: index ^ 1
+
+    polygons, seen = [], bytearray(len(x))
+    for first in range(len(x)):
+        if seen[first]:
+            continue
+        outline, corner = [], first
+        while not seen[corner]:
+            seen[corner] = seen[corner ^ 1] = True
+            outline += [corner, corner ^ 1]
+            corner = vertical_partner[corner ^ 1]
+        # The first corner is the upper left one. If the pixel inside it is not in the mask, this outlines a hole.
+        if se[y[first], x[first]]:
+            polygons.append(np.stack([x[outline] + left, y[outline] + top], axis=1).ravel().astype(float).tolist())
+    return polygons

@@ -69,24 +69,26 @@ class Target:
         masks: Tensor | RleMasks | None = None,
     ) -> Target:
         """A target from anything array-like. Omitted flags are False, omitted areas those of the boxes."""
+
+        def column(values: object, dtype: torch.dtype) -> Tensor:
+            return torch.as_tensor(values, dtype=dtype).reshape(-1)
+
         boxes_t = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-        count = len(boxes_t)
-
-        def flags(values: object | None) -> Tensor:
-            return torch.zeros(count, dtype=torch.bool) if values is None else torch.as_tensor(values, dtype=torch.bool)
-
-        labels_t = torch.as_tensor(labels, dtype=torch.int64).reshape(-1)
-        size = boxes_t[:, 2:] - boxes_t[:, :2]
-        area_t = size.prod(dim=1) if area is None else torch.as_tensor(area, dtype=torch.float32).reshape(-1)
-        return cls(boxes_t, labels_t, flags(difficult).reshape(-1), flags(crowd).reshape(-1), area_t, masks)
+        unset = [False] * len(boxes_t)
+        return cls(
+            boxes_t,
+            column(labels, torch.int64),
+            column(unset if difficult is None else difficult, torch.bool),
+            column(unset if crowd is None else crowd, torch.bool),
+            (boxes_t[:, 2:] - boxes_t[:, :2]).prod(dim=1) if area is None else column(area, torch.float32),
+            masks,
+        )
 
     @classmethod
     def cat(cls, targets: Sequence[Target]) -> Target:
         """The objects of several images in one target, without their masks."""
-        boxes, labels, difficult, crowd, area = (
-            torch.cat([getattr(target, name) for target in targets]) for name in _COLUMNS
-        )
-        return cls(boxes, labels, difficult, crowd, area)
+        columns = {name: torch.cat([getattr(target, name) for target in targets]) for name in _COLUMNS}
+        return replace(targets[0], **columns, masks=None, image_size=None)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -95,10 +97,6 @@ class Target:
         """The objects that a boolean mask or an index tensor of shape (M,) selects."""
         columns = {name: getattr(self, name)[index] for name in _COLUMNS}
         return replace(self, **columns, masks=None if self.masks is None else self.masks[index])
-
-    def with_boxes(self, boxes: Tensor) -> Target:
-        """The same objects with other boxes, as after a geometric transform."""
-        return replace(self, boxes=boxes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from vovnet.mask_contours import contours
-from vovnet.masks import RleMasks, decode, encode, from_coco, paste
+from vovnet.masks import RleMasks, decode, encode, from_coco, paste, to_polygons
 
 
 def oracle_code(bitmap: npt.NDArray[np.bool_]) -> bytes:
@@ -56,7 +55,7 @@ def test_any_value_but_zero_is_in_the_mask() -> None:
 
 def test_no_masks() -> None:
     none = encode(torch.zeros(0, 5, 7, dtype=torch.bool))
-    assert (len(none), none.size, none.to_coco(), contours(none)) == (0, (5, 7), [], [])
+    assert (len(none), none.size, none.to_coco(), to_polygons(none)) == (0, (5, 7), [], [])
     assert decode(none).shape == (0, 5, 7)
     assert none.areas().shape == (0,)
     assert none.boxes().shape == (0, 4)
@@ -223,7 +222,7 @@ def test_paste_refuses_other_shapes() -> None:
 
 def test_outline_by_hand() -> None:
     bitmap = torch.tensor([[0, 1, 1, 0, 0], [0, 1, 0, 0, 1]], dtype=torch.uint8)[None]
-    assert contours(encode(bitmap)) == [[[1, 0, 3, 0, 3, 1, 2, 1, 2, 2, 1, 2], [4, 1, 5, 1, 5, 2, 4, 2]]]
+    assert to_polygons(encode(bitmap)) == [[[1, 0, 3, 0, 3, 1, 2, 1, 2, 2, 1, 2], [4, 1, 5, 1, 5, 2, 4, 2]]]
 
 
 def without_holes(bitmap: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -244,7 +243,7 @@ def without_holes(bitmap: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def test_outlines_are_exact_but_for_holes() -> None:
     holes = 0
     for bitmap in noise(3, count=80):
-        (polygons,) = contours(encode(torch.from_numpy(bitmap)[None]))
+        (polygons,) = to_polygons(encode(torch.from_numpy(bitmap)[None]))
         if not bitmap.any():
             assert polygons == []
             continue
@@ -259,7 +258,7 @@ def test_outlines_are_exact_but_for_holes() -> None:
 def test_outline_of_a_pasted_disc() -> None:
     y, x = torch.meshgrid(torch.linspace(-1, 1, 28), torch.linspace(-1, 1, 28), indexing="ij")
     masks = paste((1.3 - x**2 - y**2)[None], torch.tensor([[10.0, 20, 390, 250]]), (300, 400))
-    ((polygon,),) = contours(masks)
+    ((polygon,),) = to_polygons(masks)
     assert masks.areas().item() > 30_000
     assert from_coco([polygon], masks.size) == masks.counts[0]
 

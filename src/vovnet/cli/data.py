@@ -36,9 +36,7 @@ def check(
         Threads that decode images.
     """
     out = Output(json_file)
-    from vovnet.data.check import check_dataset
-    from vovnet.data.cleaned_copy import write_cleaned_copy
-    from vovnet.data.problems import KINDS
+    from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
 
     with show_progress() as progress:
         task = progress.add_task("images", total=None)

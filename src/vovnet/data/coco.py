@@ -13,26 +13,32 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vovnet.data.annotations import (
+from vovnet.data.dataset import (
     Box,
     ImageAnnotation,
     ObjectAnnotation,
+    OnProblem,
     SplitAnnotations,
     to_image_size,
     to_number,
 )
-from vovnet.data.problems import OnProblem, raise_problem
 
 
 def recognises(root: Path) -> bool:
-    return bool(annotation_files(root))
+    return bool(_annotation_files(root))
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    return tuple(annotation_files(root))
+    return tuple(_annotation_files(root))
 
 
-def annotation_files(root: Path) -> dict[str, Path]:
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
+    """The splits of these names. Labels follow the order of the category ids in the split's own file."""
+    files = _annotation_files(root)
+    return tuple(_read_split(root, split, files[split], on_problem) for split in names)
+
+
+def _annotation_files(root: Path) -> dict[str, Path]:
     """Split → its JSON file, in alphabetical order."""
     files = {path.parent.name: path for path in root.glob("*/_annotations.coco.json")}
     for path in sorted((root / "annotations").glob("*.json")):
@@ -41,13 +47,7 @@ def annotation_files(root: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
-    """The splits of these names. Labels follow the order of the category ids in the split's own file."""
-    files = annotation_files(root)
-    return tuple(_read_split(root, split, files[split], on_problem) for split in names)
-
-
-def parse_json(path: Path) -> dict[str, Any]:
+def _parse_json(path: Path) -> dict[str, Any]:
     """The content of a COCO file, whose three lists exist and hold dictionaries."""
     try:
         content = json.loads(path.read_bytes())
@@ -60,7 +60,7 @@ def parse_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def parse_box(annotation: dict[str, Any]) -> Box:
+def _parse_box(annotation: dict[str, Any]) -> Box:
     """COCO's x y width height → x1 y1 x2 y2."""
     bbox = annotation.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4:
@@ -75,16 +75,16 @@ def _stated_mask(annotation: dict[str, Any]) -> object:
     return mask if mask and mask != [[]] else None
 
 
-def image_folders(root: Path, split: str, path: Path) -> tuple[Path, ...]:
-    """Where the images of a split may be, the likeliest folder first."""
-    return (root / "images" / split, root / "images", root / split, path.parent, root)
+def _to_id(value: object) -> int | str | None:
+    return value if isinstance(value, int | str) else None
 
 
 def _read_split(root: Path, split: str, path: Path, on_problem: OnProblem) -> SplitAnnotations:
-    content = parse_json(path)
+    content = _parse_json(path)
     names = _category_names(content, path)
     objects = _read_objects(content, names, path, on_problem)
-    folders = [folder for folder in image_folders(root, split, path) if folder.is_dir()]
+    likely_folders = (root / "images" / split, root / "images", root / split, path.parent, root)
+    folders = [folder for folder in likely_folders if folder.is_dir()]
     images = []
     seen: set[object] = set()
     for image in content["images"]:
@@ -96,47 +96,7 @@ def _read_split(root: Path, split: str, path: Path, on_problem: OnProblem) -> Sp
             size = to_image_size(image.get("height"), image.get("width"))
             images.append(ImageAnnotation(image_path, path, image_id, tuple(objects[image_id]), size))
         seen.add(image_id)
-    return SplitAnnotations(
-        root=root,
-        format="coco",
-        split=split,
-        class_names=tuple(names.values()),
-        category_ids=tuple(names),
-        images=tuple(images),
-    )
-
-
-def _read_objects(
-    content: dict[str, Any], names: dict[int, str], path: Path, on_problem: OnProblem
-) -> dict[object, list[ObjectAnnotation]]:
-    """Image id → its objects; names: category id → name."""
-    objects: dict[object, list[ObjectAnnotation]] = defaultdict(list)
-    image_ids = {_to_id(image.get("id")) for image in content["images"]}
-    for index, annotation in enumerate(content["annotations"]):
-        image_id, category_id = _to_id(annotation.get("image_id")), _to_id(annotation.get("category_id"))
-        subject = f"annotation {annotation.get('id', index)}"
-        if image_id is None or image_id not in image_ids:
-            on_problem("annotation-without-image", path, f"{subject} is of image {image_id!r}, which is not listed")
-        elif category_id not in names:
-            on_problem("unknown-class", path, f"{subject} has the category id {category_id!r}, which is not listed")
-        else:
-            area = to_number(annotation.get("area"))
-            objects[image_id].append(
-                ObjectAnnotation(
-                    index,
-                    names[category_id],
-                    parse_box(annotation),
-                    crowd=bool(annotation.get("iscrowd", 0)),
-                    area=area if 0 < area < math.inf else None,
-                    mask=_stated_mask(annotation),
-                )
-            )
-    return objects
-
-
-def _to_id(value: object) -> int | str | None:
-    """The value if it can be an id, else None."""
-    return value if isinstance(value, int | str) else None
+    return SplitAnnotations(root, "coco", split, tuple(names.values()), tuple(names), tuple(images))
 
 
 def _category_names(content: dict[str, Any], path: Path) -> dict[int, str]:
@@ -152,6 +112,29 @@ def _category_names(content: dict[str, Any], path: Path) -> dict[int, str]:
             )
         names[category_id] = name
     return dict(sorted(names.items()))
+
+
+def _read_objects(
+    content: dict[str, Any], names: dict[int, str], path: Path, on_problem: OnProblem
+) -> dict[object, list[ObjectAnnotation]]:
+    """Image id → its objects; names: category id → name."""
+    objects: dict[object, list[ObjectAnnotation]] = defaultdict(list)
+    image_ids = {_to_id(image.get("id")) for image in content["images"]} - {None}
+    for index, annotation in enumerate(content["annotations"]):
+        image_id, category_id = _to_id(annotation.get("image_id")), _to_id(annotation.get("category_id"))
+        subject = f"annotation {annotation.get('id', index)}"
+        if image_id not in image_ids:
+            on_problem("annotation-without-image", path, f"{subject} is of image {image_id!r}, which is not listed")
+        elif category_id not in names:
+            on_problem("unknown-class", path, f"{subject} has the category id {category_id!r}, which is not listed")
+        else:
+            stated_area = to_number(annotation.get("area"))
+            area = stated_area if 0 < stated_area < math.inf else None
+            box, mask, crowd = _parse_box(annotation), _stated_mask(annotation), bool(annotation.get("iscrowd", 0))
+            objects[image_id].append(
+                ObjectAnnotation(index, names[category_id], box, crowd=crowd, area=area, mask=mask)
+            )
+    return objects
 
 
 def _find_image(folders: Sequence[Path], file_name: object, path: Path, on_problem: OnProblem) -> Path | None:
@@ -172,9 +155,9 @@ def _find_image(folders: Sequence[Path], file_name: object, path: Path, on_probl
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The annotation files with only these images and objects; all their other entries stay as they are."""
-    files = annotation_files(root)
+    files = _annotation_files(root)
     for split in splits:
-        content = parse_json(files[split.split])
+        content = _parse_json(files[split.split])
         kept_images = {image.image_id: image for image in split.images}
         boxes = {obj.index: obj.box for image in split.images for obj in image.objects}
         entries = {entry["id"]: entry for entry in reversed(content["images"]) if entry.get("id") in kept_images}
@@ -194,7 +177,7 @@ def _with_size(entry: dict[str, Any], image: ImageAnnotation) -> dict[str, Any]:
 
 
 def _with_box(annotation: dict[str, Any], box: Box) -> dict[str, Any]:
-    if parse_box(annotation) == box:
+    if _parse_box(annotation) == box:
         return annotation
     x1, y1, x2, y2 = box
     changed = annotation | {"bbox": [x1, y1, x2 - x1, y2 - y1]}

@@ -1,21 +1,80 @@
-"""A dataset as training and evaluation see it, whatever its format."""
+"""What a dataset's files say, and the dataset as training and evaluation see it, whatever its format.
+
+Each format's module reads its files as `SplitAnnotations`, problems included; `formats` makes a `DetectionDataset` of
+them, and `check` reports their problems.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vovnet.structures import Target
 
+Box = tuple[float, float, float, float]
+
+OnProblem = Callable[[str, Path, str], None]
+"""A reader calls it with (kind, file, detail) for an image or object without a usable annotation, and leaves it out."""
+
+
+def raise_problem(kind: str, path: Path, detail: str) -> None:
+    """The `OnProblem` of readers that need a dataset without problems."""
+    error = FileNotFoundError if kind in ("missing-image", "missing-annotation") else ValueError
+    raise error(f"{path}: {detail}; `vovnet data check` lists all problems and, with --fix, writes a cleaned copy")
+
 
 @dataclass(frozen=True)
-class Sample:
-    """One image file and its objects. The image is read when it is needed.
+class ObjectAnnotation:
+    """One object as annotated.
 
+    index: position in the annotation file: the number of the <object>, of the line, or of the entry of "annotations".
+    box: x1 y1 x2 y2 in pixels, 0-based, x2 and y2 exclusive; NaN where the file has no number.
+    area: pixels that the object covers, if the annotation states it.
+    mask: COCO's segmentation (polygons or a run-length object) exactly as in the file, valid or not; None without one.
+    """
+
+    index: int
+    class_name: str
+    box: Box
+    difficult: bool = False
+    crowd: bool = False
+    area: float | None = None
+    mask: object = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ImageAnnotation:
+    """An existing image file and the objects annotated in it.
+
+    annotation_path: the file that describes the image: an XML, JSON or text file, or a mask PNG.
     image_id: the format's own id: COCO's number, else the file's stem.
     image_size: (height, width) that the annotation states, or None if it states none.
     """
+
+    image_path: Path
+    annotation_path: Path
+    image_id: int | str
+    objects: tuple[ObjectAnnotation, ...]
+    image_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class SplitAnnotations:
+    """One split of a dataset, problems included; the fields have the meaning that they have in `DetectionDataset`."""
+
+    root: Path
+    format: str
+    split: str
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    images: tuple[ImageAnnotation, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image file, read when it is needed, and its objects. The other fields are those of `ImageAnnotation`."""
 
     image_path: Path
     image_id: int | str
@@ -46,3 +105,23 @@ class DetectionDataset:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
+
+
+def is_valid_box(box: Box) -> bool:
+    """Whether the corners are finite and width and height are positive."""
+    x1, y1, x2, y2 = box
+    return all(map(math.isfinite, box)) and x2 > x1 and y2 > y1
+
+
+def to_number(text: object) -> float:
+    """The number that a file states, or NaN if it states none."""
+    try:
+        return float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def to_image_size(height: object, width: object) -> tuple[int, int] | None:
+    """(height, width) as a file states them, or None unless both are positive, finite numbers."""
+    numbers = to_number(height), to_number(width)
+    return (int(numbers[0]), int(numbers[1])) if all(0 < number < math.inf for number in numbers) else None

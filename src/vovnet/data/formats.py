@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from vovnet.data import coco, mask_png, voc, yolo
-from vovnet.data.annotations import ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box
-from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.data.dataset import (
+    DetectionDataset,
+    ImageAnnotation,
+    ObjectAnnotation,
+    Sample,
+    SplitAnnotations,
+    is_valid_box,
+    raise_problem,
+)
 from vovnet.data.images import MAX_PIXELS, image_header_size
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, from_coco
@@ -21,11 +29,7 @@ _FORMATS_WITH_MASKS = (coco, mask_png)
 
 
 def open_dataset(
-    root: str | Path,
-    split: str | None = None,
-    *,
-    class_names: Sequence[str] | None = None,
-    masks: bool = False,
+    root: str | Path, split: str | None = None, *, class_names: Sequence[str] | None = None, masks: bool = False
 ) -> DetectionDataset:
     """One split of the VOC, COCO, YOLO or mask PNG dataset in a folder. No image is decoded.
 
@@ -46,7 +50,7 @@ def open_dataset(
             f"{root} is a dataset in {name} format, which has no masks: give one in COCO format (annotations/*.json) "
             "or with mask PNGs (images/ and masks/), or use a model without masks"
         )
-    (annotations,) = format_module.read(root, [_choose_split(root, format_module, split)])
+    (annotations,) = format_module.read(root, [_choose_split(root, format_module, split)], raise_problem)
     if not annotations.images:
         raise ValueError(f"{root}: the split {annotations.split} has no images")
     return _to_dataset(annotations, class_names, masks)
@@ -90,6 +94,9 @@ def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None
         Sample(image.image_path, image.image_id, _to_target(image, labels, masks), image.image_size)
         for image in annotations.images
     )
+    ids = dict(zip(annotations.class_names, annotations.category_ids, strict=True))
+    unused_ids = itertools.count(max(annotations.category_ids, default=0) + 1)
+    category_ids = tuple(ids[name] if name in ids else next(unused_ids) for name in names)
     invalid = [image.image_path.name for image in annotations.images for o in image.objects if not is_valid_box(o.box)]
     if invalid:
         _LOG.warning(
@@ -98,12 +105,7 @@ def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None
             annotations.root, annotations.split, len(invalid), invalid[0],
         )  # fmt: skip
     return DetectionDataset(
-        root=annotations.root,
-        format=annotations.format,
-        split=annotations.split,
-        class_names=names,
-        category_ids=_category_ids(annotations, names),
-        samples=samples,
+        annotations.root, annotations.format, annotations.split, names, category_ids=category_ids, samples=samples
     )
 
 
@@ -152,11 +154,3 @@ def _area(obj: ObjectAnnotation) -> float:
     """The stated area, or that of the box."""
     x1, y1, x2, y2 = obj.box
     return (x2 - x1) * (y2 - y1) if obj.area is None else obj.area
-
-
-def _category_ids(annotations: SplitAnnotations, names: tuple[str, ...]) -> tuple[int, ...]:
-    """The format's ids of the names; a name that the dataset lacks gets an unused id."""
-    ids = dict(zip(annotations.class_names, annotations.category_ids, strict=True))
-    first_unused = max(annotations.category_ids, default=0) + 1
-    unused = iter(range(first_unused, first_unused + len(names)))
-    return tuple(ids[name] if name in ids else next(unused) for name in names)

@@ -28,13 +28,9 @@ class ImageScan:
 
 
 def scan_images(
-    paths: set[Path], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+    paths: set[Path], workers: int | None, progress: Callable[[int, int], None] | None
 ) -> dict[Path, ImageScan]:
-    """Decodes the images in threads.
-
-    workers: number of threads; None means one per core.
-    progress: called with (images decoded, all images).
-    """
+    """Decodes the images in threads; the arguments are those of `check_dataset`."""
     ordered = sorted(paths)
     scans: dict[Path, ImageScan] = {}
     pool = ThreadPoolExecutor(workers or os.cpu_count())
@@ -55,8 +51,6 @@ def _scan_image(path: Path) -> ImageScan:
     except (ValueError, OSError) as error:
         return ImageScan(error=str(error))
     shape = str(tuple(image.shape)).encode()
-    return ImageScan(
-        image_size=(image.shape[1], image.shape[2]),
-        file_digest=hashlib.blake2b(data, digest_size=16).digest(),
-        pixel_digest=hashlib.blake2b(image.contiguous().numpy().data, digest_size=16, key=shape).digest(),
-    )
+    pixels = hashlib.blake2b(image.contiguous().numpy().data, digest_size=16, key=shape).digest()
+    file = hashlib.blake2b(data, digest_size=16).digest()
+    return ImageScan((image.shape[1], image.shape[2]), file, pixels)

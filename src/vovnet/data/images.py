@@ -49,7 +49,7 @@ def read_image(source: Path | bytes) -> Tensor:
         reason = str(error).rsplit(", ", 1)[-1]  # without torchvision's source line
         raise ValueError(f"{name} is damaged or cut short ({reason}): fetch it again or remove it") from error
     try:
-        return _upright(_pil_to_tensor(pil_image), _orientation(pil_image))
+        return to_image_tensor(pil_image)
     except ValueError as error:
         raise ValueError(f"{name} cannot be converted to 8-bit RGB ({error}): save it as PNG or JPEG") from error
 
@@ -71,21 +71,19 @@ def to_image_tensor(value: object) -> Tensor:
     """
     if isinstance(value, Image.Image):
         value.load()
-        return _upright(_pil_to_tensor(value), _orientation(value))
+        return _upright(_to_rgb(_pil_to_array(value)), _orientation(value))
     if isinstance(value, np.ndarray):
         if value.ndim != 2 and not (value.ndim == 3 and value.shape[2] in (1, 3, 4)):
             raise ValueError(
                 f"an image array must have shape (H, W) or (H, W, 1|3|4), got {value.shape}; a tensor has (1|3|4, H, W)"
             )
-        planes = torch.from_numpy(_to_uint8(value))
-        return _planes_to_rgb(planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1))
+        return _to_rgb(value)
     if isinstance(value, Tensor):
         if value.ndim != 2 and not (value.ndim == 3 and value.shape[0] in (1, 3, 4)):
             raise ValueError(f"an image tensor must have shape (H, W) or (1|3|4, H, W), got {tuple(value.shape)}")
-        array = value.detach().cpu()
-        array = array.float() if array.dtype in (torch.bfloat16, torch.float16) else array
-        planes = torch.from_numpy(_to_uint8(array.numpy()))
-        return _planes_to_rgb(planes[None] if planes.ndim == 2 else planes)
+        value = value.detach().cpu()
+        planes = (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
+        return _to_rgb(planes if planes.ndim == 2 else planes.transpose(1, 2, 0))
     raise TypeError(f"an image must be a PIL image, NumPy array or tensor, got {type(value).__name__}")
 
 
@@ -131,16 +129,25 @@ def _upright(image: Tensor, orientation: int) -> Tensor:
     return image.flip(_FLIPS[orientation]) if orientation in _FLIPS else image
 
 
-def _pil_to_tensor(pil_image: Image.Image) -> Tensor:
+def _pil_to_array(pil_image: Image.Image) -> np.ndarray:
     if pil_image.mode.startswith("I"):  # Pillow's own conversion to 8 bits clips at 255
         values = np.asarray(pil_image)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("values of more than 16 bits: save it with 8 or 16 bits per channel")
-        return _planes_to_rgb(torch.from_numpy(_to_uint8(values.astype(np.uint16)))[None])
+        return values.astype(np.uint16)
     if pil_image.mode == "F":
-        return _planes_to_rgb(torch.from_numpy(_to_uint8(np.asarray(pil_image)))[None])
-    mode = "RGBA" if pil_image.has_transparency_data else "RGB"
-    return _planes_to_rgb(torch.from_numpy(_to_uint8(np.asarray(pil_image.convert(mode)))).permute(2, 0, 1))
+        return np.asarray(pil_image)
+    return np.asarray(pil_image.convert("RGBA" if pil_image.has_transparency_data else "RGB"))
+
+
+def _to_rgb(image: np.ndarray) -> Tensor:
+    """(H, W) or (H, W, 1|3|4) → uint8 (3, H, W), with an alpha plane blended over white."""
+    values = torch.from_numpy(_to_uint8(image))
+    planes = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
+    if planes.shape[0] == 4:
+        alpha = planes[3:].int()
+        planes = ((planes[:3].int() * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
+    return planes.repeat(3, 1, 1) if planes.shape[0] == 1 else planes
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
@@ -157,11 +164,3 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
             )
         return np.rint(values * 255).astype(np.uint8)
     raise ValueError(f"an image must hold uint8, uint16, bool or floats in [0, 1], got {values.dtype}")
-
-
-def _planes_to_rgb(planes: Tensor) -> Tensor:
-    """uint8 (1|3|4, H, W) → uint8 (3, H, W), with an alpha plane blended over white."""
-    if planes.shape[0] == 4:
-        alpha = planes[3:].int()
-        planes = ((planes[:3].int() * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
-    return planes.repeat(3, 1, 1) if planes.shape[0] == 1 else planes

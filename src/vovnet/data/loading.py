@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -50,8 +51,8 @@ class Batch(NamedTuple):
         """The objects of each image, in the pixels of `images`. Each access unpacks the masks into bitmaps."""
         targets = [self.objects[index] for index in torch.arange(len(self.objects)).split(self.counts)]
         if self.packed_masks is not None:
-            packed = self.packed_masks.split(self.counts)
-            targets = [replace(target, masks=_unpack(masks)) for target, masks in zip(targets, packed, strict=True)]
+            bitmaps = (np.unpackbits(masks.numpy(), axis=-1) for masks in self.packed_masks.split(self.counts))
+            targets = [replace(t, masks=torch.from_numpy(masks)) for t, masks in zip(targets, bitmaps, strict=True)]
         if self.sizes is not None:
             sizes = [(height, width) for height, width in self.sizes]  # pinning memory turned the tuples into lists
             targets = [replace(target, image_size=size) for target, size in zip(targets, sizes, strict=True)]
@@ -65,7 +66,8 @@ def _collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
     sizes = [target.image_size for target in targets if target.image_size is not None]
     if not sizes:
         return Batch(torch.stack(images), objects, counts, list(names))
-    height, width = (_round_up(max(lengths)) for lengths in zip(*sizes, strict=True))
+    tallest_and_widest = (max(lengths) for lengths in zip(*sizes, strict=True))
+    height, width = (math.ceil(length / _PADDING_MULTIPLE) * _PADDING_MULTIPLE for length in tallest_and_widest)
     padded = torch.zeros((len(images), 3, height, width), dtype=torch.uint8)
     for canvas, image, (h, w) in zip(padded, images, sizes, strict=True):
         canvas[:, :h, :w] = image
@@ -79,14 +81,7 @@ def _collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
     return Batch(padded, objects, counts, list(names), sizes, packed)
 
 
-def _round_up(length: int) -> int:
-    return -(-length // _PADDING_MULTIPLE) * _PADDING_MULTIPLE
-
-
-def _unpack(masks: Tensor) -> Tensor:
-    return torch.from_numpy(np.unpackbits(masks.numpy(), axis=-1))
-
-
+@dataclass(frozen=True, kw_only=True, eq=False)
 class BatchStream(Sampler[list[tuple[int, int]]]):
     """Which image is seen in which step: shuffled epochs in a row, cut into batches without dropping an image.
 
@@ -101,29 +96,24 @@ class BatchStream(Sampler[list[tuple[int, int]]]):
     micro-batches, so that images of similar shape share one and need little padding.
     """
 
-    def __init__(
-        self,
-        num_images: int,
-        *,
-        batch_size: int,
-        micro_batch_size: int,
-        steps: int,
-        start_step: int = 0,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        aspect_ratios: Sequence[float] | None = None,
-    ) -> None:
-        if batch_size % (micro_batch_size * world_size):
+    num_images: int = field(kw_only=False)
+    batch_size: int
+    micro_batch_size: int
+    steps: int
+    start_step: int = 0
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    aspect_ratios: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.micro_batch_size * self.world_size):
             raise ValueError(
-                f"batch_size must be a multiple of micro_batch_size x processes = {micro_batch_size} x {world_size}, "
-                f"got {batch_size}"
+                "batch_size must be a multiple of micro_batch_size x processes = "
+                f"{self.micro_batch_size} x {self.world_size}, got {self.batch_size}"
             )
-        if aspect_ratios is not None and len(aspect_ratios) != num_images:
-            raise ValueError(f"expected {num_images} aspect ratios, one per image, got {len(aspect_ratios)}")
-        self.num_images, self.batch_size, self.micro_batch_size = num_images, batch_size, micro_batch_size
-        self.steps, self.start_step, self.seed = steps, start_step, seed
-        self.rank, self.world_size, self.aspect_ratios = rank, world_size, aspect_ratios
+        if self.aspect_ratios is not None and len(self.aspect_ratios) != self.num_images:
+            raise ValueError(f"expected {self.num_images} aspect ratios, one per image, got {len(self.aspect_ratios)}")
 
     def __len__(self) -> int:
         return (self.steps - self.start_step) * self.batch_size // (self.micro_batch_size * self.world_size)
@@ -147,9 +137,11 @@ class BatchStream(Sampler[list[tuple[int, int]]]):
                 yield picks[start : start + self.micro_batch_size]
 
 
+@dataclass(frozen=True)
 class _TrainingImages(Dataset[tuple[Tensor, Target, str]]):
-    def __init__(self, dataset: DetectionDataset, augment: Augmentation, seed: int) -> None:
-        self.dataset, self.augment, self.seed = dataset, augment, seed
+    dataset: DetectionDataset
+    augment: Augmentation
+    seed: int
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Target, str]:
         epoch, index = key
@@ -158,9 +150,9 @@ class _TrainingImages(Dataset[tuple[Tensor, Target, str]]):
         rng = np.random.default_rng([self.seed, epoch, index, 1])
         image, masks = read_image(sample.image_path), sample.target.masks
         if isinstance(masks, RleMasks) and masks.size != image.shape[-2:]:
-            (height, width), stated = image.shape[-2:], masks.size
+            true, stated = (f"{width} × {height}" for height, width in (image.shape[-2:], masks.size))
             raise ValueError(
-                f"{sample.image_path} has {width} × {height} pixels, but its masks have {stated[1]} × {stated[0]}: "
+                f"{sample.image_path} has {true} pixels, but its masks have {stated}: "
                 "find such images with `vovnet data check`"
             )
         image, target = self.augment(image, sample.target, rng)
@@ -183,7 +175,7 @@ def training_batches(
     """Augmented micro-batches in the order of `stream`.
 
     workers: number of loader processes; 0 loads in this process.
-    pin_memory: keep batches in page-locked memory, from which they reach a GPU faster.
+    pin_memory: use page-locked memory, from which batches reach a GPU faster.
     """
     return DataLoader(
         _TrainingImages(dataset, augment, stream.seed),

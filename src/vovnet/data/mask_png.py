@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vovnet.data.annotations import ImageAnnotation, ObjectAnnotation, SplitAnnotations
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
-from vovnet.data.problems import OnProblem, raise_problem
 
 ALL = "all"  # the split of every image, if there are no sub-folders
 
+_IMAGE_FOLDERS = ("images", "PNGImages")
 _MODES = ("1", "L", "P", "I;16", "I")  # Pillow's modes with one channel; a palette only colours the numbers
 
 
 def recognises(root: Path) -> bool:
-    return bool(_image_folder(root) and any(_masks(folder) for folder in _mask_folders(root)))
+    return bool(_first_folder(root, _IMAGE_FOLDERS)) and any(map(_masks, _mask_folders(root)))
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -33,26 +33,19 @@ def splits(root: Path) -> tuple[str, ...]:
     return tuple(_split_folders(root))
 
 
-def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. Every mask is decoded, because boxes and areas come from it."""
-    object_class = class_name(root)
+    class_name = _class_name(root)
 
     def read_split(split: str) -> SplitAnnotations:
-        pairs = _pairs(root, split, on_problem)
-        images = (_read_pair(path, mask, object_class, on_problem) for path, mask in pairs)
-        return SplitAnnotations(
-            root=root,
-            format="mask_png",
-            split=split,
-            class_names=(object_class,),
-            category_ids=(1,),
-            images=tuple(image for image in images if image is not None),
-        )
+        read_images = (_read_pair(*pair, class_name, on_problem) for pair in _pairs(root, split, on_problem))
+        images = tuple(image for image in read_images if image is not None)
+        return SplitAnnotations(root, "mask_png", split, (class_name,), (1,), images)
 
-    return tuple(read_split(split) for split in names)
+    return tuple(map(read_split, names))
 
 
-def class_name(root: Path) -> str:
+def _class_name(root: Path) -> str:
     """The one line of classes.txt; "object" without that file."""
     path = root / "classes.txt"
     if not path.is_file():
@@ -88,52 +81,49 @@ def to_objects(numbers: npt.NDArray[np.int32], class_name: str) -> tuple[ObjectA
     order = np.argsort(number_of_run, kind="stable")
     object_numbers, firsts = np.unique(number_of_run[order], return_index=True)
     runs_of_objects = np.split(order, firsts[1:])
+
+    def to_object(number: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> ObjectAnnotation:
+        """starts, ends: positions in `pixels` at which the object's runs start and before which they end."""
+        (left, top), (right, bottom) = (np.divmod(positions, height) for positions in (starts, ends - 1))
+        full_height = (left < right).any()  # a run that continues in the next column touches the upper and lower edge
+        y1, y2 = (0, height) if full_height else (int(top.min()), int(bottom.max()) + 1)
+        box = (float(left.min()), float(y1), float(right.max()) + 1, float(y2))
+        edges = np.column_stack((starts, ends)).ravel()
+        runs = np.diff(edges, prepend=0, append=height * width)
+        mask = {"size": [height, width], "counts": (runs if runs[-1] else runs[:-1]).tolist()}
+        return ObjectAnnotation(number - 1, class_name, box, area=float((ends - starts).sum()), mask=mask)
+
     return tuple(
-        _to_object(int(number), starts[runs], ends[runs], (height, width), class_name)
+        to_object(int(number), starts[runs], ends[runs])
         for number, runs in zip(object_numbers, runs_of_objects, strict=True)
         if number
     )
 
 
-def _to_object(
-    number: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], size: tuple[int, int], class_name: str
-) -> ObjectAnnotation:
-    """starts, ends: pixel positions, column by column, at which the object's runs start and before which they end."""
-    height, width = size
-    (left, top), (right, bottom) = (np.divmod(positions, height) for positions in (starts, ends - 1))
-    full_height = (left < right).any()  # a run that continues in the next column touches the upper and lower edge
-    y1, y2 = (0, height) if full_height else (int(top.min()), int(bottom.max()) + 1)
-    box = (float(left.min()), float(y1), float(right.max()) + 1, float(y2))
-    edges = np.column_stack((starts, ends)).ravel()
-    runs = np.diff(edges, prepend=0, append=height * width)
-    mask = {"size": [height, width], "counts": (runs if runs[-1] else runs[:-1]).tolist()}
-    return ObjectAnnotation(number - 1, class_name, box, area=float((ends - starts).sum()), mask=mask)
-
-
-def _image_folder(root: Path) -> Path | None:
-    return next((root / name for name in ("images", "PNGImages") if (root / name).is_dir()), None)
-
-
-def _mask_folders(root: Path) -> list[Path]:
-    """The folder of masks and its sub-folders."""
-    top = next((root / name for name in ("masks", "PedMasks") if (root / name).is_dir()), None)
-    return [] if top is None else [top, *_sub_folders(top)]
+def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
 
 
 def _sub_folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def _mask_folders(root: Path) -> list[Path]:
+    """The folder of masks and its sub-folders."""
+    top = _first_folder(root, ("masks", "PedMasks"))
+    return [] if top is None else [top, *_sub_folders(top)]
+
+
 def _split_folders(root: Path) -> dict[str, Path]:
     """Split → its folder of images."""
-    top = _image_folder(root)
+    top = _first_folder(root, _IMAGE_FOLDERS)
     assert top is not None, "recognises(root) was called before"
     return {path.name: path for path in _sub_folders(top)} or {ALL: top}
 
 
 def _masks(folder: Path) -> dict[str, Path]:
     """Stem of the image → mask."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
+    paths = _files(folder, (".png",))
     return {path.stem.removesuffix("_mask"): path for path in paths} | {path.stem: path for path in paths}
 
 
@@ -142,7 +132,7 @@ def _pairs(root: Path, split: str, on_problem: OnProblem) -> list[tuple[Path, Pa
     top, *folders = _mask_folders(root)
     masks = _masks(next((folder for folder in folders if folder.name == split), top))
     pairs: dict[str, tuple[Path, Path]] = {}
-    for path in _images(_split_folders(root)[split]):
+    for path in _files(_split_folders(root)[split], IMAGE_SUFFIXES):
         if path.stem in pairs:
             on_problem("listed-twice", path, f"another image of this folder has the name {path.stem}")
         elif path.stem not in masks:
@@ -152,8 +142,8 @@ def _pairs(root: Path, split: str, on_problem: OnProblem) -> list[tuple[Path, Pa
     return list(pairs.values())
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
 
 
 def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: OnProblem) -> ImageAnnotation | None:
@@ -168,22 +158,17 @@ def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: O
         on_problem("bad-annotation", mask_path, str(error).removeprefix(f"{mask_path} "))
         return None
     if numbers.shape != size:
-        (height, width), (true_height, true_width) = numbers.shape, size
-        image = f"{image_path.name} has {true_width} × {true_height}"
-        on_problem("mask-size", mask_path, f"has {width} × {height} pixels (width × height), {image}")
+        stated, true = (f"{width} × {height}" for height, width in (numbers.shape, size))
+        on_problem("mask-size", mask_path, f"has {stated} pixels (width × height), {image_path.name} has {true}")
         return None
     return ImageAnnotation(image_path, mask_path, image_path.stem, to_objects(numbers, class_name), size)
 
 
 def masks_without_image(root: Path) -> list[Path]:
     """Masks that belong to no image of any split."""
-    stems = {path.stem for folder in _split_folders(root).values() for path in _images(folder)}
-    return [
-        path
-        for folder in _mask_folders(root)
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() == ".png" and not {path.stem, path.stem.removesuffix("_mask")} & stems
-    ]
+    stems = {path.stem for folder in _split_folders(root).values() for path in _files(folder, IMAGE_SUFFIXES)}
+    masks = (path for folder in _mask_folders(root) for path in _files(folder, (".png",)))
+    return [path for path in masks if not {path.stem, path.stem.removesuffix("_mask")} & stems]
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:

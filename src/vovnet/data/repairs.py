@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 
-from vovnet.data.annotations import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
+from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
 from vovnet.data.image_scan import ImageScan
 from vovnet.errors import did_you_mean
 from vovnet.masks import RleMasks, from_coco
@@ -20,7 +21,7 @@ _KindAndDetail = tuple[str, str]
 
 
 def repair_image(
-    image: ImageAnnotation, scan: ImageScan, *, known_classes: Collection[str] | None, needs_masks: bool
+    image: ImageAnnotation, scan: ImageScan, known_classes: Collection[str] | None, needs_masks: bool
 ) -> tuple[list[_KindAndDetail], ImageAnnotation | None]:
     """The problems (kind, detail) of an image by itself, and what remains of its annotation; None for nothing.
 
@@ -30,24 +31,22 @@ def repair_image(
     if scan.error:
         return [("unreadable-image", scan.error)], None
     problems = []
-    if image.image_size is not None and image.image_size != scan.image_size:
+    if image.image_size and image.image_size != scan.image_size:
         stated, true = (f"{width} × {height}" for height, width in (image.image_size, scan.image_size))
         problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
-    kept: list[ObjectAnnotation] = []
-    seen: set[tuple[str, bool, Box, bytes]] = set()
+    kept: dict[object, ObjectAnnotation] = {}  # by what makes two objects the same
     for obj in image.objects:
         object_problems, box, mask_code = _repair_object(obj, scan.image_size, known_classes, needs_masks)
         problems += object_problems
         if box is None:
             continue
-        key = (obj.class_name, obj.crowd, _rounded(box), mask_code)
-        if key in seen:
+        key = (obj.class_name, obj.crowd, *(round(corner, 2) for corner in box), mask_code)
+        if key in kept:
             problems.append(("duplicate-box", _describe_box(obj)))
-            continue
-        seen.add(key)
-        kept.append(replace(obj, box=box))
-    size = None if image.image_size is None else scan.image_size
-    return problems, replace(image, objects=tuple(kept), image_size=size)
+        else:
+            kept[key] = replace(obj, box=box)
+    size = image.image_size and scan.image_size
+    return problems, replace(image, objects=tuple(kept.values()), image_size=size)
 
 
 def _repair_object(
@@ -73,13 +72,13 @@ def _check_box(box: Box, image_size: tuple[int, int]) -> tuple[str, Box]:
     """The kind of problem, "" for none, and the box, clipped if necessary."""
     x1, y1, x2, y2 = box
     height, width = image_size
-    if any(v != v or abs(v) == float("inf") for v in box):
+    if not all(map(math.isfinite, box)):
         return "not-a-number", box
     if not is_valid_box(box):
         return ("inverted-box" if x2 < x1 or y2 < y1 else "empty-box"), box
-    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if max(-x1, -y1, x2 - width, y2 - height) <= _EDGE_TOLERANCE:
         return "", box
+    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if clipped[2] - clipped[0] < 1 or clipped[3] - clipped[1] < 1:
         return "box-outside", box
     return "box-partly-outside", clipped
@@ -94,26 +93,24 @@ def _check_mask(mask: object, box: Box, image_size: tuple[int, int]) -> tuple[st
     except ValueError as error:
         other_size = isinstance(mask, dict) and isinstance(mask.get("size"), list) and mask["size"] != list(image_size)
         return ("mask-size" if other_size else "bad-mask"), str(error), box, b""
-    x1, y1, x2, y2 = RleMasks((code,), image_size).boxes()[0].tolist()
+    x1, y1, x2, y2 = mask_box = tuple(RleMasks((code,), image_size).boxes()[0].tolist())
     if x2 <= x1:
         return "empty-mask", "the mask covers no pixel of the image", box, code
     left, top, right, bottom = box
-    detail = (
-        f"box x1 y1 x2 y2 = {left:g} {top:g} {right:g} {bottom:g}, the box of its mask = {x1:g} {y1:g} {x2:g} {y2:g}"
-    )
+    detail = f"box x1 y1 x2 y2 = {_spaced(box)}, the box of its mask = {_spaced(mask_box)}"
     if x1 >= right or y1 >= bottom or x2 <= left or y2 <= top:
         return "mask-elsewhere", detail, box, code
-    x_tolerance = max(_MASK_TOLERANCE_PIXELS, _MASK_TOLERANCE_FRACTION * (right - left))
-    y_tolerance = max(_MASK_TOLERANCE_PIXELS, _MASK_TOLERANCE_FRACTION * (bottom - top))
+    x_tolerance, y_tolerance = (
+        max(_MASK_TOLERANCE_PIXELS, _MASK_TOLERANCE_FRACTION * length) for length in (right - left, bottom - top)
+    )
     if max(abs(x1 - left), abs(x2 - right)) > x_tolerance or max(abs(y1 - top), abs(y2 - bottom)) > y_tolerance:
         return "mask-box-mismatch", detail, (x1, y1, x2, y2), code
     return "", "", box, code
 
 
 def _describe_box(obj: ObjectAnnotation) -> str:
-    return f"object {obj.index + 1} ({obj.class_name}): x1 y1 x2 y2 = " + " ".join(f"{v:g}" for v in obj.box)
+    return f"object {obj.index + 1} ({obj.class_name}): x1 y1 x2 y2 = {_spaced(obj.box)}"
 
 
-def _rounded(box: Box) -> Box:
-    x1, y1, x2, y2 = box
-    return round(x1, 2), round(y1, 2), round(x2, 2), round(y2, 2)
+def _spaced(box: Box) -> str:
+    return " ".join(f"{corner:g}" for corner in box)

@@ -41,12 +41,11 @@ class ResizeAugmentation:
         image = F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
 
         boxes = clip(rescale(target.boxes, (height, width), size), size)
-        target = target.with_boxes(boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
+        target = replace(target, boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
         masks = _resize_masks(target.masks, size) if isinstance(target.masks, RleMasks) else None
         boxes = target.boxes
         if flip:
-            image = image.flip(2)
-            boxes = flip_horizontally(boxes, size[1])
+            image, boxes = image.flip(2), flip_horizontally(boxes, size[1])
             masks = None if masks is None else masks.flip(2)
         return image, replace(target, boxes=boxes, masks=masks, image_size=size)
 
@@ -61,9 +60,8 @@ def _resize_masks(masks: RleMasks, size: tuple[int, int]) -> Tensor:
     """
     grows = size[0] >= masks.size[0] and size[1] >= masks.size[1]
     bitmaps = torch.empty((len(masks), *size), dtype=torch.uint8)
-    # One mask at a time: all bitmaps of a large photo take gigabytes.
-    for bitmap, code in zip(bitmaps, masks.counts, strict=True):
-        mask = decode(RleMasks((code,), masks.size))
+    for index, bitmap in enumerate(bitmaps):  # one mask at a time: all bitmaps of a large photo take gigabytes
+        mask = decode(masks[torch.tensor([index])])
         if grows:
             bitmap[:] = F.resize(mask, list(size), interpolation=F.InterpolationMode.NEAREST_EXACT)[0]
         else:

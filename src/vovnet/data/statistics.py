@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vovnet.data.annotations import Box, SplitAnnotations, is_valid_box
+from vovnet.data.dataset import SplitAnnotations, is_valid_box
 
-PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+_PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels
 
 
@@ -20,7 +20,6 @@ _SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels
 class SplitStatistics:
     """Counts of one split, with valid boxes only.
 
-    with_mask: objects that have a mask.
     objects_per_class, images_per_class: class name → count.
     """
 
@@ -62,12 +61,7 @@ def compute_statistics(splits: Sequence[SplitAnnotations], image_sizes: Mapping[
 
     image_sizes: (height, width) of each readable image.
     """
-    images = {image.image_path: image for split in splits for image in split.images if image.image_path in image_sizes}
-    boxes = [(obj.box, image_sizes[path]) for path, image in images.items() for obj in image.objects]
-    return Statistics(
-        tuple(_split_statistics(split) for split in splits),
-        _box_statistics([(box, size) for box, size in boxes if is_valid_box(box)]),
-    )
+    return Statistics(tuple(map(_split_statistics, splits)), _box_statistics(splits, image_sizes))
 
 
 def _split_statistics(split: SplitAnnotations) -> SplitStatistics:
@@ -88,19 +82,23 @@ def _split_statistics(split: SplitAnnotations) -> SplitStatistics:
     )
 
 
-def _box_statistics(boxes: Sequence[tuple[Box, tuple[int, int]]]) -> BoxStatistics:
-    areas = [(x2 - x1) * (y2 - y1) for (x1, y1, x2, y2), _ in boxes]
-    relative_sizes = [
-        math.sqrt(area / (height * width)) for area, (_, (height, width)) in zip(areas, boxes, strict=True)
-    ]
+def _box_statistics(splits: Sequence[SplitAnnotations], image_sizes: Mapping[Path, tuple[int, int]]) -> BoxStatistics:
+    images = {image.image_path: image for split in splits for image in split.images if image.image_path in image_sizes}
+    areas, relative_sizes, aspect_ratios = [], [], []
+    for path, image in images.items():
+        height, width = image_sizes[path]
+        for x1, y1, x2, y2 in (obj.box for obj in image.objects if is_valid_box(obj.box)):
+            areas.append((x2 - x1) * (y2 - y1))
+            relative_sizes.append(math.sqrt(areas[-1] / (height * width)))
+            aspect_ratios.append((x2 - x1) / (y2 - y1))
     return BoxStatistics(
         small=sum(area < _SMALL for area in areas),
         medium=sum(_SMALL <= area < _MEDIUM for area in areas),
         large=sum(area >= _MEDIUM for area in areas),
         relative_size=_percentiles(relative_sizes),
-        aspect_ratio=_percentiles([(x2 - x1) / (y2 - y1) for (x1, y1, x2, y2), _ in boxes]),
+        aspect_ratio=_percentiles(aspect_ratios),
     )
 
 
 def _percentiles(values: Sequence[float]) -> dict[int, float]:
-    return dict(zip(PERCENTILES, np.percentile(values, PERCENTILES).tolist(), strict=True)) if values else {}
+    return dict(zip(_PERCENTILES, np.percentile(values, _PERCENTILES).tolist(), strict=True)) if values else {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from PIL import Image
+from PIL.Image import Resampling
 from torch import Tensor
 
 from vovnet.boxes import flip_horizontally, flip_vertically
@@ -19,13 +20,7 @@ from vovnet.structures import Target
 
 _CROP_TRIALS = 50
 _CROP_MIN_IOUS = (0.1, 0.3, 0.5, 0.7, 0.9, None)  # None: any patch, if the image has an object
-_RESAMPLING = (
-    Image.Resampling.BILINEAR,
-    Image.Resampling.BOX,
-    Image.Resampling.NEAREST,
-    Image.Resampling.BICUBIC,
-    Image.Resampling.LANCZOS,
-)
+_RESAMPLING = (Resampling.BILINEAR, Resampling.BOX, Resampling.NEAREST, Resampling.BICUBIC, Resampling.LANCZOS)
 
 
 @dataclass(frozen=True)
@@ -54,19 +49,15 @@ class SSDAugmentation:
 
         Masks are dropped: detectors with a fixed input size learn boxes only.
         """
-        target = replace(target, masks=None)
         height, width = image.shape[-2:]
         boxes = target.boxes.numpy().astype(np.float64)
 
         # The canvas is the image, at (left, top), with a border. The crop keeps `patch` of it.
         ratio = rng.uniform(1, self.expand) if self.expand > 1 and rng.random() < 0.5 else 1.0
         canvas_w, canvas_h = int(width * ratio), int(height * ratio)
-        left, top = (int(rng.uniform(0, canvas_w - width)), int(rng.uniform(0, canvas_h - height)))
+        left, top = int(rng.uniform(0, canvas_w - width)), int(rng.uniform(0, canvas_h - height))
         boxes = boxes + np.array([left, top, left, top])
-        patch = self._choose_crop(boxes, canvas_w, canvas_h, rng) if self.crop_min_scale < 1 else None
-        if patch is None:
-            patch = np.array([0, 0, canvas_w, canvas_h])
-
+        patch = self._choose_crop(boxes, canvas_w, canvas_h, rng)
         x1, y1, x2, y2 = (int(v) for v in patch)
         # The part of the image inside the patch, in pixels of the image.
         part_x1, part_y1 = max(x1 - left, 0), max(y1 - top, 0)
@@ -85,24 +76,26 @@ class SSDAugmentation:
         boxes = np.clip(boxes, np.tile(patch[:2], 2), np.tile(patch[2:], 2)) - np.tile(patch[:2], 2)
         boxes *= np.tile([out_w / (x2 - x1), out_h / (y2 - y1)], 2)
         inside &= (boxes[:, 2] - boxes[:, 0] > 0) & (boxes[:, 3] - boxes[:, 1] > 0)
-        return self._flip(pixels, target.with_boxes(torch.from_numpy(boxes).float())[torch.from_numpy(inside)], rng)
+        target = replace(target, boxes=torch.from_numpy(boxes).float(), masks=None)
+        return self._flip(pixels, target[torch.from_numpy(inside)], rng)
 
-    def _choose_crop(self, boxes: np.ndarray, width: int, height: int, rng: np.random.Generator) -> np.ndarray | None:
-        """A patch (x1 y1 x2 y2 in whole pixels), or None for the whole canvas.
+    def _choose_crop(self, boxes: np.ndarray, width: int, height: int, rng: np.random.Generator) -> np.ndarray:
+        """A patch of the canvas, x1 y1 x2 y2 in whole pixels.
 
         Each sampler offers the first of its trials that overlaps some object enough. The choice among the whole canvas
         and the offers is uniform.
         """
-        offers: list[np.ndarray | None] = [None]
+        offers = [np.array([0, 0, width, height])]
+        if self.crop_min_scale == 1:
+            return offers[0]
         for min_iou in _CROP_MIN_IOUS if len(boxes) else ():
             scale = rng.uniform(self.crop_min_scale, 1, _CROP_TRIALS)
             aspect = np.clip(rng.uniform(0.5, 2, _CROP_TRIALS), scale**2, 1 / scale**2)
             w, h = scale * np.sqrt(aspect) * width, scale / np.sqrt(aspect) * height
-            x, y = (rng.uniform(0, np.maximum(width - w, 0)), rng.uniform(0, np.maximum(height - h, 0)))
+            x, y = rng.uniform(0, np.maximum(width - w, 0)), rng.uniform(0, np.maximum(height - h, 0))
             patches = np.stack([x, y, x + w, y + h], axis=1).round()
-            patches[:, 2:] = np.maximum(
-                patches[:, 2:], patches[:, :2] + 1
-            )  # at least a pixel, in an image a few pixels wide
+            # At least a pixel, in an image a few pixels wide.
+            patches[:, 2:] = np.maximum(patches[:, 2:], patches[:, :2] + 1)
             accepted = patches if min_iou is None else patches[_best_iou(patches, boxes) >= min_iou]
             if len(accepted):
                 offers.append(accepted[0])
@@ -114,35 +107,30 @@ class SSDAugmentation:
         levels = np.arange(256.0)
         if brightness:
             levels = np.clip(levels + rng.uniform(-32, 32), 0, 255)
-        contrast_table = np.clip(np.arange(256) * rng.uniform(0.5, 1.5), 0, 255) if contrast else None
+        contrasts = np.clip(np.arange(256) * rng.uniform(0.5, 1.5), 0, 255) if contrast else np.arange(256)
         contrast_last = rng.random() < 0.5
-        if contrast_table is not None and not contrast_last:
-            levels = contrast_table[levels.round().astype(int)]
+        if not contrast_last:
+            levels = contrasts[levels.round().astype(int)]
         image = image.point(_table(levels) * 3)
         if saturation or hue:
-            # Pillow's hue circle has 256 steps, OpenCV's has 180.
-            rotation = rng.uniform(-18, 18) * 256 / 180 if hue else 0.0
+            rotation = rng.uniform(-18, 18) * 256 / 180 if hue else 0.0  # hue has 256 steps in Pillow, 180 in OpenCV
             factor = rng.uniform(0.5, 1.5) if saturation else 1.0
             hues = (np.arange(256) + rotation).round() % 256
             saturations = np.clip(np.arange(256) * factor, 0, 255)
-            image = image.convert("HSV").point(_table(hues) + _table(saturations) + _table(np.arange(256.0)))
-            image = image.convert("RGB")
-        if contrast_table is not None and contrast_last:
-            image = image.point(_table(contrast_table) * 3)
-        return image
+            values = list(range(256))
+            image = image.convert("HSV").point(_table(hues) + _table(saturations) + values).convert("RGB")
+        return image.point(_table(contrasts) * 3) if contrast and contrast_last else image
 
     def _flip(self, image: Tensor, target: Target, rng: np.random.Generator) -> tuple[Tensor, Target]:
         height, width = image.shape[-2:]
         boxes = target.boxes
         if rng.random() < self.flip:
-            image = image.flip(2)
-            boxes = flip_horizontally(boxes, width)
+            image, boxes = image.flip(2), flip_horizontally(boxes, width)
         if rng.random() < self.flip_vertical:
-            image = image.flip(1)
-            boxes = flip_vertically(boxes, height)
+            image, boxes = image.flip(1), flip_vertically(boxes, height)
         if height == width and rng.random() < self.transpose:
             image, boxes = image.transpose(1, 2), boxes[:, [1, 0, 3, 2]]
-        return image.contiguous(), target.with_boxes(boxes)
+        return image.contiguous(), replace(target, boxes=boxes)
 
 
 def _table(levels: np.ndarray) -> list[int]:

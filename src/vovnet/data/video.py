@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -85,9 +84,8 @@ def read_frames(path: str | Path) -> Generator[Tensor, None, None]:
     with _opened(path) as (container, stream):
         for frame in _decode(container, stream, path):
             pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-            yield (
-                torch.rot90(pixels, frame.rotation // 90).permute(2, 0, 1).contiguous()
-            )  # rotation is counterclockwise
+            upright = torch.rot90(pixels, frame.rotation // 90)  # both counterclockwise
+            yield upright.permute(2, 0, 1).contiguous()
 
 
 class VideoWriter:
@@ -105,19 +103,29 @@ class VideoWriter:
         self.image_size: tuple[int, int] | None = None
 
     def __enter__(self) -> VideoWriter:
+        self._file = self._open()
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._file.__exit__(*error)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
         import av
 
-        with ExitStack() as stack:
-            temporary = stack.enter_context(replacing(self.path))
+        with replacing(self.path) as temporary:
             try:
-                self._container = stack.enter_context(av.open(str(temporary), "w"))
+                container = av.open(str(temporary), "w")
             except ValueError:
                 raise ValueError(f"{self.path} must end in .mp4, .mov, .mkv or .avi") from None
-            self._stream = self._container.add_stream("libx264", rate=self.fps)
-            self._stream.pix_fmt = "yuv420p"
-            stack.push(self._finish)
-            self._stack = stack.pop_all()
-        return self
+            with container:
+                self._container, self._stream = container, container.add_stream("libx264", rate=self.fps)
+                self._stream.pix_fmt = "yuv420p"
+                yield
+                if self.image_size is None:
+                    raise ValueError(f"{self.path} got no frames: a video needs at least one")
+                container.mux(self._stream.encode(None))
 
     def write(self, image: Tensor) -> None:
         """Append a frame, uint8 RGB (3, H, W)."""
@@ -128,22 +136,9 @@ class VideoWriter:
             self.image_size = (height, width)
             self._stream.height, self._stream.width = height + height % 2, width + width % 2
         elif (height, width) != self.image_size:
-            raise ValueError(
-                f"frames of {self.path} have size {self.image_size} (height, width), got {(height, width)}"
-            )
+            raise ValueError(f"frames of {self.path} have size {self.image_size} (height, width), got {height, width}")
         if height % 2 or width % 2:
             padding = (0, width % 2, 0, height % 2)
             image = F.pad(image[None].float(), padding, mode="replicate")[0].to(torch.uint8)
         frame = VideoFrame.from_ndarray(image.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
         self._container.mux(self._stream.encode(frame))
-
-    def _finish(self, error_type: type[BaseException] | None, *_: object) -> None:
-        if error_type is None and self.image_size is None:
-            raise ValueError(f"{self.path} got no frames: a video needs at least one")
-        if error_type is None:
-            self._container.mux(self._stream.encode(None))
-
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(error_type, error, traceback)

@@ -7,16 +7,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vovnet.data.annotations import (
+from vovnet.data.dataset import (
     Box,
     ImageAnnotation,
     ObjectAnnotation,
+    OnProblem,
     SplitAnnotations,
+    raise_problem,
     to_image_size,
     to_number,
 )
 from vovnet.data.images import IMAGE_SUFFIXES
-from vovnet.data.problems import OnProblem, raise_problem
 
 ALL = "all"  # the split of every annotation file
 
@@ -31,7 +32,7 @@ def splits(root: Path) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name.rpartition("_")[2] not in names - {name})) or (ALL,)
 
 
-def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names; `all` takes every annotation file.
 
     The class names are those of all annotation files in alphabetical order, so every split numbers them alike.
@@ -48,21 +49,14 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem
         if image is not None:
             images[path.stem] = image
             class_names.update(obj.class_name for obj in image.objects)
-    ordered_names = tuple(sorted(class_names))
+    ordered_names, ids = tuple(sorted(class_names)), tuple(range(1, len(class_names) + 1))
 
     def to_split(name: str) -> SplitAnnotations:
-        stems = images if name == ALL else lists[name]
-        return SplitAnnotations(
-            root=root,
-            format="voc",
-            split=name,
-            class_names=ordered_names,
-            category_ids=tuple(range(1, len(ordered_names) + 1)),
-            # A stem without an annotation was reported when its list or its XML file was read.
-            images=tuple(images[stem] for stem in stems if stem in images),
-        )
+        # A stem without an annotation was reported when its list or its XML file was read.
+        split_images = tuple(images[stem] for stem in (images if name == ALL else lists[name]) if stem in images)
+        return SplitAnnotations(root, "voc", name, ordered_names, ids, split_images)
 
-    return tuple(to_split(name) for name in names)
+    return tuple(map(to_split, names))
 
 
 def _ignore_problem(kind: str, path: Path, detail: str) -> None:
@@ -73,8 +67,7 @@ def list_path(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Main" / f"{split}.txt"
 
 
-def parse_xml(path: Path) -> ElementTree.Element:
-    """The root element of an annotation file."""
+def _parse_xml(path: Path) -> ElementTree.Element:
     data = path.read_bytes()
     # An annotation needs no entities, and nested ones can fill the memory. Without NULs this also detects UTF-16.
     plain = data.replace(b"\0", b"")
@@ -86,7 +79,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
         raise ValueError(f"is not well-formed XML ({error})") from error
 
 
-def parse_box(element: ElementTree.Element) -> Box:
+def _parse_box(element: ElementTree.Element) -> Box:
     """The box of an <object>: VOC counts pixels from 1 and includes the last one."""
     x1, y1, x2, y2 = (to_number(element.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
     return x1 - 1, y1 - 1, x2, y2
@@ -97,26 +90,18 @@ def _image_paths(root: Path) -> dict[str, Path]:
     folder = root / "JPEGImages"
     if not folder.is_dir():
         raise FileNotFoundError(f"{root} has Annotations/ but no JPEGImages/: put the images there")
-    paths: dict[str, Path] = {}
-    for name in sorted(os.listdir(folder), key=lambda name: (_suffix_rank(name), name)):
-        if _suffix_rank(name) < len(IMAGE_SUFFIXES):
-            paths.setdefault(os.path.splitext(name)[0], folder / name)
-    return paths
-
-
-def _suffix_rank(name: str) -> int:
-    suffix = os.path.splitext(name)[1].lower()
-    return IMAGE_SUFFIXES.index(suffix) if suffix in IMAGE_SUFFIXES else len(IMAGE_SUFFIXES)
+    ranks = {suffix: rank for rank, suffix in enumerate(IMAGE_SUFFIXES)}
+    names = [(stem, suffix) for stem, suffix in map(os.path.splitext, os.listdir(folder)) if suffix.lower() in ranks]
+    names.sort(key=lambda name: (ranks[name[1].lower()], name[1]), reverse=True)  # of equal stems the last one stays
+    return {stem: folder / f"{stem}{suffix}" for stem, suffix in names}
 
 
 def _read_list(root: Path, split: str, on_problem: OnProblem) -> list[str]:
     """The stems in a split's list."""
     path = list_path(root, split)
     stems: dict[str, None] = {}
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
-        stem = line.split()[0] if line.strip() else ""  # in a list for one class a flag follows the stem
-        if not stem:
-            continue
+    for line in filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()):
+        stem = line.split()[0]  # in a list for one class a flag follows it
         if stem in stems:
             on_problem("listed-twice", path, f"lists {stem} twice")
         elif not (root / "Annotations" / f"{stem}.xml").is_file():
@@ -128,7 +113,7 @@ def _read_list(root: Path, split: str, on_problem: OnProblem) -> list[str]:
 
 def _read_xml(path: Path, image_paths: dict[str, Path], on_problem: OnProblem) -> ImageAnnotation | None:
     try:
-        tree = parse_xml(path)
+        tree = _parse_xml(path)
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
         return None
@@ -145,7 +130,7 @@ def _read_xml(path: Path, image_paths: dict[str, Path], on_problem: OnProblem) -
             on_problem("bad-annotation", path, f"object {index + 1} has no <name>")
             continue
         difficult = to_number(element.findtext("difficult", default="0")) == 1
-        objects.append(ObjectAnnotation(index, class_name, parse_box(element), difficult=difficult))
+        objects.append(ObjectAnnotation(index, class_name, _parse_box(element), difficult=difficult))
     return ImageAnnotation(image_path, path, path.stem, tuple(objects), _stated_size(tree))
 
 
@@ -161,14 +146,14 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     for split in splits:
         if list_path(root, split.split).is_file():
             stems = {str(image.image_id) for image in split.images}
-            _copy_list(root, split.split, out, stems)
-            for path in list_path(root, split.split).parent.glob(f"*_{split.split}.txt"):
-                _copy_list(root, path.stem, out, stems)
+            lists_for_one_class = list_path(root, split.split).parent.glob(f"*_{split.split}.txt")
+            for path in (list_path(root, split.split), *lists_for_one_class):
+                _copy_list(path, list_path(out, path.stem), stems)
 
 
 def _corrected_xml(path: Path, image: ImageAnnotation) -> bytes:
     """The annotation file as it is, or rewritten where `image` differs from it."""
-    tree = parse_xml(path)
+    tree = _parse_xml(path)
     changed = _stated_size(tree) != image.image_size
     if changed and image.image_size is not None:
         for side, length in zip(("height", "width"), image.image_size, strict=True):
@@ -178,7 +163,7 @@ def _corrected_xml(path: Path, image: ImageAnnotation) -> bytes:
         if index not in boxes:
             tree.remove(element)
             changed = True
-        elif parse_box(element) != boxes[index]:
+        elif _parse_box(element) != boxes[index]:
             x1, y1, x2, y2 = boxes[index]
             for side, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
                 _set_number(element, f"bndbox/{side}", value)
@@ -192,11 +177,8 @@ def _set_number(element: ElementTree.Element, path: str, value: float) -> None:
     child.text = str(int(value)) if value == int(value) else f"{value:.3f}"
 
 
-def _copy_list(root: Path, name: str, out: Path, stems: Collection[str]) -> None:
-    """Writes the lines of these stems, each once."""
-    lines = {
-        line.split()[0]: line for line in list_path(root, name).read_text("utf-8-sig").splitlines() if line.split()
-    }
-    path = list_path(out, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for stem, line in lines.items() if stem in stems), encoding="utf-8")
+def _copy_list(source: Path, target: Path, stems: Collection[str]) -> None:
+    """Copies the lines of these stems, each once."""
+    lines = {line.split()[0]: line for line in source.read_text("utf-8-sig").splitlines() if line.split()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("".join(f"{line}\n" for stem, line in lines.items() if stem in stems), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +11,8 @@ from typing import Any
 
 import yaml
 
-from vovnet.data.annotations import Box, ImageAnnotation, ObjectAnnotation, SplitAnnotations, to_number
+from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, to_number
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
-from vovnet.data.problems import OnProblem, raise_problem
 
 _SPLITS = ("train", "val", "test")
 
@@ -22,34 +22,32 @@ def recognises(root: Path) -> bool:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    settings = parse_yaml(root)
+    settings = _parse_yaml(root)
     names = tuple(split for split in _SPLITS if settings.get(split))
     if not names:
         raise ValueError(f"{_yaml_path(root)} must name a folder or list of images under train, val or test")
     return names
 
 
-def read(root: Path, names: Sequence[str], on_problem: OnProblem = raise_problem) -> tuple[SplitAnnotations, ...]:
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. An image without a label file has no objects."""
-    settings = parse_yaml(root)
-    classes = class_names(root)
+    settings = _parse_yaml(root)
+    class_names = _class_names(root, settings)
 
     def read_split(split: str) -> SplitAnnotations:
-        paths = image_files(root, settings, split, on_problem)
-        images = (_read_labels(path, classes, on_problem) for path in paths)
-        return SplitAnnotations(
-            root=root,
-            format="yolo",
-            split=split,
-            class_names=classes,
-            category_ids=tuple(range(len(classes))),
-            images=_with_unique_ids(root, [image for image in images if image is not None]),
-        )
+        paths = _image_files(root, settings, split, on_problem)
+        labelled = (_read_labels(path, class_names, on_problem) for path in paths)
+        images = _with_unique_ids(root, [image for image in labelled if image is not None])
+        return SplitAnnotations(root, "yolo", split, class_names, tuple(range(len(class_names))), images)
 
-    return tuple(read_split(split) for split in names)
+    return tuple(map(read_split, names))
 
 
-def parse_yaml(root: Path) -> dict[str, Any]:
+def _yaml_path(root: Path) -> Path | None:
+    return next((root / name for name in ("data.yaml", "data.yml") if (root / name).is_file()), None)
+
+
+def _parse_yaml(root: Path) -> dict[str, Any]:
     path = _yaml_path(root)
     assert path is not None, "recognises(root) was called before"
     try:
@@ -61,10 +59,9 @@ def parse_yaml(root: Path) -> dict[str, Any]:
     return settings
 
 
-def class_names(root: Path) -> tuple[str, ...]:
+def _class_names(root: Path, settings: dict[str, Any]) -> tuple[str, ...]:
     """`names` of data.yaml: a list, or a dictionary with the keys 0, 1, 2, …"""
-    settings, path = parse_yaml(root), _yaml_path(root)
-    names = settings.get("names")
+    names, path = settings.get("names"), _yaml_path(root)
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
@@ -76,7 +73,7 @@ def class_names(root: Path) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def image_files(root: Path, settings: dict[str, Any], split: str, on_problem: OnProblem) -> list[Path]:
+def _image_files(root: Path, settings: dict[str, Any], split: str, on_problem: OnProblem) -> list[Path]:
     """The images of a split, in alphabetical order or in the order of its list."""
     entries = settings[split] if isinstance(settings[split], list) else [settings[split]]
     images: dict[Path, None] = {}
@@ -93,46 +90,14 @@ def image_files(root: Path, settings: dict[str, Any], split: str, on_problem: On
     return list(images)
 
 
-def label_path(image_path: Path) -> Path:
-    """…/images/…/x.jpg → …/labels/…/x.txt; beside the image if no folder is called images."""
-    parts = list(image_path.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
-
-
-def parse_line(line: str) -> tuple[float, Box]:
-    """class cx cy w h, or class x1 y1 x2 y2 x3 y3 … of a polygon → (class index, x1 y1 x2 y2), all in fractions.
-
-    A malformed line has NaN as its class or corners.
-    """
-    index, *numbers = map(to_number, line.split())
-    if len(numbers) == 4:
-        cx, cy, width, height = numbers
-        return index, (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        xs, ys = numbers[0::2], numbers[1::2]
-        if all(number == number for number in numbers):
-            return index, (min(xs), min(ys), max(xs), max(ys))
-    nan = float("nan")
-    return index, (nan, nan, nan, nan)
-
-
-def _yaml_path(root: Path) -> Path | None:
-    return next((root / name for name in ("data.yaml", "data.yml") if (root / name).is_file()), None)
-
-
 def _locate(root: Path, settings: dict[str, Any], entry: str, split: str) -> Path:
     """The folder or list that an entry of data.yaml means; it must lie in the data folder.
 
     `path` often names a folder of the machine on which the file was written, and some tools write `../train/images` for
     a folder beside data.yaml. So the entry is also tried without `path` and without `../`.
     """
-    bases = [root / str(settings.get("path") or "."), root]
     inside = root.resolve()
-    for base in bases:
+    for base in (root / str(settings.get("path") or "."), root):
         for name in (entry, entry.removeprefix("../")):
             path = base / name
             if path.exists() and path.resolve().is_relative_to(inside):
@@ -157,58 +122,77 @@ def _read_list(root: Path, path: Path, on_problem: OnProblem) -> list[Path]:
     return images
 
 
+def _label_path(image_path: Path) -> Path:
+    """…/images/…/x.jpg → …/labels/…/x.txt; beside the image if no folder is called images."""
+    return _rename_folder(image_path, "images", "labels").with_suffix(".txt")
+
+
+def _rename_folder(path: Path, old: str, new: str) -> Path:
+    """The path with the last folder called `old` renamed, if there is one."""
+    before, found, after = f"/{path.as_posix()}".rpartition(f"/{old}/")
+    return Path(f"{before}/{new}/{after}"[1:]) if found else path
+
+
 def _read_labels(image_path: Path, class_names: tuple[str, ...], on_problem: OnProblem) -> ImageAnnotation | None:
     try:
         height, width = image_header_size(image_path)  # boxes are fractions of it
     except (ValueError, OSError) as error:
         on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
         return None
-    path = label_path(image_path)
+    path = _label_path(image_path)
     objects = []
     lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
     for number, line in enumerate(lines):
         if not line.strip():
             continue
-        index, (x1, y1, x2, y2) = parse_line(line)
-        if not (index.is_integer() and 0 <= index < len(class_names)):
-            stated = line.split()[0]
-            expected = f"not 0 to {len(class_names) - 1}"
-            on_problem("unknown-class", path, f"line {number + 1} has the class {stated}, {expected}")
-            continue
-        box = (x1 * width, y1 * height, x2 * width, y2 * height)
-        objects.append(ObjectAnnotation(number, class_names[int(index)], box))
+        index, (x1, y1, x2, y2) = _parse_line(line)
+        if index.is_integer() and 0 <= index < len(class_names):
+            box = (x1 * width, y1 * height, x2 * width, y2 * height)
+            objects.append(ObjectAnnotation(number, class_names[int(index)], box))
+        else:
+            detail = f"line {number + 1} has the class {line.split()[0]}, not 0 to {len(class_names) - 1}"
+            on_problem("unknown-class", path, detail)
     return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width))
+
+
+def _parse_line(line: str) -> tuple[float, Box]:
+    """class cx cy w h, or class x1 y1 x2 y2 x3 y3 … of a polygon → (class index, x1 y1 x2 y2), all in fractions.
+
+    A malformed line has NaN as its class or corners.
+    """
+    index, *numbers = map(to_number, line.split())
+    if len(numbers) == 4:
+        cx, cy, width, height = numbers
+        return index, (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+    if len(numbers) >= 6 and len(numbers) % 2 == 0 and not any(map(math.isnan, numbers)):
+        xs, ys = numbers[0::2], numbers[1::2]
+        return index, (min(xs), min(ys), max(xs), max(ys))
+    return index, (math.nan,) * 4
 
 
 def _with_unique_ids(root: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
     """Images with the same stem in several folders get their path in the data folder as their id."""
     counts = Counter(image.image_id for image in images)
-    return tuple(
-        replace(image, image_id=image.image_path.relative_to(root).with_suffix("").as_posix())
-        if counts[image.image_id] > 1
-        else image
-        for image in images
-    )
+
+    def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
+        if counts[image.image_id] == 1:
+            return image
+        return replace(image, image_id=image.image_path.relative_to(root).with_suffix("").as_posix())
+
+    return tuple(map(with_unique_id, images))
 
 
 def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list[Path]:
     """Label files that belong to no image, in the folders where the splits have theirs."""
-    used = {label_path(image.image_path) for split in splits for image in split.images}
+    used = {_label_path(image.image_path) for split in splits for image in split.images}
     folders = {path.parent for path in used if path.parent.name != "images" and "labels" in path.parts}
-    suffixes = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
-    return [
-        path
-        for folder in sorted(folders)
-        for path in sorted(folder.glob("*.txt"))
-        if path not in used and not any(_image_path(path).with_suffix(suffix).is_file() for suffix in suffixes)
-    ]
+    suffixes = (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))
 
+    def has_image(path: Path) -> bool:
+        image_path = _rename_folder(path, "labels", "images")
+        return path in used or any(image_path.with_suffix(suffix).is_file() for suffix in suffixes)
 
-def _image_path(path: Path) -> Path:
-    """The inverse of `label_path`, up to the suffix."""
-    parts = list(path.parts)
-    parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
-    return Path(*parts)
+    return [path for folder in sorted(folders) for path in sorted(folder.glob("*.txt")) if not has_image(path)]
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
@@ -216,7 +200,7 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
 
     Lists rather than folders, because two splits may share a folder and still differ.
     """
-    settings = {key: value for key, value in parse_yaml(root).items() if key != "path"}
+    settings = {key: value for key, value in _parse_yaml(root).items() if key != "path"}
     out.mkdir(parents=True, exist_ok=True)
     for split in splits:
         settings[split.split] = f"{split.split}.txt"
@@ -238,7 +222,7 @@ def _corrected_labels(image: ImageAnnotation) -> str:
     corrected = []
     for obj in image.objects:
         line = lines[obj.index]
-        index, (x1, y1, x2, y2) = parse_line(line)
+        index, (x1, y1, x2, y2) = _parse_line(line)
         if (x1 * width, y1 * height, x2 * width, y2 * height) != obj.box:
             x1, y1, x2, y2 = obj.box
             cx, cy = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height

@@ -11,18 +11,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vovnet import mask_contours
 from vovnet.boxes import xyxy_to_xywh
-from vovnet.masks import RleMasks
-from vovnet.metrics.inputs import check_inputs, check_masks
+from vovnet.masks import RleMasks, to_polygons
+from vovnet.metrics.inputs import check_inputs
 from vovnet.structures import Detections, Target
 
 
 @dataclass(frozen=True)
 class CocoClassResult:
-    """Average precision of one class, from at most 100 detections per image.
-
-    Values are fractions in [0, 1], or None if the targets contain no such object.
+    """Average precision of one class, from at most 100 detections per image, in [0, 1]; None without such an object.
 
     ap: mean over the IoU thresholds 0.5, 0.55, … 0.95.
     ap50: at IoU threshold 0.5.
@@ -38,13 +35,12 @@ class CocoClassResult:
 
 @dataclass(frozen=True)
 class CocoResult:
-    """COCO's metrics over all classes, and the average precision of each class.
+    """COCO's metrics over all classes, and the average precision of each class, in label order.
 
     figures: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl: fractions in [0, 1], or None if the targets
     contain no such object. AP is the average precision, and AR the largest recall, as a mean over classes and the IoU
     thresholds 0.5, 0.55, … 0.95, from at most 100 detections per image; 50 and 75 take one IoU threshold, AR1 and AR10
     at most 1 and 10 detections, s, m and l small, medium and large objects.
-    classes: in label order.
     """
 
     figures: dict[str, float | None]
@@ -65,26 +61,25 @@ def evaluate_coco(
 
     check_inputs(detections, targets, num_classes)
     if masks:
-        check_masks(detections, targets)
+        _check_masks(detections, targets)
+    image_ids, boxes_xywh, category_ids = _columns(targets)
     truth = COCO.from_arrays(
         [{"id": image, "height": d.image_size[0], "width": d.image_size[1]} for image, d in enumerate(detections, 1)],
         [{"id": label, "name": str(label)} for label in range(1, num_classes + 1)],
-        _image_ids(targets),
-        _concatenate([t.labels for t in targets]).astype(np.int64) + 1,
-        _boxes_xywh(targets),
+        image_ids,
+        category_ids.astype(np.int64),
+        boxes_xywh,
         area=_concatenate([t.area for t in targets]),
         iscrowd=_concatenate([t.crowd | t.difficult for t in targets]).astype(np.int64),
-        segmentation=_segmentations(targets) if masks else None,
+        segmentation=[code for codes in _run_lengths(targets) for code in codes.to_coco()] if masks else None,
     )
-    columns = (
-        _image_ids(detections),
-        _boxes_xywh(detections),
-        _concatenate([d.scores for d in detections]),
-        _concatenate([d.labels for d in detections]) + 1,
+    image_ids, boxes_xywh, category_ids = _columns(detections)
+    results = truth.load_res(
+        np.column_stack((image_ids, boxes_xywh, _concatenate([d.scores for d in detections]), category_ids)),
+        segmentation=[code for codes in _run_lengths(detections) for code in codes.to_coco()] if masks else None,
     )
-    results = truth.load_res(np.column_stack(columns), segmentation=_segmentations(detections) if masks else None)
     if masks:  # until here the areas are those of the boxes
-        areas = _concatenate([_run_lengths(d).areas() for d in detections])
+        areas = _concatenate([codes.areas() for codes in _run_lengths(detections)])
         results.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
     evaluation = COCOeval(truth, results, "segm" if masks else "bbox")
     evaluation.evaluate()
@@ -94,8 +89,29 @@ def evaluate_coco(
     assert evaluation.eval is not None
     precision = evaluation.eval["precision"][..., -1]  # (IoU, recall, class, size)
     classes = tuple(_class_result(precision[:, :, label]) for label in range(num_classes))
-    metrics = {name: None if value < 0 else value for name, value in evaluation.get_results().items()}
-    return CocoResult({name: metrics[name] for name in evaluation.metric_keys()}, classes)
+    values = evaluation.get_results()
+    return CocoResult({name: None if values[name] < 0 else values[name] for name in evaluation.metric_keys()}, classes)
+
+
+def _check_masks(detections: Sequence[Detections], targets: Sequence[Target]) -> None:
+    """Raises ValueError unless all objects and detections have run-length masks of the size of their image."""
+    for image, (image_detections, target) in enumerate(zip(detections, targets, strict=True)):
+        size = tuple(image_detections.image_size)
+        for kind, item, remedy in (
+            ("detections", image_detections, "use a model that predicts masks"),
+            ("target", target, "use a dataset with masks"),
+        ):
+            if not len(item):
+                continue
+            if not isinstance(item.masks, RleMasks):
+                raise ValueError(
+                    f"expected run-length masks, got none in the {kind} of image {image}: {remedy}, or evaluate boxes"
+                )
+            if tuple(item.masks.size) != size:
+                raise ValueError(
+                    f"masks must have the size of the image (height, width) = {size}, "
+                    f"got {tuple(item.masks.size)} in the {kind} of image {image}"
+                )
 
 
 def to_coco_results(
@@ -110,50 +126,36 @@ def to_coco_results(
     Its keys are image_id, category_id, bbox (x, y, width, height; rounded to 0.001 pixel), score (to six decimals) and,
     if there are masks, segmentation.
 
-    image_ids: one per image.
-    category_ids: one per label.
+    image_ids, category_ids: one per image, and one per label.
     contours: segmentations are polygons instead of run-length objects. Holes are filled, and a mask without pixels has
     no polygon.
     """
-    results = []
+    results: list[dict[str, Any]] = []
     for image_id, image_detections in zip(image_ids, detections, strict=True):
-        rows = [
-            {
-                "image_id": image_id,
-                "category_id": category_ids[label],
-                "bbox": [round(value, 3) for value in bbox],
-                "score": round(score, 6),
-            }
-            for bbox, label, score in zip(
-                xyxy_to_xywh(image_detections.boxes.double()).tolist(),
-                image_detections.labels.tolist(),
-                image_detections.scores.tolist(),
-                strict=True,
-            )
-        ]
+        first = len(results)
+        labels, scores = image_detections.labels.tolist(), image_detections.scores.tolist()
+        boxes_xywh = xyxy_to_xywh(image_detections.boxes.double()).tolist()
+        for label, score, box in zip(labels, scores, boxes_xywh, strict=True):
+            bbox = [round(value, 3) for value in box]
+            category_id = category_ids[label]
+            results.append({"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": round(score, 6)})
         if (masks := image_detections.masks) is not None:
-            segmentations = mask_contours.contours(masks) if contours else masks.to_coco()
-            rows = [{**row, "segmentation": mask} for row, mask in zip(rows, segmentations, strict=True)]
-        results += rows
+            segmentations = to_polygons(masks) if contours else masks.to_coco()
+            for result, segmentation in zip(results[first:], segmentations, strict=True):
+                result["segmentation"] = segmentation
     return results
 
 
-def _image_ids(items: Sequence[Detections] | Sequence[Target]) -> npt.NDArray[np.int64]:
-    """For each detection or object the number of its image, from 1."""
-    return np.repeat(np.arange(1, len(items) + 1), [len(item) for item in items])
+def _columns(items: Sequence[Detections] | Sequence[Target]) -> tuple[npt.NDArray[Any], ...]:
+    """For each detection or object the number of its image, from 1, its box x y width height, and its label + 1."""
+    image_ids = np.repeat(np.arange(1, len(items) + 1), [len(item) for item in items])
+    boxes_xywh = _concatenate([xyxy_to_xywh(item.boxes.double()) for item in items]).reshape(-1, 4)
+    return image_ids, boxes_xywh, _concatenate([item.labels for item in items]) + 1
 
 
-def _boxes_xywh(items: Sequence[Detections] | Sequence[Target]) -> npt.NDArray[np.float64]:
-    return _concatenate([xyxy_to_xywh(item.boxes.double()) for item in items]).reshape(-1, 4)
-
-
-def _segmentations(items: Sequence[Detections] | Sequence[Target]) -> list[Any]:
-    return [mask for item in items for mask in _run_lengths(item).to_coco()]
-
-
-def _run_lengths(item: Detections | Target) -> RleMasks:
-    """The masks, which may be missing only if there are no objects: `check_masks` came before."""
-    return item.masks if isinstance(item.masks, RleMasks) else RleMasks((), (0, 0))
+def _run_lengths(items: Sequence[Detections] | Sequence[Target]) -> list[RleMasks]:
+    """The masks of each image that has any; only an image without objects has none, as `_check_masks` checked."""
+    return [item.masks for item in items if isinstance(item.masks, RleMasks)]
 
 
 def _concatenate(columns: Sequence[Tensor]) -> npt.NDArray[np.float64]:

@@ -1,11 +1,12 @@
-"""Checks of the two lists that every metric takes."""
+"""The IoU threshold of the metrics, and the check of the two lists that each of them takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vovnet.masks import RleMasks
 from vovnet.structures import Detections, Target
+
+IOU_THRESHOLD = 0.5  # of VOC's average precision and of the confusion matrix
 
 
 def check_inputs(detections: Sequence[Detections], targets: Sequence[Target], num_classes: int) -> None:
@@ -17,27 +18,6 @@ def check_inputs(detections: Sequence[Detections], targets: Sequence[Target], nu
         )
     for image, (image_detections, target) in enumerate(zip(detections, targets, strict=True)):
         for kind, labels in (("detections", image_detections.labels), ("target", target.labels)):
-            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-                wrong = sorted({label for label in labels.tolist() if not 0 <= label < num_classes})
+            wrong = labels[(labels < 0) | (labels >= num_classes)].unique().tolist()
+            if wrong:
                 raise ValueError(f"labels must be in [0, {num_classes}), got {wrong} in the {kind} of image {image}")
-
-
-def check_masks(detections: Sequence[Detections], targets: Sequence[Target]) -> None:
-    """Raises ValueError unless all objects and detections have run-length masks of the size of their image."""
-    for image, (image_detections, target) in enumerate(zip(detections, targets, strict=True)):
-        size = tuple(image_detections.image_size)
-        for kind, item, remedy in (
-            ("detections", image_detections, "use a model that predicts masks"),
-            ("target", target, "use a dataset with masks"),
-        ):
-            if not len(item):
-                continue
-            if not isinstance(item.masks, RleMasks):
-                raise ValueError(
-                    f"expected run-length masks, got none in the {kind} of image {image}: {remedy}, or evaluate boxes"
-                )
-            if tuple(item.masks.size) != size:
-                raise ValueError(
-                    f"masks must have the size of the image (height, width) = {size}, "
-                    f"got {tuple(item.masks.size)} in the {kind} of image {image}"
-                )

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.boxes import pairwise_iou
-from vovnet.metrics.inputs import check_inputs
+from vovnet.metrics.inputs import IOU_THRESHOLD, check_inputs
 from vovnet.structures import Detections, Target
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,7 @@ class VocResult:
     """All classes, in label order. The means are over the classes that have objects, or None if none has any."""
 
     classes: tuple[ClassResult, ...]
-    iou_threshold: float
+    iou_threshold: float = IOU_THRESHOLD
 
     @property
     def mean_ap11(self) -> float | None:
@@ -57,14 +56,12 @@ class VocResult:
         return _mean([c.ap_area for c in self.classes])
 
 
-def evaluate_voc(
-    detections: Sequence[Detections], targets: Sequence[Target], num_classes: int, *, iou_threshold: float = 0.5
-) -> VocResult:
+def evaluate_voc(detections: Sequence[Detections], targets: Sequence[Target], num_classes: int) -> VocResult:
     """Average precision of every class over a set of images; `detections[i]` and `targets[i]` belong to the same image.
 
     Rules: The detections of a class are sorted by score, best first, over all images; ties keep their order. Each is
-    compared only with the object of its class that it overlaps most. If their IoU is below `iou_threshold`, it is a
-    false positive. Otherwise it is ignored if the object is difficult or a crowd, a true positive if it is the first
+    compared only with the object of its class that it overlaps most. If their IoU is below 0.5, it is a false
+    positive. Otherwise it is ignored if the object is difficult or a crowd, a true positive if it is the first
     detection of the object, and a false positive if not. The devkit's inclusive boxes and ours with exclusive x2 and y2
     have the same IoU.
 
@@ -75,7 +72,7 @@ def evaluate_voc(
     offset = 0
     matches: list[IntArray] = []
     for image_detections, target in zip(detections, targets, strict=True):
-        best = _best_objects(image_detections, target, iou_threshold)
+        best = _best_objects(image_detections, target)
         matches.append(np.where(best < 0, -1, best + offset))
         offset += len(target)
 
@@ -98,20 +95,20 @@ def evaluate_voc(
         counted = (labels == label) & ~ignored
         n_objects = int(np.count_nonzero((object_labels == label) & ~object_ignored))
         results.append(_class_result(true_positive[counted], scores[counted], n_objects))
-    return VocResult(tuple(results), iou_threshold)
+    return VocResult(tuple(results))
 
 
-def _best_objects(detections: Detections, target: Target, iou_threshold: float) -> IntArray:
+def _best_objects(detections: Detections, target: Target) -> IntArray:
     """For each detection the index of the object of its class with the largest IoU; −1 if that IoU is too small."""
     if not len(target):
         return np.full(len(detections), -1)
     other_class = detections.labels[:, None] != target.labels
     iou = pairwise_iou(detections.boxes.double(), target.boxes.double()).masked_fill(other_class, -1).numpy()  # (D, M)
     best = iou.argmax(axis=1)  # the first of equal values, as in the devkit
-    return np.where(iou[np.arange(len(best)), best] >= iou_threshold, best, -1)
+    return np.where(iou[np.arange(len(best)), best] >= IOU_THRESHOLD, best, -1)
 
 
-def _class_result(true_positive: BoolArray, scores: FloatArray, n_objects: int) -> ClassResult:
+def _class_result(true_positive: npt.NDArray[np.bool_], scores: FloatArray, n_objects: int) -> ClassResult:
     n_true = np.cumsum(true_positive)
     precision = n_true / np.arange(1, len(true_positive) + 1)
     if not n_objects:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vovnet.data.check import Report, check_dataset
-from vovnet.data.cleaned_copy import write_cleaned_copy
+from vovnet.data.check import Report, check_dataset, write_cleaned_copy
 
 WIDTH, HEIGHT = 60, 40
 Spoil = Callable[[Path], object]
@@ -52,18 +51,8 @@ def make_coco(root: Path) -> Path:
     (root / "annotations").mkdir(parents=True)
     for seed, (split, count) in enumerate({"train": 5, "val": 2}.items()):
         images = [{"id": n, "file_name": f"{n}.png", "height": HEIGHT, "width": WIDTH} for n in range(count)]
-        boxes = [
-            {
-                "id": n,
-                "image_id": n,
-                "category_id": 7,
-                "bbox": [1, 2, 30, 20],
-                "area": 600,
-                "iscrowd": 0,
-                "note": "mine",
-            }
-            for n in range(count)
-        ]
+        box = {"category_id": 7, "bbox": [1, 2, 30, 20], "area": 600, "iscrowd": 0, "note": "mine"}
+        boxes = [{"id": n, "image_id": n, **box} for n in range(count)]
         content = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "cat"}], "info": {"x": 1}}
         (root / f"annotations/instances_{split}.json").write_text(json.dumps(content))
         for n in range(count):

@@ -1,15 +1,17 @@
-"""Every kind of problem is found, and nothing else."""
+"""Every kind of problem is found, and nothing else; the statistics count what is valid."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vovnet.data.check import check_dataset
+from vovnet.data import voc
+from vovnet.data.check import KINDS, check_dataset, find_unions
+from vovnet.data.dataset import raise_problem
 from vovnet.data.formats import open_dataset
-from vovnet.data.problems import KINDS
 
 from .small_datasets import (
     HEIGHT,
@@ -26,6 +28,7 @@ from .small_datasets import (
     set_entry,
     unlink,
     voc_lines,
+    xml_of,
 )
 
 
@@ -114,15 +117,6 @@ COCO_PROBLEMS: list[tuple[str, Spoil]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "spoil"), COCO_PROBLEMS)
-def test_coco_problems_are_found_and_fixed(tmp_path: Path, kind: str, spoil: Spoil) -> None:
-    root = make_coco(tmp_path / "d")
-    assert check_dataset(root, workers=1).problems == ()
-    spoil(root)
-    assert check_dataset(root, workers=1).count_by_kind() == {kind: 1}
-    clean_and_check(root, tmp_path / "out")
-
-
 YOLO_PROBLEMS: list[tuple[str, Spoil]] = [
     ("unreadable-image", cut_short("images/train/0.png")),
     ("unreadable-image", lambda root: (root / "images/train/0.png").write_text("hello")),
@@ -141,10 +135,49 @@ YOLO_PROBLEMS: list[tuple[str, Spoil]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "spoil"), YOLO_PROBLEMS)
-def test_yolo_problems_are_found_and_fixed(tmp_path: Path, kind: str, spoil: Spoil) -> None:
-    root = make_yolo(tmp_path / "d")
+@pytest.mark.parametrize(
+    ("make", "kind", "spoil"),
+    [*((make_coco, *problem) for problem in COCO_PROBLEMS), *((make_yolo, *problem) for problem in YOLO_PROBLEMS)],
+)
+def test_problems_are_found_and_fixed(tmp_path: Path, make: Callable[[Path], Path], kind: str, spoil: Spoil) -> None:
+    root = make(tmp_path / "d")
     assert check_dataset(root, workers=1).problems == ()
     spoil(root)
     assert check_dataset(root, workers=1).count_by_kind() == {kind: 1}
     clean_and_check(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "detail"),
+    [
+        (same_pixels("JPEGImages/a.png", "JPEGImages/b.png"), "duplicate-image", "same pixels as a.png in this split"),
+        (same_pixels("JPEGImages/i.png", "JPEGImages/a.png"), "split-leak", "same pixels as i.png in the split test"),
+        (append("ImageSets/Main/test.txt", "a\n"), "split-leak", "same file as a.png in the split test"),
+    ],
+)
+def test_the_problem_says_where_the_copy_is(tmp_path: Path, spoil: Spoil, kind: str, detail: str) -> None:
+    spoil(make_voc(tmp_path))
+    (problem,) = check_dataset(tmp_path, workers=1).problems
+    assert (problem.kind, problem.split) == (kind, "train")
+    assert problem.detail.replace("JPEGImages/", "") == detail
+
+
+def test_a_split_that_joins_others_is_found_by_its_images(tmp_path: Path) -> None:
+    splits = voc.read(make_voc(tmp_path), ["train", "val", "test", "trainval"], raise_problem)
+    assert find_unions(splits) == {"trainval": ["train", "val"]}
+    assert find_unions(splits[:3]) == {}
+
+
+def test_statistics(tmp_path: Path) -> None:
+    root = make_voc(tmp_path / "d")
+    (root / "Annotations/a.xml").write_text(xml_of())
+    statistics = check_dataset(root, workers=1).statistics
+    split = next(split for split in statistics.splits if split.split == "train")
+    assert (split.images, split.images_without_objects, split.objects) == (6, 1, 10)
+    assert split.objects_per_class == {"cat": 10}
+    assert split.images_per_class == {"cat": 5}
+    boxes = statistics.boxes  # nine of 60 × 40 and nine of 16 × 26
+    assert (boxes.small, boxes.medium, boxes.large) == (9, 9, 0)
+    assert boxes.relative_size[100] == pytest.approx(1)
+    assert boxes.relative_size[0] == pytest.approx((16 * 26 / 2400) ** 0.5)
+    assert boxes.aspect_ratio[100] == pytest.approx(1.5)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vovnet.data.check import check_dataset
-from vovnet.data.cleaned_copy import write_cleaned_copy
+from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.formats import open_dataset
 
 from .small_datasets import (

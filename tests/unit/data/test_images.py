@@ -162,14 +162,7 @@ def test_header_size_does_not_decode(tmp_path: Path) -> None:
 def test_images_in_memory() -> None:
     expected = torch.from_numpy(RAMP).permute(2, 0, 1)
     floats = RAMP.astype(np.float64) / 255
-    for value in (
-        RAMP,
-        Image.fromarray(RAMP),
-        expected,
-        floats,
-        torch.from_numpy(floats).permute(2, 0, 1),
-        RAMP[:, :, :],
-    ):
+    for value in (RAMP, Image.fromarray(RAMP), expected, floats, torch.from_numpy(floats).permute(2, 0, 1)):
         assert torch.equal(to_image_tensor(value), expected)
     assert torch.equal(to_image_tensor(RAMP[:, ::-1]), expected.flip(2))  # a view with a negative stride
     grey = to_image_tensor(RAMP[:, :, 0])

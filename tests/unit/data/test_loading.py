@@ -29,17 +29,9 @@ def test_every_epoch_shows_each_image_once():
 
 
 def test_more_images_a_step_than_there_are():
-    assert Counter(keys(BatchStream(3, batch_size=8, micro_batch_size=8, steps=1))) == Counter(
-        [
-            (0, 0),
-            (0, 1),
-            (0, 2),
-            (1, 0),
-            (1, 1),
-            (1, 2),
-            *keys(BatchStream(3, batch_size=8, micro_batch_size=8, steps=1))[6:],
-        ]
-    )
+    stream = keys(BatchStream(3, batch_size=8, micro_batch_size=8, steps=1))
+    assert sorted(stream[:6]) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert len(stream) == 8
 
 
 def test_a_resumed_stream_is_the_rest_of_the_whole_one():
@@ -68,14 +60,8 @@ def test_similar_shapes_come_together():
         return sum(max(ratios[i] for _, i in batch) - min(ratios[i] for _, i in batch) for batch in batches)
 
     assert spread(grouped) < spread(plain) / 2
-    halves = [
-        list(
-            BatchStream(
-                30, batch_size=8, micro_batch_size=2, steps=12, seed=1, rank=rank, world_size=2, aspect_ratios=ratios
-            )
-        )
-        for rank in (0, 1)
-    ]
+    options = {"batch_size": 8, "micro_batch_size": 2, "steps": 12, "seed": 1, "aspect_ratios": ratios}
+    halves = [list(BatchStream(30, **options, rank=rank, world_size=2)) for rank in (0, 1)]
     shared = [batch for step in range(12) for half in halves for batch in half[2 * step : 2 * step + 2]]
     assert shared == grouped
     late = BatchStream(30, batch_size=8, micro_batch_size=2, steps=12, seed=1, start_step=5, aspect_ratios=ratios)
@@ -159,13 +145,8 @@ def test_images_of_different_sizes_are_padded(tmp_path, workers):
 def test_images_of_one_size_are_left_as_they_are():
     dataset = open_dataset(BCCD, "train")
     augment = SSDAugmentation((50, 70), (0.0, 0.0, 0.0))
-    batch = next(
-        iter(
-            training_batches(
-                dataset, augment, BatchStream(8, batch_size=4, micro_batch_size=4, steps=1), workers=0, pin_memory=False
-            )
-        )
-    )
+    stream = BatchStream(8, batch_size=4, micro_batch_size=4, steps=1)
+    (batch,) = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
     assert batch.images.shape == (4, 3, 50, 70)
     assert [target.image_size for target in batch.targets] == [None] * 4
     assert batch.packed_masks is None

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from pycocotools import mask as oracle
 
-from vovnet.data.check import check_dataset
-from vovnet.data.cleaned_copy import write_cleaned_copy
+from vovnet.data.check import check_dataset, write_cleaned_copy
+from vovnet.data.dataset import raise_problem
 from vovnet.data.formats import open_dataset, splits
 from vovnet.data.mask_png import parse_numbers, read, to_objects, write
 from vovnet.masks import RleMasks, decode, from_coco
@@ -242,7 +242,7 @@ def test_the_cleaned_copy_keeps_masks_as_they_are_but_for_objects_left_out(tmp_p
 def test_an_object_left_out_becomes_background(tmp_path: Path, factor: int) -> None:
     root, out = make(tmp_path / "d"), tmp_path / "out"
     write_png(root / "masks/a.png", NUMBERS.astype(np.uint16) * factor)
-    (split,) = read(root, ["all"])
+    (split,) = read(root, ["all"], raise_problem)
     first, *others = split.images
     first = replace(first, objects=(first.objects[0], first.objects[2]))
     write(root, [replace(split, images=(first, *others))], out)

@@ -263,11 +263,8 @@ def test_objects_are_matched_by_masks_where_both_have_them() -> None:
     assert match_objects(detections, target).tolist() == [1, 0, FALSE_POSITIVE]
     assert sorted(match_objects(detections, replace(target, masks=None)).tolist()) == [FALSE_POSITIVE, 0, 1]
     crowd = Target.make(boxes[:1], [0], crowd=[True], masks=masks[torch.tensor([0])])
-    assert match_objects(detections, crowd).tolist() == [
-        IGNORED,
-        FALSE_POSITIVE,
-        IGNORED,
-    ]  # half of the third lies in it
+    # Half of the third lies in the crowd.
+    assert match_objects(detections, crowd).tolist() == [IGNORED, FALSE_POSITIVE, IGNORED]
     nothing = detections[torch.zeros(0, dtype=torch.int64)]
     assert match_objects(nothing, target).shape == (0,)
     assert match_objects(detections, target[torch.zeros(0, dtype=torch.int64)]).tolist() == [FALSE_POSITIVE] * 3
