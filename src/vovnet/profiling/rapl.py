@@ -28,21 +28,17 @@ class Rapl:
         zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if re.fullmatch(r"intel-rapl:\d+", zone.name)]
         self._packages = [zone for zone in zones if (zone / "name").read_text().startswith("package-")]
         if not self._packages:
-            raise FileNotFoundError(
-                f"no CPU package counter in {powercap}: this machine has none, or a virtual machine or container "
-                "hides it"
-            )
+            reason = "this machine has none, or a virtual machine or container hides it"
+            raise FileNotFoundError(f"no CPU package counter in {powercap}: {reason}")
         self._machine = Machine(root)
         self._ranges_uj = [int((zone / "max_energy_range_uj").read_text()) for zone in self._packages]
         self._total_uj = 0
         try:
             self._last_uj = self._read_uj()
         except PermissionError as error:
-            raise PermissionError(
-                f"{error.filename} is not readable: run as root, or let root run `chmod a+r` on it"
-            ) from None
-        names = ", ".join((zone / "name").read_text().strip() for zone in self._packages)
-        self.name = f"CPU, {names}"
+            help_text = f"{error.filename} is not readable: run as root, or let root run `chmod a+r` on it"
+            raise PermissionError(help_text) from None
+        self.name = "CPU, " + ", ".join((zone / "name").read_text().strip() for zone in self._packages)
         meaning = "the energy of the CPU packages with all their processes, without memory modules and power supply"
         self.sources: Mapping[Method, Source] = {"rapl": Source("powercap energy_uj", meaning)}
 

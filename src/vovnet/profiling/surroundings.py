@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -56,21 +55,19 @@ class Watch:
         self._machine, self._read_state, self._clock = machine, read_state, clock
         self._windows: list[tuple[Counters, Counters]] = []
         self._states: list[DeviceState] = []
+        self._observing = ExitStack()
 
     def __enter__(self) -> Watch:
         began_s = time.thread_time()
         self._observe()
         interval_s = max(INTERVAL_S, (time.thread_time() - began_s) / CPU_SHARE)
-        self._observing: AbstractContextManager[None] = self._clock.every(interval_s, self._observe)
-        self._observing.__enter__()
+        self._observing.enter_context(self._clock.every(interval_s, self._observe))
         self._began = self._machine.counters(self._clock.now())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._windows.append((self._began, self._machine.counters(self._clock.now())))
-        self._observing.__exit__(kind, error, traceback)
+        self._observing.close()
         self._observe()
 
     def _observe(self) -> None:
