@@ -37,16 +37,17 @@ class Cost:
 
     @classmethod
     def of_product(cls, *, multiply_adds: int, read: int, written: int, weight: int, times: int = 1) -> Cost:
-        """The cost of a convolution or matrix product, done `times` times.
-
-        read, written, weight: elements of input, output and weight.
-        """
-        bound = 2 * math.sqrt(read * written) + weight
+        """The cost of a convolution or matrix product with these elements of input, output and weight."""
         return cls(
             multiply_adds=times * multiply_adds,
             memory_access_cost=times * (read + written + weight),
-            memory_access_bound=times * bound,
+            memory_access_bound=times * (2 * math.sqrt(read * written) + weight),
         )
+
+    @property
+    def elements(self) -> int:
+        """All elements read and written."""
+        return self.memory_access_cost + self.other_elements
 
     @property
     def flops(self) -> int:
@@ -59,12 +60,8 @@ class Cost:
         return self.memory_access_cost / self.memory_access_bound if self.memory_access_bound else None
 
     def flops_per_byte(self, element_bytes: int) -> float | None:
-        """Arithmetic intensity if every operation reads from and writes to memory; None if nothing is read or written.
-
-        element_bytes: size of the number format.
-        """
-        elements = self.memory_access_cost + self.other_elements
-        return self.flops / (elements * element_bytes) if elements else None
+        """Arithmetic intensity if every operation reads and writes memory; None if nothing is read or written."""
+        return self.flops / (self.elements * element_bytes) if self.elements else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +81,10 @@ class LayerCost(Cost):
     output_shapes: tuple[Shape, ...] = ()
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """PyTorch's number format of this name. Raises ValueError for any other name."""
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
+def check_dtype(name: str) -> str:
+    """`name`; ValueError if PyTorch has no number format of this name."""
+    if not isinstance(getattr(torch, name, None), torch.dtype):
         raise ValueError(f'dtype must be the name of a PyTorch number format such as "float32", got {name!r}')
-    return dtype
-
-
-def _check_dtype(name: str) -> str:
-    torch_dtype(name)
     return name
 
 
@@ -102,14 +93,13 @@ class ModelCost:
     """The layers of a model in the order of their calls.
 
     kind: class name of the model, or the name of its file.
-    dtype: name of the number format.
     uncounted: operation → number of calls; their arithmetic is not known and not counted.
     note: what limits the counts, if anything.
     """
 
     kind: str
     input_shapes: tuple[Shape, ...]
-    dtype: Annotated[str, AfterValidator(_check_dtype)]
+    dtype: Annotated[str, AfterValidator(check_dtype)]
     layers: tuple[LayerCost, ...]
     uncounted: dict[str, int]
     note: str | None
@@ -120,7 +110,7 @@ class ModelCost:
 
     @property
     def element_bytes(self) -> int:
-        return torch_dtype(self.dtype).itemsize
+        return getattr(torch, self.dtype).itemsize
 
     def to_dict(self) -> dict[str, Any]:
         """All fields with the values derived from them, ready for JSON."""

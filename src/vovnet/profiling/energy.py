@@ -28,6 +28,7 @@ from vovnet.profiling.recording import COUNTERS, Recording, Session, Timeline, W
 from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Sensor, Source
 from vovnet.profiling.surroundings import OTHER_CORES, device_warnings
 
+AnyMethod = Method | Literal["auto"]
 LARGEST_GAP_S = 2.0  # if power is unknown for longer in a window, there is no result
 DISPUTED_ABOVE = 1.10  # ratio of two methods in the same windows
 
@@ -95,7 +96,7 @@ def measure_energy(
     run: Callable[[], int],
     sensor: Sensor | Meter | NoSensor,
     *,
-    method: Method | Literal["auto"] = "auto",
+    method: AnyMethod = "auto",
     timeline: Timeline | None = None,
     clock: Clock | None = None,
     on_trial: Callable[[int], object] = lambda done: None,

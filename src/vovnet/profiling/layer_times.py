@@ -48,25 +48,22 @@ def time_layers(
     device = next(leaf.device for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor))
     now, seconds_between = _clock(device)
     moments: list[_Moment] = []
+    calls = following_calls(
+        module, enter=lambda path, *_: moments.append((path, now())), leave=lambda _: moments.append((None, now()))
+    )
     passes = []
-    with (
-        torch.inference_mode(),
-        following_calls(
-            module,
-            enter=lambda path, *_: moments.append((path, now())),
-            leave=lambda _: moments.append((None, now())),
-        ),
-    ):
+    with torch.inference_mode(), calls:
         for repetition in range(-_WARMUP_PASSES, repetitions):
             moments.clear()
             module(*inputs)
             synchronize(device)
-            if repetition >= 0:
-                passes.append(_by_row(_own_seconds(moments, seconds_between), cost.layers))
-    matched = [seconds for seconds in passes if seconds is not None]
-    if len(matched) < len(passes):
-        return None
-    return tuple(statistics.median(row) for row in zip(*matched, strict=True))
+            if repetition < 0:
+                continue
+            seconds = _by_row(_own_seconds(moments, seconds_between), cost.layers)
+            if seconds is None:
+                return None
+            passes.append(seconds)
+    return tuple(statistics.median(row) for row in zip(*passes, strict=True))
 
 
 def _hides_its_calls(module: nn.Module) -> bool:
@@ -75,10 +72,7 @@ def _hides_its_calls(module: nn.Module) -> bool:
 
 
 def _clock(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """A function that reads the clock of the device, and one for the seconds between two readings.
-
-    The second one needs a synchronised device.
-    """
+    """A function that reads the clock of the device, and one for the seconds between two readings, after a wait."""
     if device.type == "cpu":
         return perf_counter, lambda start, end: end - start
 
@@ -95,23 +89,19 @@ def _clock(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any]
 
 def _own_seconds(moments: Sequence[_Moment], seconds_between: Callable[[Any, Any], float]) -> dict[str, list[float]]:
     """Path → seconds of each of its calls, in order, without the calls inside."""
-    paths: list[str] = []
-    seconds: list[float] = []
-    running: list[int] = []
+    calls: dict[str, list[float]] = defaultdict(list)
+    running: list[tuple[str, int]] = []
     before = None
     for path, moment in moments:
         if running:
-            seconds[running[-1]] += seconds_between(before, moment)
+            innermost, index = running[-1]
+            calls[innermost][index] += seconds_between(before, moment)
         if path is None:
             running.pop()
         else:
-            running.append(len(paths))
-            paths.append(path)
-            seconds.append(0.0)
+            running.append((path, len(calls[path])))
+            calls[path].append(0.0)
         before = moment
-    calls = defaultdict(list)
-    for path, own in zip(paths, seconds, strict=True):
-        calls[path].append(own)
     return calls
 
 

@@ -11,25 +11,26 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from vovnet.profiling.energy import EnergyResult, measure_energy
+from vovnet.profiling.energy import AnyMethod, EnergyResult, measure_energy
 from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.layer_times import time_layers
 from vovnet.profiling.measurement import Conditions, Measurement
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.number_format import Precision, matmul_precision
 from vovnet.profiling.peak import DevicePeak, measure_peak
-from vovnet.profiling.sensors import Method, NoSensor, Sensor
+from vovnet.profiling.sensors import NoSensor, Sensor
 from vovnet.profiling.speed import Latency, median_ratio, time_interleaved
 from vovnet.profiling.subject import InputShape, Subject, first_line, prepare
 from vovnet.profiling.surroundings import Surroundings, Watch, watch
 from vovnet.provenance import device_name, installed_versions
 
 PACKAGES = ("vovnet", "torch", "torchvision", "timm", "onnxruntime", "nvidia-ml-py")
+
+Result = TypeVar("Result")
 
 
 def measure(
@@ -43,7 +44,7 @@ def measure(
     repetitions: int = 100,
     batch_sizes: Sequence[int] = (),
     memory: bool = True,
-    energy: Method | Literal["auto"] | None = None,
+    energy: AnyMethod | None = None,
     meter: str | Path | None = None,
     estimated: bool = False,
 ) -> Measurement:
@@ -87,7 +88,7 @@ def measure_models(
     repetitions: int = 100,
     batch_sizes: Sequence[int] = (),
     memory: bool = True,
-    energy: Method | Literal["auto"] | None = None,
+    energy: AnyMethod | None = None,
     meter: str | Path | None = None,
     estimated: bool = False,
     on_step: Callable[[str], object] = lambda step: None,
@@ -130,20 +131,17 @@ def measure_models(
         for size in batch_sizes:
             on_step(f"time at batch size {size}")
             batches[size] = _time([subject.with_batch(size) for subject in subjects], device, repetitions, watching)
-        layer_seconds = {}
-        for subject in subjects:
-            on_step(f"{subject.name}: layers")
-            layer_seconds[subject.name] = _time_layers(subject, watching)
-        conditions = _conditions(device, peak, watching.result())
 
-        memory_use = {}
-        for subject in subjects if memory else ():
-            on_step(f"{subject.name}: memory")
-            memory_use[subject.name] = subject.measure_memory()
-        energies = {}
-        for subject in subjects if energy is not None or isinstance(sensor, NoSensor) else ():
-            on_step(f"{subject.name}: energy")
-            energies[subject.name] = _measure_energy(subject, sensor, energy or "auto", on_step)
+        with watching:
+            layer_seconds = _for_each(subjects, "layers", Subject.time_layers, on_step)
+        conditions = _conditions(device, peak, watching.result())
+        memory_use = _for_each(subjects if memory else (), "memory", Subject.measure_memory, on_step)
+        energies = _for_each(
+            subjects if energy is not None or isinstance(sensor, NoSensor) else (),
+            "energy",
+            lambda subject: _measure_energy(subject, sensor, energy or "auto", on_step),
+            on_step,
+        )
     first = subjects[0].name
     return [
         Measurement(
@@ -191,16 +189,19 @@ def _time(subjects: Sequence[Subject], device: torch.device, repetitions: int, w
     return time_interleaved(runs, repetitions=repetitions, device=device, during=watching)
 
 
-def _time_layers(subject: Subject, watching: Watch) -> tuple[float, ...] | None:
-    with watching:
-        return None if subject.exported else time_layers(subject.module, (subject.images,), subject.cost)
+def _for_each(
+    subjects: Sequence[Subject], step: str, function: Callable[[Subject], Result], on_step: Callable[[str], object]
+) -> dict[str, Result]:
+    """Name of the model → result of `function`."""
+    results = {}
+    for subject in subjects:
+        on_step(f"{subject.name}: {step}")
+        results[subject.name] = function(subject)
+    return results
 
 
 def _measure_energy(
-    subject: Subject,
-    sensor: Sensor | Meter | NoSensor,
-    method: Method | Literal["auto"],
-    on_step: Callable[[str], object],
+    subject: Subject, sensor: Sensor | Meter | NoSensor, method: AnyMethod, on_step: Callable[[str], object]
 ) -> EnergyResult:
     def on_trial(finished: int) -> None:
         on_step(f"{subject.name}: energy, {finished} trials finished")

@@ -132,8 +132,8 @@ class Measurement:
 
         Above 1 if caches hold what one operation passes to the next. None if the peak was not measured.
         """
-        peak, total = self.conditions.peak, self.cost.total
-        gbyte = (total.memory_access_cost + total.other_elements) * self.cost.element_bytes / 1e9
+        peak = self.conditions.peak
+        gbyte = self.cost.total.elements * self.cost.element_bytes / 1e9
         return gbyte / (self.latency.median_ms / 1e3) / peak.gbyte_per_s if peak else None
 
     @property

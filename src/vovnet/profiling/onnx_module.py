@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.onnx_cost import count_onnx_cost
+from vovnet.profiling.onnx_graph import takes_shape, times
 
 _INPUTS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(uint8)": torch.uint8}
 
@@ -65,29 +65,23 @@ class OnnxModule(nn.Module):
         images = images.detach().contiguous()
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()  # ONNX Runtime uses another stream
-        binding = self._session.io_binding()
+        binding, shape = self._session.io_binding(), tuple(images.shape)
         element_type = torch.empty(0, dtype=images.dtype).numpy().dtype
-        binding.bind_input(
-            self._input.name, *self._binding_device, element_type, tuple(images.shape), images.data_ptr()
-        )
+        binding.bind_input(self._input.name, *self._binding_device, element_type, shape, images.data_ptr())
         for name in self._outputs:
             binding.bind_output(name, *self._binding_device)
         try:
             self._session.run_with_iobinding(binding)
         except _runtime_errors() as error:
-            raise ValueError(
-                f"{self.path.name} cannot run on an input of {_times(images.shape)}: {_reason(error)}"
-            ) from None
+            message = f"{self.path.name} cannot run on an input of {times(images.shape)}: {_reason(error)}"
+            raise ValueError(message) from None
         return tuple(torch.from_dlpack(output) for output in binding.get_outputs())
 
     def _check(self, images: Tensor) -> None:
         if type(images) is not Tensor:  # ONNX Runtime would read memory that a fake tensor does not have
             raise TypeError(f"an exported file needs tensors with values, got a {type(images).__name__}")
-        expected = self.input_shape
-        sizes = tuple(images.shape)
-        if len(sizes) != 4 or any(own not in (None, size) for own, size in zip(expected, sizes, strict=True)):
-            own = _times("any" if size is None else size for size in expected)
-            raise ValueError(f"{self.path.name} takes an input of {own}, got {_times(sizes)}")
+        if not takes_shape(self.input_shape, images.shape):
+            raise ValueError(f"{self.path.name} takes an input of {times(self.input_shape)}, got {times(images.shape)}")
         if images.dtype != self.input_dtype:
             raise ValueError(f"{self.path.name} takes {self.input_dtype}, got {images.dtype}")
         if (images.device.type, images.device.index or 0) != self._binding_device:
@@ -101,9 +95,8 @@ def _load(path: Path, threads: int, device: torch.device) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{path.name} needs the package onnxruntime: pip install 'vovnet[onnx]'", name=error.name
-        ) from error
+        text = f"{path.name} needs the package onnxruntime: pip install 'vovnet[onnx]'"
+        raise ModuleNotFoundError(text, name=error.name) from error
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
@@ -165,7 +158,3 @@ def _reason(error: Exception) -> str:
     """The message on one line, without the codes and the path at its beginning."""
     text = str(error).rpartition("[ONNXRuntimeError] : ")[2].split(" : ", 2)[-1]
     return " ".join(text.split(" failed:", 1)[-1].split())
-
-
-def _times(sizes: Iterable[object]) -> str:
-    return " × ".join(map(str, sizes))
