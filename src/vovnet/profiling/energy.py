@@ -20,7 +20,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vovnet.profiling.clock import Clock, RealClock
+from vovnet.profiling.clock import Clock
 from vovnet.profiling.intervals import Interval, mean_interval
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.ranges import NonNegative
@@ -39,7 +39,7 @@ class MethodResult:
 
     The interval shows how much the trials vary, not the error of the sensor; it is None with a single trial.
 
-    energy_j_per_image: includes idle power.
+    energy_j_per_image: with idle power.
     above_idle_j_per_image: without idle power; it can be negative.
     samples_per_trial: readings of power in a window; 0 for a counter.
     """
@@ -120,7 +120,7 @@ def measure_energy(
     if not methods:
         available = ", ".join(sensor.sources) or "nothing"
         return EnergyResult(None, reason=f"{sensor.name} has no source for the method {method!r}, only {available}")
-    session = Session(run, sensor, methods, timeline or Timeline(), clock or RealClock())
+    session = Session(run, sensor, methods, timeline or Timeline(), clock or Clock())
     return evaluate(session.record(on_trial))
 
 

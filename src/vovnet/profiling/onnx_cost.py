@@ -121,17 +121,18 @@ class _Count:
             inputs = [name for name in node.input if name not in self.constants]
             outputs = [name for name in node.output if name]
             path, cost = node.name or node.output[0], Cost(parameters=self._parameters(node))
-            counted = _is_product(node) or (is_standard(node) and _MEMORY_ONLY.fullmatch(node.op_type))
-            traffic = (
-                self._product_cost(node)
-                if _is_product(node)
-                else self._memory_cost(node, inputs if counted else list(filter(None, node.input)), outputs)
-            )
+            counted = True
+            if _is_product(node):
+                traffic = self._product_cost(node)
+                multiplied += [] if traffic is None else node.input[:1]
+            elif is_standard(node) and _MEMORY_ONLY.fullmatch(node.op_type):
+                traffic = self._memory_cost(node, inputs, outputs)
+            else:
+                traffic, counted = self._memory_cost(node, list(filter(None, node.input)), outputs), False
             if traffic is None:
                 unsized.append(path)
             else:
                 cost += traffic
-                multiplied += node.input[:1] if _is_product(node) else []
             if traffic is None or not counted:
                 uncounted[node.op_type if is_standard(node) else f"{node.domain}::{node.op_type}"] += 1
             if cost != Cost():

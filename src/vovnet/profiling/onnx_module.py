@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vovnet.profiling.cost_types import ModelCost
-from vovnet.profiling.onnx_cost import count_onnx_cost
 from vovnet.profiling.onnx_graph import takes_shape, times
 
 _INPUTS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(uint8)": torch.uint8}
@@ -54,10 +52,6 @@ class OnnxModule(nn.Module):
     def input_shape(self) -> tuple[int | None, ...]:
         """(N, C, H, W), with None for a size that the file leaves open."""
         return tuple(size if isinstance(size, int) and size > 0 else None for size in self._input.shape)
-
-    def count_cost(self, shape: tuple[int, ...]) -> ModelCost:
-        """See `count_onnx_cost`."""
-        return count_onnx_cost(self.path, shape)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Raises ValueError for an input whose shape, number format or device is not that of the module."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -50,9 +49,7 @@ class Rapl:
         return self._total_uj / 1e6
 
     def state(self, time_s: float) -> DeviceState:
-        counters = self._machine.counters(time_s)
-        other_cpu_s = counters.all_cpu_s - counters.own_cpu_s
-        return replace(self._machine.state(time_s), other_cpu_s=None if math.isnan(other_cpu_s) else other_cpu_s)
+        return replace(self._machine.state(time_s), other_cpu_s=self._machine.counters(time_s).other_cpu_s)
 
     def _read_uj(self) -> list[int]:
         return [int((zone / "energy_uj").read_text()) for zone in self._packages]

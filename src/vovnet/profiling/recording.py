@@ -52,9 +52,8 @@ class Timeline:
     def __post_init__(self) -> None:
         finite = all(map(math.isfinite, vars(self).values()))
         if not finite or self.trials < 1 or self.idle_s <= 0 or self.window_s <= 0:
-            raise ValueError(
-                f"a timeline needs at least one trial, idle_s and window_s above 0, and finite values, got {self}"
-            )
+            needs = "at least one trial, idle_s and window_s above 0, and finite values"
+            raise ValueError(f"a timeline needs {needs}, got {self}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Recording:
 
     sources: the first method gives the result, the second checks it.
     tick_s: time between two refreshes of the counter; None without a working counter.
-    dropouts: number of readings that failed.
+    dropouts: readings that failed.
     """
 
     device: str
@@ -216,10 +215,9 @@ class Session:
         return Window(start_s, end_s, images, None if start_j is None or end_j is None else end_j - start_j)
 
     def edge(self, advance: Callable[[], object]) -> tuple[float, float | None]:
-        """Time and joules at an end of a window.
+        """Time and joules at an end of a window: at the next refresh of the counter, until which `advance` continues.
 
-        With a counter that is the moment of its next refresh, and `advance` continues the work until then. Without one
-        it is now, and joules are None.
+        Without a counter it is now, and joules are None.
         """
         if self.tick_s is None:
             return self.clock.now(), None

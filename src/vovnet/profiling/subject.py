@@ -16,6 +16,7 @@ from vovnet.profiling.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, Estimat
 from vovnet.profiling.layer_times import time_layers
 from vovnet.profiling.memory import MIB, MemoryUse, measure_memory
 from vovnet.profiling.number_format import Precision, cast, dtype_of
+from vovnet.profiling.onnx_cost import count_onnx_cost
 from vovnet.profiling.onnx_module import OnnxModule
 from vovnet.profiling.speed import synchronize
 
@@ -119,7 +120,8 @@ def _prepare_exported(
         raise UsageError(f"{name} is exported: it takes {dtype} as it is and cannot run in {precision}")
     if device.type != module.device.type:
         raise UsageError(f"{name} was loaded on {module.device}, not on {device}")
-    return Subject(name, module, _random_images(shape, device, module.input_dtype), module.count_cost(shape), dtype)
+    images, cost = _random_images(shape, device, module.input_dtype), count_onnx_cost(module.path, shape)
+    return Subject(name, module, images, cost, dtype)
 
 
 def _count_cost(module: nn.Module, shape: InputShape, precision: Precision) -> ModelCost:

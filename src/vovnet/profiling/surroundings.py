@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vovnet.profiling.clock import Clock, RealClock
+from vovnet.profiling.clock import Clock
 from vovnet.profiling.machine import Counters, Machine
 from vovnet.profiling.nvml import find_nvml
 from vovnet.profiling.sensors import DeviceState, NoSensor
@@ -77,11 +76,10 @@ class Watch:
         """Everything observed so far; call it after the `with` statement."""
         assert self._windows, "a watch has a result only after its `with` statement"
         rises = Counters(*np.diff(np.array(self._windows), axis=1).sum(axis=(0, 1)).tolist())
-        other_cpu_s = max(0.0, rises.all_cpu_s - rises.own_cpu_s)
-        temperature_c = _range([state.temperature_c for state in self._states])
+        other_cpu_s, temperature_c = rises.other_cpu_s, _range([state.temperature_c for state in self._states])
         return Surroundings(
             seconds=rises.time_s,
-            other_cpu_cores=None if math.isnan(rises.all_cpu_s) else other_cpu_s / rises.time_s,
+            other_cpu_cores=None if other_cpu_s is None else max(0.0, other_cpu_s) / rises.time_s,
             clock_mhz=_range([state.clock_mhz for state in self._states]),
             temperature_c=temperature_c,
             doubts=(*_machine_warnings(rises, temperature_c), *device_warnings(self._states)),
@@ -99,12 +97,12 @@ def watch(device: str | torch.device, *, root: Path = Path("/"), clock: Clock | 
         read_state = machine.state
     elif device.type == "cuda" and not isinstance(board := find_nvml(device), NoSensor):
         read_state = board.state
-    return Watch(machine, read_state, clock or RealClock())
+    return Watch(machine, read_state, clock or Clock())
 
 
 def _machine_warnings(rises: Counters, temperature_c: tuple[float, float] | None) -> Iterator[str]:
     """Sentences on what differs from a quiet machine. rises: by how much each counter rose."""
-    other_cpu_s = rises.all_cpu_s - rises.own_cpu_s
+    other_cpu_s = rises.other_cpu_s or 0.0
     if other_cpu_s - TICKS_S > OTHER_CORES * rises.time_s:
         yield f"other processes kept {other_cpu_s / rises.time_s:.1f} CPU cores busy"
     if rises.heat_stops > 0:

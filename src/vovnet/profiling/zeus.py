@@ -58,11 +58,8 @@ class ZeusGpu:
 
     def state(self, time_s: float) -> DeviceState:
         limit_mw = self._optional(self._gpu.get_power_management_limit)
-        return DeviceState(
-            time_s=time_s,
-            temperature_c=self._optional(self._gpu.get_gpu_temperature),
-            power_limit_w=None if limit_mw is None else limit_mw / 1e3,
-        )
+        limit_w = None if limit_mw is None else limit_mw / 1e3
+        return DeviceState(time_s, self._optional(self._gpu.get_gpu_temperature), power_limit_w=limit_w)
 
     def _read(self, function: Callable[[], float]) -> float:
         try:

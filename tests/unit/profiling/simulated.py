@@ -221,13 +221,7 @@ class FakeSys:
     """
 
     def __init__(
-        self,
-        root: Path,
-        device: Device,
-        *,
-        packages: int = 2,
-        range_uj: int = 50_000_000,
-        other_cores: float = 0.0,
+        self, root: Path, device: Device, *, packages: int = 2, range_uj: int = 50_000_000, other_cores: float = 0.0
     ) -> None:
         self._powercap, self._stat = root / "sys/class/powercap", root / "proc/stat"
         self._stat.parent.mkdir()
