@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import compress
 from time import perf_counter
 from typing import Any
 
@@ -33,8 +34,6 @@ def time_layers(
 
     Reading the clock lengthens the pass by some microseconds per call. On a GPU the readings are events in its queue,
     so the wait for the launch of a layer belongs to that layer. `nn.TransformerEncoderLayer` runs as separate layers.
-
-    cost: of the same module and shapes.
 
     Returns None if the calls do not match the rows: the module is scripted or compiled, or it does not call the same
     modules as often as when its cost was counted. Raises ValueError for a module in training mode.
@@ -107,13 +106,9 @@ def _own_seconds(moments: Sequence[_Moment], seconds_between: Callable[[Any, Any
 
 def _by_row(calls: dict[str, list[float]], rows: Sequence[LayerCost]) -> list[float] | None:
     """The seconds of each row: the n-th row of a path is its n-th call. None if their numbers differ."""
-    expected = Counter(row.path for row in rows if _computes(row))
+    computing = [row.multiply_adds > 0 or row.other_elements > 0 for row in rows]  # others only hold parameters
+    expected = Counter(row.path for row in compress(rows, computing))
     if any(len(calls.get(path, ())) != count for path, count in expected.items()):
         return None
     remaining = {path: iter(calls[path]) for path in expected}
-    return [next(remaining[row.path]) if _computes(row) else 0.0 for row in rows]
-
-
-def _computes(row: LayerCost) -> bool:
-    """Whether the row is a call that does something, not only a holder of parameters."""
-    return row.multiply_adds > 0 or row.other_elements > 0
+    return [next(remaining[row.path]) if computes else 0.0 for row, computes in zip(rows, computing, strict=True)]

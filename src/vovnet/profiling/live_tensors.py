@@ -19,10 +19,9 @@ from vovnet.profiling.module_calls import following_calls
 def follow_tensors(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
     """The most bytes that tensors hold at one moment of `module(*inputs)`, and the path of the module that then runs.
 
-    Parameters, buffers, inputs and activations count, each storage once regardless of the number of its views. Memory
-    that a kernel uses internally does not count. Eager PyTorch frees a tensor when the last reference to it is gone,
-    with or without values. So only shapes are computed, unless they depend on values: then the model runs on its
-    device.
+    Parameters, buffers, inputs and activations count, each storage once however many views it has. Memory that a kernel
+    uses internally does not count. Eager PyTorch frees a tensor when the last reference to it is gone, with or without
+    values, so only shapes are computed. If they depend on values, the model runs on its device.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 

@@ -1,8 +1,7 @@
 """The cost of one tensor operation as PyTorch dispatches it. An operation belongs to one of three groups:
 
-*Products* (convolutions, transposed convolutions, linear layers, matrix products) have multiply-adds, and the memory
-access cost of Eq. (1) of the VoVNet paper, h·w·(c_i + c_o) + k²·c_i·c_o: the elements of input, output and weight. For
-all products this becomes:
+*Products* (convolutions, transposed or not, linear layers, matrix products) have multiply-adds, and the memory access
+cost of Eq. (1) of the VoVNet paper, h·w·(c_i + c_o) + k²·c_i·c_o: the elements of input, output and weight. In general:
 
     strided             N·(h_i·w_i·c_i + h_o·w_o·c_o) + k²·c_i·c_o: the whole input, even if a kernel skips a part of it
     grouped             the weight has k²·c_i·c_o / groups elements
