@@ -21,8 +21,7 @@ class Cost:
     memory_access_cost: elements that products read and write, Eq. (1) of the paper.
     memory_access_bound: the least memory access cost possible for the same multiply-adds.
     other_elements: elements that all other operations read and write.
-    batch_norm_elements: outputs of batch norms. The FLOPs column of the paper's Table 4 is
-        `multiply_adds + batch_norm_elements`.
+    batch_norm_elements: outputs of batch norms. With the multiply-adds, they are the FLOPs of the paper's Table 4.
     """
 
     parameters: Count = 0
@@ -114,15 +113,13 @@ class ModelCost:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields with the values derived from them, ready for JSON."""
+
+        def row(cost: Cost) -> dict[str, Any]:
+            derived = {"flops": cost.flops, "memory_access_ratio": cost.memory_access_ratio}
+            return asdict(cost) | derived | {"flops_per_byte": cost.flops_per_byte(self.element_bytes)}
+
         return {
             **{key: getattr(self, key) for key in ("kind", "input_shapes", "dtype", "uncounted", "note")},
-            "total": self._row(self.total),
-            "layers": [self._row(layer) for layer in self.layers],
-        }
-
-    def _row(self, cost: Cost) -> dict[str, Any]:
-        return asdict(cost) | {
-            "flops": cost.flops,
-            "memory_access_ratio": cost.memory_access_ratio,
-            "flops_per_byte": cost.flops_per_byte(self.element_bytes),
+            "total": row(self.total),
+            "layers": [row(layer) for layer in self.layers],
         }

@@ -55,6 +55,15 @@ class MethodResult:
     samples_per_trial: int
     trials_j_per_image: tuple[float, ...]
 
+    def __str__(self) -> str:
+        interval, source = self.energy_interval_j, self.source
+        spread = "one trial, no interval" if interval is None else f"95 %: {interval[0]:.4g} – {interval[1]:.4g}"
+        count = f", {self.samples_per_trial} samples per window" if self.samples_per_trial else ""
+        return (
+            f"{self.energy_j_per_image:.4g} J/image ({spread}), above idle {self.above_idle_j_per_image:.4g}, "
+            f"measured by {self.method}: {source.name}, {source.meaning}{count}"
+        )
+
 
 @dataclass(frozen=True)
 class EnergyResult:
@@ -78,17 +87,9 @@ class EnergyResult:
     def __str__(self) -> str:
         if self.figure is None:
             return f"energy not measured: {self.reason}"
-        lines = ["disputed: two methods differ by more than 10 %"] if self.disputed else []
-        for result in (self.figure, self.check if self.disputed else None):
-            if result is None:
-                continue
-            interval = result.energy_interval_j
-            spread = "one trial, no interval" if interval is None else f"95 %: {interval[0]:.4g} – {interval[1]:.4g}"
-            count = f", {result.samples_per_trial} samples per window" if result.samples_per_trial else ""
-            lines.append(
-                f"{result.energy_j_per_image:.4g} J/image ({spread}), above idle {result.above_idle_j_per_image:.4g}, "
-                f"measured by {result.method}: {result.source.name}, {result.source.meaning}{count}"
-            )
+        lines = [str(self.figure)]
+        if self.disputed:
+            lines = ["disputed: two methods differ by more than 10 %", *lines, str(self.check)]
         return "\n".join([*lines, *self.notes])
 
 

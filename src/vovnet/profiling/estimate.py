@@ -53,7 +53,8 @@ class EstimatedEnergy:
 def estimate(multiply_adds: float, memory_bytes: float, model: EnergyModel = HOROWITZ_45NM) -> EstimatedEnergy:
     """Estimated energy of one image, from its multiply-adds and its off-chip traffic.
 
-    If no feature map stays in a cache, the traffic is the elements that are read and written times their size.
+    If no feature map stays in a cache, the traffic is `Cost.elements` times the bytes of one. The energies must be
+    those of the number format: `HOROWITZ_45NM_HALF` for 16 bits.
     """
     arithmetic_j = multiply_adds * model.joules_per_multiply_add
     memory_j = memory_bytes * model.joules_per_byte

@@ -39,11 +39,8 @@ class Counters(NamedTuple):
 
 
 class Machine:
-    """The CPUs of this machine, read from the kernel's files below `root`. A file that is missing leaves its value
-    unknown.
-
-    The clock is that of the fastest core, since the others may be idle. The temperature is that of the hottest package.
-    A virtual machine may report a constant clock.
+    """The CPUs of this machine: the clock of the fastest core, since the others may be idle, and the temperature of the
+    hottest package. A file that is missing leaves its value unknown. A virtual machine may report a constant clock.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:

@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -29,8 +28,6 @@ from vovnet.profiling.surroundings import Surroundings, Watch, watch
 from vovnet.provenance import device_name, installed_versions
 
 PACKAGES = ("vovnet", "torch", "torchvision", "timm", "onnxruntime", "nvidia-ml-py")
-
-Result = TypeVar("Result")
 
 
 def measure(
@@ -99,7 +96,7 @@ def measure_models(
     input_shapes: (N, C, H, W) by name of the model.
     repetitions: timed passes of each model.
     batch_sizes: further batch sizes to time.
-    memory: measure the peak memory; on a CPU this runs a new process and takes seconds per model.
+    memory: measure the peak memory, which on a CPU takes seconds per model.
     energy: method to measure joules per image, see `energy.py`; takes minutes per model. Without it, a machine that has
         no sensor still gives the reason.
     meter: CSV log of an external meter, for the method "meter".
@@ -132,16 +129,18 @@ def measure_models(
             on_step(f"time at batch size {size}")
             batches[size] = _time([subject.with_batch(size) for subject in subjects], device, repetitions, watching)
 
+        layer_seconds, memory_use, energies = {}, {}, {}
         with watching:
-            layer_seconds = _for_each(subjects, "layers", Subject.time_layers, on_step)
+            for subject in subjects:
+                on_step(f"{subject.name}: layers")
+                layer_seconds[subject.name] = subject.time_layers()
         conditions = _conditions(device, peak, watching.result())
-        memory_use = _for_each(subjects if memory else (), "memory", Subject.measure_memory, on_step)
-        energies = _for_each(
-            subjects if energy is not None or isinstance(sensor, NoSensor) else (),
-            "energy",
-            lambda subject: _measure_energy(subject, sensor, energy or "auto", on_step),
-            on_step,
-        )
+        for subject in subjects if memory else ():
+            on_step(f"{subject.name}: memory")
+            memory_use[subject.name] = subject.measure_memory()
+        for subject in subjects if energy is not None or isinstance(sensor, NoSensor) else ():
+            on_step(f"{subject.name}: energy")
+            energies[subject.name] = _measure_energy(subject, sensor, energy or "auto", on_step)
     first = subjects[0].name
     return [
         Measurement(
@@ -166,14 +165,13 @@ def measure_models(
 
 def _copy(model: nn.Module) -> nn.Module:
     if any(part._compiled_call_impl is not None for part in model.modules()):
-        raise ValueError(
-            "the model was compiled in place, which cannot be copied; measure torch.compile(model) instead"
-        )
+        raise ValueError("a model that was compiled in place cannot be copied; measure torch.compile(model) instead")
     try:
         return copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
+        reason = first_line(error)
         raise ValueError(
-            f"the model cannot be copied ({first_line(error)}); use measure_models, which does not copy it"
+            f"the model cannot be copied ({reason}); use measure_models, which does not copy it"
         ) from error
 
 
@@ -187,17 +185,6 @@ def _resolve_device(device: str | torch.device) -> torch.device:
 def _time(subjects: Sequence[Subject], device: torch.device, repetitions: int, watching: Watch) -> dict[str, Latency]:
     runs = {subject.name: subject.run for subject in subjects}
     return time_interleaved(runs, repetitions=repetitions, device=device, during=watching)
-
-
-def _for_each(
-    subjects: Sequence[Subject], step: str, function: Callable[[Subject], Result], on_step: Callable[[str], object]
-) -> dict[str, Result]:
-    """Name of the model → result of `function`."""
-    results = {}
-    for subject in subjects:
-        on_step(f"{subject.name}: {step}")
-        results[subject.name] = function(subject)
-    return results
 
 
 def _measure_energy(

@@ -13,7 +13,6 @@ from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Source
 # Compute capability → seconds that an instantaneous value covers ("Part-time power measurements", arXiv 2312.02741).
 # A100 and H100 publish a value every 100 ms that covers 25 ms, so three quarters of the time are not seen.
 INSTANT_WINDOW_S = {(6, 0): 0.01, (6, 1): 0.01, (7, 0): 0.01, (7, 5): 0.1, (8, 0): 0.025, (8, 6): 0.1, (9, 0): 0.025}
-BOARD_ERROR = "the board itself is accurate to about ±5 %"
 THROTTLE_REASONS = {
     0x002: "application clocks setting",
     0x004: "software power cap",
@@ -45,7 +44,7 @@ class Nvml:
         window_s = INSTANT_WINDOW_S.get(capability)
         mig = self._optional(self._nvml.nvmlDeviceGetMigMode, self._handle)
         caveats = "; MIG is on, and the value covers all instances" if mig and mig[0] else ""
-        caveats += f"; {BOARD_ERROR}"
+        caveats += "; the board itself is accurate to about ±5 %"
         covers = "over an unpublished window" if window_s is None else f"over {1e3 * window_s:.0f} ms"
         instantaneous = f"instantaneous on this board, {covers}{caveats}"
         usage = Source("nvmlDeviceGetPowerUsage", instantaneous, window_s)

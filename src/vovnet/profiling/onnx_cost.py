@@ -81,9 +81,7 @@ def count_onnx_cost(path: str | Path, input_shape: Shape | None = None) -> Model
     an operator that is not ONNX's own, count only their parameters; they are in `uncounted`, and `note` names them.
     The bodies of If, Loop and Scan are not counted. The number format is that of the input of the first product.
 
-    input_shape: None is the shape declared in the file, which must not leave a size open.
-
-    Raises what `read_graph` raises.
+    Takes an `input_shape` and raises errors as `read_graph` does.
     """
     path = Path(path)
     graph, image, shape = read_graph(path, input_shape)
@@ -138,8 +136,9 @@ class _Count:
             if cost != Cost():
                 shapes = {"input_shapes": self._known_shapes(inputs), "output_shapes": self._known_shapes(outputs)}
                 rows.append(LayerCost(path=path, kind=node.op_type, **vars(cost) | shapes))
-        dtype = self.types[next(iter(multiplied), image)]
-        return ModelCost(kind, (shape,), _torch_name(dtype), tuple(rows), dict(uncounted), _note(unsized))
+        elem_type = self.types[next(iter(multiplied), image)]
+        dtype = {"FLOAT": "float32", "DOUBLE": "float64"}.get(elem_type, elem_type.lower())
+        return ModelCost(kind, (shape,), dtype, tuple(rows), dict(uncounted), _note(unsized))
 
     def _add_constant(self, node: NodeProto) -> bool:
         """Add the outputs to `constants` unless they depend on the values of the input; True if they were added."""
@@ -226,10 +225,6 @@ def _flag(node: NodeProto, name: str) -> bool:
 
 def _without_arguments(node: NodeProto) -> list[str]:
     return [name for i, name in enumerate(node.input) if i not in _ARGUMENTS.get(node.op_type, ())]
-
-
-def _torch_name(elem_type: str) -> str:
-    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(elem_type, elem_type.lower())
 
 
 def _note(unsized: list[str]) -> str | None:

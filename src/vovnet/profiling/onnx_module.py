@@ -16,12 +16,11 @@ _INPUTS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "te
 class OnnxModule(nn.Module):
     """`module(images)`: (N, C, H, W) → the outputs of the file, in its order.
 
-    The module stays on its device and keeps the number format of the file. It has no parameters that PyTorch can see.
-    A copy, also in another process, loads the file again. Only ONNX Runtime's own operators can run, and weights are
-    read only from the folder of the file.
+    The module stays on its device, CPU or CUDA, and keeps the number format of the file. It has no parameters that
+    PyTorch can see. A copy, also in another process, loads the file again. Only ONNX Runtime's own operators can run,
+    and weights are read only from the folder of the file.
 
     threads: CPU threads of an operator; None means as many as PyTorch uses.
-    device: "cpu" or "cuda".
 
     Raises ValueError for a file that is not a valid ONNX model with one input (N, C, H, W) in float32, float16 or uint8
     and with tensors of numbers as outputs, or for a device that ONNX Runtime does not support; OSError for a file that
@@ -125,10 +124,9 @@ def _image_input(session: Any, path: Path) -> Any:
         raise ValueError(f"{path} must have one input, images as (N, C, H, W), but has {names}")
     (image,) = inputs
     if image.type not in _INPUTS or len(image.shape) != 4:
-        raise ValueError(
-            f"{path} must take images as (N, C, H, W) in float32, float16 or uint8, but its input {image.name} is "
-            f"{image.type} with {len(image.shape)} dimensions"
-        )
+        kind = f"{image.type} with {len(image.shape)} dimensions"
+        takes = "images as (N, C, H, W) in float32, float16 or uint8"
+        raise ValueError(f"{path} must take {takes}, but its input {image.name} is {kind}")
     return image
 
 

@@ -70,7 +70,7 @@ class Choice:
 
 
 class _Miss(NamedTuple):
-    """Why a model is rejected, and by what fraction of the limit it misses it: infinity if unknown."""
+    """Why a model is rejected, and the fraction of a limit that it misses; infinity if unknown."""
 
     sentence: str
     fraction: float

@@ -46,8 +46,7 @@ class Surroundings:
 class Watch:
     """Observes machine and device inside its `with` statement. If entered again, it adds to what it has observed.
 
-    Enter it after the warm-up, as `time_interleaved(…, during=watch(device))` does: a clock that rises from idle is
-    normal and must not cause a warning.
+    Enter it after the warm-up, as `time_interleaved(…, during=…)` does: a clock that rises from idle is normal.
     """
 
     def __init__(self, machine: Machine, read_state: Callable[[float], DeviceState], clock: Clock) -> None:
@@ -87,10 +86,7 @@ class Watch:
 
 
 def watch(device: str | torch.device, *, root: Path = Path("/"), clock: Clock | None = None) -> Watch:
-    """Observes the machine while `device` is timed: the CPUs, and an NVIDIA GPU through NVML.
-
-    root: folder of the kernel's files.
-    """
+    """Observes the machine while `device` is timed: the CPUs, by the kernel's files, and an NVIDIA GPU through NVML."""
     device, machine = torch.device(device), Machine(root)
     read_state: Callable[[float], DeviceState] = DeviceState  # of other devices only the time is known
     if device.type == "cpu":
