@@ -55,7 +55,8 @@ def count_cost(module: nn.Module, *inputs: Any, dtype: str = "float32") -> Model
         reason = str(error).partition("\n")[0].partition(". ")[0]
         note = f"counted in a real run on the CPU, since its shapes depend on values ({reason})"
     root = trace.calls[0]
-    return ModelCost(type(module).__name__, root.input_shapes, dtype, trace.layers(), dict(trace.uncounted), note)
+    kind = type(root.module).__name__
+    return ModelCost(kind, root.input_shapes, dtype, trace.layers(), dict(trace.uncounted), note)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -104,10 +104,9 @@ def measure_energy(
 ) -> EnergyResult:
     """Joules per image of `run`. Nothing else may use the device, since a sensor measures the whole device.
 
-    run: one iteration; returns its number of images. It must wait for the device to finish.
+    run: one iteration, until the device has finished; returns its number of images.
     method: "auto" reads a counter and checks it against sampled power in the same windows. Without a working counter
         it uses sampled power, then the log of a meter.
-    timeline, clock: the protocol's defaults and real time if None.
     on_trial: called with the number of finished trials.
 
     Raises ValueError for an unknown method.

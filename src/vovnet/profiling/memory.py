@@ -224,12 +224,8 @@ def _measure_cuda(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float)
     torch.cuda.reset_peak_memory_stats(device)
     _run(module, inputs)
     torch.cuda.synchronize(device)
-    return _Peak(
-        method,
-        torch.cuda.max_memory_allocated(device) / MIB - other_mib,
-        torch.cuda.max_memory_reserved(device) / MIB - other_mib,
-        _nvml_process_mib(device),
-    )
+    peak_mib, reserved_mib = torch.cuda.max_memory_allocated(device) / MIB, torch.cuda.max_memory_reserved(device) / MIB
+    return _Peak(method, peak_mib - other_mib, reserved_mib - other_mib, _nvml_process_mib(device))
 
 
 def _nvml_process_mib(device: torch.device) -> float | None:

@@ -171,17 +171,17 @@ class Session:
     @contextmanager
     def refreshes(self, poll_s: float) -> Iterator[list[tuple[float, float]]]:
         """Time and joules of the counter's first reading and, while the `with` statement runs, of each change."""
-        refreshes: list[tuple[float, float]] = []
+        readings: list[tuple[float, float]] = []
         counter = self.counter
         assert counter is not None
 
         def poll() -> None:
             energy_j = self.read(counter)
-            if energy_j is not None and (not refreshes or energy_j != refreshes[-1][1]):
-                refreshes.append((self.clock.now(), energy_j))
+            if energy_j is not None and (not readings or energy_j != readings[-1][1]):
+                readings.append((self.clock.now(), energy_j))
 
         with self.clock.every(poll_s, poll):
-            yield refreshes
+            yield readings
 
     def test_counter(self) -> None:
         """Sets `tick_s` if the counter never falls and is refreshed at least twice a second, else adds a note."""
