@@ -6,22 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import contextmanager
 
 
-class Clock(Protocol):
-    """Time, sleep, and calls at an interval."""
-
-    def now(self) -> float: ...
-
-    def sleep(self, seconds: float) -> None: ...
-
-    def every(self, interval_s: float, function: Callable[[], object]) -> AbstractContextManager[None]:
-        """Call `function` at once and then at this interval, in parallel to the body of the `with` statement."""
-
-
-class RealClock:
+class Clock:
     """Seconds since 1970, as in the log of a meter, that never step back, as a measurement needs them."""
 
     _offset = time.time() - time.perf_counter()
@@ -34,6 +22,7 @@ class RealClock:
 
     @contextmanager
     def every(self, interval_s: float, function: Callable[[], object]) -> Iterator[None]:
+        """Call `function` at once and then at this interval, in parallel to the body of the `with` statement."""
         stop = threading.Event()
 
         def repeat() -> None:

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from vovnet.profiling.cost_types import Cost, LayerCost, ModelCost, Shape, torch_dtype
+from vovnet.profiling.cost_types import Cost, LayerCost, ModelCost, Shape, check_dtype
 from vovnet.profiling.module_calls import following_calls
 from vovnet.profiling.operation_cost import operation_cost
 
@@ -32,15 +32,15 @@ def count_cost(module: nn.Module, *inputs: Any, dtype: str = "float32") -> Model
     post-processing), the model runs with values on the CPU, and `ModelCost.note` says so: the part that depends on
     values may cost more or less on another input.
 
-    inputs: for each argument its shape, such as (N, C, H, W), or tensors, also in lists and dictionaries. A shape
-        stands for random numbers.
-    dtype: name of the number format, for FLOPs per byte.
+    inputs: for each argument the shape of random numbers, such as (N, C, H, W), or tensors, also in lists and
+        dictionaries.
+    dtype: for FLOPs per byte.
 
     Raises ValueError for an unknown dtype, and what the model raises if it cannot take the inputs.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
-    torch_dtype(dtype)
+    check_dtype(dtype)
     note = None
     shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
     try:
@@ -52,9 +52,11 @@ def count_cost(module: nn.Module, *inputs: Any, dtype: str = "float32") -> Model
         if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
             raise ValueError(f"the model must have values to be counted, but is on the meta device: {error}") from error
         trace = _run(copy.deepcopy(module).cpu().eval(), inputs)
-        note = f"counted in a real run on the CPU, since its shapes depend on values ({_first_sentence(error)})"
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        note = f"counted in a real run on the CPU, since its shapes depend on values ({reason})"
     root = trace.calls[0]
-    return ModelCost(root.kind, root.input_shapes, dtype, trace.layers(), dict(trace.uncounted), note)
+    kind = type(root.module).__name__
+    return ModelCost(kind, root.input_shapes, dtype, trace.layers(), dict(trace.uncounted), note)
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -76,13 +78,9 @@ class _Call:
 
     path: str
     module: nn.Module
-    input_shapes: tuple[Shape, ...]
+    input_shapes: tuple[Shape, ...] = ()
     output_shapes: tuple[Shape, ...] = ()
     cost: Cost = field(default_factory=Cost)
-
-    @property
-    def kind(self) -> str:
-        return type(self.module).__name__
 
 
 class _Trace(TorchDispatchMode):
@@ -96,15 +94,11 @@ class _Trace(TorchDispatchMode):
         self._running: list[_Call] = []
         self._constants = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
 
-    def run(self, *args: Any) -> None:
-        with following_calls(self.model, enter=self._enter, leave=self._leave), torch.no_grad(), _unfused(), self:
-            self.model(*args)
-
-    def _enter(self, path: str, module: nn.Module, inputs: Any) -> None:
+    def enter(self, path: str, module: nn.Module, inputs: Any) -> None:
         self._running.append(_Call(path, module, _shapes(inputs)))
         self.calls.append(self._running[-1])
 
-    def _leave(self, output: Any) -> None:
+    def leave(self, output: Any) -> None:
         self._running.pop().output_shapes = _shapes(output)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -118,7 +112,7 @@ class _Trace(TorchDispatchMode):
     def layers(self) -> tuple[LayerCost, ...]:
         """A row for every call that costs something, then for modules with parameters that were never called."""
         called = {id(call.module) for call in self.calls}
-        uncalled = [_Call(path, module, ()) for path, module in self.model.named_modules() if id(module) not in called]
+        uncalled = [_Call(path, module) for path, module in self.model.named_modules() if id(module) not in called]
         counted: set[int] = set()
         rows = []
         for call in (*self.calls, *uncalled):
@@ -128,12 +122,11 @@ class _Trace(TorchDispatchMode):
             cost = call.cost + Cost(parameters=parameters)
             if cost != Cost():
                 columns = vars(cost) | {"input_shapes": call.input_shapes, "output_shapes": call.output_shapes}
-                rows.append(LayerCost(path=call.path, kind=call.kind, **columns))
+                rows.append(LayerCost(path=call.path, kind=type(call.module).__name__, **columns))
         return tuple(rows)
 
 
 def _run(model: nn.Module, inputs: Sequence[Any]) -> _Trace:
-    """inputs: shapes or tensors, as `count_cost` takes them."""
     dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
     generator = torch.Generator().manual_seed(0)
 
@@ -142,8 +135,9 @@ def _run(model: nn.Module, inputs: Sequence[Any]) -> _Trace:
             return torch.rand(*value, dtype=dtype, generator=generator)
         return tree_map_only(torch.Tensor, torch.Tensor.cpu, value)
 
-    trace = _Trace(model)
-    trace.run(*(to_tensors(value) for value in inputs))
+    trace, tensors = _Trace(model), [to_tensors(value) for value in inputs]
+    with following_calls(model, enter=trace.enter, leave=trace.leave), torch.no_grad(), _unfused(), trace:
+        model(*tensors)
     return trace
 
 
@@ -170,10 +164,6 @@ def _unfused() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         mkldnn.enabled = onednn
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).partition("\n")[0].partition(". ")[0]
 
 
 def _shapes(value: Any) -> tuple[Shape, ...]:

@@ -21,8 +21,7 @@ class Cost:
     memory_access_cost: elements that products read and write, Eq. (1) of the paper.
     memory_access_bound: the least memory access cost possible for the same multiply-adds.
     other_elements: elements that all other operations read and write.
-    batch_norm_elements: outputs of batch norms. The FLOPs column of the paper's Table 4 is
-        `multiply_adds + batch_norm_elements`.
+    batch_norm_elements: outputs of batch norms. With the multiply-adds, they are the FLOPs of the paper's Table 4.
     """
 
     parameters: Count = 0
@@ -37,16 +36,17 @@ class Cost:
 
     @classmethod
     def of_product(cls, *, multiply_adds: int, read: int, written: int, weight: int, times: int = 1) -> Cost:
-        """The cost of a convolution or matrix product, done `times` times.
-
-        read, written, weight: elements of input, output and weight.
-        """
-        bound = 2 * math.sqrt(read * written) + weight
+        """The cost of a convolution or matrix product with these elements of input, output and weight."""
         return cls(
             multiply_adds=times * multiply_adds,
             memory_access_cost=times * (read + written + weight),
-            memory_access_bound=times * bound,
+            memory_access_bound=times * (2 * math.sqrt(read * written) + weight),
         )
+
+    @property
+    def elements(self) -> int:
+        """All elements read and written."""
+        return self.memory_access_cost + self.other_elements
 
     @property
     def flops(self) -> int:
@@ -59,12 +59,8 @@ class Cost:
         return self.memory_access_cost / self.memory_access_bound if self.memory_access_bound else None
 
     def flops_per_byte(self, element_bytes: int) -> float | None:
-        """Arithmetic intensity if every operation reads from and writes to memory; None if nothing is read or written.
-
-        element_bytes: size of the number format.
-        """
-        elements = self.memory_access_cost + self.other_elements
-        return self.flops / (elements * element_bytes) if elements else None
+        """Arithmetic intensity if every operation reads and writes memory; None if nothing is read or written."""
+        return self.flops / (self.elements * element_bytes) if self.elements else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +80,10 @@ class LayerCost(Cost):
     output_shapes: tuple[Shape, ...] = ()
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """PyTorch's number format of this name. Raises ValueError for any other name."""
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
+def check_dtype(name: str) -> str:
+    """`name`; ValueError if PyTorch has no number format of this name."""
+    if not isinstance(getattr(torch, name, None), torch.dtype):
         raise ValueError(f'dtype must be the name of a PyTorch number format such as "float32", got {name!r}')
-    return dtype
-
-
-def _check_dtype(name: str) -> str:
-    torch_dtype(name)
     return name
 
 
@@ -102,14 +92,13 @@ class ModelCost:
     """The layers of a model in the order of their calls.
 
     kind: class name of the model, or the name of its file.
-    dtype: name of the number format.
     uncounted: operation → number of calls; their arithmetic is not known and not counted.
     note: what limits the counts, if anything.
     """
 
     kind: str
     input_shapes: tuple[Shape, ...]
-    dtype: Annotated[str, AfterValidator(_check_dtype)]
+    dtype: Annotated[str, AfterValidator(check_dtype)]
     layers: tuple[LayerCost, ...]
     uncounted: dict[str, int]
     note: str | None
@@ -120,19 +109,17 @@ class ModelCost:
 
     @property
     def element_bytes(self) -> int:
-        return torch_dtype(self.dtype).itemsize
+        return getattr(torch, self.dtype).itemsize
 
     def to_dict(self) -> dict[str, Any]:
         """All fields with the values derived from them, ready for JSON."""
+
+        def row(cost: Cost) -> dict[str, Any]:
+            derived = {"flops": cost.flops, "memory_access_ratio": cost.memory_access_ratio}
+            return asdict(cost) | derived | {"flops_per_byte": cost.flops_per_byte(self.element_bytes)}
+
         return {
             **{key: getattr(self, key) for key in ("kind", "input_shapes", "dtype", "uncounted", "note")},
-            "total": self._row(self.total),
-            "layers": [self._row(layer) for layer in self.layers],
-        }
-
-    def _row(self, cost: Cost) -> dict[str, Any]:
-        return asdict(cost) | {
-            "flops": cost.flops,
-            "memory_access_ratio": cost.memory_access_ratio,
-            "flops_per_byte": cost.flops_per_byte(self.element_bytes),
+            "total": row(self.total),
+            "layers": [row(layer) for layer in self.layers],
         }

@@ -12,22 +12,23 @@ The methods are never mixed:
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal, get_args
 
 import numpy as np
 
-from vovnet.profiling.clock import Clock, RealClock
+from vovnet.profiling.clock import Clock
 from vovnet.profiling.intervals import Interval, mean_interval
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.ranges import NonNegative
 from vovnet.profiling.recording import COUNTERS, Recording, Session, Timeline, Window
-from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Sample, Sensor, Source
+from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Sensor, Source
 from vovnet.profiling.surroundings import OTHER_CORES, device_warnings
 
+AnyMethod = Method | Literal["auto"]
 LARGEST_GAP_S = 2.0  # if power is unknown for longer in a window, there is no result
 DISPUTED_ABOVE = 1.10  # ratio of two methods in the same windows
 
@@ -38,7 +39,7 @@ class MethodResult:
 
     The interval shows how much the trials vary, not the error of the sensor; it is None with a single trial.
 
-    energy_j_per_image: includes idle power.
+    energy_j_per_image: with idle power.
     above_idle_j_per_image: without idle power; it can be negative.
     samples_per_trial: readings of power in a window; 0 for a counter.
     """
@@ -53,6 +54,15 @@ class MethodResult:
     idle_power_w: tuple[float, ...]  # before and after
     samples_per_trial: int
     trials_j_per_image: tuple[float, ...]
+
+    def __str__(self) -> str:
+        interval, source = self.energy_interval_j, self.source
+        spread = "one trial, no interval" if interval is None else f"95 %: {interval[0]:.4g} – {interval[1]:.4g}"
+        count = f", {self.samples_per_trial} samples per window" if self.samples_per_trial else ""
+        return (
+            f"{self.energy_j_per_image:.4g} J/image ({spread}), above idle {self.above_idle_j_per_image:.4g}, "
+            f"measured by {self.method}: {source.name}, {source.meaning}{count}"
+        )
 
 
 @dataclass(frozen=True)
@@ -77,16 +87,9 @@ class EnergyResult:
     def __str__(self) -> str:
         if self.figure is None:
             return f"energy not measured: {self.reason}"
-        lines = ["disputed: two methods differ by more than 10 %"] if self.disputed else []
-        for result in (self.figure, self.check) if self.disputed else (self.figure,):
-            assert result is not None
-            interval = result.energy_interval_j
-            spread = "one trial, no interval" if interval is None else f"95 %: {interval[0]:.4g} – {interval[1]:.4g}"
-            count = f", {result.samples_per_trial} samples per window" if result.samples_per_trial else ""
-            lines.append(
-                f"{result.energy_j_per_image:.4g} J/image ({spread}), above idle {result.above_idle_j_per_image:.4g}, "
-                f"measured by {result.method}: {result.source.name}, {result.source.meaning}{count}"
-            )
+        lines = [str(self.figure)]
+        if self.disputed:
+            lines = ["disputed: two methods differ by more than 10 %", *lines, str(self.check)]
         return "\n".join([*lines, *self.notes])
 
 
@@ -94,17 +97,16 @@ def measure_energy(
     run: Callable[[], int],
     sensor: Sensor | Meter | NoSensor,
     *,
-    method: Method | Literal["auto"] = "auto",
+    method: AnyMethod = "auto",
     timeline: Timeline | None = None,
     clock: Clock | None = None,
     on_trial: Callable[[int], object] = lambda done: None,
 ) -> EnergyResult:
     """Joules per image of `run`. Nothing else may use the device, since a sensor measures the whole device.
 
-    run: one iteration; returns its number of images. It must wait for the device to finish.
+    run: one iteration, until the device has finished; returns its number of images.
     method: "auto" reads a counter and checks it against sampled power in the same windows. Without a working counter
         it uses sampled power, then the log of a meter.
-    timeline, clock: the protocol's defaults and real time if None.
     on_trial: called with the number of finished trials.
 
     Raises ValueError for an unknown method.
@@ -118,7 +120,7 @@ def measure_energy(
     if not methods:
         available = ", ".join(sensor.sources) or "nothing"
         return EnergyResult(None, reason=f"{sensor.name} has no source for the method {method!r}, only {available}")
-    session = Session(run, sensor, methods, timeline or Timeline(), clock or RealClock())
+    session = Session(run, sensor, methods, timeline or Timeline(), clock or Clock())
     return evaluate(session.record(on_trial))
 
 
@@ -138,16 +140,13 @@ def evaluate(recording: Recording, meter: Meter | None = None) -> EnergyResult:
     if not results:
         return EnergyResult(None, reason="; ".join([*recording.notes, *faults]), recording=recording)
     result, check = results[0], results[1] if len(results) > 1 else None
-    disputed = False
-    if check is not None:
-        low, high = sorted((result.energy_j_per_image, check.energy_j_per_image))
-        disputed = high > DISPUTED_ABOVE * low
+    energies_j = [method_result.energy_j_per_image for method_result in results[:2]]
     return EnergyResult(
         energy_j_per_image=result.energy_j_per_image,
         images_per_second=statistics.median(window.images / window.seconds for window in recording.trials),
         figure=result,
         check=check,
-        disputed=disputed,
+        disputed=max(energies_j) > DISPUTED_ABOVE * min(energies_j),
         notes=(*recording.notes, *faults, *_warnings(recording, result)),
         recording=recording,
     )
@@ -159,7 +158,7 @@ def _method_result(recording: Recording, method: Method) -> MethodResult:
     seconds_per_image = [window.seconds / window.images for window in recording.trials]
     gross = [power_w * image_s for power_w, image_s in zip(powers_w, seconds_per_image, strict=True)]
     above = [j - statistics.mean(idle_w) * image_s for j, image_s in zip(gross, seconds_per_image, strict=True)]
-    counts = [0 if method in COUNTERS else len(_samples_in(recording, window)) for window in recording.trials]
+    counts = [0 if method in COUNTERS else len(window.select(recording.samples)) for window in recording.trials]
     return MethodResult(
         method=method,
         source=recording.sources[method],
@@ -182,55 +181,45 @@ def _power_w(recording: Recording, method: Method, window: Window) -> float:
         if window.counter_j <= 0:
             raise ValueError(f"the counter rose by {window.counter_j:.4g} J in a window of {window.seconds:.1f} s")
         return window.counter_j / window.seconds
-    inside = _samples_in(recording, window)
-    if not inside:
-        first_and_last_s = [recording.samples[i].time_s for i in (0, -1)] if recording.samples else []
-        where = f"; the readings lie {_between(*first_and_last_s)}" if first_and_last_s else ""
-        raise ValueError(f"no reading of power {_between(window.start_s, window.end_s)}{where}")
     edges_s = (window.start_s, window.end_s)
-    times_s = [edges_s[0], *(sample.time_s for sample in inside), edges_s[1]]
+    inside, samples = window.select(recording.samples), recording.samples
+    if not inside:
+        where = f"; the readings lie {_between(samples[0].time_s, samples[-1].time_s)}" if samples else ""
+        raise ValueError(f"no reading of power {_between(*edges_s)}{where}")
+    times_s = [window.start_s, *(sample.time_s for sample in inside), window.end_s]
     if (gap_s := max(b - a for a, b in pairwise(times_s))) > LARGEST_GAP_S:
         raise ValueError(f"power is unknown for {gap_s:.1f} s of a window of {window.seconds:.1f} s")
     if method == "paper":
         return statistics.mean(sample.power_w for sample in inside)
-    first_w, last_w = np.interp(edges_s, *np.array(recording.samples).T)
+    first_w, last_w = np.interp(edges_s, *np.array(samples).T)
     powers_w = [first_w, *(sample.power_w for sample in inside), last_w]
     return np.trapezoid(powers_w, times_s).item() / window.seconds
 
 
-def _between(*times_s: float) -> str:
-    start, end = (datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds") for time_s in times_s)
+def _between(start_s: float, end_s: float) -> str:
+    start, end = (datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds") for time_s in (start_s, end_s))
     return f"between {start} and {end}"
-
-
-def _samples_in(recording: Recording, window: Window) -> list[Sample]:
-    return [sample for sample in recording.samples if window.start_s <= sample.time_s <= window.end_s]
 
 
 def _warnings(recording: Recording, result: MethodResult) -> Iterator[str]:
     """Sentences on what makes the result doubtful."""
-    windows = recording.trials
-    yield from device_warnings([state for window in windows for state in _states_in(recording, window)])
-    if (cores := max((_other_cores(recording, window) for window in windows), default=0)) > OTHER_CORES:
+    states = [window.select(recording.conditions) for window in recording.trials]
+    yield from device_warnings(list(chain(*states)))
+    if (cores := max(map(_other_cores, states))) > OTHER_CORES:
         yield f"other processes kept {cores:.1f} CPU cores busy"
     if max(result.idle_power_w) > 1.1 * min(result.idle_power_w):
         yield "idle power changed: " + ", ".join(f"{power_w:.1f} W" for power_w in result.idle_power_w)
     if recording.dropouts:
         yield f"{recording.dropouts} readings failed and were left out"
-    shortest_s = min(window.seconds for window in windows)
+    shortest_s = min(window.seconds for window in recording.trials)
     if (result.source.window_s or 0) >= 1 and shortest_s < 5:
         yield f"a window of {shortest_s:.1f} s is short for power averaged over {result.source.window_s:g} s"
 
 
-def _other_cores(recording: Recording, window: Window) -> float:
-    """Mean number of CPU cores that other processes kept busy in a window; 0 if unknown."""
-    states = _states_in(recording, window)
+def _other_cores(states: Sequence[DeviceState]) -> float:
+    """Mean number of CPU cores that other processes kept busy; 0 if unknown."""
     known = [(state.time_s, state.other_cpu_s) for state in states if state.other_cpu_s is not None]
     if len(known) < 2:
         return 0.0
     (start_s, start_cpu_s), (end_s, end_cpu_s) = known[0], known[-1]
     return (end_cpu_s - start_cpu_s) / (end_s - start_s)
-
-
-def _states_in(recording: Recording, window: Window) -> list[DeviceState]:
-    return [state for state in recording.conditions if window.start_s <= state.time_s <= window.end_s]

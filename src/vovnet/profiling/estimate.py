@@ -42,22 +42,19 @@ class EstimatedEnergy:
     model: EnergyModel
 
     def __str__(self) -> str:
-        model = self.model
+        pj_per_multiply_add, pj_per_byte = 1e12 * self.model.joules_per_multiply_add, 1e12 * self.model.joules_per_byte
         return (
             f"estimated, not measured: {self.estimated_j_per_image:.4g} J/image "
-            f"({self.estimated_arithmetic_j:.4g} J arithmetic at {1e12 * model.joules_per_multiply_add:g} pJ per "
-            f"multiply-add, {self.estimated_memory_j:.4g} J memory at {1e12 * model.joules_per_byte:g} pJ per byte; "
-            f"{model.source})"
+            f"({self.estimated_arithmetic_j:.4g} J arithmetic at {pj_per_multiply_add:g} pJ per multiply-add, "
+            f"{self.estimated_memory_j:.4g} J memory at {pj_per_byte:g} pJ per byte; {self.model.source})"
         )
 
 
 def estimate(multiply_adds: float, memory_bytes: float, model: EnergyModel = HOROWITZ_45NM) -> EstimatedEnergy:
-    """Estimated energy of one image.
+    """Estimated energy of one image, from its multiply-adds and its off-chip traffic.
 
-    multiply_adds: of one image.
-    memory_bytes: off-chip traffic of one image. If no feature map stays in a cache, that is the memory access cost
-        times the bytes of an element.
-    model: `HOROWITZ_45NM` for 32-bit numbers, `HOROWITZ_45NM_HALF` for 16-bit ones.
+    If no feature map stays in a cache, the traffic is `Cost.elements` times the bytes of one. The energies must be
+    those of the number format: `HOROWITZ_45NM_HALF` for 16 bits.
     """
     arithmetic_j = multiply_adds * model.joules_per_multiply_add
     memory_j = memory_bytes * model.joules_per_byte

@@ -38,8 +38,5 @@ def find_sensor(device: str | torch.device) -> Sensor | NoSensor:
 
 def _is_jetson(device: torch.device) -> bool:
     """Whether the GPU is part of an Arm chip, whose power NVML does not report."""
-    return (
-        platform.machine() == "aarch64"
-        and torch.cuda.is_available()
-        and bool(torch.cuda.get_device_properties(device).is_integrated)
-    )
+    arm = platform.machine() == "aarch64"
+    return arm and torch.cuda.is_available() and bool(torch.cuda.get_device_properties(device).is_integrated)

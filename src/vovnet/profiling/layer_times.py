@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import compress
 from time import perf_counter
 from typing import Any
 
@@ -34,8 +35,6 @@ def time_layers(
     Reading the clock lengthens the pass by some microseconds per call. On a GPU the readings are events in its queue,
     so the wait for the launch of a layer belongs to that layer. `nn.TransformerEncoderLayer` runs as separate layers.
 
-    cost: of the same module and shapes.
-
     Returns None if the calls do not match the rows: the module is scripted or compiled, or it does not call the same
     modules as often as when its cost was counted. Raises ValueError for a module in training mode.
     """
@@ -48,25 +47,22 @@ def time_layers(
     device = next(leaf.device for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor))
     now, seconds_between = _clock(device)
     moments: list[_Moment] = []
+    calls = following_calls(
+        module, enter=lambda path, *_: moments.append((path, now())), leave=lambda _: moments.append((None, now()))
+    )
     passes = []
-    with (
-        torch.inference_mode(),
-        following_calls(
-            module,
-            enter=lambda path, *_: moments.append((path, now())),
-            leave=lambda _: moments.append((None, now())),
-        ),
-    ):
+    with torch.inference_mode(), calls:
         for repetition in range(-_WARMUP_PASSES, repetitions):
             moments.clear()
             module(*inputs)
             synchronize(device)
-            if repetition >= 0:
-                passes.append(_by_row(_own_seconds(moments, seconds_between), cost.layers))
-    matched = [seconds for seconds in passes if seconds is not None]
-    if len(matched) < len(passes):
-        return None
-    return tuple(statistics.median(row) for row in zip(*matched, strict=True))
+            if repetition < 0:
+                continue
+            seconds = _by_row(_own_seconds(moments, seconds_between), cost.layers)
+            if seconds is None:
+                return None
+            passes.append(seconds)
+    return tuple(statistics.median(row) for row in zip(*passes, strict=True))
 
 
 def _hides_its_calls(module: nn.Module) -> bool:
@@ -75,10 +71,7 @@ def _hides_its_calls(module: nn.Module) -> bool:
 
 
 def _clock(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """A function that reads the clock of the device, and one for the seconds between two readings.
-
-    The second one needs a synchronised device.
-    """
+    """A function that reads the clock of the device, and one for the seconds between two readings, after a wait."""
     if device.type == "cpu":
         return perf_counter, lambda start, end: end - start
 
@@ -95,35 +88,27 @@ def _clock(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any]
 
 def _own_seconds(moments: Sequence[_Moment], seconds_between: Callable[[Any, Any], float]) -> dict[str, list[float]]:
     """Path → seconds of each of its calls, in order, without the calls inside."""
-    paths: list[str] = []
-    seconds: list[float] = []
-    running: list[int] = []
+    calls: dict[str, list[float]] = defaultdict(list)
+    running: list[tuple[str, int]] = []
     before = None
     for path, moment in moments:
         if running:
-            seconds[running[-1]] += seconds_between(before, moment)
+            innermost, index = running[-1]
+            calls[innermost][index] += seconds_between(before, moment)
         if path is None:
             running.pop()
         else:
-            running.append(len(paths))
-            paths.append(path)
-            seconds.append(0.0)
+            running.append((path, len(calls[path])))
+            calls[path].append(0.0)
         before = moment
-    calls = defaultdict(list)
-    for path, own in zip(paths, seconds, strict=True):
-        calls[path].append(own)
     return calls
 
 
 def _by_row(calls: dict[str, list[float]], rows: Sequence[LayerCost]) -> list[float] | None:
     """The seconds of each row: the n-th row of a path is its n-th call. None if their numbers differ."""
-    expected = Counter(row.path for row in rows if _computes(row))
+    computing = [row.multiply_adds > 0 or row.other_elements > 0 for row in rows]  # others only hold parameters
+    expected = Counter(row.path for row in compress(rows, computing))
     if any(len(calls.get(path, ())) != count for path, count in expected.items()):
         return None
     remaining = {path: iter(calls[path]) for path in expected}
-    return [next(remaining[row.path]) if _computes(row) else 0.0 for row in rows]
-
-
-def _computes(row: LayerCost) -> bool:
-    """Whether the row is a call that does something, not only a holder of parameters."""
-    return row.multiply_adds > 0 or row.other_elements > 0
+    return [next(remaining[row.path]) if computes else 0.0 for row, computes in zip(rows, computing, strict=True)]

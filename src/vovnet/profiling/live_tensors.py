@@ -19,10 +19,9 @@ from vovnet.profiling.module_calls import following_calls
 def follow_tensors(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
     """The most bytes that tensors hold at one moment of `module(*inputs)`, and the path of the module that then runs.
 
-    Parameters, buffers, inputs and activations count, each storage once regardless of the number of its views. Memory
-    that a kernel uses internally does not count. Eager PyTorch frees a tensor when the last reference to it is gone,
-    with or without values. So only shapes are computed, unless they depend on values: then the model runs on its
-    device.
+    Parameters, buffers, inputs and activations count, each storage once however many views it has. Memory that a kernel
+    uses internally does not count. Eager PyTorch frees a tensor when the last reference to it is gone, with or without
+    values, so only shapes are computed. If they depend on values, the model runs on its device.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
@@ -37,13 +36,11 @@ def follow_tensors(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
 
 def _follow(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
     live = _LiveTensors(*module.parameters(), *module.buffers(), *inputs)
+    calls = following_calls(
+        module, enter=lambda path, *_: live.running.append(path), leave=lambda _: live.running.pop()
+    )
     # no_grad, since inference mode does not dispatch the operations that composite ones consist of.
-    with (
-        in_eval(module),
-        following_calls(module, enter=live.enter, leave=live.leave),
-        torch.no_grad(),
-        live,
-    ):
+    with in_eval(module), calls, torch.no_grad(), live:
         module(*inputs)
     return live.peak_bytes, live.peak_layer
 
@@ -54,15 +51,9 @@ class _LiveTensors(TorchDispatchMode):
     def __init__(self, *held: Tensor) -> None:
         super().__init__()
         self._storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-        self._running = [""]
+        self.running = [""]  # paths of the modules that run, the innermost one last
         self.peak_bytes, self.peak_layer = 0, ""
         self._add(held)
-
-    def enter(self, path: str, module: nn.Module, inputs: Any) -> None:
-        self._running.append(path)
-
-    def leave(self, output: Any) -> None:
-        self._running.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
@@ -75,7 +66,7 @@ class _LiveTensors(TorchDispatchMode):
                 self._storages.add(leaf.untyped_storage())
         now = sum(storage.nbytes() for storage in self._storages)
         if now > self.peak_bytes:
-            self.peak_bytes, self.peak_layer = now, self._running[-1]
+            self.peak_bytes, self.peak_layer = now, self.running[-1]
 
 
 @contextlib.contextmanager

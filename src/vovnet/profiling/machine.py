@@ -32,13 +32,15 @@ class Counters(NamedTuple):
     quota_stops: float
     heat_stops: float
 
+    @property
+    def other_cpu_s(self) -> float | None:
+        """All processes but this one; None if unknown."""
+        return None if math.isnan(self.all_cpu_s) else self.all_cpu_s - self.own_cpu_s
+
 
 class Machine:
-    """The CPUs of this machine, read from the kernel's files below `root`. A file that is missing leaves its value
-    unknown.
-
-    The clock is that of the fastest core, since the others may be idle. The temperature is that of the hottest package.
-    A virtual machine may report a constant clock.
+    """The CPUs of this machine: the clock of the fastest core, since the others may be idle, and the temperature of the
+    hottest package. A file that is missing leaves its value unknown. A virtual machine may report a constant clock.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -47,9 +49,8 @@ class Machine:
         self._stat, self._cpuinfo = root / "proc/stat", root / "proc/cpuinfo"
         self._clocks = list(cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
         self._temperatures = [zone / "temp" for zone in zones if _read(zone / "type").strip() in THERMAL_ZONES]
-        self._temperatures += [
-            monitor / "temp1_input" for monitor in monitors if _read(monitor / "name").strip() in HARDWARE_MONITORS
-        ]
+        packages = [monitor for monitor in monitors if _read(monitor / "name").strip() in HARDWARE_MONITORS]
+        self._temperatures += [package / "temp1_input" for package in packages]
         self._heat_stops = list(cpus.glob("cpu[0-9]*/thermal_throttle/package_throttle_count"))
         self._quotas = [root / "sys/fs/cgroup" / name for name in ("cpu.stat", "cpu/cpu.stat")]  # cgroup v2 and v1
 
@@ -59,9 +60,7 @@ class Machine:
             lines = _read(self._cpuinfo).splitlines()
             clocks_mhz = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
         temperatures_c = [millidegrees / 1e3 for millidegrees in _numbers(self._temperatures)]
-        return DeviceState(
-            time_s, temperature_c=max(temperatures_c, default=None), clock_mhz=max(clocks_mhz, default=None)
-        )
+        return DeviceState(time_s, max(temperatures_c, default=None), max(clocks_mhz, default=None))
 
     def counters(self, time_s: float) -> Counters:
         all_cpu_s = stolen_cpu_s = math.nan

@@ -11,19 +11,17 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
-from vovnet.profiling.energy import EnergyResult, measure_energy
+from vovnet.profiling.energy import AnyMethod, EnergyResult, measure_energy
 from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.layer_times import time_layers
 from vovnet.profiling.measurement import Conditions, Measurement
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.number_format import Precision, matmul_precision
 from vovnet.profiling.peak import DevicePeak, measure_peak
-from vovnet.profiling.sensors import Method, NoSensor, Sensor
+from vovnet.profiling.sensors import NoSensor, Sensor
 from vovnet.profiling.speed import Latency, median_ratio, time_interleaved
 from vovnet.profiling.subject import InputShape, Subject, first_line, prepare
 from vovnet.profiling.surroundings import Surroundings, Watch, watch
@@ -43,7 +41,7 @@ def measure(
     repetitions: int = 100,
     batch_sizes: Sequence[int] = (),
     memory: bool = True,
-    energy: Method | Literal["auto"] | None = None,
+    energy: AnyMethod | None = None,
     meter: str | Path | None = None,
     estimated: bool = False,
 ) -> Measurement:
@@ -87,7 +85,7 @@ def measure_models(
     repetitions: int = 100,
     batch_sizes: Sequence[int] = (),
     memory: bool = True,
-    energy: Method | Literal["auto"] | None = None,
+    energy: AnyMethod | None = None,
     meter: str | Path | None = None,
     estimated: bool = False,
     on_step: Callable[[str], object] = lambda step: None,
@@ -98,7 +96,7 @@ def measure_models(
     input_shapes: (N, C, H, W) by name of the model.
     repetitions: timed passes of each model.
     batch_sizes: further batch sizes to time.
-    memory: measure the peak memory; on a CPU this runs a new process and takes seconds per model.
+    memory: measure the peak memory, which on a CPU takes seconds per model.
     energy: method to measure joules per image, see `energy.py`; takes minutes per model. Without it, a machine that has
         no sensor still gives the reason.
     meter: CSV log of an external meter, for the method "meter".
@@ -130,17 +128,16 @@ def measure_models(
         for size in batch_sizes:
             on_step(f"time at batch size {size}")
             batches[size] = _time([subject.with_batch(size) for subject in subjects], device, repetitions, watching)
-        layer_seconds = {}
-        for subject in subjects:
-            on_step(f"{subject.name}: layers")
-            layer_seconds[subject.name] = _time_layers(subject, watching)
-        conditions = _conditions(device, peak, watching.result())
 
-        memory_use = {}
+        layer_seconds, memory_use, energies = {}, {}, {}
+        with watching:
+            for subject in subjects:
+                on_step(f"{subject.name}: layers")
+                layer_seconds[subject.name] = subject.time_layers()
+        conditions = _conditions(device, peak, watching.result())
         for subject in subjects if memory else ():
             on_step(f"{subject.name}: memory")
             memory_use[subject.name] = subject.measure_memory()
-        energies = {}
         for subject in subjects if energy is not None or isinstance(sensor, NoSensor) else ():
             on_step(f"{subject.name}: energy")
             energies[subject.name] = _measure_energy(subject, sensor, energy or "auto", on_step)
@@ -168,14 +165,13 @@ def measure_models(
 
 def _copy(model: nn.Module) -> nn.Module:
     if any(part._compiled_call_impl is not None for part in model.modules()):
-        raise ValueError(
-            "the model was compiled in place, which cannot be copied; measure torch.compile(model) instead"
-        )
+        raise ValueError("a model that was compiled in place cannot be copied; measure torch.compile(model) instead")
     try:
         return copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
+        reason = first_line(error)
         raise ValueError(
-            f"the model cannot be copied ({first_line(error)}); use measure_models, which does not copy it"
+            f"the model cannot be copied ({reason}); use measure_models, which does not copy it"
         ) from error
 
 
@@ -191,16 +187,8 @@ def _time(subjects: Sequence[Subject], device: torch.device, repetitions: int, w
     return time_interleaved(runs, repetitions=repetitions, device=device, during=watching)
 
 
-def _time_layers(subject: Subject, watching: Watch) -> tuple[float, ...] | None:
-    with watching:
-        return None if subject.exported else time_layers(subject.module, (subject.images,), subject.cost)
-
-
 def _measure_energy(
-    subject: Subject,
-    sensor: Sensor | Meter | NoSensor,
-    method: Method | Literal["auto"],
-    on_step: Callable[[str], object],
+    subject: Subject, sensor: Sensor | Meter | NoSensor, method: AnyMethod, on_step: Callable[[str], object]
 ) -> EnergyResult:
     def on_trial(finished: int) -> None:
         on_step(f"{subject.name}: energy, {finished} trials finished")

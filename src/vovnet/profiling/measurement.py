@@ -29,9 +29,8 @@ from vovnet.profiling.surroundings import Surroundings
 class Conditions:
     """Where, when and how it was measured; the same for all models of one run. Only times of one run can be compared.
 
-    run: random identifier of the run.
-    device: PyTorch's name of the device, such as "cuda:0".
-    device_name: the maker's name of the device.
+    run: random identifier.
+    device, device_name: PyTorch's name, such as "cuda:0", and the maker's.
     """
 
     run: str
@@ -47,9 +46,8 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The accuracy on a split of a dataset.
+    """The accuracy on a split of a dataset, `data`.
 
-    data: the folder of the dataset.
     figures: name of the metric → value in 0…1. "AP" and "AP50" are COCO's, "VOC07" is the 11-point mAP.
     """
 
@@ -65,7 +63,6 @@ class Measurement:
 
     runtime: "PyTorch" or "ONNX Runtime".
     input_shape: (N, C, H, W).
-    cost: counts for the whole batch.
     ratio: its time over the time of the model `ratio_to`, see `median_ratio`.
     layer_seconds: median time of each of `cost.layers`, in their order; None if the runtime does not report it.
     batches: batch size → time of a pass.
@@ -132,8 +129,8 @@ class Measurement:
 
         Above 1 if caches hold what one operation passes to the next. None if the peak was not measured.
         """
-        peak, total = self.conditions.peak, self.cost.total
-        gbyte = (total.memory_access_cost + total.other_elements) * self.cost.element_bytes / 1e9
+        peak = self.conditions.peak
+        gbyte = self.cost.total.elements * self.cost.element_bytes / 1e9
         return gbyte / (self.latency.median_ms / 1e3) / peak.gbyte_per_s if peak else None
 
     @property
@@ -198,21 +195,18 @@ def read_measurements(path: str | Path) -> list[Measurement]:
     for index, measurement in enumerate(measurements):
         times, layers = measurement.layer_seconds, measurement.cost.layers
         if times is not None and len(times) != len(layers):
-            raise ValueError(
-                f"{path} is not a record of `vovnet measure`: measurements.{index}.layer_seconds must have one "
-                f"time for each of the {len(layers)} layers, got {len(times)}"
-            )
+            fault = f"must have one time for each of the {len(layers)} layers, got {len(times)}"
+            raise ValueError(f"{path} is not a record of `vovnet measure`: measurements.{index}.layer_seconds {fault}")
     return measurements
 
 
 def _first_fault(error: ValidationError) -> str:
     """Place, rule and value of the first fault."""
     first = error.errors(include_url=False)[0]
-    limits = first.get("ctx", {})
-    place = ".".join(map(str, first["loc"])) or "the file"
-    if "ge" in limits or "le" in limits:  # pydantic writes 1e-30 with 30 digits
-        rule = f"must be at least {limits['ge']:g}" if "ge" in limits else f"must be at most {limits['le']:g}"
-    else:
-        rule = first["msg"].removeprefix("Value error, ")
+    place, limits = ".".join(map(str, first["loc"])) or "the file", first.get("ctx", {})
+    rule = first["msg"].removeprefix("Value error, ")
+    for key, words in (("ge", "at least"), ("le", "at most")):
+        if key in limits:  # pydantic writes 1e-30 with 30 digits
+            rule = f"must be {words} {limits[key]:g}"
     names_value = first["type"] == "value_error" or not isinstance(first["input"], (int, float, str))
     return f"{place}: {rule}" if names_value else f"{place}: {rule}, got {reprlib.repr(first['input'])}"

@@ -32,7 +32,7 @@ class MemoryUse:
     """Memory of one forward pass of a batch in MiB (2²⁰ bytes), with the input, which the caller holds.
 
     method: how the peak was measured.
-    parameters_mib: parameters and buffers.
+    parameters_mib: with buffers.
     peak_mib: parameters, input, activations and workspace of the kernels; None with `reason`.
     live_mib: the most that tensors held at one moment, found by following every storage; includes parameters and input.
     live_layer: path of the module that ran at that moment; "" is the model itself.
@@ -82,7 +82,9 @@ def measure_memory(
     if device.type == "cpu":
         peak = _measure_cpu(module, inputs, timeout_s)
     elif device.type == "cuda" and own_allocator:
-        peak = _measure_own_allocator(module, inputs)
+        _run(module, inputs)
+        reason = "the model gets its memory from another library than PyTorch, whose peak is not known"
+        peak = _Peak("none", process_mib=_nvml_process_mib(device), reason=reason)
     elif device.type == "cuda":
         peak = _measure_cuda(module, inputs, own_mib)
     elif device.type == "mps":
@@ -111,10 +113,10 @@ def _storage_mib(*tensors: Tensor) -> float:
 
 
 def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float) -> _Peak:
-    for part in module.modules():
-        if type(part).__module__ == "__main__":
-            kind = type(part).__name__
-            return _failed(f"it cannot import {kind} from the main script; move {kind} to a module")
+    for kind in map(type, module.modules()):
+        if kind.__module__ == "__main__":
+            name = kind.__name__
+            return _failed(f"it cannot import {name} from the main script; move {name} to a module")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.pt")
         try:
@@ -131,7 +133,8 @@ def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float
             return _failed(f"it took longer than {timeout_s:g} s for {PASSES} passes")
     if child.returncode < 0:
         name = signal.Signals(-child.returncode).name
-        return _failed(f"{name} ended it" + ", as happens if the machine runs out of memory" * (name == "SIGKILL"))
+        cause = ", as happens if the machine runs out of memory" if name == "SIGKILL" else ""
+        return _failed(f"{name} ended it{cause}")
     if child.returncode:
         last_line = child.stderr.strip().rpartition("\n")[2]
         return _failed(f"it ended with status {child.returncode}: {last_line}")
@@ -221,22 +224,11 @@ def _measure_cuda(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float)
     torch.cuda.reset_peak_memory_stats(device)
     _run(module, inputs)
     torch.cuda.synchronize(device)
-    return _Peak(
-        method,
-        torch.cuda.max_memory_allocated(device) / MIB - other_mib,
-        torch.cuda.max_memory_reserved(device) / MIB - other_mib,
-        _nvml_process_mib(device),
-    )
-
-
-def _measure_own_allocator(module: nn.Module, inputs: tuple[Tensor, ...]) -> _Peak:
-    _run(module, inputs)
-    reason = "the model gets its memory from another library than PyTorch, whose peak is not known"
-    return _Peak("none", process_mib=_nvml_process_mib(inputs[0].device), reason=reason)
+    peak_mib, reserved_mib = torch.cuda.max_memory_allocated(device) / MIB, torch.cuda.max_memory_reserved(device) / MIB
+    return _Peak(method, peak_mib - other_mib, reserved_mib - other_mib, _nvml_process_mib(device))
 
 
 def _nvml_process_mib(device: torch.device) -> float | None:
-    """Memory of this process on `device` according to NVML, with its CUDA context; None if NVML does not report it."""
     board = find_nvml(device)
     used_bytes = None if isinstance(board, NoSensor) else board.process_bytes()
     return None if used_bytes is None else used_bytes / MIB
@@ -249,11 +241,9 @@ def _measure_mps(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float) 
     other_mib = torch.mps.current_allocated_memory() / MIB - own_mib
     _run(module, inputs)
     torch.mps.synchronize()
-    return _Peak(
-        "memory of Metal after warm passes that began with an empty cache, less that of other tensors; MPS does not "
-        "record a peak, but keeps what is freed",
-        torch.mps.driver_allocated_memory() / MIB - other_mib,
-    )
+    method = "memory of Metal after warm passes that began with an empty cache, less that of other tensors; "
+    method += "MPS does not record a peak, but keeps what is freed"
+    return _Peak(method, torch.mps.driver_allocated_memory() / MIB - other_mib)
 
 
 if __name__ == "__main__":

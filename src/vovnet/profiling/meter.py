@@ -45,11 +45,10 @@ class Meter:
             sample = Sample(_unix_time_s(row["timestamp"].strip()), float(row["watts"]))
             if not all(map(math.isfinite, sample)):
                 raise ValueError("not a finite number")
+            return sample
         except (AttributeError, TypeError, ValueError) as error:  # the first two: the line is too short
-            raise ValueError(
-                f"{self._path}, line {line}: expected a timestamp and watts, got {row} ({error})"
-            ) from None
-        return sample
+            message = f"{self._path}, line {line}: expected a timestamp and watts, got {row} ({error})"
+            raise ValueError(message) from None
 
 
 def _unix_time_s(text: str) -> float:

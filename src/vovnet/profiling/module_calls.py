@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,9 @@ def following_calls(
 ) -> Iterator[None]:
     """Inside the `with` statement, `enter` and `leave` are called when the call of a module begins and ends.
 
-    Calls are nested like those of Python, also if a module is shared or calls itself, so a stack knows the innermost
-    one. `torch.utils.module_tracker.ModuleTracker` cannot replace this: it keeps a set of running modules without
-    their order. The time and memory of other hooks belong to their module.
+    Calls are nested like those of Python, also if a module is shared or calls itself, so a stack knows the innermost.
+    `torch.utils.module_tracker.ModuleTracker` cannot replace this: it keeps the running modules without their order.
+    The time and memory of other hooks belong to their module.
 
     enter: gets the module's path in `named_modules()` (the first one if it has several), the module, and its inputs as
         (arguments, keyword arguments).
@@ -28,15 +28,12 @@ def following_calls(
     def before(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         enter(path, module, (args, kwargs))
 
-    def after(module: nn.Module, args: Any, output: Any) -> None:
+    def after(module: nn.Module, args: Any, output: Any) -> None:  # a value that is returned would replace the output
         leave(output)
 
-    handles = []
-    try:
+    with ExitStack() as handles:
         for path, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(partial(before, path), prepend=True, with_kwargs=True))
-            handles.append(module.register_forward_hook(after))
+            hook = partial(before, path)
+            handles.enter_context(module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True))
+            handles.enter_context(module.register_forward_hook(after))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -33,8 +33,8 @@ def cast(module: nn.Module, precision: Precision) -> nn.Module:
 def matmul_precision(precision: Precision) -> Iterator[None]:
     """Round the factors of float32 products and convolutions to TF32 for "tf32", and not at all otherwise.
 
-    By default PyTorch rounds convolutions on a GPU. After the `with` statement the previous settings are restored.
-    Raises ValueError for an unknown name, and for "tf32" without a CUDA GPU.
+    By default PyTorch rounds convolutions on a GPU. Raises ValueError for an unknown name, and for "tf32" without a
+    CUDA GPU.
     """
     dtype_of(precision)
     rounded = precision == "tf32"

@@ -12,16 +12,7 @@ from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Source
 
 # Compute capability → seconds that an instantaneous value covers ("Part-time power measurements", arXiv 2312.02741).
 # A100 and H100 publish a value every 100 ms that covers 25 ms, so three quarters of the time are not seen.
-INSTANT_WINDOW_S = {
-    (6, 0): 0.010,
-    (6, 1): 0.010,
-    (7, 0): 0.010,
-    (7, 5): 0.100,
-    (8, 0): 0.025,
-    (8, 6): 0.100,
-    (9, 0): 0.025,
-}
-BOARD_ERROR = "the board itself is accurate to about ±5 %"
+INSTANT_WINDOW_S = {(6, 0): 0.01, (6, 1): 0.01, (7, 0): 0.01, (7, 5): 0.1, (8, 0): 0.025, (8, 6): 0.1, (9, 0): 0.025}
 THROTTLE_REASONS = {
     0x002: "application clocks setting",
     0x004: "software power cap",
@@ -37,10 +28,7 @@ THROTTLE_REASONS = {
 
 
 class Nvml:
-    """An NVIDIA board.
-
-    nvml: the module pynvml, initialised.
-    handle: the handle of the board in NVML.
+    """An NVIDIA board, through the module pynvml, which must be initialised.
 
     Raises OSError if the board does not give its name or compute capability.
     """
@@ -56,7 +44,7 @@ class Nvml:
         window_s = INSTANT_WINDOW_S.get(capability)
         mig = self._optional(self._nvml.nvmlDeviceGetMigMode, self._handle)
         caveats = "; MIG is on, and the value covers all instances" if mig and mig[0] else ""
-        caveats += f"; {BOARD_ERROR}"
+        caveats += "; the board itself is accurate to about ±5 %"
         covers = "over an unpublished window" if window_s is None else f"over {1e3 * window_s:.0f} ms"
         instantaneous = f"instantaneous on this board, {covers}{caveats}"
         usage = Source("nvmlDeviceGetPowerUsage", instantaneous, window_s)
@@ -107,10 +95,12 @@ class Nvml:
         return self._read(self._nvml.nvmlDeviceGetTotalEnergyConsumption, self._handle) / 1e3
 
     def _instant_power_w(self) -> float:
+        nvml = self._nvml
+
         def read() -> float:
-            (field,) = self._nvml.nvmlDeviceGetFieldValues(self._handle, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
-            if field.nvmlReturn != self._nvml.NVML_SUCCESS:
-                raise self._nvml.NVMLError(field.nvmlReturn)
+            (field,) = nvml.nvmlDeviceGetFieldValues(self._handle, [nvml.NVML_FI_DEV_POWER_INSTANT])
+            if field.nvmlReturn != nvml.NVML_SUCCESS:
+                raise nvml.NVMLError(field.nvmlReturn)
             return field.value.uiVal / 1e3
 
         return self._read(read)

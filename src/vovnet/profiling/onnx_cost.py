@@ -81,9 +81,7 @@ def count_onnx_cost(path: str | Path, input_shape: Shape | None = None) -> Model
     an operator that is not ONNX's own, count only their parameters; they are in `uncounted`, and `note` names them.
     The bodies of If, Loop and Scan are not counted. The number format is that of the input of the first product.
 
-    input_shape: None is the shape declared in the file, which must not leave a size open.
-
-    Raises what `read_graph` raises.
+    Takes an `input_shape` and raises errors as `read_graph` does.
     """
     path = Path(path)
     graph, image, shape = read_graph(path, input_shape)
@@ -121,24 +119,26 @@ class _Count:
             inputs = [name for name in node.input if name not in self.constants]
             outputs = [name for name in node.output if name]
             path, cost = node.name or node.output[0], Cost(parameters=self._parameters(node))
-            counted = _is_product(node) or (is_standard(node) and _MEMORY_ONLY.fullmatch(node.op_type))
-            traffic = (
-                self._product_cost(node)
-                if _is_product(node)
-                else self._memory_cost(node, inputs if counted else list(filter(None, node.input)), outputs)
-            )
+            counted = True
+            if _is_product(node):
+                traffic = self._product_cost(node)
+                multiplied += [] if traffic is None else node.input[:1]
+            elif is_standard(node) and _MEMORY_ONLY.fullmatch(node.op_type):
+                traffic = self._memory_cost(node, inputs, outputs)
+            else:
+                traffic, counted = self._memory_cost(node, list(filter(None, node.input)), outputs), False
             if traffic is None:
                 unsized.append(path)
             else:
                 cost += traffic
-                multiplied += node.input[:1] if _is_product(node) else []
             if traffic is None or not counted:
                 uncounted[node.op_type if is_standard(node) else f"{node.domain}::{node.op_type}"] += 1
             if cost != Cost():
                 shapes = {"input_shapes": self._known_shapes(inputs), "output_shapes": self._known_shapes(outputs)}
                 rows.append(LayerCost(path=path, kind=node.op_type, **vars(cost) | shapes))
-        dtype = self.types[next(iter(multiplied), image)]
-        return ModelCost(kind, (shape,), _torch_name(dtype), tuple(rows), dict(uncounted), _note(unsized))
+        elem_type = self.types[next(iter(multiplied), image)]
+        dtype = {"FLOAT": "float32", "DOUBLE": "float64"}.get(elem_type, elem_type.lower())
+        return ModelCost(kind, (shape,), dtype, tuple(rows), dict(uncounted), _note(unsized))
 
     def _add_constant(self, node: NodeProto) -> bool:
         """Add the outputs to `constants` unless they depend on the values of the input; True if they were added."""
@@ -225,10 +225,6 @@ def _flag(node: NodeProto, name: str) -> bool:
 
 def _without_arguments(node: NodeProto) -> list[str]:
     return [name for i, name in enumerate(node.input) if i not in _ARGUMENTS.get(node.op_type, ())]
-
-
-def _torch_name(elem_type: str) -> str:
-    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(elem_type, elem_type.lower())
 
 
 def _note(unsized: list[str]) -> str | None:

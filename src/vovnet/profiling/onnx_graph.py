@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +35,8 @@ def _load(path: Path) -> ModelProto:
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{path} needs the package onnx: pip install 'vovnet[onnx]'", name=error.name
-        ) from error
+        text = f"{path} needs the package onnx: pip install 'vovnet[onnx]'"
+        raise ModuleNotFoundError(text, name=error.name) from error
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
@@ -64,14 +63,10 @@ def _resolve_shape(image: ValueInfoProto, input_shape: Shape | None, path: Path)
         if declared is None or None in declared:
             raise ValueError(f"{path} leaves the shape of its input {image.name} open: give input_shape")
         return tuple(size for size in declared if size is not None)
-    fits = declared is None or (
-        len(declared) == len(input_shape)
-        and all(expected in (None, size) for expected, size in zip(declared, input_shape, strict=True))
-    )
+    fits = declared is None or takes_shape(declared, input_shape)
     if not fits or min(input_shape, default=1) < 1:
-        sizes = None if declared is None else ["any" if size is None else str(size) for size in declared]
-        expected = "positive sizes" if sizes is None else " × ".join(sizes)
-        raise ValueError(f"{path} takes {expected}, got an input of {' × '.join(map(str, input_shape))}")
+        expected = "positive sizes" if declared is None else times(declared)
+        raise ValueError(f"{path} takes {expected}, got an input of {times(input_shape)}")
     return tuple(input_shape)
 
 
@@ -113,7 +108,7 @@ def _check_values(graph: GraphProto, path: Path) -> None:
         if elem_type not in TensorProto.DataType.values():
             raise ValueError(f"{path} gives {name} a number format that does not exist: {elem_type}")
         if shape and (min(shape) < 0 or math.prod(shape) >= 2**63):
-            raise ValueError(f"{path} gives {name} an impossible size: {' × '.join(map(str, shape))}")
+            raise ValueError(f"{path} gives {name} an impossible size: {times(shape)}")
 
 
 def is_standard(node: NodeProto) -> bool:
@@ -143,3 +138,13 @@ def initializers(graph: GraphProto) -> Iterator[tuple[str, int, Shape]]:
 
 def _size(dim: TensorShapeProto.Dimension) -> int | None:
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
+
+
+def takes_shape(declared: Sequence[int | None], shape: Sequence[int]) -> bool:
+    """Whether the sizes are the declared ones; None stands for any size."""
+    return len(declared) == len(shape) and all(own in (None, size) for own, size in zip(declared, shape, strict=True))
+
+
+def times(sizes: Iterable[int | None]) -> str:
+    """ "1 × 3 × 224 × 224", with "any" for None."""
+    return " × ".join("any" if size is None else str(size) for size in sizes)

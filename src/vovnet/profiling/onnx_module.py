@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vovnet.profiling.cost_types import ModelCost
-from vovnet.profiling.onnx_cost import count_onnx_cost
+from vovnet.profiling.onnx_graph import takes_shape, times
 
 _INPUTS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(uint8)": torch.uint8}
 
@@ -18,12 +16,11 @@ _INPUTS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "te
 class OnnxModule(nn.Module):
     """`module(images)`: (N, C, H, W) → the outputs of the file, in its order.
 
-    The module stays on its device and keeps the number format of the file. It has no parameters that PyTorch can see.
-    A copy, also in another process, loads the file again. Only ONNX Runtime's own operators can run, and weights are
-    read only from the folder of the file.
+    The module stays on its device, CPU or CUDA, and keeps the number format of the file. It has no parameters that
+    PyTorch can see. A copy, also in another process, loads the file again. Only ONNX Runtime's own operators can run,
+    and weights are read only from the folder of the file.
 
     threads: CPU threads of an operator; None means as many as PyTorch uses.
-    device: "cpu" or "cuda".
 
     Raises ValueError for a file that is not a valid ONNX model with one input (N, C, H, W) in float32, float16 or uint8
     and with tensors of numbers as outputs, or for a device that ONNX Runtime does not support; OSError for a file that
@@ -55,39 +52,29 @@ class OnnxModule(nn.Module):
         """(N, C, H, W), with None for a size that the file leaves open."""
         return tuple(size if isinstance(size, int) and size > 0 else None for size in self._input.shape)
 
-    def count_cost(self, shape: tuple[int, ...]) -> ModelCost:
-        """See `count_onnx_cost`."""
-        return count_onnx_cost(self.path, shape)
-
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Raises ValueError for an input whose shape, number format or device is not that of the module."""
         self._check(images)
         images = images.detach().contiguous()
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()  # ONNX Runtime uses another stream
-        binding = self._session.io_binding()
+        binding, shape = self._session.io_binding(), tuple(images.shape)
         element_type = torch.empty(0, dtype=images.dtype).numpy().dtype
-        binding.bind_input(
-            self._input.name, *self._binding_device, element_type, tuple(images.shape), images.data_ptr()
-        )
+        binding.bind_input(self._input.name, *self._binding_device, element_type, shape, images.data_ptr())
         for name in self._outputs:
             binding.bind_output(name, *self._binding_device)
         try:
             self._session.run_with_iobinding(binding)
         except _runtime_errors() as error:
-            raise ValueError(
-                f"{self.path.name} cannot run on an input of {_times(images.shape)}: {_reason(error)}"
-            ) from None
+            message = f"{self.path.name} cannot run on an input of {times(images.shape)}: {_reason(error)}"
+            raise ValueError(message) from None
         return tuple(torch.from_dlpack(output) for output in binding.get_outputs())
 
     def _check(self, images: Tensor) -> None:
         if type(images) is not Tensor:  # ONNX Runtime would read memory that a fake tensor does not have
             raise TypeError(f"an exported file needs tensors with values, got a {type(images).__name__}")
-        expected = self.input_shape
-        sizes = tuple(images.shape)
-        if len(sizes) != 4 or any(own not in (None, size) for own, size in zip(expected, sizes, strict=True)):
-            own = _times("any" if size is None else size for size in expected)
-            raise ValueError(f"{self.path.name} takes an input of {own}, got {_times(sizes)}")
+        if not takes_shape(self.input_shape, images.shape):
+            raise ValueError(f"{self.path.name} takes an input of {times(self.input_shape)}, got {times(images.shape)}")
         if images.dtype != self.input_dtype:
             raise ValueError(f"{self.path.name} takes {self.input_dtype}, got {images.dtype}")
         if (images.device.type, images.device.index or 0) != self._binding_device:
@@ -101,9 +88,8 @@ def _load(path: Path, threads: int, device: torch.device) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{path.name} needs the package onnxruntime: pip install 'vovnet[onnx]'", name=error.name
-        ) from error
+        text = f"{path.name} needs the package onnxruntime: pip install 'vovnet[onnx]'"
+        raise ModuleNotFoundError(text, name=error.name) from error
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
@@ -138,10 +124,9 @@ def _image_input(session: Any, path: Path) -> Any:
         raise ValueError(f"{path} must have one input, images as (N, C, H, W), but has {names}")
     (image,) = inputs
     if image.type not in _INPUTS or len(image.shape) != 4:
-        raise ValueError(
-            f"{path} must take images as (N, C, H, W) in float32, float16 or uint8, but its input {image.name} is "
-            f"{image.type} with {len(image.shape)} dimensions"
-        )
+        kind = f"{image.type} with {len(image.shape)} dimensions"
+        takes = "images as (N, C, H, W) in float32, float16 or uint8"
+        raise ValueError(f"{path} must take {takes}, but its input {image.name} is {kind}")
     return image
 
 
@@ -165,7 +150,3 @@ def _reason(error: Exception) -> str:
     """The message on one line, without the codes and the path at its beginning."""
     text = str(error).rpartition("[ONNXRuntimeError] : ")[2].split(" : ", 2)[-1]
     return " ".join(text.split(" failed:", 1)[-1].split())
-
-
-def _times(sizes: Iterable[object]) -> str:
-    return " × ".join(map(str, sizes))

@@ -1,8 +1,7 @@
 """The cost of one tensor operation as PyTorch dispatches it. An operation belongs to one of three groups:
 
-*Products* (convolutions, transposed convolutions, linear layers, matrix products) have multiply-adds, and the memory
-access cost of Eq. (1) of the VoVNet paper, h·w·(c_i + c_o) + k²·c_i·c_o: the elements of input, output and weight. For
-all products this becomes:
+*Products* (convolutions, transposed or not, linear layers, matrix products) have multiply-adds, and the memory access
+cost of Eq. (1) of the VoVNet paper, h·w·(c_i + c_o) + k²·c_i·c_o: the elements of input, output and weight. In general:
 
     strided             N·(h_i·w_i·c_i + h_o·w_o·c_o) + k²·c_i·c_o: the whole input, even if a kernel skips a part of it
     grouped             the weight has k²·c_i·c_o / groups elements
@@ -28,7 +27,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -56,21 +55,12 @@ _FREE = re.compile(  # allocates only, or is a view that its schema does not dec
     | unsafe_(chunk|split\w*) | lift_fresh | resize | set | (un)?squeeze | t | transpose""",
     re.VERBOSE,
 )
-_SELECTS = re.compile(
-    "embedding|gather|masked_select|_?(unsafe_)?index(_select)?"
-)  # reads as many elements as it writes
+_SELECTS = re.compile("embedding|gather|masked_select|_?(unsafe_)?index(_select)?")  # reads as much as it writes
 _OVERWRITES = re.compile("copy|fill|zero|(new_)?(full|ones|zeros)(_like)?")  # does not read its first argument
 
 
-class OperationCost(NamedTuple):
-    """uncounted: name of the operation if its arithmetic is not known."""
-
-    cost: Cost
-    uncounted: str | None = None
-
-
-def operation_cost(func: Any, args: Any, output: Any, constants: set[int]) -> OperationCost:
-    """The cost of `output = func(*args)`.
+def operation_cost(func: Any, args: Any, output: Any, constants: set[int]) -> tuple[Cost, str | None]:
+    """The cost of `output = func(*args)`, and the name of the operation if its arithmetic is not known.
 
     func: the operator that PyTorch dispatches.
     constants: `id` of the model's parameters and buffers.
@@ -79,16 +69,16 @@ def operation_cost(func: Any, args: Any, output: Any, constants: set[int]) -> Op
     namespace, _, name = full_name.partition("::")
     name = name.removesuffix("_") if namespace == "aten" else func.name()
     if func.is_view or _FREE.fullmatch(name) or namespace == "prim":
-        return OperationCost(Cost())
+        return Cost(), None
     if name in _PRODUCTS:
-        return OperationCost(_product_cost(name, args, output))
+        return _product_cost(name, args, output), None
     inputs = _tensors(args[1:] if _OVERWRITES.fullmatch(name) else args)
     if torch.Tag.pointwise in func.tags or _MEMORY_ONLY.fullmatch(name):
         inputs = [tensor for tensor in inputs if id(tensor) not in constants]
-        return OperationCost(_memory_cost(name, inputs, _tensors(output)))
+        return _memory_cost(name, inputs, _tensors(output)), None
     # Without a rule, the operation may work on nothing but its weights, so they count as well.
     inputs += _packed_weights(args)
-    return OperationCost(_memory_cost(name, inputs, _tensors(output)), uncounted=full_name)
+    return _memory_cost(name, inputs, _tensors(output)), full_name
 
 
 def _product_cost(name: str, args: Any, output: torch.Tensor) -> Cost:

@@ -7,7 +7,7 @@ Estimated energy is never compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -17,6 +17,13 @@ from vovnet.profiling.measurement import Measurement
 AccuracyName = Literal["AP", "AP50", "VOC07"]
 CostName = Literal["energy", "time", "multiply_adds", "parameters", "memory"]
 
+_COSTS: dict[CostName, Callable[[Measurement], float | None]] = {
+    "energy": lambda model: model.energy_j_per_image,
+    "time": lambda model: model.latency.median_ms / model.input_shape[0],
+    "multiply_adds": lambda model: model.cost.total.multiply_adds / model.input_shape[0],
+    "parameters": lambda model: model.cost.total.parameters,
+    "memory": lambda model: model.memory.peak_mib if model.memory else None,
+}
 _UNITS: dict[CostName, str] = {
     "energy": "J per image",
     "time": "ms per image (median)",
@@ -31,8 +38,7 @@ class Choice:
     """The cheapest model within the limits, or why there is none.
 
     limits: in words; "" without limits.
-    by: the cost that was compared.
-    reason: why this cost was compared.
+    reason: why the cost `by` was compared.
     winner: None if no model is within the limits.
     nearest: without a winner, the model that exceeds the limits by the smallest fraction; None if no model has the
         necessary values.
@@ -47,24 +53,24 @@ class Choice:
     rejected: tuple[str, ...]
 
     def __str__(self) -> str:
-        if self.winner is not None:
-            cost = f"{_cost(self.winner, self.by):.4g} {_UNITS[self.by]}"
+        if self.winner:
+            cost = f"{_COSTS[self.by](self.winner):.4g} {_UNITS[self.by]}"
             first = f"{self.winner.name} is the cheapest model{self.limits} by {self.by} ({self.reason}): {cost}"
         else:
-            nearest = f"; {self.nearest.name} comes nearest" if self.nearest is not None else ""
+            nearest = f"; {self.nearest.name} comes nearest" if self.nearest else ""
             first = f"there is no model{self.limits}{nearest}"
         return "\n".join([first, *self.rejected])
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, with models by name, ready for JSON."""
         return vars(self) | {
-            "winner": None if self.winner is None else self.winner.name,
-            "nearest": None if self.nearest is None else self.nearest.name,
+            "winner": self.winner.name if self.winner else None,
+            "nearest": self.nearest.name if self.nearest else None,
         }
 
 
 class _Miss(NamedTuple):
-    """Why a model is rejected, and by what fraction of the limit it misses it: infinity if unknown."""
+    """Why a model is rejected, and the fraction of a limit that it misses; infinity if unknown."""
 
     sentence: str
     fraction: float
@@ -80,19 +86,19 @@ def pareto_front(measurements: Sequence[Measurement], accuracy: AccuracyName, by
     """
     _check_names(accuracy, by)
     points = []
-    for measurement in measurements:
-        value, cost = _accuracy(measurement, accuracy), _cost(measurement, by)
+    for model in measurements:
+        value, cost = _accuracy(model, accuracy), _COSTS[by](model)
         if value is not None and cost is not None:
-            points.append((cost, value, measurement))
-    comparable = [measurement for _, _, measurement in points]
+            points.append((cost, value, model))
+    comparable = [model for _, _, model in points]
     _check_same_data(comparable)
     _check_same_conditions(comparable, by)
 
     def dominated(cost: float, value: float) -> bool:
         return any(c <= cost and v >= value and (c < cost or v > value) for c, v, _ in points)
 
-    front = [(cost, measurement) for cost, value, measurement in points if not dominated(cost, value)]
-    return [measurement for _, measurement in sorted(front, key=lambda point: (point[0], point[1].name))]
+    front = [(cost, model) for cost, value, model in points if not dominated(cost, value)]
+    return [model for _, model in sorted(front, key=lambda point: (point[0], point[1].name))]
 
 
 def cheapest(
@@ -105,7 +111,6 @@ def cheapest(
 ) -> Choice:
     """The cheapest model within the limits; among equally cheap ones, the most accurate.
 
-    accuracy: name of the metric.
     min_ap: the lowest accuracy, in 0…1.
     max_p99_ms: the longest forward pass at the 99th percentile.
     by: the cost to compare; None is energy if it was measured by the same method and is undisputed for every model,
@@ -133,7 +138,7 @@ def cheapest(
         _check_same_data(measurements)
 
     # If any model has an accuracy, models without one are rejected; else a model could win by not being evaluated.
-    if min_ap is None and any(_accuracy(measurement, accuracy) is not None for measurement in measurements):
+    if min_ap is None and any(_accuracy(model, accuracy) is not None for model in measurements):
         min_ap = 0.0
     judged = [(model, list(_misses(model, by, accuracy, min_ap, max_p99_ms))) for model in measurements]
     within = [model for model, misses in judged if not misses]
@@ -141,15 +146,14 @@ def cheapest(
     near = [] if within else [miss for miss in outside if miss[0] < math.inf]
     limits = [f"{accuracy} at least {min_ap:g}"] if min_ap else []
     limits += [f"99th percentile at most {max_p99_ms:g} ms"] if max_p99_ms is not None else []
+    reasons = [(model.name, " and ".join(miss.sentence for miss in misses)) for model, misses in judged if misses]
     return Choice(
         " with " + " and ".join(limits) if limits else "",
         by,
         reason,
         winner=min(within, key=lambda model: _rank(model, by, accuracy), default=None),
         nearest=min(near, key=lambda miss: miss[:2])[-1] if near else None,
-        rejected=tuple(
-            f"{model.name} {' and '.join(miss.sentence for miss in misses)}" for model, misses in judged if misses
-        ),
+        rejected=tuple(f"{name} {sentence}" for name, sentence in reasons),
     )
 
 
@@ -157,8 +161,10 @@ def _misses(
     model: Measurement, by: CostName, accuracy: AccuracyName, min_ap: float | None, max_p99_ms: float | None
 ) -> Iterator[_Miss]:
     value, p99_ms = _accuracy(model, accuracy), model.latency.percentile_ms(99)
-    if _cost(model, by) is None:
-        yield _Miss(f"has no measured {by}{_why_not_measured(model, by)}", math.inf)
+    if _COSTS[by](model) is None:
+        result = model.energy if by == "energy" else model.memory
+        why = f" ({result.reason})" if result and result.reason else ""
+        yield _Miss(f"has no measured {by}{why}", math.inf)
     if min_ap is not None and value is None:
         yield _Miss(f"has no {accuracy}: its accuracy was not measured", math.inf)
     elif min_ap is not None and value is not None and value < min_ap:
@@ -168,30 +174,13 @@ def _misses(
 
 
 def _rank(model: Measurement, by: CostName, accuracy: AccuracyName) -> tuple[float, float, str]:
-    cost, value = _cost(model, by), _accuracy(model, accuracy)
+    cost = _COSTS[by](model)
     assert cost is not None
-    return cost, -(value or 0), model.name
+    return cost, -(_accuracy(model, accuracy) or 0), model.name
 
 
 def _accuracy(model: Measurement, accuracy: AccuracyName) -> float | None:
-    return None if model.accuracy is None else model.accuracy.figures.get(accuracy)
-
-
-def _cost(model: Measurement, by: CostName) -> float | None:
-    if by == "energy":
-        return model.energy_j_per_image
-    if by == "time":
-        return model.latency.median_ms / model.input_shape[0]
-    if by == "multiply_adds":
-        return model.cost.total.multiply_adds / model.input_shape[0]
-    if by == "parameters":
-        return model.cost.total.parameters
-    return None if model.memory is None else model.memory.peak_mib
-
-
-def _why_not_measured(model: Measurement, by: CostName) -> str:
-    result = model.energy if by == "energy" else model.memory
-    return f" ({result.reason})" if result is not None and result.reason else ""
+    return model.accuracy.figures.get(accuracy) if model.accuracy else None
 
 
 def _problem_of_energy(measurements: Sequence[Measurement]) -> str | None:
@@ -204,13 +193,12 @@ def _problem_of_energy(measurements: Sequence[Measurement]) -> str | None:
 
 
 def _disputed(measurements: Sequence[Measurement]) -> str | None:
-    names = [model.name for model in measurements if model.energy is not None and model.energy.disputed]
+    names = [model.name for model in measurements if model.energy and model.energy.disputed]
     return f"disputed for {', '.join(names)}" if names else None
 
 
 def _methods(measurements: Sequence[Measurement]) -> list[str]:
-    results = [model.energy.figure for model in measurements if model.energy is not None]
-    return sorted({result.method for result in results if result is not None})
+    return sorted({model.energy.figure.method for model in measurements if model.energy and model.energy.figure})
 
 
 def _check_names(accuracy: str, by: str) -> None:
@@ -233,7 +221,7 @@ def _check_same_conditions(measurements: Sequence[Measurement], by: CostName) ->
 
 
 def _check_same_data(measurements: Sequence[Measurement]) -> None:
-    evaluated = [model.accuracy for model in measurements if model.accuracy is not None]
+    evaluated = [model.accuracy for model in measurements if model.accuracy]
     datasets = sorted({f"{value.data}, split {value.split}, {value.images} images" for value in evaluated})
     if len(datasets) > 1:
         raise UsageError(f"accuracy on different data cannot be compared: {'; '.join(datasets)}")

@@ -22,7 +22,7 @@ _Work = tuple[float, Callable[[], object]]  # FLOPs or bytes, and a function tha
 class DevicePeak:
     """The measured peak of a device with the current number of threads.
 
-    gflop_per_s: of a large matrix product in `precision`, two FLOPs per multiply-add.
+    gflop_per_s: of a large matrix product, two FLOPs per multiply-add.
     gbyte_per_s: read and written by a large copy.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,21 +27,17 @@ class Rapl:
         zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if re.fullmatch(r"intel-rapl:\d+", zone.name)]
         self._packages = [zone for zone in zones if (zone / "name").read_text().startswith("package-")]
         if not self._packages:
-            raise FileNotFoundError(
-                f"no CPU package counter in {powercap}: this machine has none, or a virtual machine or container "
-                "hides it"
-            )
+            reason = "this machine has none, or a virtual machine or container hides it"
+            raise FileNotFoundError(f"no CPU package counter in {powercap}: {reason}")
         self._machine = Machine(root)
         self._ranges_uj = [int((zone / "max_energy_range_uj").read_text()) for zone in self._packages]
         self._total_uj = 0
         try:
             self._last_uj = self._read_uj()
         except PermissionError as error:
-            raise PermissionError(
-                f"{error.filename} is not readable: run as root, or let root run `chmod a+r` on it"
-            ) from None
-        names = ", ".join((zone / "name").read_text().strip() for zone in self._packages)
-        self.name = f"CPU, {names}"
+            help_text = f"{error.filename} is not readable: run as root, or let root run `chmod a+r` on it"
+            raise PermissionError(help_text) from None
+        self.name = "CPU, " + ", ".join((zone / "name").read_text().strip() for zone in self._packages)
         meaning = "the energy of the CPU packages with all their processes, without memory modules and power supply"
         self.sources: Mapping[Method, Source] = {"rapl": Source("powercap energy_uj", meaning)}
 
@@ -54,9 +49,7 @@ class Rapl:
         return self._total_uj / 1e6
 
     def state(self, time_s: float) -> DeviceState:
-        counters = self._machine.counters(time_s)
-        other_cpu_s = counters.all_cpu_s - counters.own_cpu_s
-        return replace(self._machine.state(time_s), other_cpu_s=None if math.isnan(other_cpu_s) else other_cpu_s)
+        return replace(self._machine.state(time_s), other_cpu_s=self._machine.counters(time_s).other_cpu_s)
 
     def _read_uj(self) -> list[int]:
         return [int((zone / "energy_uj").read_text()) for zone in self._packages]

@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from vovnet.profiling.speed import is_stable
 COUNTERS: tuple[Method, ...] = ("counter", "rapl")
 SAMPLING_S: dict[Method, float] = {"sampled": 0.020, "paper": 0.100}
 POLL_S = 0.002  # between two readings of a counter while waiting for its next refresh
+
+Reading = TypeVar("Reading", Sample, DeviceState)
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,8 @@ class Timeline:
     def __post_init__(self) -> None:
         finite = all(map(math.isfinite, vars(self).values()))
         if not finite or self.trials < 1 or self.idle_s <= 0 or self.window_s <= 0:
-            raise ValueError(
-                f"a timeline needs at least one trial, idle_s and window_s above 0, and finite values, got {self}"
-            )
+            needs = "at least one trial, idle_s and window_s above 0, and finite values"
+            raise ValueError(f"a timeline needs {needs}, got {self}")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class Window:
     def seconds(self) -> float:
         return self.end_s - self.start_s
 
+    def select(self, readings: Iterable[Reading]) -> list[Reading]:
+        """Those taken inside this window."""
+        return [reading for reading in readings if self.start_s <= reading.time_s <= self.end_s]
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -78,7 +84,7 @@ class Recording:
 
     sources: the first method gives the result, the second checks it.
     tick_s: time between two refreshes of the counter; None without a working counter.
-    dropouts: number of readings that failed.
+    dropouts: readings that failed.
     """
 
     device: str
@@ -116,7 +122,7 @@ class Session:
             for method in SAMPLING_S.keys() & set(self.methods):
                 in_parallel.enter_context(self.clock.every(SAMPLING_S[method], partial(self.sample, method)))
             if self.counter:
-                self.test_counter(self.counter)
+                self.test_counter()
             idle = [self.window(self.rest, timeline.idle_s)]
             first_c = self.temperature_c()
             while len(trials) < timeline.trials:
@@ -162,16 +168,24 @@ class Session:
 
     # The parts of the timeline --------------------------------------------------------------------------------------
 
-    def test_counter(self, counter: Method) -> None:
-        """Sets `tick_s` if the counter never falls and is refreshed at least twice a second, else adds a note."""
-        refreshes: list[tuple[float, float]] = []
+    @contextmanager
+    def refreshes(self, poll_s: float) -> Iterator[list[tuple[float, float]]]:
+        """Time and joules of the counter's first reading and, while the `with` statement runs, of each change."""
+        readings: list[tuple[float, float]] = []
+        counter = self.counter
+        assert counter is not None
 
         def poll() -> None:
             energy_j = self.read(counter)
-            if energy_j is not None and (not refreshes or energy_j != refreshes[-1][1]):
-                refreshes.append((self.clock.now(), energy_j))
+            if energy_j is not None and (not readings or energy_j != readings[-1][1]):
+                readings.append((self.clock.now(), energy_j))
 
-        with self.clock.every(0.005, poll):
+        with self.clock.every(poll_s, poll):
+            yield readings
+
+    def test_counter(self) -> None:
+        """Sets `tick_s` if the counter never falls and is refreshed at least twice a second, else adds a note."""
+        with self.refreshes(0.005) as refreshes:
             self.clock.sleep(2.0)
         times_s, energies_j = [time_s for time_s, _ in refreshes], [energy_j for _, energy_j in refreshes]
         if energies_j != sorted(energies_j):
@@ -201,25 +215,17 @@ class Session:
         return Window(start_s, end_s, images, None if start_j is None or end_j is None else end_j - start_j)
 
     def edge(self, advance: Callable[[], object]) -> tuple[float, float | None]:
-        """Time and joules at an end of a window.
+        """Time and joules at an end of a window: at the next refresh of the counter, until which `advance` continues.
 
-        With a counter that is the moment of its next refresh, and `advance` continues the work until then. Without one
-        it is now, and joules are None.
+        Without a counter it is now, and joules are None.
         """
-        if self.counter is None or self.tick_s is None:
+        if self.tick_s is None:
             return self.clock.now(), None
-        counter, readings = self.counter, list[tuple[float, float]]()
-
-        def poll() -> None:
-            energy_j = self.read(counter) if len(readings) < 2 else None
-            if energy_j is not None and (not readings or energy_j > readings[0][1]):
-                readings.append((self.clock.now(), energy_j))
-
         limit_s = self.clock.now() + 2.0
-        with self.clock.every(POLL_S, poll):
-            while len(readings) < 2 and self.clock.now() < limit_s:
+        with self.refreshes(POLL_S) as refreshes:
+            while len(refreshes) < 2 and self.clock.now() < limit_s:
                 advance()
-        return readings[1] if len(readings) == 2 else (self.clock.now(), None)
+        return refreshes[1] if len(refreshes) > 1 else (self.clock.now(), None)
 
     def cool_down(self, target_c: float | None) -> None:
         if target_c is None:

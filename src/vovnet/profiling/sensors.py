@@ -1,7 +1,7 @@
 """What a sensor is: what it can read, the state of its device, and why there may be none.
 
-The implementations import these types and nothing of each other: nvml.py, rapl.py and zeus.py read devices, meter.py
-reads the log of an external meter. find_sensor.py chooses one for a device.
+nvml.py, rapl.py and zeus.py read devices, meter.py reads the log of an external meter. find_sensor.py chooses one for a
+device.
 """
 
 from __future__ import annotations

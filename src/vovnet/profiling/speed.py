@@ -64,9 +64,7 @@ class Latency:
     def throughput(self, amount: float) -> MeasuredValue:
         """What one pass does (a number of images or multiply-adds), per second."""
         fast_ms, slow_ms = self.interval_ms
-        return MeasuredValue(
-            median=amount / self.median_ms * 1e3, interval=(amount / slow_ms * 1e3, amount / fast_ms * 1e3)
-        )
+        return MeasuredValue(amount / self.median_ms * 1e3, (amount / slow_ms * 1e3, amount / fast_ms * 1e3))
 
     def to_dict(self) -> dict[str, Any]:
         """The times with their statistics, ready for JSON."""
@@ -82,9 +80,9 @@ class Latency:
 def median_ratio(numerator: Latency, denominator: Latency) -> MeasuredValue:
     """How many times as long the numerator takes: the median of the ratios of pairs of passes.
 
-    Both must come from one call of `time_interleaved`. The two passes of a pair belong to one round, so a slow drift of
-    the machine's speed cancels. What does not cancel widens the interval. The interval is valid for this run: another
-    run can place memory differently, which this one does not show.
+    Both must come from one call of `time_interleaved`: the two passes of a pair belong to one round, so a slow drift of
+    the machine's speed cancels, and what does not cancel widens the interval. The interval is valid for this run only:
+    another run can place memory differently.
     """
     ratios = [above / below for above, below in zip(numerator.seconds, denominator.seconds, strict=True)]
     return MeasuredValue(statistics.median(ratios), median_interval(ratios))
@@ -125,39 +123,34 @@ def time_interleaved(
     times of each function are stable (`is_stable` over 10 calls) or `warmup_limit_s` has passed. Drift that remains
     shows in the intervals. Python's garbage collector is off meanwhile.
 
-    repetitions: timed calls of each function.
-    warmup_limit_s: upper limit of the warm-up, unless the first 3 rounds take longer.
     during: a context entered after the warm-up and left after the last call, such as `surroundings.watch(device)`.
     """
     if repetitions < 1:
         raise ValueError(f"repetitions must be at least 1, got {repetitions}")
     device = torch.device(device)
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    warm_up, timed = ({name: list[float]() for name in functions} for _ in range(2))
     with _no_garbage_collection():
-        _warm_up(functions, device, warmup_limit_s)
+        unstable, rounds, end_s = set(functions), 0, perf_counter() + warmup_limit_s
+        while unstable and (rounds < MIN_WARMUP_ROUNDS or perf_counter() < end_s):
+            _time_round(functions, device, warm_up)
+            unstable -= {name for name in unstable if is_stable(warm_up[name], STABLE_CALLS)}
+            rounds += 1
         with during or nullcontext():
             for _ in range(repetitions):
-                for name, function in functions.items():
-                    seconds[name].append(_time(function, device))
-    return {name: Latency(tuple(values)) for name, values in seconds.items()}
+                _time_round(functions, device, timed)
+    return {name: Latency(tuple(seconds)) for name, seconds in timed.items()}
 
 
-def _warm_up(functions: Mapping[str, Callable[[], object]], device: torch.device, limit_s: float) -> None:
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    unstable, rounds, end_s = set(functions), 0, perf_counter() + limit_s
-    while unstable and (rounds < MIN_WARMUP_ROUNDS or perf_counter() < end_s):
-        for name, function in functions.items():
-            seconds[name].append(_time(function, device))
-        unstable -= {name for name in unstable if is_stable(seconds[name], STABLE_CALLS)}
-        rounds += 1
-
-
-def _time(function: Callable[[], object], device: torch.device) -> float:
-    synchronize(device)
-    started = perf_counter()
-    function()
-    synchronize(device)
-    return perf_counter() - started
+def _time_round(
+    functions: Mapping[str, Callable[[], object]], device: torch.device, seconds: dict[str, list[float]]
+) -> None:
+    """Call each function once, and append its time to `seconds`."""
+    for name, function in functions.items():
+        synchronize(device)
+        started = perf_counter()
+        function()
+        synchronize(device)
+        seconds[name].append(perf_counter() - started)
 
 
 @contextmanager

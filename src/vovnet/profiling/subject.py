@@ -13,8 +13,10 @@ from vovnet.errors import UsageError
 from vovnet.profiling.cost import count_cost
 from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EstimatedEnergy, estimate
+from vovnet.profiling.layer_times import time_layers
 from vovnet.profiling.memory import MIB, MemoryUse, measure_memory
 from vovnet.profiling.number_format import Precision, cast, dtype_of
+from vovnet.profiling.onnx_cost import count_onnx_cost
 from vovnet.profiling.onnx_module import OnnxModule
 from vovnet.profiling.speed import synchronize
 
@@ -36,21 +38,22 @@ class Subject:
         return isinstance(self.module, OnnxModule)
 
     def run(self) -> int:
-        """Start one pass; returns its number of images."""
+        """Start one pass. Returns its number of images, as `run_and_wait` does."""
         with torch.inference_mode():
             self.module(self.images)
         return len(self.images)
 
     def run_and_wait(self) -> int:
-        """Do one pass, until the device has finished; returns its number of images."""
         count = self.run()
         synchronize(self.images.device)
         return count
 
     def with_batch(self, size: int) -> Subject:
-        return replace(
-            self, images=_random_images((size, *self.images.shape[1:]), self.images.device, self.images.dtype)
-        )
+        images = _random_images((size, *self.images.shape[1:]), self.images.device, self.images.dtype)
+        return replace(self, images=images)
+
+    def time_layers(self) -> tuple[float, ...] | None:
+        return None if self.exported else time_layers(self.module, (self.images,), self.cost)
 
     def measure_memory(self) -> MemoryUse:
         use = measure_memory(self.module, self.images, own_allocator=self.exported)
@@ -62,10 +65,11 @@ class Subject:
 
     def estimate_energy(self) -> EstimatedEnergy | None:
         """None for number formats without published energies of their arithmetic."""
-        total, element_bytes, images = self.cost.total, self.cost.element_bytes, len(self.images)
-        memory_bytes = (total.memory_access_cost + total.other_elements) * element_bytes
-        model = {2: HOROWITZ_45NM_HALF, 4: HOROWITZ_45NM}.get(element_bytes)
-        return None if model is None else estimate(total.multiply_adds / images, memory_bytes / images, model)
+        model = {2: HOROWITZ_45NM_HALF, 4: HOROWITZ_45NM}.get(self.cost.element_bytes)
+        if model is None:
+            return None
+        images, memory_bytes = len(self.images), self.cost.total.elements * self.cost.element_bytes
+        return estimate(self.cost.total.multiply_adds / images, memory_bytes / images, model)
 
 
 def prepare(
@@ -77,8 +81,7 @@ def prepare(
     device: torch.device,
     precision: Precision,
 ) -> Subject:
-    """A subject that has already run at every batch size, so that a model that cannot run fails before the others are
-    measured.
+    """A subject that has run at every batch size, so that a model that cannot run fails before any is measured.
 
     module: moved to `device` and cast to `precision`, unless it is exported.
     shape: (N, C, H, W).
@@ -117,7 +120,8 @@ def _prepare_exported(
         raise UsageError(f"{name} is exported: it takes {dtype} as it is and cannot run in {precision}")
     if device.type != module.device.type:
         raise UsageError(f"{name} was loaded on {module.device}, not on {device}")
-    return Subject(name, module, _random_images(shape, device, module.input_dtype), module.count_cost(shape), dtype)
+    images, cost = _random_images(shape, device, module.input_dtype), count_onnx_cost(module.path, shape)
+    return Subject(name, module, images, cost, dtype)
 
 
 def _count_cost(module: nn.Module, shape: InputShape, precision: Precision) -> ModelCost:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
 
-from vovnet.profiling.clock import Clock, RealClock
+from vovnet.profiling.clock import Clock
 from vovnet.profiling.machine import Counters, Machine
 from vovnet.profiling.nvml import find_nvml
 from vovnet.profiling.sensors import DeviceState, NoSensor
@@ -48,29 +46,26 @@ class Surroundings:
 class Watch:
     """Observes machine and device inside its `with` statement. If entered again, it adds to what it has observed.
 
-    Enter it after the warm-up, as `time_interleaved(…, during=watch(device))` does: a clock that rises from idle is
-    normal and must not cause a warning.
+    Enter it after the warm-up, as `time_interleaved(…, during=…)` does: a clock that rises from idle is normal.
     """
 
     def __init__(self, machine: Machine, read_state: Callable[[float], DeviceState], clock: Clock) -> None:
         self._machine, self._read_state, self._clock = machine, read_state, clock
         self._windows: list[tuple[Counters, Counters]] = []
         self._states: list[DeviceState] = []
+        self._observing = ExitStack()
 
     def __enter__(self) -> Watch:
         began_s = time.thread_time()
         self._observe()
         interval_s = max(INTERVAL_S, (time.thread_time() - began_s) / CPU_SHARE)
-        self._observing: AbstractContextManager[None] = self._clock.every(interval_s, self._observe)
-        self._observing.__enter__()
+        self._observing.enter_context(self._clock.every(interval_s, self._observe))
         self._began = self._machine.counters(self._clock.now())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._windows.append((self._began, self._machine.counters(self._clock.now())))
-        self._observing.__exit__(kind, error, traceback)
+        self._observing.close()
         self._observe()
 
     def _observe(self) -> None:
@@ -80,11 +75,10 @@ class Watch:
         """Everything observed so far; call it after the `with` statement."""
         assert self._windows, "a watch has a result only after its `with` statement"
         rises = Counters(*np.diff(np.array(self._windows), axis=1).sum(axis=(0, 1)).tolist())
-        other_cpu_s = max(0.0, rises.all_cpu_s - rises.own_cpu_s)
-        temperature_c = _range([state.temperature_c for state in self._states])
+        other_cpu_s, temperature_c = rises.other_cpu_s, _range([state.temperature_c for state in self._states])
         return Surroundings(
             seconds=rises.time_s,
-            other_cpu_cores=None if math.isnan(rises.all_cpu_s) else other_cpu_s / rises.time_s,
+            other_cpu_cores=None if other_cpu_s is None else max(0.0, other_cpu_s) / rises.time_s,
             clock_mhz=_range([state.clock_mhz for state in self._states]),
             temperature_c=temperature_c,
             doubts=(*_machine_warnings(rises, temperature_c), *device_warnings(self._states)),
@@ -92,22 +86,19 @@ class Watch:
 
 
 def watch(device: str | torch.device, *, root: Path = Path("/"), clock: Clock | None = None) -> Watch:
-    """Observes the machine while `device` is timed: the CPUs, and an NVIDIA GPU through NVML.
-
-    root: folder of the kernel's files.
-    """
+    """Observes the machine while `device` is timed: the CPUs, by the kernel's files, and an NVIDIA GPU through NVML."""
     device, machine = torch.device(device), Machine(root)
     read_state: Callable[[float], DeviceState] = DeviceState  # of other devices only the time is known
     if device.type == "cpu":
         read_state = machine.state
     elif device.type == "cuda" and not isinstance(board := find_nvml(device), NoSensor):
         read_state = board.state
-    return Watch(machine, read_state, clock or RealClock())
+    return Watch(machine, read_state, clock or Clock())
 
 
 def _machine_warnings(rises: Counters, temperature_c: tuple[float, float] | None) -> Iterator[str]:
     """Sentences on what differs from a quiet machine. rises: by how much each counter rose."""
-    other_cpu_s = rises.all_cpu_s - rises.own_cpu_s
+    other_cpu_s = rises.other_cpu_s or 0.0
     if other_cpu_s - TICKS_S > OTHER_CORES * rises.time_s:
         yield f"other processes kept {other_cpu_s / rises.time_s:.1f} CPU cores busy"
     if rises.heat_stops > 0:

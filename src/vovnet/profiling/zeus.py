@@ -25,13 +25,13 @@ CHIP_PARTS = (
     ("cpu_energy_mj", "gpu_energy_mj"),
     ("cpu_total_mj", "gpu_mj", "dram_mj", "ane_mj"),
 )
+CHIP_ERRORS = (RuntimeError, queue.Empty)  # of Apple's library; of Jetson's process
 
 
 class ZeusGpu:
     """A GPU as zeus sees it.
 
     gpus: a GPU manager of zeus; it must live as long as its GPUs are read.
-    index: of the GPU in `gpus`.
     error: the base class of zeus's exceptions.
     """
 
@@ -58,11 +58,8 @@ class ZeusGpu:
 
     def state(self, time_s: float) -> DeviceState:
         limit_mw = self._optional(self._gpu.get_power_management_limit)
-        return DeviceState(
-            time_s=time_s,
-            temperature_c=self._optional(self._gpu.get_gpu_temperature),
-            power_limit_w=None if limit_mw is None else limit_mw / 1e3,
-        )
+        limit_w = None if limit_mw is None else limit_mw / 1e3
+        return DeviceState(time_s, self._optional(self._gpu.get_gpu_temperature), power_limit_w=limit_w)
 
     def _read(self, function: Callable[[], float]) -> float:
         try:
@@ -78,11 +75,7 @@ class ZeusGpu:
 
 
 class ZeusChip:
-    """A chip with CPU and GPU, which zeus calls an SoC.
-
-    soc: an SoC object of zeus.
-    error: the base class of zeus's exceptions.
-    """
+    """A chip with CPU and GPU, which zeus calls an SoC."""
 
     driver: str | None = None
 
@@ -99,11 +92,7 @@ class ZeusChip:
     def read(self, method: Method) -> float:
         try:
             measurement = self._soc.get_total_energy_consumption()
-        except (
-            self._error,
-            RuntimeError,
-            queue.Empty,
-        ) as error:  # RuntimeError: Apple's library; Empty: Jetson's process
+        except (self._error, *CHIP_ERRORS) as error:
             raise OSError(f"zeus: {_reason(error)}") from error
         return sum(getattr(measurement, part) for part in self._parts) / 1e3
 
@@ -123,11 +112,7 @@ def find_zeus_gpu(device: torch.device) -> ZeusGpu | NoSensor:
     index = torch.cuda.current_device() if device.index is None else device.index
     try:
         return ZeusGpu(AMDGPUs(), index, ZeusBaseError)
-    except (
-        ZeusBaseError,
-        IndexError,
-        ValueError,
-    ) as error:  # ValueError: HIP_VISIBLE_DEVICES has names instead of numbers
+    except (ZeusBaseError, IndexError, ValueError) as error:  # ValueError: HIP_VISIBLE_DEVICES has names, not numbers
         return NoSensor(f"the GPU cannot be read: {error}")
 
 
@@ -140,7 +125,7 @@ def find_zeus_chip() -> ZeusChip | NoSensor:
         return NOT_INSTALLED
     try:
         return ZeusChip(get_soc(), ZeusBaseError)
-    except (ZeusBaseError, RuntimeError, queue.Empty) as error:
+    except (ZeusBaseError, *CHIP_ERRORS) as error:
         return NoSensor(f"the chip cannot be read: {_reason(error)}")
 
 

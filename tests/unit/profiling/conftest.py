@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -14,3 +15,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     from .onnx_files import export
 
     return cache(partial(export, folder=tmp_path_factory.mktemp("exported")))
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers_each_time() -> None:
+    random.seed(1)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+PHASES = ((300.0, 0.017), (140.0, 0.008))
+
 
 class VirtualClock:
     """Time passes only in `sleep`, which calls functions when they are due."""
@@ -59,7 +61,12 @@ class Device:
     """
 
     def __init__(
-        self, phases: tuple[tuple[float, float], ...], *, idle_w: float = 60.0, images: int = 8, jitter: float = 0.03
+        self,
+        phases: tuple[tuple[float, float], ...] = PHASES,
+        *,
+        idle_w: float = 60.0,
+        images: int = 8,
+        jitter: float = 0.03,
     ) -> None:
         self.clock, self.idle_w, self.phases, self.images = VirtualClock(), idle_w, phases, images
         self.jitter = jitter
@@ -221,13 +228,7 @@ class FakeSys:
     """
 
     def __init__(
-        self,
-        root: Path,
-        device: Device,
-        *,
-        packages: int = 2,
-        range_uj: int = 50_000_000,
-        other_cores: float = 0.0,
+        self, root: Path, device: Device, *, packages: int = 2, range_uj: int = 50_000_000, other_cores: float = 0.0
     ) -> None:
         self._powercap, self._stat = root / "sys/class/powercap", root / "proc/stat"
         self._stat.parent.mkdir()

@@ -82,12 +82,7 @@ class CifarNet(nn.Module):
     ],
 )
 def test_memory_access_cost_on_cifar10(
-    net: nn.Module,
-    blocks: list[int],
-    transitions: list[int],
-    whole: int,
-    mega_multiply_adds: float,
-    printed: str,
+    net: nn.Module, blocks: list[int], transitions: list[int], whole: int, mega_multiply_adds: float, printed: str
 ) -> None:
     cost = count_cost(net, (1, 3, 32, 32))
 

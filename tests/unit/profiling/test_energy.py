@@ -20,21 +20,8 @@ from vovnet.profiling.rapl import Rapl
 from vovnet.profiling.recording import Recording, Timeline, Window
 from vovnet.profiling.sensors import NoSensor, Sample, Source
 
+from .protocol import SHORT, measured
 from .simulated import CHIPS, H100, Chip, Device, FakeNvml, FakeSys, NvmlError
-
-PHASES = ((300.0, 0.017), (140.0, 0.008))  # watts and seconds of one iteration
-SHORT = Timeline(trials=3)
-
-
-@pytest.fixture(autouse=True)
-def _same_phases_each_time() -> None:
-    random.seed(1)
-
-
-def measured(device: Device, chip: Chip = H100, *, gain: float = 1.0, **options: object) -> EnergyResult:
-    nvml = FakeNvml(device, chip, counter_gain=gain)
-    options = {"timeline": SHORT} | options
-    return measure_energy(device.run, Nvml(nvml, "handle"), clock=device.clock, **options)
 
 
 def error(energy_j: float | None, device: Device) -> float:
@@ -44,7 +31,7 @@ def error(energy_j: float | None, device: Device) -> float:
 
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
 def test_each_method_on_each_chip(chip: Chip) -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     result = measured(device, chip)
     assert result.figure is not None
     figures = [result.figure] if result.check is None else [result.figure, result.check]
@@ -55,7 +42,7 @@ def test_each_method_on_each_chip(chip: Chip) -> None:
         assert abs(error(figure.energy_j_per_image, device)) < 0.02
         idle_j = figure.energy_j_per_image - figure.above_idle_j_per_image
         assert idle_j == pytest.approx(60 * 0.025 / device.images, rel=0.02)
-    paper = measured(Device(phases=PHASES), chip, method="paper")
+    paper = measured(Device(), chip, method="paper")
     assert paper.figure is not None
     print(f"\n{chip.name}: paper errs by {error(paper.energy_j_per_image, device):+.2%}", end="")
     assert (
@@ -67,7 +54,7 @@ def test_each_method_on_each_chip(chip: Chip) -> None:
 
 
 def test_the_papers_method_on_a_short_evaluation_shows_the_boards_average() -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     timeline = replace(SHORT, warmup_s=0.0, lead_s=0.0, window_s=1.5)
     result = measured(device, method="paper", timeline=timeline)
     print(f"\nH100, 1.5 s: paper errs by {error(result.energy_j_per_image, device):+.2%}", end="")
@@ -76,7 +63,7 @@ def test_the_papers_method_on_a_short_evaluation_shows_the_boards_average() -> N
 
 
 def test_a_counter_that_disagrees_is_disputed_and_both_are_printed() -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     result = measured(device, gain=0.57)
     assert result.disputed
     assert result.check is not None
@@ -95,7 +82,7 @@ def test_a_load_with_the_period_of_a_board_that_measures_part_of_the_time_is_dis
 
 
 def test_readings_that_fail_are_left_out_and_counted() -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     nvml = FakeNvml(device, H100)
 
     def sometimes() -> None:
@@ -128,7 +115,7 @@ def measured_with_failing_counter(device: Device, fails: Callable[[float], bool]
 
 @pytest.mark.parametrize("fails", [lambda _: True, lambda seconds: seconds > 30], ids=["never works", "stops working"])
 def test_without_a_working_counter_power_is_sampled(fails: Callable[[float], bool]) -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     result = measured_with_failing_counter(device, fails)
     assert result.figure is not None
     assert result.figure.method == "sampled"
@@ -137,16 +124,16 @@ def test_without_a_working_counter_power_is_sampled(fails: Callable[[float], boo
 
 
 def test_a_counter_that_stands_still_fails_its_test() -> None:
-    result = measured(Device(phases=PHASES), gain=0.0, method="counter")
+    result = measured(Device(), gain=0.0, method="counter")
     assert result.energy_j_per_image is None
     assert result.reason is not None
     assert "0 refreshes in 2 s" in result.reason
 
 
 def test_a_gpu_that_throttles_is_named() -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     assert measured(device).notes == ()
-    device = Device(phases=PHASES)
+    device = Device()
     device.slow_after_s = 20
     notes = "; ".join(measured(device).notes)
     assert "hardware thermal slowdown" in notes
@@ -155,7 +142,7 @@ def test_a_gpu_that_throttles_is_named() -> None:
 
 @pytest.mark.parametrize("dies_after_s", [0, 20])
 def test_a_gpu_that_is_lost_has_a_reason_and_no_result(dies_after_s: float) -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     nvml = FakeNvml(device, H100)
     sensor, dies_s = Nvml(nvml, "handle"), device.clock.now() + dies_after_s
 
@@ -174,7 +161,7 @@ def test_a_gpu_that_is_lost_has_a_reason_and_no_result(dies_after_s: float) -> N
 @pytest.mark.parametrize("resets_after_s", [1, 15])
 def test_a_counter_that_falls_has_no_result(resets_after_s: float) -> None:
     """The counter starts at zero when the driver is reloaded, during the test of the counter or in a window."""
-    device = Device(phases=PHASES)
+    device = Device()
     sensor = Nvml(FakeNvml(device, H100), "handle")
     start_s, read = device.clock.now(), sensor.read
 
@@ -192,7 +179,7 @@ def test_a_counter_that_falls_has_no_result(resets_after_s: float) -> None:
 
 
 def test_other_processes_are_named() -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     nvml = FakeNvml(device, H100)
     nvml.pids = [4242]
     result = measure_energy(device.run, Nvml(nvml, "handle"), timeline=SHORT, clock=device.clock)
@@ -201,7 +188,7 @@ def test_other_processes_are_named() -> None:
 
 @pytest.mark.parametrize("other_cores", [0.0, 1.5])
 def test_cpu_packages(tmp_path: Path, other_cores: float) -> None:
-    device = Device(phases=PHASES, idle_w=20)
+    device = Device(idle_w=20)
     machine = FakeSys(tmp_path, device, range_uj=500_000_000, other_cores=other_cores)  # 500 J: wraps after 4 s of work
     timeline = Timeline(trials=3, idle_s=1, warmup_s=0.5, lead_s=0.5, window_s=3, window_ticks=10)
     with device.clock.every(0.020, machine.refresh):
@@ -217,7 +204,7 @@ def test_cpu_packages(tmp_path: Path, other_cores: float) -> None:
 @pytest.mark.parametrize("silence_s", [1.0, 5.0])
 def test_an_external_meter(tmp_path: Path, silence_s: float) -> None:
     """A meter that logs four times a second; with 5 s missing in a window there is no result."""
-    device = Device(phases=PHASES)
+    device = Device()
     log = tmp_path / "meter.csv"
     log.write_text("timestamp,watts\n")
     start_s = device.clock.now()
@@ -242,7 +229,7 @@ def test_an_external_meter(tmp_path: Path, silence_s: float) -> None:
 def test_a_meters_log_that_comes_when_all_is_over(tmp_path: Path, off_s: float) -> None:
     """From a logger that writes its file when it is stopped, in a zone of its own; `evaluate` takes it with what was
     recorded. A log from another time has no result, and the reason says which time it covers."""
-    device = Device(phases=PHASES)
+    device = Device()
     log, zone = tmp_path / "meter.csv", timezone(timedelta(hours=-5))
     log.write_text("timestamp,watts\n")
     lines = []
@@ -274,7 +261,7 @@ def test_without_a_sensor_there_is_a_reason_and_no_result() -> None:
 
 
 def test_a_method_that_the_device_lacks_is_not_replaced() -> None:
-    result = measured(Device(phases=PHASES), CHIPS[0], method="counter")
+    result = measured(Device(), CHIPS[0], method="counter")
     assert result.energy_j_per_image is None
     assert result.reason == "TITAN X (Pascal) has no source for the method 'counter', only sampled, paper"
 

@@ -290,10 +290,7 @@ def test_gpu_out_of_memory_is_the_reason() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
 
     peak = memory._measure_cuda(Does(forward), (IMAGE,), 0)
-    assert (peak.peak_mib, peak.reason) == (
-        None,
-        "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB",
-    )
+    assert (peak.peak_mib, peak.reason) == (None, "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB")
 
 
 @pytest.mark.parametrize(("mine", "used", "mib"), [(True, 500 * MIB, 500), (True, None, None), (False, 5, None)])

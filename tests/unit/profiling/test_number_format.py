@@ -24,12 +24,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("precision", "dtype"),
-    [
-        ("float32", torch.float32),
-        ("tf32", torch.float32),
-        ("bfloat16", torch.bfloat16),
-        ("float16", torch.float16),
-    ],
+    [("float32", torch.float32), ("tf32", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)],
 )
 def test_the_dtype_of_a_precision(precision: Precision, dtype: torch.dtype) -> None:
     assert dtype_of(precision) == dtype

@@ -7,18 +7,7 @@ import pytest
 from vovnet.profiling.onnx_cost import count_onnx_cost
 from vovnet.profiling.onnx_module import OnnxModule
 
-from .onnx_files import (
-    FLOAT,
-    IMAGE,
-    PIXELS,
-    TensorProto,
-    array,
-    helper,
-    node,
-    numbers,
-    only,
-    write,
-)
+from .onnx_files import FLOAT, IMAGE, PIXELS, TensorProto, array, helper, node, numbers, only, write
 
 
 def test_functions_of_the_file_are_inlined(tmp_path: Path) -> None:

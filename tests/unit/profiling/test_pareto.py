@@ -14,25 +14,16 @@ from vovnet.errors import UsageError
 from vovnet.profiling.cost_types import LayerCost, ModelCost
 from vovnet.profiling.energy import EnergyResult, MethodResult
 from vovnet.profiling.estimate import estimate
-from vovnet.profiling.measurement import Accuracy, Conditions, Measurement
+from vovnet.profiling.measurement import Accuracy, Measurement
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.pareto import CostName, cheapest, pareto_front
 from vovnet.profiling.sensors import Method, Source
-from vovnet.profiling.speed import Latency, MeasuredValue
-from vovnet.profiling.surroundings import Surroundings
+from vovnet.profiling.speed import Latency
+
+from .complete import MEASUREMENT
 
 cheapest_by_ap = partial(cheapest, accuracy="AP")
-CONDITIONS = Conditions(
-    run="run1",
-    date="2025-01-01",
-    device="cpu",
-    device_name="A CPU",
-    threads=1,
-    system="Linux",
-    software={},
-    peak=None,
-    surroundings=Surroundings(1, None, None, None, ()),
-)
+CONDITIONS = replace(MEASUREMENT.conditions, run="run1", device_name="A CPU")
 
 
 def model(
@@ -46,15 +37,13 @@ def model(
 ) -> Measurement:
     shape = (batch, 3, 8, 8)
     layer = LayerCost(path="", kind="Conv2d", parameters=multiply_adds // 10, multiply_adds=multiply_adds)
-    measurement = Measurement(
+    bare = replace(MEASUREMENT, memory=None, energy=None, estimate=None, batches=None, stages=None, layer_seconds=None)
+    measurement = replace(
+        bare,
         name=name,
-        runtime="PyTorch",
         input_shape=shape,
-        precision="float32",
         cost=ModelCost("Net", (shape,), "float32", (layer,), {}, None),
         latency=Latency(tuple(time_ms / 1e3 for time_ms in times_ms)),
-        ratio_to=name,
-        ratio=MeasuredValue(1, (1, 1)),
         conditions=CONDITIONS,
         accuracy=None if ap is None else accuracy(AP=ap),
     )

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vovnet.profiling.cost_types import ModelCost
-from vovnet.profiling.energy import EnergyResult, evaluate, measure_energy
-from vovnet.profiling.estimate import HOROWITZ_45NM_HALF, estimate
-from vovnet.profiling.measurement import Conditions, Measurement, read_measurements, write_measurements
+from vovnet.profiling.energy import evaluate, measure_energy
+from vovnet.profiling.measurement import read_measurements, write_measurements
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.recording import Timeline
-from vovnet.profiling.speed import Latency, MeasuredValue
-from vovnet.profiling.surroundings import Surroundings
 
-from .simulated import H100, Chip, Device, FakeNvml
-
-PHASES = ((300.0, 0.017), (140.0, 0.008))  # watts and seconds of one iteration
-SHORT = Timeline(trials=3)
-
-
-@pytest.fixture(autouse=True)
-def _same_phases_each_time() -> None:
-    random.seed(1)
-
-
-def measured(device: Device, chip: Chip = H100, *, gain: float = 1.0, **options: object) -> EnergyResult:
-    nvml = FakeNvml(device, chip, counter_gain=gain)
-    options = {"timeline": SHORT} | options
-    return measure_energy(device.run, Nvml(nvml, "handle"), clock=device.clock, **options)
+from .complete import MEASUREMENT
+from .protocol import SHORT, measured
+from .simulated import H100, Device, FakeNvml
 
 
 def test_trials_start_equally_warm() -> None:
@@ -71,7 +54,7 @@ def test_the_protocol_in_real_time() -> None:
         time.sleep(0.005)
         return 2
 
-    sensor = Nvml(FakeNvml(Device(phases=PHASES), H100), "handle")
+    sensor = Nvml(FakeNvml(Device(), H100), "handle")
     sensor.read = lambda method: 100.0
     timeline = Timeline(trials=2, idle_s=0.1, warmup_s=0.05, warmup_limit_s=0.3, lead_s=0.05, window_s=0.3)
     result = measure_energy(run, sensor, method="sampled", timeline=timeline)
@@ -85,7 +68,7 @@ def test_the_protocol_in_real_time() -> None:
 
 @pytest.mark.parametrize("images", [0, None])
 def test_work_that_does_not_say_how_many_images_is_an_error(images: int | None) -> None:
-    device = Device(phases=PHASES)
+    device = Device()
     with pytest.raises(ValueError, match=f"number of images it processed, at least 1, got {images}"):
         measure_energy(lambda: images, Nvml(FakeNvml(device, H100), "handle"), clock=device.clock, timeline=SHORT)
 
@@ -98,21 +81,8 @@ def test_a_timeline_that_cannot_be_is_an_error(part: dict[str, float]) -> None:
 
 def test_a_result_survives_its_record(tmp_path: Path) -> None:
     """As part of a measurement, in JSON and back: samples, windows and conditions too; no NaN, no infinity."""
-    result = measured(Device(phases=PHASES), timeline=replace(SHORT, trials=1, window_s=2, window_ticks=10))
-    seen = Surroundings(1.0, None, None, None, ())
-    measurement = Measurement(
-        name="a",
-        runtime="PyTorch",
-        input_shape=(8, 3, 64, 64),
-        precision="float16",
-        cost=ModelCost("A", ((8, 3, 64, 64),), "float16", (), {}, None),
-        latency=Latency((0.025,)),
-        ratio_to="a",
-        ratio=MeasuredValue(1.0, (1.0, 1.0)),
-        conditions=Conditions("1a", "2026-01-02", "cuda:0", "H100", 1, "Linux", {}, None, seen),
-        energy=result,
-        estimate=estimate(1e9, 1e6, HOROWITZ_45NM_HALF),
-    )
+    result = measured(Device(), timeline=replace(SHORT, trials=1, window_s=2, window_ticks=10))
+    measurement = replace(MEASUREMENT, energy=result)
     path = tmp_path / "record.json"
     write_measurements([measurement], path)
     (read,) = read_measurements(path)

@@ -7,7 +7,6 @@ import platform
 import queue
 import sys
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -15,23 +14,16 @@ import torch
 from vovnet.profiling import find_sensor as finder
 from vovnet.profiling.energy import measure_energy
 from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.recording import Timeline
 from vovnet.profiling.sensors import NoSensor
 from vovnet.profiling.zeus import CHIP_PARTS, ZeusChip
 
+from .protocol import SHORTER, zeus_module
 from .simulated import Device
-
-PHASES = ((300.0, 0.017), (140.0, 0.008))
-SHORT = Timeline(trials=2, idle_s=1, warmup_s=0.5, window_s=3, window_ticks=10)
-
-
-def zeus_module(name: str) -> Any:
-    return pytest.importorskip(name, reason="zeus is not installed: pip install 'vovnet[zeus]'")
 
 
 @pytest.fixture
 def device() -> Device:
-    return Device(phases=PHASES)
+    return Device()
 
 
 # Apple: zeus's AppleSilicon over a simulated zeus_apple_silicon -------------------------------------------------------
@@ -75,7 +67,7 @@ def test_an_apple_chip_by_the_whole_protocol(
     assert isinstance(sensor, ZeusChip)
     assert sensor.name == "AppleSilicon"
     assert "the sum of cpu_total_mj, gpu_mj, dram_mj" in sensor.sources["counter"].meaning
-    result = measure_energy(device.run, sensor, timeline=SHORT, clock=device.clock)
+    result = measure_energy(device.run, sensor, timeline=SHORTER, clock=device.clock)
     assert result.figure is not None
     assert result.figure.method == "counter"
     assert result.energy_j_per_image == pytest.approx(device.true_j_per_image, rel=0.02)

@@ -9,29 +9,21 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from vovnet.profiling.energy import measure_energy
 from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.recording import Timeline
 from vovnet.profiling.zeus import ZeusGpu
 
+from .protocol import SHORTER, zeus_module
 from .simulated import Device
-
-PHASES = ((300.0, 0.017), (140.0, 0.008))
-SHORT = Timeline(trials=2, idle_s=1, warmup_s=0.5, window_s=3, window_ticks=10)
-
-
-def zeus_module(name: str) -> Any:
-    return pytest.importorskip(name, reason="zeus is not installed: pip install 'vovnet[zeus]'")
 
 
 @pytest.fixture
 def device() -> Device:
-    return Device(phases=PHASES)
+    return Device()
 
 
 class AmdSmiError(Exception):
@@ -126,7 +118,7 @@ def test_the_simulated_amdsmi_has_the_functions_and_keys_of_the_real_one() -> No
     assert spec.origin is not None
     source = Path(spec.origin).with_name("amdsmi_interface.py").read_text()
     real = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
-    library = AmdSmi(Device(phases=PHASES))
+    library = AmdSmi(Device())
     for name, function in inspect.getmembers(library, callable):
         if name.startswith("amdsmi_"):
             parameters = [argument.arg for argument in real[name].args.args]
@@ -148,7 +140,7 @@ def test_an_amd_gpu_by_the_whole_protocol(install_amd: Callable[[AmdSmi], None],
         "sampled": "zeus get_instant_power_usage",
         "paper": "zeus get_average_power_usage",
     }
-    result = measure_energy(device.run, sensor, timeline=SHORT, clock=device.clock)
+    result = measure_energy(device.run, sensor, timeline=SHORTER, clock=device.clock)
     assert result.recording is not None
     assert result.recording.device == "Instinct MI300X"
     assert not result.disputed
