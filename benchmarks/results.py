@@ -10,10 +10,10 @@ from typing import Any
 
 from vovnet import create_model
 from vovnet.files import replacing
-from vovnet.paper.accuracy import Accuracies
 from vovnet.paper.folder import markdown_page, write_figures
-from vovnet.paper.published import TABLE_2, TABLE_3
-from vovnet.paper.subjects import SUBJECTS, Sources, section_of
+from vovnet.paper.published import TABLES
+from vovnet.paper.sources import Sources
+from vovnet.paper.subjects import SUBJECTS, section_of
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.profiling.measurement import read_measurements
 from vovnet.report.document import Section
@@ -44,7 +44,7 @@ def decimals(value: float | None) -> str:
 
 def structure() -> str:
     rows = []
-    for row in [*TABLE_2.rows[2:], TABLE_3.rows[1]]:
+    for row in [*TABLES["table2"].rows[2:], TABLES["table3"].rows[1]]:
         model = create_model(row.model, num_classes=20)
         multiply_adds = count_multiply_adds(model, model.preprocessing.image_size)
         giga, mega, mean_ap = (row.values[key] for key in ("flops", "parameters", "map"))
@@ -284,7 +284,7 @@ has not been measured: frames per second, energy and memory on GPUs, and all tra
 
 def reproduction() -> list[Section]:
     """What `vovnet reproduce all` shows with these records."""
-    sources = Sources(Accuracies(records=RECORDS), RECORDS)
+    sources = Sources(RECORDS)
     return [section_of(name, sources) for name in SUBJECTS]
 
 

@@ -16,7 +16,7 @@ from vovnet.files import replacing
 from vovnet.paper.aggregation.cifar10 import ORIGINAL
 from vovnet.paper.aggregation.connections import normalized_columns
 from vovnet.paper.aggregation.hypotheses import TITLES, Run, hypothesis_rows, runs_by_network, verdicts
-from vovnet.paper.published import CIFAR
+from vovnet.paper.published import TABLES
 from vovnet.report.document import Figure, Section, Table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def accuracy_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
 
 def _published_error(network: str) -> str:
     """In percent; for one network the paper prints the accuracy instead. "" if it prints neither."""
-    values = next((row.values for row in CIFAR.rows if row.model == network), {})
+    values = next((row.values for row in TABLES["cifar"].rows if row.model == network), {})
     if "accuracy" in values:
         return f"{100 - float(values['accuracy']):.1f}"
     return values.get("error", "")
