@@ -8,7 +8,7 @@ from decimal import Decimal
 from torch import nn
 
 from vovnet.paper.aggregation.cifar10 import SIDE
-from vovnet.paper.aggregation.networks import CIFAR_NETWORKS, AggregationNet, OSABlock
+from vovnet.paper.aggregation.networks import CIFAR_NETWORKS, AggregationNet
 from vovnet.paper.answers import compared_answer
 from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import detector_cost
@@ -94,7 +94,7 @@ def _network_table() -> Table:
             entry = {"reading": reading, "network": network.name, "memory_access_cost": value}
             data.append({**entry, "published_m": published})
         rows.append([reading, *cells])
-    two_transitions = _count(AggregationNet(OSABlock, 5, 43, last_transition=False))
+    two_transitions = _count(AggregationNet(5, 43, dense=False, last_transition=False))
     value = _memory_access_cost(two_transitions, "blocks and transitions")
     rows.append(["blocks and two transitions", "as above", f"{value:,}", "–"])
     rows.append(["multiply-adds", *(f"{cost.total.multiply_adds:,}" for cost in costs)])

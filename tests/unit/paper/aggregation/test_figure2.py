@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from vovnet.paper.aggregation.connections import early_to_late, hypothesis_rows, redundancy, unevenness, verdicts
 from vovnet.paper.aggregation.figure2 import accuracy_rows, figure_2_section, plot_figure2, write_figure2
-from vovnet.paper.aggregation.hypotheses import early_to_late, hypothesis_rows, redundancy, unevenness, verdicts
 
 
 def dense(last, seed=0):
