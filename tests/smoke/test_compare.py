@@ -48,9 +48,9 @@ def test_detectors_beside_the_ground_truth(run: Run, untrained: Path) -> None:
     arguments = ["--data", BCCD, "--split", "test", "--images", "BloodImage_00007", "BloodImage_00011.jpg"]
     code, out, err = run("bccd", untrained, *arguments, "--json", "summary.json")
     assert (code, err) == (0, "")
-    assert "untrained: mistakes are not marked" in out
+    assert "untrained: errors are not marked" in out
     assert "bccd: mistakes" not in out
-    assert "2 pictures; figure.jpg and comparison.html in runs/compare" in out
+    assert "2 images; figure.jpg and comparison.html in runs/compare" in out
     summary = json.loads(Path("summary.json").read_text())
     truth, bccd, other = summary["columns"]
     assert (truth["name"], truth["weights"]) == ("ground truth", None)
@@ -74,7 +74,7 @@ def test_a_broken_picture_is_named_and_skipped(run: Run, tmp_path: Path) -> None
     code, out, err = run("bccd", "--images", folder, "--output", "out", "--names", "cells", "--json", "-")
     assert code == 1
     assert err.startswith(f"vovnet: {folder / 'a.jpg'} is not an image")
-    assert "1 of 2 pictures could not be read" in err
+    assert "1 of 2 images could not be read" in err
     summary = json.loads(out)
     assert [column["name"] for column in summary["columns"]] == ["cells"]
     assert [Path(one["source"]).name for one in summary["failures"]] == ["a.jpg"]
@@ -83,7 +83,7 @@ def test_a_broken_picture_is_named_and_skipped(run: Run, tmp_path: Path) -> None
 
     code, out, err = run("bccd", "--images", folder / "a.jpg", "--output", "nothing")
     assert code == 1
-    assert "0 pictures; nothing is written" in out
+    assert "0 images; nothing is written" in out
     assert not list(Path("nothing").iterdir())
 
 

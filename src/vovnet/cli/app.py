@@ -6,14 +6,14 @@ from vovnet import __version__
 
 app = App(
     name="vovnet",
-    help="Train and run small real-time detectors, and measure what any PyTorch model costs.",
-    help_epilogue="An error is a single sentence; add --debug for the traceback.",
+    help="Train and run small, real-time object detectors, and measure what any PyTorch model costs.",
+    help_epilogue="Errors are printed as one line; --debug shows the traceback.",
     version=__version__,
     help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
 data_app = App(name="data", help="Check datasets.")
 weights_app = App(name="weights", help="Import weights from other projects.")
-study_app = App(name="study", help="Run the paper's studies.")
+study_app = App(name="study", help="Run the paper's aggregation study.")
 for group in (data_app, weights_app, study_app):
     app.command(group)

@@ -30,7 +30,7 @@ def compare(
     threads: Threads = None,
     json_file: Json = None,
 ) -> int:
-    """Show what several detectors find in the same images, side by side: one figure and one page.
+    """Compare the detections of several detectors on the same images, side by side; write a figure and an HTML page.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ def compare(
     data:
         Folder of a dataset: the first column shows its ground truth, and errors are marked.
     limit:
-        Show at most this many images; by default 4 of a dataset, all of --images.
+        Show at most this many images; by default 4 with --data, all with --images.
     names:
-        Headings of the columns, one per detector.
+        Column headings, one per detector.
     output:
         Folder for figure.jpg and comparison.html.
     score_threshold:
@@ -60,7 +60,7 @@ def compare(
 
     set_threads(threads)
     headings = detector_names(weights, names)
-    detectors = [load(one, device) for one in weights]
+    detectors = [load(argument, device) for argument in weights]
     truth = None
     if data is not None:
         truth = open_ground_truth(data, split, masks=any(detector.model.masks for detector in detectors))
@@ -75,7 +75,7 @@ def compare(
         write_figure(comparison, output / "figure.jpg")
         write_page(comparison, output / "comparison.html")
     out.table(
-        ["column", "weights", "in all pictures"],
+        ["column", "weights", "in all images"],
         [
             [annotator.name, annotator.weights or "", annotator.caption(total)]
             for annotator, total in zip(annotators, comparison.totals(), strict=True)
@@ -83,11 +83,11 @@ def compare(
     )
     for detector, heading in zip(detectors, headings, strict=True):
         if truth and not drawer.marks_mistakes(detector):
-            out.say(f"{heading}: mistakes are not marked, for its classes are not those of {data}")
+            out.say(f"{heading}: errors are not marked, because its classes differ from those of {data}")
     files = f"figure.jpg and comparison.html in {output}" if compared else "nothing is written"
-    out.say(f"{len(compared)} pictures; {files}")
+    out.say(f"{len(compared)} images; {files}")
     if failures:
-        out.say(f"{len(failures)} of {len(sources)} pictures could not be read (see above)")
+        out.say(f"{len(failures)} of {len(sources)} images could not be read (see above)")
     out.json({**comparison.to_dict(), "failures": failures, "output": str(output)})
     return 1 if failures else 0
 

@@ -27,7 +27,7 @@ def check(
     Parameters
     ----------
     root:
-        Folder of a dataset in VOC, COCO or YOLO format.
+        Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
     fix:
         Write a copy without the problems to this new folder; the original is not changed.
     classes:

@@ -30,22 +30,22 @@ def evaluate(
     threads: Threads = None,
     json_file: Json = None,
 ) -> int:
-    """Measure accuracy: VOC and COCO metrics, precision-recall curves, confusion matrix, the worst images.
+    """Measure accuracy; write VOC and COCO metrics, precision-recall curves, a confusion matrix and the worst images.
 
     Parameters
     ----------
     root:
-        Folder of a dataset in VOC, COCO or YOLO format.
+        Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
     output:
         Folder for evaluation.json, detections.json, the plots and worst/.
     score_threshold:
-        Lowest score that counts in the confusion matrix and the annotated images; average precision has none.
+        Lowest score that counts in the confusion matrix and the worst images; average precision uses all scores.
     soft_nms:
         Apply linear soft-NMS after NMS, as in RefineDet's COCO results at one scale.
     multi_scale:
         Run RefineDet's published multi-scale test for VOC or COCO, with box voting, one image at a time.
     worst:
-        Number of annotated images to write, those with the most errors first.
+        Number of images to draw, ordered by their number of errors.
     workers:
         Processes that read images.
     """

@@ -34,7 +34,7 @@ class Energy:
     energy:
         Measure joules per image by this method, if there is a sensor; takes minutes per model.
     meter:
-        CSV file that an external power meter is writing: timestamp, watts.
+        CSV log of an external power meter, written during the run (columns timestamp, watts).
     estimate:
         Also estimate joules from the counts; always labelled as an estimate.
     """
@@ -56,7 +56,7 @@ class Images:
     Parameters
     ----------
     images:
-        Image files: time each stage of a trained detector, from the file to the annotated image.
+        Time each stage of a trained detector on these images, from reading the file to drawing the detections.
     data:
         Folder of a dataset: also measure the accuracy of trained detectors.
     """
@@ -89,9 +89,9 @@ class Choice:
     max_p99_ms:
         Highest acceptable 99th percentile of the latency in ms; use 100 repetitions or more.
     accuracy:
-        Metric of --min-ap and --pareto; VOC07 by default.
+        Metric used by --min-ap and --pareto; VOC07 by default.
     by:
-        Cost of --pareto; by default energy if it was measured, else time.
+        Cost used by --pareto; by default energy if it was measured, else time.
     """
 
     pareto: Switch = False
@@ -150,12 +150,12 @@ def measure(
     Parameters
     ----------
     models:
-        Models of `vovnet list`, trained weights, FILE.onnx, timm:NAME, torchvision:NAME, package.module:function, or
+        Names from `vovnet list`, trained weights, FILE.onnx, timm:NAME, torchvision:NAME, package.module:function, or
         the .json record of an earlier run.
     input_size:
         Height and width of the images; by default what a detector or an exported file expects, else 224.
     batches:
-        Further batch sizes to time.
+        Additional batch sizes to time.
     repetitions:
         Timed passes per model, interleaved with those of the other models.
     precision:

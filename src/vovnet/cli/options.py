@@ -27,7 +27,7 @@ Split = Annotated[str | None, Parameter(help="Split of the dataset, such as test
 BatchSize = Annotated[int, Parameter(validator=Number(gte=1), help="Images per forward pass.")]
 TopK = Annotated[int, Parameter(validator=Number(gte=1), help="Keep at most this many detections per image.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int | None, Parameter(validator=Number(gte=1), help="CPU threads of the network.")]
+Threads = Annotated[int | None, Parameter(validator=Number(gte=1), help="CPU threads used by PyTorch.")]
 Json = Annotated[
     str | None,
     Parameter(
@@ -37,4 +37,4 @@ Json = Annotated[
         help='Write the results as JSON to this file, or "-" for standard output.',
     ),
 ]
-ConfigFile = Annotated[Path, Parameter(help="YAML file of the run; the published ones are in configs/.")]
+ConfigFile = Annotated[Path, Parameter(help="YAML file of the run; configs/ has the published ones.")]

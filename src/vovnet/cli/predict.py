@@ -25,7 +25,7 @@ def predict(
     contours: Switch = False,
     json_file: Json = None,
 ) -> int:
-    """Detect objects in images and videos: annotated images, COCO results, CSV.
+    """Detect objects in images and videos; write images with drawn detections, COCO JSON and CSV.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def predict(
     classes:
         Keep only this class; repeat the option for more.
     draw:
-        Write the annotated images and videos.
+        Write images and videos with drawn detections.
     contours:
         Write masks to detections.json as polygons instead of run-length codes.
     """

@@ -31,7 +31,7 @@ def reproduce(
     output: Path = Path("runs/reproduce"),
     json_file: Json = None,
 ) -> int:
-    """Compare the paper's tables, figures and claims with what is recomputed and measured; without names, list them.
+    """Compare the paper's tables, figures and claims with recomputed and measured values; without names, list them.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def reproduce(
     voc:
         Folder of VOC2007 in VOC format.
     coco:
-        Folder of COCO, with minival2014 or val2017.
+        COCO folder that contains minival2014 or val2017.
     output:
         Folder for reproduction.md, .json and .html, the figures, and the records of new measurements.
     """

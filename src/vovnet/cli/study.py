@@ -13,7 +13,7 @@ from vovnet.cli.output import Output, need
 
 @study_app.command
 def aggregation(config: ConfigFile, *settings: str, json_file: Json = None) -> int:
-    """Train DenseNet-40 and one-shot aggregation on CIFAR-10, and draw Figure 2: how strongly layers use earlier ones.
+    """Train DenseNet-40, its OSA variants and ResNet-56 on CIFAR-10, and draw Figure 2: connection strengths.
 
     The same command resumes an interrupted study; finished runs are kept.
 

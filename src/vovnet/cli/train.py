@@ -14,7 +14,7 @@ def train(config: ConfigFile, *settings: str, json_file: Json = None) -> int:
     Parameters
     ----------
     settings:
-        key=value changes a setting of this run; dots lead into sections: optimizer.learning_rate=1e-3, resume=true.
+        key=value changes a setting of this run, with dots for nested keys: optimizer.learning_rate=1e-3, resume=true.
     """
     out = Output(json_file)
     from vovnet.engine.config import load_config

@@ -11,9 +11,9 @@ from vovnet.cli.output import Output, metric
 
 @weights_app.command(name="import")
 def import_weights(source: str, *, output: Path, json_file: Json = None) -> int:
-    """Convert a VoVNet checkpoint of another project; refused if a tensor is missing or left over.
+    """Convert VoVNet weights of another project; fails if any tensor is missing or unexpected.
 
-    From VoVNet-Detectron whole Faster and Mask R-CNNs are imported as detectors, from all other projects the backbone.
+    VoVNet-Detectron checkpoints become complete Faster or Mask R-CNNs; of all other projects the backbone is imported.
 
     Parameters
     ----------
