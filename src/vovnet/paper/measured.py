@@ -47,7 +47,7 @@ def measure_table(
     The weights are random, which costs the same as trained ones except for Mask R-CNN: its number of regions depends
     on what the weights propose.
     """
-    models = [row.model for row in TABLES[table].rows if row.model]
+    models = dict.fromkeys(row.model for row in TABLES[table].rows if row.model)  # each once
     modules = {model: create_model(model, foreground_classes(model)) for model in models}
     chosen_device = choose_device(device)
     sensor = find_sensor(chosen_device)

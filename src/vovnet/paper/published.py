@@ -78,11 +78,7 @@ FPS, TIME = PublishedColumn("fps", "FPS"), PublishedColumn("time", "GPU time", "
 MEMORY, ENERGY = PublishedColumn("memory", "memory", "MB"), PublishedColumn("energy", "energy", "J/image")
 EFFICIENCY, MAP = PublishedColumn("efficiency", "efficiency", "GFLOP/s"), PublishedColumn("map", "mAP")
 AP, AP50, AP75 = PublishedColumn("ap", "AP"), PublishedColumn("ap50", "AP50"), PublishedColumn("ap75", "AP75")
-AP_BY_SIZE = (
-    PublishedColumn("ap_small", "AP small"),
-    PublishedColumn("ap_medium", "AP medium"),
-    PublishedColumn("ap_large", "AP large"),
-)
+AP_BY_SIZE = tuple(PublishedColumn(f"ap_{size}", f"AP {size}") for size in ("small", "medium", "large"))
 
 # Table 1. "2 × OSA(5 × 3×3 of 192 → 768)" is two modules of five 3×3 layers with 192 channels, joined by a 1×1 to 768.
 TABLE_1_BACKBONES = {"vovnet27_slim": "VoVNet-27-slim", "vovnet39": "VoVNet-39", "vovnet57": "VoVNet-57"}

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,16 +117,11 @@ def hypothesis_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-class Verdict(NamedTuple):
-    """A hypothesis, and in how many of how many cases it holds. A case is a block of a network with one seed."""
+def verdicts(runs: Sequence[Run]) -> dict[str, list[bool]]:
+    """The paper's two hypotheses and what it concludes from the second, each with the cases in which it holds or not.
 
-    text: str
-    held: int
-    of: int
-
-
-def verdicts(runs: Sequence[Run]) -> list[Verdict]:
-    """The paper's two hypotheses and what it concludes from the second; those without any case are left out."""
+    A case is a block of a network with one seed; hypotheses without any case are left out.
+    """
     by_name = dict(runs_by_network([run for run in runs if "strengths" in run]))
     dense, twelve, five = (by_name.get(name, []) for name in ("densenet40", "osa_12_20", "osa_5_43"))
     cases = {
@@ -150,7 +145,7 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
             for twelve_ratio, five_ratio in zip(early_to_late(twelve_run), early_to_late(five_run), strict=True)
         ],
     }
-    return [Verdict(text, sum(holds), len(holds)) for text, holds in cases.items() if holds]
+    return {hypothesis: holds for hypothesis, holds in cases.items() if holds}
 
 
 def _same_seed(first: Sequence[Run], second: Sequence[Run]) -> list[tuple[Run, Run]]:

@@ -63,7 +63,7 @@ def figure_2_section(records: Path | None) -> Section:
         text += f" The heat maps are therefore of networks early in training. {command}"
     lists = ("log", "strengths", "targets")
     without_lists = [{key: value for key, value in run.items() if key not in lists} for run in runs]
-    cases = [[verdict.text, f"{verdict.held} of {verdict.of}"] for verdict in verdicts(runs)]
+    cases = [[hypothesis, f"{sum(holds)} of {len(holds)}"] for hypothesis, holds in verdicts(runs).items()]
     return Section(
         title,
         [
