@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -124,6 +125,16 @@ def test_files_and_functions_are_short(file: str) -> None:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     lines = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
     assert {name: count for name, count in lines.items() if count > 90} == {}
+
+
+def test_the_architecture_names_what_exists() -> None:
+    root = PACKAGE.parents[1]
+    page = (root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = page.split("## Layers")[1].split("## One contract")[0]
+    assert set(re.findall(r"`(\w+)`", table)) - {"Target", "Detections"} == LAYER.keys() - {"__main__"}
+    paths = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", page)) - {"tensorboard/"}
+    assert paths
+    assert {path for path in paths if not (PACKAGE / path).exists() and not (root / path).exists()} == set()
 
 
 def test_the_public_names() -> None:
