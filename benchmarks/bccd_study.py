@@ -8,27 +8,22 @@ and docs/records/bccd_study/MODEL_SEED.json is written. An interrupted run conti
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from shared import RECORDS, ROOT, for_record, read_log, test_on
 
-from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
-from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
 from vovnet.files import write_json
 from vovnet.profiling.cost import count_cost, count_parameters
 from vovnet.provenance import device_name
 from vovnet.weights.detector import load_model
 
-ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/bccd_study.yaml"
-RECORDS = ROOT / "docs/records/bccd_study"
 # Platelets are about 20 of 300 pixels wide, so DSOD uses its smaller default boxes; the others have only one set.
 OPTIONS = {
     "dsod300_vovnet27_slim": "{anchors: coco}",
@@ -47,13 +42,11 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
     config = load_config(CONFIG, [*settings, f"data.root={ROOT / 'samples/bccd'}", f"output={output}", "resume=true"])
     if not train(config).finished:
         sys.exit(f"stopped; the same command continues the run in {output}")
-    log = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    log = read_log(output)
     best = load_model(output / "best.safetensors")
-    dataset = open_dataset(config.data.root, "test", class_names=best.info.class_names)
-    detector = Detector(best.model, dataset.class_names, dataset.category_ids)
-    evaluation = evaluate(detector, dataset, workers=0)
+    evaluation = test_on(config.data.root, "test", best.model, best.info)
     cost = count_cost(best.model, (1, 3, *best.model.preprocessing.image_size)).total
-    record = best.record | {"command": "python benchmarks/bccd_study.py", "model": model, "seed": seed}
+    record = {**best.record, "command": "python benchmarks/bccd_study.py", "model": model, "seed": seed}
     record["config"] |= {"data": record["config"]["data"] | {"root": "samples/bccd"}, "output": f"runs/{output.name}"}
     return record | {
         "finished_step": log[-1]["step"],
@@ -63,7 +56,7 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
         "multiply_adds": cost.multiply_adds,
         "memory_access_cost": cost.memory_access_cost,
         "trained_on": f"{device_name(choose_device(config.device))}, {threads} threads, torch {torch.__version__}",
-        "test": {k: v for k, v in evaluation.to_dict().items() if k != "images_per_s"} | {"data": "samples/bccd"},
+        "test": for_record(evaluation, "samples/bccd"),
     }
 
 
@@ -75,10 +68,9 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.runs:
         model, _, seed = name.partition(":")
-        path = RECORDS / f"{model}_{seed}.json"
-        if path.exists():
-            continue
-        write_json(path, run(model, int(seed), args.threads, args.output))
+        path = RECORDS / "bccd_study" / f"{model}_{seed}.json"
+        if not path.exists():
+            write_json(path, run(model, int(seed), args.threads, args.output))
 
 
 if __name__ == "__main__":

@@ -11,17 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from shared import ROOT, finish, read_log
 
 import vovnet
-from vovnet.cli.output import Output
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.ema import make_ema
 from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
-from vovnet.files import write_json
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.paper.aggregation.cifar10 import Cifar10
 from vovnet.paper.aggregation.config import AggregationConfig
@@ -33,10 +33,9 @@ from vovnet.provenance import device_name, record_header
 from vovnet.structures import Target
 from vovnet.zoo import find_detector
 
-ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "docs/records/bench.json"
 CONFIG = ROOT / "configs" / "bccd_dsod300_vovnet27_slim.yaml"
 TRAIN_STEPS = 30
+CLASSIFIER_STEPS, CLASSIFIER_BATCH = 20, 64
 
 
 def bench_inference() -> dict[str, float]:
@@ -84,7 +83,17 @@ def bench_decoding() -> dict[str, float]:
     }
 
 
-def bare_steps(config: TrainConfig, count: int) -> float:
+def images_per_s(step: Callable[[], object], images: int, *, steps: int, warmup: int) -> float:
+    """The median speed of a step with this number of images, after `warmup` of the steps."""
+    seconds = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    return images / statistics.median(seconds[warmup:])
+
+
+def bare_steps(config: TrainConfig) -> float:
     """Images/s of forward, loss, backward, step and EMA, always on the same batch."""
     torch.manual_seed(0)
     model = vovnet.create_model(config.model, 3, **config.model_options).to(memory_format=torch.channels_last).train()
@@ -92,42 +101,31 @@ def bare_steps(config: TrainConfig, count: int) -> float:
     ema = make_ema(model, config.ema_decay or 0.99)
     images = torch.randint(0, 256, (config.micro_batch_size, 3, 300, 300), dtype=torch.uint8)
     target = Target.make([[20, 20, 90, 90], [120, 100, 170, 160], [200, 200, 220, 225]], [0, 1, 2])
-    seconds = []
-    for _ in range(count):
-        started = time.perf_counter()
+
+    def step() -> None:
         losses = criterion(model(model.preprocessing.normalize(images)), [target] * len(images))
         sum(losses.values(), torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         ema.update_parameters(model)
-        seconds.append(time.perf_counter() - started)
-    return len(images) / statistics.median(seconds[3:])
+
+    return images_per_s(step, len(images), steps=TRAIN_STEPS, warmup=3)
 
 
-def train_steps(config: TrainConfig) -> float:
+def train_steps() -> float:
     """Images/s that a training run logs, without its first entry."""
+    settings = [f"schedule.iterations={TRAIN_STEPS}", "schedule.epochs=null", "log_every=5", "tensorboard=false"]
     with tempfile.TemporaryDirectory() as folder:
-        run = config.model_copy(
-            update={
-                "output": Path(folder),
-                "schedule": config.schedule.model_copy(update={"iterations": TRAIN_STEPS, "epochs": None}),
-                "data": config.data.model_copy(update={"root": ROOT / "samples/bccd", "val": None}),
-                "log_every": 5,
-                "tensorboard": False,
-            }
-        )
-        train(run)
-        records = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
-    return statistics.median(record["images_per_s"] for record in records[1:])
+        paths = [f"data.root={ROOT / 'samples/bccd'}", "data.val=null", f"output={folder}"]
+        train(load_config(CONFIG, [*settings, *paths]))
+        return statistics.median(entry["images_per_s"] for entry in read_log(Path(folder))[1:])
 
 
 def bench_training() -> dict[str, float]:
     """A training run against bare steps before and after it, and against the peak of a matrix product."""
     config = load_config(CONFIG)
-    before = bare_steps(config, TRAIN_STEPS)
-    whole = train_steps(config)
-    after = bare_steps(config, TRAIN_STEPS)
+    before, whole, after = bare_steps(config), train_steps(), bare_steps(config)
     model = vovnet.create_model(config.model, 3, **config.model_options)
     # A backward pass costs two forward passes.
     gflop = 3 * 2 * count_multiply_adds(model, model.preprocessing.image_size) / 1e9
@@ -145,38 +143,36 @@ def bench_training() -> dict[str, float]:
     }
 
 
-def plain_classifier_steps(count: int, batch_size: int) -> float:
+def plain_classifier_steps() -> float:
     """Images/s of forward, loss, backward and step of DenseNet-40, always on the same batch."""
     torch.manual_seed(0)
     model = CIFAR_NETWORKS["densenet40"]().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    images = torch.randn(batch_size, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (batch_size,))
-    seconds = []
-    for _ in range(count):
-        started = time.perf_counter()
+    images = torch.randn(CLASSIFIER_BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (CLASSIFIER_BATCH,))
+
+    def step() -> None:
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - started)
-    return batch_size / statistics.median(seconds[2:])
+
+    return images_per_s(step, len(images), steps=CLASSIFIER_STEPS, warmup=2)
 
 
 def bench_classifier() -> dict[str, float]:
     """The aggregation study training DenseNet-40, against a plain loop before and after it."""
     data = Cifar10(torch.randint(0, 256, (2048, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 10, (2048,)))
-    count, batch_size = 20, 64
-    before = plain_classifier_steps(count, batch_size)
-    with tempfile.TemporaryDirectory() as folder:
-        config = AggregationConfig(
-            data=Path(folder), output=Path(folder), epochs=count * batch_size / 2048, log_every=2, checkpoint_every=1000
-        )
+    epochs = CLASSIFIER_STEPS * CLASSIFIER_BATCH / len(data.labels)
+    before = plain_classifier_steps()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = AggregationConfig(data=folder, output=folder, epochs=epochs, log_every=2, checkpoint_every=1000)
         torch.manual_seed(0)
         model = CIFAR_NETWORKS["densenet40"]().to(memory_format=torch.channels_last)
-        log = train_classifier(model, data, config, seed=0, folder=Path(folder) / "run")
+        log = train_classifier(model, data, config, seed=0, folder=folder / "run")
     assert log is not None
     whole = statistics.median(entry["images_per_s"] for entry in log[1:])
-    plain = statistics.mean((before, plain_classifier_steps(count, batch_size)))
+    plain = statistics.mean((before, plain_classifier_steps()))
     return {
         "classifier_images_per_s": whole,
         "classifier_plain_images_per_s": plain,
@@ -209,9 +205,8 @@ def bench_measuring() -> dict[str, float]:
     ratios = []
     for _ in range(2):
         printed = subprocess.run([*command, "--no-memory", "--json", "-"], capture_output=True, text=True, check=True)
-        ratios.append(
-            [measurement["ratio"]["median"] for measurement in json.loads(printed.stdout)["measurements"][1:]]
-        )
+        measurements = json.loads(printed.stdout)["measurements"]
+        ratios.append([measurement["ratio"]["median"] for measurement in measurements[1:]])
     return {
         "measuring_overhead": statistics.median(rounds) - 1,
         "two_runs_ratios_apart": max(abs(first / second - 1) for first, second in zip(*ratios, strict=True)),
@@ -231,23 +226,24 @@ CLAIMS = {
 }
 
 
+def _holds(value: float, sign: str, bound: float) -> bool:
+    return value <= bound if sign == "≤" else value >= bound
+
+
 def main() -> None:
     results = {
         **bench_inference(), **bench_decoding(), **bench_measuring(), **bench_training(), **bench_classifier()
     }  # fmt: skip
-    claims = {name: f"{sign} {bound}" for name, (sign, bound) in CLAIMS.items()}
-    rows = [[name, f"{value:.3f}", claims.get(name, "")] for name, value in results.items()]
-    Output().table([f"{torch.get_num_threads()} threads, torch {torch.__version__}", "measured", "claim"], rows)
     machine = {"cpu": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    rounded = {name: round(value, 4) for name, value in results.items()}
-    write_json(RECORD, {**record_header("make bench"), "machine": machine, "results": rounded, "claims": claims})
-    broken = [
-        name
-        for name, (sign, bound) in CLAIMS.items()
-        if (results[name] > bound if sign == "≤" else results[name] < bound)
-    ]
-    if broken:
-        sys.exit(f"claims that do not hold: {', '.join(broken)}")
+    record = {
+        **record_header("make bench"),
+        "machine": machine,
+        "results": {name: round(value, 4) for name, value in results.items()},
+        "claims": {name: f"{sign} {bound}" for name, (sign, bound) in CLAIMS.items()},
+    }
+    rows = [[name, f"{value:.3f}"] for name, value in results.items()]
+    broken = [name for name, (sign, bound) in CLAIMS.items() if not _holds(results[name], sign, bound)]
+    finish("bench", record, [f"{machine['threads']} threads, torch {machine['torch']}", "measured"], rows, broken)
 
 
 if __name__ == "__main__":

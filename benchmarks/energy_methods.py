@@ -84,11 +84,11 @@ class Row:
 
 def board_rows(chip: Chip, load: Load) -> Iterator[Row]:
     """Errors of the counter and of sampled power in the same windows, then of the paper's method in other windows."""
+
+    def sensor(device: Device, folder: Path) -> Sensor:
+        return Nvml(FakeNvml(device, chip, board_gain=load.board_gain), "handle")
+
     for method in ("auto", "paper"):
-
-        def sensor(device: Device, folder: Path) -> Sensor:
-            return Nvml(FakeNvml(device, chip, board_gain=load.board_gain), "handle")
-
         yield from _worst_rows(chip.name, load, method, sensor)
 
 
@@ -156,14 +156,11 @@ def main() -> None:
     print(f"{'board':28}{'load':30}{'method':10}{'error, %':>9}{'window, s':>11}{'samples':>9}")
     rows = []
     for row in all_rows():
-        rows.append(row)
-        print(
-            f"{row.board:28}{row.load:30}{row.method:10}{row.error_percent:+9.2f}{row.window_s:11.1f}{row.samples:9}",
-            flush=True,
-        )
+        rows.append(asdict(row))
+        result = f"{row.error_percent:+9.2f}{row.window_s:11.1f}{row.samples:9}"
+        print(f"{row.board:28}{row.load:30}{row.method:10}{result}", flush=True)
     print(NOTE)
-    header = record_header("make energy-methods")
-    write_json(RECORD, {**header, "note": NOTE, "rows": [asdict(row) for row in rows]})
+    write_json(RECORD, {**record_header("make energy-methods"), "note": NOTE, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -116,9 +116,8 @@ def main() -> None:
             continue
         dataset = open_dataset(Path(folder), split, masks=find_detector(name).masks)
         if args.images:
-            dataset = replace(
-                dataset, samples=tuple(sample for sample in dataset if sample.image_path.stem in args.images)
-            )
+            samples = tuple(sample for sample in dataset if sample.image_path.stem in args.images)
+            dataset = replace(dataset, samples=samples)
         run = overfit(name, dataset, args.options, args.side, args.learning_rate, args.steps)
         runs.append({**run, **record_header(), "device": cpu_and_torch()})
         write_json(args.record, {**record_header("python benchmarks/overfit.py DATA:SPLIT MODEL…"), "runs": runs})

@@ -11,26 +11,23 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from shared import ROOT, finish
 
 from vovnet import create_model
-from vovnet.cli.output import Output
 from vovnet.data.images import read_image
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections
 from vovnet.engine.multi_scale import MultiScale, Scale, detect_multi_scale, published_multi_scale
 from vovnet.engine.optimizer import make_optimizer
-from vovnet.files import write_json
 from vovnet.masks import paste
 from vovnet.provenance import device_name, record_header
 from vovnet.structures import Detections, Target
 from vovnet.zoo import find_detector
 
-RECORD = Path(__file__).parents[1] / "docs/records/peaks.json"
-PHOTO = Path(__file__).parents[1] / "samples/photos/coco_000000184324.jpg"
+PHOTO = ROOT / "samples/photos/coco_000000184324.jpg"
 
 
 def multi_scale(choose: Callable[[tuple[Scale, ...]], tuple[Scale, ...]]) -> Callable[[], object]:
@@ -117,17 +114,11 @@ def main() -> None:
         printed = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)
         results[name] = json.loads(printed.stdout)
     claims = {name: text for name, (text, _) in CLAIMS.items()}
-    rows = [
-        [name, str(result["added_mib"]), str(result["process_mib"]), claims.get(name, "")]
-        for name, result in results.items()
-    ]
-    Output().table(["case", "added, MiB", "whole process, MiB", "claim"], rows)
-    header = record_header("python benchmarks/peaks.py")
-    device = device_name(torch.device("cpu"))
-    write_json(RECORD, {**header, "device": device, "results": results, "claims": claims})
+    rows = [[name, str(result["added_mib"]), str(result["process_mib"])] for name, result in results.items()]
+    device = {"device": device_name(torch.device("cpu"))}
+    record = record_header("python benchmarks/peaks.py") | device | {"results": results, "claims": claims}
     broken = [name for name, (_, holds) in CLAIMS.items() if not holds(results)]
-    if broken:
-        sys.exit(f"claims that do not hold: {', '.join(broken)}")
+    finish("peaks", record, ["case", "added, MiB", "whole process, MiB"], rows, broken)
 
 
 if __name__ == "__main__":

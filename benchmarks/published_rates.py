@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from shared import read_log
+
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
 from vovnet.engine.train import train
@@ -23,39 +25,28 @@ from vovnet.provenance import cpu_and_torch, record_header
 
 STEPS = 500
 MEAN_OVER = 50  # steps of the first and last losses
+SETTINGS = [f"schedule.iterations={STEPS}", "backbone_weights=null", "workers=1"]
+SETTINGS += ["log_every=1", "checkpoint_every=1000", "tensorboard=false"]
 
 
 def run(config: str, model: str, data: Path, batch_size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        run_config = load_config(
-            config,
-            [
-                f"model={model}",
-                "backbone_weights=null",
-                f"data={{root: {data}, train: train, val: null}}",
-                f"batch_size={batch_size}",
-                f"micro_batch_size={batch_size}",
-                f"schedule.iterations={STEPS}",
-                "log_every=1",
-                "checkpoint_every=1000",
-                "tensorboard=false",
-                "workers=1",
-                f"output={folder}/run",
-            ],
-        )
+        settings = [f"model={model}", f"batch_size={batch_size}", f"micro_batch_size={batch_size}"]
+        paths = [f"data={{root: {data}, train: train, val: null}}", f"output={folder}/run"]
+        run_config = load_config(config, [*SETTINGS, *settings, *paths])
         stopped = None
         try:
             train(run_config)
         except FloatingPointError as error:
             stopped = str(error)
-        lines = [json.loads(line) for line in (run_config.output / "log.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines]
+        log = read_log(run_config.output)
+    losses = [entry["loss"] for entry in log]
     return {
         "config": config,
         "model": model,
         "batch_size": batch_size,
-        "learning_rate": lines[-1]["learning_rate"],
-        "steps": lines[-1]["step"],
+        "learning_rate": log[-1]["learning_rate"],
+        "steps": log[-1]["step"],
         "stopped": stopped,
         "first_loss": round(statistics.mean(losses[:MEAN_OVER]), 3),
         "last_loss": round(statistics.mean(losses[-MEAN_OVER:]), 3),
@@ -67,9 +58,8 @@ def run(config: str, model: str, data: Path, batch_size: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument(
-        "configs", nargs="+", metavar="CONFIG[=MODEL]", help="train MODEL instead of the config's model"
-    )
+    model_help = "train MODEL instead of the config's model"
+    parser.add_argument("configs", nargs="+", metavar="CONFIG[=MODEL]", help=model_help)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--record", type=Path, required=True, help="JSON file; runs already in it are skipped")
     args = parser.parse_args()
@@ -83,13 +73,8 @@ def main() -> None:
                 continue
             source = {**record_header(), "device": cpu_and_torch()}
             runs.append({**run(config, model, args.data, batch_size), **source})
-            record = {
-                "command": "python benchmarks/published_rates.py DATA CONFIG…",
-                **source,
-                "images": images,
-                "runs": runs,
-            }
-            write_json(args.record, record)
+            command = {"command": "python benchmarks/published_rates.py DATA CONFIG…"}
+            write_json(args.record, {**command, **source, "images": images, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from typing import Any
 
 from vovnet import create_model
 from vovnet.files import replacing
-from vovnet.paper.accuracy import Accuracies
 from vovnet.paper.folder import markdown_page, write_figures
-from vovnet.paper.published import TABLE_2, TABLE_3
-from vovnet.paper.subjects import SUBJECTS, Sources, section_of
+from vovnet.paper.published import TABLES
+from vovnet.paper.sources import Sources
+from vovnet.paper.subjects import SUBJECTS, section_of
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.profiling.measurement import read_measurements
 from vovnet.report.document import Section
@@ -44,7 +44,7 @@ def decimals(value: float | None) -> str:
 
 def structure() -> str:
     rows = []
-    for row in [*TABLE_2.rows[2:], TABLE_3.rows[1]]:
+    for row in [*TABLES["table2"].rows[2:], TABLES["table3"].rows[1]]:
         model = create_model(row.model, num_classes=20)
         multiply_adds = count_multiply_adds(model, model.preprocessing.image_size)
         giga, mega, mean_ap = (row.values[key] for key in ("flops", "parameters", "map"))
@@ -94,17 +94,11 @@ def refinedet() -> str:
     for record in records:
         test, batch_size = record["test"], record["config"]["batch_size"]
         epochs = record["finished_step"] * batch_size / record["train_images"]
-        rows.append(
-            [
-                record["config"]["model"],
-                f"{record['parameters']:,}",
-                f"{record['multiply_adds']:,}",
-                f"{epochs:.0f}",
-                f"{record['train_hours']:.1f}",
-                *(decimals(values["voc07_ap"]) for values in test["classes"].values()),
-                *map(decimals, (test["voc07_map"], test["coco"]["AP50"], test["coco"]["AP"])),
-            ]
-        )
+        counts = [f"{record[count]:,}" for count in ("parameters", "multiply_adds")]
+        training = [f"{epochs:.0f}", f"{record['train_hours']:.1f}"]
+        class_aps = [values["voc07_ap"] for values in test["classes"].values()]
+        means = [test["voc07_map"], test["coco"]["AP50"], test["coco"]["AP"]]
+        rows.append([record["config"]["model"], *counts, *training, *map(decimals, class_aps + means)])
     classes = records[0]["test"]["classes"]
     header = ["model", "parameters", "multiply-adds", "epochs", "hours", *classes, "mAP VOC07", "AP50", "AP COCO"]
     lines = (RECORDS / "bccd_refinedet320.log.jsonl").read_text().splitlines()
@@ -127,24 +121,16 @@ def learning() -> str:
     for run in overfit["runs"]:
         options = ", ".join(f"{key} {value}" for key, value in run["options"].items())
         size = "×".join(map(str, run["input_size"]))
-        overfit_rows.append(
-            [run["model"], options or "–", size, str(run["images"]), str(run["steps"]), decimals(run["map50"])]
-        )
+        counts = [str(run[count]) for count in ("images", "steps")]
+        overfit_rows.append([run["model"], options or "–", size, *counts, decimals(run["map50"])])
     rate_rows = []
     for run in rates["runs"]:
-        rate_rows.append(
-            [
-                run["model"],
-                f"{run['learning_rate']:g}",
-                str(run["batch_size"]),
-                str(run["steps"]),
-                *(f"{run[key]:.2f}" for key in ("first_loss", "last_loss", "largest_loss")),
-                "finite" if run["stopped"] is None else run["stopped"],
-            ]
-        )
+        counts = [str(run[count]) for count in ("batch_size", "steps")]
+        losses = [f"{run[loss]:.2f}" for loss in ("first_loss", "last_loss", "largest_loss")]
+        rate_rows.append([run["model"], f"{run['learning_rate']:g}", *counts, *losses, run["stopped"] or "finite"])
     overfit_header = ["detector", "options", "input", "images", "steps", "mAP at IoU 0.5"]
-    losses = ["mean loss, first 50 steps", "last 50", "largest"]
-    rate_header = ["detector", "learning rate", "batch", "steps", *losses, "end"]
+    rate_header = ["detector", "learning rate", "batch", "steps"]
+    rate_header += ["mean loss, first 50 steps", "last 50", "largest", "end"]
     return f"""## Every detector learns (measured, CPU)
 
 Each detector was trained on a handful of photographs, always the same batch without augmentation, until it found the
@@ -167,10 +153,7 @@ def street_scenes() -> str:
     config, val = record["config"], record["val"]
     options = config["model_options"]
     metrics = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
-    rows = [
-        [kind, *(decimals(val[key][metric]) for metric in metrics)]
-        for kind, key in (("boxes", "coco"), ("masks", "coco_masks"))
-    ]
+    boxes, masks = ([decimals(val[key][metric]) for metric in metrics] for key in ("coco", "coco_masks"))
     return f"""## Mask R-CNN from scratch on street scenes (measured, CPU)
 
 `{config["model"]}` with {options["image_size"]} pixels as input and {options["rois"]} proposals per image, trained on
@@ -179,7 +162,7 @@ the {record["train_images"]} training images of Penn-Fudan for {record["finished
 while other work was running. {record["parameters"]:,} parameters. The weights of step {record["step"]} had the best
 mask AP on the {val["images"]} images of val; there is no test split.
 
-{table(["val", *metrics], rows)}
+{table(["val", *metrics], [["boxes", *boxes], ["masks", *masks]])}
 
 What limits it, according to these values: masks are coarse (AP75 is far below AP50), and smaller pedestrians suffer
 most (APm is far below APl) because images are a quarter of the published size. On val, the second half of the run gains
@@ -268,23 +251,13 @@ Written by `make results` from the records in [records](records). There are thre
 recomputed from the structure, **published** ones are the paper's, **measured** ones name their device. What needs a GPU
 has not been measured: frames per second, energy and memory on GPUs, and all training on VOC and COCO.
 """
-    sections = (
-        structure,
-        blood_cells,
-        refinedet,
-        learning,
-        street_scenes,
-        memory,
-        backbones,
-        energy_methods,
-        speed,
-    )
-    return "\n".join([introduction, *(section() for section in sections)])
+    first = [introduction, structure(), blood_cells(), refinedet(), learning(), street_scenes()]
+    return "\n".join([*first, memory(), backbones(), energy_methods(), speed()])
 
 
 def reproduction() -> list[Section]:
     """What `vovnet reproduce all` shows with these records."""
-    sources = Sources(Accuracies(records=RECORDS), RECORDS)
+    sources = Sources(RECORDS)
     return [section_of(name, sources) for name in SUBJECTS]
 
 

@@ -10,21 +10,20 @@ With --record-only nothing is shipped: the best weights are tested as they are, 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
+from shared import RECORDS, ROOT, for_record, read_log, test_on
 
 from vovnet.cli.evaluate import print_evaluation
 from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
-from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.evaluate import evaluate
 from vovnet.files import replacing, write_json
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.provenance import device_name
@@ -32,10 +31,8 @@ from vovnet.report.plots import plot_training
 from vovnet.report.plotting import save_figure
 from vovnet.weights.detector import load_model, save_weights
 
-ROOT = Path(__file__).parents[1]
 
-
-def training_seconds(log: list[dict[str, float]], images: int) -> float:
+def training_seconds(log: list[dict[str, Any]], images: int) -> float:
     """The time of all steps on a dataset of `images` images, from the log; evaluations are not counted."""
     entries = [entry for entry in log if "images_per_s" in entry]
     starts = [0.0, *(entry["epoch"] for entry in entries)]
@@ -44,7 +41,6 @@ def training_seconds(log: list[dict[str, float]], images: int) -> float:
 
 
 def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
-    weights, records = ROOT / "src/vovnet/weights" / f"{name}.safetensors", ROOT / "docs/records"
     best = load_model(run / "best.safetensors")
     model, state = best.model, {}
     if ships:
@@ -58,16 +54,13 @@ def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
     root_in_config = str(load_config(ROOT / "configs" / f"{run.name}.yaml").data.root)
     results = {}
     for split in splits:
-        dataset = open_dataset(ROOT / root, split, class_names=best.info.class_names, masks=model.masks)
-        evaluation = evaluate(Detector(model, dataset.class_names, dataset.category_ids), dataset, workers=0)
+        evaluation = test_on(ROOT / root, split, model, best.info)
         print_evaluation(evaluation, Output())
-        # Without the speed, which needs a quiet machine, and with the folder as in the config.
-        results[split] = {k: v for k, v in evaluation.to_dict().items() if k != "images_per_s"} | {
-            "data": root_in_config
-        }
+        results[split] = for_record(evaluation, root_in_config)
 
     train_images = len(open_dataset(ROOT / root, config["data"]["train"]))
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    log = read_log(run)
+    threads = config["threads"] or torch.get_num_threads()
     record = {
         "command": f"vovnet train configs/{run.name}.yaml",
         **best.record,
@@ -78,16 +71,15 @@ def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
         "parameters": count_parameters(model),
         # The operations of a two-stage detector depend on its proposals.
         "multiply_adds": None if model.two_stage else count_multiply_adds(model, model.preprocessing.image_size),
-        "trained_on": f"{device_name(choose_device(config['device']))}, "
-        f"{config['threads'] or torch.get_num_threads()} threads, {platform.machine()}",
+        "trained_on": f"{device_name(choose_device(config['device']))}, {threads} threads, {platform.machine()}",
         **results,
     }
     if ships:
-        save_weights(weights, state, best.info, record)
-    write_json(records / f"{name}.json", record)
-    with replacing(records / f"{name}.png") as temporary:
+        save_weights(ROOT / "src/vovnet/weights" / f"{name}.safetensors", state, best.info, record)
+    write_json(RECORDS / f"{name}.json", record)
+    with replacing(RECORDS / f"{name}.png") as temporary:
         save_figure(plot_training(log), temporary)
-    shutil.copy(run / "log.jsonl", records / f"{name}.log.jsonl")
+    shutil.copy(run / "log.jsonl", RECORDS / f"{name}.log.jsonl")
 
 
 if __name__ == "__main__":

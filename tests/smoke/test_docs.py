@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from vovnet.cli.main import app
 from vovnet.engine.config import TrainConfig
-from vovnet.paper.published import TABLE_2
+from vovnet.paper.published import TABLES
 
 RECORDS = Path("docs/records")
 RECORD = RECORDS / "bccd.json"
@@ -56,7 +56,7 @@ def test_readme_quotes_the_record():
     assert f"| {speed['results']['inference_pixels_to_boxes_ms']:.1f} ms {machine} |" in readme
 
 
-@pytest.mark.parametrize("row", TABLE_2.rows, ids=lambda row: row.model)
+@pytest.mark.parametrize("row", TABLES["table2"].rows, ids=lambda row: row.model)
 def test_readme_table_of_costs_quotes_the_records(row):
     """Accuracy from the study of blood cells, cost from the run behind Table 2, the rest from the paper."""
     runs = [json.loads(path.read_text()) for path in sorted((RECORDS / "bccd_study").glob(f"{row.model}_[0-9].json"))]

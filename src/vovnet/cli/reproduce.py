@@ -66,10 +66,10 @@ def reproduce(
     _check_folders(records, runs, voc, coco)
     need("markdown_it", "matplotlib")
 
-    from vovnet.paper.accuracy import Accuracies
     from vovnet.paper.folder import write_folder
     from vovnet.paper.measured import MEASURED_TABLES, measure_table
-    from vovnet.paper.subjects import Sources, section_of
+    from vovnet.paper.sources import Sources
+    from vovnet.paper.subjects import section_of
 
     measured = [name for name in chosen if name in MEASURED_TABLES] if measure else []
     if measure and not measured:
@@ -87,8 +87,7 @@ def reproduce(
             measure_table(
                 table, output / f"{table}.json", device=device, repetitions=repetitions, energy=energy, on_step=say
             )
-        accuracies = Accuracies(output, runs, data, earlier, device, say)
-        sources = Sources(accuracies, earlier, output if measured else None, measured)
+        sources = Sources(earlier, output, measured, runs, data, device, say)
         sections = {}
         for name in chosen:
             say(name)

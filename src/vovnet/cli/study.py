@@ -27,8 +27,8 @@ def aggregation(config: ConfigFile, *settings: str, json_file: Json = None) -> i
 
     from vovnet.engine.config import read_config
     from vovnet.paper.aggregation.config import AggregationConfig
+    from vovnet.paper.aggregation.connections import hypothesis_rows
     from vovnet.paper.aggregation.figure2 import accuracy_rows, write_figure2
-    from vovnet.paper.aggregation.hypotheses import hypothesis_rows
     from vovnet.paper.aggregation.study import run_study
 
     def show(line: Mapping[str, Any]) -> None:

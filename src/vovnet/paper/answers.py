@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
-from vovnet.paper.published import PublishedColumn
 from vovnet.paper.rounding import digits, how_equal, rounded
 from vovnet.report.document import Table
 
@@ -39,6 +38,11 @@ class Answer:
     remark: str = ""
     detail: str = ""
 
+    @property
+    def mark(self) -> str:
+        """The kind and the remark, as shown behind the text."""
+        return f"{self.kind} ({self.remark})" if self.remark else self.kind
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -52,12 +56,6 @@ class Cell:
     published: str | None = None
     computed: Answer | None = None
     run: Answer | None = None
-
-
-@dataclass(frozen=True)
-class ComparedRow:
-    name: str
-    cells: Sequence[Cell]
 
 
 def compared_answer(value: Decimal, printed: str | None, kind: Kind, *, note: str = "", detail: str = "") -> Answer:
@@ -75,34 +73,30 @@ def same_text(text: str, printed: str) -> Answer:
     return Answer("exact" if text == printed else "differs", text)
 
 
-def compared_table(
-    first_header: str, columns: Sequence[PublishedColumn], rows: Sequence[ComparedRow], notes: Sequence[str] = ()
-) -> Table:
-    """A table with up to three lines per row: printed, recomputed and run. Equal notes get one number."""
+def compared_table(header: Sequence[str], rows: Mapping[str, Sequence[Cell]], notes: Sequence[str] = ()) -> Table:
+    """A table with up to three lines per row: printed, recomputed and run. Equal notes get one number.
+
+    header: of the column with the names of the rows, then of the cells.
+    """
     numbers: dict[str, int] = {}
 
     def text(answer: Answer | None) -> str:
         if answer is None:
             return ""
-        mark = f"{answer.kind} ({answer.remark})" if answer.remark else answer.kind
         number = f"[{numbers.setdefault(answer.note, len(numbers) + 1)}]" if answer.note else ""
-        return " ".join(part for part in (answer.text, mark, number) if part)
+        return " ".join(part for part in (answer.text, answer.mark, number) if part)
 
-    lines = []
-    for row in rows:
-        by_kind = {
-            "paper": [cell.published or "" for cell in row.cells],
-            "recomputed": [text(cell.computed) for cell in row.cells],
-            "run": [text(cell.run) for cell in row.cells],
+    lines, data = [], []
+    for name, cells in rows.items():
+        texts = {
+            "paper": [cell.published or "" for cell in cells],
+            "recomputed": [text(cell.computed) for cell in cells],
+            "run": [text(cell.run) for cell in cells],
         }
-        shown = [[kind, *texts] for kind, texts in by_kind.items() if any(texts)]
-        lines += [[row.name if index == 0 else "", *line] for index, line in enumerate(shown)]
+        shown = [[kind, *line] for kind, line in texts.items() if any(line)]
+        lines += [["" if index else name, *line] for index, line in enumerate(shown)]
+        for column, cell in zip(header[1:], cells, strict=True):
+            answers = [asdict(answer) for answer in (cell.computed, cell.run) if answer]
+            data.append({"row": name, "column": column, "published": cell.published, "answers": answers})
     numbered = [f"[{number}] {note}" for note, number in numbers.items()]
-    data = [_cell_data(row.name, column, cell) for row in rows for column, cell in zip(columns, row.cells, strict=True)]
-    header = [first_header, "", *(column.header for column in columns)]
-    return Table(header, lines, notes=[*notes, *numbered], data=data)
-
-
-def _cell_data(row: str, column: PublishedColumn, cell: Cell) -> dict[str, Any]:
-    answers = [asdict(answer) for answer in (cell.computed, cell.run) if answer]
-    return {"row": row, "column": column.header, "published": cell.published, "answers": answers}
+    return Table([header[0], "", *header[1:]], lines, notes=[*notes, *numbered], data=data)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.paper.measured import Record, measured_answer
-from vovnet.paper.published import TABLE_2, TABLE_3, PublishedRow
+from vovnet.paper.published import TABLES, PublishedRow
 from vovnet.report.document import Table
 
 FOLDER = "bccd_study"
@@ -19,7 +19,7 @@ COMMAND = "`python benchmarks/bccd_study.py`"
 
 @dataclass(frozen=True)
 class Study:
-    """The records of one model by seed."""
+    """The records of one model by seed, the least seed first."""
 
     model: str
     records: Mapping[int, Mapping[str, Any]]
@@ -27,7 +27,7 @@ class Study:
     @property
     def mean_aps(self) -> dict[int, float]:
         """Seed → mean over the classes of the 11-point AP in percent, as the paper prints it."""
-        return {seed: 100 * record["test"]["voc07_map"] for seed, record in sorted(self.records.items())}
+        return {seed: 100 * record["test"]["voc07_map"] for seed, record in self.records.items()}
 
     @property
     def mean_ap(self) -> float:
@@ -40,21 +40,22 @@ class Study:
 
     @property
     def first(self) -> Mapping[str, Any]:
-        return self.records[min(self.records)]
+        return next(iter(self.records.values()))
 
 
 def read_studies(folder: Path) -> dict[str, Study]:
     """Model → its study, from a folder of records."""
-    records: dict[str, dict[int, Any]] = {}
-    for path in sorted((folder / FOLDER).glob("*_[0-9]*.json")):
-        record = json.loads(path.read_text())
-        records.setdefault(record["model"], {})[record["seed"]] = record
-    return {model: Study(model, by_seed) for model, by_seed in records.items()}
+    all_records = [json.loads(path.read_text()) for path in (folder / FOLDER).glob("*_[0-9]*.json")]
+    by_model: dict[str, dict[int, Any]] = {}
+    for record in sorted(all_records, key=lambda record: record["seed"]):
+        by_model.setdefault(record["model"], {})[record["seed"]] = record
+    return {model: Study(model, records) for model, records in by_model.items()}
 
 
 def equal_budget_table(studies: Mapping[str, Study], record: Record | None) -> Table:
     """Accuracy and counts of Table 2's detectors; time and memory from a record of Table 2, if there is one."""
-    present = _present(studies, TABLE_2.rows)
+    published = TABLES["table2"].rows
+    present = _present(studies, published)
     classes = list(present[0].first["test"]["classes"]) if present else []
     header = [
         "detector",
@@ -67,19 +68,18 @@ def equal_budget_table(studies: Mapping[str, Study], record: Record | None) -> T
         "memory with VOC's classes (MiB)",
     ]
     rows = []
-    for row in TABLE_2.rows:
-        assert row.model is not None
+    for row in published:
         study = studies.get(row.model)
+        results = ["needs"] * (len(header) - 3)
+        if study is not None:
+            first = study.first
+            results = [f"{value:.1f}" for value in (*map(study.class_ap, classes), study.mean_ap)]
+            results += [f"{first[count]:,}" for count in ("parameters", "multiply_adds")]
+            results.append(f"{first['memory_access_cost'] / 1e6:.2f}")
         cost = [measured_answer(record, "table2", row.model, column).text or "needs" for column in ("time", "memory")]
-        if study is None:
-            rows.append([row.name, *["needs"] * (len(header) - 3), *cost])
-            continue
-        first = study.first
-        accuracy = [f"{value:.1f}" for value in (*map(study.class_ap, classes), study.mean_ap)]
-        counts = [f"{first['parameters']:,}", f"{first['multiply_adds']:,}", f"{first['memory_access_cost'] / 1e6:.2f}"]
-        rows.append([row.name, *accuracy, *counts, *cost])
+        rows.append([row.name, *results, *cost])
     notes = [_conditions(present)] if present else []
-    if len(present) < len(TABLE_2.rows):
+    if len(present) < len(published):
         notes.append(f"accuracy needs {COMMAND}")
     if record is None:
         notes.append("time and memory need `vovnet reproduce table2 --measure`")
@@ -91,10 +91,11 @@ def equal_budget_table(studies: Mapping[str, Study], record: Record | None) -> T
 
 def bottleneck_table(studies: Mapping[str, Study]) -> Table:
     """Table 3 on blood cells: the mean over the seeds, and the difference of runs with the same seed."""
-    present = _present(studies, TABLE_3.rows)
+    published = TABLES["table3"].rows
+    present = _present(studies, published)
     rows = []
-    for row in TABLE_3.rows:
-        study = studies.get(row.model or "")
+    for row in published:
+        study = studies.get(row.model)
         values = study.mean_aps.values() if study else ()
         rows.append([row.name, f"{study.mean_ap:.2f}" if study else "needs", "; ".join(f"{v:.2f}" for v in values)])
     notes, data = [_conditions(present)] if present else [], _data(present)
@@ -106,25 +107,19 @@ def bottleneck_table(studies: Mapping[str, Study]) -> Table:
         if differences:
             mean = _signed(statistics.mean(differences))
             rows.append(["difference, same seed", mean, "; ".join(map(_signed, differences))])
-            notes.append(_spread(differences))
+            spread = f"{_signed(min(differences))} … {_signed(max(differences))} over {len(differences)} seeds"
+            if len(differences) >= 3:
+                spread += f", standard deviation {statistics.stdev(differences):.2f}"
+            plain_map, bottleneck_map = (float(row.values["map"]) for row in published)
+            printed = _signed(bottleneck_map - plain_map, 1)
+            notes.append(f"the difference is {spread}; the paper prints {printed} on VOC07")
         data["differences"] = differences
     header = ["DSOD300 on", "mAP, mean over seeds", "each seed"]
     return Table(header, rows, "The bottleneck on blood cells (measured)", notes, data)
 
 
 def _present(studies: Mapping[str, Study], rows: Sequence[PublishedRow]) -> list[Study]:
-    return [studies[row.model] for row in rows if row.model and row.model in studies]
-
-
-def _spread(differences: Sequence[float]) -> str:
-    published_plain, published_bottleneck = (float(row.values["map"]) for row in TABLE_3.rows)
-    low, high = _signed(min(differences)), _signed(max(differences))
-    deviation = f", standard deviation {statistics.stdev(differences):.2f}" if len(differences) >= 3 else ""
-    published = _signed(published_bottleneck - published_plain, 1)
-    return (
-        f"the difference is {low} … {high} over {len(differences)} seeds{deviation}; "
-        f"the paper prints {published} on VOC07"
-    )
+    return [studies[row.model] for row in rows if row.model in studies]
 
 
 def _signed(value: float, digits: int = 2) -> str:
@@ -133,16 +128,16 @@ def _signed(value: float, digits: int = 2) -> str:
 
 def _conditions(studies: Sequence[Study]) -> str:
     """What the records say about how they were made."""
-    records = [record for study in studies for record in study.records.values()]
-    settings = {
-        f"BCCD, {config['schedule']['epochs']:g} epochs from scratch, batch {config['batch_size']}, "
-        f"{config['precision']}, {record['test']['images']} test images, 11-point AP; {record['trained_on']}"
-        for record in records
-        for config in [record["config"]]
-    }
-    seeds = sorted({seed for study in studies for seed in study.records})
-    by_model = ", ".join(f"{study.model}: {', '.join(map(str, sorted(study.records)))}" for study in studies)
-    seeds_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds ({by_model})"
+    settings = set()
+    for record in (record for study in studies for record in study.records.values()):
+        config = record["config"]
+        settings.add(
+            f"BCCD, {config['schedule']['epochs']:g} epochs from scratch, batch {config['batch_size']}, "
+            f"{config['precision']}, {record['test']['images']} test images, 11-point AP; {record['trained_on']}"
+        )
+    seeds = {seed for study in studies for seed in study.records}
+    by_model = ", ".join(f"{study.model}: {', '.join(map(str, study.records))}" for study in studies)
+    seeds_text = f"seed {min(seeds)}" if len(seeds) == 1 else f"seeds ({by_model})"
     return f"{' / '.join(sorted(settings))}; {seeds_text}; records {FOLDER}/MODEL_SEED.json, written by {COMMAND}"
 
 

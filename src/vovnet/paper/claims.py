@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 
-from vovnet.paper.measured import Record
+from vovnet.paper.measured import measured_answer
+from vovnet.paper.published import TABLES
 from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE, Claim, PrintedValue
 from vovnet.paper.rounding import cut, digits, how_equal, rounded
+from vovnet.paper.sources import Sources
 from vovnet.report.document import Section, Table
 
 
-def claims_section(record_of: Callable[[str], Record | None]) -> Section:
-    """record_of: the measurements of a table, for ratios of speed, energy and efficiency."""
+def claims_section(sources: Sources) -> Section:
     rows, data = [], []
     for claim in CLAIMS:
         arithmetic, verdict = recompute(claim)
-        measured = measured_ratio(claim, record_of)
-        rows.append([f"{_sign(claim)}{claim.value} {claim.text}", claim.where, arithmetic, verdict, measured])
-        data.append(
-            {
-                "claim": claim.value,
-                "says": claim.text,
-                "arithmetic": arithmetic,
-                "verdict": verdict,
-                "measured": measured,
-            }
-        )
-    header = ["claim", "where", "from the printed tables", "", "measured here"]
+        measured = measured_ratio(claim, sources)
+        sign = "" if claim.operation == "/" or "lost" in claim.text else "+"
+        rows.append([f"{sign}{claim.value} {claim.text}", claim.where, arithmetic, verdict, measured])
+        entry = {"claim": claim.value, "says": claim.text, "arithmetic": arithmetic, "verdict": verdict}
+        data.append({**entry, "measured": measured})
+    repeated = []
+    for what, *values in PRINTED_TWICE:
+        first, second = (Decimal(value.text) for value in values)
+        verdict = "agrees" if first == second else "differs"
+        repeated.append([what, *(f"{value.text} in {value.table_number}" for value in values), verdict])
     return Section(
         "Claims of the text",
         (
             "Each claim beside what the paper's own tables give. A claim holds if the result, rounded or cut, has the "
             "claimed digits.",
-            Table(header, rows, "", (), data),
-            Table(["value", "once", "again", ""], _printed_twice(), "Printed twice"),
+            Table(["claim", "where", "from the printed tables", "", "measured here"], rows, data=data),
+            Table(["value", "once", "again", ""], repeated, "Printed twice"),
             "Not recomputable from tables: the DenseNets that did not fit into memory (§4.4, appendix A), and the "
             "aggregation study (§3), for which see Figure 2 and Memory access cost.",
         ),
@@ -68,37 +66,14 @@ def _arithmetic(claim: Claim, first: PrintedValue) -> tuple[Decimal, str]:
     return value, f"{left} − {right} = {value}"
 
 
-def measured_ratio(claim: Claim, record_of: Callable[[str], Record | None]) -> str:
-    """The claim's ratio from a record of both models, "" if there is none."""
-    first, second = claim.first, claim.second
-    if claim.operation != "/" or first.column not in ("fps", "energy", "efficiency") or first.table != second.table:
+def measured_ratio(claim: Claim, sources: Sources) -> str:
+    """The claim's ratio of speed, energy or efficiency from a record of both models, "" if there is none."""
+    table = claim.first.table
+    record = sources.record(table)
+    if claim.operation != "/" or record is None:
         return ""
-    record = record_of(first.table)
-    models = [first.model, second.model]
-    if record is None or not all(model in record.measurements for model in models):
+    models = [TABLES[table].row(value.row).model for value in (claim.first, claim.second)]
+    first, second = (measured_answer(record, table, model, claim.first.column).value for model in models)
+    if first is None or second is None:
         return ""
-    measurements = [record.measurements[model] for model in models if model]
-    values = [
-        {
-            "fps": measurement.images_per_s,
-            "energy": measurement.energy_j_per_image,
-            "efficiency": measurement.gmultiply_adds_per_s,
-        }[first.column]
-        for measurement in measurements
-    ]
-    if values[0] is None or values[1] is None:
-        return ""
-    return f"{values[0] / values[1]:.2f} on {measurements[0].conditions.device_name} ({record.name})"
-
-
-def _printed_twice() -> list[list[str]]:
-    rows = []
-    for what, *values in PRINTED_TWICE:
-        first, second = (Decimal(value.text) for value in values)
-        verdict = "agrees" if first == second else "differs"
-        rows.append([what, *(f"{value.text} in {value.table_number}" for value in values), verdict])
-    return rows
-
-
-def _sign(claim: Claim) -> str:
-    return "" if claim.operation == "/" or "lost" in claim.text else "+"
+    return f"{first / second:.2f} on {record.measurements[models[0]].conditions.device_name} ({record.name})"

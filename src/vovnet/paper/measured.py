@@ -47,7 +47,7 @@ def measure_table(
     The weights are random, which costs the same as trained ones except for Mask R-CNN: its number of regions depends
     on what the weights propose.
     """
-    models = list(dict.fromkeys(row.model for row in TABLES[table].rows if row.model))
+    models = dict.fromkeys(row.model for row in TABLES[table].rows if row.model)  # each once
     modules = {model: create_model(model, foreground_classes(model)) for model in models}
     chosen_device = choose_device(device)
     sensor = find_sensor(chosen_device)
@@ -61,10 +61,7 @@ def measure_table(
         energy=method if energy else None,
         on_step=on_step,
     )
-    content = {
-        **record_header(command_line()),
-        "measurements": [measurement.to_dict() for measurement in measurements],
-    }
+    content = record_header(command_line()) | {"measurements": [m.to_dict() for m in measurements]}
     write_json(path, content, indent=None)
 
 
@@ -79,9 +76,9 @@ def read_record(table: str, folder: Path) -> Record | None:
 def measured_answer(record: Record | None, table: str, model: str, column: str) -> Answer:
     """The value of one of `MEASURED_COLUMNS`, or the command that measures it."""
     command = f"`vovnet reproduce {table} --measure`"
-    with_sensor = " with a power sensor" if column == "energy" else ""
+    on_gpu = f"{command} on a GPU{' with a power sensor' if column == 'energy' else ''}"
     if record is None or model not in record.measurements:
-        return Answer("needs", note=f"{command} on a GPU{with_sensor}")
+        return Answer("needs", note=on_gpu)
     measurement = record.measurements[model]
     if column == "memory":
         memory = measurement.memory
@@ -90,19 +87,20 @@ def measured_answer(record: Record | None, table: str, model: str, column: str) 
             return Answer("needs", note=f"{command}: {record.name} has no memory: {reason}")
         # Not memory of the whole process, which also holds the table's other models.
         return Answer("measured", f"{memory.peak_mib:.0f}", memory.peak_mib, f"MiB, {memory.method}; {record.name}")
+    note = conditions(record, measurement)
     if column == "energy":
         energy = measurement.energy
         if energy is None or energy.figure is None:
             reason = "not requested" if energy is None else energy.reason
-            return Answer("needs", note=f"{command} on a GPU{with_sensor}; {record.name} has no energy: {reason}")
-        joules, method = energy.figure.energy_j_per_image, energy.figure.method
-        return Answer("measured", _text(joules), joules, f"method {method}; {conditions(record, measurement)}")
-    value = {
-        "fps": measurement.images_per_s,
-        "time": measurement.latency.median_ms,
-        "efficiency": measurement.gmultiply_adds_per_s,
-    }[column]
-    return Answer("measured", _text(value), value, conditions(record, measurement))
+            return Answer("needs", note=f"{on_gpu}; {record.name} has no energy: {reason}")
+        value, note = energy.figure.energy_j_per_image, f"method {energy.figure.method}; {note}"
+    else:
+        value = {
+            "fps": measurement.images_per_s,
+            "time": measurement.latency.median_ms,
+            "efficiency": measurement.gmultiply_adds_per_s,
+        }[column]
+    return Answer("measured", f"{value:#.3g}" if value < 100 else f"{value:.0f}", value, note)
 
 
 def measured_speed_ratio(record: Record | None, table: str, model: str, reference: str) -> Answer:
@@ -131,7 +129,3 @@ def conditions(record: Record, measurement: Measurement) -> str:
         else f"the paper used a {PAPERS_DEVICE}"
     )
     return f"{device}, {settings}; {record.name}, run {where.run}; {comparable}"
-
-
-def _text(value: float) -> str:
-    return f"{value:#.3g}" if value < 100 else f"{value:.0f}"

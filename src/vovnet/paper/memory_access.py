@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from decimal import Decimal
 
 from torch import nn
 
 from vovnet.paper.aggregation.cifar10 import SIDE
-from vovnet.paper.aggregation.networks import CIFAR_NETWORKS, AggregationNet, OSABlock
+from vovnet.paper.aggregation.networks import CIFAR_NETWORKS, AggregationNet
 from vovnet.paper.answers import compared_answer
-from vovnet.paper.published import CIFAR, TABLE_2, TABLE_4
-from vovnet.paper.recomputed import detector_counts
-from vovnet.profiling.cost import LayerCost, ModelCost, count_cost
+from vovnet.paper.published import TABLES
+from vovnet.paper.recomputed import detector_cost
+from vovnet.profiling.cost import count_cost
+from vovnet.profiling.cost_types import ModelCost
 from vovnet.report.document import Section, Table
 
 # (c_in, c_out) of 3×3 layers with nearly the same multiply-adds: of one-shot aggregation and of a dense block.
 LAYERS = ((43, 43), (148, 12))
 
-# Which layers the printed costs may count.
-READINGS: dict[str, Callable[[LayerCost], bool]] = {
-    "3×3 layers of the three blocks": lambda layer: layer.path.startswith("blocks."),
-    "3×3 layers of block 1": lambda layer: layer.path.startswith("blocks.0."),
-    "3×3 layers of block 2": lambda layer: layer.path.startswith("blocks.1."),
-    "3×3 layers of block 3": lambda layer: layer.path.startswith("blocks.2."),
-    "transitions": lambda layer: layer.path.startswith("transitions."),
-    "blocks and transitions": lambda layer: layer.path.startswith(("blocks.", "transitions.")),
-    "whole network": lambda layer: True,
+# Which layers the printed costs may count: those whose path starts with one of these.
+READINGS = {
+    "3×3 layers of the three blocks": ("blocks.",),
+    "3×3 layers of block 1": ("blocks.0.",),
+    "3×3 layers of block 2": ("blocks.1.",),
+    "3×3 layers of block 3": ("blocks.2.",),
+    "transitions": ("transitions.",),
+    "blocks and transitions": ("blocks.", "transitions."),
+    "whole network": ("",),
 }
 COMPARED_READINGS = ("blocks and transitions", "whole network")  # the two that come close to both printed costs
 
@@ -44,73 +44,68 @@ def bound(side: int, kernel: int, c_in: int, c_out: int) -> float:
 
 
 def memory_access_section() -> Section:
+    layers = []
+    for c_in, c_out in LAYERS:
+        cost, least = equation_1(SIDE, 3, c_in, c_out), bound(SIDE, 3, c_in, c_out)
+        counted = _count(nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), channels=c_in).total
+        assert counted.memory_access_cost == cost
+        layers.append([f"3×3, {c_in} → {c_out}", f"{cost:,}", f"{least:,.0f}", f"{cost / least:.3f}"])
+    detectors = []
+    for row in (*TABLES["table2"].rows, *TABLES["table4"].rows):
+        total = detector_cost(row.model)
+        ratio = total.memory_access_cost / total.memory_access_bound
+        detectors.append([row.model, f"{total.memory_access_cost / 1e6:.2f}", f"{ratio:.3f}"])
     return Section(
         "Memory access cost",
         (
             "Eq. (1): h·w·(c_in + c_out) + k²·c_in·c_out elements. With B multiply-adds it is at least "
             "2·√(h·w·B / k²) + B / (h·w), which is reached if c_in = c_out. The paper calls it MAC.",
-            _layer_table(),
+            Table(
+                [f"layer at {SIDE}×{SIDE}", "Eq. (1)", "bound", "ratio"],
+                layers,
+                "Two layers with nearly the same multiply-adds (exact)",
+            ),
             _network_table(),
             "The paper does not say what its two values count. The costs of whole networks, and of their blocks and "
             "transitions, come closest to both. No single rounding rule gives both: DenseNet-40's is rounded, that of "
             "OSA (5/43) is cut. Keeping the number of channels in every transition is our choice; it makes the "
             "multiply-adds of the networks nearly equal, as the paper requires.",
-            _detector_table(),
+            Table(
+                ["detector", "memory access cost (M)", "over its bound"],
+                detectors,
+                "The detectors of Tables 2 and 4 (exact)",
+            ),
         ),
     )
 
 
-def _layer_table() -> Table:
-    rows = []
-    for c_in, c_out in LAYERS:
-        counted = _count(nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), channels=c_in).total
-        cost, least = equation_1(SIDE, 3, c_in, c_out), bound(SIDE, 3, c_in, c_out)
-        assert counted.memory_access_cost == cost
-        rows.append([f"3×3, {c_in} → {c_out}", f"{cost:,}", f"{least:,.0f}", f"{cost / least:.3f}"])
-    header = [f"layer at {SIDE}×{SIDE}", "Eq. (1)", "bound", "ratio"]
-    return Table(header, rows, "Two layers with nearly the same multiply-adds (exact)")
-
-
 def _network_table() -> Table:
-    costs = {row.name: _count(CIFAR_NETWORKS[row.model or ""]()) for row in CIFAR.rows}
-    printed = {row.name: row.values.get("memory_access_cost") for row in CIFAR.rows}
+    networks = TABLES["cifar"].rows
+    costs = [_count(CIFAR_NETWORKS[network.model]()) for network in networks]
+    printed = [network.values.get("memory_access_cost") for network in networks]
     rows, data = [], []
-    for reading, is_counted in READINGS.items():
+    for reading in READINGS:
         cells = []
-        for name, cost in costs.items():
-            value = _memory_access_cost(cost, is_counted)
-            text = f"{value:,}"
-            if reading in COMPARED_READINGS and printed[name] is not None:
-                answer = compared_answer(Decimal(value).scaleb(-6), printed[name], "exact")
-                text += f" {answer.kind}" + (f" ({answer.remark})" if answer.remark else "")
-            cells.append(text)
-            entry = {"reading": reading, "network": name, "memory_access_cost": value, "published_m": printed[name]}
-            data.append(entry)
+        for network, cost, published in zip(networks, costs, printed, strict=True):
+            value = _memory_access_cost(cost, reading)
+            cells.append(f"{value:,}")
+            if reading in COMPARED_READINGS and published is not None:
+                cells[-1] += f" {compared_answer(Decimal(value).scaleb(-6), published, 'exact').mark}"
+            entry = {"reading": reading, "network": network.name, "memory_access_cost": value}
+            data.append({**entry, "published_m": published})
         rows.append([reading, *cells])
-    two_transitions = _count(AggregationNet(OSABlock, 5, 43, last_transition=False))
-    value = _memory_access_cost(two_transitions, READINGS["blocks and transitions"])
+    two_transitions = _count(AggregationNet(5, 43, dense=False, last_transition=False))
+    value = _memory_access_cost(two_transitions, "blocks and transitions")
     rows.append(["blocks and two transitions", "as above", f"{value:,}", "–"])
-    totals = [cost.total for cost in costs.values()]
-    rows.append(["multiply-adds", *(f"{total.multiply_adds:,}" for total in totals)])
-    rows.append(["parameters", *(f"{total.parameters:,}" for total in totals)])
-    header = ["reading", *(f"{name}, paper {value} M" if value else name for name, value in printed.items())]
+    rows.append(["multiply-adds", *(f"{cost.total.multiply_adds:,}" for cost in costs)])
+    rows.append(["parameters", *(f"{cost.total.parameters:,}" for cost in costs)])
+    header = [f"{n.name}, paper {value} M" if value else n.name for n, value in zip(networks, printed, strict=True)]
     title = "DenseNet-40 and one-shot aggregation on CIFAR-10, input 32×32 (exact)"
-    return Table(header, rows, title, data=data)
+    return Table(["reading", *header], rows, title, data=data)
 
 
-def _detector_table() -> Table:
-    rows = []
-    for row in (*TABLE_2.rows, *TABLE_4.rows):
-        assert row.model is not None
-        counts = detector_counts(row.model)
-        millions = f"{counts.memory_access_cost / 1e6:.2f}"
-        rows.append([row.model, millions, f"{counts.memory_access_cost / counts.memory_access_bound:.3f}"])
-    header = ["detector", "memory access cost (M)", "over its bound"]
-    return Table(header, rows, "The detectors of Tables 2 and 4 (exact)")
-
-
-def _memory_access_cost(cost: ModelCost, is_counted: Callable[[LayerCost], bool]) -> int:
-    return sum(layer.memory_access_cost for layer in cost.layers if is_counted(layer))
+def _memory_access_cost(cost: ModelCost, reading: str) -> int:
+    return sum(layer.memory_access_cost for layer in cost.layers if layer.path.startswith(READINGS[reading]))
 
 
 def _count(network: nn.Module, channels: int = 3) -> ModelCost:

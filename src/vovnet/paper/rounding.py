@@ -20,22 +20,21 @@ def rounded(value: Decimal, after_point: int) -> Decimal:
 
 def how_equal(value: Decimal, printed: str) -> str | None:
     """ "cut" or "rounded" if only that gives the printed digits, "" if both do, None if neither does."""
-    equal = {how: f(value, digits(printed)) == Decimal(printed) for how, f in (("cut", cut), ("rounded", rounded))}
-    if all(equal.values()):
-        return ""
-    return next((how for how, same in equal.items() if same), None)
+    is_cut, is_rounded = (f(value, digits(printed)) == Decimal(printed) for f in (cut, rounded))
+    if is_cut:
+        return "" if is_rounded else "cut"
+    return "rounded" if is_rounded else None
 
 
-def whole_ms(fps: str) -> tuple[int, str] | None:
-    """The whole number of milliseconds that gives the printed frames per second, and how (see `how_equal`).
+def whole_ms(fps: str) -> int | None:
+    """The whole number of milliseconds that gives the printed frames per second; cutting is tried before rounding.
 
-    Cutting is tried before rounding. None if no whole number, or more than one, gives the printed digits.
+    None if no whole number, or more than one, gives the printed digits.
     """
     estimate = int(1000 / Decimal(fps))
     nearby = range(max(1, estimate - 3), estimate + 4)
-    how = {ms: how_equal(Decimal(1000) / ms, fps) for ms in nearby}
     for accepted in (("cut", ""), ("rounded",)):
-        matches = [(ms, way) for ms, way in how.items() if way is not None and way in accepted]
+        matches = [ms for ms in nearby if how_equal(Decimal(1000) / ms, fps) in accepted]
         if len(matches) == 1:
             return matches[0]
     return None

@@ -1,21 +1,14 @@
-"""What can be reproduced, by name, and the section for each name.
-
-Imports are local, so that the list is shown without waiting for PyTorch.
-"""
+"""What can be reproduced, by name, and the section for each name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vovnet.errors import UsageError, did_you_mean
+from vovnet.errors import unknown_name
 
 if TYPE_CHECKING:
-    from vovnet.paper.accuracy import Accuracies
-    from vovnet.paper.blood_cells import Study
-    from vovnet.paper.measured import Record
+    from vovnet.paper.sources import Sources
     from vovnet.report.document import Section
 
 SUBJECTS = {
@@ -36,60 +29,31 @@ SUBJECTS = {
 ALL = "all"
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Where measured values come from.
-
-    accuracies: evaluations of finished runs.
-    records: folder of earlier records.
-    fresh: folder with the records that this run has measured, for the tables in `measured`.
-    """
-
-    accuracies: Accuracies
-    records: Path | None = None
-    fresh: Path | None = None
-    measured: Sequence[str] = ()
-
-    def record(self, table: str) -> Record | None:
-        from vovnet.paper.measured import read_record
-
-        folder = self.fresh if table in self.measured else self.records
-        return None if folder is None else read_record(table, folder)
-
-    def studies(self) -> Mapping[str, Study]:
-        from vovnet.paper.blood_cells import read_studies
-
-        return {} if self.records is None else read_studies(self.records)
-
-
 def choose(names: Sequence[str]) -> list[str]:
     """The subjects with these names, each once and in the paper's order. Raises UsageError for an unknown name."""
     for name in names:
         if name not in SUBJECTS and name != ALL:
-            known = (*SUBJECTS, ALL)
-            hint = did_you_mean(name, known) or f"; the names are {', '.join(known)}"
-            raise UsageError(f"nothing to reproduce is called {name!r}{hint}")
+            raise unknown_name("subject of the paper", name, (*SUBJECTS, ALL))
     return [name for name in SUBJECTS if ALL in names or name in names]
 
 
 def section_of(name: str, sources: Sources) -> Section:
+    # Imported here, so that the list of subjects is shown without waiting for PyTorch.
     from vovnet.paper.aggregation.figure2 import figure_2_section
     from vovnet.paper.claims import claims_section
-    from vovnet.paper.figures import SCATTER_FIGURES, figure_5_section, scatter_section
+    from vovnet.paper.figures import figure_5_section, scatter_section
     from vovnet.paper.memory_access import memory_access_section
-    from vovnet.paper.tables import table_1_section, table_section
+    from vovnet.paper.table1 import table_1_section
+    from vovnet.paper.tables import table_section
 
     if name == "table1":
         return table_1_section()
     if name == "mac":
         return memory_access_section()
     if name == "claims":
-        return claims_section(sources.record)
+        return claims_section(sources)
     if name == "figure2":
         return figure_2_section(sources.records)
     if name == "figure5":
         return figure_5_section(sources.records)
-    if name in SCATTER_FIGURES:
-        record = sources.record(SCATTER_FIGURES[name].table)
-        return scatter_section(name, record, sources.accuracies, sources.studies())
-    return table_section(name, sources.record(name), sources.accuracies, sources.studies())
+    return table_section(name, sources) if name.startswith("table") else scatter_section(name, sources)

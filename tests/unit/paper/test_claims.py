@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vovnet.paper.claims import claims_section, recompute
-from vovnet.paper.measured import read_record
 from vovnet.paper.published_claims import CLAIMS
+from vovnet.paper.sources import Sources
 
 from .reproduced import TABLE_2 as TIMES
 from .reproduced import write_record
@@ -30,6 +30,6 @@ def test_a_wrong_claim_differs():
 
 def test_claims_beside_what_was_measured(tmp_path):
     write_record(tmp_path, "table2", TIMES)
-    table = claims_section(lambda table: read_record(table, tmp_path)).parts[1]
+    table = claims_section(Sources(tmp_path)).parts[1]
     assert table.rows[0][-1].startswith("4.00 on Invented GPU")
     assert table.rows[1][-1] == ""  # Table 4 was not measured

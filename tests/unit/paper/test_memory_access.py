@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vovnet.paper.memory_access import bound, equation_1, memory_access_section
-from vovnet.paper.published import CIFAR
+from vovnet.paper.published import TABLES
 
 
 def test_memory_access_cost():
@@ -28,7 +28,8 @@ def test_memory_access_cost():
 
 
 def test_memory_access_that_is_not_the_printed_one_differs(monkeypatch):
-    rows = (replace(CIFAR.rows[0], values={"memory_access_cost": "9.9"}), *CIFAR.rows[1:])
-    monkeypatch.setattr("vovnet.paper.memory_access.CIFAR", replace(CIFAR, rows=rows))
+    first, *others = TABLES["cifar"].rows
+    rows = (replace(first, values={"memory_access_cost": "9.9"}), *others)
+    monkeypatch.setitem(TABLES, "cifar", replace(TABLES["cifar"], rows=rows))
     networks = memory_access_section().parts[2]
     assert next(row for row in networks.rows if row[0] == "whole network")[1] == "3,684,442 differs"

@@ -6,9 +6,9 @@ import json
 from html.parser import HTMLParser
 
 from vovnet.paper import tables
-from vovnet.paper.accuracy import Accuracies
 from vovnet.paper.page import write_page
-from vovnet.paper.published import TABLE_3
+from vovnet.paper.published import TABLES
+from vovnet.paper.sources import Sources
 from vovnet.report.document import Figure, Section, Table, to_dict, to_markdown
 
 HOSTILE = "<script>alert(1)</script> | *x*"
@@ -42,7 +42,7 @@ class Tags(HTMLParser):
 
 
 def test_page_needs_no_network_and_runs_nothing(tmp_path):
-    write_page([SECTION, tables.table_section("table3", None, Accuracies(), {})], tmp_path / "page.html")
+    write_page([SECTION, tables.table_section("table3", Sources())], tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     parser = Tags()
     parser.feed(text)
@@ -57,4 +57,4 @@ def test_page_needs_no_network_and_runs_nothing(tmp_path):
     assert "https://" not in text
     assert "<code>a|b &lt;x&gt;</code>" in text
     assert '<td class="differs">' in text
-    assert TABLE_3.rows[1].name in text
+    assert TABLES["table3"].rows[1].name in text

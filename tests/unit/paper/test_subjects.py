@@ -14,7 +14,7 @@ from vovnet.paper.subjects import SUBJECTS, choose
 def test_names():
     assert choose(["claims", "table2", "claims"]) == ["table2", "claims"]
     assert choose(["all"]) == list(SUBJECTS)
-    with pytest.raises(UsageError, match=r"nothing to reproduce is called 'tabel2', did you mean 'table2'\?"):
+    with pytest.raises(UsageError, match=r"no subject of the paper is called 'tabel2', did you mean 'table2'\?"):
         choose(["tabel2"])
 
 

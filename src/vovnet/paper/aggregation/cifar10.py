@@ -29,7 +29,7 @@ class Cifar10(NamedTuple):
 
     images: uint8 RGB (N, 3, 32, 32).
     labels: int64 (N,), 0…9.
-    form: ORIGINAL or JPEG, since JPEG copies do not have exactly the original pixels.
+    form: ORIGINAL or JPEG, whose pixels are not exactly the original ones.
     """
 
     images: Tensor
@@ -54,9 +54,7 @@ def read_cifar10(root: str | Path, split: Literal["train", "test"], *, download:
         parts = [_read_npz(path) for path in archives]
         images, labels = (torch.cat(column) for column in zip(*parts, strict=True))
         if len(labels) != SIZES[split]:
-            _LOG.warning(
-                "%s: %s has %d images, but CIFAR-10 has %d", archives[0].parent, split, len(labels), SIZES[split]
-            )
+            _LOG.warning("%s: %s has %d images, but CIFAR-10 has %d", root, split, len(labels), SIZES[split])
         return Cifar10(images, labels, JPEG)
     from torchvision.datasets import CIFAR10
 
@@ -79,14 +77,9 @@ def _read_npz(path: Path) -> tuple[Tensor, Tensor]:
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged or lacks data, offsets or labels ({error})") from None
     ends = offsets.astype(np.int64)
-    consistent = data.dtype == np.uint8 and data.ndim == ends.ndim == labels.ndim == 1 and len(ends) == len(labels) + 1
-    if (
-        not consistent
-        or not np.issubdtype(labels.dtype, np.integer)
-        or (np.diff(ends) <= 0).any()
-        or ends[0] < 0
-        or ends[-1] > len(data)
-    ):
+    right_types = data.dtype == np.uint8 and np.issubdtype(labels.dtype, np.integer)
+    right_sizes = data.ndim == ends.ndim == labels.ndim == 1 and len(ends) == len(labels) + 1
+    if not right_types or not right_sizes or (np.diff(ends) <= 0).any() or ends[0] < 0 or ends[-1] > len(data):
         raise ValueError(
             f"{path} must hold uint8 data, increasing offsets within it, and integer labels, one fewer than offsets"
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from vovnet.engine.config import Fraction, Section
-from vovnet.errors import did_you_mean
+from vovnet.errors import unknown_name
 from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
 
 
@@ -28,25 +28,24 @@ class AggregationConfig(Section):
     download: bool = False
     networks: tuple[str, ...] = tuple(CIFAR_NETWORKS)
     seeds: tuple[int, ...] = (0,)
-    train_images: Annotated[int, Field(gt=0)] | None = None
-    epochs: Annotated[float, Field(gt=0)] = 300
-    batch_size: Annotated[int, Field(gt=0)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    train_images: PositiveInt | None = None
+    epochs: PositiveFloat = 300
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 0.1
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: NonNegativeFloat = 1e-4
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "auto"
-    threads: Annotated[int, Field(gt=0)] | None = None
-    log_every: Annotated[int, Field(gt=0)] = 50
-    checkpoint_every: Annotated[int, Field(gt=0)] = 200
+    threads: PositiveInt | None = None
+    log_every: PositiveInt = 50
+    checkpoint_every: PositiveInt = 200
     output: Path
 
     def model_post_init(self, _: Any) -> None:
         for name in self.networks:
             if name not in CIFAR_NETWORKS:
-                hint = did_you_mean(name, CIFAR_NETWORKS) or f"; the networks are {', '.join(CIFAR_NETWORKS)}"
-                raise ValueError(f"no network of the study is called {name!r}{hint}")
+                raise unknown_name("network of the study", name, CIFAR_NETWORKS)
 
     def settings(self) -> dict[str, Any]:
         """The settings that decide the trained weights. Runs with different ones cannot share an output folder."""

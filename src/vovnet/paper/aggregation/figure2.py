@@ -8,15 +8,14 @@ import statistics
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vovnet.files import replacing
 from vovnet.paper.aggregation.cifar10 import ORIGINAL
-from vovnet.paper.aggregation.connections import normalized_columns
-from vovnet.paper.aggregation.hypotheses import TITLES, Run, hypothesis_rows, runs_by_network, verdicts
-from vovnet.paper.published import CIFAR
+from vovnet.paper.aggregation.connections import TITLES, Run, hypothesis_rows, normalized, runs_by_network, verdicts
+from vovnet.paper.published import TABLES
 from vovnet.report.document import Figure, Section, Table
 
 if TYPE_CHECKING:
@@ -33,30 +32,19 @@ COLOUR_MAPS = {"figure2.png": "jet", "figure2_colour_blind_safe.png": "cividis"}
 def accuracy_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: for each network its counts, its test errors and the published error."""
     header = ["network", "parameters", "multiply-adds", "memory access (M)", "error, %", "each seed", "published"]
+    published = {row.model: row.values for row in TABLES["cifar"].rows}
     rows = []
     for name, group in runs_by_network(runs):
         errors = [100 * (1 - run["test_accuracy"]) for run in group]
-        first = group[0]
-        rows.append(
-            [
-                TITLES[name],
-                f"{first['parameters']:,}",
-                f"{first['multiply_adds']:,}",
-                f"{first['memory_access_cost'] / 1e6:.2f}",
-                f"{statistics.mean(errors):.2f}",
-                "; ".join(f"{error:.2f}" for error in errors),
-                _published_error(name),
-            ]
-        )
+        each_seed = "; ".join(f"{error:.2f}" for error in errors)
+        values = published.get(name, {})
+        printed = values.get("error", "")
+        if "accuracy" in values:  # printed instead of the error for one network
+            printed = f"{100 - float(values['accuracy']):.1f}"
+        counts = [f"{group[0][count]:,}" for count in ("parameters", "multiply_adds")]
+        memory_access = f"{group[0]['memory_access_cost'] / 1e6:.2f}"
+        rows.append([TITLES[name], *counts, memory_access, f"{statistics.mean(errors):.2f}", each_seed, printed])
     return header, rows
-
-
-def _published_error(network: str) -> str:
-    """In percent; for one network the paper prints the accuracy instead. "" if it prints neither."""
-    values = next((row.values for row in CIFAR.rows if row.model == network), {})
-    if "accuracy" in values:
-        return f"{100 - float(values['accuracy']):.1f}"
-    return values.get("error", "")
 
 
 def figure_2_section(records: Path | None) -> Section:
@@ -73,10 +61,9 @@ def figure_2_section(records: Path | None) -> Section:
     text = f"Measured: {' / '.join(dict.fromkeys(map(_conditions, runs)))}."
     if any(run["settings"]["epochs"] < PUBLISHED_EPOCHS for run in runs):
         text += f" The heat maps are therefore of networks early in training. {command}"
-    without_lists = [
-        {key: value for key, value in run.items() if key not in ("log", "strengths", "targets")} for run in runs
-    ]
-    cases = [[verdict.text, f"{verdict.held} of {verdict.of}"] for verdict in verdicts(runs)]
+    lists = ("log", "strengths", "targets")
+    without_lists = [{key: value for key, value in run.items() if key not in lists} for run in runs]
+    cases = [[hypothesis, f"{sum(holds)} of {len(holds)}"] for hypothesis, holds in verdicts(runs).items()]
     return Section(
         title,
         [
@@ -126,7 +113,7 @@ def write_figure2(runs: Sequence[Run], folder: Path) -> list[Path]:
         return []
     for name, colour_map in COLOUR_MAPS.items():
         with replacing(folder / name) as temporary:
-            plot_figure2(runs, colour_map).savefig(temporary)
+            temporary.write_bytes(_png(runs, colour_map))
     return [folder / name for name in COLOUR_MAPS]
 
 
@@ -141,27 +128,24 @@ def plot_figure2(runs: Sequence[Run], colour_map: str) -> MatplotlibFigure:
     groups = [(name, group) for name, group in runs_by_network(runs) if "strengths" in group[0]]
     figure = MatplotlibFigure(figsize=(12, 3.6 * len(groups)), layout="constrained", dpi=120)
     all_axes = figure.subplots(len(groups), 3, squeeze=False)
-    image = None
     for row, (name, group) in zip(all_axes, groups, strict=True):
         for block, axes in enumerate(row):
             image = _plot_block(axes, group, block, colour_map)
             axes.set_title(f"{TITLES[name]}, block {block + 1}", fontsize=11)
-    if image is not None:
-        figure.colorbar(image, ax=all_axes, shrink=0.6, label="mean |w| from a source, over the largest of the column")
+    figure.colorbar(image, ax=all_axes, shrink=0.6, label="mean |w| from a source, over the largest of the column")
     return figure
 
 
 def _plot_block(axes: Axes, runs: Sequence[Run], block: int, colour_map: str) -> AxesImage:
     mean = np.array([run["strengths"][block] for run in runs], dtype=float).mean(axis=0)
-    columns = normalized_columns([[None if np.isnan(value) else value for value in column] for column in mean])
-    cells = np.array(columns, dtype=float).T  # (sources, targets); NaN where a target does not read the source
+    cells = normalized(mean).T  # (sources, targets); NaN where a target does not read the source
     image = axes.imshow(cells, cmap=colour_map, vmin=0, vmax=1, aspect="auto")
     axes.set_facecolor("white")
     last = cells.shape[1] - 1
     between = 1 if last < 8 else 2
-    targets: Any = runs[0]["targets"][block]
     ticks = [*range(0, last, between), last]
-    axes.set_xticks(ticks, [*(str(tick + 1) for tick in ticks[:-1]), targets[-1].partition(" ")[0]], fontsize=8)
+    name_of_last = runs[0]["targets"][block][-1].partition(" ")[0]
+    axes.set_xticks(ticks, [*(str(tick + 1) for tick in ticks[:-1]), name_of_last], fontsize=8)
     axes.set_yticks(range(0, last + 1, between))
     axes.tick_params(labelsize=8)
     axes.set_xlabel("target layer", fontsize=9)

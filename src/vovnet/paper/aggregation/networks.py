@@ -5,7 +5,7 @@ connections, and ResNet-56 for comparison.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -33,44 +33,37 @@ class Connection(NamedTuple):
     first: int = 0
 
 
-class DenseBlock(nn.Module):
-    """Each 3×3 layer reads the block's input and all earlier layers; the output concatenates input and layers."""
+class Block(nn.Module):
+    """A chain of 3×3 layers; the output concatenates the block's input and all layers.
 
-    def __init__(self, c_in: int, layers: int, growth: int) -> None:
+    dense: each layer reads the input and all earlier layers. Otherwise it reads only the previous one, and the
+    aggregation is one-shot.
+    """
+
+    def __init__(self, c_in: int, layers: int, width: int, *, dense: bool) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(NormActConv(c_in + i * growth, growth, 3) for i in range(layers))
-        self.sources = (c_in, *[growth] * layers)
-        self.c_out = sum(self.sources)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = torch.cat([x, layer(x)], dim=1)
-        return x  # (N, c_in + layers·growth, H, W)
-
-    def connections(self) -> Iterator[Connection]:
-        for index, layer in enumerate(self.layers):
-            yield Connection(str(index + 1), layer.get_parameter("conv.weight"), self.sources[: index + 1])
-
-
-class OSABlock(nn.Module):
-    """Each 3×3 layer reads only the previous one; the output concatenates the block's input and all layers."""
-
-    def __init__(self, c_in: int, layers: int, width: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(NormActConv(c_in if i == 0 else width, width, 3) for i in range(layers))
+        self.dense = dense
         self.sources = (c_in, *[width] * layers)
-        self.c_out = sum(self.sources)
+        reads = [self.sources[: i + 1] if dense else self.sources[i : i + 1] for i in range(layers)]
+        self.layers = nn.ModuleList(NormActConv(sum(channels), width, 3) for channels in reads)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.dense:
+            for layer in self.layers:
+                x = torch.cat([x, layer(x)], dim=1)
+            return x  # (N, c_in + layers·width, H, W)
         features = [x]
         for layer in self.layers:
             features.append(layer(features[-1]))
-        return torch.cat(features, dim=1)  # (N, c_in + layers·width, H, W)
+        return torch.cat(features, dim=1)
 
-    def connections(self) -> Iterator[Connection]:
+    def connections(self) -> list[Connection]:
+        connections = []
         for index, layer in enumerate(self.layers):
-            weight = layer.get_parameter("conv.weight")
-            yield Connection(str(index + 1), weight, (self.sources[index],), first=index)
+            first = 0 if self.dense else index
+            sources = self.sources[first : index + 1]
+            connections.append(Connection(str(index + 1), layer.get_parameter("conv.weight"), sources, first))
+        return connections
 
 
 class AggregationNet(nn.Module):
@@ -79,21 +72,20 @@ class AggregationNet(nn.Module):
     Every transition keeps the number of channels: only then do the paper's two module sizes need as many multiply-adds
     as DenseNet-40. Pre-activation and the initial weights N(0, √(2 / (k²·c_out))) are those of DenseNet.
 
-    block: makes a block from its input channels, number of layers and channels of each layer.
+    layers, width: number of layers of each block, and their channels.
+    dense: see `Block`.
     last_transition: also add a 1×1 after the third block, as the paper's Figure 2 shows for one-shot aggregation.
     Without it, as in DenseNet, the classifier itself reads the block's layers.
     """
 
-    def __init__(
-        self, block: Callable[[int, int, int], DenseBlock | OSABlock], layers: int, width: int, last_transition: bool
-    ) -> None:
+    def __init__(self, layers: int, width: int, *, dense: bool, last_transition: bool) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, STEM, 3, padding=1, bias=False)
         self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
         channels = STEM
         for index in range(BLOCKS):
-            self.blocks.append(module := block(channels, layers, width))
-            channels = module.c_out
+            self.blocks.append(Block(channels, layers, width, dense=dense))
+            channels += layers * width
             has_transition = last_transition or index < BLOCKS - 1
             self.transitions.append(NormActConv(channels, channels, 1) if has_transition else nn.Identity())
         self.pool = nn.AvgPool2d(2)
@@ -112,12 +104,12 @@ class AggregationNet(nn.Module):
     def connections(self) -> list[list[Connection]]:
         """For each block, its layers and then the layer that reads all of them: a transition or the classifier."""
         connections = []
-        for index in range(BLOCKS):
-            block, transition = cast(DenseBlock | OSABlock, self.blocks[index]), self.transitions[index]
-            classifier = isinstance(transition, nn.Identity)
-            name = "classifier" if classifier else f"transition {index + 1}"
-            weight = self.head.weight if classifier else transition.get_parameter("conv.weight")
-            connections.append([*block.connections(), Connection(name, weight, block.sources)])
+        for number, (module, transition) in enumerate(zip(self.blocks, self.transitions, strict=True), start=1):
+            block = cast(Block, module)
+            last = Connection("classifier", self.head.weight, block.sources)
+            if not isinstance(transition, nn.Identity):
+                last = Connection(f"transition {number}", transition.get_parameter("conv.weight"), block.sources)
+            connections.append([*block.connections(), last])
         return connections
 
 
@@ -146,10 +138,10 @@ def _init_convolutions(model: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
 
-# (12/20) and (5/43) are the number of layers of each module and their channels.
+# (12/20) and (5/43) are the number of layers of each block and their channels.
 CIFAR_NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "densenet40": lambda: AggregationNet(DenseBlock, 12, 12, last_transition=False),
-    "osa_12_20": lambda: AggregationNet(OSABlock, 12, 20, last_transition=True),
-    "osa_5_43": lambda: AggregationNet(OSABlock, 5, 43, last_transition=True),
+    "densenet40": lambda: AggregationNet(12, 12, dense=True, last_transition=False),
+    "osa_12_20": lambda: AggregationNet(12, 20, dense=False, last_transition=True),
+    "osa_5_43": lambda: AggregationNet(5, 43, dense=False, last_transition=True),
     "resnet56": ResNet56,
 }

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ TEST_BATCH = 500
 Hook = Callable[[Mapping[str, Any]], object]
 
 
-@dataclass
 class TrainingState:
     """Everything that changes during training; a checkpoint holds it all.
 
@@ -34,27 +32,23 @@ class TrainingState:
     sums: (3,) loss, accuracy and number of the steps since the last log entry, summed on the training device.
     """
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    sums: Tensor
-    step: int = 0
-    log: list[dict[str, Any]] = field(default_factory=list)
-
-    @classmethod
-    def start(cls, model: nn.Module, config: AggregationConfig) -> TrainingState:
-        optimizer = torch.optim.SGD(
+    def __init__(self, model: nn.Module, config: AggregationConfig) -> None:
+        self.model, self.settings = model, config.settings()
+        self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=config.learning_rate,
             momentum=config.momentum,
             nesterov=config.momentum > 0,
             weight_decay=config.weight_decay,
         )
-        return cls(model, optimizer, torch.zeros(3, device=_device(model)))
+        self.sums = torch.zeros(3, device=_device(model))
+        self.step = 0
+        self.log: list[dict[str, Any]] = []
 
-    def save(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def save(self, path: Path) -> None:
         checkpoint = {
             "format": FORMAT,
-            "settings": settings,
+            "settings": self.settings,
             "sums": self.sums,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -63,10 +57,10 @@ class TrainingState:
         }
         save_checkpoint(path, checkpoint)
 
-    def load(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def load(self, path: Path) -> None:
         """Continue from a checkpoint. Raises UsageError if it was made with other settings."""
         checkpoint = load_checkpoint(path, FORMAT)
-        check_settings(checkpoint["settings"], settings, path)
+        check_settings(checkpoint["settings"], self.settings, path)
         load_state(self.model, checkpoint["model"], str(path))
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.step, self.log, self.sums = checkpoint["step"], checkpoint["log"], checkpoint["sums"].to(self.sums.device)
@@ -92,15 +86,16 @@ def train_classifier(
     device = _device(model)
     data = Cifar10(data.images.to(device), data.labels.to(device), data.form)
     stop = stop or threading.Event()
-    last, settings = folder / "last.pt", config.settings()
+    last = folder / "last.pt"
     steps = max(1, math.ceil(config.epochs * len(data.labels) / config.batch_size))
-    state = TrainingState.start(model, config)
+    state = TrainingState(model, config)
     if last.exists():
-        state.load(last, settings)
+        state.load(last)
     model.train()
     started, first_step = time.perf_counter(), state.step
     while state.step < steps:
-        set_learning_rate(state.optimizer, _learning_rate(state.step, steps, config))
+        passed = sum(state.step >= fraction * steps for fraction in config.milestones)
+        set_learning_rate(state.optimizer, config.learning_rate * 0.1**passed)
         state.sums += _train_step(state, data, config, seed)
         state.step += 1
         if state.step % config.log_every == 0 or state.step == steps:
@@ -110,21 +105,21 @@ def train_classifier(
                     f"the loss became infinite or not a number by step {state.step} of {folder.name}; "
                     "lower learning_rate"
                 )
-            seconds = time.perf_counter() - started
+            images = (state.step - first_step) * config.batch_size
             entry = {
                 "step": state.step,
                 "steps": steps,
                 "epoch": round(state.step * config.batch_size / len(data.labels), 3),
                 "loss": round(total / count, 5),
                 "train_accuracy": round(hits / count, 4),
-                "images_per_s": round((state.step - first_step) * config.batch_size / seconds, 1),
+                "images_per_s": round(images / (time.perf_counter() - started), 1),
             }
             state.log.append(entry)
             hook({"run": folder.name, **entry})
             state.sums.zero_()
             started, first_step = time.perf_counter(), state.step
         if stop.is_set() or state.step % config.checkpoint_every == 0 or state.step == steps:
-            state.save(last, settings)
+            state.save(last)
         if stop.is_set() and state.step < steps:
             return None
     return state.log
@@ -144,10 +139,6 @@ def _train_step(state: TrainingState, data: Cifar10, config: AggregationConfig, 
     state.optimizer.zero_grad(set_to_none=True)
     accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
     return torch.stack([loss.detach().float(), accuracy, torch.ones((), device=device)])
-
-
-def _learning_rate(step: int, steps: int, config: AggregationConfig) -> float:
-    return config.learning_rate * 0.1 ** sum(step >= fraction * steps for fraction in config.milestones)
 
 
 def batch_indices(step: int, batch_size: int, count: int, seed: int) -> Tensor:

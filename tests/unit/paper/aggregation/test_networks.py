@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vovnet.paper.aggregation.networks import CIFAR_NETWORKS, AggregationNet, DenseBlock, OSABlock
+from vovnet.paper.aggregation.networks import CIFAR_NETWORKS, AggregationNet, Block
 from vovnet.profiling.cost import count_cost, count_parameters
 
 
@@ -50,7 +50,7 @@ def test_logits_and_gradients(name):
 
 def test_a_dense_block_concatenates_its_input_and_every_layer_in_order():
     torch.manual_seed(0)
-    block, x = DenseBlock(4, 3, 2).eval(), torch.randn(1, 4, 5, 5)
+    block, x = Block(4, 3, 2, dense=True).eval(), torch.randn(1, 4, 5, 5)
     expected = [x]
     for layer in block.layers:
         expected.append(layer(torch.cat(expected, dim=1)))
@@ -59,7 +59,7 @@ def test_a_dense_block_concatenates_its_input_and_every_layer_in_order():
 
 def test_a_layer_of_a_one_shot_block_reads_only_the_previous_layer():
     torch.manual_seed(0)
-    block, x = OSABlock(4, 3, 2).eval(), torch.randn(1, 4, 5, 5)
+    block, x = Block(4, 3, 2, dense=False).eval(), torch.randn(1, 4, 5, 5)
     first = block.layers[0](x)
     second = block.layers[1](first)
     torch.testing.assert_close(block(x), torch.cat([x, first, second, block.layers[2](second)], dim=1))

@@ -12,13 +12,13 @@ from vovnet.paper.aggregation import config as config_module
 from vovnet.paper.aggregation import study
 from vovnet.paper.aggregation.cifar10 import Cifar10
 from vovnet.paper.aggregation.config import AggregationConfig
-from vovnet.paper.aggregation.networks import AggregationNet, DenseBlock, OSABlock
+from vovnet.paper.aggregation.networks import AggregationNet
 from vovnet.paper.aggregation.study import run_study
 from vovnet.paper.aggregation.training import batch_indices, train_classifier
 
 TINY = {
-    "tiny_dense": lambda: AggregationNet(DenseBlock, 2, 4, last_transition=False),
-    "tiny_osa": lambda: AggregationNet(OSABlock, 2, 4, last_transition=True),
+    "tiny_dense": lambda: AggregationNet(2, 4, dense=True, last_transition=False),
+    "tiny_osa": lambda: AggregationNet(2, 4, dense=False, last_transition=True),
     "plain": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)),
 }
 

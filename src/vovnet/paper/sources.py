@@ -1,10 +1,11 @@
-"""Accuracy of finished training runs: evaluating them as the paper does, and answers from the evaluations."""
+"""Where measured values come from: records, and evaluations of finished training runs as the paper tests them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from vovnet.engine.multi_scale import published_multi_scale
 from vovnet.errors import UsageError
 from vovnet.files import write_json
 from vovnet.paper.answers import Answer
+from vovnet.paper.blood_cells import Study, read_studies
+from vovnet.paper.measured import Record, read_record
 from vovnet.paper.published import PublishedRow
 from vovnet.provenance import command_line, device_name, record_header
 from vovnet.weights.detector import load_weights
@@ -38,32 +41,48 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass
-class Accuracies:
-    """Answers to the accuracy columns. A run is evaluated when one of its values is first asked for.
+class Sources:
+    """Folders to read measured values from. A run is evaluated when one of its values is first asked for.
 
-    output: evaluations are written into its subfolder evaluations/.
-    runs: folder of finished runs, each named like its config.
+    records: earlier records and evaluations, used where nothing newer is there.
+    output: records of the tables in `measured`; evaluations are written into its subfolder evaluations/.
+    runs: finished runs, each named like its config.
     data: "voc" and "coco" → folder of the dataset.
-    records: folder with earlier evaluations, used if the run or its dataset is missing.
     """
 
-    output: Path | None = None
-    runs: Path | None = None
-    data: dict[str, Path] = field(default_factory=dict)
     records: Path | None = None
+    output: Path | None = None
+    measured: Sequence[str] = ()
+    runs: Path | None = None
+    data: Mapping[str, Path] = field(default_factory=dict)
     device: str = "auto"
     on_step: Callable[[str], None] = lambda what: None
+    _records: dict[str, Record | None] = field(default_factory=dict)
     _evaluations: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
-    def answer(self, table: str, row: PublishedRow, column: str) -> Answer:
-        assert row.config is not None
-        kind = "voc" if row.config.startswith("voc_") else "coco"
+    def record(self, table: str) -> Record | None:
+        """The measurements of a table's models."""
+        if table not in self._records:
+            folder = self.output if table in self.measured else self.records
+            self._records[table] = read_record(table, folder) if folder else None
+        return self._records[table]
+
+    @cached_property
+    def studies(self) -> Mapping[str, Study]:
+        """The detectors on blood cells, by model."""
+        return read_studies(self.records) if self.records else {}
+
+    def accuracy(self, table: str, row: PublishedRow, column: str) -> Answer:
+        """The accuracy of the row's model. column: a key of METRICS."""
+        dataset = row.config.partition("_")[0]
         name = row.config + ("_multi_scale" if row.multi_scale else "")
         if name not in self._evaluations:
-            self._evaluations[name] = self._evaluate(row, kind, name) or self._recorded(name)
+            self._evaluations[name] = self._evaluate(row, dataset, name) or self._recorded(name)
         evaluation = self._evaluations[name]
         if evaluation is None:
-            return Answer("needs", note=_command(table, row, kind))
+            train = f"`vovnet train configs/{row.config}.yaml output=runs/{row.config}`"
+            reproduce = f"`vovnet reproduce {table} --runs runs --{dataset} {DATA_FOLDERS[dataset]}`"
+            return Answer("needs", note=f"{train}, then {reproduce}")
         data = f"{name} on {Path(evaluation['data']).name}, {evaluation['split']}, {evaluation['images']} images"
         data += ", with soft-NMS" if evaluation["soft_nms"] else ""
         value: Any = evaluation
@@ -76,25 +95,25 @@ class Accuracies:
         note = f"{data}{device}; evaluations/{name}.json{papers_split}"
         return Answer("measured", f"{100 * value:.1f}", 100 * value, note)
 
-    def _evaluate(self, row: PublishedRow, kind: str, name: str) -> dict[str, Any] | None:
+    def _evaluate(self, row: PublishedRow, dataset_name: str, name: str) -> dict[str, Any] | None:
         """Evaluate the row's run and write the evaluation; None if the run or its dataset is missing."""
-        if self.runs is None or kind not in self.data or row.config is None:
+        if self.runs is None or dataset_name not in self.data:
             return None
-        run, root = self.runs / row.config, self.data[kind]
+        run, root = self.runs / row.config, self.data[dataset_name]
         if not ((run / "best.safetensors").is_file() and (run / "record.json").is_file()):
             return None  # a run without record.json is not finished
         loaded = load_weights(run)
-        if loaded.info.name != row.model:
-            raise UsageError(f"{run} must hold a {row.model}, as its name says, got {loaded.info.name}")
-        split = next((split for split in SPLITS[kind] if split in splits(root)), SPLITS[kind][0])
-        dataset = open_dataset(root, split, class_names=loaded.info.class_names, masks=loaded.model.masks)
-        info = loaded.info
-        detector = Detector(loaded.model, info.class_names, info.category_ids, loaded.record, device=self.device)
+        model, info = loaded.model, loaded.info
+        if info.name != row.model:
+            raise UsageError(f"{run} must hold a {row.model}, as its name says, got {info.name}")
+        split = next((split for split in SPLITS[dataset_name] if split in splits(root)), SPLITS[dataset_name][0])
+        dataset = open_dataset(root, split, class_names=info.class_names, masks=model.masks)
+        detector = Detector(model, info.class_names, info.category_ids, loaded.record, device=self.device)
         result = evaluate(
             detector,
             dataset,
-            soft_nms=kind == "coco" and loaded.info.name.startswith("refinedet") and not row.multi_scale,
-            multi_scale=published_multi_scale(loaded.model, "coco") if row.multi_scale else None,
+            soft_nms=info.name.startswith("refinedet") and not row.multi_scale,
+            multi_scale=published_multi_scale(model, "coco") if row.multi_scale else None,
             on_image=lambda count: self.on_step(f"{name}: {count} of {len(dataset)} images"),
         )
         evaluation = {
@@ -111,8 +130,3 @@ class Accuracies:
     def _recorded(self, name: str) -> dict[str, Any] | None:
         path = self.records / "evaluations" / f"{name}.json" if self.records else None
         return json.loads(path.read_text()) if path is not None and path.is_file() else None
-
-
-def _command(table: str, row: PublishedRow, kind: str) -> str:
-    train = f"`vovnet train configs/{row.config}.yaml output=runs/{row.config}`"
-    return f"{train}, then `vovnet reproduce {table} --runs runs --{kind} {DATA_FOLDERS[kind]}`"

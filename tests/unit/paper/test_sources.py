@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from vovnet.errors import UsageError
-from vovnet.paper import accuracy
-from vovnet.paper.accuracy import Accuracies
-from vovnet.paper.published import TABLE_2, TABLES
+from vovnet.paper import sources
+from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import build
+from vovnet.paper.sources import Sources
 from vovnet.provenance import device_name
 from vovnet.weights.detector import ModelInfo, save_weights
 
+TABLE_2 = TABLES["table2"]
 VOC_NAMES = ("Platelets", "RBC", "WBC")
 
 
@@ -39,9 +40,9 @@ def make_run(runs, config, model):
 
 def test_accuracy_of_a_finished_run(voc, tmp_path):
     make_run(tmp_path / "runs", "voc_pelee304", "pelee304")
-    accuracies = Accuracies(tmp_path / "out", tmp_path / "runs", {"voc": voc}, device="cpu")
+    fresh = Sources(output=tmp_path / "out", runs=tmp_path / "runs", data={"voc": voc}, device="cpu")
     row = TABLE_2.row("Pelee304, PeleeNet")
-    answer = accuracies.answer("table2", row, "map")
+    answer = fresh.accuracy("table2", row, "map")
     record = json.loads((tmp_path / "out" / "evaluations" / "voc_pelee304.json").read_text())
     assert answer.kind == "measured"
     assert answer.value == pytest.approx(100 * record["voc07_map"])
@@ -49,19 +50,19 @@ def test_accuracy_of_a_finished_run(voc, tmp_path):
     assert (record["device"], record["run"]["step"], record["split"]) == (device_name(torch.device("cpu")), 7, "test")
     make_run(tmp_path / "runs", "voc_ssd300_mobilenet", "ssd300_mobilenet")
     (tmp_path / "runs/voc_ssd300_mobilenet/record.json").unlink()  # like an interrupted run
-    unfinished = accuracies.answer("table2", TABLE_2.rows[0], "map")
+    unfinished = fresh.accuracy("table2", TABLE_2.rows[0], "map")
     assert unfinished.kind == "needs"
     assert "configs/voc_ssd300_mobilenet.yaml" in unfinished.note
     # Later, from the evaluation alone.
-    later = Accuracies(records=tmp_path / "out").answer("table2", row, "map")
+    later = Sources(tmp_path / "out").accuracy("table2", row, "map")
     assert (later.kind, later.value) == ("measured", answer.value)
 
 
 def test_a_run_of_another_model_is_refused(voc, tmp_path):
     make_run(tmp_path / "runs", "voc_ssd300_mobilenet", "pelee304")
-    accuracies = Accuracies(tmp_path / "out", tmp_path / "runs", {"voc": voc}, device="cpu")
+    fresh = Sources(output=tmp_path / "out", runs=tmp_path / "runs", data={"voc": voc}, device="cpu")
     with pytest.raises(UsageError, match="must hold a ssd300_mobilenet, as its name says, got pelee304"):
-        accuracies.answer("table2", TABLE_2.rows[0], "map")
+        fresh.accuracy("table2", TABLE_2.rows[0], "map")
 
 
 @pytest.mark.parametrize(
@@ -94,15 +95,15 @@ def test_how_coco_is_tested(table, row, soft_nms, scales, tmp_path, monkeypatch)
         asked.update(options, split=split)
         return [1, 2]
 
-    monkeypatch.setattr(accuracy, "evaluate", evaluate)
-    monkeypatch.setattr(accuracy, "load_weights", load_weights)
+    monkeypatch.setattr(sources, "evaluate", evaluate)
+    monkeypatch.setattr(sources, "load_weights", load_weights)
     monkeypatch.setattr(
-        accuracy, "Detector", lambda model, *names, **options: SimpleNamespace(device=torch.device("cpu"))
+        sources, "Detector", lambda model, *names, **options: SimpleNamespace(device=torch.device("cpu"))
     )
-    monkeypatch.setattr(accuracy, "open_dataset", open_dataset)
-    monkeypatch.setattr(accuracy, "splits", lambda root: ("train2017", "val2017"))
-    accuracies = Accuracies(None, tmp_path / "runs", {"coco": tmp_path})
-    assert accuracies.answer(table, row, "ap").text == "33.5"
+    monkeypatch.setattr(sources, "open_dataset", open_dataset)
+    monkeypatch.setattr(sources, "splits", lambda root: ("train2017", "val2017"))
+    fresh = Sources(runs=tmp_path / "runs", data={"coco": tmp_path})
+    assert fresh.accuracy(table, row, "ap").text == "33.5"
     assert (asked["soft_nms"], asked["split"], asked["masks"]) == (soft_nms, "val2017", table == "table5")
     assert (asked["multi_scale"] and len(asked["multi_scale"].scales)) == scales
-    assert accuracies.answer(table, row, "ap_small").kind == "needs"  # no small objects, no AP
+    assert fresh.accuracy(table, row, "ap_small").kind == "needs"  # no small objects, no AP
