@@ -28,10 +28,7 @@ class RefineDetLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        arm_iou_threshold: float = 0.5,
-        arm_negative_iou_threshold: float = 0.5,
-        use_difficult: bool = False,
+        self, arm_iou_threshold: float = 0.5, arm_negative_iou_threshold: float = 0.5, use_difficult: bool = False
     ) -> None:
         super().__init__()
         self.arm = MultiBoxLoss(arm_iou_threshold, arm_negative_iou_threshold, use_difficult=use_difficult)

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from vovnet import create_backbone, create_model
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.models.anchors import AnchorGrid, AnchorLevel, make_anchors, torchvision_anchors
+from vovnet.models.anchors import AnchorGrid, AnchorLevel, make_anchors
 from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE, OSAModule
 from vovnet.models.detectors.ssd import ANCHORS_VOC
 from vovnet.models.layers import L2Norm, make_norm
@@ -184,13 +183,6 @@ def test_anchor_centres():
     assert anchors[:6, :2].tolist() == [[15, 15], [45, 15], [75, 15], [15, 45], [45, 45], [75, 45]]  # x runs fastest
     # DSOD's last map keeps its published step of 300, which puts three of four centres outside a 300 image.
     assert anchors[6:, :2].tolist() == [[150, 150], [450, 150], [150, 450], [450, 450]]
-
-
-def test_torchvisions_cell_anchors():
-    sizes, ratios = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
-    theirs = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5).cell_anchors
-    for size, expected in zip(sizes, theirs, strict=True):
-        assert torch.equal(torchvision_anchors(size, size // 8, ratios), expected)
 
 
 def test_preprocessing():

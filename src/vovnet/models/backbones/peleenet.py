@@ -61,12 +61,9 @@ class PeleeNet(nn.Module):
         self.stages = nn.ModuleList()
         width, channels = STEM, []
         for layers, bottleneck in STAGES:
-            stage = nn.Sequential()
-            for _ in range(layers):
-                stage.append(TwoWayLayer(width, bottleneck))
-                width += GROWTH
-            stage.append(Unit(width, width, 1))
-            self.stages.append(stage)
+            stage = nn.Sequential(*(TwoWayLayer(width + i * GROWTH, bottleneck) for i in range(layers)))
+            width += layers * GROWTH
+            self.stages.append(stage.append(Unit(width, width, 1)))
             channels.append(width)
         self.channels = tuple(channels)  # 128, 256, 512, 704
         self.head = None if features_only else nn.Linear(width, num_classes)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet as TorchvisionResNet
 from torchvision.models.resnet import Bottleneck
 
-from vovnet.models.layers import Norm, init_weights, make_norm
+from vovnet.models.layers import Norm, check_option, init_weights, make_norm
 
 Style = Literal["caffe", "torchvision"]
 
@@ -42,8 +42,7 @@ class ResNet(TorchvisionResNet):
         style: Style = "caffe",
         norm: Norm = "batch",
     ) -> None:
-        if style not in ("caffe", "torchvision"):
-            raise ValueError(f"style must be 'caffe' or 'torchvision', got {style!r}")
+        check_option("style", style, Style)
         super().__init__(Bottleneck, list(blocks), num_classes=num_classes, norm_layer=partial(make_norm, norm))
         if norm == "group":
             init_weights(self, "kaiming")

@@ -63,11 +63,7 @@ def mirror(detections: Detections) -> Detections:
 
 
 def vote_boxes(
-    runs: Sequence[Detections],
-    *,
-    soft: bool,
-    iou_threshold: float = 0.45,
-    score_threshold: float = SCORE_THRESHOLD,
+    runs: Sequence[Detections], *, soft: bool, iou_threshold: float = 0.45, score_threshold: float = SCORE_THRESHOLD
 ) -> Detections:
     """Merge several runs on the same image by box voting in each class.
 

@@ -39,18 +39,6 @@ INPUT_MULTIPLE = 64  # so that each feature map is exactly twice as large as the
 SIXTH_CHANNELS = 512
 
 
-class SixthOfVGG(nn.Sequential):
-    """conv6_1 and conv6_2 of the plain form for VGG-16: (N, c_in, H, W) → (N, 512, H/2, W/2)."""
-
-    def __init__(self, c_in: int) -> None:
-        super().__init__(
-            nn.Conv2d(c_in, 256, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1),
-            nn.ReLU(inplace=True),
-        )
-
-
 class Predictor(nn.Module):
     """Box deltas and logits of one feature map from 3×3 convolutions, with or without a residual block before them."""
 
@@ -107,10 +95,8 @@ class RefineDet(DetectionModel):
 
     backbone: returns feature maps, finest first; the last three are used.
     sources: their channels.
-    levels: the anchors of each feature map, three per cell.
-    sixth: makes the map of stride 64, with 512 channels, from the last one; None is a residual block.
-    residual: with batch norm in the TCBs and a residual block before every predictor, as in the paper's tables; False
-        is the plain form for VGG-16, without both.
+    residual: with batch norm in the TCBs, a residual block before every predictor and one that makes the map of stride
+        64, as in the paper's tables; False is the plain form for VGG-16, without them.
     width: channels of the TCBs and of the residual blocks, whose output has four times as many. The paper has 256.
 
     Outputs: "objectness_logits" (N, A, 2) and "class_logits" (N, A, K+1), background first in both; "anchor_deltas"
@@ -127,18 +113,20 @@ class RefineDet(DetectionModel):
         num_classes: int,
         preprocessing: Preprocessing,
         *,
-        levels: Sequence[AnchorLevel] = ANCHORS,
-        sixth: nn.Module | None = None,
         residual: bool = True,
         width: int = 256,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
-        self.anchors = AnchorGrid(levels)
+        self.anchors = AnchorGrid(ANCHORS)
         self.backbone = backbone
         channels = (*sources, SIXTH_CHANNELS)
-        self.sixth = sixth or ResidualBlock(sources[-1], 128, SIXTH_CHANNELS, stride=2)
+        if residual:
+            self.sixth: nn.Module = ResidualBlock(sources[-1], 128, SIXTH_CHANNELS, stride=2)
+        else:  # conv6_1 and conv6_2
+            squeeze, conv = nn.Conv2d(sources[-1], 256, 1), nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1)
+            self.sixth = nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True))
         self.arm = nn.ModuleList(Predictor(c, width, 2, residual) for c in channels)
         self.tcb = nn.ModuleList(TransferConnection(c, width, residual, level == 3) for level, c in enumerate(channels))
         self.odm = nn.ModuleList(Predictor(width, width, num_classes + 1, residual) for _ in channels)
@@ -224,7 +212,6 @@ def refinedet(
     num_classes: int,
     *,
     make_backbone: Callable[..., nn.Module],
-    default_boxes: Sequence[AnchorLevel],
     image_size: tuple[int, int],
     backbone: Mapping[str, Any] | None = None,
     pixels: Mapping[str, Any] | None = None,
@@ -237,15 +224,6 @@ def refinedet(
     width: see `RefineDet`.
     """
     net: Any = make_backbone(**{**(backbone or {}), "features_only": True})
-    sources = net.channels[-3:]
-    plain = isinstance(net, VGG16)
-    return RefineDet(
-        net,
-        sources,
-        num_classes,
-        Preprocessing(image_size, **(pixels or {})),
-        levels=default_boxes,
-        sixth=SixthOfVGG(sources[-1]) if plain else None,
-        residual=not plain,
-        width=width,
-    )
+    preprocessing = Preprocessing(image_size, **(pixels or {}))
+    residual = not isinstance(net, VGG16)
+    return RefineDet(net, net.channels[-3:], num_classes, preprocessing, residual=residual, width=width)
