@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -95,6 +96,20 @@ class L2Norm(nn.Module):
         wide = x.float()
         length = (wide.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
         return (wide / length * self.scale.view(1, -1, 1, 1)).to(x.dtype)
+
+
+def predict(heads: nn.ModuleList, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Box deltas (N, A, 4) and logits (N, A, num_logits) of all feature maps, by map, row, column and anchor.
+
+    Each head turns its feature map into (N, P·4, H, W) and (N, P·num_logits, H, W).
+    """
+    deltas, logits = [], []
+    for head, feature in zip(heads, maps, strict=True):
+        box, cls = (output.permute(0, 2, 3, 1).flatten(1, 2) for output in head(feature))  # (N, H·W, P·…)
+        per_cell = box.shape[-1] // 4
+        deltas.append(box.unflatten(2, (per_cell, -1)).flatten(1, 2))
+        logits.append(cls.unflatten(2, (per_cell, -1)).flatten(1, 2))
+    return torch.cat(deltas, dim=1), torch.cat(logits, dim=1)
 
 
 def caffe_xavier_(weight: Tensor) -> None:

@@ -7,7 +7,7 @@ from vovnet import create_backbone, create_model
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.models.anchors import AnchorGrid, AnchorLevel, make_anchors
 from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE, OSAModule
-from vovnet.models.detectors.ssd import ANCHORS_VOC
+from vovnet.models.detectors.ssd import ANCHORS_DSOD
 from vovnet.models.layers import L2Norm, make_norm
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Target
@@ -175,7 +175,7 @@ def test_anchor_shapes_and_order():
     root = (30 * 60) ** 0.5
     expected = [(30, 30), (root, root), (42.426, 21.213), (21.213, 42.426), (51.962, 17.321), (17.321, 51.962)]
     torch.testing.assert_close(torch.tensor(level.shapes()), torch.tensor(expected), atol=1e-3, rtol=0)
-    assert [a.per_cell for a in ANCHORS_VOC] == [4, 6, 6, 6, 4, 4]
+    assert [a.per_cell for a in ANCHORS_DSOD["voc"]] == [4, 6, 6, 6, 4, 4]
 
 
 def test_anchor_centres():

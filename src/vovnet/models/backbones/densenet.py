@@ -84,11 +84,11 @@ VARIANTS = {
 
 
 class DenseNet(TorchvisionDenseNet):
-    """DenseNet-BC (arXiv 1608.06993) with a classifier, or as the source of C2…C5.
+    """DenseNet-BC (arXiv 1608.06993).
 
-    features_only: forward returns [c2, c3, c4, c5]; otherwise logits. The first three are the outputs of the
-        transitions' 1×1 convolutions before their pooling, without norm or ReLU; the last follows the final batch norm
-        and ReLU. No script of the paper is public; only these sources give the parameters and FLOPs of Table 4.
+    C2…C4 are the outputs of the transitions' 1×1 convolutions before their pooling, without norm or ReLU; C5 follows
+    the final batch norm and ReLU. No script of the paper is public; only these sources give the parameters and FLOPs of
+    Table 4.
     """
 
     feature_names = ("c2", "c3", "c4", "c5")
@@ -110,5 +110,5 @@ class DenseNet(TorchvisionDenseNet):
                 x = part.pool(x)
             else:
                 x = part(x)
-        features.append(F.relu(x))
-        return features if self.classifier is None else self.classifier(features[-1].mean(dim=(2, 3)))
+        x = F.relu(x)
+        return [*features, x] if self.classifier is None else self.classifier(x.mean(dim=(2, 3)))

@@ -46,10 +46,7 @@ class TwoWayLayer(nn.Module):
 
 
 class PeleeNet(nn.Module):
-    """PeleeNet with a classifier, or as the source of C2…C5, each before the pooling that follows it.
-
-    features_only: forward returns [c2, c3, c4, c5]; otherwise logits.
-    """
+    """PeleeNet; C2…C5 are taken before the pooling that follows them."""
 
     feature_names = ("c2", "c3", "c4", "c5")
     strides = (4, 8, 16, 32)

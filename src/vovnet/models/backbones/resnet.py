@@ -18,9 +18,8 @@ BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
 class ResNet(TorchvisionResNet):
-    """ResNet with a classifier, or as the source of C2…C5, each after the last ReLU of its stage.
+    """ResNet; C2…C5 are taken after the last ReLU of their stages.
 
-    features_only: forward returns [c2, c3, c4, c5]; otherwise logits.
     style: "caffe" has the stride of a stage in its first 1×1 convolution, and a first pooling without padding that
         rounds sizes up (He et al. 2016); Tables 4, 6 and 7 need it. "torchvision" has the stride in the 3×3 convolution
         and pads the pooling; the weights of torchvision and timm and Table 5 need it. Both have the same parameters,

@@ -121,9 +121,8 @@ class OSAModule(nn.Module):
 
 
 class VoVNet(nn.Module):
-    """VoVNet with a classifier, or as the source of C2…C5.
+    """VoVNet; C2…C5 are taken before the pooling that follows them.
 
-    features_only: forward returns [c2, c3, c4, c5], each before the pooling that follows it; otherwise logits.
     stem: "pool" is Table 1: the third convolution has stride 1, and max-pooling follows. "stride" is the authors'
         PyTorch code and all released PyTorch weights: the third convolution has stride 2, without pooling. Both have
         the same parameters, "stride" has fewer operations. Tables 2–4 need "pool". For Table 5 the authors' code has

@@ -196,14 +196,12 @@ class MaskRCNN(DetectionModel):
     ) -> list[Detections]:
         """See `DetectionModel.decode`. Scores are softmax probabilities; each class has its own box of a proposal."""
         counts = outputs["proposals_per_image"].tolist()
+        proposals, deltas = outputs["proposals"].split(counts), outputs["box_deltas"].float().split(counts)
         scores = outputs["class_logits"].float().softmax(dim=-1)[:, 1:].split(counts)  # (·, K) of each image
-        deltas = outputs["box_deltas"].float().split(counts)
-        proposals = outputs["proposals"].split(counts)
         input_sizes = [input_size or self.preprocessing.input_size(size) for size in image_sizes]
         boxes, detections = [], []
-        for proposal, delta, score, size, image_size in zip(
-            proposals, deltas, scores, input_sizes, image_sizes, strict=True
-        ):
+        per_image = zip(proposals, deltas, scores, input_sizes, image_sizes, strict=True)
+        for proposal, delta, score, size, image_size in per_image:
             index, label = (score > score_threshold).nonzero(as_tuple=True)
             per_class = self.roi_heads.box_coder.decode(delta, [proposal])
             per_class = per_class.reshape(len(proposal), self.num_classes + 1, 4)
@@ -218,17 +216,14 @@ class MaskRCNN(DetectionModel):
     def _with_masks(
         self, detections: list[Detections], boxes: list[Tensor], outputs: dict[str, Tensor]
     ) -> list[Detections]:
-        """The detections with their masks. boxes: theirs, in pixels of the network's input."""
+        """The detections with their masks; `boxes` are theirs in pixels of the network's input."""
         if not sum(map(len, boxes)):
             return [replace(image, masks=RleMasks((), image.image_size)) for image in detections]
         logits = self._mask_logits({level: outputs[level] for level in LEVELS}, boxes)
         label = torch.cat([image.labels for image in detections])
         probabilities = logits[torch.arange(len(label), device=label.device), label + 1].float().sigmoid()
-        per_image = probabilities.cpu().split([len(box) for box in boxes])  # (·, 28, 28) of each image
-        return [
-            replace(image, masks=paste(mask, image.boxes.cpu(), image.image_size))
-            for image, mask in zip(detections, per_image, strict=True)
-        ]
+        per_image = zip(detections, probabilities.cpu().split([len(box) for box in boxes]), strict=True)  # (·, 28, 28)
+        return [replace(image, masks=paste(mask, image.boxes.cpu(), image.image_size)) for image, mask in per_image]
 
     def _init_heads(self) -> None:
         """Initialise what torchvision leaves at PyTorch's defaults.

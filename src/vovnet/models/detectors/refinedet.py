@@ -23,7 +23,7 @@ from vovnet.models.anchors import AnchorGrid, AnchorLevel
 from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
-from vovnet.models.layers import ConvNormAct, ResidualBlock, caffe_xavier_
+from vovnet.models.layers import ConvNormAct, ResidualBlock, caffe_xavier_, predict
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
@@ -40,7 +40,7 @@ SIXTH_CHANNELS = 512
 
 
 class Predictor(nn.Module):
-    """Box deltas and logits of one feature map from 3×3 convolutions, with or without a residual block before them."""
+    """Two 3×3 convolutions, for the boxes and the classes, with or without a residual block before them."""
 
     def __init__(self, c_in: int, width: int, num_logits: int, residual: bool) -> None:
         super().__init__()
@@ -50,11 +50,8 @@ class Predictor(nn.Module):
         self.cls = nn.Conv2d(channels, num_logits * PER_CELL, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, c_in, H, W) → box deltas (N, H·W·P, 4) and logits (N, H·W·P, num_logits), by row, column and anchor."""
-        x = self.block(x)  # (N, 4·width, H, W)
-        n, num_logits = len(x), self.cls.out_channels // PER_CELL
-        box, cls = self.box(x), self.cls(x)
-        return box.permute(0, 2, 3, 1).reshape(n, -1, 4), cls.permute(0, 2, 3, 1).reshape(n, -1, num_logits)
+        x = self.block(x)
+        return self.box(x), self.cls(x)
 
 
 class TransferConnection(nn.Module):
@@ -138,16 +135,15 @@ class RefineDet(DetectionModel):
         height, width = images.shape[-2:]
         if height % INPUT_MULTIPLE or width % INPUT_MULTIPLE:
             raise ValueError(
-                f"height and width of RefineDet's input must be multiples of {INPUT_MULTIPLE}, such as 320 and 512, "
-                f"got {height}×{width}"
+                f"sides of RefineDet's input must be multiples of 64, such as 320 and 512, got {height}×{width}"
             )
-        maps = list(self.backbone(images))[-3:]  # strides 8, 16, 32
+        maps = self.backbone(images)[-3:]  # strides 8, 16, 32
         maps.append(self.sixth(maps[-1]))
-        anchor_deltas, objectness = _predict(self.arm, maps)
+        anchor_deltas, objectness = predict(self.arm, maps)
         merged: list[Tensor] = []  # coarsest first
         for tcb, feature in zip(reversed(self.tcb), reversed(maps), strict=True):
             merged.append(tcb(feature, merged[-1] if merged else None))
-        box_deltas, logits = _predict(self.odm, merged[::-1])
+        box_deltas, logits = predict(self.odm, merged[::-1])
         return {
             "objectness_logits": objectness,
             "anchor_deltas": anchor_deltas,
@@ -185,12 +181,6 @@ class RefineDet(DetectionModel):
             candidates=candidates,
             top_k=top_k,
         )
-
-
-def _predict(heads: nn.ModuleList, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Box deltas (N, A, 4) and logits (N, A, num_logits) of all feature maps."""
-    boxes, logits = zip(*(head(feature) for head, feature in zip(heads, maps, strict=True)), strict=True)
-    return torch.cat(boxes, dim=1), torch.cat(logits, dim=1)
 
 
 def _init(module: nn.Module) -> None:

@@ -23,30 +23,31 @@ from vovnet.models.backbones.peleenet import PeleeNet
 from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
-from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, ResidualBlock, init_weights
+from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, ResidualBlock, init_weights, predict
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
 # DSOD300_pascal: min and max size, aspect ratios and step of each feature map. The last step is 300, although a 2×2 map
 # of a 300 input has 150; so three of its four cells lie outside the image. The published models were trained this way.
-ANCHORS_VOC = (
-    AnchorLevel(30, 60, (2,), 8),
-    AnchorLevel(60, 111, (2, 3), 16),
-    AnchorLevel(111, 162, (2, 3), 32),
-    AnchorLevel(162, 213, (2, 3), 64),
-    AnchorLevel(213, 264, (2,), 100),
-    AnchorLevel(264, 315, (2,), 300),
-)
-# DSOD300_coco: smaller boxes, otherwise the same.
-ANCHORS_COCO = (
-    AnchorLevel(21, 45, (2,), 8),
-    AnchorLevel(45, 99, (2, 3), 16),
-    AnchorLevel(99, 153, (2, 3), 32),
-    AnchorLevel(153, 207, (2, 3), 64),
-    AnchorLevel(207, 261, (2,), 100),
-    AnchorLevel(261, 315, (2,), 300),
-)
-ANCHORS_DSOD = {"voc": ANCHORS_VOC, "coco": ANCHORS_COCO}
+# DSOD300_coco has smaller boxes and is otherwise the same.
+ANCHORS_DSOD = {
+    "voc": (
+        AnchorLevel(30, 60, (2,), 8),
+        AnchorLevel(60, 111, (2, 3), 16),
+        AnchorLevel(111, 162, (2, 3), 32),
+        AnchorLevel(162, 213, (2, 3), 64),
+        AnchorLevel(213, 264, (2,), 100),
+        AnchorLevel(264, 315, (2,), 300),
+    ),
+    "coco": (
+        AnchorLevel(21, 45, (2,), 8),
+        AnchorLevel(45, 99, (2, 3), 16),
+        AnchorLevel(99, 153, (2, 3), 32),
+        AnchorLevel(153, 207, (2, 3), 64),
+        AnchorLevel(207, 261, (2,), 100),
+        AnchorLevel(261, 315, (2,), 300),
+    ),
+}
 
 # MobileNet-SSD and Pelee state no step. Pelee's sizes are 30.4, 60.8, 112.48, … 319.2, truncated to integers by Caffe.
 # Its first two rows belong to the same feature map.
@@ -166,16 +167,8 @@ class SSD(DetectionModel):
         for extra in self.extras:
             maps.append(extra(maps[-1]))
         maps = self.neck(maps)
-        deltas, logits = [], []
-        for head, feature in zip(self.heads, maps, strict=True):
-            box, cls = head(feature)  # (N, 4·P, H, W), (N, (K+1)·P, H, W)
-            deltas.append(box.permute(0, 2, 3, 1).reshape(len(images), -1, 4))
-            logits.append(cls.permute(0, 2, 3, 1).reshape(len(images), -1, self.num_classes + 1))
-        return {
-            "class_logits": torch.cat(logits, dim=1),
-            "box_deltas": torch.cat(deltas, dim=1),
-            "anchors_cxcywh": self.anchors(maps, images),
-        }
+        box_deltas, logits = predict(self.heads, maps)
+        return {"class_logits": logits, "box_deltas": box_deltas, "anchors_cxcywh": self.anchors(maps, images)}
 
     @torch.no_grad()
     def decode(
