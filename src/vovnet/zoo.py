@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from vovnet.errors import choose, unknown_name
+from vovnet.errors import UsageError, choose, unknown_name
 from vovnet.losses.mask_rcnn import MaskRCNNLoss
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.losses.refinedet import RefineDetLoss
@@ -163,32 +163,29 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
 
 def find_detector(name: str) -> DetectorSpec:
     """The row of a detector, for a family's detector with its backbone. Raises UsageError with the nearest name."""
-    spec = _find(name)
-    if spec is None:
-        raise unknown_name("detector", name, DETECTORS)
-    return spec
-
-
-def is_detector(name: str) -> bool:
-    """Whether `create_model` knows the name."""
-    return _find(name) is not None
-
-
-def _find(name: str) -> DetectorSpec | None:
     if name in SPECS and not SPECS[name].backbones:
         return SPECS[name]
     family, _, backbone = name.partition("_")
     spec = SPECS.get(family)
     if spec is None or not spec.backbones:
-        return None
+        raise unknown_name("detector", name, DETECTORS)
     # Some of timm's own names end in "_gn".
     group_norm = spec.gn_suffix and backbone.endswith("_gn") and not backbone.startswith("timm/")
     backbone = backbone.removesuffix("_gn") if group_norm else backbone
     if backbone not in BACKBONES and not backbone.startswith("timm/"):
-        return None
+        raise unknown_name("detector", name, DETECTORS)
     arguments: dict[str, Any] = {"group_norm": group_norm} if spec.gn_suffix else {}
     arguments["make_backbone"] = partial(create_backbone, backbone, **spec.backbone_options.get(backbone, {}))
     return replace(spec, build=partial(spec.build, **arguments), backbone=backbone, group_norm=group_norm)
+
+
+def is_detector(name: str) -> bool:
+    """Whether `create_model` knows the name."""
+    try:
+        find_detector(name)
+    except UsageError:
+        return False
+    return True
 
 
 def _build(

@@ -42,7 +42,7 @@ BOX_CELLS, MASK_CELLS = 7, 14
 BOX_FEATURES = 1024
 PADDED_MULTIPLE = 32
 MIN_SIDE = 0.01  # pixels; torchvision drops smaller boxes
-CAFFE2_PIXELS: dict[str, Any] = {"mean": (102.9801, 115.9465, 122.7717)}  # of maskrcnn-benchmark and Detectron
+MEAN = (102.9801, 115.9465, 122.7717)  # of maskrcnn-benchmark and Detectron
 
 
 class MaskRCNN(DetectionModel):
@@ -231,19 +231,15 @@ class MaskRCNN(DetectionModel):
         Class logits are drawn from N(0, 0.01²), box deltas from N(0, 0.001²), the fully connected layers of the box
         head uniformly from ±√(3 / fan_in) as by Caffe2's "XavierFill". All biases are 0.
         """
-        for layer in self.roi_heads.box_head.modules():
+        heads = self.roi_heads
+        for layer in heads.box_head.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_uniform_(layer.weight, a=1)
-                nn.init.zeros_(layer.bias)
-        predictor = self.roi_heads.box_predictor
-        nn.init.normal_(predictor.cls_score.weight, std=0.01)
-        nn.init.normal_(predictor.bbox_pred.weight, std=0.001)
-        for layer in (predictor.cls_score, predictor.bbox_pred):
-            nn.init.zeros_(layer.bias)
-        if self.masks:
-            for name, parameter in self.roi_heads.mask_predictor.named_parameters():
-                if name.endswith("bias"):
-                    nn.init.zeros_(parameter)
+        nn.init.normal_(heads.box_predictor.cls_score.weight, std=0.01)
+        nn.init.normal_(heads.box_predictor.bbox_pred.weight, std=0.001)
+        for name, parameter in heads.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
 
 def _pad(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
@@ -295,7 +291,7 @@ def mask_rcnn(
     norm = "group" if group_norm else "frozen"
     net: Any = make_backbone(**{"norm": norm, **(backbone or {}), "features_only": True})
     short, long = image_size  # a list in a config
-    preprocessing = Preprocessing((short, long), **{**CAFFE2_PIXELS, **(pixels or {})}, keep_ratio=True)
+    preprocessing = Preprocessing((short, long), **{"mean": MEAN, **(pixels or {})}, keep_ratio=True)
     return MaskRCNN(
         net, net.channels, num_classes, preprocessing, group_norm=group_norm, masks=masks, rois=rois, anchors=anchors
     )
