@@ -145,10 +145,20 @@ def test_classifier():
     assert model(random_images(2, 64)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("options", [{"stem": "none"}, {"pool": "k4"}, {"norm": "layer"}])
-def test_wrong_options_say_what_is_right(options):
-    with pytest.raises(ValueError, match=r"must be '\w+'(, '\w+')* or '\w+', got"):
-        create_backbone("vovnet27_slim", **options)
+@pytest.mark.parametrize(
+    ("name", "option", "value", "right"),
+    [
+        ("vovnet27_slim", "stem", "none", "'pool' or 'stride'"),
+        ("vovnet27_slim", "pool", "k4", "'k3' or 'k2'"),
+        ("vovnet27_slim", "ese", "first", "'none', 'all' or 'last'"),
+        ("vovnet27_slim", "norm", "layer", "'batch', 'group' or 'frozen'"),
+        ("mobilenet", "init", "zeros", "'kaiming' or 'xavier'"),
+        ("resnet50", "style", "pytorch", "'caffe' or 'torchvision'"),
+    ],
+)
+def test_wrong_options_say_what_is_right(name, option, value, right):
+    with pytest.raises(ValueError, match=f"{option} must be {right}, got '{value}'"):
+        create_backbone(name, **{option: value})
 
 
 def test_wrong_names_get_the_nearest():
