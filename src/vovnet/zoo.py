@@ -1,7 +1,7 @@
 """Every backbone and detector by name: a table of each, and the functions that look a name up and build it.
 
-A row of `SPECS` says everything about a detector that is not in the network itself: default boxes, loss, masks, and
-which parameters the optimizer treats differently. Training, evaluation and prediction ask the row, never the class.
+A row of `SPECS` says everything about a detector that is not in the network itself: loss, masks, and which parameters
+the optimizer treats differently. Training, evaluation and prediction ask the row, never the class.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from vovnet.errors import choose, unknown_name
+from vovnet.errors import UsageError, choose, unknown_name
 from vovnet.losses.mask_rcnn import MaskRCNNLoss
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.losses.refinedet import RefineDetLoss
@@ -26,18 +26,9 @@ from vovnet.models.backbones.timm import TimmBackbone
 from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.detectors.mask_rcnn import CELL_ANCHORS, biases_outside_norms, mask_rcnn
-from vovnet.models.detectors.refinedet import ANCHORS as ANCHORS_REFINEDET
+from vovnet.models.detectors.mask_rcnn import biases_outside_norms, mask_rcnn
 from vovnet.models.detectors.refinedet import predictor_biases, refinedet
-from vovnet.models.detectors.ssd import (
-    ANCHORS_DSOD,
-    ANCHORS_MOBILENET,
-    ANCHORS_PELEE,
-    dsod300_densenet67,
-    dsod300_vovnet27_slim,
-    pelee304,
-    ssd300_mobilenet,
-)
+from vovnet.models.detectors.ssd import dsod300_densenet67, dsod300_vovnet27_slim, pelee304, ssd300_mobilenet
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(VoVNet, variant) for name, variant in TABLE_1.items()},
@@ -51,16 +42,12 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def _no_parameters(model: nn.Module) -> list[nn.Parameter]:
-    return []
-
-
 @dataclass(frozen=True)
 class DetectorSpec:
     """A detector, or a family of detectors that work on any backbone.
 
-    build: the builder and its fixed arguments, `default_boxes` among them; its other keyword arguments are the options
-        of `create_model`. A family's builder also takes `make_backbone`.
+    build: the builder and its fixed arguments; its other keyword arguments are the options of `create_model`. A
+        family's builder also takes `make_backbone`.
     loss: class of the training loss, see `make_loss`.
     masks: whether `decode` returns masks, and training needs them.
     fast_biases: model → parameters that learn at twice the rate and are never decayed.
@@ -74,7 +61,7 @@ class DetectorSpec:
     build: partial[Any]
     loss: Callable[..., nn.Module]
     masks: bool = False
-    fast_biases: Callable[[nn.Module], list[nn.Parameter]] = _no_parameters
+    fast_biases: Callable[[nn.Module], list[nn.Parameter]] = lambda model: []
     never_decayed: tuple[str, ...] = ()
     backbones: tuple[str, ...] = ()
     backbone_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -91,89 +78,52 @@ class DetectorSpec:
         return self.loss(**{key: value for key, value in settings.items() if key in arguments and value is not None})
 
 
-REFINEDET_BACKBONES = (
-    "vovnet27_slim",
-    "vovnet39",
-    "vovnet57",
-    "resnet50",
-    "resnet101",
-    "densenet201",
-    "densenet161",
-    "vgg16",
-)
 MASK_RCNN_BACKBONES = ("vovnet27_slim", "vovnet39", "vovnet57", "resnet50", "resnet101")
-# In Table 5's networks the 3×3 convolutions have the strides.
-MASK_RCNN_BACKBONE_OPTIONS: dict[str, dict[str, Any]] = {
-    **{name: {"stem": "stride", "identity": True} for name in TABLE_1},
-    **{name: {"style": "torchvision"} for name in BLOCKS},
-}
-# Caffe's scripts decay neither norms nor biases of SSD's heads.
-SSD_HEADS = ("heads.",)
+REFINEDET_BACKBONES = (*MASK_RCNN_BACKBONES, "densenet201", "densenet161", "vgg16")
 
-SPECS: dict[str, DetectorSpec] = {
-    "dsod300_vovnet27_slim": DetectorSpec(
-        build=partial(dsod300_vovnet27_slim, default_boxes=ANCHORS_DSOD, bottleneck=False),
-        loss=MultiBoxLoss,
-        never_decayed=SSD_HEADS,
-    ),
-    "dsod300_vovnet27_slim_bottleneck": DetectorSpec(
-        build=partial(dsod300_vovnet27_slim, default_boxes=ANCHORS_DSOD, bottleneck=True),
-        loss=MultiBoxLoss,
-        never_decayed=SSD_HEADS,
-    ),
-    "dsod300_densenet67": DetectorSpec(
-        build=partial(dsod300_densenet67, default_boxes=ANCHORS_DSOD),
-        loss=MultiBoxLoss,
-        never_decayed=SSD_HEADS,
-    ),
-    "ssd300_mobilenet": DetectorSpec(
-        build=partial(ssd300_mobilenet, default_boxes=ANCHORS_MOBILENET),
-        loss=MultiBoxLoss,
-        never_decayed=SSD_HEADS,
-    ),
-    "pelee304": DetectorSpec(
-        build=partial(pelee304, default_boxes=ANCHORS_PELEE),
-        loss=MultiBoxLoss,
-        never_decayed=SSD_HEADS,
-    ),
-    "refinedet320": DetectorSpec(
-        build=partial(refinedet, default_boxes=ANCHORS_REFINEDET, image_size=(320, 320)),
-        loss=RefineDetLoss,
-        fast_biases=predictor_biases,
-        backbones=REFINEDET_BACKBONES,
-    ),
-    "refinedet512": DetectorSpec(
-        build=partial(refinedet, default_boxes=ANCHORS_REFINEDET, image_size=(512, 512)),
-        loss=RefineDetLoss,
-        fast_biases=predictor_biases,
-        backbones=REFINEDET_BACKBONES,
-    ),
-    "maskrcnn": DetectorSpec(
-        build=partial(mask_rcnn, default_boxes=CELL_ANCHORS, masks=True),
-        loss=MaskRCNNLoss,
-        masks=True,
+
+def _ssd(builder: Callable[..., Any], **fixed: Any) -> DetectorSpec:
+    # Caffe's scripts decay neither norms nor biases of the heads.
+    return DetectorSpec(partial(builder, **fixed), MultiBoxLoss, never_decayed=("heads.",))
+
+
+def _refinedet(side: int) -> DetectorSpec:
+    build = partial(refinedet, image_size=(side, side))
+    return DetectorSpec(build, RefineDetLoss, fast_biases=predictor_biases, backbones=REFINEDET_BACKBONES)
+
+
+def _mask_rcnn(*, masks: bool) -> DetectorSpec:
+    # In Table 5's networks the 3×3 convolutions have the strides.
+    vovnets = {name: {"stem": "stride", "identity": True} for name in TABLE_1}
+    resnets = {name: {"style": "torchvision"} for name in BLOCKS}
+    return DetectorSpec(
+        partial(mask_rcnn, masks=masks),
+        MaskRCNNLoss,
+        masks=masks,
         fast_biases=biases_outside_norms,
         backbones=MASK_RCNN_BACKBONES,
-        backbone_options=MASK_RCNN_BACKBONE_OPTIONS,
+        backbone_options={**vovnets, **resnets},
         gn_suffix=True,
-    ),
-    "fasterrcnn": DetectorSpec(
-        build=partial(mask_rcnn, default_boxes=CELL_ANCHORS, masks=False),
-        loss=MaskRCNNLoss,
-        fast_biases=biases_outside_norms,
-        backbones=MASK_RCNN_BACKBONES,
-        backbone_options=MASK_RCNN_BACKBONE_OPTIONS,
-        gn_suffix=True,
-    ),
+    )
+
+
+SPECS = {
+    "dsod300_vovnet27_slim": _ssd(dsod300_vovnet27_slim, bottleneck=False),
+    "dsod300_vovnet27_slim_bottleneck": _ssd(dsod300_vovnet27_slim, bottleneck=True),
+    "dsod300_densenet67": _ssd(dsod300_densenet67),
+    "ssd300_mobilenet": _ssd(ssd300_mobilenet),
+    "pelee304": _ssd(pelee304),
+    "refinedet320": _refinedet(320),
+    "refinedet512": _refinedet(512),
+    "maskrcnn": _mask_rcnn(masks=True),
+    "fasterrcnn": _mask_rcnn(masks=False),
 }
-
-
-def _names(family: str, spec: DetectorSpec) -> list[str]:
-    suffixes = ("_gn", "") if spec.gn_suffix else ("",)
-    return [f"{family}_{backbone}{suffix}" for backbone in spec.backbones for suffix in suffixes] or [family]
-
-
-DETECTORS = tuple(name for family, spec in SPECS.items() for name in _names(family, spec))
+DETECTORS = tuple(
+    f"{name}_{backbone}{suffix}" if backbone else name
+    for name, spec in SPECS.items()
+    for backbone in spec.backbones or ("",)
+    for suffix in (("_gn", "") if spec.gn_suffix else ("",))
+)
 """The detectors that are listed; families work on every other backbone too."""
 
 
@@ -213,35 +163,29 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
 
 def find_detector(name: str) -> DetectorSpec:
     """The row of a detector, for a family's detector with its backbone. Raises UsageError with the nearest name."""
-    spec = _find(name)
-    if spec is None:
-        raise unknown_name("detector", name, DETECTORS)
-    return spec
-
-
-def is_detector(name: str) -> bool:
-    """Whether `create_model` knows the name."""
-    return _find(name) is not None
-
-
-def _find(name: str) -> DetectorSpec | None:
-    spec = SPECS.get(name)
-    if spec is not None and not spec.backbones:
-        return spec
+    if name in SPECS and not SPECS[name].backbones:
+        return SPECS[name]
     family, _, backbone = name.partition("_")
     spec = SPECS.get(family)
     if spec is None or not spec.backbones:
-        return None
+        raise unknown_name("detector", name, DETECTORS)
     # Some of timm's own names end in "_gn".
     group_norm = spec.gn_suffix and backbone.endswith("_gn") and not backbone.startswith("timm/")
     backbone = backbone.removesuffix("_gn") if group_norm else backbone
     if backbone not in BACKBONES and not backbone.startswith("timm/"):
-        return None
-    options = spec.backbone_options.get(backbone, {})
-    arguments: dict[str, Any] = {"make_backbone": partial(create_backbone, backbone, **options)}
-    if spec.gn_suffix:
-        arguments["group_norm"] = group_norm
+        raise unknown_name("detector", name, DETECTORS)
+    arguments: dict[str, Any] = {"group_norm": group_norm} if spec.gn_suffix else {}
+    arguments["make_backbone"] = partial(create_backbone, backbone, **spec.backbone_options.get(backbone, {}))
     return replace(spec, build=partial(spec.build, **arguments), backbone=backbone, group_norm=group_norm)
+
+
+def is_detector(name: str) -> bool:
+    """Whether `create_model` knows the name."""
+    try:
+        find_detector(name)
+    except UsageError:
+        return False
+    return True
 
 
 def _build(

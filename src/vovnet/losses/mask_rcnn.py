@@ -38,19 +38,12 @@ class MaskRCNNLoss(nn.Module):
     def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """targets: boxes in pixels of the network's input; with masks, bitmaps (M, H, W) in the same pixels."""
         objects = [target[~target.crowd] for target in targets]
-        objectness_loss, anchor_loss = self._proposal_losses(outputs, objects)
-        class_loss, box_loss = self._box_losses(outputs, objects)
-        losses = {
-            "objectness_loss": objectness_loss,
-            "anchor_loss": anchor_loss,
-            "class_loss": class_loss,
-            "box_loss": box_loss,
-        }
+        losses = self._proposal_losses(outputs, objects) | self._box_losses(outputs, objects)
         if "mask_logits" in outputs:
             losses["mask_loss"] = self._mask_loss(outputs, objects)
         return losses
 
-    def _proposal_losses(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> tuple[Tensor, Tensor]:
+    def _proposal_losses(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> dict[str, Tensor]:
         """Objectness and anchor loss of the sampled anchors."""
         anchors, logits = outputs["anchors"], outputs["objectness_logits"].float()
         deltas = outputs["anchor_deltas"].float()
@@ -72,7 +65,7 @@ class MaskRCNNLoss(nn.Module):
         count = sampled.sum().clamp(min=1)
         objectness_loss = F.binary_cross_entropy_with_logits(logits[sampled], label[sampled], reduction="sum") / count
         anchor_loss = F.smooth_l1_loss(deltas[positive], delta_target[positive], beta=1 / 9, reduction="sum") / count
-        return objectness_loss, anchor_loss
+        return {"objectness_loss": objectness_loss, "anchor_loss": anchor_loss}
 
     def _match_anchors(self, anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (A,) and matched boxes (A, 4) of the anchors of one image.
@@ -91,7 +84,7 @@ class MaskRCNNLoss(nn.Module):
         label[matched == Matcher.BETWEEN_THRESHOLDS] = -1
         return label, boxes[matched.clamp(min=0)]
 
-    def _box_losses(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> tuple[Tensor, Tensor]:
+    def _box_losses(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> dict[str, Tensor]:
         """Class and box loss of the sampled proposals."""
         labels, matched = outputs["proposal_labels"], outputs["proposal_objects"]
         logits = outputs["class_logits"].float()
@@ -103,25 +96,22 @@ class MaskRCNNLoss(nn.Module):
         delta_targets = self.box_coder.encode_single(boxes[(first + matched)[positive]], outputs["proposals"][positive])
         deltas = outputs["box_deltas"].float().view(*logits.shape, 4)[positive, labels[positive]]
         count = max(1, len(labels))
-        box_loss = F.smooth_l1_loss(deltas, delta_targets, beta=1.0, reduction="sum") / count
-        return F.cross_entropy(logits, labels, reduction="sum") / count, box_loss
+        class_loss = F.cross_entropy(logits, labels, reduction="sum") / count
+        return {
+            "class_loss": class_loss,
+            "box_loss": F.smooth_l1_loss(deltas, delta_targets, beta=1.0, reduction="sum") / count,
+        }
 
     def _mask_loss(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> Tensor:
         """Binary cross entropy of the masks of the positive proposals, each in its own class."""
-        counts = outputs["proposals_per_image"].tolist()
-        labels, matched = outputs["proposal_labels"].split(counts), outputs["proposal_objects"].split(counts)
-        proposals = outputs["proposals"].split(counts)
-        device = outputs["mask_logits"].device
-        masks, classes = [], []
-        for number, target in enumerate(objects):
+        logits, counts = outputs["mask_logits"].float(), outputs["proposals_per_image"].tolist()
+        masks, classes, proposals, matched = [], [], [], []
+        columns = (outputs[name].split(counts) for name in ("proposals", "proposal_labels", "proposal_objects"))
+        for number, (target, boxes, label, index) in enumerate(zip(objects, *columns, strict=True)):
             if not isinstance(target.masks, Tensor):
                 raise ValueError(f"expected a bitmap of every object of image {number} of the batch, got none")
-            masks.append(target.masks.to(device))
-            classes.append((target.labels + 1).to(device))
-        return maskrcnn_loss(
-            outputs["mask_logits"].float(),
-            [boxes[label > 0] for boxes, label in zip(proposals, labels, strict=True)],
-            masks,
-            classes,
-            [index[label > 0] for index, label in zip(matched, labels, strict=True)],
-        )
+            masks.append(target.masks.to(logits.device))
+            classes.append((target.labels + 1).to(logits.device))
+            proposals.append(boxes[label > 0])
+            matched.append(index[label > 0])
+        return maskrcnn_loss(logits, proposals, masks, classes, matched)

@@ -13,7 +13,7 @@ from vovnet.matching import hard_negatives, match
 from vovnet.structures import Target
 
 
-def pad_targets(targets: Sequence[Target], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _pad(targets: Sequence[Target], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """The targets padded to one batch, without crowds: boxes (N, M, 4), labels (N, M), valid (N, M) bool."""
     kept = [target[~target.crowd] for target in targets]
     boxes = nn.utils.rnn.pad_sequence([t.boxes for t in kept], batch_first=True)
@@ -48,33 +48,20 @@ class MultiBoxLoss(nn.Module):
         self.negatives_per_positive = negatives_per_positive
         self.use_difficult = use_difficult
 
-    def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
-        """targets: boxes in pixels of the network's input."""
-        class_loss, box_loss = self.compute(
-            outputs["class_logits"], outputs["box_deltas"], outputs["anchors_cxcywh"], targets
-        )
-        return {"class_loss": class_loss, "box_loss": box_loss}
+    def forward(
+        self, outputs: dict[str, Tensor], targets: Sequence[Target], may_be_negative: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """outputs: "anchors_cxcywh" may be (N, A, 4), if each image has its own.
 
-    def compute(
-        self,
-        logits: Tensor,
-        deltas: Tensor,
-        anchors_cxcywh: Tensor,
-        targets: Sequence[Target],
-        may_be_negative: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Class loss and box loss.
-
-        logits: (N, A, K+1), background first.
-        deltas: (N, A, 4).
-        anchors_cxcywh: (A, 4), or (N, A, 4) if each image has its own anchors.
+        targets: boxes in pixels of the network's input.
         may_be_negative: (N, A) bool, False for anchors that must not be hard negatives; None allows all.
         """
         # In half precision, a sum over thousands of anchors would lose its small terms.
-        logits, deltas = logits.float(), deltas.float()
+        logits, deltas = outputs["class_logits"].float(), outputs["box_deltas"].float()
+        anchors_cxcywh = outputs["anchors_cxcywh"]
         if not self.use_difficult:
             targets = [target[~target.difficult] for target in targets]
-        boxes, labels, valid = pad_targets(targets, logits.device)
+        boxes, labels, valid = _pad(targets, logits.device)
 
         matches, best_iou = match(boxes, valid, cxcywh_to_xyxy(anchors_cxcywh), self.iou_threshold)
         positive = matches >= 0  # (N, A)
@@ -93,4 +80,4 @@ class MultiBoxLoss(nn.Module):
         negative_loss = -log_probabilities[..., 0][negative].sum()
         box_loss = F.smooth_l1_loss(deltas[image, anchor], box_targets, reduction="sum")
         normaliser = max(len(image), 1)
-        return (positive_loss + negative_loss) / normaliser, box_loss / normaliser
+        return {"class_loss": (positive_loss + negative_loss) / normaliser, "box_loss": box_loss / normaliser}

@@ -28,10 +28,7 @@ class RefineDetLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        arm_iou_threshold: float = 0.5,
-        arm_negative_iou_threshold: float = 0.5,
-        use_difficult: bool = False,
+        self, arm_iou_threshold: float = 0.5, arm_negative_iou_threshold: float = 0.5, use_difficult: bool = False
     ) -> None:
         super().__init__()
         self.arm = MultiBoxLoss(arm_iou_threshold, arm_negative_iou_threshold, use_difficult=use_difficult)
@@ -42,16 +39,9 @@ class RefineDetLoss(nn.Module):
         objectness, anchor_deltas = outputs["objectness_logits"].float(), outputs["anchor_deltas"].float()
         anchors = outputs["anchors_cxcywh"]
         objects = [replace(target, labels=torch.zeros_like(target.labels)) for target in targets]
-        arm_class_loss, arm_box_loss = self.arm.compute(objectness, anchor_deltas, anchors, objects)
+        arm = self.arm({"class_logits": objectness, "box_deltas": anchor_deltas, "anchors_cxcywh": anchors}, objects)
 
         refined = xyxy_to_cxcywh(decode(anchor_deltas.detach(), anchors))  # (N, A, 4)
         likely = objectness.detach().softmax(dim=-1)[..., 1] >= MIN_OBJECTNESS
-        class_loss, box_loss = self.odm.compute(
-            outputs["class_logits"], outputs["box_deltas"], refined, targets, may_be_negative=likely
-        )
-        return {
-            "arm_class_loss": arm_class_loss,
-            "arm_box_loss": arm_box_loss,
-            "class_loss": class_loss,
-            "box_loss": box_loss,
-        }
+        odm = self.odm({**outputs, "anchors_cxcywh": refined}, targets, may_be_negative=likely)
+        return {**{f"arm_{name}": loss for name, loss in arm.items()}, **odm}

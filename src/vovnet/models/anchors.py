@@ -1,9 +1,9 @@
-"""Anchors, which SSD calls default boxes, and the cell anchors of a region proposal network."""
+"""Anchors, which SSD calls default boxes: of a one-stage detector's feature maps, and of one cell as in Detectron."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,14 +30,12 @@ class AnchorLevel(NamedTuple):
 
     def shapes(self) -> list[tuple[float, float]]:
         """(width, height) of each box of a cell."""
-        sizes = [(float(self.min_size), float(self.min_size))]
-        if self.max_size is not None:
-            side = math.sqrt(self.min_size * self.max_size)
-            sizes.append((side, side))
+        sides = [self.min_size] if self.max_size is None else [self.min_size, math.sqrt(self.min_size * self.max_size)]
+        shapes: list[tuple[float, float]] = [(side, side) for side in sides]
         for ratio in self.ratios:
             long, short = self.min_size * math.sqrt(ratio), self.min_size / math.sqrt(ratio)
-            sizes += [(long, short), (short, long)]
-        return sizes
+            shapes += [(long, short), (short, long)]
+        return shapes
 
 
 def make_anchors(
@@ -50,14 +48,10 @@ def make_anchors(
     """
     per_level = []
     for level, (height, width) in zip(levels, map_sizes, strict=True):
-        step_y, step_x = (level.step or image_size[0] / height, level.step or image_size[1] / width)
-        cy = (torch.arange(height) + 0.5) * step_y
-        cx = (torch.arange(width) + 0.5) * step_x
-        shapes = torch.tensor(level.shapes())  # (P, 2)
-        anchors = torch.empty(height, width, len(shapes), 4)
-        anchors[..., 0] = cx.view(1, -1, 1)
-        anchors[..., 1] = cy.view(-1, 1, 1)
-        anchors[..., 2:] = shapes
+        anchors = torch.empty(height, width, level.per_cell, 4)
+        anchors[..., 0] = (torch.arange(width).view(1, -1, 1) + 0.5) * (level.step or image_size[1] / width)
+        anchors[..., 1] = (torch.arange(height).view(-1, 1, 1) + 0.5) * (level.step or image_size[0] / height)
+        anchors[..., 2:] = torch.tensor(level.shapes())  # (P, 2)
         per_level.append(anchors.view(-1, 4))  # (H·W·P, 4)
     return torch.cat(per_level)
 
@@ -83,28 +77,17 @@ class AnchorGrid:
         return self._cache[key]
 
 
-CellAnchors = Callable[[float, int, Sequence[float]], Tensor]
-"""(size, stride, ratios) → the anchors (P, 4) of a feature map's first cell: x1 y1 x2 y2 in pixels of the input.
-
-size: side of the square anchor. stride: of the feature map. ratios: height to width, in the order of the anchors.
-"""
-
-
-def torchvision_anchors(size: float, stride: int, ratios: Sequence[float]) -> Tensor:
-    """`CellAnchors` as torchvision makes them: around the cell's top left corner, corners rounded to whole pixels."""
-    height = torch.tensor(ratios, dtype=torch.float32, device="cpu").sqrt()  # whatever the default device
-    half = torch.stack([1 / height, height], dim=1) * (size / 2)
-    return torch.cat([-half, half], dim=1).round()
-
-
 def detectron_anchors(size: float, stride: int, ratios: Sequence[float]) -> Tensor:
-    """`CellAnchors` as Detectron and maskrcnn-benchmark make them, with x2 and y2 exclusive.
+    """Anchors (P, 4) of a feature map's first cell as Detectron and maskrcnn-benchmark make them, x2 and y2 exclusive.
 
     They lie around the middle of the cell, half a stride right of and below torchvision's. They are rounded at the size
     of the stride and then enlarged, which changes a side by up to 6 %: 48×24 at stride 4 where torchvision has 46×22.
     Weights trained with one convention give misplaced proposals with the other.
+
+    size: side of the square anchor.
+    ratios: height to width, in the order of the anchors.
     """
-    ratio = torch.tensor(ratios, dtype=torch.float64, device="cpu")
+    ratio = torch.tensor(ratios, dtype=torch.float64, device="cpu")  # whatever the default device
     width = (stride / ratio.sqrt()).round()
     height = (width * ratio).round()
     half = torch.stack([width, height], dim=1) * (size / stride / 2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,13 @@ Norm = Literal["batch", "group", "frozen"]
 Init = Literal["kaiming", "xavier"]
 
 
+def check_option(name: str, value: str, options: Any) -> None:
+    """ValueError with the alternatives if `value` is not one of the strings of the Literal `options`."""
+    *others, last = map(repr, get_args(options))
+    if value not in get_args(options):
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+
+
 def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:
     """A normalisation layer by name.
 
@@ -20,13 +28,10 @@ def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:
     "group": group norm with 32 groups, or with gcd(32, channels) where 32 does not divide `channels`.
     "frozen": batch norm with constant statistics, weight and bias, for those of a trained network.
     """
-    if norm == "batch":
-        return nn.BatchNorm2d(channels, eps=eps)
+    check_option("norm", norm, Norm)
     if norm == "group":
         return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
-    if norm == "frozen":
-        return FrozenBatchNorm2d(channels, eps=eps)
-    raise ValueError(f"norm must be 'batch', 'group' or 'frozen', got {norm!r}")
+    return (nn.BatchNorm2d if norm == "batch" else FrozenBatchNorm2d)(channels, eps=eps)
 
 
 class ConvNormAct(nn.Sequential):
@@ -93,6 +98,20 @@ class L2Norm(nn.Module):
         return (wide / length * self.scale.view(1, -1, 1, 1)).to(x.dtype)
 
 
+def predict(heads: nn.ModuleList, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Box deltas (N, A, 4) and logits (N, A, num_logits) of all feature maps, by map, row, column and anchor.
+
+    Each head turns its feature map into (N, P·4, H, W) and (N, P·num_logits, H, W).
+    """
+    deltas, logits = [], []
+    for head, feature in zip(heads, maps, strict=True):
+        box, cls = (output.permute(0, 2, 3, 1).flatten(1, 2) for output in head(feature))  # (N, H·W, P·…)
+        per_cell = box.shape[-1] // 4
+        deltas.append(box.unflatten(2, (per_cell, -1)).flatten(1, 2))
+        logits.append(cls.unflatten(2, (per_cell, -1)).flatten(1, 2))
+    return torch.cat(deltas, dim=1), torch.cat(logits, dim=1)
+
+
 def caffe_xavier_(weight: Tensor) -> None:
     """Caffe's "xavier" filler: uniform in ±√(3 / fan_in)."""
     bound = math.sqrt(3 / weight[0].numel())
@@ -105,15 +124,12 @@ def init_weights(module: nn.Module, init: Init) -> None:
     "kaiming": normal with variance 2 / fan_in.
     "xavier": see `caffe_xavier_`.
     """
-    if init not in ("kaiming", "xavier"):
-        raise ValueError(f"init must be 'kaiming' or 'xavier', got {init!r}")
+    check_option("init", init, Init)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             if init == "kaiming":
-                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             else:
                 caffe_xavier_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)

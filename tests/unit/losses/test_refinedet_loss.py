@@ -31,12 +31,7 @@ def log_softmax(x):
 
 def move(anchor, delta):
     cx, cy, w, h = anchor
-    return (
-        cx + 0.1 * delta[0] * w,
-        cy + 0.1 * delta[1] * h,
-        w * np.exp(0.2 * delta[2]),
-        h * np.exp(0.2 * delta[3]),
-    )
+    return (cx + 0.1 * delta[0] * w, cy + 0.1 * delta[1] * h, w * np.exp(0.2 * delta[2]), h * np.exp(0.2 * delta[3]))
 
 
 def multibox(logits, deltas, anchors, targets, threshold, negative_threshold, likely=None):

@@ -14,6 +14,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from vovnet import create_model
 from vovnet.losses.mask_rcnn import MaskRCNNLoss
 from vovnet.masks import decode
+from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, LEVELS, MaskRCNN
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Target
@@ -220,6 +221,16 @@ def test_anchors_are_spaced_by_the_strides_of_the_pyramid(toy: MaskRCNN) -> None
     assert centres.tolist() == [[x, 64.0] for x in (0.0, 64.0, 128.0) for _ in range(3)]
     areas = (last[:, 2:] - last[:, :2]).prod(dim=1).sqrt()
     torch.testing.assert_close(areas, torch.full((9,), 512.0), rtol=0.01, atol=0)
+
+
+def test_anchors_of_a_cell_follow_torchvision_or_detectron() -> None:
+    theirs = AnchorGenerator(tuple((size,) for size in ANCHOR_SIZES), (ANCHOR_RATIOS,) * 5).cell_anchors
+    detectrons = [detectron_anchors(size, size // 8, ANCHOR_RATIOS) for size in ANCHOR_SIZES]
+    for options, expected in (({}, theirs), ({"anchors": "detectron"}, detectrons)):
+        cells = create_model("maskrcnn_vovnet27_slim_gn", 2, **options).rpn.anchor_generator.cell_anchors
+        assert all(torch.equal(cell, other) for cell, other in zip(cells, expected, strict=True))
+    with pytest.raises(ValueError, match="no set of anchors is called 'detectrons', did you mean 'detectron'"):
+        create_model("maskrcnn_vovnet27_slim_gn", 2, anchors="detectrons")
 
 
 def test_nothing_is_frozen_from_scratch() -> None:

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from vovnet import create_backbone, create_model
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.models.anchors import AnchorGrid, AnchorLevel, make_anchors, torchvision_anchors
+from vovnet.models.anchors import AnchorGrid, AnchorLevel, make_anchors
 from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE, OSAModule
-from vovnet.models.detectors.ssd import ANCHORS_VOC
+from vovnet.models.detectors.ssd import ANCHORS_DSOD
 from vovnet.models.layers import L2Norm, make_norm
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Target
@@ -146,10 +145,20 @@ def test_classifier():
     assert model(random_images(2, 64)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("options", [{"stem": "none"}, {"pool": "k4"}, {"norm": "layer"}])
-def test_wrong_options_say_what_is_right(options):
-    with pytest.raises(ValueError, match=r"must be '\w+'(, '\w+')* or '\w+', got"):
-        create_backbone("vovnet27_slim", **options)
+@pytest.mark.parametrize(
+    ("name", "option", "value", "right"),
+    [
+        ("vovnet27_slim", "stem", "none", "'pool' or 'stride'"),
+        ("vovnet27_slim", "pool", "k4", "'k3' or 'k2'"),
+        ("vovnet27_slim", "ese", "first", "'none', 'all' or 'last'"),
+        ("vovnet27_slim", "norm", "layer", "'batch', 'group' or 'frozen'"),
+        ("mobilenet", "init", "zeros", "'kaiming' or 'xavier'"),
+        ("resnet50", "style", "pytorch", "'caffe' or 'torchvision'"),
+    ],
+)
+def test_wrong_options_say_what_is_right(name, option, value, right):
+    with pytest.raises(ValueError, match=f"{option} must be {right}, got '{value}'"):
+        create_backbone(name, **{option: value})
 
 
 def test_wrong_names_get_the_nearest():
@@ -176,7 +185,7 @@ def test_anchor_shapes_and_order():
     root = (30 * 60) ** 0.5
     expected = [(30, 30), (root, root), (42.426, 21.213), (21.213, 42.426), (51.962, 17.321), (17.321, 51.962)]
     torch.testing.assert_close(torch.tensor(level.shapes()), torch.tensor(expected), atol=1e-3, rtol=0)
-    assert [a.per_cell for a in ANCHORS_VOC] == [4, 6, 6, 6, 4, 4]
+    assert [a.per_cell for a in ANCHORS_DSOD["voc"]] == [4, 6, 6, 6, 4, 4]
 
 
 def test_anchor_centres():
@@ -184,13 +193,6 @@ def test_anchor_centres():
     assert anchors[:6, :2].tolist() == [[15, 15], [45, 15], [75, 15], [15, 45], [45, 45], [75, 45]]  # x runs fastest
     # DSOD's last map keeps its published step of 300, which puts three of four centres outside a 300 image.
     assert anchors[6:, :2].tolist() == [[150, 150], [450, 150], [150, 450], [450, 450]]
-
-
-def test_torchvisions_cell_anchors():
-    sizes, ratios = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
-    theirs = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 5).cell_anchors
-    for size, expected in zip(sizes, theirs, strict=True):
-        assert torch.equal(torchvision_anchors(size, size // 8, ratios), expected)
 
 
 def test_preprocessing():

@@ -9,7 +9,7 @@ from torch import nn
 
 from vovnet import create_model
 from vovnet.models.detectors.refinedet import PER_CELL, Predictor, RefineDet, TransferConnection
-from vovnet.models.layers import ResidualBlock
+from vovnet.models.layers import ResidualBlock, predict
 from vovnet.models.preprocessing import Preprocessing
 
 
@@ -141,12 +141,12 @@ def test_predictor_order_is_row_column_anchor():
     nn.init.zeros_(head.cls.weight)
     head.box.bias.data = torch.arange(4.0 * PER_CELL)
     head.cls.bias.data = torch.arange(3.0 * PER_CELL)
-    boxes, logits = head(torch.zeros(1, 2, 5, 7))
+    boxes, logits = predict([head], [torch.zeros(1, 2, 5, 7)])
     assert boxes.shape == (1, 5 * 7 * PER_CELL, 4)
     assert boxes[0].view(35, -1).unique(dim=0).tolist() == [list(range(12))]  # box by box: dx dy dw dh
     assert logits[0].view(35, -1).unique(dim=0).tolist() == [list(range(9))]
     head.box.weight.data[:, 0, 1, 1] = 1  # every output is now the index of its cell
-    boxes, _ = head(torch.stack([torch.arange(35.0).view(5, 7), torch.zeros(5, 7)])[None])
+    boxes, _ = predict([head], [torch.stack([torch.arange(35.0).view(5, 7), torch.zeros(5, 7)])[None]])
     assert (boxes[0].view(35, -1) - torch.arange(12.0) == torch.arange(35.0)[:, None]).all()
 
 

@@ -31,12 +31,11 @@ class DenseLayer(nn.Module):
 class DSODDenseNet(nn.Module):
     """DSOD's backbone DS/A-B-k-1, the source of its first two feature maps (strides 8 and 16).
 
+    The transitions do not compress (θ = 1). The default is DenseNet-67; the number counts layers: 3 + 2·30 + 4.
+
     stem: A, channels of the first two convolutions; the third has twice as many.
     bottleneck: B, channels of each dense layer's 1×1 convolution.
     growth: k, channels that each dense layer adds.
-
-    The blocks have 6, 8, 8 and 8 layers, and the transitions do not compress (θ = 1). The default is DenseNet-67; the
-    number counts layers: 3 + 2·(6 + 8 + 8 + 8) + 4.
     """
 
     feature_names = ("c3", "c4")
@@ -52,18 +51,15 @@ class DSODDenseNet(nn.Module):
         self.pool = nn.MaxPool2d(2, stride=2, ceil_mode=True)
         self.blocks = nn.ModuleList()
         self.transitions = nn.ModuleList()
-        first = 0
+        widths = []
         for index, layers in enumerate((6, 8, 8, 8)):
-            block = nn.Sequential()
-            for _ in range(layers):
-                block.append(DenseLayer(width, bottleneck, growth))
-                width += growth
-            c_out = width if index < 3 else self.side
+            block = nn.Sequential(*(DenseLayer(width + i * growth, bottleneck, growth) for i in range(layers)))
+            width += layers * growth
+            widths.append(width)
             self.blocks.append(block)
-            self.transitions.append(NormActConv(width, c_out, 1))
-            first = width if index == 1 else first
-        self.side_path = nn.Sequential(self.pool, NormActConv(first, self.side, 1))
-        self.channels = (first, 2 * self.side)
+            self.transitions.append(NormActConv(width, width if index < 3 else self.side, 1))
+        self.side_path = nn.Sequential(self.pool, NormActConv(widths[1], self.side, 1))
+        self.channels = (widths[1], 2 * self.side)
         init_weights(self, init)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -76,11 +72,9 @@ class DSODDenseNet(nn.Module):
 
 
 class Variant(NamedTuple):
-    """stem: channels of the first convolution; growth: channels that each layer adds (k); layers: of each block."""
-
-    stem: int
-    growth: int
-    layers: tuple[int, int, int, int]
+    stem: int  # channels of the first convolution
+    growth: int  # channels that each layer adds (k)
+    layers: tuple[int, int, int, int]  # of each block
 
 
 VARIANTS = {
@@ -90,11 +84,11 @@ VARIANTS = {
 
 
 class DenseNet(TorchvisionDenseNet):
-    """DenseNet-BC (arXiv 1608.06993) with a classifier, or as the source of C2…C5.
+    """DenseNet-BC (arXiv 1608.06993).
 
-    features_only: forward returns [c2, c3, c4, c5]; otherwise logits. The first three are the outputs of the
-        transitions' 1×1 convolutions before their pooling, without norm or ReLU; the last follows the final batch norm
-        and ReLU. No script of the paper is public; only these sources give the parameters and FLOPs of Table 4.
+    C2…C4 are the outputs of the transitions' 1×1 convolutions before their pooling, without norm or ReLU; C5 follows
+    the final batch norm and ReLU. No script of the paper is public; only these sources give the parameters and FLOPs of
+    Table 4.
     """
 
     feature_names = ("c2", "c3", "c4", "c5")
@@ -116,5 +110,5 @@ class DenseNet(TorchvisionDenseNet):
                 x = part.pool(x)
             else:
                 x = part(x)
-        features.append(F.relu(x))
-        return features if self.classifier is None else self.classifier(features[-1].mean(dim=(2, 3)))
+        x = F.relu(x)
+        return [*features, x] if self.classifier is None else self.classifier(x.mean(dim=(2, 3)))

@@ -23,10 +23,7 @@ class SeparableBlock(nn.Sequential):
 
 
 class MobileNet(nn.Module):
-    """MobileNet v1 of full width with a classifier, or as the source of C2…C5; C4 is conv11 and C5 is conv13.
-
-    features_only: forward returns [c2, c3, c4, c5], the last feature map of each stride; otherwise logits.
-    """
+    """MobileNet v1 of full width; C2…C5 are the last feature maps of their strides, C4 is conv11 and C5 is conv13."""
 
     feature_names = ("c2", "c3", "c4", "c5")
     strides = (4, 8, 16, 32)

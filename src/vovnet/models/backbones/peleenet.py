@@ -46,10 +46,7 @@ class TwoWayLayer(nn.Module):
 
 
 class PeleeNet(nn.Module):
-    """PeleeNet with a classifier, or as the source of C2…C5, each before the pooling that follows it.
-
-    features_only: forward returns [c2, c3, c4, c5]; otherwise logits.
-    """
+    """PeleeNet; C2…C5 are taken before the pooling that follows them."""
 
     feature_names = ("c2", "c3", "c4", "c5")
     strides = (4, 8, 16, 32)
@@ -61,12 +58,9 @@ class PeleeNet(nn.Module):
         self.stages = nn.ModuleList()
         width, channels = STEM, []
         for layers, bottleneck in STAGES:
-            stage = nn.Sequential()
-            for _ in range(layers):
-                stage.append(TwoWayLayer(width, bottleneck))
-                width += GROWTH
-            stage.append(Unit(width, width, 1))
-            self.stages.append(stage)
+            stage = nn.Sequential(*(TwoWayLayer(width + i * GROWTH, bottleneck) for i in range(layers)))
+            width += layers * GROWTH
+            self.stages.append(stage.append(Unit(width, width, 1)))
             channels.append(width)
         self.channels = tuple(channels)  # 128, 256, 512, 704
         self.head = None if features_only else nn.Linear(width, num_classes)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet as TorchvisionResNet
 from torchvision.models.resnet import Bottleneck
 
-from vovnet.models.layers import Norm, init_weights, make_norm
+from vovnet.models.layers import Norm, check_option, init_weights, make_norm
 
 Style = Literal["caffe", "torchvision"]
 
@@ -18,9 +18,8 @@ BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
 class ResNet(TorchvisionResNet):
-    """ResNet with a classifier, or as the source of C2…C5, each after the last ReLU of its stage.
+    """ResNet; C2…C5 are taken after the last ReLU of their stages.
 
-    features_only: forward returns [c2, c3, c4, c5]; otherwise logits.
     style: "caffe" has the stride of a stage in its first 1×1 convolution, and a first pooling without padding that
         rounds sizes up (He et al. 2016); Tables 4, 6 and 7 need it. "torchvision" has the stride in the 3×3 convolution
         and pads the pooling; the weights of torchvision and timm and Table 5 need it. Both have the same parameters,
@@ -42,8 +41,7 @@ class ResNet(TorchvisionResNet):
         style: Style = "caffe",
         norm: Norm = "batch",
     ) -> None:
-        if style not in ("caffe", "torchvision"):
-            raise ValueError(f"style must be 'caffe' or 'torchvision', got {style!r}")
+        check_option("style", style, Style)
         super().__init__(Bottleneck, list(blocks), num_classes=num_classes, norm_layer=partial(make_norm, norm))
         if norm == "group":
             init_weights(self, "kaiming")

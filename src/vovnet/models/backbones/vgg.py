@@ -22,16 +22,10 @@ class VGG16(nn.Module):
     def __init__(self, *, features_only: bool = True, init: Init = "xavier") -> None:
         super().__init__()
         if not features_only:
-            raise ValueError(
-                "vgg16 has no classifier, features_only must be True (torchvision has VGG-16 with a classifier)"
-            )
+            raise ValueError("vgg16 has no classifier here (torchvision's has one), features_only must be True")
         self.features = make_layers(cfgs["D"])
-        self.fc = nn.Sequential(
-            nn.Conv2d(512, 1024, 3, padding=3, dilation=3),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(1024, 1024, 1),
-            nn.ReLU(inplace=True),
-        )
+        fc6, fc7 = nn.Conv2d(512, 1024, 3, padding=3, dilation=3), nn.Conv2d(1024, 1024, 1)
+        self.fc = nn.Sequential(fc6, nn.ReLU(inplace=True), fc7, nn.ReLU(inplace=True))
         self.norms = nn.ModuleList([L2Norm(512, scale=10.0), L2Norm(512, scale=8.0)])
         init_weights(self, init)
 
@@ -41,5 +35,5 @@ class VGG16(nn.Module):
             if isinstance(layer, nn.MaxPool2d):
                 before_pool.append(x)
             x = layer(x)
-        normed = [norm(feature) for norm, feature in zip(self.norms, before_pool[3:], strict=True)]
-        return [*normed, self.fc(x)]
+        conv4_3, conv5_3 = before_pool[3:]
+        return [self.norms[0](conv4_3), self.norms[1](conv5_3), self.fc(x)]

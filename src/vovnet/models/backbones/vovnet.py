@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vovnet.models.layers import ConvNormAct, Init, Norm, init_weights
+from vovnet.models.layers import ConvNormAct, Init, Norm, check_option, init_weights
 
 Stem = Literal["pool", "stride"]
 Pool = Literal["k3", "k2"]
@@ -19,22 +19,14 @@ LAYERS_PER_MODULE = 5
 
 
 class Variant(NamedTuple):
-    """A column of Table 1. The first three fields have a value for each of the stages 2, 3, 4 and 5.
+    """A column of Table 1. The first three fields have a value for each of the stages 2, 3, 4 and 5."""
 
-    widths: channels of the 3×3 layers.
-    outputs: channels of the stage's feature map.
-    modules: OSA modules of the stage.
-    layers: 3×3 layers of a module.
-    stem: channels of the stem's three convolutions.
-    depthwise: whether all 3×3 layers but the stem's first are depthwise separable.
-    """
-
-    widths: tuple[int, int, int, int]
-    outputs: tuple[int, int, int, int]
-    modules: tuple[int, int, int, int]
-    layers: int = LAYERS_PER_MODULE
-    stem: tuple[int, int, int] = (64, 64, 128)
-    depthwise: bool = False
+    widths: tuple[int, int, int, int]  # channels of the 3×3 layers
+    outputs: tuple[int, int, int, int]  # channels of the feature map
+    modules: tuple[int, int, int, int]  # OSA modules
+    layers: int = LAYERS_PER_MODULE  # 3×3 layers of a module
+    stem: tuple[int, int, int] = (64, 64, 128)  # channels of the stem's three convolutions
+    depthwise: bool = False  # whether all 3×3 layers but the stem's first are depthwise separable
 
 
 # Table 1. The number in a name counts convolutions: 3 in the stem and 6 in each module.
@@ -47,37 +39,25 @@ TABLE_1 = {
     "vovnet93": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 3, 8, 3)),
 }
 # VoVNetV2 as in the authors' detection code, all with eSE, identity and the stem "stride". 39 and 57 are Table 1's.
+_SLIM_19 = Variant(widths=(64, 80, 96, 112), outputs=(112, 256, 384, 512), modules=(1, 1, 1, 1), layers=3)
+_WIDE_19 = Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 1, 1, 1), layers=3)
 VOVNET_V2 = {
-    "vovnet19_slim_dw_ese": Variant(
-        widths=(64, 80, 96, 112),
-        outputs=(112, 256, 384, 512),
-        modules=(1, 1, 1, 1),
-        layers=3,
-        stem=(64, 64, 64),
-        depthwise=True,
-    ),
-    "vovnet19_dw_ese": Variant(
-        widths=(128, 160, 192, 224),
-        outputs=(256, 512, 768, 1024),
-        modules=(1, 1, 1, 1),
-        layers=3,
-        stem=(64, 64, 64),
-        depthwise=True,
-    ),
-    "vovnet19_slim_ese": Variant(
-        widths=(64, 80, 96, 112), outputs=(112, 256, 384, 512), modules=(1, 1, 1, 1), layers=3
-    ),
-    "vovnet19_ese": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 1, 1, 1), layers=3),
+    "vovnet19_slim_dw_ese": _SLIM_19._replace(stem=(64, 64, 64), depthwise=True),
+    "vovnet19_dw_ese": _WIDE_19._replace(stem=(64, 64, 64), depthwise=True),
+    "vovnet19_slim_ese": _SLIM_19,
+    "vovnet19_ese": _WIDE_19,
     "vovnet39_ese": TABLE_1["vovnet39"],
     "vovnet57_ese": TABLE_1["vovnet57"],
     "vovnet99_ese": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 3, 9, 3)),
 }
 
 
-def _separable(c_in: int, c_out: int, stride: int = 1, norm: Norm = "batch") -> nn.Sequential:
-    """A depthwise 3×3 convolution, then a 1×1 convolution with norm and ReLU."""
-    depthwise = nn.Conv2d(c_in, c_in, 3, stride, padding=1, groups=c_in, bias=False)
-    return nn.Sequential(OrderedDict(depthwise=depthwise, pointwise=ConvNormAct(c_in, c_out, 1, norm=norm)))
+def _conv3x3(c_in: int, c_out: int, stride: int = 1, *, norm: Norm, depthwise: bool) -> nn.Module:
+    """A 3×3 convolution with norm and ReLU; depthwise separable, a 3×3 without both and a 1×1 with them."""
+    if not depthwise:
+        return ConvNormAct(c_in, c_out, 3, stride, norm)
+    conv = nn.Conv2d(c_in, c_in, 3, stride, padding=1, groups=c_in, bias=False)
+    return nn.Sequential(OrderedDict(depthwise=conv, pointwise=ConvNormAct(c_in, c_out, 1, norm=norm)))
 
 
 class EffectiveSE(nn.Module):
@@ -118,18 +98,15 @@ class OSAModule(nn.Module):
     ) -> None:
         super().__init__()
         self.identity = identity
-        reduce = depthwise and c_in != width
-        self.reduction = ConvNormAct(c_in, width, 1, norm=norm) if reduce else nn.Identity()
+        self.reduction = ConvNormAct(c_in, width, 1, norm=norm) if depthwise and c_in != width else nn.Identity()
         self.layers = nn.ModuleList()
         for layer in range(layers):
-            c_layer = c_in if layer == 0 else width
-            if depthwise:
-                self.layers.append(_separable(width, width, norm=norm))
-            elif bottleneck:
+            c_layer = width if layer or depthwise else c_in
+            if bottleneck:
                 squeeze = ConvNormAct(c_layer, width // 2, 1, norm=norm)
                 self.layers.append(nn.Sequential(squeeze, ConvNormAct(width // 2, width, 3, norm=norm)))
             else:
-                self.layers.append(ConvNormAct(c_layer, width, 3, norm=norm))
+                self.layers.append(_conv3x3(c_layer, width, norm=norm, depthwise=depthwise))
         self.concat = ConvNormAct(c_in + layers * width, c_out, 1, norm=norm)
         self.ese = EffectiveSE(c_out) if ese else nn.Identity()
 
@@ -143,48 +120,9 @@ class OSAModule(nn.Module):
         return out + x if self.identity else out
 
 
-class OSAStage(nn.Sequential):
-    """The OSA modules of one stride: (N, c_in, H, W) → (N, c_out, H, W).
-
-    identity: add the input of every module but the first, which has another number of channels.
-    ese: which modules have an eSE: "none", "all" or "last".
-    Other arguments as in `OSAModule`.
-    """
-
-    def __init__(
-        self,
-        c_in: int,
-        width: int,
-        c_out: int,
-        *,
-        modules: int,
-        layers: int,
-        norm: Norm,
-        bottleneck: bool,
-        depthwise: bool,
-        ese: ESE,
-        identity: bool,
-    ) -> None:
-        super().__init__()
-        for index in range(modules):
-            module = OSAModule(
-                c_in if index == 0 else c_out,
-                width,
-                c_out,
-                layers=layers,
-                norm=norm,
-                bottleneck=bottleneck,
-                depthwise=depthwise,
-                ese=ese == "all" or (ese == "last" and index == modules - 1),
-                identity=identity and index > 0,
-            )
-            self.append(module)
-
-
 class VoVNet(nn.Module):
-    """VoVNet with a classifier, or as the source of C2…C5.
+    """VoVNet; C2…C5 are taken before the pooling that follows them.
 
-    features_only: forward returns [c2, c3, c4, c5], each before the pooling that follows it; otherwise logits.
     stem: "pool" is Table 1: the third convolution has stride 1, and max-pooling follows. "stride" is the authors'
         PyTorch code and all released PyTorch weights: the third convolution has stride 2, without pooling. Both have
         the same parameters, "stride" has fewer operations. Tables 2–4 need "pool". For Table 5 the authors' code has
@@ -217,49 +155,47 @@ class VoVNet(nn.Module):
         init: Init = "kaiming",
     ) -> None:
         super().__init__()
-        if stem not in ("pool", "stride"):
-            raise ValueError(f"stem must be 'pool' or 'stride', got {stem!r}")
-        if pool not in ("k3", "k2"):
-            raise ValueError(f"pool must be 'k3' or 'k2', got {pool!r}")
-        if ese not in ("none", "all", "last"):
-            raise ValueError(f"ese must be 'none', 'all' or 'last', got {ese!r}")
+        check_option("stem", stem, Stem)
+        check_option("pool", pool, Pool)
+        check_option("ese", ese, ESE)
         if bottleneck and variant.depthwise:
             raise ValueError("bottleneck=True needs a variant with full 3×3 convolutions, this one has depthwise ones")
         self.channels = variant.outputs
         c1, c2, c_in = variant.stem
-        last_stride = 2 if stem == "stride" else 1
-        self.stem = nn.Sequential(ConvNormAct(3, c1, 3, stride=2, norm=norm))
-        if variant.depthwise:
-            self.stem.extend([_separable(c1, c2, norm=norm), _separable(c2, c_in, last_stride, norm)])
-        else:
-            self.stem.extend([ConvNormAct(c1, c2, 3, norm=norm), ConvNormAct(c2, c_in, 3, last_stride, norm)])
+        self.stem = nn.Sequential(
+            ConvNormAct(3, c1, 3, stride=2, norm=norm),
+            _conv3x3(c1, c2, norm=norm, depthwise=variant.depthwise),
+            _conv3x3(c2, c_in, 2 if stem == "stride" else 1, norm=norm, depthwise=variant.depthwise),
+        )
         self.pool = nn.MaxPool2d(3 if pool == "k3" else 2, stride=2, ceil_mode=True)
         self.stem_pool = self.pool if stem == "pool" else nn.Identity()
         self.stages = nn.ModuleList()
         for width, c_out, modules in zip(variant.widths, variant.outputs, variant.modules, strict=True):
-            stage = OSAStage(
-                c_in,
-                width,
-                c_out,
-                modules=modules,
-                layers=variant.layers,
-                norm=norm,
-                bottleneck=bottleneck,
-                depthwise=variant.depthwise,
-                ese=ese,
-                identity=identity,
-            )
+            stage = nn.Sequential()
+            for index in range(modules):
+                module = OSAModule(
+                    c_in,
+                    width,
+                    c_out,
+                    layers=variant.layers,
+                    norm=norm,
+                    bottleneck=bottleneck,
+                    depthwise=variant.depthwise,
+                    ese=ese == "all" or (ese == "last" and index == modules - 1),
+                    identity=identity and index > 0,  # the first has another number of input channels
+                )
+                stage.append(module)
+                c_in = c_out
             self.stages.append(stage)
-            c_in = c_out
         self.head = None if features_only else nn.Linear(c_in, num_classes)
         init_weights(self, init)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """[c2, c3, c4, c5] of images (N, 3, H, W)."""
         x = self.stem_pool(self.stem(x))  # (N, 128, H/4, W/4)
-        features = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x if index == 0 else self.pool(x))
+        features: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(self.pool(x) if features else x)
             features.append(x)
         return features
 

@@ -29,10 +29,10 @@ def select_detections(
 
     scores: (N, A, K), without the background.
     boxes: (N, A, 4) in pixels of the network's input.
-    image_sizes: (height, width) of each original image.
-    input_size: (height, width) of the network's input.
+    image_sizes, input_size: (height, width) of each original image and of the network's input.
     """
     n, _, k = scores.shape
+    side = max(input_size)
     flat = scores.flatten(1)  # (N, A·K)
     passed = (flat > score_threshold).sum(dim=1)  # (N,)
     most = int(passed.max())
@@ -49,7 +49,11 @@ def select_detections(
             first = _rank_in_group(group, n * k) < candidates
             image, anchor, label, group, score = (t[first] for t in (image, anchor, label, group, score))
         box = boxes[image, anchor]
-        keep = _nms_per_group(box, score, group, nms_threshold, input_size)
+        # batched_nms shifts each group by more than the largest coordinate. A box far outside the image would make the
+        # shifts so large that the others lose precision, and negative coordinates would reach into the group before. In
+        # float32, the shift of a late group of a large batch with many classes would round small boxes.
+        near = (box.clamp(-side, 2 * side) + side).double()
+        keep = batched_nms(near, score.double(), group, nms_threshold)
         if ((passed <= count) | (image[keep].bincount(minlength=n) >= top_k)).all():
             break
         count = min(most, 4 * count)
@@ -61,18 +65,6 @@ def select_detections(
         pixels = clip(rescale(box[own], input_size, image_size), image_size)
         detections.append(Detections(pixels, label[own], score[own], image_size))
     return detections
-
-
-def _nms_per_group(
-    boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float, input_size: tuple[int, int]
-) -> Tensor:
-    """Indices of the boxes that NMS keeps in each group, highest score first."""
-    # batched_nms shifts each group by more than the largest coordinate. A box far outside the image would make the
-    # shifts so large that the others lose precision, and negative coordinates would reach into the group before.
-    side = max(input_size)
-    near = boxes.clamp(-side, 2 * side) + side
-    # In float32, the shift of a late group of a large batch with many classes would round small boxes.
-    return batched_nms(near.double(), scores.double(), group, iou_threshold)
 
 
 def _rank_in_group(group: Tensor, num_groups: int) -> Tensor:

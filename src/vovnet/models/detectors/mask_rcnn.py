@@ -8,8 +8,9 @@ Sources: Mask R-CNN (arXiv 1703.06870), its training from scratch with group nor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +24,14 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from vovnet.boxes import batched_nms, clip, rescale
-from vovnet.errors import choose
+from vovnet.errors import unknown_name
 from vovnet.masks import RleMasks, paste
-from vovnet.models.anchors import CellAnchors, detectron_anchors, torchvision_anchors
+from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections, Target
 
-CELL_ANCHORS = {"torchvision": torchvision_anchors, "detectron": detectron_anchors}
+Anchors = Literal["torchvision", "detectron"]
 
 LEVELS = ("p2", "p3", "p4", "p5")  # P6 serves the RPN only
 STRIDES = (4, 8, 16, 32, 64)
@@ -41,7 +42,7 @@ BOX_CELLS, MASK_CELLS = 7, 14
 BOX_FEATURES = 1024
 PADDED_MULTIPLE = 32
 MIN_SIDE = 0.01  # pixels; torchvision drops smaller boxes
-CAFFE2_PIXELS: dict[str, Any] = {"mean": (102.9801, 115.9465, 122.7717)}  # of maskrcnn-benchmark and Detectron
+MEAN = (102.9801, 115.9465, 122.7717)  # of maskrcnn-benchmark and Detectron
 
 
 class MaskRCNN(DetectionModel):
@@ -53,7 +54,7 @@ class MaskRCNN(DetectionModel):
         head of two fully connected layers.
     masks: False is Faster R-CNN.
     rois: proposals per image that the second stage learns from, at most a quarter of them positive.
-    cell_anchors: how the anchors of a cell are computed.
+    anchors: whose convention the anchors follow, see `detectron_anchors`.
 
     Outputs:
         "anchors" (A, 4); "objectness_logits" (N, A) and "anchor_deltas" (N, A, 4) of the RPN
@@ -78,7 +79,7 @@ class MaskRCNN(DetectionModel):
         group_norm: bool = True,
         masks: bool = True,
         rois: int = 512,
-        cell_anchors: CellAnchors = torchvision_anchors,
+        anchors: Anchors = "torchvision",
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -98,12 +99,13 @@ class MaskRCNN(DetectionModel):
             post_nms_top_n={"training": 2000, "testing": 1000},
             nms_thresh=0.7,
         )
-        cells = [cell_anchors(*level, ANCHOR_RATIOS) for level in zip(ANCHOR_SIZES, STRIDES, strict=True)]
-        self.rpn.anchor_generator.cell_anchors = cells
+        if anchors == "detectron":
+            levels = zip(ANCHOR_SIZES, STRIDES, strict=True)
+            cells = [detectron_anchors(size, stride, ANCHOR_RATIOS) for size, stride in levels]
+            self.rpn.anchor_generator.cell_anchors = cells
         if group_norm:
-            box_head: nn.Module = FastRCNNConvFCHead(
-                (WIDTH, BOX_CELLS, BOX_CELLS), [WIDTH] * 4, [BOX_FEATURES], norm_layer=norm
-            )
+            pooled = (WIDTH, BOX_CELLS, BOX_CELLS)
+            box_head: nn.Module = FastRCNNConvFCHead(pooled, [WIDTH] * 4, [BOX_FEATURES], norm_layer=norm)
         else:
             box_head = TwoMLPHead(WIDTH * BOX_CELLS**2, BOX_FEATURES)
         self.roi_heads = RoIHeads(
@@ -194,12 +196,12 @@ class MaskRCNN(DetectionModel):
     ) -> list[Detections]:
         """See `DetectionModel.decode`. Scores are softmax probabilities; each class has its own box of a proposal."""
         counts = outputs["proposals_per_image"].tolist()
+        proposals, deltas = outputs["proposals"].split(counts), outputs["box_deltas"].float().split(counts)
         scores = outputs["class_logits"].float().softmax(dim=-1)[:, 1:].split(counts)  # (·, K) of each image
-        deltas = outputs["box_deltas"].float().split(counts)
-        proposals = outputs["proposals"].split(counts)
         input_sizes = [input_size or self.preprocessing.input_size(size) for size in image_sizes]
-        boxes, kept_labels, kept_scores = [], [], []
-        for proposal, delta, score, size in zip(proposals, deltas, scores, input_sizes, strict=True):
+        boxes, detections = [], []
+        per_image = zip(proposals, deltas, scores, input_sizes, image_sizes, strict=True)
+        for proposal, delta, score, size, image_size in per_image:
             index, label = (score > score_threshold).nonzero(as_tuple=True)
             per_class = self.roi_heads.box_coder.decode(delta, [proposal])
             per_class = per_class.reshape(len(proposal), self.num_classes + 1, 4)
@@ -207,38 +209,21 @@ class MaskRCNN(DetectionModel):
             not_empty = ((box[:, 2:] - box[:, :2]) >= MIN_SIDE).all(dim=1).nonzero().squeeze(1)
             keep = not_empty[batched_nms(box[not_empty], score[not_empty], label[not_empty], nms_threshold)][:top_k]
             boxes.append(box[keep])
-            kept_labels.append(label[keep])
-            kept_scores.append(score[keep])
-        pixels = [
-            clip(rescale(box, from_size, to_size), to_size)
-            for box, from_size, to_size in zip(boxes, input_sizes, image_sizes, strict=True)
-        ]
-        masks: Sequence[RleMasks | None] = [None] * len(boxes)
-        if self.masks:
-            masks = self._paste_masks(outputs, boxes, kept_labels, pixels, image_sizes)
-        per_image = zip(pixels, kept_labels, kept_scores, image_sizes, masks, strict=True)
-        return [Detections(*fields) for fields in per_image]
+            pixels = clip(rescale(box[keep], size, image_size), image_size)
+            detections.append(Detections(pixels, label[keep], score[keep], image_size))
+        return self._with_masks(detections, boxes, outputs) if self.masks else detections
 
-    def _paste_masks(
-        self,
-        outputs: dict[str, Tensor],
-        boxes: list[Tensor],
-        labels: Sequence[Tensor],
-        pixels: Sequence[Tensor],
-        image_sizes: Sequence[tuple[int, int]],
-    ) -> list[RleMasks]:
-        """The masks of each image's detections.
-
-        boxes: of the detections, in pixels of the network's input.
-        pixels: the same boxes in pixels of the original images.
-        """
+    def _with_masks(
+        self, detections: list[Detections], boxes: list[Tensor], outputs: dict[str, Tensor]
+    ) -> list[Detections]:
+        """The detections with their masks; `boxes` are theirs in pixels of the network's input."""
         if not sum(map(len, boxes)):
-            return [RleMasks((), size) for size in image_sizes]
+            return [replace(image, masks=RleMasks((), image.image_size)) for image in detections]
         logits = self._mask_logits({level: outputs[level] for level in LEVELS}, boxes)
-        label = torch.cat(list(labels))
+        label = torch.cat([image.labels for image in detections])
         probabilities = logits[torch.arange(len(label), device=label.device), label + 1].float().sigmoid()
-        per_image = probabilities.cpu().split([len(box) for box in boxes])  # (·, 28, 28) of each image
-        return [paste(mask, box.cpu(), size) for mask, box, size in zip(per_image, pixels, image_sizes, strict=True)]
+        per_image = zip(detections, probabilities.cpu().split([len(box) for box in boxes]), strict=True)  # (·, 28, 28)
+        return [replace(image, masks=paste(mask, image.boxes.cpu(), image.image_size)) for image, mask in per_image]
 
     def _init_heads(self) -> None:
         """Initialise what torchvision leaves at PyTorch's defaults.
@@ -246,19 +231,15 @@ class MaskRCNN(DetectionModel):
         Class logits are drawn from N(0, 0.01²), box deltas from N(0, 0.001²), the fully connected layers of the box
         head uniformly from ±√(3 / fan_in) as by Caffe2's "XavierFill". All biases are 0.
         """
-        for layer in self.roi_heads.box_head.modules():
+        heads = self.roi_heads
+        for layer in heads.box_head.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_uniform_(layer.weight, a=1)
-                nn.init.zeros_(layer.bias)
-        predictor = self.roi_heads.box_predictor
-        nn.init.normal_(predictor.cls_score.weight, std=0.01)
-        nn.init.normal_(predictor.bbox_pred.weight, std=0.001)
-        for layer in (predictor.cls_score, predictor.bbox_pred):
-            nn.init.zeros_(layer.bias)
-        if self.masks:
-            for name, parameter in self.roi_heads.mask_predictor.named_parameters():
-                if name.endswith("bias"):
-                    nn.init.zeros_(parameter)
+        nn.init.normal_(heads.box_predictor.cls_score.weight, std=0.01)
+        nn.init.normal_(heads.box_predictor.bbox_pred.weight, std=0.001)
+        for name, parameter in heads.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
 
 def _pad(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
@@ -275,11 +256,8 @@ def _pad(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
 
 def _torchvision_targets(targets: Sequence[Target], device: torch.device) -> list[dict[str, Tensor | None]]:
     """The objects that are no crowds, with labels from 1. The sampler needs the key "masks", whatever its value."""
-    objects = [target[~target.crowd] for target in targets]
-    return [
-        {"boxes": target.boxes.to(device), "labels": (target.labels + 1).to(device), "masks": None}
-        for target in objects
-    ]
+    objects = (target[~target.crowd] for target in targets)
+    return [{"boxes": t.boxes.to(device), "labels": (t.labels + 1).to(device), "masks": None} for t in objects]
 
 
 def biases_outside_norms(model: nn.Module) -> list[nn.Parameter]:
@@ -292,35 +270,28 @@ def mask_rcnn(
     num_classes: int,
     *,
     make_backbone: Callable[..., nn.Module],
-    default_boxes: Mapping[str, CellAnchors],
     masks: bool,
     group_norm: bool,
     backbone: Mapping[str, Any] | None = None,
     pixels: Mapping[str, Any] | None = None,
     image_size: tuple[int, int] = (800, 1333),
     rois: int = 512,
-    anchors: str = "torchvision",
+    anchors: Anchors = "torchvision",
 ) -> MaskRCNN:
     """Mask R-CNN, or Faster R-CNN without `masks`, on a backbone's C2…C5.
 
     make_backbone: builds the backbone with the options `backbone`; its norm is "group" or, without `group_norm`,
         "frozen", unless they say otherwise.
-    default_boxes: a table, from which `anchors` chooses: "torchvision" or "detectron".
     pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
     image_size: length of the shorter side and upper limit of the longer one.
-    rois: see `MaskRCNN`.
+    rois, anchors: see `MaskRCNN`.
     """
+    if anchors not in get_args(Anchors):
+        raise unknown_name("set of anchors", anchors, get_args(Anchors))
     norm = "group" if group_norm else "frozen"
     net: Any = make_backbone(**{"norm": norm, **(backbone or {}), "features_only": True})
-    short, long = image_size
-    preprocessing = Preprocessing((short, long), **{**CAFFE2_PIXELS, **(pixels or {})}, keep_ratio=True)
+    short, long = image_size  # a list in a config
+    preprocessing = Preprocessing((short, long), **{"mean": MEAN, **(pixels or {})}, keep_ratio=True)
     return MaskRCNN(
-        net,
-        net.channels,
-        num_classes,
-        preprocessing,
-        group_norm=group_norm,
-        masks=masks,
-        rois=rois,
-        cell_anchors=choose(default_boxes, anchors, "set of anchors"),
+        net, net.channels, num_classes, preprocessing, group_norm=group_norm, masks=masks, rois=rois, anchors=anchors
     )

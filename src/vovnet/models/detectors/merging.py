@@ -7,6 +7,7 @@ a CPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -48,13 +49,8 @@ def select_sizes(
 ) -> Detections:
     """The detections with a shorter side below `shorter_below` and a longer side above `longer_above` pixels."""
     sides = detections.boxes[:, 2:] - detections.boxes[:, :2] + 1
-    shorter, longer = sides.amin(dim=1), sides.amax(dim=1)
-    keep = torch.ones_like(detections.labels, dtype=torch.bool)
-    if shorter_below is not None:
-        keep &= shorter < shorter_below
-    if longer_above is not None:
-        keep &= longer > longer_above
-    return detections[keep]
+    keep = sides.amin(dim=1) < (math.inf if shorter_below is None else shorter_below)
+    return detections[keep & (sides.amax(dim=1) > (-math.inf if longer_above is None else longer_above))]
 
 
 def mirror(detections: Detections) -> Detections:
@@ -63,11 +59,7 @@ def mirror(detections: Detections) -> Detections:
 
 
 def vote_boxes(
-    runs: Sequence[Detections],
-    *,
-    soft: bool,
-    iou_threshold: float = 0.45,
-    score_threshold: float = SCORE_THRESHOLD,
+    runs: Sequence[Detections], *, soft: bool, iou_threshold: float = 0.45, score_threshold: float = SCORE_THRESHOLD
 ) -> Detections:
     """Merge several runs on the same image by box voting in each class.
 

@@ -23,7 +23,7 @@ from vovnet.models.anchors import AnchorGrid, AnchorLevel
 from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
-from vovnet.models.layers import ConvNormAct, ResidualBlock, caffe_xavier_
+from vovnet.models.layers import ConvNormAct, ResidualBlock, caffe_xavier_, predict
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
@@ -39,20 +39,8 @@ INPUT_MULTIPLE = 64  # so that each feature map is exactly twice as large as the
 SIXTH_CHANNELS = 512
 
 
-class SixthOfVGG(nn.Sequential):
-    """conv6_1 and conv6_2 of the plain form for VGG-16: (N, c_in, H, W) → (N, 512, H/2, W/2)."""
-
-    def __init__(self, c_in: int) -> None:
-        super().__init__(
-            nn.Conv2d(c_in, 256, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1),
-            nn.ReLU(inplace=True),
-        )
-
-
 class Predictor(nn.Module):
-    """Box deltas and logits of one feature map from 3×3 convolutions, with or without a residual block before them."""
+    """Two 3×3 convolutions, for the boxes and the classes, with or without a residual block before them."""
 
     def __init__(self, c_in: int, width: int, num_logits: int, residual: bool) -> None:
         super().__init__()
@@ -62,11 +50,8 @@ class Predictor(nn.Module):
         self.cls = nn.Conv2d(channels, num_logits * PER_CELL, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, c_in, H, W) → box deltas (N, H·W·P, 4) and logits (N, H·W·P, num_logits), by row, column and anchor."""
-        x = self.block(x)  # (N, 4·width, H, W)
-        n, num_logits = len(x), self.cls.out_channels // PER_CELL
-        box, cls = self.box(x), self.cls(x)
-        return box.permute(0, 2, 3, 1).reshape(n, -1, 4), cls.permute(0, 2, 3, 1).reshape(n, -1, num_logits)
+        x = self.block(x)
+        return self.box(x), self.cls(x)
 
 
 class TransferConnection(nn.Module):
@@ -107,10 +92,8 @@ class RefineDet(DetectionModel):
 
     backbone: returns feature maps, finest first; the last three are used.
     sources: their channels.
-    levels: the anchors of each feature map, three per cell.
-    sixth: makes the map of stride 64, with 512 channels, from the last one; None is a residual block.
-    residual: with batch norm in the TCBs and a residual block before every predictor, as in the paper's tables; False
-        is the plain form for VGG-16, without both.
+    residual: with batch norm in the TCBs, a residual block before every predictor and one that makes the map of stride
+        64, as in the paper's tables; False is the plain form for VGG-16, without them.
     width: channels of the TCBs and of the residual blocks, whose output has four times as many. The paper has 256.
 
     Outputs: "objectness_logits" (N, A, 2) and "class_logits" (N, A, K+1), background first in both; "anchor_deltas"
@@ -127,18 +110,20 @@ class RefineDet(DetectionModel):
         num_classes: int,
         preprocessing: Preprocessing,
         *,
-        levels: Sequence[AnchorLevel] = ANCHORS,
-        sixth: nn.Module | None = None,
         residual: bool = True,
         width: int = 256,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
-        self.anchors = AnchorGrid(levels)
+        self.anchors = AnchorGrid(ANCHORS)
         self.backbone = backbone
         channels = (*sources, SIXTH_CHANNELS)
-        self.sixth = sixth or ResidualBlock(sources[-1], 128, SIXTH_CHANNELS, stride=2)
+        if residual:
+            self.sixth: nn.Module = ResidualBlock(sources[-1], 128, SIXTH_CHANNELS, stride=2)
+        else:  # conv6_1 and conv6_2
+            squeeze, conv = nn.Conv2d(sources[-1], 256, 1), nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1)
+            self.sixth = nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True))
         self.arm = nn.ModuleList(Predictor(c, width, 2, residual) for c in channels)
         self.tcb = nn.ModuleList(TransferConnection(c, width, residual, level == 3) for level, c in enumerate(channels))
         self.odm = nn.ModuleList(Predictor(width, width, num_classes + 1, residual) for _ in channels)
@@ -150,16 +135,15 @@ class RefineDet(DetectionModel):
         height, width = images.shape[-2:]
         if height % INPUT_MULTIPLE or width % INPUT_MULTIPLE:
             raise ValueError(
-                f"height and width of RefineDet's input must be multiples of {INPUT_MULTIPLE}, such as 320 and 512, "
-                f"got {height}×{width}"
+                f"sides of RefineDet's input must be multiples of 64, such as 320 and 512, got {height}×{width}"
             )
-        maps = list(self.backbone(images))[-3:]  # strides 8, 16, 32
+        maps = self.backbone(images)[-3:]  # strides 8, 16, 32
         maps.append(self.sixth(maps[-1]))
-        anchor_deltas, objectness = _predict(self.arm, maps)
+        anchor_deltas, objectness = predict(self.arm, maps)
         merged: list[Tensor] = []  # coarsest first
         for tcb, feature in zip(reversed(self.tcb), reversed(maps), strict=True):
             merged.append(tcb(feature, merged[-1] if merged else None))
-        box_deltas, logits = _predict(self.odm, merged[::-1])
+        box_deltas, logits = predict(self.odm, merged[::-1])
         return {
             "objectness_logits": objectness,
             "anchor_deltas": anchor_deltas,
@@ -199,12 +183,6 @@ class RefineDet(DetectionModel):
         )
 
 
-def _predict(heads: nn.ModuleList, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Box deltas (N, A, 4) and logits (N, A, num_logits) of all feature maps."""
-    boxes, logits = zip(*(head(feature) for head, feature in zip(heads, maps, strict=True)), strict=True)
-    return torch.cat(boxes, dim=1), torch.cat(logits, dim=1)
-
-
 def _init(module: nn.Module) -> None:
     """Convolutions before a batch norm are drawn from N(0, 0.01²), those with a bias by `caffe_xavier_` with bias 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -224,7 +202,6 @@ def refinedet(
     num_classes: int,
     *,
     make_backbone: Callable[..., nn.Module],
-    default_boxes: Sequence[AnchorLevel],
     image_size: tuple[int, int],
     backbone: Mapping[str, Any] | None = None,
     pixels: Mapping[str, Any] | None = None,
@@ -237,15 +214,6 @@ def refinedet(
     width: see `RefineDet`.
     """
     net: Any = make_backbone(**{**(backbone or {}), "features_only": True})
-    sources = net.channels[-3:]
-    plain = isinstance(net, VGG16)
-    return RefineDet(
-        net,
-        sources,
-        num_classes,
-        Preprocessing(image_size, **(pixels or {})),
-        levels=default_boxes,
-        sixth=SixthOfVGG(sources[-1]) if plain else None,
-        residual=not plain,
-        width=width,
-    )
+    preprocessing = Preprocessing(image_size, **(pixels or {}))
+    residual = not isinstance(net, VGG16)
+    return RefineDet(net, net.channels[-3:], num_classes, preprocessing, residual=residual, width=width)

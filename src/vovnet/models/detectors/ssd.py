@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,30 +23,31 @@ from vovnet.models.backbones.peleenet import PeleeNet
 from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
-from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, ResidualBlock, init_weights
+from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, ResidualBlock, init_weights, predict
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
 # DSOD300_pascal: min and max size, aspect ratios and step of each feature map. The last step is 300, although a 2×2 map
 # of a 300 input has 150; so three of its four cells lie outside the image. The published models were trained this way.
-ANCHORS_VOC = (
-    AnchorLevel(30, 60, (2,), 8),
-    AnchorLevel(60, 111, (2, 3), 16),
-    AnchorLevel(111, 162, (2, 3), 32),
-    AnchorLevel(162, 213, (2, 3), 64),
-    AnchorLevel(213, 264, (2,), 100),
-    AnchorLevel(264, 315, (2,), 300),
-)
-# DSOD300_coco: smaller boxes, otherwise the same.
-ANCHORS_COCO = (
-    AnchorLevel(21, 45, (2,), 8),
-    AnchorLevel(45, 99, (2, 3), 16),
-    AnchorLevel(99, 153, (2, 3), 32),
-    AnchorLevel(153, 207, (2, 3), 64),
-    AnchorLevel(207, 261, (2,), 100),
-    AnchorLevel(261, 315, (2,), 300),
-)
-ANCHORS_DSOD = {"voc": ANCHORS_VOC, "coco": ANCHORS_COCO}
+# DSOD300_coco has smaller boxes and is otherwise the same.
+ANCHORS_DSOD = {
+    "voc": (
+        AnchorLevel(30, 60, (2,), 8),
+        AnchorLevel(60, 111, (2, 3), 16),
+        AnchorLevel(111, 162, (2, 3), 32),
+        AnchorLevel(162, 213, (2, 3), 64),
+        AnchorLevel(213, 264, (2,), 100),
+        AnchorLevel(264, 315, (2,), 300),
+    ),
+    "coco": (
+        AnchorLevel(21, 45, (2,), 8),
+        AnchorLevel(45, 99, (2, 3), 16),
+        AnchorLevel(99, 153, (2, 3), 32),
+        AnchorLevel(153, 207, (2, 3), 64),
+        AnchorLevel(207, 261, (2,), 100),
+        AnchorLevel(261, 315, (2,), 300),
+    ),
+}
 
 # MobileNet-SSD and Pelee state no step. Pelee's sizes are 30.4, 60.8, 112.48, … 319.2, truncated to integers by Caffe.
 # Its first two rows belong to the same feature map.
@@ -85,10 +86,7 @@ class DenseExtra(nn.Module):
 
 
 class DSODHead(nn.Module):
-    """L2Norm, then two 3×3 convolutions with batch norm, for the boxes and the classes of one feature map.
-
-    per_cell: default boxes of a cell, P.
-    """
+    """L2Norm, then two 3×3 convolutions with batch norm, for the boxes and the classes of P default boxes per cell."""
 
     def __init__(self, channels: int, per_cell: int, num_logits: int) -> None:
         super().__init__()
@@ -104,10 +102,7 @@ class DSODHead(nn.Module):
 
 
 class PlainHead(nn.Module):
-    """Two 1×1 convolutions, for the boxes and the classes of one feature map.
-
-    per_cell: default boxes of a cell, P.
-    """
+    """Two 1×1 convolutions, for the boxes and the classes of P default boxes per cell."""
 
     def __init__(self, channels: int, per_cell: int, num_logits: int) -> None:
         super().__init__()
@@ -135,11 +130,10 @@ class PeleeNeck(nn.Module):
 class SSD(DetectionModel):
     """A backbone's feature maps and further ones made from them, one head per feature map, default boxes.
 
-    sources: how many of the backbone's last feature maps are used.
     extras: each makes a further feature map from the one before.
-    neck: changes all these feature maps before the heads; None leaves them.
     levels: the default boxes of each head.
-    num_classes: foreground classes K.
+    sources: how many of the backbone's last feature maps are used.
+    neck: changes all these feature maps before the heads; None leaves them.
 
     Outputs: "class_logits" (N, A, K+1), background first; "box_deltas" (N, A, 4); "anchors_cxcywh" (A, 4) in pixels of
     the network's input.
@@ -148,14 +142,14 @@ class SSD(DetectionModel):
     def __init__(
         self,
         backbone: nn.Module,
-        *,
-        sources: int,
         extras: Iterable[nn.Module],
-        neck: nn.Module | None = None,
         heads: Iterable[nn.Module],
         levels: Sequence[AnchorLevel],
         num_classes: int,
         preprocessing: Preprocessing,
+        *,
+        sources: int,
+        neck: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -169,21 +163,12 @@ class SSD(DetectionModel):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (N, 3, H, W), preprocessed."""
-        n = len(images)
-        maps = list(self.backbone(images))[-self.sources :]
+        maps = self.backbone(images)[-self.sources :]
         for extra in self.extras:
             maps.append(extra(maps[-1]))
         maps = self.neck(maps)
-        deltas, logits = [], []
-        for head, feature in zip(self.heads, maps, strict=True):
-            box, cls = head(feature)  # (N, 4·P, H, W), (N, (K+1)·P, H, W)
-            deltas.append(box.permute(0, 2, 3, 1).reshape(n, -1, 4))
-            logits.append(cls.permute(0, 2, 3, 1).reshape(n, -1, self.num_classes + 1))
-        return {
-            "class_logits": torch.cat(logits, dim=1),
-            "box_deltas": torch.cat(deltas, dim=1),
-            "anchors_cxcywh": self.anchors(maps, images),
-        }
+        box_deltas, logits = predict(self.heads, maps)
+        return {"class_logits": logits, "box_deltas": box_deltas, "anchors_cxcywh": self.anchors(maps, images)}
 
     @torch.no_grad()
     def decode(
@@ -213,8 +198,7 @@ class SSD(DetectionModel):
 def dsod300_vovnet27_slim(
     num_classes: int,
     *,
-    default_boxes: Mapping[str, Sequence[AnchorLevel]],
-    bottleneck: bool,
+    bottleneck: bool = False,
     anchors: str = "voc",
     norm: Norm = "batch",
     pool: Pool = "k3",
@@ -222,86 +206,58 @@ def dsod300_vovnet27_slim(
 ) -> SSD:
     """DSOD300 on VoVNet-27-slim, stages 3 to 5.
 
-    default_boxes: a table, from which `anchors` chooses: "voc", or "coco" with smaller boxes.
     bottleneck: as in Table 3's ablation.
+    anchors: "voc", or "coco" with smaller boxes.
     norm, pool: of the backbone, see `VoVNet`.
     init: of backbone and extra layers, see `init_weights`.
     """
     backbone = VoVNet(
         TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=bottleneck
     )
-    levels = choose(default_boxes, anchors, "set of anchors")
-    return _dsod300(
-        backbone, backbone.channels[1:], widths=(128, 128, 128), levels=levels, num_classes=num_classes, init=init
-    )
+    return _dsod300(backbone, backbone.channels[1:], num_classes, widths=(128, 128, 128), anchors=anchors, init=init)
 
 
-def dsod300_densenet67(
-    num_classes: int,
-    *,
-    default_boxes: Mapping[str, Sequence[AnchorLevel]],
-    anchors: str = "voc",
-    init: Init = "xavier",
-) -> SSD:
+def dsod300_densenet67(num_classes: int, *, anchors: str = "voc", init: Init = "xavier") -> SSD:
     """DSOD300 on DS/64-64-16-1. Options as in `dsod300_vovnet27_slim`."""
     backbone = DSODDenseNet(init=init)
-    levels = choose(default_boxes, anchors, "set of anchors")
-    return _dsod300(
-        backbone, backbone.channels, widths=(256, 128, 128, 128), levels=levels, num_classes=num_classes, init=init
-    )
+    return _dsod300(backbone, backbone.channels, num_classes, widths=(256, 128, 128, 128), anchors=anchors, init=init)
 
 
 def _dsod300(
-    backbone: nn.Module,
-    source_channels: Sequence[int],
-    *,
-    widths: Sequence[int],
-    levels: Sequence[AnchorLevel],
-    num_classes: int,
-    init: Init,
+    backbone: nn.Module, sources: Sequence[int], num_classes: int, *, widths: Sequence[int], anchors: str, init: Init
 ) -> SSD:
-    """DSOD on the backbone's last feature maps, with `source_channels`; each extra map has 2·width channels."""
-    channels, extras = list(source_channels), nn.ModuleList()
+    """DSOD300 on the backbone's last feature maps.
+
+    sources: their channels.
+    widths: of the extra feature maps, which have 2·width channels.
+    """
+    levels = choose(ANCHORS_DSOD, anchors, "set of anchors")
+    channels, extras = list(sources), nn.ModuleList()
     for width in widths:
         extras.append(DenseExtra(channels[-1], width))
         channels.append(2 * width)
     init_weights(extras, init)
     heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)]
-    return SSD(
-        backbone,
-        sources=len(source_channels),
-        extras=extras,
-        heads=heads,
-        levels=levels,
-        num_classes=num_classes,
-        preprocessing=PREPROCESSING_DSOD,
-    )
+    return SSD(backbone, extras, heads, levels, num_classes, PREPROCESSING_DSOD, sources=len(sources))
 
 
-def ssd300_mobilenet(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "kaiming") -> SSD:
+def ssd300_mobilenet(num_classes: int, *, init: Init = "kaiming") -> SSD:
     """SSD300 on MobileNet's last two feature maps, conv11 and conv13."""
     backbone = MobileNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width in (256, 128, 128, 64):
         extras.append(nn.Sequential(ConvNormAct(channels[-1], width, 1), ConvNormAct(width, 2 * width, 3, stride=2)))
         channels.append(2 * width)
+    levels = ANCHORS_MOBILENET
     heads = nn.ModuleList(
-        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, default_boxes, strict=True)
+        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)
     )
     for part in (extras, heads):
         init_weights(part, init)
-    return SSD(
-        backbone,
-        sources=2,
-        extras=extras,
-        heads=heads,
-        levels=default_boxes,
-        num_classes=num_classes,
-        preprocessing=PREPROCESSING_MOBILENET,
-    )
+    return SSD(backbone, extras, heads, levels, num_classes, PREPROCESSING_MOBILENET, sources=2)
 
 
-def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "xavier") -> SSD:
+def pelee304(num_classes: int, *, init: Init = "xavier") -> SSD:
     """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm."""
     backbone = PeleeNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
@@ -310,16 +266,7 @@ def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: In
         extras.append(nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True)))
         channels.append(256)
     neck = PeleeNeck(channels)
-    heads = nn.ModuleList(PlainHead(PeleeNeck.out_channels, level.per_cell, num_classes + 1) for level in default_boxes)
+    heads = nn.ModuleList(PlainHead(neck.out_channels, level.per_cell, num_classes + 1) for level in ANCHORS_PELEE)
     for part in (extras, neck, heads):
         init_weights(part, init)
-    return SSD(
-        backbone,
-        sources=2,
-        extras=extras,
-        neck=neck,
-        heads=heads,
-        levels=default_boxes,
-        num_classes=num_classes,
-        preprocessing=PREPROCESSING_PELEE,
-    )
+    return SSD(backbone, extras, heads, ANCHORS_PELEE, num_classes, PREPROCESSING_PELEE, sources=2, neck=neck)
