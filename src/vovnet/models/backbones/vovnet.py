@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +120,26 @@ class OSAModule(nn.Module):
         return out + x if self.identity else out
 
 
+class OSAStage(nn.Sequential):
+    """The OSA modules of one stride: (N, c_in, H, W) → (N, c_out, H, W).
+
+    ese: which modules have an eSE: "none", "all" or "last".
+    identity: add the input of every module but the first, which has another number of channels.
+    options: those of every `OSAModule`.
+    """
+
+    def __init__(
+        self, c_in: int, width: int, c_out: int, *, modules: int, ese: ESE, identity: bool, **options: Any
+    ) -> None:
+        super().__init__()
+        for index in range(modules):
+            weighed = ese == "all" or (ese == "last" and index == modules - 1)
+            module = OSAModule(
+                c_out if index else c_in, width, c_out, ese=weighed, identity=identity and index > 0, **options
+            )
+            self.append(module)
+
+
 class VoVNet(nn.Module):
     """VoVNet; C2…C5 are taken before the pooling that follows them.
 
@@ -171,22 +191,20 @@ class VoVNet(nn.Module):
         self.stem_pool = self.pool if stem == "pool" else nn.Identity()
         self.stages = nn.ModuleList()
         for width, c_out, modules in zip(variant.widths, variant.outputs, variant.modules, strict=True):
-            stage = nn.Sequential()
-            for index in range(modules):
-                module = OSAModule(
-                    c_in,
-                    width,
-                    c_out,
-                    layers=variant.layers,
-                    norm=norm,
-                    bottleneck=bottleneck,
-                    depthwise=variant.depthwise,
-                    ese=ese == "all" or (ese == "last" and index == modules - 1),
-                    identity=identity and index > 0,  # the first has another number of input channels
-                )
-                stage.append(module)
-                c_in = c_out
+            stage = OSAStage(
+                c_in,
+                width,
+                c_out,
+                modules=modules,
+                ese=ese,
+                identity=identity,
+                layers=variant.layers,
+                depthwise=variant.depthwise,
+                norm=norm,
+                bottleneck=bottleneck,
+            )
             self.stages.append(stage)
+            c_in = c_out
         self.head = None if features_only else nn.Linear(c_in, num_classes)
         init_weights(self, init)
 
