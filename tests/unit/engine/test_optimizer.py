@@ -8,7 +8,7 @@ from vovnet import create_model
 from vovnet.engine.config import OptimizerConfig, load_config
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train import train
-from vovnet.weights.checkpoint import load_checkpoint
+from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
 
 
