@@ -18,8 +18,7 @@ import torch
 import vovnet
 from vovnet.cli.output import Output
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.ema import make_ema
-from vovnet.engine.optimizer import make_optimizer
+from vovnet.engine.optimizer import make_ema, make_optimizer
 from vovnet.engine.train import train
 from vovnet.files import write_json
 from vovnet.losses.multibox import MultiBoxLoss

@@ -1,4 +1,4 @@
-"""The tensors of a VoVNet under the names of another source → its variant, and the tensors under our names."""
+"""Weights of a VoVNet, and their translation from the names of other sources: which variant, our name for each."""
 
 from __future__ import annotations
 
