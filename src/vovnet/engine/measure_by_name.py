@@ -67,16 +67,11 @@ def measure_by_name(
     for path in image_paths:
         read_image(path)
 
-    measurements = []
+    shapes = {name: (batch_size, 3, *size) for name, size in sizes.items()}
+    costs = measure_models(modules, shapes, device=torch_device, repetitions=repetitions, on_step=on_step, **options)
     watching = watch(torch_device)
-    for measurement in measure_models(
-        modules,
-        {name: (batch_size, 3, *size) for name, size in sizes.items()},
-        device=torch_device,
-        repetitions=repetitions,
-        on_step=on_step,
-        **options,
-    ):
+    measurements = []
+    for measurement in costs:
         name = measurement.name
         if name in detectors and image_paths:
             on_step(f"{name}: stages")
