@@ -19,8 +19,7 @@ from shared import ROOT, finish, read_log
 
 import vovnet
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.ema import make_ema
-from vovnet.engine.optimizer import make_optimizer
+from vovnet.engine.optimizer import make_ema, make_optimizer
 from vovnet.engine.train import train
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.paper.aggregation.cifar10 import Cifar10

@@ -7,14 +7,17 @@ import io
 import re
 import threading
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 MAX_REDIRECTS = 4
 _CHUNK = 2**16
+
+T = TypeVar("T")
 
 
 def is_url(text: str) -> bool:
@@ -39,33 +42,40 @@ def download(url: str, *, max_bytes: int = 50 * 2**20, timeout_s: float = 10.0, 
     server cannot be reached, answers with an error or closes the connection early.
     """
     content = io.BytesIO()
-    _download_in_thread(url, content, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
+    _download(url, content, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
     return content.getvalue()
 
 
-def download_file(url: str, path: Path, *, max_bytes: int, timeout_s: float, silence_s: float = 30.0) -> None:
+def download_file(url: str, path: Path, *, max_bytes: int, timeout_s: float) -> None:
     """Like `download`, but writes the content to `path` as it arrives, so that a large file needs no memory."""
     with path.open("wb") as file:
-        _download_in_thread(url, file, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
+        _download(url, file, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=30.0)
 
 
-def _download_in_thread(url: str, file: IO[bytes], *, max_bytes: int, timeout_s: float, silence_s: float) -> None:
-    check_scheme(url)
-    # A socket's timeout covers neither the name look-up nor a header that arrives byte by byte. Waiting for a thread
-    # does.
-    done: Future[None] = Future()
-    silence_s = min(timeout_s, silence_s)
+def call_within(timeout_s: float, function: Callable[[], T]) -> T:
+    """The result of `function`, which runs in a thread. After `timeout_s`: TimeoutError, and the thread is left behind.
+
+    A socket's timeout covers neither the name look-up nor a header that arrives byte by byte. Waiting for a thread
+    does.
+    """
+    result: Future[T] = Future()
 
     def work() -> None:
         try:
-            _download(url, file, max_bytes=max_bytes, deadline=time.monotonic() + timeout_s, silence_s=silence_s)
-            done.set_result(None)
+            result.set_result(function())
         except BaseException as error:
-            done.set_exception(error)
+            result.set_exception(error)
 
     threading.Thread(target=work, name="download", daemon=True).start()
+    return result.result(timeout_s)
+
+
+def _download(url: str, file: IO[bytes], *, max_bytes: int, timeout_s: float, silence_s: float) -> None:
+    check_scheme(url)
+    silence_s = min(timeout_s, silence_s)
+    deadline = time.monotonic() + timeout_s
     try:
-        done.result(timeout_s)
+        call_within(timeout_s, lambda: _receive(url, file, max_bytes, deadline, silence_s))
     except TimeoutError:
         raise TimeoutError(
             f"{url} is too slow: the limit is {timeout_s:g} s in all and {silence_s:g} s of silence; try again later"
@@ -76,28 +86,22 @@ def _is_web(url: str) -> bool:
     return url.lower().startswith(("http://", "https://"))
 
 
-class _WebRedirects(urllib.request.HTTPRedirectHandler):
+class _WebRedirects(HTTPRedirectHandler):
     """Follows redirects to http and https only."""
 
     max_redirections = MAX_REDIRECTS
 
     def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> Request | None:
         if not _is_web(newurl):
-            raise urllib.error.HTTPError(req.full_url, code, f"a redirect to {newurl}", headers, fp)
+            raise HTTPError(req.full_url, code, f"a redirect to {newurl}", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _download(url: str, file: IO[bytes], *, max_bytes: int, deadline: float, silence_s: float) -> None:
-    opener = urllib.request.build_opener(_WebRedirects)
-    request = urllib.request.Request(url, headers={"User-Agent": "vovnet"})
+def _receive(url: str, file: IO[bytes], max_bytes: int, deadline: float, silence_s: float) -> None:
+    opener = build_opener(_WebRedirects)
+    request = Request(url, headers={"User-Agent": "vovnet"})
     too_large = f"the file at {url} is larger than the limit of {max_bytes} bytes"
     received = 0
     try:
@@ -115,11 +119,11 @@ def _download(url: str, file: IO[bytes], *, max_bytes: int, deadline: float, sil
                 file.write(chunk)
                 if time.monotonic() > deadline:
                     raise TimeoutError
-    except urllib.error.HTTPError as error:
+    except HTTPError as error:
         error.close()
         reason = " ".join(str(error.reason).split())[:200]  # the reason for a refused redirect has several lines
         raise OSError(f"{url} answered with {error.code} {reason}; check the URL") from None
-    except urllib.error.URLError as error:
+    except URLError as error:
         if isinstance(error.reason, TimeoutError):
             raise error.reason from None
         raise OSError(f"{url} cannot be reached ({error.reason}); check the URL and the network") from None

@@ -23,8 +23,8 @@ from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.detector import Detector
 from vovnet.masks import encode
 from vovnet.models.detectors.ssd import SSD
-from vovnet.weights.checkpoint import load_checkpoint
 from vovnet.weights.detector import LoadedModel, ModelInfo, load_model, save_weights
+from vovnet.weights.file import load_checkpoint
 from vovnet.weights.find import shipped_weights
 
 from ..unit.engine import masking

@@ -21,8 +21,8 @@ from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
 from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.weights.checkpoint import load_checkpoint
 from vovnet.weights.detector import load_model
+from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
 
 CONFIG = """
@@ -224,7 +224,7 @@ def test_a_signal_to_the_whole_group_writes_a_checkpoint(config_file, tmp_path, 
     os.killpg(process.pid, kind)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "go on with resume=true" in out
+    assert "resume with resume=true" in out
     assert "Traceback" not in err
     assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] >= 1
 

@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vovnet.errors import UsageError, did_you_mean
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
@@ -62,7 +64,7 @@ class AugmentConfig(Section):
 
     photometric: Fraction = 0.5
     expand: Annotated[float, Field(ge=1)] = 4.0
-    crop_min_scale: Annotated[float, Field(gt=0, le=1)] = 0.3
+    crop_min_scale: PositiveFraction = 0.3
     flip: Fraction = 0.5
     flip_vertical: Fraction = 0.0
     transpose: Fraction = 0.0
@@ -75,7 +77,7 @@ class ResizeConfig(Section):
     flip: probability of a horizontal flip.
     """
 
-    short_sides: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    short_sides: tuple[PositiveInt, ...] = ()
     flip: Fraction = 0.5
 
 
@@ -91,11 +93,11 @@ class OptimizerConfig(Section):
     """
 
     kind: Literal["sgd", "rmsprop"] = "sgd"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    learning_rate: PositiveFloat = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: NonNegativeFloat = 5e-4
     decay_norms: bool = False
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    clip_norm: PositiveFloat | None = None
 
 
 class LossConfig(Section):
@@ -126,13 +128,13 @@ class ScheduleConfig(Section):
     warmup_factor: the warm-up starts at this fraction of the rate.
     """
 
-    iterations: Annotated[int, Field(gt=0)] | None = None
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    iterations: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
     kind: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = ()
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    warmup_iterations: Annotated[int, Field(ge=0)] = 0
-    warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.01
+    gamma: PositiveFraction = 0.1
+    warmup_iterations: NonNegativeInt = 0
+    warmup_factor: PositiveFraction = 0.01
 
     def model_post_init(self, _: Any) -> None:
         if (self.iterations is None) == (self.epochs is None):
@@ -179,19 +181,19 @@ class TrainConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     schedule: ScheduleConfig
-    batch_size: Annotated[int, Field(gt=0)]
-    micro_batch_size: Annotated[int, Field(gt=0)]
+    batch_size: PositiveInt
+    micro_batch_size: PositiveInt
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     sync_bn: bool = False
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    workers: Annotated[int, Field(ge=0)] = 2
-    threads: Annotated[int, Field(gt=0)] | None = None
+    seed: NonNegativeInt = 0
+    workers: NonNegativeInt = 2
+    threads: PositiveInt | None = None
     metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
-    evaluate_every: Annotated[int, Field(gt=0)] = 1
-    checkpoint_every: Annotated[int, Field(gt=0)] = 1000
-    log_every: Annotated[int, Field(gt=0)] = 10
+    evaluate_every: PositiveInt = 1
+    checkpoint_every: PositiveInt = 1000
+    log_every: PositiveInt = 10
     tensorboard: bool | None = None
     output: Path
     resume: bool = False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from itertools import islice
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -17,13 +16,10 @@ from vovnet.data.sources import is_video
 from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.prediction import Failure, Prediction
-from vovnet.engine.source_images import SourceImage, expand_inputs, read_ahead, read_inputs
+from vovnet.engine.source_images import ImageLike, SourceImage, expand_inputs, read_batches
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Detections
 from vovnet.weights.detector import load_weights
-
-if TYPE_CHECKING:
-    from vovnet.engine.source_images import ImageLike
 
 # Defaults of a prediction. A model's own defaults keep low scores too, which average precision needs.
 SCORE_THRESHOLD, TOP_K = 0.3, 100
@@ -106,13 +102,10 @@ class Detector:
             )
         if videos := [path for path in inputs if isinstance(path, str) and is_video(path)]:
             raise ValueError(f"{videos[0]} is a video: use predict_video or stream, which give one frame at a time")
-        predictions = []
-        for result in self.stream(
+        results = self.stream(
             inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
-        ):
-            if isinstance(result, Failure):
-                raise result.error
-            predictions.append(result)
+        )
+        predictions = list(_raise_failures(results))
         return predictions if several else predictions[0]
 
     def predict_video(
@@ -125,16 +118,12 @@ class Detector:
         """
         if output_path is not None and Path(output_path).resolve() == Path(path).resolve():
             raise ValueError(f"the annotated video would replace its source {path}; choose another output_path")
-        with ExitStack() as stack:
-            writer = None
-            if output_path is not None:
-                writer = stack.enter_context(VideoWriter(output_path, video_info(path).fps))
-            for result in self.stream(path, **options):
-                if isinstance(result, Failure):
-                    raise result.error
+        writer = None if output_path is None else VideoWriter(output_path, video_info(path).fps)
+        with writer or nullcontext():
+            for prediction in _raise_failures(self.stream(path, **options)):
                 if writer is not None:
-                    writer.write(result.draw_pixels())
-                yield result
+                    writer.write(prediction.draw_pixels())
+                yield prediction
 
     def stream(
         self,
@@ -159,33 +148,22 @@ class Detector:
             raise ValueError(f"score_threshold must lie in 0…1, got {score_threshold}")
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
-        images = read_inputs(expand_inputs(sources), self.model.preprocessing, keep_images=keep_images)
         labels = None if classes is None else torch.tensor(_labels_of(classes, self.class_names))
-        return self._stream(images, score_threshold=score_threshold, top_k=top_k, labels=labels, batch_size=batch_size)
+        inputs = expand_inputs(sources)
+        batches = read_batches(inputs, self.model.preprocessing, batch_size, keep_images=keep_images)
+        return self._stream(batches, labels, score_threshold, top_k)
 
     def _stream(
-        self,
-        images: Iterator[SourceImage | Failure],
-        *,
-        score_threshold: float,
-        top_k: int,
-        labels: Tensor | None,
-        batch_size: int,
+        self, batches: Generator[list[SourceImage | Failure]], labels: Tensor | None, score_threshold: float, top_k: int
     ) -> Iterator[Prediction | Failure]:
         # The model's top_k counts the detections of all classes, so it must not apply before classes are chosen.
         limit = top_k if labels is None else sys.maxsize
-        with closing(read_ahead(images, batch_size)) as results:
-            while group := list(islice(results, batch_size)):
-                batch = [image for image in group if isinstance(image, SourceImage)]
-                detections = iter(
-                    self.detect(
-                        [image.resized for image in batch],
-                        [image.image_size for image in batch],
-                        score_threshold=score_threshold,
-                        top_k=limit,
-                    )
-                )
-                for image in group:
+        with closing(batches):
+            for batch in batches:
+                images = [image for image in batch if isinstance(image, SourceImage)]
+                resized, sizes = [image.resized for image in images], [image.image_size for image in images]
+                detections = iter(self.detect(resized, sizes, score_threshold=score_threshold, top_k=limit))
+                for image in batch:
                     if isinstance(image, Failure):
                         yield image
                     else:
@@ -197,11 +175,7 @@ class Detector:
             keep = keep[torch.isin(detections.labels, labels)][:top_k]
         kept = detections[keep]  # makes copies too, so that no tensor of inference mode reaches the caller
         return Prediction(
-            kept.boxes,
-            kept.labels,
-            kept.scores,
-            kept.image_size,
-            kept.masks,
+            **vars(kept),
             class_names=self.class_names,
             category_ids=self.category_ids,
             source=image.source,
@@ -228,24 +202,22 @@ class Detector:
 
         Raises MemoryError if a batch does not fit into the memory of the device.
         """
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        input_size_of = self.model.preprocessing.input_size
-        resize = image_sizes is None
+        preprocessing = self.model.preprocessing
         if image_sizes is None:
-            image_sizes, input_sizes = sizes, [input_size_of(size) for size in sizes]
-        else:
-            input_sizes = sizes
+            image_sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+            images = [preprocessing.resize(image) for image in images]
         if len(image_sizes) != len(images):
             raise ValueError(f"expected one image size per image, got {len(image_sizes)} for {len(images)} images")
+        input_sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         detections: dict[int, Detections] = {}
         for input_size in dict.fromkeys(input_sizes):
             indices = [index for index, size in enumerate(input_sizes) if size == input_size]
             originals = [image_sizes[index] for index in indices]
-            usual = all(input_size_of(size) == input_size for size in originals)
+            usual = all(preprocessing.input_size(size) == input_size for size in originals)
             try:
                 # Nested, so that the tensors of a step are freed before the next batch.
                 batch = self.decode(
-                    self.forward(self.prepare([images[index] for index in indices], resize=resize)),
+                    self.forward(self._to_batch([images[index] for index in indices])),
                     originals,
                     input_size=None if usual else input_size,
                     score_threshold=score_threshold,
@@ -260,23 +232,22 @@ class Detector:
             detections |= zip(indices, batch, strict=True)
         return [detections[index] for index in range(len(images))]
 
-    @torch.inference_mode()
-    def prepare(self, images: Sequence[Tensor], *, resize: bool = True) -> Tensor:
+    def prepare(self, images: Sequence[Tensor]) -> Tensor:
         """uint8 RGB images (3, H, W) → a normalised batch (N, 3, *preprocessing.input_size) on the device.
-
-        resize: False leaves the size of the images as it is.
 
         Raises ValueError for images of different input sizes, as a detector that keeps the aspect ratio has them.
         """
-        preprocessing = self.model.preprocessing
-        if resize:
-            images = [preprocessing.resize(image) for image in images]
-        if len(sizes := {image.shape[1:] for image in images}) > 1:
+        resized = [self.model.preprocessing.resize(image) for image in images]
+        if len(sizes := {image.shape[1:] for image in resized}) > 1:
             shown = ", ".join(f"{height}×{width}" for height, width in sorted(sizes))
             raise ValueError(
                 f"the images of a batch must have one input size, got {shown}: prepare them one by one, or use detect"
             )
-        return preprocessing.normalize(torch.stack(list(images)).to(self.device))
+        return self._to_batch(resized)
+
+    @torch.inference_mode()
+    def _to_batch(self, resized: Sequence[Tensor]) -> Tensor:
+        return self.model.preprocessing.normalize(torch.stack(list(resized)).to(self.device))
 
     @torch.inference_mode()
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
@@ -304,18 +275,25 @@ class Detector:
         return [detections.cpu() for detections in self.model.decode(outputs, image_sizes, **chosen)]
 
 
+def _raise_failures(results: Iterator[Prediction | Failure]) -> Iterator[Prediction]:
+    for result in results:
+        if isinstance(result, Failure):
+            raise result.error
+        yield result
+
+
 def _labels_of(classes: str | int | Sequence[str | int], class_names: Sequence[str]) -> list[int]:
     """The labels of `classes`, which are names or labels. Raises ValueError with the nearest name."""
     chosen = [classes] if isinstance(classes, str | int) else list(classes)
     if not chosen:
         raise ValueError(f"classes must name at least one of {', '.join(class_names)}")
-    labels = []
+    labels: dict[str | int, int] = {label: label for label in range(len(class_names))}
+    labels |= {name: label for label, name in enumerate(class_names)}
     for item in chosen:
-        if isinstance(item, str) and item not in class_names:
+        if item not in labels and isinstance(item, str):
             names = {name.lower(): name for name in class_names}
             nearest = names[difflib.get_close_matches(item.lower(), names, n=1, cutoff=0)[0]]
             raise ValueError(f"no class {item!r}; nearest is {nearest!r} of {', '.join(class_names)}")
-        if not isinstance(item, str) and not 0 <= item < len(class_names):
+        if item not in labels:
             raise ValueError(f"labels of classes go from 0 to {len(class_names) - 1}, got {item}")
-        labels.append(list(class_names).index(item) if isinstance(item, str) else item)
-    return labels
+    return [labels[item] for item in chosen]

@@ -7,27 +7,26 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vovnet.masks import RleMasks, decode
 from vovnet.metrics.confusion import FALSE_POSITIVE, match_objects
 from vovnet.structures import Detections, Target
 
-if TYPE_CHECKING:
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
-
 Colour = tuple[int, int, int]
 Pixels = npt.NDArray[np.uint8]
 Bitmap = npt.NDArray[np.bool_]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 FILL = 0.45  # opacity of a mask
 TONES = (0.0, 0.5, -0.4, 0.25, -0.2)  # shift of the class colour for successive objects: to white, or to black if < 0
+
+load_font = lru_cache(maxsize=32)(ImageFont.load_default)
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,11 @@ def draw_detections(
         for index in np.flatnonzero(~correct & (matched >= FALSE_POSITIVE)).tolist():
             names[index] += " ?"
         missed = np.setdiff1d(np.flatnonzero(~(target.difficult | target.crowd).numpy()), matched[correct])
-        truth = _truth(target, missed.tolist(), class_names)
-    items = _items(detections.boxes, labels, names, detections.masks)
+        truth_names = [""] * len(target)
+        for index in missed.tolist():
+            truth_names[index] = f"missed {class_names[int(target.labels[index])]}"
+        truth = _items(target.boxes, truth_names, [WHITE] * len(target), target.masks)
+    items = _items(detections.boxes, names, _colours(labels, detections.masks), detections.masks)
     return _annotate(image, items[::-1], truth)
 
 
@@ -73,40 +75,35 @@ def draw_target(image: Tensor, target: Target, class_names: Sequence[str]) -> Te
     """
     labels, ignored = target.labels.tolist(), (target.difficult | target.crowd).tolist()
     names = [class_names[label] + (" ~" if ignore else "") for label, ignore in zip(labels, ignored, strict=True)]
-    items = _items(target.boxes, labels, names, target.masks if isinstance(target.masks, RleMasks) else None)
+    items = _items(target.boxes, names, _colours(labels, target.masks), target.masks)
     large_first = target.area.argsort(descending=True, stable=True).tolist()
     return _annotate(image, [items[index] for index in large_first])
 
 
-def _items(boxes: Tensor, labels: list[int], names: list[str], masks: RleMasks | None) -> list[_Item]:
-    colours = [class_colour(label) for label in labels] if masks is None else _tones(labels)
+def _items(
+    boxes: Tensor, names: Sequence[str], colours: Sequence[Colour], masks: RleMasks | Tensor | None
+) -> list[_Item]:
     return [
-        _Item(box, name, colour, None if masks is None else masks[torch.tensor([index])])
+        _Item(box, name, colour, masks[torch.tensor([index])] if isinstance(masks, RleMasks) else None)
         for index, (box, name, colour) in enumerate(zip(boxes.tolist(), names, colours, strict=True))
     ]
 
 
-def _truth(target: Target, missed: list[int], class_names: Sequence[str]) -> list[_Item]:
-    """The objects of the ground truth; only those that were missed have a name and a mask."""
-    masks = target.masks if isinstance(target.masks, RleMasks) else None
-    items = []
-    for index, box in enumerate(target.boxes.tolist()):
-        name = f"missed {class_names[int(target.labels[index])]}" if index in missed else ""
-        mask = None if masks is None or index not in missed else masks[torch.tensor([index])]
-        items.append(_Item(box, name, WHITE, mask))
-    return items
-
-
 def _annotate(image: Tensor, items: Sequence[_Item], truth: Sequence[_Item] = ()) -> Tensor:
-    """A copy of `image` with filled masks, boxes and names of `items`, the last on top, and `truth` dashed over it."""
-    from PIL import Image, ImageDraw
+    """A copy of `image` with filled masks, boxes and names of `items`, the last on top, and `truth` dashed over it.
 
-    pixels = _to_pixels(image)
-    line_width, font = _line_and_font(pixels)
+    Of `truth`, what has no name was not missed: it has a thin box only.
+    """
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"image must be uint8 of shape (3, H, W), got {image.dtype} of {tuple(image.shape)}")
+    pixels = np.array(image.permute(1, 2, 0).numpy(), order="C")  # a copy
+    scale = (pixels.shape[0] * pixels.shape[1]) ** 0.5
+    line_width, font = max(1, round(scale / 280)), load_font(max(10, round(scale / 38)))
+    missed = [item for item in truth if item.name]
     for item in items:
         if item.mask is not None:
             _fill_mask(pixels, item.mask, item.colour, max(1, line_width // 2))
-    for item in truth:
+    for item in missed:
         if item.mask is not None:
             _outline_mask(pixels, item.mask, line_width)
     annotated = Image.fromarray(pixels)
@@ -116,22 +113,9 @@ def _annotate(image: Tensor, items: Sequence[_Item], truth: Sequence[_Item] = ()
     for item in truth:
         _draw_dashed_box(draw, _corners(item.box, line_width), line_width * (2 if item.name else 1))
     # Names come after all boxes, so that no line crosses a name.
-    for item in (*items, *(item for item in truth if item.name)):
+    for item in (*items, *missed):
         _draw_name(draw, item, font)
     return torch.from_numpy(np.array(annotated)).permute(2, 0, 1).contiguous()
-
-
-def _to_pixels(image: Tensor) -> Pixels:
-    """A copy of a uint8 image: (3, H, W) → (H, W, 3)."""
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-        raise ValueError(f"image must be uint8 of shape (3, H, W), got {image.dtype} of {tuple(image.shape)}")
-    return np.array(image.permute(1, 2, 0).numpy(), order="C")
-
-
-def _line_and_font(pixels: Pixels) -> tuple[int, FreeTypeFont | ImageFont]:
-    """Line width and font that suit the size of the image."""
-    scale = (pixels.shape[0] * pixels.shape[1]) ** 0.5
-    return max(1, round(scale / 280)), _font(max(10, round(scale / 38)))
 
 
 @lru_cache(maxsize=1024)
@@ -143,12 +127,12 @@ def class_colour(label: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _tones(labels: Sequence[int]) -> list[Colour]:
-    """A colour for each object: a tone of its class colour, so that objects of one class can be told apart."""
+def _colours(labels: Sequence[int], masks: RleMasks | Tensor | None) -> list[Colour]:
+    """The class colour of each object; with masks a tone of it, so that objects of one class can be told apart."""
     seen: Counter[int] = Counter()
     colours = []
     for label in labels:
-        tone = TONES[seen[label] % len(TONES)]
+        tone = TONES[seen[label] % len(TONES)] if isinstance(masks, RleMasks) else 0.0
         seen[label] += 1
         red, green, blue = (round(side + abs(tone) * ((255 if tone > 0 else 0) - side)) for side in class_colour(label))
         colours.append((red, green, blue))
@@ -191,20 +175,13 @@ def _eroded(mask: Bitmap, steps: int) -> Bitmap:
     return mask
 
 
-@lru_cache(maxsize=32)
-def _font(size: int) -> FreeTypeFont | ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
-
-
 def _corners(box: Sequence[float], line_width: int) -> tuple[int, int, int, int]:
     """A box as Pillow's x1 y1 x2 y2, both corners inclusive, with room for two lines at least."""
     x1, y1, x2, y2 = (round(value) for value in box)
     return x1, y1, max(x2 - 1, x1 + line_width), max(y2 - 1, y1 + line_width)
 
 
-def _draw_name(draw: ImageDraw, item: _Item, font: FreeTypeFont | ImageFont) -> None:
+def _draw_name(draw: ImageDraw.ImageDraw, item: _Item, font: Font) -> None:
     """Write the name above the box, or moved into the image where it would leave it."""
     left, top, right, bottom = draw.textbbox((0, 0), item.name, font=font)
     margin = max(1, round((bottom - top) / 6))
@@ -218,7 +195,7 @@ def _draw_name(draw: ImageDraw, item: _Item, font: FreeTypeFont | ImageFont) -> 
     draw.text((x + margin - left, y + margin - top), item.name, fill=BLACK if luminance > 140 else WHITE, font=font)
 
 
-def _draw_dashed_box(draw: ImageDraw, corners: tuple[int, int, int, int], width: int) -> None:
+def _draw_dashed_box(draw: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], width: int) -> None:
     """White dashes on black, visible on any image."""
     x1, y1, x2, y2 = corners
     draw.rectangle(corners, outline=BLACK, width=width)

@@ -86,10 +86,8 @@ def detect_dataset(
             detections = detector.detect(list(images), image_sizes)
             own += map(apply_soft_nms, detections) if soft_nms else detections
         on_image(len(own))
-    everything: list[Detections | None] = [None] * len(dataset)
-    for rank, part in enumerate(group.gather(own)):
-        everything[rank :: group.world_size] = part
-    return [detections for detections in everything if detections is not None]
+    parts = group.gather(own)
+    return [parts[index % group.world_size][index // group.world_size] for index in range(len(dataset))]
 
 
 @dataclass(frozen=True)
@@ -173,15 +171,9 @@ def evaluate(
     with start_workers(str(detector.device)) as group:
         started = time.perf_counter()
         detections = detect_dataset(
-            detector,
-            dataset,
-            batch_size=batch_size,
-            workers=workers,
-            group=group,
-            soft_nms=soft_nms,
-            multi_scale=multi_scale,
-            on_image=on_image,
-        )
+            detector, dataset, batch_size=batch_size, workers=workers, group=group,
+            soft_nms=soft_nms, multi_scale=multi_scale, on_image=on_image,
+        )  # fmt: skip
         images_per_s = len(dataset) / (time.perf_counter() - started)
     targets = [sample.target for sample in dataset]
     classes = len(dataset.class_names)

@@ -67,16 +67,11 @@ def measure_by_name(
     for path in image_paths:
         read_image(path)
 
-    measurements = measure_models(
-        modules,
-        {name: (batch_size, 3, *size) for name, size in sizes.items()},
-        device=torch_device,
-        repetitions=repetitions,
-        on_step=on_step,
-        **options,
-    )
+    shapes = {name: (batch_size, 3, *size) for name, size in sizes.items()}
+    costs = measure_models(modules, shapes, device=torch_device, repetitions=repetitions, on_step=on_step, **options)
     watching = watch(torch_device)
-    for index, measurement in enumerate(measurements):
+    measurements = []
+    for measurement in costs:
         name = measurement.name
         if name in detectors and image_paths:
             on_step(f"{name}: stages")
@@ -86,7 +81,7 @@ def measure_by_name(
         if name in datasets:
             on_step(f"{name}: accuracy")
             measurement = replace(measurement, accuracy=measure_accuracy(detectors[name], datasets[name]))
-        measurements[index] = measurement
+        measurements.append(measurement)
     if image_paths:
         warnings = watching.result().doubts
         measurements = [_with_warnings(measurement, warnings) for measurement in measurements]

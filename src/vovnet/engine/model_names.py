@@ -44,7 +44,11 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
     if trained or Path(name).suffix == ".onnx":
         if options:
             raise UsageError(f"{name} takes no options, because its file states them; got {', '.join(options)}")
-        return load_weights(name).model if trained else _exported(name)
+        if trained:
+            return load_weights(name).model
+        from vovnet.profiling.onnx_module import OnnxModule
+
+        return OnnxModule(name)
     source, colon, rest = name.partition(":")
     if not colon:
         hint = 'models of other packages are called "timm:NAME", "torchvision:NAME" or "package.module:function"'
@@ -65,12 +69,6 @@ def is_trained(name: str) -> bool:
     path = Path(name)
     file = path.suffix in (".safetensors", ".pt") or (path / "best.safetensors").is_file()
     return file or is_url(name) or name in shipped_weights()
-
-
-def _exported(path: str) -> nn.Module:
-    from vovnet.profiling.onnx_module import OnnxModule
-
-    return OnnxModule(path)
 
 
 def _timm(name: str, options: dict[str, Any]) -> nn.Module:

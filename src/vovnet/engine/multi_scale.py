@@ -5,6 +5,7 @@ Source: the test script of RefineDet (arXiv 1711.06897).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,10 +105,9 @@ def detect_multi_scale(detector: Detector, image: Tensor, test: MultiScale) -> D
     """
     _check_takes_any_size(detector.model)
     image_size = (image.shape[1], image.shape[2])
-    input_sizes = [scale.input_size(image_size) for scale in test.scales]
-    largest_first = sorted(range(len(input_sizes)), key=lambda index: -input_sizes[index][0] * input_sizes[index][1])
-    runs = {index: _detect_at(test.scales[index], detector, image) for index in largest_first}
-    return vote_boxes([run for index in sorted(runs) for run in runs[index]], soft=test.soft_vote)
+    largest_first = sorted(test.scales, key=lambda scale: math.prod(scale.input_size(image_size)), reverse=True)
+    runs = {scale: _detect_at(scale, detector, image) for scale in largest_first}
+    return vote_boxes([run for scale in test.scales for run in runs[scale]], soft=test.soft_vote)
 
 
 def _detect_at(scale: Scale, detector: Detector, image: Tensor) -> list[Detections]:

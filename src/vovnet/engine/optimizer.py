@@ -1,11 +1,13 @@
-"""The optimizer of a run: which parameters decay, and which learn faster, as in each detector's published code."""
+"""The optimizer of a run, as in each detector's published code, and the exponential moving average of its weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from vovnet.engine.config import OptimizerConfig
 from vovnet.zoo import DetectorSpec
@@ -42,3 +44,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of every group; a group with a "rate_factor" gets that multiple of it."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("rate_factor", 1.0)
+
+
+def make_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """An EMA of the weights and norm statistics. Its decay starts small and rises to `decay`."""
+
+    def update(averages: Sequence[Tensor], currents: Sequence[Tensor], count: Tensor | int) -> None:
+        if not averages[0].is_floating_point():  # counters of batch norms
+            torch._foreach_copy_(list(averages), list(currents))
+            return
+        updates = int(count)
+        current_decay = min(decay, (1 + updates) / (10 + updates))
+        torch._foreach_lerp_(list(averages), list(currents), 1 - current_decay)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

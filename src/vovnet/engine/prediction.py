@@ -6,20 +6,20 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from vovnet.data.images import IMAGE_SUFFIXES, read_image
 from vovnet.data.video import read_frames
 from vovnet.download import is_url
+from vovnet.engine.drawing import draw_detections
 from vovnet.files import replacing
+from vovnet.metrics.coco import to_coco_results
 from vovnet.structures import Detections
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,8 +63,6 @@ class Prediction(Detections):
 
     def draw_pixels(self) -> Tensor:
         """uint8 RGB (3, H, W): the annotated image, with masks, boxes, class names and scores."""
-        from vovnet.engine.drawing import draw_detections
-
         return draw_detections(self.image(), self, self.class_names)
 
     def draw(self, path: str | Path | None = None) -> Image:
@@ -83,8 +81,6 @@ class Prediction(Detections):
         Detections with masks also have a segmentation: COCO's compressed run-length code, or polygons with `contours`.
         The default `image_id` comes from the file name, see `make_image_id`.
         """
-        from vovnet.metrics.coco import to_coco_results
-
         if image_id is None:
             image_id = make_image_id(self.stem, self.frame)
         return to_coco_results([self], [image_id], self.category_ids, contours=contours)

@@ -23,35 +23,30 @@ class PredictionWriter:
     drawn/            with `draw`: each annotated image under its own name (.png stays PNG, other formats become JPEG
                       of quality 92), each annotated video as .mp4. If sources share a stem, the later ones become
                       stem_2, stem_3, …
-    detections.json   with `coco`: a list of COCO results. Masks are run-length codes, or polygons with `contours`.
-                      `image_id` is the stem of the annotated file, as a number where it is one
-                      ("000000000139.jpg" → 139); stem_frame for a frame of a video.
-    detections.csv    with `csv`: one row per detection; boxes in pixels; `frame` counts from 0, empty for images.
+    detections.json   a list of COCO results. Masks are run-length codes, or polygons with `contours`. `image_id` is the
+                      stem of the annotated file, as a number where it is one ("000000000139.jpg" → 139); stem_frame
+                      for a frame of a video.
+    detections.csv    one row per detection; boxes in pixels; `frame` counts from 0, empty for images.
 
     A file appears, or replaces an older one, when it is complete. A `with` block that ends early still completes the
     files with what was written so far. Only an OSError keeps the older json, csv and video.
     """
 
-    def __init__(
-        self, folder: str | Path, *, draw: bool = True, coco: bool = True, csv: bool = True, contours: bool = False
-    ) -> None:
-        self.folder = Path(folder)
-        self.draw, self.coco, self.csv, self.contours = draw, coco, csv, contours
+    def __init__(self, folder: str | Path, *, draw: bool = True, contours: bool = False) -> None:
+        self.folder, self.draw, self.contours = Path(folder), draw, contours
         self._taken: set[str] = set()
         self._video: VideoWriter | None = None
 
     def __enter__(self) -> PredictionWriter:
         with ExitStack() as stack:
-            if self.csv:
-                path = stack.enter_context(replacing(self.folder / "detections.csv"))
-                self._rows = csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")))
-                self._rows.writerow(CSV_COLUMNS)
-            if self.coco:
-                path = stack.enter_context(replacing(self.folder / "detections.json"))
-                self._json = stack.enter_context(path.open("w", encoding="utf-8"))
-                self._json.write("[")
-                self._separator = "\n"
-                stack.callback(self._json.write, "\n]\n")
+            path = stack.enter_context(replacing(self.folder / "detections.csv"))
+            self._rows = csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")))
+            self._rows.writerow(CSV_COLUMNS)
+            path = stack.enter_context(replacing(self.folder / "detections.json"))
+            self._json = stack.enter_context(path.open("w", encoding="utf-8"))
+            self._json.write("[")
+            self._separator = "\n"
+            stack.callback(self._json.write, "\n]\n")
             stack.push(self._end_video)
             self._stack = stack.pop_all()
         return self
@@ -64,23 +59,18 @@ class PredictionWriter:
         image_id = make_image_id(self._stem, prediction.frame)
         if self.draw:
             self._draw(prediction)
-        if self.coco:
-            for result in prediction.to_coco(image_id, contours=self.contours):
-                self._json.write(self._separator + json.dumps(result))
-                self._separator = ",\n"
-        if self.csv:
-            columns = [prediction.source, "" if prediction.frame is None else prediction.frame, image_id]
-            for box, name, score in zip(
-                prediction.boxes.tolist(), prediction.names, prediction.scores.tolist(), strict=True
-            ):
-                self._rows.writerow([*columns, name, f"{score:.4f}", *(f"{side:.2f}" for side in box)])
+        for result in prediction.to_coco(image_id, contours=self.contours):
+            self._json.write(self._separator + json.dumps(result))
+            self._separator = ",\n"
+        source = [prediction.source, "" if prediction.frame is None else prediction.frame, image_id]
+        boxes, scores = prediction.boxes.tolist(), prediction.scores.tolist()
+        for box, name, score in zip(boxes, prediction.names, scores, strict=True):
+            self._rows.writerow([*source, name, f"{score:.4f}", *(f"{side:.2f}" for side in box)])
 
     def _draw(self, prediction: Prediction) -> None:
         source = Path(prediction.source)
-        if prediction.frame is None:
-            target = self.folder / "drawn" / (self._stem + (".png" if source.suffix.lower() == ".png" else ".jpg"))
-        else:
-            target = self.folder / "drawn" / f"{self._stem}.mp4"
+        suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
+        target = self.folder / "drawn" / f"{self._stem}{suffix if prediction.frame is None else '.mp4'}"
         if source.exists() and target.exists() and target.samefile(source):
             raise ValueError(f"the annotated image would replace its source {source}; choose another output folder")
         if prediction.frame is None:

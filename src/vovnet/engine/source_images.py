@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+from PIL.Image import Image
 from torch import Tensor
 
 from vovnet.data.images import to_image_tensor
@@ -18,12 +22,7 @@ from vovnet.download import is_url
 from vovnet.engine.prediction import Failure
 from vovnet.models.preprocessing import Preprocessing
 
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-
-    ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
-
+ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
 T = TypeVar("T")
 
 
@@ -51,13 +50,23 @@ def expand_inputs(inputs: ImageLike | Sequence[ImageLike]) -> list[Any]:
     return expanded
 
 
-def read_inputs(
-    inputs: Sequence[Any], preprocessing: Preprocessing, *, keep_images: bool
-) -> Iterator[SourceImage | Failure]:
-    """The images of `expand_inputs`, one by one and resized for the network; a `Failure` for what cannot be read.
+def read_batches(
+    inputs: Sequence[Any], preprocessing: Preprocessing, batch_size: int, *, keep_images: bool
+) -> Generator[list[SourceImage | Failure]]:
+    """The images of `expand_inputs` in lists of `batch_size`, resized for the network; a `Failure` for unreadable ones.
+
+    A thread reads at most `batch_size` images ahead.
 
     keep_images: also hold the pixels of image files. Those of other images are always held.
     """
+    with closing(_read_ahead(_read_inputs(inputs, preprocessing, keep_images), batch_size)) as images:
+        while batch := list(islice(images, batch_size)):
+            yield batch
+
+
+def _read_inputs(
+    inputs: Sequence[Any], preprocessing: Preprocessing, keep_images: bool
+) -> Iterator[SourceImage | Failure]:
     for index, item in enumerate(inputs):
         source = item if isinstance(item, str) else str(index)
         is_file = isinstance(item, str) and not is_url(item)
@@ -83,7 +92,7 @@ def _read(item: Any) -> Iterator[tuple[int | None, Tensor]]:
         yield None, read_source(item)
 
 
-def read_ahead(items: Iterator[T], depth: int) -> Generator[T, None, None]:
+def _read_ahead(items: Iterator[T], depth: int) -> Generator[T]:
     """The same items in order, made by a thread that is at most `depth` of them ahead."""
     end: Any = object()
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:

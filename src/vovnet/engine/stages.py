@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TypeVar
 
 from vovnet.data.images import read_image
 from vovnet.engine.detector import SCORE_THRESHOLD, TOP_K, Detector
@@ -15,6 +15,8 @@ from vovnet.profiling.speed import Latency, is_stable, synchronize
 
 STAGES = ("read image", "pre-process", "network", "decode + NMS", "draw")
 STABLE_PASSES, MAX_WARMUP_PASSES = 10, 50
+
+T = TypeVar("T")
 
 
 def time_stages(detector: Detector, image_paths: Sequence[Path], *, repetitions: int) -> dict[str, Latency]:
@@ -38,34 +40,31 @@ def time_stages(detector: Detector, image_paths: Sequence[Path], *, repetitions:
     paths = image_paths[:repetitions]
     for path in paths:
         path.read_bytes()  # into the page cache
-    warmup: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    network_s: list[float] = []
     for path in islice(cycle(paths), MAX_WARMUP_PASSES):
-        _pass(detector, path, warmup)
-        if is_stable(warmup["network"], STABLE_PASSES):
+        network_s.append(_stage_seconds(detector, path)[STAGES.index("network")])
+        if is_stable(network_s, STABLE_PASSES):
             break
-    seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
-    for path in islice(cycle(paths), repetitions):
-        _pass(detector, path, seconds)
-    return {stage: Latency(tuple(values)) for stage, values in seconds.items()}
+    passes = [_stage_seconds(detector, path) for path in islice(cycle(paths), repetitions)]
+    return {stage: Latency(seconds) for stage, seconds in zip(STAGES, zip(*passes, strict=True), strict=True)}
 
 
-def _pass(detector: Detector, path: Path, seconds: dict[str, list[float]]) -> None:
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
+def _stage_seconds(detector: Detector, path: Path) -> list[float]:
+    """The times of `STAGES` in one pass."""
+    seconds = []
+
+    def timed(stage: Callable[[], T]) -> T:
         synchronize(detector.device)
         started = time.perf_counter()
-        yield
+        result = stage()
         synchronize(detector.device)
-        seconds[name].append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - started)
+        return result
 
-    with stage("read image"):
-        pixels = read_image(path)
-    with stage("pre-process"):
-        batch = detector.prepare([pixels])
-    with stage("network"):
-        outputs = detector.forward(batch)
-    with stage("decode + NMS"):
-        image_size = (pixels.shape[1], pixels.shape[2])
-        (detections,) = detector.decode(outputs, [image_size], score_threshold=SCORE_THRESHOLD, top_k=TOP_K)
-    with stage("draw"):
-        draw_detections(pixels, detections, detector.class_names)
+    pixels = timed(lambda: read_image(path))
+    image_size = (pixels.shape[1], pixels.shape[2])
+    batch = timed(lambda: detector.prepare([pixels]))
+    outputs = timed(lambda: detector.forward(batch))
+    (detections,) = timed(lambda: detector.decode(outputs, [image_size], score_threshold=SCORE_THRESHOLD, top_k=TOP_K))
+    timed(lambda: draw_detections(pixels, detections, detector.class_names))
+    return seconds

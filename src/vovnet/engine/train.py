@@ -18,15 +18,13 @@ from vovnet.data.loading import Batch, BatchStream, training_batches
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, workers
-from vovnet.engine.ema import make_ema
 from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
-from vovnet.engine.mixed_precision import compute_dtype, make_scaler
-from vovnet.engine.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
 from vovnet.engine.train_state import LossSums, TrainState, find_checkpoint
-from vovnet.engine.train_step import train_step
+from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
 from vovnet.files import write_json
 from vovnet.metrics.coco import evaluate_coco

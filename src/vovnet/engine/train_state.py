@@ -15,9 +15,8 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.training_data import fingerprint
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.weights.checkpoint import load_checkpoint, load_state, save_checkpoint
 from vovnet.weights.detector import ModelInfo
-from vovnet.weights.file import DETECTOR_FORMAT
+from vovnet.weights.file import DETECTOR_FORMAT, load_checkpoint, load_state, save_checkpoint
 
 
 @dataclass

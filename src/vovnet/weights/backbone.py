@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,60 +16,9 @@ from vovnet.models.detectors.contract import DetectionModel
 from vovnet.weights.detector import ModelInfo
 from vovnet.weights.file import BACKBONE_FORMAT, DETECTOR_FORMAT, check_shapes, shapes_of, write_safetensors
 from vovnet.weights.find import read_source
-from vovnet.weights.translate import VARIANTS, classes_in, shapes_of_variant, translate
+from vovnet.weights.translate import BackboneWeights, classes_in, shapes_of_variant, translate
 from vovnet.zoo import create_backbone as build_backbone
 from vovnet.zoo import find_detector
-
-
-@dataclass(frozen=True)
-class BackboneWeights:
-    """Weights of a VoVNet under our names, and what they require of the network and its images.
-
-    source: where they come from.
-    model: a name of `create_backbone`.
-    options: options of `create_backbone` that the weights require.
-    pixels: `mean`, `std` (0–255 scale) and `channel_order` of the training images, as in `Preprocessing`.
-    state: parameters and buffers, with those of the classifier if there is one.
-    """
-
-    source: str
-    model: str
-    options: Mapping[str, Any]
-    pixels: Mapping[str, Any]
-    state: Mapping[str, Tensor]
-
-    @property
-    def num_classes(self) -> int | None:
-        """Classes of the classifier, None without one."""
-        return len(self.state["head.bias"]) if "head.bias" in self.state else None
-
-    def options_for(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The caller's options for backbone `name`, completed by those that the weights require.
-
-        Weights of batch norms also fit norm="frozen". Raises UsageError if the two contradict each other, ValueError if
-        the weights are of another variant or lack the classifier.
-        """
-        if VARIANTS.get(name) != VARIANTS[self.model]:
-            raise ValueError(f"{self.source} holds weights of {self.model}, not of {name}")
-        required = {**self.options, "bottleneck": False}
-        if required["norm"] == "batch" and options.get("norm") != "group":
-            del required["norm"]
-        if not options.get("features_only"):
-            if self.num_classes is None:
-                raise ValueError(f"{self.source} holds no classifier; set features_only=True")
-            required["num_classes"] = self.num_classes
-        for option in options.keys() & required.keys():
-            if options[option] != required[option]:
-                raise UsageError(
-                    f"{self.source} needs {option}={required[option]!r}, got {option}={options[option]!r}; leave it out"
-                )
-        return {**options, **required}
-
-    def load_into(self, backbone: nn.Module) -> None:
-        """Load the weights, without the classifier if the backbone has none, and set the attribute `pixels`."""
-        own = backbone.state_dict().keys()
-        backbone.load_state_dict({name: tensor for name, tensor in self.state.items() if name in own})
-        backbone.pixels = dict(self.pixels)  # type: ignore[assignment]  # a module may hold any attribute
 
 
 def create_backbone(name: str, *, weights: str | Path | None = None, **options: Any) -> nn.Module:
@@ -101,8 +50,7 @@ def read_weights(source: str | Path) -> BackboneWeights:
         return _from_own_file(tensors, metadata, str(source))
     if metadata.get("format") == DETECTOR_FORMAT:
         raise ValueError(f"{source} holds a whole detector ({metadata.get('model')}); expected weights of a backbone")
-    translation = translate(tensors, str(source))
-    return BackboneWeights(str(source), translation.model, translation.options, translation.pixels, translation.state)
+    return translate(tensors, str(source))
 
 
 def save_backbone(path: Path, weights: BackboneWeights, origin: Mapping[str, str]) -> None:

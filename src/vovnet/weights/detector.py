@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.weights.checkpoint import check_state, load_checkpoint
-from vovnet.weights.file import DETECTOR_FORMAT, read_safetensors, write_safetensors
+from vovnet.weights.file import DETECTOR_FORMAT, check_state, load_checkpoint, read_safetensors, write_safetensors
 from vovnet.weights.find import open_weights
 from vovnet.zoo import create_model
 

@@ -1,4 +1,4 @@
-"""Tensors in files: read without running anything that the file holds, checked, and written as safetensors."""
+"""Weights and checkpoints in files: read without running anything that a file holds, checked, and written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vovnet.files import replacing
 
@@ -72,6 +72,26 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
         temporary.chmod(0o644)  # safetensors makes it readable by its owner only
 
 
+def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Write a training state. The previous one stays until the new one is complete."""
+    with replacing(path) as temporary, disk_errors_as_oserror():
+        torch.save(dict(checkpoint), temporary)
+
+
+def load_checkpoint(path: Path, expected_format: str = DETECTOR_FORMAT) -> dict[str, Any]:
+    """A training state; nothing in the file is run. ValueError if it is damaged or has another format."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # for a damaged file torch raises half a dozen types
+        raise ValueError(
+            f"{path} is not a readable checkpoint: it is damaged or of another format; use another file or output "
+            "folder"
+        ) from None
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != expected_format:
+        raise ValueError(f"{path} is not a vovnet training checkpoint")
+    return checkpoint
+
+
 @contextmanager
 def disk_errors_as_oserror() -> Iterator[None]:
     """Turn what torch and safetensors raise for a full disk into the OSError that `replacing` explains."""
@@ -105,6 +125,17 @@ def check_shapes(shapes: Shapes, expected: Shapes, what: str) -> None:
         problems.append(f"wrong shape of {listed(misshapen)}: {shapes[first]}, expected {expected[first]}")
     if problems:
         raise ValueError(f"{what}: {', '.join(problems)}")
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict, checked by `check_state`."""
+    check_state(model, state, source)
+    model.load_state_dict(state)
+
+
+def check_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise ValueError unless the state of `source` has the names and shapes of the model's."""
+    check_shapes(shapes_of(state), shapes_of(model.state_dict()), f"{source} holds weights of another model")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -15,7 +13,7 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from vovnet.download import check_scheme, download_file, is_url
+from vovnet.download import call_within, check_scheme, download_file, is_url
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.files import replacing
 from vovnet.weights.file import MAX_BYTES, SUFFIXES, read_tensors
@@ -141,20 +139,11 @@ def _from_hub(name: str, hub_names: Sequence[str]) -> Path:
 
 
 def _sha256_on_hub(name: str) -> str:
-    """The SHA-256 that the hub states for its file."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    answer: Future[str | None] = Future()
-
-    def ask() -> None:
-        try:
-            answer.set_result(get_hf_file_metadata(hf_hub_url(name, HUB_FILE), timeout=HUB_TIMEOUT_S).etag)
-        except BaseException as error:
-            answer.set_exception(error)
-
-    # On a blocked network the name look-up ignores the timeout. Waiting for a thread does not.
-    threading.Thread(target=ask, name="hub", daemon=True).start()
-    sha256 = answer.result(2 * HUB_TIMEOUT_S)
-    if sha256 is None or re.fullmatch("[0-9a-f]{64}", sha256) is None:
+    metadata = call_within(
+        2 * HUB_TIMEOUT_S, lambda: get_hf_file_metadata(hf_hub_url(name, HUB_FILE), timeout=HUB_TIMEOUT_S)
+    )
+    if metadata.etag is None or re.fullmatch("[0-9a-f]{64}", metadata.etag) is None:
         raise ValueError("the hub states no SHA-256")
-    return sha256
+    return metadata.etag

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,12 +25,12 @@ from torch import Tensor
 
 from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, STRIDES
-from vovnet.weights.backbone import BackboneWeights, save_backbone
+from vovnet.weights.backbone import save_backbone
 from vovnet.weights.detector import ModelInfo, save_weights
 from vovnet.weights.file import shapes_of
 from vovnet.weights.find import read_source
 from vovnet.weights.names import holds_detector
-from vovnet.weights.translate import classes_in, plain_values, translate, translate_heads
+from vovnet.weights.translate import Translation, classes_in, plain_values, translate, translate_heads
 
 _CONSTANTS = "rpn.anchor_generator."
 _CLASSIFIER = tuple(f"roi_heads.box.predictor.cls_score.{part}" for part in ("weight", "bias"))
@@ -66,19 +66,6 @@ class ImportReport:
     output: str
 
 
-@dataclass(frozen=True)
-class ForeignFile:
-    """The tensors of a file of another source.
-
-    source: what the caller calls the file.
-    origin: metadata of the imported weights: "source" (file name or URL) and "source_sha256".
-    """
-
-    source: str
-    tensors: Mapping[str, Tensor]
-    origin: Mapping[str, str]
-
-
 def import_weights(source: str | Path, output: str | Path, *, backbone_only: bool = False) -> ImportReport:
     """Convert a VoVNet's checkpoint of another source to a safetensors file that says how to use it.
 
@@ -97,49 +84,59 @@ def import_weights(source: str | Path, output: str | Path, *, backbone_only: boo
     output = Path(output)
     if output.suffix != ".safetensors":
         raise ValueError(f"imported weights are written to a file that ends in .safetensors, got {output}")
-    file = read_foreign(source)
-    whole = holds_detector(file.tensors) and not backbone_only
-    return _import_detector(file, output) if whole else _import_backbone(file, output)
+    tensors, origin = read_foreign(source)
+    whole = holds_detector(tensors) and not backbone_only
+    if whole:
+        tensors = _without_wrapper(tensors)
+    backbone = translate(tensors, str(source))
+    origin = {**origin, "source_scheme": backbone.scheme}
+    report = ImportReport(
+        kind="backbone",
+        source=str(source),
+        source_sha256=origin["source_sha256"],
+        scheme=backbone.scheme,
+        model=backbone.model,
+        options=backbone.options,
+        norm=backbone.norm,
+        pixels=backbone.pixels,
+        tensors=len(backbone.state),
+        parameters=sum(tensor.numel() for name, tensor in backbone.state.items() if not name.endswith(_BUFFERS)),
+        num_classes=backbone.num_classes,
+        set_aside=backbone.set_aside,
+        output=str(output),
+    )
+    if not whole:
+        save_backbone(output, backbone, origin)
+        return report
+    info, state = _translate_detector(tensors, backbone)
+    save_weights(output, state, info, {"imported": origin})
+    return replace(
+        report,
+        kind="detector",
+        model=info.name,
+        tensors=len(state),
+        parameters=sum(parameter.numel() for parameter in info.build_on_meta().parameters()),
+        num_classes=len(info.class_names),
+        set_aside={part: count for part, count in backbone.set_aside.items() if f"{part}." == _CONSTANTS},
+    )
 
 
-def read_foreign(source: str | Path) -> ForeignFile:
-    """Read a file to import. Raises as `read_weights` does, and ValueError for a file of our own."""
+def read_foreign(source: str | Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+    """The tensors of a file to import, and its "source" (file name or URL) and "source_sha256" for metadata.
+
+    Raises as `read_weights` does, and ValueError for a file of our own.
+    """
     path, tensors, metadata = read_source(source)
     if metadata.get("format", "").startswith("vovnet-"):
         raise ValueError(f"{source} is imported already: it holds weights of {metadata.get('model')}")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    name = path.name if path == Path(source) else str(source)
-    return ForeignFile(str(source), tensors, {"source": name, "source_sha256": sha256})
+    return tensors, {"source": path.name if path == Path(source) else str(source), "source_sha256": sha256}
 
 
-def _import_backbone(file: ForeignFile, output: Path) -> ImportReport:
-    translation = translate(file.tensors, file.source)
-    state = translation.state
-    weights = BackboneWeights(file.source, translation.model, translation.options, translation.pixels, state)
-    save_backbone(output, weights, {**file.origin, "source_scheme": translation.scheme})
-    return ImportReport(
-        kind="backbone",
-        source=file.source,
-        source_sha256=file.origin["source_sha256"],
-        scheme=translation.scheme,
-        model=translation.model,
-        options=translation.options,
-        norm=translation.norm,
-        pixels=translation.pixels,
-        tensors=len(state),
-        parameters=sum(tensor.numel() for name, tensor in state.items() if not name.endswith(_BUFFERS)),
-        num_classes=weights.num_classes,
-        set_aside=translation.set_aside,
-        output=str(output),
-    )
-
-
-def _import_detector(file: ForeignFile, output: Path) -> ImportReport:
-    source = file.source
-    tensors = _without_wrapper(file.tensors)
-    backbone = translate(tensors, source)
-    group_norm = backbone.norm == "group"
+def _translate_detector(tensors: Mapping[str, Tensor], backbone: Translation) -> tuple[ModelInfo, dict[str, Tensor]]:
+    """A whole detector under our names, and what it needs besides its weights."""
+    source, group_norm = backbone.source, backbone.norm == "group"
     masks = any(name.startswith("roi_heads.mask.") for name in tensors)
     name = f"{'maskrcnn' if masks else 'fasterrcnn'}_{backbone.model}{'_gn' if group_norm else ''}"
     logits = classes_in(tensors[part] for part in _CLASSIFIER if part in tensors)
@@ -147,35 +144,16 @@ def _import_detector(file: ForeignFile, output: Path) -> ImportReport:
         raise ValueError(
             f"{source} is not a complete {name}: {_CLASSIFIER[0]} must have a row for each class and the background"
         )
-
     backbone_options = {option: value for option, value in backbone.options.items() if option != "norm"}
     options = {"backbone": backbone_options, "pixels": dict(backbone.pixels), "anchors": "detectron"}
     info = ModelInfo(name, options, *_classes(logits - 1))
-    model = info.build_on_meta()
-    shapes = shapes_of(model.state_dict())
+    shapes = shapes_of(info.build_on_meta().state_dict())
     head_shapes = {ours: shape for ours, shape in shapes.items() if not ours.startswith("backbone.")}
     rest = {theirs: tensor for theirs, tensor in tensors.items() if not theirs.startswith("backbone.body.")}
-    constants = {theirs: rest.pop(theirs) for theirs in tensors if theirs.startswith(_CONSTANTS)}
-    _check_anchors(constants, source)
+    _check_anchors({theirs: rest.pop(theirs) for theirs in tensors if theirs.startswith(_CONSTANTS)}, source)
     state = translate_heads(rest, head_shapes, group_norm, source, f"{name} of {backbone.scheme}")
     state |= {f"backbone.{ours}": tensor for ours, tensor in backbone.state.items() if f"backbone.{ours}" in shapes}
-
-    save_weights(output, state, info, {"imported": {**file.origin, "source_scheme": backbone.scheme}})
-    return ImportReport(
-        kind="detector",
-        source=source,
-        source_sha256=file.origin["source_sha256"],
-        scheme=backbone.scheme,
-        model=name,
-        options=backbone.options,
-        norm=backbone.norm,
-        pixels=backbone.pixels,
-        tensors=len(state),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        num_classes=logits - 1,
-        set_aside={_CONSTANTS.rstrip("."): len(constants)} if constants else {},
-        output=str(output),
-    )
+    return info, state
 
 
 def _without_wrapper(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

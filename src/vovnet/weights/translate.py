@@ -1,4 +1,4 @@
-"""The tensors of a VoVNet under the names of another source → its variant, and the tensors under our names."""
+"""Weights of a VoVNet, and their translation from the names of other sources: which variant, our name for each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vovnet.errors import UsageError
 from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2, VoVNet
 from vovnet.weights.file import Shapes, check_shapes, listed, shapes_of
 from vovnet.weights.names import SOURCES, Scheme, head_name_in_file, recognise
@@ -22,24 +23,68 @@ _HEAD = ("head.weight", "head.bias")
 
 
 @dataclass(frozen=True)
-class Translation:
-    """What a file of another source holds.
+class BackboneWeights:
+    """Weights of a VoVNet under our names, and what they require of the network and its images.
+
+    source: where they come from.
+    model: a name of `create_backbone`.
+    options: options of `create_backbone` that the weights require.
+    pixels: `mean`, `std` (0–255 scale) and `channel_order` of the training images, as in `Preprocessing`.
+    state: parameters and buffers, with those of the classifier if there is one.
+    """
+
+    source: str
+    model: str
+    options: Mapping[str, Any]
+    pixels: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes of the classifier, None without one."""
+        return len(self.state["head.bias"]) if "head.bias" in self.state else None
+
+    def options_for(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The caller's options for backbone `name`, completed by those that the weights require.
+
+        Weights of batch norms also fit norm="frozen". Raises UsageError if the two contradict each other, ValueError if
+        the weights are of another variant or lack the classifier.
+        """
+        if VARIANTS.get(name) != VARIANTS[self.model]:
+            raise ValueError(f"{self.source} holds weights of {self.model}, not of {name}")
+        required = {**self.options, "bottleneck": False}
+        if required["norm"] == "batch" and options.get("norm") != "group":
+            del required["norm"]
+        if not options.get("features_only"):
+            if self.num_classes is None:
+                raise ValueError(f"{self.source} holds no classifier; set features_only=True")
+            required["num_classes"] = self.num_classes
+        for option in options.keys() & required.keys():
+            if options[option] != required[option]:
+                raise UsageError(
+                    f"{self.source} needs {option}={required[option]!r}, got {option}={options[option]!r}; leave it out"
+                )
+        return {**options, **required}
+
+    def load_into(self, backbone: nn.Module) -> None:
+        """Load the weights, without the classifier if the backbone has none, and set the attribute `pixels`."""
+        own = backbone.state_dict().keys()
+        backbone.load_state_dict({name: tensor for name, tensor in self.state.items() if name in own})
+        backbone.pixels = dict(self.pixels)  # type: ignore[assignment]  # a module may hold any attribute
+
+
+@dataclass(frozen=True)
+class Translation(BackboneWeights):
+    """Weights that were translated from a file of another source.
 
     scheme: the source whose names it uses.
-    model, options: arguments of `create_backbone`.
-    pixels: see `Scheme`.
     norm: "batch", "group", or "frozen batch": batch norms without step counters. They become batch norms in a backbone
         and stay frozen in a detector.
-    state: the tensors under our names.
     set_aside: numbers of tensors of a detector's other parts, by the first two parts of their names.
     """
 
     scheme: str
-    model: str
-    options: Mapping[str, Any]
-    pixels: Mapping[str, Any]
     norm: str
-    state: dict[str, Tensor]
     set_aside: Mapping[str, int]
 
 
@@ -64,6 +109,7 @@ def translate(tensors: Mapping[str, Tensor], source: str) -> Translation:
         _convert_statistics(state, scheme, frozen)
     _check_finite(state, names, source)
     return Translation(
+        source=source,
         scheme=scheme.title,
         model=model,
         options=scheme.options,

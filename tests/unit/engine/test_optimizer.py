@@ -6,9 +6,9 @@ from torch import nn
 
 from vovnet import create_model
 from vovnet.engine.config import OptimizerConfig, load_config
-from vovnet.engine.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
 from vovnet.engine.train import train
-from vovnet.weights.checkpoint import load_checkpoint
+from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
 
 
@@ -155,3 +155,19 @@ def test_mask_rcnn_decays_neither_norms_nor_biases_and_its_biases_learn_twice_as
     assert "roi_heads.mask_predictor.mask_fcn_logits.bias" in biases
     assert not norms & biases
     assert groups["roi_heads.box_predictor.bbox_pred.weight"] == (1e-4, 1)
+
+
+def test_the_ema_follows_weights_and_statistics():
+    model = torch.nn.BatchNorm1d(1)
+    ema = make_ema(model, 0.5)
+    for value in (1.0, 2.0, 4.0):
+        model.weight.data.fill_(value)
+        model.running_mean.fill_(value)
+        model.num_batches_tracked += 1
+        ema.update_parameters(model)
+    # The first update copies; the next two keep 2/11 and 3/12 of the average.
+    second = 1 * 2 / 11 + 2 * 9 / 11
+    third = second * 3 / 12 + 4 * 9 / 12
+    assert ema.module.weight.item() == pytest.approx(third)
+    assert ema.module.running_mean.item() == pytest.approx(third)
+    assert ema.module.num_batches_tracked.item() == 3

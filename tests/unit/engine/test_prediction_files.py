@@ -102,11 +102,11 @@ def test_masks_are_written_as_codes_or_polygons(tmp_path: Path, contours: bool) 
     assert (drawn[14, 7] != 90).any()  # the fill, where without a mask nothing is drawn
 
 
-def test_only_what_is_asked_for(tmp_path: Path) -> None:
+def test_without_annotated_images(tmp_path: Path) -> None:
     source = image(tmp_path / "a.png")
-    with PredictionWriter(tmp_path / "out", draw=False, csv=False) as writer:
+    with PredictionWriter(tmp_path / "out", draw=False) as writer:
         writer.write(prediction(source))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["detections.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.csv", "detections.json"]
 
 
 def test_no_detections_are_still_valid_files(tmp_path: Path) -> None:

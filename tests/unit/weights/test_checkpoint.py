@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vovnet.weights.checkpoint import load_checkpoint, save_checkpoint
+from vovnet.weights.file import load_checkpoint, save_checkpoint
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path):

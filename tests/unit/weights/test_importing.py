@@ -17,7 +17,7 @@ from vovnet import create_backbone, create_model
 from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.weights.detector import load_model
-from vovnet.weights.importing import ForeignFile, import_weights
+from vovnet.weights.importing import import_weights
 
 State = dict[str, Tensor]
 
@@ -243,7 +243,7 @@ WHAT = r"broken.pth is not a complete maskrcnn_vovnet27_slim_gn of VoVNet-Detect
 def test_a_detector_with_something_wrong_is_refused(
     slim: State, change: Callable[[State], State], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = ForeignFile("broken.pth", change(slim), {"source": "broken.pth", "source_sha256": "0"})
+    file = change(slim), {"source": "broken.pth", "source_sha256": "0"}
     monkeypatch.setattr("vovnet.weights.importing.read_foreign", lambda source: file)  # a hundred megabytes each
     with pytest.raises(ValueError, match=message) as caught:
         import_weights("broken.pth", tmp_path / "ours.safetensors")

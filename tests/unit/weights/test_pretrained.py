@@ -11,9 +11,8 @@ from vovnet import create_backbone, create_model
 from vovnet.engine.config import load_config
 from vovnet.engine.train import train
 from vovnet.weights.backbone import build_pretrained
-from vovnet.weights.checkpoint import load_checkpoint
 from vovnet.weights.detector import ModelInfo, load_model
-from vovnet.weights.file import BACKBONE_FORMAT
+from vovnet.weights.file import BACKBONE_FORMAT, load_checkpoint
 from vovnet.zoo import is_detector
 
 PIXELS = {"mean": [120.0, 110.0, 100.0], "std": [50.0, 51.0, 52.0], "channel_order": "RGB"}

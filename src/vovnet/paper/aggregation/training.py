@@ -17,7 +17,7 @@ from vovnet.engine.optimizer import set_learning_rate
 from vovnet.errors import UsageError
 from vovnet.paper.aggregation.cifar10 import Cifar10, augment, normalize
 from vovnet.paper.aggregation.config import AggregationConfig
-from vovnet.weights.checkpoint import load_checkpoint, load_state, save_checkpoint
+from vovnet.weights.file import load_checkpoint, load_state, save_checkpoint
 
 FORMAT = "vovnet-classifier-1"
 TEST_BATCH = 500

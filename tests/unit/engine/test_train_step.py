@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vovnet.engine.mixed_precision import autocast, compute_dtype, make_scaler
+from vovnet.engine.train_step import autocast, compute_dtype, make_scaler
 
 CPU = torch.device("cpu")
 
