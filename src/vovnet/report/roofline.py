@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vovnet.profiling.measurement import Measurement
 from vovnet.report.labelling import Point, label_points
 from vovnet.report.layer_tables import LAYER_FLOPS, LAYER_FLOPS_PER_BYTE, ROOFLINE_COLUMNS, LayerRow, layer_rows
-from vovnet.report.model_tables import FLOPS, FLOPS_PER_BYTE, ModelRow
-from vovnet.report.plotting import COLOURS, COLUMN_INCH, LINE_STYLES, MEDIUM, SMALL, Plot, make_figure, plain_text
+from vovnet.report.model_tables import FLOPS, FLOPS_PER_BYTE
+from vovnet.report.plotting import COLOURS, COLUMN_INCH, LINE_STYLES, SMALL, Plot, label_axes, make_figure, plain_text
 from vovnet.report.scatter import Panel, plot_panel
 from vovnet.report.table import describe
 
@@ -35,11 +36,11 @@ class Roof:
     gbyte_per_s: float
 
 
-def roofs_of(rows: Sequence[ModelRow]) -> list[Roof]:
+def roofs_of(rows: Sequence[Measurement]) -> list[Roof]:
     """One roof for each run, device and number format of which the peak was measured."""
     roofs = {}
     for row in rows:
-        conditions = row.measurement.conditions
+        conditions = row.conditions
         if peak := conditions.peak:
             name = f"{conditions.device_name}, {peak.precision}"
             label = f"{name}: {peak.gflop_per_s:.3g} GFLOP/s, {peak.gbyte_per_s:.3g} GB/s"
@@ -47,7 +48,7 @@ def roofs_of(rows: Sequence[ModelRow]) -> list[Roof]:
     return list(roofs.values())
 
 
-def plot_roofline(rows: Sequence[ModelRow]) -> Plot | None:
+def plot_roofline(rows: Sequence[Measurement]) -> Plot | None:
     """A point for each model; None if no model has one."""
     if not ROOFLINE.points(rows):
         return None
@@ -61,20 +62,20 @@ def plot_roofline(rows: Sequence[ModelRow]) -> Plot | None:
     return plot
 
 
-def roofline_layers(row: ModelRow) -> list[LayerRow]:
+def roofline_layers(measurement: Measurement) -> list[LayerRow]:
     """The layers with multiply-adds, the slowest first; empty if layers were not timed."""
-    layers = [layer for layer in layer_rows(row) if layer.share and layer.flops_per_byte and layer.gflop_per_s]
+    layers = [layer for layer in layer_rows(measurement) if layer.share and layer.flops_per_byte and layer.gflop_per_s]
     return sorted(layers, key=lambda layer: -(layer.share or 0.0))
 
 
-def plot_layer_roofline(row: ModelRow) -> Plot | None:
+def plot_layer_roofline(measurement: Measurement) -> Plot | None:
     """A dot for each layer with multiply-adds, its area the layer's share of the time; None if there is no such layer.
 
     The three slowest layers are labelled.
     """
     from matplotlib.path import Path
 
-    layers = roofline_layers(row)
+    layers = roofline_layers(measurement)
     if not layers:
         return None
     points = [
@@ -98,13 +99,12 @@ def plot_layer_roofline(row: ModelRow) -> Plot | None:
         zorder=3,
     )
     plot.add_titles(dots, *(describe(ROOFLINE_COLUMNS, layer) for layer in layers))
-    axes.set_xlabel(LAYER_FLOPS_PER_BYTE.axis_label, fontsize=MEDIUM)
-    axes.set_ylabel(LAYER_FLOPS.axis_label, fontsize=MEDIUM)
+    label_axes(axes, LAYER_FLOPS_PER_BYTE.axis_label, LAYER_FLOPS.axis_label)
     _make_logarithmic(axes)
-    _plot_roofs(plot, axes, roofs_of([row]))
+    _plot_roofs(plot, axes, roofs_of([measurement]))
     _leave_room(axes, points)
     axes.set_title(
-        f"{plain_text(row.label)}: area = share of the time\n"
+        f"{plain_text(measurement.name)}: area = share of the time\n"
         f"{1 - sum(shares):.0%} of the time is in layers without multiply-adds",
         fontsize=SMALL,
     )

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 from vovnet.paper import tables
 from vovnet.paper.accuracy import Accuracies
-from vovnet.paper.page import write_page
+from vovnet.paper.folder import write_page
 from vovnet.paper.published import TABLE_3
 from vovnet.report.document import Figure, Section, Table, to_dict, to_markdown
 

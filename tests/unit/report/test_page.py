@@ -108,7 +108,8 @@ def test_backticks_are_code() -> None:
 
 
 def test_a_table_has_row_headers_and_right_aligned_numbers(tmp_path: Path) -> None:
-    table = Table(["model", "kind", "time"], [["a", "x", "1"], ["b", "y", "–"]], numeric=[False, False, True])
+    values = [[None, None, 0.123456789], [None, None, None]]
+    table = Table(["model", "kind", "time"], [["a", "x", "0.1235"], ["b", "y", "–"]], values=values)
     tags = page(
         tmp_path,
         [Section("Tables", [table])],
@@ -117,7 +118,8 @@ def test_a_table_has_row_headers_and_right_aligned_numbers(tmp_path: Path) -> No
     assert tags.of("table") == [{"class": "numbers"}]
     assert [cell.get("scope") for cell in tags.of("th")] == ["col"] * 3 + ["row"] * 2
     assert [cell.get("class") for cell in tags.of("td")] == ["text", None, "mark text", None]
-    assert tags.texts_of("td") == ["x", "1", "y", "–"]
+    assert [cell.get("data-value") for cell in tags.of("td")] == [None, "0.1234568", None, None]
+    assert tags.texts_of("td") == ["x", "0.1235", "y", "–"]
     assert "| --- | --- | ---: |" in parts_to_markdown([table])
 
 
