@@ -14,32 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.profiling.measurement import Measurement
+from vovnet.report import layer_tables, model_tables
 from vovnet.report.labelling import label_points
-from vovnet.report.layer_tables import (
-    GROUP_MEMORY_ACCESS,
-    GROUP_OTHER,
-    LAYER_MULTIPLY_ADDS,
-    LAYER_PATH,
-    LAYER_TIME,
-    LayerColumn,
-    LayerRow,
-    group_layers,
-)
-from vovnet.report.model_tables import (
-    BATCH_IMAGES_PER_S,
-    ENERGY_PER_IMAGE,
-    IMAGES_PER_S,
-    MEDIAN,
-    MEMORY_ACCESS,
-    MULTIPLY_ADDS_PER_S,
-    PART_COLUMNS,
-    PART_MEDIAN,
-    ModelColumn,
-    accuracy_column,
-    batch_rows,
-    data_text,
-    stage_rows,
-)
+from vovnet.report.layer_tables import LayerColumn, LayerRow, group_layers
+from vovnet.report.model_tables import ModelColumn, accuracy_column, batch_rows, data_text, stage_rows
 from vovnet.report.plotting import (
     COLOURS,
     COLUMN_INCH,
@@ -67,11 +45,13 @@ def tradeoff_panels(rows: Sequence[Measurement]) -> list[Panel]:
     Without any accuracy, efficiency against images/s and latency against memory access cost replace those with
     accuracy. Accuracies on different data do not share an axis: the metric and data that most models have are shown.
     """
+    speed, efficiency = model_tables.IMAGES_PER_S, model_tables.MULTIPLY_ADDS_PER_S
+    energy = model_tables.ENERGY_PER_IMAGE
     if accuracy := _accuracy(rows):
-        pairs = [(IMAGES_PER_S, accuracy), (MULTIPLY_ADDS_PER_S, accuracy), (ENERGY_PER_IMAGE, accuracy)]
+        panels = [Panel(x, accuracy) for x in (speed, efficiency, energy)]
     else:
-        pairs = [(IMAGES_PER_S, MULTIPLY_ADDS_PER_S), (MEMORY_ACCESS, MEDIAN)]
-    panels = [Panel(x, y) for x, y in [*pairs, (ENERGY_PER_IMAGE, MULTIPLY_ADDS_PER_S)]]
+        panels = [Panel(speed, efficiency), Panel(model_tables.MEMORY_ACCESS, model_tables.MEDIAN)]
+    panels.append(Panel(energy, efficiency))
     return [panel for panel in panels if panel.points(rows)]
 
 
@@ -123,7 +103,7 @@ def plot_stages(rows: Sequence[Measurement]) -> Plot | None:
     for number, stage in enumerate(stages):
         parts = {bar: part for bar, row in enumerate(models) for part in stage_rows(row) if part.part == stage}
         bars = list(parts)
-        times_ms = [PART_MEDIAN.scaled(part) or 0.0 for part in parts.values()]
+        times_ms = [model_tables.PART_MEDIAN.scaled(part) or 0.0 for part in parts.values()]
         drawn = axes.barh(
             bars,
             times_ms,
@@ -135,14 +115,14 @@ def plot_stages(rows: Sequence[Measurement]) -> Plot | None:
             label=plain_text(stage),
         )
         for bar, part in zip(drawn, parts.values(), strict=True):
-            plot.add_titles(bar, describe(PART_COLUMNS, part))
+            plot.add_titles(bar, describe(model_tables.PART_COLUMNS, part))
         ends[bars] += times_ms
     for bar, end in enumerate(ends):
         axes.annotate(f"{end:.3g}", (end, bar), (3, 0), textcoords="offset points", va="center", fontsize=SMALL)
     axes.set_yticks(range(len(models)), [plain_text(row.name) for row in models])
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_xlim(0, 1.07 * ends.max())
-    axes.set_xlabel(PART_MEDIAN.axis_label, fontsize=MEDIUM)
+    axes.set_xlabel(model_tables.PART_MEDIAN.axis_label, fontsize=MEDIUM)
     axes.tick_params(labelsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
     plot.figure.legend(loc="outside upper center", ncols=len(stages), frameon=False, fontsize=SMALL)
@@ -161,8 +141,8 @@ def plot_batches(rows: Sequence[Measurement]) -> Plot | None:
             continue
         parts = batch_rows(row)
         sizes = [part.batch_size or 0 for part in parts]
-        speeds = np.array([BATCH_IMAGES_PER_S.scaled(part) for part in parts])
-        ends = np.array([BATCH_IMAGES_PER_S.scaled_interval(part) for part in parts])
+        speeds = np.array([model_tables.BATCH_IMAGES_PER_S.scaled(part) for part in parts])
+        ends = np.array([model_tables.BATCH_IMAGES_PER_S.scaled_interval(part) for part in parts])
         axes.errorbar(
             sizes,
             speeds,
@@ -175,12 +155,12 @@ def plot_batches(rows: Sequence[Measurement]) -> Plot | None:
             label=plain_text(row.name),
         )
         dots = axes.scatter(sizes, speeds, 40, alpha=0, zorder=4)  # invisible, to point at
-        plot.add_titles(dots, *(describe(PART_COLUMNS, part) for part in parts))
+        plot.add_titles(dots, *(describe(model_tables.PART_COLUMNS, part) for part in parts))
         all_sizes.update(sizes)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(all_sizes), [str(size) for size in sorted(all_sizes)])
     axes.set_ylim(bottom=0)
-    label_axes(axes, "batch size", BATCH_IMAGES_PER_S.axis_label)
+    label_axes(axes, "batch size", model_tables.BATCH_IMAGES_PER_S.axis_label)
     plot.figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=SMALL)
     return plot
 
@@ -193,13 +173,13 @@ def plot_layers(measurement: Measurement) -> Plot:
     all_axes = plot.figure.subplots(1, 3 if timed else 2, sharey=True)
     *time_axes, work_axes, memory_axes = all_axes
     for axes in time_axes:
-        _draw_bars(plot, axes, LAYER_TIME, groups, color=COLOURS[1])
-    _draw_bars(plot, work_axes, LAYER_MULTIPLY_ADDS, groups, color=COLOURS[0])
+        _draw_bars(plot, axes, layer_tables.LAYER_TIME, groups, color=COLOURS[1])
+    _draw_bars(plot, work_axes, layer_tables.LAYER_MULTIPLY_ADDS, groups, color=COLOURS[0])
     striped = {"color": "white", "edgecolor": COLOURS[2], "hatch": "//////"}
     counted = {"color": COLOURS[2], "label": "convolutions and matrix products, Eq. (1)"}
-    lengths = _draw_bars(plot, memory_axes, GROUP_MEMORY_ACCESS, groups, **counted)
-    _draw_bars(plot, memory_axes, GROUP_OTHER, groups, left=lengths, label="everything else", **striped)
-    memory_axes.set_xlabel(GROUP_MEMORY_ACCESS.axis_label, fontsize=SMALL)
+    lengths = _draw_bars(plot, memory_axes, layer_tables.GROUP_MEMORY_ACCESS, groups, **counted)
+    _draw_bars(plot, memory_axes, layer_tables.GROUP_OTHER, groups, left=lengths, label="everything else", **striped)
+    memory_axes.set_xlabel(layer_tables.GROUP_MEMORY_ACCESS.axis_label, fontsize=SMALL)
     all_axes[0].set_yticks(range(len(groups)), [plain_text(group.path) for group in groups])
     all_axes[0].set_ylim(len(groups) - 0.4, -0.6)
     for axes in all_axes:
@@ -222,6 +202,6 @@ def _draw_bars(
     total = values.sum() or 1.0
     for bar, group, value in zip(axes.barh(range(len(groups)), values, **style), groups, values, strict=True):
         if value:
-            plot.add_titles(bar, f"{describe([LAYER_PATH, column], group)} ({value / total:.1%})")
+            plot.add_titles(bar, f"{describe([layer_tables.LAYER_PATH, column], group)} ({value / total:.1%})")
     axes.set_xlabel(column.axis_label, fontsize=SMALL)
     return values

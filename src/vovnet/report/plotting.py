@@ -93,11 +93,11 @@ def marker_svg(index: int) -> str:
 
     style = model_style(index)
     marker = MarkerStyle(style["marker"])
-    to_pixels = marker.get_transform() + Affine2D().scale(10, -10).translate(7, 7)
-    (outline,) = marker.get_path().transformed(to_pixels).to_polygons()
-    points = " ".join(f"{x:.3g},{y:.3g}" for x, y in np.asarray(outline))
-    shape = f'<polygon points="{points}" fill="{style["color"]}" stroke="black" stroke-width="0.8"/>'
-    return f'<svg class="marker" viewBox="0 0 14 14" width="14" height="14" aria-hidden="true">{shape}</svg>'
+    upside_down = marker.get_transform() + Affine2D().scale(100, -100)  # y goes down in an SVG
+    (outline,) = marker.get_path().transformed(upside_down).to_polygons()
+    points = " ".join(f"{x:.0f},{y:.0f}" for x, y in np.asarray(outline))
+    shape = f'<polygon points="{points}" fill="{style["color"]}" stroke="black" stroke-width="6"/>'
+    return f'<svg class="marker" viewBox="-75 -75 150 150" width="15" height="15" aria-hidden="true">{shape}</svg>'
 
 
 def label_axes(axes: Axes, x_label: str, y_label: str) -> None:

@@ -151,7 +151,7 @@ def test_dollars_in_a_name_are_no_formula() -> None:
 
 def test_the_roofline_has_a_roof_and_a_point_for_each_model() -> None:
     roofs = roofs_of(ROWS)
-    assert [(roof.gflop_per_s, roof.gbyte_per_s) for roof in roofs] == [(900.0, 60.0)]
+    assert [(roof.gflop_per_s, roof.gbyte_per_s) for roof in roofs.values()] == [(900.0, 60.0)]
     for point, one in zip(ROOFLINE.points(ROWS), FULL, strict=True):
         assert point.y == one.gflop_per_s
         assert point.x == one.cost.total.flops_per_byte(4)
@@ -168,7 +168,7 @@ def test_the_roofline_has_a_roof_and_a_point_for_each_model() -> None:
             assert 1.2 * left < point.x < right / 1.2
             assert 1.2 * bottom < point.y < top / 1.2
     no_peak = label_measurements([replace(one, conditions=replace(one.conditions, peak=None)) for one in FULL])
-    assert roofs_of(no_peak) == []
+    assert roofs_of(no_peak) == {}
     assert len(labels_in(plot_roofline(no_peak).figure)[0]) == 3
 
 
