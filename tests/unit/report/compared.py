@@ -9,7 +9,7 @@ from PIL import Image
 from vovnet.report.comparison import AnnotatedImage, Annotator, ComparedImage, Comparison, Tally
 
 HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(2)>"
-TRUTH, ONE, OTHER = (40, 160, 40), (160, 40, 40), (40, 40, 160)  # colours by which a test knows the images
+TRUTH, ONE, OTHER = (40, 160, 40), (160, 40, 40), (40, 40, 160)  # colours
 
 
 def annotated(colour: tuple[int, int, int], size: tuple[int, int], *mistakes: int, **classes: int) -> AnnotatedImage:
