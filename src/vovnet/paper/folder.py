@@ -27,7 +27,7 @@ def write_folder(sections: Mapping[str, Section], folder: Path) -> dict[str, Any
 def write_figures(sections: Sequence[Section], folder: Path) -> None:
     for figure in (figure for section in sections for figure in section.figures):
         with replacing(folder / figure.name) as temporary:
-            temporary.write_bytes(figure.make())
+            temporary.write_bytes(figure.content)
 
 
 def markdown_page(sections: Sequence[Section], figure_folder: str = "") -> str:

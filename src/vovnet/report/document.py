@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Figure:
     """An image file.
 
     name: file name; its suffix is the format.
-    make: returns the content of the file, called when it is needed.
+    make: returns the content of the file, called at most once, when it is needed.
     alt: what the image shows, for readers who cannot see it; "": the caption.
     """
 
@@ -45,6 +46,10 @@ class Figure:
     caption: str
     make: Callable[[], bytes]
     alt: str = ""
+
+    @cached_property
+    def content(self) -> bytes:
+        return self.make()
 
     @classmethod
     def of_file(cls, path: Path, caption: str) -> Figure:

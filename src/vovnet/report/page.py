@@ -172,7 +172,7 @@ def _text(text: str) -> str:
 
 def _figure(figure: Figure) -> str:
     """An SVG as it is, so that its titles show on hover; any other image as data."""
-    content = figure.make()
+    content = figure.content
     css = ""
     if figure.name.endswith(".svg"):
         image = content.decode()

@@ -154,6 +154,9 @@ def test_models_of_one_name_are_told_apart() -> None:
 
     larger = replace(BARE[0], input_shape=(1, 3, 128, 128))
     assert labels(BARE[0], larger, BARE[1]) == ["vovnet27_slim 1×3×64×64", "vovnet27_slim 1×3×128×128", "resnet18"]
+    slower = replace(larger, ratio=BARE[1].ratio)  # it has the name of the first model, but is another
+    time = table_of([BARE[0], slower], "Time")
+    assert ["(" in row_of(time, index)["× first"] for index in (0, 1)] == [False, True]
     assert labels(BARE[0], BARE[0]) == ["vovnet27_slim #1", "vovnet27_slim #2"]
 
 

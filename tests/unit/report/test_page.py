@@ -121,6 +121,7 @@ def test_figures_are_in_the_page(tmp_path: Path) -> None:
         Figure("b.svg", "caption b", lambda: svg),
     ]
     tags = page(tmp_path, [Section("Figures", ["A paragraph.", *figures])])
+    assert figures[0].content is figures[0].content  # drawn once, for the page and for its file
     (image,) = tags.of("img")
     assert (image["width"], image["height"], image["alt"]) == ("40", "30", "what it shows")
     assert base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,")) == png(40, 30)
