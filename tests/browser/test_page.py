@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vovnet.profiling.speed import Latency
 from vovnet.report.measurement_report import write_measurement_report
 
 from ..unit.report.measured import measurements
@@ -105,6 +106,18 @@ def test_a_click_or_a_key_sorts_and_what_is_missing_comes_last(browser: Browser,
         counts.locator("thead th button", has_text="model").first.click()
         assert head.get_attribute("aria-sort") == "none"
         assert column(counts, "model")[1:] == ["mobilenet_v3_small", "vovnet27_slim"]
+
+
+def test_equal_digits_sort_by_what_they_leave_out(browser: Browser, tmp_path: Path) -> None:
+    first, second, third = measurements()
+    times = [Latency((ms / 1e3,) * 10) for ms in (1.00002, 1.00003, 1.00001)]
+    measured = [replace(one, latency=time) for one, time in zip((first, second, third), times, strict=True)]
+    write_measurement_report(measured, tmp_path)
+    with opened(browser, tmp_path / "measurement.html") as page:
+        table = models(page, "Time")
+        assert {text.split()[0] for text in column(table, "median (ms)")} == {"1.000"}
+        table.locator("thead th button", has_text="median").click()
+        assert column(table, "model") == [third.name, first.name, second.name]
 
 
 def test_the_results_are_in_sight(browser: Browser, tmp_path: Path) -> None:

@@ -223,10 +223,9 @@ def _print(measurements: Sequence[Measurement], out: Output, *, layers: bool) ->
     from vovnet.report.layer_tables import layer_table
     from vovnet.report.measurement_remarks import remarks
     from vovnet.report.model_tables import label_measurements, model_tables
-    from vovnet.report.part_tables import part_table
 
     rows = label_measurements(measurements)
-    for table in (*model_tables(rows), part_table(rows), *([layer_table(rows)] if layers else [])):
+    for table in (*model_tables(rows), *([layer_table(rows)] if layers else [])):
         if table.rows:
             out.say(table.title)
             out.table(list(table.header), [list(row) for row in table.rows])

@@ -1,4 +1,4 @@
-"""Sections as Markdown, and as the folder that the command writes."""
+"""Sections as Markdown, as one HTML page, and as the folder that the command writes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,8 @@ from typing import Any
 
 from vovnet.files import replacing, write_json
 from vovnet.paper.answers import LEGEND
-from vovnet.paper.page import write_page
-from vovnet.report.document import Section, to_dict, to_markdown
-
-
-def markdown_page(sections: Sequence[Section], figure_folder: str = "") -> str:
-    """figure_folder: path from the page to its figures, with a final slash."""
-    parts = [to_markdown(section, figure_folder) for section in sections]
-    return "\n".join(["# The paper, reproduced\n", f"{LEGEND}\n", *parts])
-
-
-def write_figures(sections: Sequence[Section], folder: Path) -> None:
-    for figure in (figure for section in sections for figure in section.figures):
-        with replacing(folder / figure.name) as temporary:
-            temporary.write_bytes(figure.make())
+from vovnet.report import page
+from vovnet.report.document import Section, escape_markdown, to_dict, to_markdown
 
 
 def write_folder(sections: Mapping[str, Section], folder: Path) -> dict[str, Any]:
@@ -34,3 +22,36 @@ def write_folder(sections: Mapping[str, Section], folder: Path) -> dict[str, Any
     write_json(folder / "reproduction.json", content)
     write_page(ordered, folder / "reproduction.html")
     return content
+
+
+def write_figures(sections: Sequence[Section], folder: Path) -> None:
+    for figure in (figure for section in sections for figure in section.figures):
+        with replacing(folder / figure.name) as temporary:
+            temporary.write_bytes(figure.content)
+
+
+def markdown_page(sections: Sequence[Section], figure_folder: str = "") -> str:
+    """figure_folder: path from the page to its figures, with a final slash."""
+    parts = [to_markdown(section, figure_folder) for section in sections]
+    return "\n".join(["# The paper, reproduced\n", f"{LEGEND}\n", *parts])
+
+
+def write_page(sections: Sequence[Section], path: Path) -> None:
+    """Write one HTML page that needs no network and runs no script."""
+    links = [f"- [{escape_markdown(section.title)}](#section-{i})\n" for i, section in enumerate(sections, start=1)]
+    page.write_page(
+        path,
+        title="VoVNet, published and reproduced",
+        introduction=f"{LEGEND}\n\n{''.join(links)}",
+        sections=sections,
+        layout="reproduction",
+        cell_class=_cell_class,
+    )
+
+
+def _cell_class(row: Sequence[str], column: int) -> str:
+    """What differs from the paper and what was measured stands out; other lines below a published row are faint."""
+    for mark in ("differs", "measured"):
+        if mark in row[column]:
+            return mark
+    return "faint" if row[1:2] in (["run"], ["recomputed"]) else ""

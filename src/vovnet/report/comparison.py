@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -103,11 +104,11 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, ready for JSON."""
-        totals = zip(self.annotators, self.totals(), strict=True)
         return {
             "score_threshold": self.score_threshold,
             "columns": [
-                {"name": annotator.name, "weights": annotator.weights, **total.to_dict()} for annotator, total in totals
+                {**asdict(annotator), **total.to_dict()}
+                for annotator, total in zip(self.annotators, self.totals(), strict=True)
             ],
             "pictures": [
                 {"source": image.source, "columns": [annotated.tally.to_dict() for annotated in image.annotated]}
@@ -152,9 +153,7 @@ def open_ground_truth(root: Path, split: str | None, *, masks: bool) -> Detectio
 def choose_images(
     sources: Sequence[str], dataset: DetectionDataset | None = None, limit: int | None = None
 ) -> list[ImageSource]:
-    """The images to compare on.
-
-    Raises UsageError for what is not an image, or not one of the dataset, and for more than 50 images.
+    """The images to compare on. Raises UsageError for others than images, or of the dataset, and for more than 50.
 
     sources: images, folders, patterns and URLs; with a dataset, stems, names or paths of its images, by default its
         first four.
@@ -234,7 +233,7 @@ def _shorten(names: Sequence[str], shorten: Callable[[str], str]) -> list[str]:
     return [brief if brief and short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Drawer:
     """Annotates images as each annotator sees them.
 
@@ -246,45 +245,44 @@ class Drawer:
     truth_names: Sequence[str] | None = None
     score_threshold: float = 0.6
     top_k: int = 100
-    class_names: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of all annotators; the position of a name chooses its colour."""
         lists = [self.truth_names or (), *(detector.class_names for detector in self.detectors)]
-        self.class_names = tuple(dict.fromkeys(name for names in lists for name in names))
+        return tuple(dict.fromkeys(chain(*lists)))
 
     def marks_mistakes(self, detector: Detector) -> bool:
         return self.truth_names is not None and set(detector.class_names) == set(self.truth_names)
 
     def draw(self, image: Tensor, target: Target | None = None) -> tuple[AnnotatedImage, ...]:
         """image: uint8 RGB (3, H, W). target: its objects, required if there is ground truth."""
-        annotated = [] if self.truth_names is None else [self._draw_truth(image, target)]
+        # A small image is enlarged first, so that lines and text come out sharp; by a whole number, which keeps the
+        # IoUs of boxes and masks.
+        factor = -(-LONG_SIDE // max(image.shape[1:]))
+        size = [side * factor for side in image.shape[1:]]
+        canvas = F.resize(image, size, interpolation=F.InterpolationMode.BICUBIC)
+        annotated = []
+        if self.truth_names is not None:
+            if target is None:
+                raise ValueError("expected the objects of the image for the column of ground truth, got None")
+            target = _enlarge(target, factor)
+            names = [self.class_names[label] for label in target.labels.tolist()]
+            annotated.append(AnnotatedImage(_fit(draw_target(canvas, target, self.class_names)), Tally(Counter(names))))
         for detector in self.detectors:
+            detections = _enlarge(self._detect(detector, image), factor)
             truth = target if self.marks_mistakes(detector) else None
-            annotated.append(self._draw_detections(detector, image, truth))
+            drawn = draw_detections(canvas, detections, self.class_names, target=truth)
+            names = [self.class_names[label] for label in detections.labels.tolist()]
+            mistakes = (None, None) if truth is None else _count_mistakes(detections, truth)
+            annotated.append(AnnotatedImage(_fit(drawn), Tally(Counter(names), *mistakes)))
         return tuple(annotated)
 
-    def _draw_truth(self, image: Tensor, target: Target | None) -> AnnotatedImage:
-        if target is None:
-            raise ValueError("expected the objects of the image for the column of ground truth, got None")
-        factor = _enlargement(image)
-        drawn = draw_target(_enlarge_image(image, factor), _enlarge(target, factor), self.class_names)
-        return AnnotatedImage(_fit(drawn), Tally(Counter(self.class_names[label] for label in target.labels.tolist())))
-
-    def _draw_detections(self, detector: Detector, image: Tensor, target: Target | None) -> AnnotatedImage:
-        prediction = detector.predict(image, score_threshold=self.score_threshold, top_k=self.top_k)
-        our_label = torch.tensor([self.class_names.index(name) for name in detector.class_names])
-        detections = Detections(
-            prediction.boxes, our_label[prediction.labels], prediction.scores, prediction.image_size, prediction.masks
-        )
-        mistakes = (None, None) if target is None else _count_mistakes(detections, target)
-        factor = _enlargement(image)
-        drawn = draw_detections(
-            _enlarge_image(image, factor),
-            _enlarge(detections, factor),
-            self.class_names,
-            target=None if target is None else _enlarge(target, factor),
-        )
-        return AnnotatedImage(_fit(drawn), Tally(Counter(prediction.names), *mistakes))
+    def _detect(self, detector: Detector, image: Tensor) -> Detections:
+        """With the labels of `class_names`."""
+        found = detector.predict(image, score_threshold=self.score_threshold, top_k=self.top_k)
+        label_here = torch.tensor([self.class_names.index(name) for name in detector.class_names])
+        return Detections(found.boxes, label_here[found.labels], found.scores, found.image_size, found.masks)
 
 
 def _count_mistakes(detections: Detections, target: Target) -> tuple[int, int]:
@@ -295,26 +293,9 @@ def _count_mistakes(detections: Detections, target: Target) -> tuple[int, int]:
     return missed + confused, false_positives + confused
 
 
-def _enlargement(image: Tensor) -> int:
-    """By how much to enlarge a small image before drawing, so that lines and text come out sharp.
-
-    A whole number: multiplied by it, boxes and masks keep their IoUs exactly.
-    """
-    return -(-LONG_SIDE // max(image.shape[1:]))
-
-
-def _enlarge_image(image: Tensor, factor: int) -> Tensor:
-    if factor == 1:
-        return image
-    size = [side * factor for side in image.shape[1:]]
-    return F.resize(image, size, interpolation=F.InterpolationMode.BICUBIC)
-
-
 def _enlarge(objects: Objects, factor: int) -> Objects:
     masks = objects.masks
-    if factor == 1:
-        return objects
-    if isinstance(masks, RleMasks):
+    if isinstance(masks, RleMasks) and factor > 1:
         masks = encode(decode(masks).repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2))
     return replace(objects, boxes=objects.boxes * factor, masks=masks)
 

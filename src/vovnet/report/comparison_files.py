@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,59 +23,30 @@ HEADINGS_HEIGHT, LABEL_HEIGHT = 76, 40
 MIN_COLUMN_WIDTH = 320  # room for the headings of narrow images
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Positions in the figure, in pixels from its upper left corner.
-
-    size: (width, height) of the figure.
-    lefts: left edges of the columns, all `column_width` wide.
-    label_tops: upper edges of the rows' labels.
-    corners: (x, y) of each row's images, which are centred in their columns and in the height of the row.
-    """
-
-    size: tuple[int, int]
-    column_width: int
-    lefts: list[int]
-    label_tops: list[int]
-    corners: list[list[tuple[int, int]]]
-
-
-def lay_out(sizes: Sequence[Sequence[tuple[int, int]]]) -> Layout:
-    """sizes: (width, height) of each row's images, equally many in every row."""
-    column_width = max(MIN_COLUMN_WIDTH, *(width for row in sizes for width, _ in row))
-    lefts = [MARGIN + column * (column_width + GAP) for column in range(len(sizes[0]))]
-    top = MARGIN + HEADINGS_HEIGHT
-    label_tops, corners = [], []
-    for row in sizes:
-        row_height = max(height for _, height in row)
-        label_tops.append(top)
-        top += LABEL_HEIGHT
-        corners.append(
-            [
-                (left + (column_width - width) // 2, top + (row_height - height) // 2)
-                for left, (width, height) in zip(lefts, row, strict=True)
-            ]
-        )
-        top += row_height + GAP
-    return Layout((lefts[-1] + column_width + MARGIN, top - GAP + MARGIN), column_width, lefts, label_tops, corners)
-
-
 def draw_figure(comparison: Comparison) -> Image:
+    """Images are centred in their columns and in the height of their row."""
     from PIL import Image, ImageDraw
 
-    layout = lay_out([[annotated.image.size for annotated in image.annotated] for image in comparison.images])
-    figure = Image.new("RGB", layout.size, PAPER)
+    rows = comparison.images
+    width = max(MIN_COLUMN_WIDTH, *(annotated.image.width for row in rows for annotated in row.annotated))
+    heights = [max(annotated.image.height for annotated in row.annotated) for row in rows]
+    lefts = [MARGIN + column * (width + GAP) for column in range(len(comparison.annotators))]
+    total_height = MARGIN + HEADINGS_HEIGHT + sum(LABEL_HEIGHT + height + GAP for height in heights) - GAP + MARGIN
+    figure = Image.new("RGB", (lefts[-1] + width + MARGIN, total_height), PAPER)
     draw = ImageDraw.Draw(figure)
     bold, plain = _font("DejaVuSans-Bold.ttf", HEADING_SIZE), _font("DejaVuSans.ttf", TEXT_SIZE)
-    for annotator, total, left in zip(comparison.annotators, comparison.totals(), layout.lefts, strict=True):
-        draw.text((left, MARGIN), _fit_text(annotator.name, bold, layout.column_width), INK, bold)
-        caption = _fit_text(annotator.caption(total), plain, layout.column_width)
+    for annotator, total, left in zip(comparison.annotators, comparison.totals(), lefts, strict=True):
+        draw.text((left, MARGIN), _fit_text(annotator.name, bold, width), INK, bold)
+        caption = _fit_text(annotator.caption(total), plain, width)
         draw.text((left, MARGIN + HEADING_SIZE + 12), caption, FAINT, plain)
-    width = layout.size[0] - 2 * MARGIN
-    for image, top, corners in zip(comparison.images, layout.label_tops, layout.corners, strict=True):
-        draw.text((MARGIN, top + 8), _fit_text(image.name, plain, width), FAINT, plain)
-        for annotated, corner in zip(image.annotated, corners, strict=True):
-            figure.paste(annotated.image, corner)
+    top = MARGIN + HEADINGS_HEIGHT
+    for row, height in zip(rows, heights, strict=True):
+        draw.text((MARGIN, top + 8), _fit_text(row.name, plain, figure.width - 2 * MARGIN), FAINT, plain)
+        top += LABEL_HEIGHT
+        for annotated, left in zip(row.annotated, lefts, strict=True):
+            image = annotated.image
+            figure.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
+        top += height + GAP
     return figure
 
 
@@ -105,25 +74,24 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
             for annotator, total in zip(annotators, totals, strict=True)
         ],
     )
-    rows = [_row_section(comparison, image, index) for index, image in enumerate(comparison.images)]
     page.write_page(
         path,
         title=f"{', '.join(annotator.name for annotator in annotators)}: side by side",
         introduction=introduction,
-        sections=[Section("Totals", [table]), *rows],
+        sections=[Section("Totals", [table]), *(_row_section(comparison, image) for image in comparison.images)],
         layout="comparison",
     )
 
 
-def _row_section(comparison: Comparison, image: ComparedImage, index: int) -> Section:
+def _row_section(comparison: Comparison, image: ComparedImage) -> Section:
     figures = [
         Figure(
-            f"{index}_{column}.jpg",
+            "image.jpg",
             f"{annotator.name}: {annotator.caption(annotated.tally)}",
             partial(_jpeg, annotated.image),
             f"{image.name} by {annotator.name}: {_class_counts(annotated.tally) or 'nothing'}",
         )
-        for column, (annotator, annotated) in enumerate(zip(comparison.annotators, image.annotated, strict=True))
+        for annotator, annotated in zip(comparison.annotators, image.annotated, strict=True)
     ]
     return Section(image.name, figures)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ class Table:
 
     notes: lines below the table.
     data: the content for programs, ready for JSON; None: header and rows.
-    numeric: for each column whether it holds numbers, which are right-aligned; empty: no column does.
+    values: the numbers that cells show, with all their digits, by which a page sorts; None for text and for no value.
+    markers: for each row an SVG that a page shows before the first cell.
     """
 
     header: Sequence[str]
@@ -23,7 +25,12 @@ class Table:
     title: str = ""
     notes: Sequence[str] = ()
     data: Any = None
-    numeric: Sequence[bool] = ()
+    values: Sequence[Sequence[float | None]] = ()
+    markers: Sequence[str] = ()
+
+    def is_numeric(self, column: int) -> bool:
+        """Whether to align the column to the right."""
+        return any(row[column] is not None for row in self.values)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Figure:
     """An image file.
 
     name: file name; its suffix is the format.
-    make: returns the content of the file, called when it is needed.
+    make: returns the content of the file, called at most once, when it is needed.
     alt: what the image shows, for readers who cannot see it; "": the caption.
     """
 
@@ -39,6 +46,10 @@ class Figure:
     caption: str
     make: Callable[[], bytes]
     alt: str = ""
+
+    @cached_property
+    def content(self) -> bytes:
+        return self.make()
 
     @classmethod
     def of_file(cls, path: Path, caption: str) -> Figure:
@@ -59,7 +70,7 @@ class Section:
     """A string in `parts` is a paragraph. Text in `backticks`, in paragraphs, notes and cells, is code."""
 
     title: str
-    parts: Sequence[Part] = field(default_factory=tuple)
+    parts: Sequence[Part] = ()
 
     @property
     def figures(self) -> list[Figure]:
@@ -83,7 +94,7 @@ def parts_to_markdown(parts: Sequence[Part], figure_folder: str = "") -> str:
         blocks += [f"### {escape_block(part.title)}"] if part.title else []
         items = part.items if isinstance(part, BulletList) else part.notes
         if isinstance(part, Table):
-            rules = ["---:" if numeric else "---" for numeric in part.numeric] or ["---"] * len(part.header)
+            rules = ["---:" if part.is_numeric(column) else "---" for column in range(len(part.header))]
             header, *rows = ([_escape(cell, in_cell=True) for cell in row] for row in (part.header, *part.rows))
             blocks.append("\n".join(f"| {' | '.join(row)} |" for row in (header, rules, *rows)))
         if items:
@@ -107,9 +118,15 @@ def to_dict(section: Section) -> dict[str, Any]:
     return {"title": section.title, "parts": parts}
 
 
+def split_code(text: str) -> list[str]:
+    """The pieces between backticks, every second one code; a single piece if a backtick has no partner or no code."""
+    pieces = text.split("`")
+    return pieces if len(pieces) % 2 and all(map(str.strip, pieces[1::2])) else [text]
+
+
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in one line. Underscores inside words are harmless and stay."""
-    return re.sub(r"([\\|`*<>\[\]~&]|\b_|_\b)", r"\\\1", " ".join(text.split()))
+    """Text that Markdown shows as it is, in one line."""
+    return _escape_words(text).strip()
 
 
 def escape_block(text: str) -> str:
@@ -121,15 +138,16 @@ def escape_block(text: str) -> str:
 
 def _escape(text: str, *, in_cell: bool = False) -> str:
     """Escape all text but the code in backticks. In a cell, "|" ends even code."""
-    pieces = text.split("`")
-    if len(pieces) % 2 == 0 or not all(map(str.strip, pieces[1::2])):  # a backtick without a partner, or no code
-        return escape_markdown(text)
+    pieces = split_code(text)
     for index, piece in enumerate(pieces):
         if index % 2:
             code = " ".join(piece.split())
             pieces[index] = "`" + (code.replace("|", r"\|") if in_cell else code) + "`"
-        elif inner := escape_markdown(piece):  # which strips the spaces at its ends
-            pieces[index] = (" " if piece[0].isspace() else "") + inner + (" " if piece[-1].isspace() else "")
         else:
-            pieces[index] = " " if piece else ""
+            pieces[index] = _escape_words(piece)
     return "".join(pieces).strip()
+
+
+def _escape_words(text: str) -> str:
+    """Underscores inside words are harmless and stay."""
+    return re.sub(r"([\\|`*<>\[\]~&]|\b_|_\b)", r"\\\1", re.sub(r"\s+", " ", text))

@@ -17,9 +17,11 @@ from vovnet.report.plotting import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
+Boxes = npt.NDArray[np.float64]  # (n, 4), each x1 y1 x2 y2 in pixels
 _SIDES = ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))  # (right, above), the best first
 _EXTRA_DISTANCES = (0, 8, 18, 30, 44)  # points
 _MARKER_RADIUS = 4.0  # points
@@ -53,49 +55,50 @@ def label_points(figure: Figure, points: Sequence[Sequence[Point]], radii: Seque
     figure.set_layout_engine("none")
     renderer = canvas.get_renderer()
     for axes, axes_points in zip(figure.axes, points, strict=False):
-        sizes = list(radii) or [_MARKER_RADIUS] * len(axes_points)
-        frame = axes.get_window_extent(renderer)
-        taken = np.array(
-            [
-                box.extents
-                for point, radius in zip(axes_points, sizes, strict=True)
-                for box in _boxes(axes, point, radius)
-            ]
+        with_radius = list(zip(axes_points, radii or [_MARKER_RADIUS] * len(axes_points), strict=True))
+        frame = np.array([axes.get_window_extent(renderer).extents])
+        taken = np.array([box.extents for point, radius in with_radius for box in _boxes(axes, point, radius)])
+        for point, radius in with_radius:
+            if point.label:
+                box = _write_label(axes, point, radius, frame, taken, renderer)
+                taken = np.vstack([taken, box.extents])
+
+
+def _write_label(axes: Axes, point: Point, radius: float, frame: Boxes, taken: Boxes, renderer: RendererAgg) -> Bbox:
+    """Write the label where it covers least of what is taken and least of it is outside the frame. Returns its box."""
+    text = axes.annotate(
+        plain_text(point.label),
+        (point.x, point.y),
+        (0, 0),
+        textcoords="offset points",
+        fontsize=7,
+        zorder=5,
+        # A box and not a stroke around the letters: with a stroke, an SVG holds paths instead of text.
+        bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.3},
+    )
+
+    def place(extra: float, right: int, above: int) -> Bbox:
+        distance = (radius + 1 + extra) * (0.71 if right and above else 1)
+        text.set(
+            position=(distance * right, distance * above),
+            horizontalalignment=("right", "center", "left")[right + 1],
+            verticalalignment=("top", "center", "bottom")[above + 1],
         )
-        for point, radius in zip(axes_points, sizes, strict=True):
-            if not point.label:
-                continue
-            text = axes.annotate(
-                plain_text(point.label),
-                (point.x, point.y),
-                (0, 0),
-                textcoords="offset points",
-                fontsize=7,
-                zorder=5,
-                # A box and not a stroke around the letters: with a stroke, an SVG holds paths instead of text.
-                bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.3},
-            )
-            best: tuple[float, Bbox, int, tuple[float, float], dict[str, str]] | None = None
-            for extra, (right, above) in product(_EXTRA_DISTANCES, _SIDES):
-                distance = (radius + 1 + extra) * (0.71 if right and above else 1)
-                offset = distance * right, distance * above
-                alignment = {
-                    "horizontalalignment": ("right", "center", "left")[right + 1],
-                    "verticalalignment": ("top", "center", "bottom")[above + 1],
-                }
-                text.set(position=offset, **alignment)
-                box = text.get_window_extent(renderer).padded(1)
-                outside = box.width * box.height - _shared_area(box, np.array([frame.extents]))
-                penalty = 3 * outside + _shared_area(box, taken) + extra / 10
-                if best is None or penalty < best[0]:
-                    best = penalty, box, extra, offset, alignment
-            assert best is not None
-            _, box, extra, offset, alignment = best
-            text.set(position=offset, **alignment)
-            taken = np.vstack([taken, box.extents])
-            if extra:
-                line = {"arrowstyle": "-", "linewidth": 0.5, "color": "#707070", "shrinkA": 0, "shrinkB": radius}
-                axes.annotate("", (point.x, point.y), offset, textcoords="offset points", arrowprops=line, zorder=2)
+        return text.get_window_extent(renderer).padded(1)
+
+    def penalty(extra: float, right: int, above: int) -> float:
+        box = place(extra, right, above)
+        outside = box.width * box.height - _shared_area(box, frame)
+        return 3 * outside + _shared_area(box, taken) + extra / 10
+
+    places = [(extra, *side) for extra, side in product(_EXTRA_DISTANCES, _SIDES)]
+    best = min(places, key=lambda candidate: penalty(*candidate))
+    box = place(*best)
+    if best[0] > 0:
+        line = {"arrowstyle": "-", "linewidth": 0.5, "color": "#707070", "shrinkA": 0, "shrinkB": radius}
+        end = text.get_position()
+        axes.annotate("", (point.x, point.y), end, textcoords="offset points", arrowprops=line, zorder=2)
+    return box
 
 
 def _boxes(axes: Axes, point: Point, radius: float) -> list[Bbox]:
@@ -112,8 +115,8 @@ def _boxes(axes: Axes, point: Point, radius: float) -> list[Bbox]:
     return [centre.padded(radius * pixels_per_point), *(line.padded(2 * pixels_per_point) for line in lines)]
 
 
-def _shared_area(box: Bbox, others: npt.NDArray[np.float64]) -> float:
-    """The sum of the areas that the box shares with others: (n, 4), each x1 y1 x2 y2."""
+def _shared_area(box: Bbox, others: Boxes) -> float:
+    """The sum of the areas that the box shares with others."""
     low = np.maximum(others[:, :2], box.min)
     high = np.minimum(others[:, 2:], box.max)
     return float(np.clip(high - low, 0, None).prod(axis=1).sum())

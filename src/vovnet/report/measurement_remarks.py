@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vovnet.profiling.measurement import Measurement
-from vovnet.report.model_tables import ModelRow, shape_text
+from vovnet.report.model_tables import shape_text
 
 
-def remarks(rows: Sequence[ModelRow]) -> list[str]:
+def remarks(rows: Sequence[Measurement]) -> list[str]:
     """Sentences, each for all models unless it names some; the warnings last."""
-    runs = {row.measurement.conditions.run: row.measurement.conditions for row in rows}
+    runs = {row.conditions.run: row.conditions for row in rows}
     sentences: list[str] = []
     for run, conditions in runs.items():
         software = ", ".join(f"{name} {version}" for name, version in conditions.software.items())
@@ -39,15 +39,16 @@ def is_warning(remark: str) -> bool:
     return remark.startswith("Warning:") or "disputed" in remark
 
 
-def _for_each(rows: Sequence[ModelRow], sentence_of: Callable[[Measurement], str | None]) -> list[str]:
-    """The sentence of each model: once if it is the same for all, otherwise after the labels it holds for."""
-    labels: dict[str, list[str]] = {}
+def _for_each(rows: Sequence[Measurement], sentence_of: Callable[[Measurement], str | None]) -> list[str]:
+    """The sentence of each model: once if it is the same for all, otherwise after the names it holds for."""
+    names: dict[str, list[str]] = {}
     for row in rows:
-        if sentence := sentence_of(row.measurement):
-            labels.setdefault(sentence, []).append(row.label)
-    if len(labels) == 1 and len(next(iter(labels.values()))) == len(rows):
-        return [sentence[0].upper() + sentence[1:] for sentence in labels]
-    return [f"{', '.join(names)}: {sentence}" for sentence, names in labels.items()]
+        if sentence := sentence_of(row):
+            names.setdefault(sentence, []).append(row.name)
+    return [
+        sentence[0].upper() + sentence[1:] if len(models) == len(rows) else f"{', '.join(models)}: {sentence}"
+        for sentence, models in names.items()
+    ]
 
 
 def _intervals(measurement: Measurement) -> str:

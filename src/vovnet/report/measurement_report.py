@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vovnet.files import replacing
 from vovnet.profiling.measurement import Measurement, write_measurements
-from vovnet.report.document import BulletList, Figure, Section, Table, parts_to_markdown
+from vovnet.report.document import BulletList, Figure, Section, parts_to_markdown
 from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows
 from vovnet.report.measurement_plots import plot_batches, plot_layers, plot_stages, plot_tradeoffs, tradeoff_panels
 from vovnet.report.measurement_remarks import is_warning, remarks
-from vovnet.report.model_tables import ModelRow, label_measurements, model_columns, model_tables
+from vovnet.report.model_tables import label_measurements, model_columns, model_tables
 from vovnet.report.page import Choice, write_page
-from vovnet.report.part_tables import part_table
-from vovnet.report.plotting import Plot
+from vovnet.report.plotting import Plot, marker_svg
 from vovnet.report.roofline import plot_layer_roofline, plot_roofline
 from vovnet.report.table import make_table, to_csv
 
@@ -31,7 +31,7 @@ HOVER = (
 def to_markdown(measurements: Sequence[Measurement]) -> str:
     """The tables and the remarks, without a title of their own."""
     rows = label_measurements(measurements)
-    return parts_to_markdown([*_tables(rows), BulletList("Conditions", remarks(rows))])
+    return parts_to_markdown([*model_tables(rows), BulletList("Conditions", remarks(rows))])
 
 
 def write_measurement_report(measurements: Sequence[Measurement], folder: str | Path) -> None:
@@ -54,14 +54,16 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
             temporary.write_text(text, encoding="utf-8")
     for old in (folder / "layers").glob("[0-9][0-9]_*"):
         old.unlink()
+    first, *others = model_tables(rows)
+    first = replace(first, markers=[marker_svg(index) for index in range(len(rows))])
     write_page(
         folder / "measurement.html",
-        title=f"What {rows[0].label} costs" if len(rows) == 1 else f"What {len(rows)} models cost",
+        title=f"What {rows[0].name} costs" if len(rows) == 1 else f"What {len(rows)} models cost",
         introduction=INTRODUCTION,
         sections=[
-            Section("Models", _tables(rows)),
+            Section("Models", [first, *others]),
             Section("Plots", [HOVER, *_write_model_plots(rows, folder)]),
-            Choice("Layers", "Model", [_write_layer_plots(row, folder) for row in rows]),
+            Choice("Layers", "Model", [_write_layer_plots(row, folder, number) for number, row in enumerate(rows, 1)]),
             Section("Conditions and methods", [BulletList("", remarks(rows))]),
         ],
         scripted=True,
@@ -69,12 +71,7 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
     )
 
 
-def _tables(rows: Sequence[ModelRow]) -> list[Table]:
-    parts = part_table(rows)
-    return [*model_tables(rows), *([parts] if parts.rows else [])]
-
-
-def _write_model_plots(rows: Sequence[ModelRow], folder: Path) -> list[Figure]:
+def _write_model_plots(rows: Sequence[Measurement], folder: Path) -> list[Figure]:
     """Write the plots of all models; returns those there are, for the page."""
     panels = tradeoff_panels(rows)
     tradeoffs = (
@@ -87,18 +84,18 @@ def _write_model_plots(rows: Sequence[ModelRow], folder: Path) -> list[Figure]:
         _write_plot(plot_stages(rows), folder / "stages", "From reading the file to drawing the boxes"),
         _write_plot(plot_batches(rows), folder / "batches", "Images/s against batch size"),
     ]
-    return [figure for figure in figures if figure]
+    return list(filter(None, figures))
 
 
-def _write_layer_plots(row: ModelRow, folder: Path) -> Section:
+def _write_layer_plots(row: Measurement, folder: Path, number: int) -> Section:
     """Write the plots of a model's layers; returns its section of the page."""
-    stem = f"{row.index + 1:02d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', row.label)[:80]}"
+    stem = f"{number:02d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', row.name)[:80]}"
     figures = [
         _write_plot(plot_layers(row), folder / "layers" / stem, "Layer by layer, in the order of the calls"),
         _write_plot(plot_layer_roofline(row), folder / "layers" / f"{stem}_roofline", "Roofline of the layers"),
     ]
     _, *columns = LAYER_COLUMNS  # the first is the model
-    return Section(row.label, [*(figure for figure in figures if figure), make_table("", columns, layer_rows(row))])
+    return Section(row.name, [*filter(None, figures), make_table("", columns, layer_rows(row))])
 
 
 def _write_plot(plot: Plot | None, path: Path, caption: str) -> Figure | None:

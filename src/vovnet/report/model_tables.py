@@ -1,97 +1,34 @@
-"""Models as rows and columns. Tables, CSV files, axes and hover texts all use the columns defined here."""
+"""Models, their batch sizes and their stages as rows and columns.
+
+Tables, CSV files, axes and hover texts all use the columns defined here.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 from vovnet.profiling.measurement import Measurement
 from vovnet.profiling.speed import Latency
 from vovnet.report.document import Table
-from vovnet.report.table import Column, describe, make_table, used_columns
+from vovnet.report.table import Column, Interval, T, describe, make_table, used_columns
 
-T = TypeVar("T")
-COUNTS, TIME, EFFICIENCY, MEMORY, ENERGY, ACCURACY = GROUPS = (
-    "Counts of one pass",
-    "Time",
-    "Computation efficiency",
-    "Memory",
-    "Energy",
-    "Accuracy",
-)
+ModelColumn = Column[Measurement]
 
 
-@dataclass(frozen=True)
-class ModelRow:
-    """A measurement with its position in the report and a label that no other has."""
-
-    index: int
-    label: str
-    measurement: Measurement
-
-
-def label_measurements(measurements: Sequence[Measurement]) -> list[ModelRow]:
-    """Rows labelled with the names of the models. Equal names get what differs appended, or else their number."""
-    rows = []
-    for index, measurement in enumerate(measurements):
-        details = _details(measurement)
-        namesakes = [_details(namesake) for namesake in measurements if namesake.name == measurement.name]
-        differing = [i for i in range(len(details)) if len({namesake[i] for namesake in namesakes}) > 1]
-        label = " ".join([measurement.name, *(details[i] for i in differing)])
-        unique = sum(all(namesake[i] == details[i] for i in differing) for namesake in namesakes) == 1
-        rows.append(ModelRow(index, label if unique else f"{label} #{index + 1}", measurement))
-    return rows
-
-
-def model_columns(rows: Sequence[ModelRow]) -> list[Column[ModelRow]]:
-    """The columns that have a value in at least one row, the label first."""
-    return used_columns([LABEL, *_COLUMNS, *_accuracy_columns(rows)], rows)
-
-
-def model_tables(rows: Sequence[ModelRow]) -> list[Table]:
-    """One table for each group of columns, narrow enough to read; the first column is the label."""
-    columns = model_columns(rows)
-    groups = {group: [column for column in columns if column.group == group] for group in GROUPS}
-    return [make_table(group, [LABEL, *members], rows) for group, members in groups.items() if members]
-
-
-def describe_models(rows: Sequence[ModelRow]) -> list[str]:
-    """For each model all its values in lines, as a point of a plot shows them on hover."""
-    columns = [column for column in model_columns(rows) if column is LABEL or column.group]
-    return [describe(columns, row) for row in rows]
-
-
-def shape_text(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))
-
-
-def data_text(row: ModelRow) -> str | None:
-    """The dataset of the accuracy; of its path only the last part."""
-    accuracy = row.measurement.accuracy
-    return f"{Path(accuracy.data).name} {accuracy.split}, {accuracy.images} images" if accuracy else None
-
-
-def latency_columns(latency: Callable[[T], Latency], *, prefix: str = "", group: str = "") -> list[Column[T]]:
-    """Median, p90 and p99. prefix: of the names in a CSV."""
-
-    def percentile_ms(row: T, percent: int) -> float | None:
-        return latency(row).percentile_ms(percent) if latency(row).resolves(percent) else None
-
+def label_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The measurements under names of their own. Equal names get what differs appended, or else their number."""
+    names = []
+    for measurement in measurements:
+        namesakes = [_details(other) for other in measurements if other.name == measurement.name]
+        details = zip(_details(measurement), *namesakes, strict=True)
+        names.append(" ".join([measurement.name, *(own for own, *all_ in details if len(set(all_)) > 1)]))
     return [
-        Column(
-            f"{prefix}median_ms",
-            "median",
-            lambda row: latency(row).median_ms,
-            unit="ms",
-            interval=lambda row: latency(row).interval_ms,
-            axis="median latency",
-            group=group,
-        ),
-        Column(f"{prefix}p90_ms", "p90", lambda row: percentile_ms(row, 90), "ms", group=group),
-        Column(f"{prefix}p99_ms", "p99", lambda row: percentile_ms(row, 99), "ms", group=group),
+        replace(measurement, name=name if names.count(name) == 1 else f"{name} #{number}")
+        for number, (measurement, name) in enumerate(zip(measurements, names, strict=True), start=1)
     ]
 
 
@@ -100,188 +37,237 @@ def _details(measurement: Measurement) -> tuple[str, ...]:
     return shape_text(measurement.input_shape), measurement.precision, measurement.runtime, device
 
 
-def _is_lower_bound(row: ModelRow) -> bool:
-    return bool(row.measurement.cost.uncounted)
+def model_columns(rows: Sequence[Measurement]) -> list[ModelColumn]:
+    """The columns that have a value in at least one row, the name first."""
+    return [NAME, *used_columns(_FOR_CSV_ONLY, rows), *chain(*_used_groups(rows).values())]
 
 
-def _peak_layer(row: ModelRow) -> str | None:
-    memory = row.measurement.memory
+def model_tables(rows: Sequence[Measurement]) -> list[Table]:
+    """One table for each group of columns, narrow enough to read, and one of batch sizes and stages if any were timed.
+
+    The first column is the name.
+    """
+    tables = [make_table(title, [NAME, *columns], rows) for title, columns in _used_groups(rows).items()]
+    parts = [part for row in rows for part in (*batch_rows(row), *stage_rows(row))]
+    return [*tables, *([make_table("Batch sizes and stages", PART_COLUMNS, parts)] if parts else [])]
+
+
+def describe_models(rows: Sequence[Measurement]) -> list[str]:
+    """For each model all its values in lines, as a point of a plot shows them on hover."""
+    columns = [NAME, *chain(*_used_groups(rows).values())]
+    return [describe(columns, row) for row in rows]
+
+
+def _used_groups(rows: Sequence[Measurement]) -> dict[str, list[ModelColumn]]:
+    metrics = dict.fromkeys(name for row in rows if row.accuracy for name in row.accuracy.figures)
+    groups = {**_GROUPS, "Accuracy": [*map(accuracy_column, metrics), ModelColumn("accuracy_data", "on", data_text)]}
+    used = {title: used_columns(columns, rows) for title, columns in groups.items()}
+    return {title: columns for title, columns in used.items() if columns}
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def data_text(row: Measurement) -> str | None:
+    """The dataset of the accuracy; of its path only the last part."""
+    accuracy = row.accuracy
+    return f"{Path(accuracy.data).name} {accuracy.split}, {accuracy.images} images" if accuracy else None
+
+
+def accuracy_column(metric: str) -> ModelColumn:
+    def value(row: Measurement) -> float | None:
+        return row.accuracy.figures.get(metric) if row.accuracy else None
+
+    return ModelColumn("accuracy_" + re.sub(r"\W+", "_", metric), metric, value, limits=(0, 1))
+
+
+def _latency_columns(latency: Callable[[T], Latency], prefix: str = "") -> list[Column[T]]:
+    """Median, p90 and p99. prefix: of the names in a CSV."""
+
+    def percentile(percent: int) -> Column[T]:
+        def value(row: T) -> float | None:
+            return latency(row).percentile_ms(percent) if latency(row).resolves(percent) else None
+
+        return Column(f"{prefix}p{percent}_ms", f"p{percent}", value, "ms")
+
+    median = Column[T](
+        f"{prefix}median_ms",
+        "median",
+        lambda row: latency(row).median_ms,
+        unit="ms",
+        interval=lambda row: latency(row).interval_ms,
+        axis="median latency",
+    )
+    return [median, percentile(90), percentile(99)]
+
+
+def _memory_column(field: str, title: str) -> ModelColumn:
+    return ModelColumn(f"memory_{field}", title, lambda m: getattr(m.memory, field, None), "MiB")
+
+
+def _is_lower_bound(row: Measurement) -> bool:
+    return bool(row.cost.uncounted)
+
+
+def _ratio_interval(row: Measurement) -> Interval | None:
+    """None for the first model, whose ratio to itself is exactly 1 in every pass."""
+    return None if row.ratio.interval == (1, 1) else row.ratio.interval
+
+
+def _peak_layer(row: Measurement) -> str | None:
+    memory = row.memory
     return None if memory is None or memory.live_layer is None else memory.live_layer or "(model)"
 
 
-def _energy_method(row: ModelRow) -> str | None:
-    energy = row.measurement.energy
+def _energy_method(row: Measurement) -> str | None:
+    energy = row.energy
     if energy is None or energy.figure is None:
         return None
     return energy.figure.method + (f", disputed by {energy.check.method}" if energy.disputed and energy.check else "")
 
 
-def _disputing_energy(row: ModelRow) -> float | None:
-    energy = row.measurement.energy
+def _disputing_energy(row: Measurement) -> float | None:
+    energy = row.energy
     return energy.check.energy_j_per_image if energy and energy.disputed and energy.check else None
 
 
-LABEL = Column[ModelRow]("model", "model", lambda row: row.label)
-PARAMETERS = Column[ModelRow](
-    "parameters", "params", lambda row: row.measurement.cost.total.parameters, "M", 1e6, group=COUNTS
+def _estimated_energy(row: Measurement) -> float | None:
+    return row.estimate.estimated_j_per_image if row.estimate else None
+
+
+NAME = ModelColumn("model", "model", lambda m: m.name)
+MULTIPLY_ADDS = ModelColumn(
+    "multiply_adds", "multiply-adds", lambda m: m.cost.total.multiply_adds, "G", 1e9, at_least=_is_lower_bound
 )
-MULTIPLY_ADDS = Column[ModelRow](
-    "multiply_adds",
-    "multiply-adds",
-    lambda row: row.measurement.cost.total.multiply_adds,
-    unit="G",
-    scale=1e9,
-    group=COUNTS,
-    at_least=_is_lower_bound,
-)
-MEMORY_ACCESS = Column[ModelRow](
+MEMORY_ACCESS = ModelColumn(
     "memory_access_cost_elements",
     "memory access",
-    lambda row: row.measurement.cost.total.memory_access_cost,
+    lambda m: m.cost.total.memory_access_cost,
     unit="M elements",
     scale=1e6,
     axis="memory access cost",
-    group=COUNTS,
 )
-FLOPS_PER_BYTE = Column[ModelRow](
-    "flops_per_byte",
-    "FLOP/byte",
-    lambda row: row.measurement.flops_per_byte,
-    group=COUNTS,
-    at_least=_is_lower_bound,
-)
-_LATENCY: list[Column[ModelRow]] = latency_columns(lambda row: row.measurement.latency, prefix="latency_", group=TIME)
+FLOPS_PER_BYTE = ModelColumn("flops_per_byte", "FLOP/byte", lambda m: m.flops_per_byte, at_least=_is_lower_bound)
+_LATENCY: list[ModelColumn] = _latency_columns(lambda m: m.latency, "latency_")
 MEDIAN = _LATENCY[0]
-TIME_RATIO = Column[ModelRow](
-    "time_ratio",
-    "× first",
-    lambda row: row.measurement.ratio.median,
-    interval=lambda row: None if row.measurement.name == row.measurement.ratio_to else row.measurement.ratio.interval,
-    group=TIME,
+IMAGES_PER_S = ModelColumn(
+    "images_per_s", "images/s", lambda m: m.images_per_s, interval=lambda m: m.images_per_s_interval
 )
-IMAGES_PER_S = Column[ModelRow](
-    "images_per_s",
-    "images/s",
-    lambda row: row.measurement.images_per_s,
-    interval=lambda row: row.measurement.images_per_s_interval,
-    group=TIME,
-)
-MULTIPLY_ADDS_PER_S = Column[ModelRow](
+MULTIPLY_ADDS_PER_S = ModelColumn(
     "gmultiply_adds_per_s",
     "G multiply-adds/s",
-    lambda row: row.measurement.gmultiply_adds_per_s,
-    interval=lambda row: row.measurement.gmultiply_adds_per_s_interval,
+    lambda m: m.gmultiply_adds_per_s,
+    interval=lambda m: m.gmultiply_adds_per_s_interval,
     interval_in_tables=False,
-    group=EFFICIENCY,
     at_least=_is_lower_bound,
 )
-FLOPS = Column[ModelRow](
+FLOPS = ModelColumn(
     "gflop_per_s",
     "GFLOP/s",
-    lambda row: row.measurement.gflop_per_s,
-    interval=lambda row: row.measurement.gflop_per_s_interval,
+    lambda m: m.gflop_per_s,
+    interval=lambda m: m.gflop_per_s_interval,
     interval_in_tables=False,
-    group=EFFICIENCY,
     at_least=_is_lower_bound,
 )
-ENERGY_PER_IMAGE = Column[ModelRow](
-    "energy_j_per_image",
-    "energy",
-    lambda row: row.measurement.energy_j_per_image,
+ENERGY_PER_IMAGE = ModelColumn(
+    "energy_j_per_image", "energy", lambda m: m.energy_j_per_image, "J/image", interval=lambda m: m.energy_interval_j
+)
+_ABOVE_IDLE = ModelColumn(
+    "above_idle_j_per_image",
+    "above idle",
+    lambda m: m.above_idle_j_per_image,
     unit="J/image",
-    interval=lambda row: row.measurement.energy_interval_j,
-    group=ENERGY,
+    interval=lambda m: m.above_idle_interval_j,
 )
-
-
-def _memory_column(name: str, title: str) -> Column[ModelRow]:
-    return Column(f"memory_{name}", title, lambda row: getattr(row.measurement.memory, name, None), "MiB", group=MEMORY)
-
-
-_COLUMNS = (
-    Column[ModelRow]("runtime", "runtime", lambda row: row.measurement.runtime),
-    Column[ModelRow]("device", "device", lambda row: row.measurement.conditions.device_name),
-    Column[ModelRow]("threads", "threads", lambda row: row.measurement.conditions.threads),
-    Column[ModelRow]("precision", "precision", lambda row: row.measurement.precision),
-    Column[ModelRow]("run", "run", lambda row: row.measurement.conditions.run),
-    Column[ModelRow]("date", "date", lambda row: row.measurement.conditions.date),
-    Column[ModelRow]("input", "input", lambda row: shape_text(row.measurement.input_shape), group=COUNTS),
-    PARAMETERS,
-    MULTIPLY_ADDS,
-    MEMORY_ACCESS,
-    Column[ModelRow](
-        "memory_access_ratio", "× bound", lambda row: row.measurement.cost.total.memory_access_ratio, group=COUNTS
-    ),
-    Column[ModelRow](
-        "other_elements",
-        "other",
-        lambda row: row.measurement.cost.total.other_elements,
-        unit="M elements",
-        scale=1e6,
-        group=COUNTS,
-    ),
-    FLOPS_PER_BYTE,
-    *_LATENCY,
-    Column[ModelRow]("latency_spread", "spread", lambda row: row.measurement.latency.spread, "%", 0.01, group=TIME),
-    TIME_RATIO,
-    IMAGES_PER_S,
-    MULTIPLY_ADDS_PER_S,
-    FLOPS,
-    Column[ModelRow](
-        "peak_fraction",
-        "of peak",
-        lambda row: row.measurement.peak_fraction,
-        unit="%",
-        scale=0.01,
-        group=EFFICIENCY,
-        at_least=_is_lower_bound,
-    ),
-    Column[ModelRow](
-        "bandwidth_fraction",
-        "of bandwidth",
-        lambda row: row.measurement.bandwidth_fraction,
-        unit="%",
-        scale=0.01,
-        group=EFFICIENCY,
-    ),
-    _memory_column("peak_mib", "peak"),
-    _memory_column("live_mib", "live tensors"),
-    Column[ModelRow]("memory_live_layer", "layer of the peak", _peak_layer, group=MEMORY),
-    _memory_column("reserved_mib", "reserved"),
-    _memory_column("process_mib", "process"),
-    ENERGY_PER_IMAGE,
-    Column[ModelRow](
-        "above_idle_j_per_image",
-        "above idle",
-        lambda row: row.measurement.above_idle_j_per_image,
-        unit="J/image",
-        interval=lambda row: row.measurement.above_idle_interval_j,
-        group=ENERGY,
-    ),
-    Column[ModelRow]("energy_method", "method", _energy_method, group=ENERGY),
-    Column[ModelRow]("disputing_j_per_image", "by the other method", _disputing_energy, "J/image", group=ENERGY),
-    Column[ModelRow](
-        "estimated_j_per_image",
-        "estimated, not measured",
-        lambda row: row.measurement.estimate.estimated_j_per_image if row.measurement.estimate else None,
-        unit="J/image",
-        group=ENERGY,
-    ),
+_FOR_CSV_ONLY = (
+    ModelColumn("runtime", "runtime", lambda m: m.runtime),
+    ModelColumn("device", "device", lambda m: m.conditions.device_name),
+    ModelColumn("threads", "threads", lambda m: m.conditions.threads),
+    ModelColumn("precision", "precision", lambda m: m.precision),
+    ModelColumn("run", "run", lambda m: m.conditions.run),
+    ModelColumn("date", "date", lambda m: m.conditions.date),
 )
+_GROUPS: dict[str, Sequence[ModelColumn]] = {
+    "Counts of one pass": (
+        ModelColumn("input", "input", lambda m: shape_text(m.input_shape)),
+        ModelColumn("parameters", "params", lambda m: m.cost.total.parameters, "M", 1e6),
+        MULTIPLY_ADDS,
+        MEMORY_ACCESS,
+        ModelColumn("memory_access_ratio", "× bound", lambda m: m.cost.total.memory_access_ratio),
+        ModelColumn("other_elements", "other", lambda m: m.cost.total.other_elements, "M elements", 1e6),
+        FLOPS_PER_BYTE,
+    ),
+    "Time": (
+        *_LATENCY,
+        ModelColumn("latency_spread", "spread", lambda m: m.latency.spread, "%", 0.01),
+        ModelColumn("time_ratio", "× first", lambda m: m.ratio.median, interval=_ratio_interval),
+        IMAGES_PER_S,
+    ),
+    "Computation efficiency": (
+        MULTIPLY_ADDS_PER_S,
+        FLOPS,
+        ModelColumn("peak_fraction", "of peak", lambda m: m.peak_fraction, "%", 0.01, at_least=_is_lower_bound),
+        ModelColumn("bandwidth_fraction", "of bandwidth", lambda m: m.bandwidth_fraction, "%", 0.01),
+    ),
+    "Memory": (
+        _memory_column("peak_mib", "peak"),
+        _memory_column("live_mib", "live tensors"),
+        ModelColumn("memory_live_layer", "layer of the peak", _peak_layer),
+        _memory_column("reserved_mib", "reserved"),
+        _memory_column("process_mib", "process"),
+    ),
+    "Energy": (
+        ENERGY_PER_IMAGE,
+        _ABOVE_IDLE,
+        ModelColumn("energy_method", "method", _energy_method),
+        ModelColumn("disputing_j_per_image", "by the other method", _disputing_energy, "J/image"),
+        ModelColumn("estimated_j_per_image", "estimated, not measured", _estimated_energy, "J/image"),
+    ),
+}
 
 
-def _accuracy_columns(rows: Sequence[ModelRow]) -> list[Column[ModelRow]]:
-    accuracies = [row.measurement.accuracy for row in rows if row.measurement.accuracy]
-    names = dict.fromkeys(name for accuracy in accuracies for name in accuracy.figures)
-    data = Column[ModelRow]("accuracy_data", "on", data_text, group=ACCURACY)
-    return [*map(accuracy_column, names), data]
+@dataclass(frozen=True)
+class PartRow:
+    """The latency of a model at one batch size, or of one stage."""
+
+    model: str
+    part: str
+    latency: Latency
+    batch_size: int | None = None
+
+    @property
+    def images_per_s(self) -> float | None:
+        return self.latency.throughput(self.batch_size).median if self.batch_size else None
+
+    @property
+    def images_per_s_interval(self) -> Interval | None:
+        return self.latency.throughput(self.batch_size).interval if self.batch_size else None
 
 
-def accuracy_column(name: str) -> Column[ModelRow]:
-    """One of the metrics of the accuracy, such as "VOC07"."""
+def batch_rows(row: Measurement) -> list[PartRow]:
+    """The batch sizes of a sweep in order; that of the run itself is one of them. Empty without a sweep."""
+    latencies = {row.input_shape[0]: row.latency, **row.batches} if row.batches else {}
+    return [PartRow(row.name, f"batch size {size}", latencies[size], size) for size in sorted(latencies)]
 
-    def value(row: ModelRow) -> float | None:
-        return row.measurement.accuracy.figures.get(name) if row.measurement.accuracy else None
 
-    identifier = "accuracy_" + re.sub(r"\W+", "_", name)
-    return Column(identifier, name, value, limits=(0, 1), group=ACCURACY)
+def stage_rows(row: Measurement) -> list[PartRow]:
+    """The stages that were timed, from reading the file to drawing the boxes."""
+    return [PartRow(row.name, stage, latency) for stage, latency in (row.stages or {}).items()]
+
+
+_PART_LATENCY: list[Column[PartRow]] = _latency_columns(lambda part: part.latency)
+PART_MEDIAN = _PART_LATENCY[0]
+BATCH_IMAGES_PER_S = Column[PartRow](
+    "images_per_s",
+    "images/s",
+    lambda part: part.images_per_s,
+    interval=lambda part: part.images_per_s_interval,
+    interval_in_tables=False,
+)
+PART_COLUMNS = (
+    Column[PartRow]("model", "model", lambda part: part.model),
+    Column[PartRow]("part", "part", lambda part: part.part),
+    *_PART_LATENCY,
+    BATCH_IMAGES_PER_S,
+)

@@ -2,7 +2,7 @@
 {
   const missing = "–";
 
-  // Numbers sort as numbers, names as people count, and missing values come last in both directions.
+  // Numbers sort by their unrounded values, names as people count, and missing values come last in both directions.
   const sortBy = (table, column) => {
     const heads = [...table.tHead.rows[0].cells];
     const head = heads[column];
@@ -10,9 +10,8 @@
     for (const other of heads) other.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     const isText = head.classList.contains("text");
-    const value = (row) => row.cells[column].textContent.trim();
-    const number = (text) => parseFloat(text.replace("≥", "")); // the value, without its interval
-    const compare = isText ? (a, b) => a.localeCompare(b, undefined, { numeric: true }) : (a, b) => number(a) - number(b);
+    const value = ({ cells }) => cells[column].dataset.value ?? cells[column].textContent.trim();
+    const compare = isText ? (a, b) => a.localeCompare(b, undefined, { numeric: true }) : (a, b) => a - b;
     const rows = [...table.tBodies[0].rows];
     rows.sort((first, second) => {
       const [a, b] = [value(first), value(second)];

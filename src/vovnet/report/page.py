@@ -1,28 +1,25 @@
 """One HTML page of sections that needs no network.
 
-The page is rendered from the Markdown of the sections, with HTML in it switched off, so text of strangers stays text.
-Its policy allows the script in page.js, known by its hash, and nothing from anywhere else.
+All text is escaped, so text of strangers stays text. The page's policy allows the script in page.js, known by its hash,
+and nothing from anywhere else.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from html import escape
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vovnet.files import replacing
-from vovnet.report.document import Figure, Section, parts_to_markdown, to_markdown
-
-if TYPE_CHECKING:
-    from markdown_it.token import Token
+from vovnet.report.document import Figure, Part, Section, Table, split_code
 
 SKELETON = """<!doctype html>
 <html lang="en">
@@ -74,15 +71,17 @@ def write_page(
     cell_class: CSS class of a cell, by the texts of its row and its column.
     item_class: CSS class of an item in a list, by its text.
     """
+    from markdown_it import MarkdownIt
+
     script = (resources.files("vovnet.report") / "page.js").read_text(encoding="utf-8") if scripted else ""
     renderer = _Renderer(cell_class, item_class)
     page = SKELETON.format(
-        policy=html.escape(content_policy(script)),
-        title=html.escape(title),
+        policy=escape(content_policy(script)),
+        title=escape(title),
         style=(resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8"),
         layout=layout,
-        introduction=renderer.render(introduction, {}, "introduction"),
-        sections="".join(renderer.render_section(section, f"section-{i}") for i, section in enumerate(sections, 1)),
+        introduction=MarkdownIt("commonmark", {"html": False}).render(introduction),
+        sections="".join(renderer.section(section, f"section-{i}") for i, section in enumerate(sections, 1)),
         script=f"<script>{script}</script>\n" if scripted else "",
     )
     with replacing(path) as temporary:
@@ -105,115 +104,85 @@ class _Renderer:
     cell_class: CellClass
     item_class: Callable[[str], str]
 
-    def render_section(self, section: Section | Choice, name: str) -> str:
-        """name: prefix of the ids in it."""
+    def section(self, section: Section | Choice, name: str, heading: str = "h2") -> str:
+        """name: id of the heading, and prefix of the ids inside."""
         if isinstance(section, Choice):
-            options = "".join(
-                f'<section aria-labelledby="{name}-{i}">\n<h3 id="{name}-{i}">{html.escape(option.title)}</h3>\n'
-                f"{self._render_parts(option, f'{name}-{i}')}</section>\n"
-                for i, option in enumerate(section.sections, 1)
-            )
-            return (
-                f'<section class="choice" data-label="{html.escape(section.label)}" aria-labelledby="{name}">\n'
-                f'<h2 id="{name}">{html.escape(section.title)}</h2>\n{options}</section>\n'
-            )
-        figures = {figure.name: figure for figure in section.figures}
-        return f'<section aria-labelledby="{name}">\n{self.render(to_markdown(section), figures, name)}</section>\n'
+            css = f' class="choice" data-label="{escape(section.label)}"'
+            inner = "".join(self.section(option, f"{name}-{i}", "h3") for i, option in enumerate(section.sections, 1))
+        else:
+            css, inner = "", self.parts(section.parts, name)
+        title = f'<{heading} id="{name}">{_text(section.title)}</{heading}>'
+        return f'<section{css} aria-labelledby="{name}">\n{title}\n{inner}</section>\n'
 
-    def _render_parts(self, section: Section, name: str) -> str:
-        return self.render(parts_to_markdown(section.parts), {figure.name: figure for figure in section.figures}, name)
+    def parts(self, parts: Sequence[Part], name: str) -> str:
+        """Neighbouring figures are in one grid."""
+        blocks = []
+        for index, (are_figures, group) in enumerate(groupby(parts, lambda part: isinstance(part, Figure))):
+            inner = "".join(self.part(part, f"{name}-{index}-{i}", name) for i, part in enumerate(group))
+            blocks.append(f'<div class="figures">\n{inner}</div>\n' if are_figures else inner)
+        return "".join(blocks)
 
-    def render(self, markdown: str, figures: Mapping[str, Figure], name: str) -> str:
-        """figures: by the name that the Markdown gives; they are put into the page itself."""
-        from markdown_it import MarkdownIt
+    def part(self, part: Part, name: str, section: str) -> str:
+        """name: id of the part's heading. section: id of the heading of its section."""
+        if isinstance(part, str):
+            return f"<p>{_text(part)}</p>\n"
+        if isinstance(part, Figure):
+            return _figure(part)
+        heading = f'<h3 id="{name}">{_text(part.title)}</h3>\n' if part.title else ""
+        table = self.table(part, name if part.title else section) if isinstance(part, Table) else ""
+        items = [
+            f"<li{_class(self.item_class(item))}>{_text(item)}</li>\n"
+            for item in (part.notes if isinstance(part, Table) else part.items)
+        ]
+        return heading + table + (f"<ul>\n{''.join(items)}</ul>\n" if items else "")
 
-        parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-        tokens = list(_with_figures(parser.parse(markdown), figures))
-        heading = name
-        for index, token in enumerate(tokens):
-            if token.type == "heading_open":
-                heading = name if token.tag == "h2" else f"{name}-{index}"
-                token.attrSet("id", heading)
-            elif token.type == "table_open":
-                self._prepare_table(tokens, index, heading)
-            elif token.type == "list_item_open" and (css := self.item_class(tokens[index + 2].content)):
-                token.attrSet("class", css)
-        return str(parser.renderer.render(tokens, parser.options, {}))
-
-    def _prepare_table(self, tokens: list[Token], start: int, heading: str) -> None:
-        """Row headers, classes, and no closing tags of cells: tables of layers have thousands, and HTML needs none."""
-        end = next(index for index in range(start, len(tokens)) if tokens[index].type == "table_close")
-        heads = [token for token in tokens[start:end] if token.type == "th_open"]
-        numeric = ["style" in head.attrs for head in heads]  # numbers are right-aligned
-        text_class = "text" if any(numeric) else ""
-        row: list[str] = []
-        column = 0
-        for index in range(start, end):
-            token = tokens[index]
-            if token.type == "tr_open":
-                row, column = _cell_texts(tokens, index), 0
-            elif token.type in ("th_open", "td_open"):
-                token.attrs.pop("style", None)
-                css = "" if numeric[column] else text_class
-                if token.type == "th_open":
-                    token.attrSet("scope", "col")
-                else:
-                    css = f"{self.cell_class(row, column)} {css if column else ''}".strip()
-                    if column == 0:
-                        token.tag = "th"
-                        token.attrSet("scope", "row")
-                if css:
-                    token.attrSet("class", css)
-                column += 1
-            elif token.type in ("th_close", "td_close"):
-                token.hidden = True
-        region = f'<div class="wide" tabindex="0" role="region" aria-labelledby="{heading}">'
-        table = '<table class="numbers">' if any(numeric) else "<table>"
-        tokens[start] = _html_block(f"{region}\n{table}\n")
-        tokens[end] = _html_block("</table>\n</div>\n")
+    def table(self, table: Table, heading: str) -> str:
+        """Row headers, and no closing tags of cells: tables of layers have thousands, and HTML needs none."""
+        numeric = [table.is_numeric(column) for column in range(len(table.header))]
+        text_class = ["text" if any(numeric) and not is_number else "" for is_number in numeric]
+        head = "".join(
+            f'<th scope="col"{_class(css)}>{_text(cell)}\n' for css, cell in zip(text_class, table.header, strict=True)
+        )
+        lines = []
+        for number, row in enumerate(table.rows):
+            marker = table.markers[number] if table.markers else ""
+            cells = [f'<th scope="row"{_class(self.cell_class(row, 0))}>{marker}{_text(row[0])}\n']
+            for column, cell in enumerate(row[1:], start=1):
+                value = table.values[number][column] if numeric[column] else None
+                raw = "" if value is None or cell == f"{value:.7g}" else f' data-value="{value:.7g}"'
+                css = f"{self.cell_class(row, column)} {text_class[column]}".strip()
+                cells.append(f"<td{_class(css)}{raw}>{_text(cell)}\n")
+            lines.append(f"<tr>\n{''.join(cells)}</tr>\n")
+        return (
+            f'<div class="wide" tabindex="0" role="region" aria-labelledby="{heading}">\n'
+            f"<table{_class('numbers' if any(numeric) else '')}>\n<thead>\n<tr>\n{head}</tr>\n</thead>\n"
+            f"<tbody>\n{''.join(lines)}</tbody>\n</table>\n</div>\n"
+        )
 
 
-def _cell_texts(tokens: Sequence[Token], row_start: int) -> list[str]:
-    end = next(index for index in range(row_start, len(tokens)) if tokens[index].type == "tr_close")
-    return [token.content for token in tokens[row_start:end] if token.type == "inline"]
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
 
 
-def _with_figures(tokens: Sequence[Token], figures: Mapping[str, Figure]) -> Iterator[Token]:
-    """Paragraphs that are an image become figures; neighbouring ones are in one grid."""
-    images = [
-        index
-        for index, token in enumerate(tokens)
-        if token.type == "inline" and token.children and [child.type for child in token.children] == ["image"]
-    ]
-    of_image = {index + offset: index for index in images for offset in (-1, 0, 1)}  # with the tags of its paragraph
-    for index, token in enumerate(tokens):
-        if index not in of_image:
-            yield token
-        elif index in images and token.children:
-            first, last = index - 2 not in of_image, index + 2 not in of_image
-            figure = _figure_html(figures[str(token.children[0].attrs["src"])])
-            yield _html_block(('<div class="figures">\n' if first else "") + figure + ("</div>\n" if last else ""))
+def _text(text: str) -> str:
+    """The text escaped, and what is between backticks as code."""
+    pieces = [escape(piece) for piece in split_code(text)]
+    return "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces)).strip()
 
 
-def _html_block(content: str) -> Token:
-    from markdown_it.token import Token
-
-    return Token("html_block", "", 0, content=content)
-
-
-def _figure_html(figure: Figure) -> str:
+def _figure(figure: Figure) -> str:
     """An SVG as it is, so that its titles show on hover; any other image as data."""
-    content = figure.make()
+    content = figure.content
     css = ""
     if figure.name.endswith(".svg"):
         image = content.decode()
         view = re.search(r'viewBox="0 0 ([\d.]+)', image)
-        css = ' class="broad"' if view and float(view[1]) > 400 else ""
+        css = "broad" if view and float(view[1]) > 400 else ""
     else:
         kind = "jpeg" if figure.name.endswith((".jpg", ".jpeg")) else "png"
         data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        image = f'<img src="{data}"{_size(content)} alt="{html.escape(figure.alt or figure.caption)}">'
-    return f"<figure{css}>{image}<figcaption>{html.escape(figure.caption)}</figcaption></figure>\n"
+        image = f'<img src="{data}"{_size(content)} alt="{escape(figure.alt or figure.caption)}">'
+    return f"<figure{_class(css)}>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>\n"
 
 
 def _size(content: bytes) -> str:

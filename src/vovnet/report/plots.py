@@ -130,7 +130,5 @@ def _plot_columns(
 
 def _running_mean(values: npt.NDArray[np.float64], half_width: int) -> npt.NDArray[np.float64]:
     """Mean over up to `half_width` values on both sides, fewer at the ends."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    first, last = np.maximum(index - half_width, 0), np.minimum(index + half_width + 1, len(values))
-    return (total[last] - total[first]) / (last - first)
+    window = np.ones(2 * half_width + 1)
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")

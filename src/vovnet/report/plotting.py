@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from xml.etree import ElementTree
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which most colour-blind people can tell apart, without the yellow that is faint on white.
@@ -50,14 +53,10 @@ class Plot:
         self.titles[gid] = titles
 
     def png(self) -> bytes:
-        file = io.BytesIO()
-        save_figure(self.figure, file, "png")
-        return file.getvalue()
+        return _file_content(self.figure, "png")
 
     def svg(self) -> bytes:
-        file = io.BytesIO()
-        save_figure(self.figure, file, "svg")
-        return _finish_svg(file.getvalue(), self.titles)
+        return _finish_svg(_file_content(self.figure, "svg"), self.titles)
 
 
 def make_figure(width_inch: float, height_inch: float) -> Figure:
@@ -74,6 +73,39 @@ def save_figure(figure: Figure, file: Path | BinaryIO, format: str | None = None
     metadata = {"Date": None} if format == "svg" else None
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vovnet", "font.sans-serif": ["DejaVu Sans"]}):
         figure.savefig(file, format=format, metadata=metadata)
+
+
+def _file_content(figure: Figure, format: str) -> bytes:
+    file = io.BytesIO()
+    save_figure(figure, file, format)
+    return file.getvalue()
+
+
+def model_style(index: int) -> dict[str, str]:
+    """Marker and colour of the model at this position of a report, the same in every plot."""
+    return {"marker": MARKERS[index % len(MARKERS)], "color": COLOURS[index % len(COLOURS)]}
+
+
+def marker_svg(index: int) -> str:
+    """The marker of the model at this position of a report, to stand beside its name."""
+    from matplotlib.markers import MarkerStyle
+    from matplotlib.transforms import Affine2D
+
+    style = model_style(index)
+    marker = MarkerStyle(style["marker"])
+    upside_down = marker.get_transform() + Affine2D().scale(100, -100)  # y goes down in an SVG
+    (outline,) = marker.get_path().transformed(upside_down).to_polygons()
+    points = " ".join(f"{x:.0f},{y:.0f}" for x, y in np.asarray(outline))
+    shape = f'<polygon points="{points}" fill="{style["color"]}" stroke="black" stroke-width="6"/>'
+    return f'<svg class="marker" viewBox="-75 -75 150 150" width="15" height="15" aria-hidden="true">{shape}</svg>'
+
+
+def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    """Labels, small ticks and a faint grid."""
+    axes.set_xlabel(plain_text(x_label), fontsize=MEDIUM)
+    axes.set_ylabel(plain_text(y_label), fontsize=MEDIUM)
+    axes.tick_params(labelsize=SMALL)
+    axes.grid(alpha=0.25)
 
 
 def plain_text(text: str) -> str:

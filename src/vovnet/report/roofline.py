@@ -6,16 +6,17 @@ sloping part of the roof.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vovnet.profiling.measurement import Measurement
+from vovnet.profiling.peak import DevicePeak
 from vovnet.report.labelling import Point, label_points
 from vovnet.report.layer_tables import LAYER_FLOPS, LAYER_FLOPS_PER_BYTE, ROOFLINE_COLUMNS, LayerRow, layer_rows
-from vovnet.report.model_tables import FLOPS, FLOPS_PER_BYTE, ModelRow
-from vovnet.report.plotting import COLOURS, COLUMN_INCH, LINE_STYLES, MEDIUM, SMALL, Plot, make_figure, plain_text
+from vovnet.report.model_tables import FLOPS, FLOPS_PER_BYTE
+from vovnet.report.plotting import COLOURS, COLUMN_INCH, LINE_STYLES, SMALL, Plot, label_axes, make_figure, plain_text
 from vovnet.report.scatter import Panel, plot_panel
 from vovnet.report.table import describe
 
@@ -26,28 +27,17 @@ ROOFLINE = Panel(FLOPS_PER_BYTE, FLOPS)
 ROOF_NOTE = "Roof: the best rate of a large matrix product.\nAnother kernel can be faster and lie above it."
 
 
-@dataclass(frozen=True)
-class Roof:
-    """The most a device reaches: min(gflop_per_s, FLOP per byte × gbyte_per_s)."""
-
-    label: str
-    gflop_per_s: float
-    gbyte_per_s: float
-
-
-def roofs_of(rows: Sequence[ModelRow]) -> list[Roof]:
-    """One roof for each run, device and number format of which the peak was measured."""
+def roofs_of(rows: Sequence[Measurement]) -> dict[str, DevicePeak]:
+    """The peaks that were measured, by a label for each device and number format of a run."""
     roofs = {}
     for row in rows:
-        conditions = row.measurement.conditions
-        if peak := conditions.peak:
-            name = f"{conditions.device_name}, {peak.precision}"
-            label = f"{name}: {peak.gflop_per_s:.3g} GFLOP/s, {peak.gbyte_per_s:.3g} GB/s"
-            roofs[conditions.run, name] = Roof(label, peak.gflop_per_s, peak.gbyte_per_s)
-    return list(roofs.values())
+        if peak := row.conditions.peak:
+            speeds = f"{peak.gflop_per_s:.3g} GFLOP/s, {peak.gbyte_per_s:.3g} GB/s"
+            roofs[f"{row.conditions.device_name}, {peak.precision}: {speeds}"] = peak
+    return roofs
 
 
-def plot_roofline(rows: Sequence[ModelRow]) -> Plot | None:
+def plot_roofline(rows: Sequence[Measurement]) -> Plot | None:
     """A point for each model; None if no model has one."""
     if not ROOFLINE.points(rows):
         return None
@@ -61,20 +51,20 @@ def plot_roofline(rows: Sequence[ModelRow]) -> Plot | None:
     return plot
 
 
-def roofline_layers(row: ModelRow) -> list[LayerRow]:
+def roofline_layers(measurement: Measurement) -> list[LayerRow]:
     """The layers with multiply-adds, the slowest first; empty if layers were not timed."""
-    layers = [layer for layer in layer_rows(row) if layer.share and layer.flops_per_byte and layer.gflop_per_s]
+    layers = [layer for layer in layer_rows(measurement) if layer.share and layer.flops_per_byte and layer.gflop_per_s]
     return sorted(layers, key=lambda layer: -(layer.share or 0.0))
 
 
-def plot_layer_roofline(row: ModelRow) -> Plot | None:
+def plot_layer_roofline(measurement: Measurement) -> Plot | None:
     """A dot for each layer with multiply-adds, its area the layer's share of the time; None if there is no such layer.
 
     The three slowest layers are labelled.
     """
     from matplotlib.path import Path
 
-    layers = roofline_layers(row)
+    layers = roofline_layers(measurement)
     if not layers:
         return None
     points = [
@@ -98,13 +88,12 @@ def plot_layer_roofline(row: ModelRow) -> Plot | None:
         zorder=3,
     )
     plot.add_titles(dots, *(describe(ROOFLINE_COLUMNS, layer) for layer in layers))
-    axes.set_xlabel(LAYER_FLOPS_PER_BYTE.axis_label, fontsize=MEDIUM)
-    axes.set_ylabel(LAYER_FLOPS.axis_label, fontsize=MEDIUM)
+    label_axes(axes, LAYER_FLOPS_PER_BYTE.axis_label, LAYER_FLOPS.axis_label)
     _make_logarithmic(axes)
-    _plot_roofs(plot, axes, roofs_of([row]))
+    _plot_roofs(plot, axes, roofs_of([measurement]))
     _leave_room(axes, points)
     axes.set_title(
-        f"{plain_text(row.label)}: area = share of the time\n"
+        f"{plain_text(measurement.name)}: area = share of the time\n"
         f"{1 - sum(shares):.0%} of the time is in layers without multiply-adds",
         fontsize=SMALL,
     )
@@ -133,20 +122,20 @@ def _leave_room(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(min(bottom, min(y) / 1.3), max(top, max(y) * 1.3))
 
 
-def _plot_roofs(plot: Plot, axes: Axes, roofs: Sequence[Roof]) -> None:
+def _plot_roofs(plot: Plot, axes: Axes, roofs: Mapping[str, DevicePeak]) -> None:
     """From left of all points and ridges to right of them, with the axis reaching above the roofs."""
     if not roofs:
         return
-    ridges = [roof.gflop_per_s / roof.gbyte_per_s for roof in roofs]
+    ridges = [roof.gflop_per_s / roof.gbyte_per_s for roof in roofs.values()]
     low, high = axes.get_xlim()
     low, high = min(low, min(ridges) / 4), max(high, max(ridges) * 4)
     x = np.geomspace(low, high, 200)
-    for index, roof in enumerate(roofs):
+    for index, (label, roof) in enumerate(roofs.items()):
         y = np.minimum(roof.gflop_per_s, x * roof.gbyte_per_s)
         style = LINE_STYLES[index % len(LINE_STYLES)]
-        (line,) = axes.plot(x, y, style, color="#404040", linewidth=1.2, label=plain_text(roof.label), zorder=2)
-        plot.add_titles(line, roof.label)
+        (line,) = axes.plot(x, y, style, color="#404040", linewidth=1.2, label=plain_text(label), zorder=2)
+        plot.add_titles(line, label)
     axes.set_xlim(low, high)
-    axes.set_ylim(top=2 * max(axes.get_ylim()[1] / 2, *(roof.gflop_per_s for roof in roofs)))
+    axes.set_ylim(top=2 * max(axes.get_ylim()[1] / 2, *(roof.gflop_per_s for roof in roofs.values())))
     small = {"fontsize": SMALL - 1, "title_fontsize": SMALL - 1}
     plot.figure.legend(loc="outside lower center", frameon=False, title=ROOF_NOTE, **small)

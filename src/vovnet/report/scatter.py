@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vovnet.profiling.measurement import Measurement
 from vovnet.report.labelling import Point
-from vovnet.report.model_tables import ModelRow, describe_models
-from vovnet.report.plotting import COLOURS, MARKERS, MEDIUM, SMALL, Plot, plain_text
-from vovnet.report.table import Column
+from vovnet.report.model_tables import ModelColumn, describe_models
+from vovnet.report.plotting import Plot, label_axes, model_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,24 +19,23 @@ if TYPE_CHECKING:
 class Panel:
     """One pair of axes: y against x."""
 
-    x: Column[ModelRow]
-    y: Column[ModelRow]
+    x: ModelColumn
+    y: ModelColumn
 
-    def points(self, rows: Sequence[ModelRow]) -> list[Point]:
+    def points(self, rows: Sequence[Measurement]) -> list[Point]:
         """The models that have both values."""
         points = []
-        for row in rows:
+        for index, row in enumerate(rows):
             x, y = _value(self.x, row), _value(self.y, row)
             if x is not None and y is not None:
                 intervals = self.x.scaled_interval(row), self.y.scaled_interval(row)
-                points.append(Point(row.index, row.label, x, y, *intervals))
+                points.append(Point(index, row.name, x, y, *intervals))
         return points
 
 
-def plot_panel(plot: Plot, axes: Axes, panel: Panel, rows: Sequence[ModelRow]) -> list[Point]:
+def plot_panel(plot: Plot, axes: Axes, panel: Panel, rows: Sequence[Measurement]) -> list[Point]:
     """Draw the points with their intervals as error bars; on hover, a point shows all values of its model."""
-    points = panel.points(rows)
-    texts = dict(zip([row.index for row in rows], describe_models(rows), strict=True))
+    points, texts = panel.points(rows), describe_models(rows)
     for point in points:
         errors = []
         for value, interval in ((point.x, point.x_interval), (point.y, point.y_interval)):
@@ -47,8 +46,8 @@ def plot_panel(plot: Plot, axes: Axes, panel: Panel, rows: Sequence[ModelRow]) -
             point.y,
             xerr=errors[0],
             yerr=errors[1],
-            fmt=MARKERS[point.index % len(MARKERS)],
-            color=COLOURS[point.index % len(COLOURS)],
+            **model_style(point.index),  # type: ignore[arg-type]
+            linestyle="none",
             markersize=6,
             markeredgecolor="black",
             markeredgewidth=0.5,
@@ -61,14 +60,11 @@ def plot_panel(plot: Plot, axes: Axes, panel: Panel, rows: Sequence[ModelRow]) -
     if panel.y.limits:
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, panel.y.limits[0]), min(top, panel.y.limits[1]))
-    axes.set_xlabel(plain_text(panel.x.axis_label), fontsize=MEDIUM)
-    axes.set_ylabel(plain_text(panel.y.axis_label), fontsize=MEDIUM)
-    axes.tick_params(labelsize=SMALL)
-    axes.grid(alpha=0.25)
+    label_axes(axes, panel.x.axis_label, panel.y.axis_label)
     return points
 
 
-def _value(column: Column[ModelRow], row: ModelRow) -> float | None:
+def _value(column: ModelColumn, row: Measurement) -> float | None:
     """A count or a rate of 0 means that nothing could be counted; an accuracy can be 0."""
     value = column.scaled(row)
     return None if value == 0 and column.limits is None else value

@@ -23,7 +23,6 @@ class Column(Generic[T]):
 
     name: header in a CSV; ends in the unit of the raw value.
     title: header for people, who see value / scale in `unit`.
-    group: the table that shows the column; "" if only the CSV has it.
     interval: confidence interval of the value.
     interval_in_tables: False if only plots show the interval.
     limits: the least and the greatest possible value.
@@ -40,7 +39,6 @@ class Column(Generic[T]):
     interval_in_tables: bool = True
     limits: Interval | None = None
     axis: str = ""
-    group: str = ""
     at_least: Callable[[T], bool] = lambda row: False
 
     @property
@@ -49,15 +47,13 @@ class Column(Generic[T]):
 
     @property
     def axis_label(self) -> str:
-        title = self.axis or self.title
-        return f"{title} ({self.unit})" if self.unit else title
+        return f"{self.axis or self.title} ({self.unit})" if self.unit else self.axis or self.title
 
     def text(self, row: T) -> str:
-        value = self.value(row)
+        value, interval = self.value(row), self.scaled_interval(row) if self.interval_in_tables else None
         if value is None or isinstance(value, str):
             return MISSING if value is None else value
-        interval = self.interval(row) if self.interval and self.interval_in_tables else None
-        suffix = "" if interval is None else f" ({' – '.join(number(end / self.scale) for end in interval)})"
+        suffix = f" ({number(interval[0])} – {number(interval[1])})" if interval else ""
         return ("≥ " if self.at_least(row) else "") + number(value / self.scale) + suffix
 
     def scaled(self, row: T) -> float | None:
@@ -67,7 +63,7 @@ class Column(Generic[T]):
 
     def scaled_interval(self, row: T) -> Interval | None:
         interval = self.interval(row) if self.interval else None
-        return None if interval is None else (interval[0] / self.scale, interval[1] / self.scale)
+        return interval and (interval[0] / self.scale, interval[1] / self.scale)
 
 
 def used_columns(columns: Iterable[Column[T]], rows: Sequence[T]) -> list[Column[T]]:
@@ -79,16 +75,16 @@ def make_table(title: str, columns: Iterable[Column[T]], rows: Sequence[T]) -> T
     """A table of the columns that have a value in at least one row."""
     used = used_columns(columns, rows)
     return Table(
-        header=[column.header for column in used],
-        rows=[[column.text(row) for column in used] for row in rows],
-        title=title,
-        numeric=[not any(isinstance(column.value(row), str) for row in rows) for column in used],
+        [column.header for column in used],
+        [[column.text(row) for column in used] for row in rows],
+        title,
+        values=[[column.scaled(row) for column in used] for row in rows],
     )
 
 
 def to_csv(columns: Iterable[Column[T]], rows: Sequence[T]) -> str:
     """Raw numbers, empty where there is none. An interval is two more fields, `…_low` and `…_high`."""
-    fields: list[str] = []
+    fields: list[Value] = []
     lines: list[list[Value]] = [[] for _ in rows]
     for column in used_columns(columns, rows):
         fields.append(column.name)
@@ -99,9 +95,7 @@ def to_csv(columns: Iterable[Column[T]], rows: Sequence[T]) -> str:
             for line, row in zip(lines, rows, strict=True):
                 line += column.interval(row) or (None, None)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(_without_formula, fields))
-    writer.writerows(map(_without_formula, line) for line in lines)
+    csv.writer(text, lineterminator="\n").writerows(map(_without_formula, line) for line in [fields, *lines])
     return text.getvalue()
 
 

@@ -6,7 +6,7 @@ import json
 from html.parser import HTMLParser
 
 from vovnet.paper import tables
-from vovnet.paper.page import write_page
+from vovnet.paper.folder import write_page
 from vovnet.paper.published import TABLES
 from vovnet.paper.sources import Sources
 from vovnet.report.document import Figure, Section, Table, to_dict, to_markdown

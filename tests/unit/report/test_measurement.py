@@ -16,7 +16,6 @@ from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows, layer_table
 from vovnet.report.measurement_remarks import is_warning, remarks
 from vovnet.report.measurement_report import to_markdown, write_measurement_report
 from vovnet.report.model_tables import MULTIPLY_ADDS_PER_S, label_measurements, model_columns, model_tables
-from vovnet.report.part_tables import part_table
 from vovnet.report.table import Column, describe, make_table, number, to_csv
 
 from .measured import bare_measurements, energy, latency, measurements
@@ -151,10 +150,13 @@ def test_layers_add_up_to_the_model() -> None:
 
 def test_models_of_one_name_are_told_apart() -> None:
     def labels(*measurements: Measurement) -> list[str]:
-        return [row.label for row in label_measurements(measurements)]
+        return [row.name for row in label_measurements(measurements)]
 
     larger = replace(BARE[0], input_shape=(1, 3, 128, 128))
     assert labels(BARE[0], larger, BARE[1]) == ["vovnet27_slim 1×3×64×64", "vovnet27_slim 1×3×128×128", "resnet18"]
+    slower = replace(larger, ratio=BARE[1].ratio)  # it has the name of the first model, but is another
+    time = table_of([BARE[0], slower], "Time")
+    assert ["(" in row_of(time, index)["× first"] for index in (0, 1)] == [False, True]
     assert labels(BARE[0], BARE[0]) == ["vovnet27_slim #1", "vovnet27_slim #2"]
 
 
@@ -185,7 +187,7 @@ def test_nothing_measured_is_no_report(tmp_path: Path) -> None:
 
 def test_a_sweep_includes_the_batch_of_the_run() -> None:
     swept = replace(BARE[0], batches={4: latency(4.0), 2: latency(2.5)})
-    rows = part_table(label_measurements([swept])).rows
+    rows = table_of([swept], "Batch sizes and stages").rows
     assert [row[1] for row in rows] == ["batch size 1", "batch size 2", "batch size 4"]
     assert rows[0][2].startswith(number(BARE[0].latency.median_ms))
 
@@ -211,8 +213,8 @@ def test_what_follows_from_uncounted_operations_is_a_lower_bound() -> None:
 
 def test_intervals_of_rates_are_for_plots_only() -> None:
     row = ROWS[0]
-    fast_ms, slow_ms = row.measurement.latency.interval_ms
-    work = row.measurement.cost.total.multiply_adds / 1e6
+    fast_ms, slow_ms = row.latency.interval_ms
+    work = row.cost.total.multiply_adds / 1e6
     assert MULTIPLY_ADDS_PER_S.scaled_interval(row) == pytest.approx((work / slow_ms, work / fast_ms))
     assert "(" not in MULTIPLY_ADDS_PER_S.text(row)
     assert "gmultiply_adds_per_s_low" not in read_csv(to_csv([MULTIPLY_ADDS_PER_S], [row]))[0]

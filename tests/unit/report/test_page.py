@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,9 @@ from PIL import Image
 
 from vovnet.report.document import BulletList, Figure, Section, Table, parts_to_markdown, to_markdown
 from vovnet.report.page import Choice, content_policy, write_page
+from vovnet.report.plotting import COLOURS, marker_svg
+
+from .tags import Tags
 
 HOSTILE = [
     "</td><script>alert(1)</script>",
@@ -39,39 +41,10 @@ HOSTILE = [
 ]
 
 
-class Tags(HTMLParser):
-    """The elements of a page with their attributes, and the text of each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.texts.append("")
-
-    def handle_data(self, data: str) -> None:
-        if self.texts:
-            self.texts[-1] += data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def texts_of(self, tag: str) -> list[str]:
-        return [text.strip() for (name, _), text in zip(self.elements, self.texts, strict=True) if name == tag]
-
-
-def parse(text: str) -> Tags:
-    tags = Tags()
-    tags.feed(text)
-    return tags
-
-
 def page(folder: Path, sections: list[Section | Choice], **options: object) -> Tags:
     path = folder / "page.html"
     write_page(path, title="A <title>", introduction="As it **is**", sections=sections, **options)  # type: ignore[arg-type]
-    return parse(path.read_text(encoding="utf-8"))
+    return Tags(path.read_text(encoding="utf-8"))
 
 
 def png(width: int, height: int) -> bytes:
@@ -85,30 +58,38 @@ def one_line(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_is_shown_as_it_is(text: str) -> None:
-    parts = [text, Table([text, "b"], [[text, "c"]], text, [text]), BulletList(text, [text])]
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(to_markdown(Section(text, parts)))
-    tags = parse(html)
-    allowed = ["h2", "h3", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"]
-    assert {tag for tag, _ in tags.elements} <= set(allowed)
+def test_text_is_shown_as_it_is(text: str, tmp_path: Path) -> None:
+    parts = [text, Table([text, "b"], [["c", text]], text, [text]), BulletList(text, [text])]
+    markdown = to_markdown(Section(text, parts))
+    from_markdown = Tags(MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown))
+    on_page = page(tmp_path, [Section(text, parts)])
+    allowed = {"h2", "h3", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    assert {tag for tag, _ in from_markdown.elements} <= allowed
+    around = {"html", "head", "meta", "title", "style", "body", "header", "h1", "strong", "main", "section", "div"}
+    assert {tag for tag, _ in on_page.elements} <= allowed | around
     shown = one_line(text)
-    assert tags.texts_of("h2") == [shown]
-    assert tags.texts_of("h3") == [shown, shown]
-    assert tags.texts_of("p") == [shown]
-    assert tags.texts_of("th") == [shown, "b"]
-    assert tags.texts_of("td") == [shown, "c"]
-    assert tags.texts_of("li") == [shown, shown]
+    for tags in (from_markdown, on_page):
+        texts = {tag: [one_line(text) for text in tags.texts_of(tag)] for tag in allowed}
+        assert texts["h2"] == [shown]
+        assert texts["h3"] == [shown, shown]
+        assert texts["p"][-1] == shown
+        assert texts["th"][:2] == [shown, "b"]
+        assert texts["td"][-1] == shown
+        assert texts["li"] == [shown, shown]
 
 
-def test_backticks_are_code() -> None:
+def test_backticks_are_code(tmp_path: Path) -> None:
     cell = parts_to_markdown([Table(["a"], [["run `a | b` *now*"]])]).splitlines()[2]
     assert cell == r"| run `a \| b` \*now\* |"
     html = MarkdownIt("commonmark").enable("table").render(parts_to_markdown([Table(["a"], [["run `a | b` *now*"]])]))
     assert "<td>run <code>a | b</code> *now*</td>" in html
+    page(tmp_path, [Section("", [Table(["a", "b"], [["", "run `a | <b>` *now*"]])])])
+    assert "<td>run <code>a | &lt;b&gt;</code> *now*\n" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_table_has_row_headers_and_right_aligned_numbers(tmp_path: Path) -> None:
-    table = Table(["model", "kind", "time"], [["a", "x", "1"], ["b", "y", "–"]], numeric=[False, False, True])
+    values = [[None, None, 0.123456789], [None, None, None]]
+    table = Table(["model", "kind", "time"], [["a", "x", "0.1235"], ["b", "y", "–"]], values=values)
     tags = page(
         tmp_path,
         [Section("Tables", [table])],
@@ -117,8 +98,20 @@ def test_a_table_has_row_headers_and_right_aligned_numbers(tmp_path: Path) -> No
     assert tags.of("table") == [{"class": "numbers"}]
     assert [cell.get("scope") for cell in tags.of("th")] == ["col"] * 3 + ["row"] * 2
     assert [cell.get("class") for cell in tags.of("td")] == ["text", None, "mark text", None]
-    assert tags.texts_of("td") == ["x", "1", "y", "–"]
+    assert [cell.get("data-value") for cell in tags.of("td")] == [None, "0.1234568", None, None]
+    assert tags.texts_of("td") == ["x", "0.1235", "y", "–"]
     assert "| --- | --- | ---: |" in parts_to_markdown([table])
+
+
+def test_a_marker_is_beside_the_name_of_a_row(tmp_path: Path) -> None:
+    markers = [marker_svg(index) for index in range(56)]
+    assert len(set(markers)) == 56
+    rows = [[str(index)] for index in range(56)]
+    tags = page(tmp_path, [Section("Models", [Table(["model"], rows, markers=markers)])])
+    colours = [shape["fill"] for shape in tags.of("polygon")]
+    assert colours[:8] == [*COLOURS, COLOURS[0]]
+    square = (tmp_path / "page.html").read_text(encoding="utf-8").splitlines()
+    assert any('points="-50,50 50,50 50,-50 -50,-50 -50,50"' in line and line.endswith("</svg>1") for line in square)
 
 
 def test_figures_are_in_the_page(tmp_path: Path) -> None:
@@ -128,6 +121,7 @@ def test_figures_are_in_the_page(tmp_path: Path) -> None:
         Figure("b.svg", "caption b", lambda: svg),
     ]
     tags = page(tmp_path, [Section("Figures", ["A paragraph.", *figures])])
+    assert figures[0].content is figures[0].content  # drawn once, for the page and for its file
     (image,) = tags.of("img")
     assert (image["width"], image["height"], image["alt"]) == ("40", "30", "what it shows")
     assert base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,")) == png(40, 30)
