@@ -1,4 +1,4 @@
-"""The one exception of our own, and the suggestion for a misspelt name."""
+"""The package's only exception class, and the suggestion for a misspelt name."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def match(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: float) -
     best_iou, best_object = _first_argmax(iou, dim=1)  # (N, A)
     matches = torch.where(best_iou >= iou_threshold, best_object, -1)
 
-    # The greedy order would match every pair that prefers each other sooner or later. So one round matches many objects
-    # at once, and only those that compete for the same anchor need another round.
+    # Sooner or later the greedy order matches every pair whose members prefer each other. So one round can match many
+    # objects at once; only those that compete for the same anchor need another.
     free = torch.where(iou > _MIN_BIPARTITE_IOU, iou, -1.0)
     objects = torch.arange(m, device=boxes.device)
     while True:

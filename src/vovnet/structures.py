@@ -1,7 +1,8 @@
 """The objects annotated in an image (`Target`) and those that a detector reports (`Detections`).
 
 Letters in shapes, for the whole package: N images, C channels, H and W height and width, A anchors, K classes,
-M objects in an image, D detections in an image. Boxes are x1 y1 x2 y2 in pixels unless their name says otherwise.
+M objects in an image, D detections in an image, R proposals of all images. Boxes are x1 y1 x2 y2 in pixels unless
+their name says otherwise.
 Labels count foreground classes from 0; only the logits of a network include the background, at index 0.
 """
 

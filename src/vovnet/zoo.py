@@ -27,8 +27,17 @@ from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.mask_rcnn import biases_outside_norms, mask_rcnn
+from vovnet.models.detectors.refinedet import ANCHORS as ANCHORS_REFINEDET
 from vovnet.models.detectors.refinedet import predictor_biases, refinedet
-from vovnet.models.detectors.ssd import dsod300_densenet67, dsod300_vovnet27_slim, pelee304, ssd300_mobilenet
+from vovnet.models.detectors.ssd import (
+    ANCHORS_DSOD,
+    ANCHORS_MOBILENET,
+    ANCHORS_PELEE,
+    dsod300_densenet67,
+    dsod300_vovnet27_slim,
+    pelee304,
+    ssd300_mobilenet,
+)
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(VoVNet, variant) for name, variant in TABLE_1.items()},
@@ -46,12 +55,12 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 class DetectorSpec:
     """A detector, or a family of detectors that work on any backbone.
 
-    build: the builder and its fixed arguments; its other keyword arguments are the options of `create_model`. A
-        family's builder also takes `make_backbone`.
+    build: the builder and its fixed arguments, the default boxes among them; its other keyword arguments are the
+        options of `create_model`. A family's builder also takes `make_backbone`.
     loss: class of the training loss, see `make_loss`.
     masks: whether `decode` returns masks, and training needs them.
     fast_biases: model → parameters that learn at twice the rate and are never decayed.
-    never_decayed: beginnings of the names of parameters whose norms and biases are not decayed even with `decay_norms`.
+    never_decayed: prefixes of parameter names; norms and biases under them are never decayed, even with `decay_norms`.
     backbones: the paper's backbones, for a family only. `vovnet list` shows them; all others work too.
     backbone_options: backbone name → options that it has in this family, unless `create_model` gets others.
     gn_suffix: whether the family also exists with group norm instead of frozen batch norm, as FAMILY_BACKBONE_gn.
@@ -88,12 +97,12 @@ def _ssd(builder: Callable[..., Any], **fixed: Any) -> DetectorSpec:
 
 
 def _refinedet(side: int) -> DetectorSpec:
-    build = partial(refinedet, image_size=(side, side))
+    build = partial(refinedet, image_size=(side, side), default_boxes=ANCHORS_REFINEDET)
     return DetectorSpec(build, RefineDetLoss, fast_biases=predictor_biases, backbones=REFINEDET_BACKBONES)
 
 
 def _mask_rcnn(*, masks: bool) -> DetectorSpec:
-    # In Table 5's networks the 3×3 convolutions have the strides.
+    # In Table 5's networks the stride is in the 3×3 convolutions; the authors' VoVNet code also adds the identity.
     vovnets = {name: {"stem": "stride", "identity": True} for name in TABLE_1}
     resnets = {name: {"style": "torchvision"} for name in BLOCKS}
     return DetectorSpec(
@@ -108,11 +117,11 @@ def _mask_rcnn(*, masks: bool) -> DetectorSpec:
 
 
 SPECS = {
-    "dsod300_vovnet27_slim": _ssd(dsod300_vovnet27_slim, bottleneck=False),
-    "dsod300_vovnet27_slim_bottleneck": _ssd(dsod300_vovnet27_slim, bottleneck=True),
-    "dsod300_densenet67": _ssd(dsod300_densenet67),
-    "ssd300_mobilenet": _ssd(ssd300_mobilenet),
-    "pelee304": _ssd(pelee304),
+    "dsod300_vovnet27_slim": _ssd(dsod300_vovnet27_slim, default_boxes=ANCHORS_DSOD, bottleneck=False),
+    "dsod300_vovnet27_slim_bottleneck": _ssd(dsod300_vovnet27_slim, default_boxes=ANCHORS_DSOD, bottleneck=True),
+    "dsod300_densenet67": _ssd(dsod300_densenet67, default_boxes=ANCHORS_DSOD),
+    "ssd300_mobilenet": _ssd(ssd300_mobilenet, default_boxes=ANCHORS_MOBILENET),
+    "pelee304": _ssd(pelee304, default_boxes=ANCHORS_PELEE),
     "refinedet320": _refinedet(320),
     "refinedet512": _refinedet(512),
     "maskrcnn": _mask_rcnn(masks=True),
@@ -162,7 +171,10 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
 
 
 def find_detector(name: str) -> DetectorSpec:
-    """The row of a detector, for a family's detector with its backbone. Raises UsageError with the nearest name."""
+    """The row of a detector; for a member of a family, completed with its backbone.
+
+    Raises UsageError with the nearest name.
+    """
     if name in SPECS and not SPECS[name].backbones:
         return SPECS[name]
     family, _, backbone = name.partition("_")

@@ -89,9 +89,9 @@ class Choice:
     max_p99_ms:
         Highest acceptable 99th percentile of the latency in ms; use 100 repetitions or more.
     accuracy:
-        Metric used by --min-ap and --pareto; VOC07 by default.
+        Accuracy metric of the choice; VOC07 by default.
     by:
-        Cost used by --pareto; by default energy if it was measured, else time.
+        Cost that the choice minimises; by default energy if it was measured, else time.
     """
 
     pareto: Switch = False
@@ -108,10 +108,10 @@ class Choice:
         records = [name for name in models if name.endswith(".json")]
         if not self:
             if self.by or self.accuracy:
-                raise UsageError("--by and --accuracy refine --pareto, --min-ap and --max-p99-ms; give one of these")
+                raise UsageError("--by and --accuracy need --pareto, --min-ap or --max-p99-ms: add one of these")
             return
         if data is None and not records:
-            raise UsageError("--pareto compares accuracy with cost: give --data, or a .json record that has accuracy")
+            raise UsageError("a choice compares accuracy with cost: give --data, or a .json record that has accuracy")
         if records and len(records) < len(models) and self.by not in ("multiply_adds", "parameters"):
             raise UsageError("times of an earlier record and of now cannot be compared: measure the models in one run")
 

@@ -32,7 +32,7 @@ class Output:
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for title, *cells in zip(header, *rows, strict=True):
             numeric = bool(cells) and all(re.fullmatch(r"[\d.,–]*", cell) for cell in cells)
-            table.add_column(title, justify="right" if numeric else "left")
+            table.add_column(printable(title), justify="right" if numeric else "left")
         for row in rows:
             table.add_row(*map(printable, row))
         # The width is that of the content: a narrow terminal wraps lines, but no number is cut. Markup is off because

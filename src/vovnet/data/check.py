@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "box-partly-outside": ("a box extends beyond the edge of the image", "box clipped"),
     "missing-mask": ("an object has no mask, although most objects of its split have one", "object left out"),
     "bad-mask": ("a mask is malformed", "object left out"),
-    "mask-size": ("a mask and its image differ in size", "object left out; the image, if the mask is a PNG"),
+    "mask-size": ("a mask and its image differ in size", "object left out (the whole image if masks are PNGs)"),
     "empty-mask": ("a mask covers no pixel", "object left out"),
     "mask-elsewhere": ("a mask does not overlap the box of its object", "object left out"),
     "mask-box-mismatch": ("the box of an object does not fit its mask", "box of the mask written"),

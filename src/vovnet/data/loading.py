@@ -54,7 +54,7 @@ class Batch(NamedTuple):
             bitmaps = (np.unpackbits(masks.numpy(), axis=-1) for masks in self.packed_masks.split(self.counts))
             targets = [replace(t, masks=torch.from_numpy(masks)) for t, masks in zip(targets, bitmaps, strict=True)]
         if self.sizes is not None:
-            sizes = [(height, width) for height, width in self.sizes]  # pinning memory turned the tuples into lists
+            sizes = [(height, width) for height, width in self.sizes]  # pinning memory turns the tuples into lists
             targets = [replace(target, image_size=size) for target, size in zip(targets, sizes, strict=True)]
         return targets
 
@@ -146,7 +146,7 @@ class _TrainingImages(Dataset[tuple[Tensor, Target, str]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Target, str]:
         epoch, index = key
         sample = self.dataset[index]
-        # The seed names the image and epoch, not the worker, so the number of workers and restarts change nothing.
+        # The seed depends on image and epoch, not on the worker, so workers and restarts change nothing.
         rng = np.random.default_rng([self.seed, epoch, index, 1])
         image, masks = read_image(sample.image_path), sample.target.masks
         if isinstance(masks, RleMasks) and masks.size != image.shape[-2:]:

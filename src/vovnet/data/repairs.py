@@ -85,7 +85,7 @@ def _check_box(box: Box, image_size: tuple[int, int]) -> tuple[str, Box]:
 
 
 def _check_mask(mask: object, box: Box, image_size: tuple[int, int]) -> tuple[str, str, Box, bytes]:
-    """The kind of problem, "" for none, its detail, the box, or the mask's where it fits badly, and the mask's code."""
+    """The kind of problem ("" for none), its detail, the box (the mask's if they do not fit), the mask's code."""
     if mask is None:
         return "missing-mask", "there is no mask", box, b""
     try:

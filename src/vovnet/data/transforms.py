@@ -1,8 +1,8 @@
 """SSD's training augmentation: colours, expansion, crops chosen by overlap, warp to the network's input size, flips.
 
 Order and constants follow SSD's Caffe code; docs/augmentation.md lists the differences and their reasons. Colours
-change before the image is expanded, so the border keeps the plain mean. They act on single pixels, so only the part of
-the image that the crop keeps is computed.
+change before the image is expanded, so the border keeps the plain mean. Colour changes act on single pixels, so only
+the part of the image that the crop keeps is computed.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class SSDAugmentation:
     def _choose_crop(self, boxes: np.ndarray, width: int, height: int, rng: np.random.Generator) -> np.ndarray:
         """A patch of the canvas, x1 y1 x2 y2 in whole pixels.
 
-        Each sampler offers the first of its trials that overlaps some object enough. The choice among the whole canvas
-        and the offers is uniform.
+        For each minimum IoU, the first trial that reaches it with some object is a candidate. One of the candidates and
+        the whole canvas is drawn with equal probability.
         """
         offers = [np.array([0, 0, width, height])]
         if self.crop_min_scale == 1:
@@ -94,7 +94,7 @@ class SSDAugmentation:
             w, h = scale * np.sqrt(aspect) * width, scale / np.sqrt(aspect) * height
             x, y = rng.uniform(0, np.maximum(width - w, 0)), rng.uniform(0, np.maximum(height - h, 0))
             patches = np.stack([x, y, x + w, y + h], axis=1).round()
-            # At least a pixel, in an image a few pixels wide.
+            # At least one pixel, even in a very small image.
             patches[:, 2:] = np.maximum(patches[:, 2:], patches[:, :2] + 1)
             accepted = patches if min_iou is None else patches[_best_iou(patches, boxes) >= min_iou]
             if len(accepted):

@@ -198,7 +198,7 @@ class Detector:
 
         images: uint8 RGB (3, H, W). They are resized here unless `image_sizes` is given.
         image_sizes: (height, width) of the original images; says that `images` are resized already.
-        score_threshold, top_k: None is the model's own default, as its paper tests it.
+        score_threshold, top_k: None is the model's own default, the value its paper evaluates with.
 
         Raises MemoryError if a batch does not fit into the memory of the device.
         """
@@ -235,7 +235,7 @@ class Detector:
     def prepare(self, images: Sequence[Tensor]) -> Tensor:
         """uint8 RGB images (3, H, W) → a normalised batch (N, 3, *preprocessing.input_size) on the device.
 
-        Raises ValueError for images of different input sizes, as a detector that keeps the aspect ratio has them.
+        Raises ValueError if the images get different input sizes; a detector that keeps the aspect ratio may do that.
         """
         resized = [self.model.preprocessing.resize(image) for image in images]
         if len(sizes := {image.shape[1:] for image in resized}) > 1:

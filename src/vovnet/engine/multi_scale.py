@@ -100,8 +100,8 @@ def published_multi_scale(model: DetectionModel, data: Literal["voc", "coco"]) -
 def detect_multi_scale(detector: Detector, image: Tensor, test: MultiScale) -> Detections:
     """The detections of one image, uint8 RGB (3, H, W) in its own size, merged from all scales.
 
-    Each scale runs the whole single-scale test. Only detections on the CPU are kept of it, so peak memory is that of
-    the largest scale. That one runs first: later scales reuse its memory, while growing sizes would fragment it.
+    Each scale runs the whole single-scale test. Only its detections are kept, on the CPU, so peak memory is that of the
+    largest scale. The largest runs first: later scales reuse its memory, while growing sizes would fragment it.
     """
     _check_takes_any_size(detector.model)
     image_size = (image.shape[1], image.shape[2])

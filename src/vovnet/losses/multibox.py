@@ -1,4 +1,4 @@
-"""SSD's MultiBox loss, as DSOD trains with it."""
+"""SSD's MultiBox loss. The SSD, DSOD and Pelee detectors train with it; RefineDet applies it twice."""
 
 from __future__ import annotations
 

@@ -41,8 +41,9 @@ def match_objects(detections: Detections, target: Target) -> IntArray:
     above_threshold = overlap >= IOU_THRESHOLD
 
     matched[(above_threshold & same_class & ignored).any(axis=1)] = IGNORED
-    # A pair excludes at most two others of IoU at most 1 each, so with 2 more the correct class always wins.
-    weight = np.where(above_threshold & ~ignored, overlap + 2.0 * same_class, 0.0)
+    # The IoUs of an assignment sum to at most its size. With one more, the number of correct classes decides first.
+    bonus = min(overlap.shape) + 1.0
+    weight = np.where(above_threshold & ~ignored, overlap + bonus * same_class, 0.0)
     rows, columns = (indices.astype(np.int64) for indices in lsap(weight, maximize=True))
     chosen = weight[rows, columns] > 0
     matched[rows[chosen]] = columns[chosen]

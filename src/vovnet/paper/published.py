@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """key: of the column's values in `PublishedRow.values`."""
+    """key: the key under which `PublishedRow.values` holds the column's values."""
 
     key: str
     title: str

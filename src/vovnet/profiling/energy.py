@@ -136,7 +136,7 @@ def evaluate(recording: Recording, meter: Meter | None = None) -> EnergyResult:
         try:
             results.append(_method_result(recording, method))
         except ValueError as error:
-            faults.append(f"no result by {method}: {error}")
+            faults.append(f"no result from {method}: {error}")
     if not results:
         return EnergyResult(None, reason="; ".join([*recording.notes, *faults]), recording=recording)
     result, check = results[0], results[1] if len(results) > 1 else None
@@ -185,7 +185,7 @@ def _power_w(recording: Recording, method: Method, window: Window) -> float:
     inside, samples = window.select(recording.samples), recording.samples
     if not inside:
         where = f"; the readings lie {_between(samples[0].time_s, samples[-1].time_s)}" if samples else ""
-        raise ValueError(f"no reading of power {_between(*edges_s)}{where}")
+        raise ValueError(f"no power reading {_between(*edges_s)}{where}")
     times_s = [window.start_s, *(sample.time_s for sample in inside), window.end_s]
     if (gap_s := max(b - a for a, b in pairwise(times_s))) > LARGEST_GAP_S:
         raise ValueError(f"power is unknown for {gap_s:.1f} s of a window of {window.seconds:.1f} s")

@@ -17,7 +17,7 @@ reached if input and output have equally many elements. For the convolution of E
 *All other operations* that touch memory (concatenation, pooling, norm, addition, activation, copies) read their inputs
 and write their outputs, also if done in place. Views are free. Biases and the parameters and statistics of a norm are
 not counted, as in Eq. (1). Attention counts as its matrix products and softmax, and a recurrent layer as the products
-of its steps, each of which reads the weight. Neither counts as a fused kernel.
+of its steps, each of which reads the weight. Both are counted part by part, even where PyTorch runs a fused kernel.
 
 *Uncounted* operations have no known arithmetic and are listed by name. The elements that they read and write, weights
 included, are counted.

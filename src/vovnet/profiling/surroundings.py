@@ -107,9 +107,9 @@ def _machine_warnings(rises: Counters, temperature_c: tuple[float, float] | None
         yield f"the container used up its share of the CPU and was stopped ({rises.quota_stops:.0f} ×)"
     if rises.stolen_cpu_s - TICKS_S > STOLEN_SHARE * (rises.all_cpu_s + rises.stolen_cpu_s):
         share = rises.stolen_cpu_s / (rises.all_cpu_s + rises.stolen_cpu_s)
-        yield f"the host of this virtual machine gave {share:.1%} of its CPU time to others"
+        yield f"the host gave {share:.1%} of this virtual machine's CPU time to others"
     if temperature_c and temperature_c[1] - temperature_c[0] > TEMPERATURE_RISE_C:
-        yield f"the temperature changed between {temperature_c[0]:.0f} and {temperature_c[1]:.0f} °C"
+        yield f"the temperature ranged from {temperature_c[0]:.0f} to {temperature_c[1]:.0f} °C"
 
 
 def device_warnings(states: Sequence[DeviceState]) -> Iterator[str]:
@@ -118,7 +118,7 @@ def device_warnings(states: Sequence[DeviceState]) -> Iterator[str]:
         yield f"other processes were on the device: {', '.join(map(str, processes))}"
     clock_mhz = _range([state.clock_mhz for state in states])
     if clock_mhz and clock_mhz[1] > CLOCK_RATIO * clock_mhz[0]:
-        yield f"the clock changed between {clock_mhz[0]:.0f} and {clock_mhz[1]:.0f} MHz"
+        yield f"the clock ranged from {clock_mhz[0]:.0f} to {clock_mhz[1]:.0f} MHz"
     if reasons := sorted({reason for state in states for reason in state.throttle_reasons}):
         yield f"the device throttled: {', '.join(reasons)}"
 

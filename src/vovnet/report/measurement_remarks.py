@@ -21,9 +21,9 @@ def remarks(rows: Sequence[Measurement]) -> list[str]:
             speeds = f"{peak.gflop_per_s:.4g} GFLOP/s and {peak.gbyte_per_s:.4g} GB/s"
             sentences.append(f"Peak of this device, measured in {peak.precision}: {speeds}.")
     if len(runs) > 1:
-        sentences.append("These are several runs; only times of one run can be compared.")
+        sentences.append("The models were measured in several runs; compare times only within one run.")
     sentences += _for_each(rows, lambda m: f"{m.runtime}, {m.precision}, input {shape_text(m.input_shape)}.")
-    sentences += _for_each(rows, lambda m: f"× first: median ratio of latency to that of {m.ratio_to}, pass by pass.")
+    sentences += _for_each(rows, lambda m: f"× first: latency over that of {m.ratio_to}, median over pairs of passes.")
     sentences.append("Counts are for the whole batch.")
     sentences += _for_each(rows, _intervals)
     sentences += _for_each(rows, lambda m: m.cost.note and f"counts: {m.cost.note}.")

@@ -19,7 +19,7 @@ from vovnet.zoo import create_model
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the use of a detector needs besides its weights.
+    """What is needed to use a detector, besides its weights.
 
     name, options: arguments of `create_model`.
     class_names: in the order of the labels.
@@ -63,7 +63,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], info: ModelInfo, recor
     The metadata holds the model's name, options, classes, category ids and preprocessing (size, mean, standard
     deviation, channel order), for other programs too.
 
-    record: what JSON can hold.
+    record: must be serialisable as JSON.
     """
     metadata = {
         "format": DETECTOR_FORMAT,

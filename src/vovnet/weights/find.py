@@ -77,8 +77,8 @@ def open_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Iterator[
     try:
         yield path
     except ValueError as error:
-        if not is_url(str(source)):
-            raise
+        if isinstance(error, UsageError) or not is_url(str(source)):
+            raise  # a wrong name or option says nothing against the file
         path.unlink(missing_ok=True)
         raise ValueError(f"{source} sent no usable weights ({error})") from None
 

@@ -1,4 +1,4 @@
-"""Weights of a VoVNet, and their translation from the names of other sources: which variant, our name for each."""
+"""Weights of a VoVNet, and their translation from other sources: find the variant, rename every tensor."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def _check_finite(state: Mapping[str, Tensor], names: Mapping[str, str], source:
 
 
 def _convert_statistics(state: dict[str, Tensor], scheme: Scheme, frozen: bool) -> None:
-    """Convert statistics, in place, to those of our batch norm: divided by the factor, with a counter, for our eps."""
+    """Convert statistics to those of our batch norm, in place: divide by the factor, adapt to our eps, count."""
     for norm in [name.removesuffix("running_var") for name in state if name.endswith("running_var")]:
         mean, variance = state[norm + "running_mean"], state[norm + "running_var"]
         counter = state.get(norm + "num_batches_tracked", torch.zeros(()))

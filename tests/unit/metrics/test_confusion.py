@@ -41,6 +41,14 @@ def test_right_class_wins_over_larger_overlap() -> None:
     np.testing.assert_array_equal(match_objects(detections, Target.make([A], [0])), [FALSE_POSITIVE, 0])
 
 
+def test_more_right_classes_win_over_any_overlap() -> None:
+    """Each detection lies exactly on an object, but one place further on three of them are of the right class."""
+    boxes = [(0, 0, 3, 1), (1, 0, 4, 1), (2, 0, 5, 1), (3, 0, 6, 1)]  # neighbours have IoU 0.5
+    detections = detections_of(*((box, label, 0.9) for box, label in zip(boxes, (0, 0, 0, 2), strict=True)))
+    target = Target.make(torch.tensor(boxes), torch.tensor([1, 0, 0, 0]))
+    assert match_objects(detections, target).tolist() == [1, 2, 3, FALSE_POSITIVE]
+
+
 def test_assignment_finds_as_much_as_possible() -> None:
     # Both detections overlap the left object; only the first overlaps the right one, and it prefers the left.
     left, right = [0, 0, 10, 10], [4, 0, 14, 10]

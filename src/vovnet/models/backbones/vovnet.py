@@ -78,7 +78,7 @@ class OSAModule(nn.Module):
     c_out (o): channels of the output.
     layers (n): number of 3×3 layers.
     bottleneck: put a 1×1 layer with m / 2 channels before every 3×3 layer (the ablation of Table 3).
-    depthwise: make the 3×3 layers separable, after a 1×1 to m channels where the input has another number.
+    depthwise: make the 3×3 layers separable, preceded by a 1×1 to m channels if the input has a different number.
     ese: weight the output's channels by `EffectiveSE`.
     identity: then add the input (not in the paper; the authors' PyTorch code does so in a stage's repeated modules).
     """
@@ -124,7 +124,7 @@ class OSAStage(nn.Sequential):
     """The OSA modules of one stride: (N, c_in, H, W) → (N, c_out, H, W).
 
     ese: which modules have an eSE: "none", "all" or "last".
-    identity: add the input of every module but the first, which has another number of channels.
+    identity: add the input of every module but the first, whose input has a different number of channels.
     options: those of every `OSAModule`.
     """
 
@@ -143,10 +143,10 @@ class OSAStage(nn.Sequential):
 class VoVNet(nn.Module):
     """VoVNet; C2…C5 are taken before the pooling that follows them.
 
-    stem: "pool" is Table 1: the third convolution has stride 1, and max-pooling follows. "stride" is the authors'
-        PyTorch code and all released PyTorch weights: the third convolution has stride 2, without pooling. Both have
-        the same parameters, "stride" has fewer operations. Tables 2–4 need "pool". For Table 5 the authors' code has
-        "stride"; what the paper used is not known.
+    stem: "pool" is Table 1: the third convolution has stride 1, and max-pooling follows. "stride" is what the
+        authors' PyTorch code and all released PyTorch weights use: the third convolution has stride 2, without pooling.
+        Both have the same parameters, but "stride" needs fewer operations. Tables 2–4 need "pool". For Table 5 the
+        authors' code has "stride"; what the paper used is not known.
     identity: add the input in a stage's second and later modules. Tables 2–4 need False; for Table 5 the authors' code
         has True.
     ese: which modules of a stage have an eSE: "none" (v1), "all" (VoVNetV2) or "last" (timm's VoVNetV2).
@@ -210,7 +210,7 @@ class VoVNet(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """[c2, c3, c4, c5] of images (N, 3, H, W)."""
-        x = self.stem_pool(self.stem(x))  # (N, 128, H/4, W/4)
+        x = self.stem_pool(self.stem(x))  # (N, stem[-1], H/4, W/4)
         features: list[Tensor] = []
         for stage in self.stages:
             x = stage(self.pool(x) if features else x)

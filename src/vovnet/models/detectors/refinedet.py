@@ -92,6 +92,7 @@ class RefineDet(DetectionModel):
 
     backbone: returns feature maps, finest first; the last three are used.
     sources: their channels.
+    levels: the default boxes of the four feature maps.
     residual: with batch norm in the TCBs, a residual block before every predictor and one that makes the map of stride
         64, as in the paper's tables; False is the plain form for VGG-16, without them.
     width: channels of the TCBs and of the residual blocks, whose output has four times as many. The paper has 256.
@@ -110,13 +111,14 @@ class RefineDet(DetectionModel):
         num_classes: int,
         preprocessing: Preprocessing,
         *,
+        levels: Sequence[AnchorLevel] = ANCHORS,
         residual: bool = True,
         width: int = 256,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.preprocessing = preprocessing
-        self.anchors = AnchorGrid(ANCHORS)
+        self.anchors = AnchorGrid(levels)
         self.backbone = backbone
         channels = (*sources, SIXTH_CHANNELS)
         if residual:
@@ -203,6 +205,7 @@ def refinedet(
     *,
     make_backbone: Callable[..., nn.Module],
     image_size: tuple[int, int],
+    default_boxes: Sequence[AnchorLevel],
     backbone: Mapping[str, Any] | None = None,
     pixels: Mapping[str, Any] | None = None,
     width: int = 256,
@@ -216,4 +219,6 @@ def refinedet(
     net: Any = make_backbone(**{**(backbone or {}), "features_only": True})
     preprocessing = Preprocessing(image_size, **(pixels or {}))
     residual = not isinstance(net, VGG16)
-    return RefineDet(net, net.channels[-3:], num_classes, preprocessing, residual=residual, width=width)
+    return RefineDet(
+        net, net.channels[-3:], num_classes, preprocessing, levels=default_boxes, residual=residual, width=width
+    )

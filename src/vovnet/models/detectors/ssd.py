@@ -1,4 +1,4 @@
-"""The SSD-style detectors of Table 2: one class, three sets of parts, one builder per detector.
+"""The SSD-style detectors of Table 2: one class, with heads and extra layers of each family, and one builder each.
 
 - DSOD300 predicts densely and is designed to be trained from scratch (arXiv 1708.01241 and its Caffe scripts). In the
   paper, VoVNet-27-slim replaces its DenseNet and nothing else changes (arXiv 1904.09730, §4.2); stages 3, 4 and 5 are
@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,9 @@ from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, R
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
-# DSOD300_pascal: min and max size, aspect ratios and step of each feature map. The last step is 300, although a 2×2 map
-# of a 300 input has 150; so three of its four cells lie outside the image. The published models were trained this way.
+# DSOD300_pascal: min and max size, aspect ratios and step of each feature map. The last step is 300, although 150
+# would fit a 2×2 map of a 300-pixel input; so three of its four cells lie outside the image. The published models were
+# trained this way.
 # DSOD300_coco has smaller boxes and is otherwise the same.
 ANCHORS_DSOD = {
     "voc": (
@@ -198,6 +199,7 @@ class SSD(DetectionModel):
 def dsod300_vovnet27_slim(
     num_classes: int,
     *,
+    default_boxes: Mapping[str, Sequence[AnchorLevel]],
     bottleneck: bool = False,
     anchors: str = "voc",
     norm: Norm = "batch",
@@ -206,32 +208,45 @@ def dsod300_vovnet27_slim(
 ) -> SSD:
     """DSOD300 on VoVNet-27-slim, stages 3 to 5.
 
+    default_boxes: the sets that `anchors` chooses from: "voc", or "coco" with smaller boxes.
     bottleneck: as in Table 3's ablation.
-    anchors: "voc", or "coco" with smaller boxes.
     norm, pool: of the backbone, see `VoVNet`.
     init: of backbone and extra layers, see `init_weights`.
     """
     backbone = VoVNet(
         TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=bottleneck
     )
-    return _dsod300(backbone, backbone.channels[1:], num_classes, widths=(128, 128, 128), anchors=anchors, init=init)
+    levels = choose(default_boxes, anchors, "set of anchors")
+    return _dsod300(backbone, backbone.channels[1:], num_classes, widths=(128, 128, 128), levels=levels, init=init)
 
 
-def dsod300_densenet67(num_classes: int, *, anchors: str = "voc", init: Init = "xavier") -> SSD:
+def dsod300_densenet67(
+    num_classes: int,
+    *,
+    default_boxes: Mapping[str, Sequence[AnchorLevel]],
+    anchors: str = "voc",
+    init: Init = "xavier",
+) -> SSD:
     """DSOD300 on DS/64-64-16-1. Options as in `dsod300_vovnet27_slim`."""
     backbone = DSODDenseNet(init=init)
-    return _dsod300(backbone, backbone.channels, num_classes, widths=(256, 128, 128, 128), anchors=anchors, init=init)
+    levels = choose(default_boxes, anchors, "set of anchors")
+    return _dsod300(backbone, backbone.channels, num_classes, widths=(256, 128, 128, 128), levels=levels, init=init)
 
 
 def _dsod300(
-    backbone: nn.Module, sources: Sequence[int], num_classes: int, *, widths: Sequence[int], anchors: str, init: Init
+    backbone: nn.Module,
+    sources: Sequence[int],
+    num_classes: int,
+    *,
+    widths: Sequence[int],
+    levels: Sequence[AnchorLevel],
+    init: Init,
 ) -> SSD:
     """DSOD300 on the backbone's last feature maps.
 
     sources: their channels.
     widths: of the extra feature maps, which have 2·width channels.
     """
-    levels = choose(ANCHORS_DSOD, anchors, "set of anchors")
     channels, extras = list(sources), nn.ModuleList()
     for width in widths:
         extras.append(DenseExtra(channels[-1], width))
@@ -241,23 +256,22 @@ def _dsod300(
     return SSD(backbone, extras, heads, levels, num_classes, PREPROCESSING_DSOD, sources=len(sources))
 
 
-def ssd300_mobilenet(num_classes: int, *, init: Init = "kaiming") -> SSD:
+def ssd300_mobilenet(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "kaiming") -> SSD:
     """SSD300 on MobileNet's last two feature maps, conv11 and conv13."""
     backbone = MobileNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width in (256, 128, 128, 64):
         extras.append(nn.Sequential(ConvNormAct(channels[-1], width, 1), ConvNormAct(width, 2 * width, 3, stride=2)))
         channels.append(2 * width)
-    levels = ANCHORS_MOBILENET
     heads = nn.ModuleList(
-        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)
+        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, default_boxes, strict=True)
     )
     for part in (extras, heads):
         init_weights(part, init)
-    return SSD(backbone, extras, heads, levels, num_classes, PREPROCESSING_MOBILENET, sources=2)
+    return SSD(backbone, extras, heads, default_boxes, num_classes, PREPROCESSING_MOBILENET, sources=2)
 
 
-def pelee304(num_classes: int, *, init: Init = "xavier") -> SSD:
+def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "xavier") -> SSD:
     """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm."""
     backbone = PeleeNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
@@ -266,7 +280,7 @@ def pelee304(num_classes: int, *, init: Init = "xavier") -> SSD:
         extras.append(nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True)))
         channels.append(256)
     neck = PeleeNeck(channels)
-    heads = nn.ModuleList(PlainHead(neck.out_channels, level.per_cell, num_classes + 1) for level in ANCHORS_PELEE)
+    heads = nn.ModuleList(PlainHead(neck.out_channels, level.per_cell, num_classes + 1) for level in default_boxes)
     for part in (extras, neck, heads):
         init_weights(part, init)
-    return SSD(backbone, extras, heads, ANCHORS_PELEE, num_classes, PREPROCESSING_PELEE, sources=2, neck=neck)
+    return SSD(backbone, extras, heads, default_boxes, num_classes, PREPROCESSING_PELEE, sources=2, neck=neck)
