@@ -12,11 +12,10 @@ from typing import Any, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
-from vovnet.data.sources import is_video
 from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.prediction import Failure, Prediction
-from vovnet.engine.source_images import ImageLike, SourceImage, expand_inputs, read_batches
+from vovnet.engine.sources import ImageLike, SourceImage, expand_inputs, is_video, read_batches
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Detections
 from vovnet.weights.detector import load_weights

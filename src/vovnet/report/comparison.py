@@ -22,10 +22,10 @@ from torchvision.transforms.v2 import functional as F
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
-from vovnet.data.sources import expand_sources, is_video
 from vovnet.download import download, is_url
 from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections, draw_target
+from vovnet.engine.sources import expand_sources, is_video
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
 from vovnet.structures import Detections, Target

@@ -199,7 +199,7 @@ def test_a_broken_image_is_reported_and_the_others_are_done(detector: Detector, 
 
 def test_urls(detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"http://h/a.png": (folder / "a.png").read_bytes(), "http://h/b.png": b"no image"}
-    monkeypatch.setattr("vovnet.data.sources.download", answers.__getitem__)
+    monkeypatch.setattr("vovnet.engine.sources.download", answers.__getitem__)
     good, bad = detector.stream(list(answers), score_threshold=0.0)
     assert isinstance(good, Prediction)
     assert_same(good, detector.predict(folder / "a.png", score_threshold=0.0))
@@ -232,7 +232,7 @@ def test_stream_reads_only_a_little_ahead_and_stops_its_thread(
         read.append(1)
         return torch.from_numpy(value).permute(2, 0, 1)
 
-    monkeypatch.setattr("vovnet.engine.source_images.to_image_tensor", counting)
+    monkeypatch.setattr("vovnet.engine.sources.to_image_tensor", counting)
     results = detector.stream([random_image(0)] * 100, batch_size=3)
     next(results)
     results.close()  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.data.sources import expand_sources, is_video
+from vovnet.engine.sources import expand_sources, is_video
 
 
 @pytest.fixture
