@@ -1,4 +1,4 @@
-"""`vovnet compare` as a user meets it, on the shipped pictures with the shipped weights and untrained ones."""
+"""`vovnet compare` as a user meets it, on the bundled images with the bundled weights and untrained ones."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Results as pictures, tables and pages."""
+"""Results as figures, tables and pages."""

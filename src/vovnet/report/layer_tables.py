@@ -112,7 +112,7 @@ LAYER_COLUMNS = (
     LayerColumn("parameters", "params", lambda row: row.cost.parameters, "k", 1e3),
     LAYER_MULTIPLY_ADDS,
     LAYER_MEMORY_ACCESS,
-    LayerColumn("memory_access_ratio", "× bound", lambda row: row.cost.memory_access_ratio),
+    LayerColumn("memory_access_ratio", "× lower bound", lambda row: row.cost.memory_access_ratio),
     LAYER_OTHER,
     LAYER_FLOPS_PER_BYTE,
     LAYER_TIME,

@@ -31,7 +31,8 @@ def remarks(rows: Sequence[Measurement]) -> list[str]:
     sentences += _for_each(rows, _memory)
     sentences += _for_each(rows, _energy)
     sentences += _for_each(rows, lambda m: str(m.estimate) if m.estimate else None)
-    sentences += [f"Warning: {doubt}" for conditions in runs.values() for doubt in conditions.surroundings.doubts]
+    warnings = [warning for conditions in runs.values() for warning in conditions.surroundings.doubts]
+    sentences += [f"Warning: {warning}" for warning in warnings]
     return [line for sentence in sentences for line in sentence.splitlines()]
 
 

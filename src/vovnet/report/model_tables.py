@@ -194,7 +194,7 @@ _GROUPS: dict[str, Sequence[ModelColumn]] = {
         ModelColumn("parameters", "params", lambda m: m.cost.total.parameters, "M", 1e6),
         MULTIPLY_ADDS,
         MEMORY_ACCESS,
-        ModelColumn("memory_access_ratio", "× bound", lambda m: m.cost.total.memory_access_ratio),
+        ModelColumn("memory_access_ratio", "× lower bound", lambda m: m.cost.total.memory_access_ratio),
         ModelColumn("other_elements", "other", lambda m: m.cost.total.other_elements, "M elements", 1e6),
         FLOPS_PER_BYTE,
     ),
@@ -213,7 +213,7 @@ _GROUPS: dict[str, Sequence[ModelColumn]] = {
     "Memory": (
         _memory_column("peak_mib", "peak"),
         _memory_column("live_mib", "live tensors"),
-        ModelColumn("memory_live_layer", "layer of the peak", _peak_layer),
+        ModelColumn("memory_live_layer", "layer at the peak", _peak_layer),
         _memory_column("reserved_mib", "reserved"),
         _memory_column("process_mib", "process"),
     ),
