@@ -20,7 +20,7 @@ from vovnet.engine.distributed import choose_device
 from vovnet.engine.train import train
 from vovnet.files import write_json
 from vovnet.profiling.cost import count_cost, count_parameters
-from vovnet.provenance import device_name
+from vovnet.provenance import count_threads, device_name
 from vovnet.weights.detector import load_model
 
 CONFIG = ROOT / "configs/bccd_study.yaml"
@@ -45,6 +45,7 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
     log = read_log(output)
     best = load_model(output / "best.safetensors")
     evaluation = test_on(config.data.root, "test", best.model, best.info)
+    device = device_name(choose_device(config.device))
     cost = count_cost(best.model, (1, 3, *best.model.preprocessing.image_size)).total
     record = {**best.record, "command": "python benchmarks/bccd_study.py", "model": model, "seed": seed}
     record["config"] |= {"data": record["config"]["data"] | {"root": "samples/bccd"}, "output": f"runs/{output.name}"}
@@ -55,7 +56,7 @@ def run(model: str, seed: int, threads: int, runs: Path) -> dict[str, Any]:
         "parameters": count_parameters(best.model),
         "multiply_adds": cost.multiply_adds,
         "memory_access_cost": cost.memory_access_cost,
-        "trained_on": f"{device_name(choose_device(config.device))}, {threads} threads, torch {torch.__version__}",
+        "trained_on": f"{device}, {count_threads(threads)}, torch {torch.__version__}",
         "test": for_record(evaluation, "samples/bccd"),
     }
 

@@ -30,10 +30,10 @@ from simulated import CHIPS, H100, Chip, Device, FakeNvml, FakeSys  # noqa: E402
 
 RECORD = ROOT / "docs/records/energy_methods.json"
 NOTE = (
-    "Errors of the methods alone, without the ±5 % of the board itself. Some boards measure power only part of "
-    "the time: Pascal and Volta for 10 ms of every 20 ms, A100 and H100 for 25 ms of every 100 ms. On these, "
-    "sampled power can be wrong for a load with the period of the sensor, or within a few per cent of it. The "
-    "counter and the boards that measure all the time are right for such a load too."
+    "These are the errors of the methods alone, without the board's own ±5 %. Some boards measure power only part of "
+    "the time: Pascal and Volta for 10 ms of every 20 ms, A100 and H100 for 25 ms of every 100 ms. On these, sampled "
+    "power can be wrong if the period of the load is within a few per cent of the sensor's. The counter, and boards "
+    "that measure continuously, are accurate for such loads too."
 )
 
 PROTOCOL = Timeline()

@@ -89,11 +89,14 @@ def hundred_masks() -> Callable[[], object]:
 CASES = {case.__name__: case for case in (one_scale, all_scales, train_mask_rcnn, hundred_masks)}
 CLAIMS: dict[str, tuple[str, Callable[[dict[str, dict[str, int]]], bool]]] = {
     "all_scales": (
-        "at most a tenth more than one_scale",
+        "adds at most 10 % more than one scale",
         lambda results: results["all_scales"]["added_mib"] <= 1.1 * results["one_scale"]["added_mib"],
     ),
-    "train_mask_rcnn": ("whole process below 6144", lambda results: results["train_mask_rcnn"]["process_mib"] < 6144),
-    "hundred_masks": ("below 300", lambda results: results["hundred_masks"]["added_mib"] < 300),
+    "train_mask_rcnn": (
+        "whole process below 6144 MiB",
+        lambda results: results["train_mask_rcnn"]["process_mib"] < 6144,
+    ),
+    "hundred_masks": ("adds less than 300 MiB", lambda results: results["hundred_masks"]["added_mib"] < 300),
 }
 
 

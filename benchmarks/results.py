@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from vovnet.paper.folder import markdown_page, write_figures
 from vovnet.paper.published import TABLES
 from vovnet.paper.sources import Sources
 from vovnet.paper.subjects import SUBJECTS, section_of
+from vovnet.paper.wording import current_wording
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.profiling.measurement import read_measurements
+from vovnet.provenance import count_threads
 from vovnet.report.document import Section
 from vovnet.report.measurement_plots import plot_tradeoffs
 from vovnet.report.measurement_report import to_markdown
@@ -26,7 +29,43 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs/records"
 MODELS = "vovnet27_slim vovnet39 vovnet57 torchvision:resnet50 torchvision:resnet101 torchvision:densenet161"
 MODELS += " torchvision:densenet201 mobilenet timm:convnext_small timm:hgnetv2_b5 timm:efficientvit_l2"
-MEASURE_BACKBONES = f"vovnet measure {MODELS} --json docs/records/backbones.json"
+MEASURE_BACKBONES = " \\\n    ".join(textwrap.wrap(f"vovnet measure {MODELS} --json docs/records/backbones.json", 110))
+
+# Plain words for the keys of docs/records.
+MEMORY_CASES = {
+    "one_scale": "RefineDet320 with VoVNet-27-slim, one scale (704×704, run twice)",
+    "all_scales": "RefineDet320 with VoVNet-27-slim, multi-scale test with nine scales up to 704×704",
+    "train_mask_rcnn": "Mask R-CNN with VoVNet-39, one training step on an image of 800×1067 pixels",
+    "hundred_masks": "pasting, drawing and encoding 100 masks in an image of 4000×3000 pixels",
+}
+OLD_MEMORY_CLAIMS = {  # as older records word them
+    "at most a tenth more than one_scale": "adds at most 10 % more than one scale",
+    "whole process below 6144": "whole process below 6144 MiB",
+    "below 300": "adds less than 300 MiB",
+}
+SPEED_RESULTS = {
+    "inference_network_ms": "DSOD300, network only (ms)",
+    "inference_pixels_to_boxes_ms": "DSOD300, from pixels to boxes (ms)",
+    "inference_overhead": "DSOD300, preprocessing and decoding / network (time)",
+    "refinedet_network_ms": "RefineDet320, network only (ms)",
+    "decoding_all_scores_ratio": "RefineDet320, decoding and NMS / network (time), all scores above threshold",
+    "decoding_sparse_scores_ratio": "RefineDet320, decoding and NMS / network (time), 3,000 scores above threshold",
+    "measuring_overhead": "`vovnet measure`, overhead of the timing loop / model (time)",
+    "two_runs_ratios_apart": "`vovnet measure`, largest relative difference between two runs in a model's time ratio",
+    "training_images_per_s": "DSOD300, training run (images/s)",
+    "bare_steps_images_per_s": "DSOD300, bare training steps on one batch (images/s)",
+    "training_to_bare_ratio": "DSOD300, training run / bare training steps (images/s)",
+    "training_gflop_per_s": "DSOD300, training run (GFLOP/s)",
+    "matrix_product_gflop_per_s": "matrix product of 2048×2048 (GFLOP/s)",
+    "training_to_peak_ratio": "DSOD300, training run / matrix product (GFLOP/s)",
+    "classifier_images_per_s": "DenseNet-40, training in the aggregation study (images/s)",
+    "classifier_plain_images_per_s": "DenseNet-40, plain training loop on one batch (images/s)",
+    "classifier_to_plain_ratio": "DenseNet-40, aggregation study / plain training loop (images/s)",
+}
+ENERGY_LOADS = {
+    "bursty, 97 ms, worst of 5": "bursty, 97 ms (worst of 5 runs)",
+    "bursty, in step at 100 ms": "bursty, synchronised with the 100 ms sensor period",
+}
 
 
 def read(name: str) -> Any:
@@ -49,13 +88,13 @@ def structure() -> str:
         multiply_adds = count_multiply_adds(model, model.preprocessing.image_size)
         giga, mega, mean_ap = (row.values[key] for key in ("flops", "parameters", "map"))
         rows.append([row.model, f"{multiply_adds:,}", giga, f"{count_parameters(model):,}", mega, mean_ap])
-    header = ["model, 21 classes", "multiply-adds", "published, G", "parameters", "published, M", "published mAP"]
-    return f"""## Structure (exact) beside the paper (published)
+    header = ["model, 21 classes", "multiply-adds", "published (G)", "parameters", "published (M)", "published mAP"]
+    return f"""## Architecture (exact), compared with the paper (published)
 
 {table(header, rows)}
 
-The paper cuts digits off rather than rounding (5.97 → 5.9; 74.87 mAP in its text, 74.8 in its table); its "FLOPs" are
-multiply-adds.
+In these tables the paper mostly truncates instead of rounding (5.97 → 5.9; 74.87 mAP in its text, 74.8 in its table).
+Its "FLOPs" are multiply-adds. Its parameter count for DenseNet-67 includes BatchNorm running statistics.
 """
 
 
@@ -70,19 +109,19 @@ def blood_cells() -> str:
         means = [result["voc07_map"], result["voc_area_map"], result["coco"]["AP"], result["coco"]["AP50"]]
         objects = sum(values["objects"] for values in result["classes"].values())
         rows.append([split, "**mean**", str(objects), *(f"**{decimals(value)}**" for value in means)])
-    header = ["split", "class", "objects", "AP VOC07 (11-point)", "AP VOC area", "AP COCO", "AP50"]
-    return f"""## Blood cells: the shipped weights `bccd` (measured, CPU)
+    header = ["split", "class", "objects", "VOC07 AP (11-point)", "VOC AP (area)", "COCO AP", "AP50"]
+    return f"""## Blood cells: the bundled weights `bccd` (measured, CPU)
 
-`{record["config"]["model"]}` trained from scratch on the {record["train_images"]} training images of BCCD for
-{record["finished_step"]} steps of {record["config"]["batch_size"]} images. The weights of step {record["step"]} were
-the best on val; they were tested once, as shipped. {record["parameters"]:,} parameters, {record["multiply_adds"]:,}
-multiply-adds.
+`{record["config"]["model"]}` was trained from scratch on the {record["train_images"]} training images of BCCD for
+{record["finished_step"]} steps with batch size {record["config"]["batch_size"]}. The bundled weights are those of step
+{record["step"]}, the best on val; they were evaluated on test once. The model has {record["parameters"]:,} parameters
+and {record["multiply_adds"]:,} multiply-adds.
 
 {table(header, rows)}
 
-Red blood cells are hard because the dataset leaves many of them unlabelled: in the images that `vovnet evaluate`
-annotates, most "false alarms" are cells. Training took {record["train_hours"]:.1f} hours on a {record["trained_on"]},
-while other work was running. Log: [bccd.log.jsonl](records/bccd.log.jsonl).
+The AP of red blood cells (RBC) is limited because the dataset leaves many of them unlabelled: in the images annotated
+by `vovnet evaluate`, most "false positives" are real cells. Training took {record["train_hours"]:.1f} hours
+({current_wording(record["trained_on"])}) while other work was running. Log: [bccd.log.jsonl](records/bccd.log.jsonl).
 
 ![Training curve](records/bccd.png)
 """
@@ -100,15 +139,17 @@ def refinedet() -> str:
         means = [test["voc07_map"], test["coco"]["AP50"], test["coco"]["AP"]]
         rows.append([record["config"]["model"], *counts, *training, *map(decimals, class_aps + means)])
     classes = records[0]["test"]["classes"]
-    header = ["model", "parameters", "multiply-adds", "epochs", "hours", *classes, "mAP VOC07", "AP50", "AP COCO"]
+    header = ["model", "parameters", "multiply-adds", "epochs", "hours", *(f"{name} AP" for name in classes)]
+    header += ["VOC07 mAP", "AP50", "COCO AP"]
     lines = (RECORDS / "bccd_refinedet320.log.jsonl").read_text().splitlines()
     speed = statistics.median(entry["images_per_s"] for entry in map(json.loads, lines) if "images_per_s" in entry)
     hours = records[1]["finished_step"] * records[1]["config"]["batch_size"] / speed / 3600
-    return f"""## RefineDet320 beside DSOD300 on the same cells (measured, CPU)
+    return f"""## RefineDet320 compared with DSOD300 on the same images (measured, CPU)
 
-Both were trained from scratch on two cores. RefineDet320 has half the paper's width in its transfer connections and
-predictors, so that its larger input needs no more than an hour. Its hours include pauses for other work; at its median
-speed, its epochs take {hours:.1f} hours. Test images, 11-point AP of each class; platelets are the small objects here.
+Both were trained from scratch on two CPU cores. RefineDet320's transfer connection blocks and heads have half the
+paper's width so that training fits in about an hour of compute: {hours:.1f} h at its median speed. The
+{records[1]["train_hours"]:.1f} h in the table is wall time, which includes pauses for other work. Accuracy was
+measured on test; the AP of each class is the 11-point VOC07 AP. Platelets are the small objects here.
 Log: [bccd_refinedet320.log.jsonl](records/bccd_refinedet320.log.jsonl).
 
 {table(header, rows)}
@@ -128,20 +169,25 @@ def learning() -> str:
         counts = [str(run[count]) for count in ("batch_size", "steps")]
         losses = [f"{run[loss]:.2f}" for loss in ("first_loss", "last_loss", "largest_loss")]
         rate_rows.append([run["model"], f"{run['learning_rate']:g}", *counts, *losses, run["stopped"] or "finite"])
-    overfit_header = ["detector", "options", "input", "images", "steps", "mAP at IoU 0.5"]
+    overfit_header = ["detector", "options", "input", "images", "steps", "mAP at IoU 0.5 ¹"]
     rate_header = ["detector", "learning rate", "batch", "steps"]
-    rate_header += ["mean loss, first 50 steps", "last 50", "largest", "end"]
-    return f"""## Every detector learns (measured, CPU)
+    rate_header += ["mean loss, first 50 steps", "mean loss, last 50 steps", "largest loss", "final loss"]
+    detectors, steps = len({run["model"] for run in rates["runs"]}), max(run["steps"] for run in rates["runs"])
+    return f"""## Overfitting test: every detector can fit a small batch (measured, CPU)
 
-Each detector was trained on a handful of photographs, always the same batch without augmentation, until it found the
-objects in them: eight of PASCAL VOC to mAP 0.95, or four of COCO to a mask AP50 of 0.9. To save time, the slower
-RefineDets have half the paper's width and a smaller input. Losses of every step:
-[overfit.json](records/overfit.json).
+Each detector was trained repeatedly on one batch, without augmentation, until it found the objects in it: eight images
+of PASCAL VOC up to mAP 0.95, or four images of COCO up to mask AP50 0.9. To save time, the slower RefineDets have half
+the paper's width and a smaller input. The loss of every step is in [overfit.json](records/overfit.json).
 
 {table(overfit_header, overfit_rows)}
 
-At the published learning rates, with batches of 2 to 8 photographs instead of the paper's 24 to 128, for 500 steps on
-{rates["images"]} photographs of PASCAL VOC; RefineDet only with batches of 2, the noisiest. All losses:
+¹ For Mask R-CNN, mask AP50.
+
+### Published learning rates with small batches
+
+To check that training stays stable, {detectors} detectors were also trained for {steps} steps at their published
+learning rates, on {rates["images"]} images of PASCAL VOC. The batch sizes were 2 and 8 instead of the paper's 24 to
+128; RefineDet was trained only with batch size 2, which has the noisiest gradients. All losses are in
 [published_rates.json](records/published_rates.json).
 
 {table(rate_header, rate_rows)}
@@ -154,21 +200,22 @@ def street_scenes() -> str:
     options = config["model_options"]
     metrics = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     boxes, masks = ([decimals(val[key][metric]) for metric in metrics] for key in ("coco", "coco_masks"))
-    return f"""## Mask R-CNN from scratch on street scenes (measured, CPU)
+    return f"""## Mask R-CNN from scratch on Penn-Fudan pedestrians (measured, CPU)
 
-`{config["model"]}` with {options["image_size"]} pixels as input and {options["rois"]} proposals per image, trained on
-the {record["train_images"]} training images of Penn-Fudan for {record["finished_step"]} steps of
-{config["batch_size"]} images in {config["precision"]}: {record["train_hours"]:.1f} hours on a {record["trained_on"]},
-while other work was running. {record["parameters"]:,} parameters. The weights of step {record["step"]} had the best
-mask AP on the {val["images"]} images of val; there is no test split.
+`{config["model"]}` was trained on the {record["train_images"]} training images of Penn-Fudan for
+{record["finished_step"]} steps with batch size {config["batch_size"]} in {config["precision"]}, with `image_size`
+{options["image_size"]} (shorter side, limit of the longer side) and {options["rois"]} proposals per image. Training
+took {record["train_hours"]:.1f} hours ({current_wording(record["trained_on"])}) while other work was running. The model
+has {record["parameters"]:,} parameters. The weights of step {record["step"]} had the best mask AP on the
+{val["images"]} images of val; there is no test split.
 
 {table(["val", *metrics], [["boxes", *boxes], ["masks", *masks]])}
 
-What limits it, according to these values: masks are coarse (AP75 is far below AP50), and smaller pedestrians suffer
-most (APm is far below APl) because images are a quarter of the published size. On val, the second half of the run gains
-little while the loss still falls: there are few images, and the network starts from random weights. With `model:
-maskrcnn_timm/resnet50` and `backbone_weights: timm/resnet50.a1_in1k`, the same config starts from ImageNet weights.
-Log: [penn_fudan.log.jsonl](records/penn_fudan.log.jsonl).
+What limits accuracy here: masks are coarse (AP75 is far below AP50), and smaller pedestrians suffer most (APm is far
+below APl) because the input has about a quarter of the published side length. In the second half of the run, accuracy
+on val improves little while the loss still falls: there are few training images, and the network starts from random
+weights. To start from ImageNet weights instead, set `model: maskrcnn_timm/resnet50` and
+`backbone_weights: timm/resnet50.a1_in1k` in the same config. Log: [penn_fudan.log.jsonl](records/penn_fudan.log.jsonl).
 
 ![Training curve](records/penn_fudan.png)
 """
@@ -176,28 +223,34 @@ Log: [penn_fudan.log.jsonl](records/penn_fudan.log.jsonl).
 
 def memory() -> str:
     record = read("peaks")
-    rows = [
-        [name, str(result["added_mib"]), str(result["process_mib"]), record["claims"].get(name, "")]
-        for name, result in record["results"].items()
-    ]
+    rows = []
+    for name, result in record["results"].items():
+        claim = record["claims"].get(name, "–")
+        counts = [str(result[count]) for count in ("added_mib", "process_mib")]
+        rows.append([MEMORY_CASES[name], *counts, OLD_MEMORY_CLAIMS.get(claim, claim)])
     return f"""## Memory (measured, {record["device"]})
 
-`{record["command"]}`, each case in its own process: RefineDet320 at several scales, a training step of Mask R-CNN on an
-image of 800×1067 pixels, and 100 masks of 4000×3000 pixels.
+`{record["command"]}` runs each case in its own process. "Added" is the peak of its resident memory, less
+what was resident when the case started.
 
-{table(["case", "added, MiB", "whole process, MiB", "claim"], rows)}
+{table(["case", "added (MiB)", "whole process (MiB)", "claim"], rows)}
 """
 
 
 def backbones() -> str:
     measurements = read_measurements(RECORDS / "backbones.json")
-    return f"""## What backbones cost (measured, {measurements[0].conditions.device_name})
+    return f"""## Cost of backbones (measured, {measurements[0].conditions.device_name})
 
-`{MEASURE_BACKBONES}`: random weights, a classifier with 1000 classes, all models interleaved in one run. Accuracy is
-not measured here, and energy is missing for the reason given below the tables. Every layer and every single time:
-[backbones.json](records/backbones.json).
+This command measured all models, interleaved in one run, with random weights and a 1000-class head:
 
-{to_markdown(measurements)}
+```
+{MEASURE_BACKBONES}
+```
+
+Accuracy was not measured, and energy is missing for the reason given below the tables. Every layer and every individual
+timing are in [backbones.json](records/backbones.json).
+
+{current_wording(to_markdown(measurements)).strip()}
 
 ![Efficiency against speed, time against memory access](records/backbones_tradeoffs.png)
 
@@ -212,15 +265,20 @@ def energy_methods() -> str:
         errors.setdefault((row["load"], row["method"]), []).append(row["error_percent"])
     loads = list(dict.fromkeys(load for load, _ in errors))
     methods = ["counter", "sampled", "paper", "rapl", "meter"]
-    rows = [[load, *(error_range(errors.get((load, method), [])) for method in methods)] for load in loads]
-    return f"""## How far each way to measure energy is off (simulated boards)
+    rows = [
+        [ENERGY_LOADS.get(load, load), *(error_range(errors.get((load, method), [])) for method in methods)]
+        for load in loads
+    ]
+    return f"""## Error of each energy-measurement method (simulated boards)
 
-The error of each method on loads of known energy, from the least to the greatest, over boards that publish power as
-NVIDIA's do (Pascal to H100), two CPU packages (rapl) and an external meter with four readings per second.
+The table gives the error on loads of known energy, as a range (min … max) over simulated boards that report power like
+NVIDIA GPUs (Pascal to H100). The column `rapl` is for two CPU packages, `meter` for an external meter with four
+readings per second. [Measure joules per image](energy.md) explains the methods.
 
-{table(["load", *methods], rows)}
+{table(["load", *(f"`{method}`" for method in methods)], rows)}
 
-{record["note"]} The paper's protocol is used as it is, idle time and averaging windows included.
+{current_wording(record["note"])} The method `paper` follows
+the paper's protocol unchanged, including idle time and averaging windows.
 """
 
 
@@ -234,22 +292,26 @@ def error_range(percent: Sequence[float]) -> str:
 def speed() -> str:
     record = read("bench")
     machine = record["machine"]
-    rows = [[name, f"{value:.3f}", record["claims"].get(name, "")] for name, value in record["results"].items()]
-    return f"""## Speed (measured, {machine["cpu"]}, {machine["threads"]} threads, torch {machine["torch"]})
+    rows = [
+        [SPEED_RESULTS[name], f"{value:.3f}", record["claims"].get(name, "–")]
+        for name, value in record["results"].items()
+    ]
+    return f"""## Speed (measured, {machine["cpu"]}, {count_threads(machine["threads"])}, torch {machine["torch"]})
 
 {table(["result", "measured", "claim"], rows)}
 
-`make bench`, one run, float32. Inference is at batch 1. GFLOP/s count two operations per multiply-add, and a training
-step as three forward passes.
+One run of `make bench` in float32; inference is at batch 1. DSOD300 has the backbone VoVNet-27-slim, RefineDet320 has
+VoVNet-39. GFLOP/s count two operations per multiply-add; a training step is counted as three forward passes. The
+training run can exceed the GFLOP/s of the matrix product (a ratio above 1) because convolutions use other kernels.
 """
 
 
 def render() -> str:
     introduction = """# Results
 
-Written by `make results` from the records in [records](records). There are three kinds of values: **exact** ones are
-recomputed from the structure, **published** ones are the paper's, **measured** ones name their device. What needs a GPU
-has not been measured: frames per second, energy and memory on GPUs, and all training on VOC and COCO.
+Written by `make results` from the [records](records). Values are **exact** (computed from the network architecture),
+**published** (taken from the paper) or **measured** (on the named device). Nothing that needs a GPU has been measured:
+frames per second, energy and memory on GPUs, and training on VOC and COCO.
 """
     first = [introduction, structure(), blood_cells(), refinedet(), learning(), street_scenes()]
     return "\n".join([*first, memory(), backbones(), energy_methods(), speed()])

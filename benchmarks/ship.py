@@ -26,7 +26,7 @@ from vovnet.engine.config import load_config
 from vovnet.engine.distributed import choose_device
 from vovnet.files import replacing, write_json
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
-from vovnet.provenance import device_name
+from vovnet.provenance import count_threads, device_name
 from vovnet.report.plots import plot_training
 from vovnet.report.plotting import save_figure
 from vovnet.weights.detector import load_model, save_weights
@@ -71,7 +71,7 @@ def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
         "parameters": count_parameters(model),
         # The operations of a two-stage detector depend on its proposals.
         "multiply_adds": None if model.two_stage else count_multiply_adds(model, model.preprocessing.image_size),
-        "trained_on": f"{device_name(choose_device(config['device']))}, {threads} threads, {platform.machine()}",
+        "trained_on": f"{device_name(choose_device(config['device']))}, {count_threads(threads)}, {platform.machine()}",
         **results,
     }
     if ships:

@@ -66,4 +66,9 @@ def cpu_and_torch() -> str:
     """The device of a record that was made on the CPU: threads, architecture, PyTorch."""
     import torch
 
-    return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}"
+    threads = count_threads(torch.get_num_threads())
+    return f"CPU, {threads}, {platform.machine()}, torch {torch.__version__}"
+
+
+def count_threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"

@@ -1,4 +1,4 @@
-"""Answers to a published value: recomputed, derived, measured or still needed; and the tables that show them."""
+"""Answers to a published value: recomputed, derived, measured or not run yet; and the tables that show them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from vovnet.report.document import Table
 Kind = Literal["exact", "differs", "derived", "measured", "needs"]
 
 LEGEND = (
-    "Every value beside a published one has a mark. **exact**: recomputed from the network's structure, and equal to "
-    "the published value at the printed precision if there is one; “cut” or “rounded” is added if only that gives the "
-    "printed digits. **derived**: calculated from other values of the table, such as FPS from whole milliseconds. "
-    "**differs**: recomputed or derived, but not equal to the published value. **measured**: run on the device that "
-    "the note names, from the record that it names. **needs**: not run yet; the note has the command."
+    "Each value compared with a published one is marked. **exact**: recomputed from the network's structure and, if "
+    "the paper prints a value, equal to it at the printed precision; “truncated” or “rounded” is added if only that "
+    "reproduces the printed digits. **derived**: calculated from other values in the table, such as FPS from whole "
+    "milliseconds. **differs**: recomputed or derived, but not equal to the published value. **measured**: run by us; "
+    "the note names the device and the record. **needs**: not run yet; the note gives the command. In the tables, "
+    "“computed” rows contain recomputed and derived values, “ours” rows measured ones."
 )
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One value beside a published one.
+    """A value to compare with a published one.
 
     text: the value as shown, "" if there is none.
-    note: how the value was obtained, or the command that it needs; shown below the table.
-    remark: one or two words beside the kind.
+    note: how the value was obtained, or the command that produces it; shown below the table.
+    remark: a few words shown after the kind, in parentheses.
     detail: more than the note says, for JSON only.
     """
 
@@ -40,7 +41,7 @@ class Answer:
 
     @property
     def mark(self) -> str:
-        """The kind and the remark, as shown behind the text."""
+        """The kind and the remark, as shown after the text."""
         return f"{self.kind} ({self.remark})" if self.remark else self.kind
 
 
@@ -50,7 +51,7 @@ class Cell:
 
     published: as printed, None if the paper has no value.
     computed: an exact, derived or differing answer.
-    run: a measured answer, or what it needs.
+    run: a measured answer, or the command that measures it.
     """
 
     published: str | None = None
@@ -74,7 +75,7 @@ def same_text(text: str, printed: str) -> Answer:
 
 
 def compared_table(header: Sequence[str], rows: Mapping[str, Sequence[Cell]], notes: Sequence[str] = ()) -> Table:
-    """A table with up to three lines per row: printed, recomputed and run. Equal notes get one number.
+    """A table with up to three lines per row: paper, computed and ours. Equal notes get one number.
 
     header: of the column with the names of the rows, then of the cells.
     """
@@ -90,8 +91,8 @@ def compared_table(header: Sequence[str], rows: Mapping[str, Sequence[Cell]], no
     for name, cells in rows.items():
         texts = {
             "paper": [cell.published or "" for cell in cells],
-            "recomputed": [text(cell.computed) for cell in cells],
-            "run": [text(cell.run) for cell in cells],
+            "computed": [text(cell.computed) for cell in cells],
+            "ours": [text(cell.run) for cell in cells],
         }
         shown = [[kind, *line] for kind, line in texts.items() if any(line)]
         lines += [["" if index else name, *line] for index, line in enumerate(shown)]

@@ -1,4 +1,6 @@
-"""The detectors of Tables 2 and 3 trained on blood cells (BCCD) with equal budgets by benchmarks/bccd_study.py."""
+"""The detectors of Tables 2 and 3 trained on blood cells (BCCD) for the same number of epochs, by
+benchmarks/bccd_study.py.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,20 @@ from typing import Any
 
 from vovnet.paper.measured import Record, measured_answer
 from vovnet.paper.published import TABLES, PublishedRow
+from vovnet.paper.wording import current_wording
 from vovnet.report.document import Table
 
 FOLDER = "bccd_study"
 COMMAND = "`python benchmarks/bccd_study.py`"
+DEFAULT_BOXES = (
+    "both DSODs use their set of smaller default boxes (`anchors: coco`), which suits platelets; SSD and Pelee have "
+    "only one set"
+)
 
 
 @dataclass(frozen=True)
 class Study:
-    """The records of one model by seed, the least seed first."""
+    """The records of one model by seed, the lowest seed first."""
 
     model: str
     records: Mapping[int, Mapping[str, Any]]
@@ -63,9 +70,9 @@ def equal_budget_table(studies: Mapping[str, Study], record: Record | None) -> T
         "mAP",
         "parameters",
         "multiply-adds",
-        "memory access (M)",
-        "time with VOC's classes (ms)",  # of the networks that Table 2 measures
-        "memory with VOC's classes (MiB)",
+        "memory access (M elements)",
+        "time, 20-class model (ms)",  # the models that Table 2 measures
+        "memory, 20-class model (MiB)",
     ]
     rows = []
     for row in published:
@@ -78,7 +85,7 @@ def equal_budget_table(studies: Mapping[str, Study], record: Record | None) -> T
             results.append(f"{first['memory_access_cost'] / 1e6:.2f}")
         cost = [measured_answer(record, "table2", row.model, column).text or "needs" for column in ("time", "memory")]
         rows.append([row.name, *results, *cost])
-    notes = [_conditions(present)] if present else []
+    notes = [_conditions(present), DEFAULT_BOXES] if present else []
     if len(present) < len(published):
         notes.append(f"accuracy needs {COMMAND}")
     if record is None:
@@ -86,7 +93,8 @@ def equal_budget_table(studies: Mapping[str, Study], record: Record | None) -> T
     else:
         notes += [f"time: {measured_answer(record, 'table2', study.model, 'time').note}" for study in present[:1]]
         notes.append(f"memory: {record.name}; measured as in Table 2 above")
-    return Table(header, rows, "The same detectors on blood cells with equal budgets (measured)", notes, _data(present))
+    title = "The same detectors on blood cells, trained for the same number of epochs (measured)"
+    return Table(header, rows, title, notes, _data(present))
 
 
 def bottleneck_table(studies: Mapping[str, Study]) -> Table:
@@ -106,15 +114,15 @@ def bottleneck_table(studies: Mapping[str, Study]) -> Table:
         differences = [bottleneck[seed] - plain[seed] for seed in sorted(plain.keys() & bottleneck.keys())]
         if differences:
             mean = _signed(statistics.mean(differences))
-            rows.append(["difference, same seed", mean, "; ".join(map(_signed, differences))])
+            rows.append(["difference (paired by seed)", mean, "; ".join(map(_signed, differences))])
             spread = f"{_signed(min(differences))} … {_signed(max(differences))} over {len(differences)} seeds"
             if len(differences) >= 3:
                 spread += f", standard deviation {statistics.stdev(differences):.2f}"
             plain_map, bottleneck_map = (float(row.values["map"]) for row in published)
             printed = _signed(bottleneck_map - plain_map, 1)
-            notes.append(f"the difference is {spread}; the paper prints {printed} on VOC07")
+            notes.append(f"difference: {spread}; in the paper, {printed} on VOC07")
         data["differences"] = differences
-    header = ["DSOD300 on", "mAP, mean over seeds", "each seed"]
+    header = ["DSOD300 with", "mAP, mean over seeds", "mAP by seed"]
     return Table(header, rows, "The bottleneck on blood cells (measured)", notes, data)
 
 
@@ -127,17 +135,18 @@ def _signed(value: float, digits: int = 2) -> str:
 
 
 def _conditions(studies: Sequence[Study]) -> str:
-    """What the records say about how they were made."""
+    """How the runs were trained and tested, according to their records."""
     settings = set()
     for record in (record for study in studies for record in study.records.values()):
         config = record["config"]
         settings.add(
             f"BCCD, {config['schedule']['epochs']:g} epochs from scratch, batch {config['batch_size']}, "
-            f"{config['precision']}, {record['test']['images']} test images, 11-point AP; {record['trained_on']}"
+            f"{config['precision']}, {record['test']['images']} test images, 11-point AP; "
+            f"{current_wording(record['trained_on'])}"
         )
     seeds = {seed for study in studies for seed in study.records}
-    by_model = ", ".join(f"{study.model}: {', '.join(map(str, study.records))}" for study in studies)
-    seeds_text = f"seed {min(seeds)}" if len(seeds) == 1 else f"seeds ({by_model})"
+    by_model = ", ".join(f"{study.model} {' and '.join(map(str, study.records))}" for study in studies)
+    seeds_text = f"seed {min(seeds)}" if len(seeds) == 1 else f"seeds by model: {by_model}"
     return f"{' / '.join(sorted(settings))}; {seeds_text}; records {FOLDER}/MODEL_SEED.json, written by {COMMAND}"
 
 

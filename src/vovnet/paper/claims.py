@@ -1,4 +1,4 @@
-"""The claims of the paper's text beside what its own tables give, and the values that it prints twice."""
+"""The claims in the paper's text against its own tables, and the values that it prints in two tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 from vovnet.paper.measured import measured_answer
 from vovnet.paper.published import TABLES
 from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE, Claim, PrintedValue
-from vovnet.paper.rounding import cut, digits, how_equal, rounded
+from vovnet.paper.rounding import digits, how_equal, rounded, truncated
 from vovnet.paper.sources import Sources
 from vovnet.report.document import Section, Table
 
@@ -18,7 +18,8 @@ def claims_section(sources: Sources) -> Section:
         arithmetic, verdict = recompute(claim)
         measured = measured_ratio(claim, sources)
         sign = "" if claim.operation == "/" or "lost" in claim.text else "+"
-        rows.append([f"{sign}{claim.value} {claim.text}", claim.where, arithmetic, verdict, measured])
+        space = "" if claim.text.startswith("×") else " "
+        rows.append([f"{sign}{claim.value}{space}{claim.text}", claim.where, arithmetic, verdict, measured])
         entry = {"claim": claim.value, "says": claim.text, "arithmetic": arithmetic, "verdict": verdict}
         data.append({**entry, "measured": measured})
     repeated = []
@@ -27,32 +28,32 @@ def claims_section(sources: Sources) -> Section:
         verdict = "agrees" if first == second else "differs"
         repeated.append([what, *(f"{value.text} in {value.table_number}" for value in values), verdict])
     return Section(
-        "Claims of the text",
+        "Claims in the text",
         (
-            "Each claim beside what the paper's own tables give. A claim holds if the result, rounded or cut, has the "
-            "claimed digits.",
-            Table(["claim", "where", "from the printed tables", "", "measured here"], rows, data=data),
-            Table(["value", "once", "again", ""], repeated, "Printed twice"),
-            "Not recomputable from tables: the DenseNets that did not fit into memory (§4.4, appendix A), and the "
-            "aggregation study (§3), for which see Figure 2 and Memory access cost.",
+            "Each claim is compared with the paper's own tables. It holds if the result matches the claim when rounded "
+            "or truncated.",
+            Table(["claim", "where", "from the printed tables", "verdict", "measured here"], rows, data=data),
+            Table(["value", "first", "second", "verdict"], repeated, "Values printed in two tables"),
+            "Not recomputable from the tables: the DenseNets that did not fit into memory (§4.4, appendix A) and the "
+            "aggregation study (§3; see Figure 2 and Memory access cost).",
         ),
     )
 
 
 def recompute(claim: Claim) -> tuple[str, str]:
-    """The arithmetic with its result, and "holds" or "differs"."""
+    """The arithmetic with its result, and "holds" or "does not hold"."""
     value, text = _arithmetic(claim, claim.first)
     if claim.equals is not None:
         expected = claim.equals.text
-        result = cut(value, digits(expected))
-        text += f", cut {result}; {claim.equals.table_number} prints {expected}"
-        return text, "holds" if result == Decimal(expected) else "differs"
+        result = truncated(value, digits(expected))
+        text += f", truncated to {result}; {claim.equals.table_number} prints {expected}"
+        return text, "holds" if result == Decimal(expected) else "does not hold"
     holds = how_equal(value, claim.value) is not None
     if claim.rather is not None and not holds:
-        text += f"; {_arithmetic(claim, claim.rather)[1]} is that of {claim.rather.row}"
+        text += f"; {_arithmetic(claim, claim.rather)[1]} for {claim.rather.row}"
     if claim.note:
         text += f"; {claim.note}"
-    return text, "holds" if holds else "differs"
+    return text, "holds" if holds else "does not hold"
 
 
 def _arithmetic(claim: Claim, first: PrintedValue) -> tuple[Decimal, str]:

@@ -28,7 +28,7 @@ Values = Mapping[str, Mapping[str, float]]  # column key → row name → value
 class Measured:
     """What was measured here for a figure.
 
-    columns: of the values, by key; the accuracy may be another one than the paper's.
+    columns: of the values, by key; the accuracy metric may differ from the paper's.
     notes: where the values come from, and what is missing.
     """
 
@@ -50,15 +50,15 @@ def scatter_section(key: str, sources: Sources) -> Section:
     header = [
         "",
         *(f"{column.header}, paper" for column in scatter.columns.values()),
-        *(f"{column.header}, here" for column in measured.columns.values()),
+        *(f"{column.header}, ours" for column in measured.columns.values()),
     ]
-    here = "the lower ones what was measured here" if lower else "too little was measured here to draw the lower ones"
+    here = "the lower panels show ours" if lower else "too little was measured here to draw the lower panels"
     caption = f"{scatter.title.partition(':')[0]}: the upper panels show the paper's values, {here}"
     return Section(
         scatter.title,
         (
-            f"The paper's points are drawn from {TABLES[scatter.table].number}, even where its plots show others. Its "
-            "axes say FLOP/s; the values are GFLOP/s, with a multiply-add counted as one operation.",
+            f"Paper points are plotted from {TABLES[scatter.table].number}, even where the paper's plot disagrees. The "
+            "paper's axes say FLOP/s; the values are GFLOP/s, with a multiply-add counted as one operation.",
             Figure(f"{key}.png", caption, partial(_draw, scatter, measured, lower)),
             Table(header, rows, "Points", measured.notes),
         ),
@@ -69,11 +69,13 @@ def figure_5_section(records: Path | None) -> Section:
     """The annotated images figure5.jpg of the records, or the command that draws them."""
     command = "`vovnet compare WEIGHTS… --images IMAGE…`"
     path = records / "figure5.jpg" if records else None
-    text = f"The same images with the detections of several detectors, as the paper shows for COCO minival. {command} "
-    text += "draws them."
+    text = (
+        "In the layout of the paper's Figure 5, which shows COCO minival: one image per row, one detector per column. "
+    )
+    text += f"Dashed boxes are missed objects. {command} draws such a figure."
     figure: str | Figure = f"needs {command}"
     if path is not None and path.is_file():
-        figure = Figure.of_file(path, "The same images with the detections of several detectors, drawn here")
+        figure = Figure.of_file(path, "Detections of four detectors on BCCD test images, next to the ground truth")
     return Section("Figure 5: example detections", [text, figure])
 
 
@@ -85,7 +87,7 @@ def short_name(row: PublishedRow) -> str:
 def measured_values(scatter: PublishedFigure, sources: Sources) -> Measured:
     """Speed, efficiency and energy from the record, and accuracy on the paper's dataset.
 
-    If no model of Figure 3 has that accuracy, it is the mAP on blood cells.
+    Figure 3 falls back to mAP on blood cells if no model has that accuracy.
     """
     table, metric = scatter.table, scatter.panels[0].y
     rows, record = TABLES[table].rows, sources.record(table)
@@ -109,14 +111,14 @@ def measured_values(scatter: PublishedFigure, sources: Sources) -> Measured:
         missing = "" if values[metric.key] else f"; needs {COMMAND}"
         notes.append(f"mAP on blood cells, mean over seeds: see Table 2{missing}")
     else:
-        notes.append(f"AP needs {answers[rows[0].name].note} and so on, see Table 4")
+        notes.append(f"AP needs {answers[rows[0].name].note}; and likewise for the other rows of Table 4")
     return Measured(values, columns, list(dict.fromkeys(notes)))
 
 
 def lower_panels(scatter: PublishedFigure, measured: Measured) -> list[PublishedPanel]:
     """The paper's panels for our values; none if no panel would have a point.
 
-    Without accuracy, the first one shows efficiency against speed.
+    Without accuracy, the first panel shows efficiency against speed.
     """
     first, *others = scatter.panels
     if not measured.values[first.y.key] and all(measured.values[key] for key in ("fps", "efficiency")):
@@ -151,7 +153,7 @@ def _draw(scatter: PublishedFigure, measured: Measured, lower: Sequence[Publishe
         all_points.append(points)
     for letter, axes, panel in zip("abcd", all_axes[-1], lower, strict=False):
         points = points_of(rows, measured.values, panel)
-        _plot(axes, points, f"{letter}  here", panel.x.header, measured.columns[panel.y.key].header)
+        _plot(axes, points, f"{letter}  ours", panel.x.header, measured.columns[panel.y.key].header)
         axes.margins(0.2)
         if not points:
             missing = [column.title for column in (panel.x, panel.y) if not measured.values[column.key]]

@@ -12,12 +12,13 @@ from vovnet.files import write_json
 from vovnet.paper.answers import Answer
 from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import foreground_classes
+from vovnet.paper.wording import current_wording
 from vovnet.profiling.find_sensor import find_sensor
 from vovnet.profiling.measure import measure_models
 from vovnet.profiling.measurement import Measurement, read_measurements
 from vovnet.profiling.sensors import Method, NoSensor
 from vovnet.profiling.speed import median_ratio
-from vovnet.provenance import command_line, record_header
+from vovnet.provenance import command_line, count_threads, record_header
 from vovnet.zoo import create_model
 
 MEASURED_TABLES = ("table2", "table3", "table4", "table5", "table6", "table7")
@@ -44,8 +45,8 @@ def measure_table(
 ) -> None:
     """Measure the models of a table interleaved, at batch 1 in float32, and write the record.
 
-    The weights are random, which costs the same as trained ones except for Mask R-CNN: its number of regions depends
-    on what the weights propose.
+    The weights are random, which costs the same as trained ones except for Mask R-CNN: its number of proposals
+    depends on the weights.
     """
     models = dict.fromkeys(row.model for row in TABLES[table].rows if row.model)  # each once
     modules = {model: create_model(model, foreground_classes(model)) for model in models}
@@ -83,16 +84,18 @@ def measured_answer(record: Record | None, table: str, model: str, column: str) 
     if column == "memory":
         memory = measurement.memory
         if memory is None or memory.peak_mib is None:
-            reason = "not requested" if memory is None else memory.reason
-            return Answer("needs", note=f"{command}: {record.name} has no memory: {reason}")
+            reason = "not requested" if memory is None else current_wording(memory.reason or "")
+            return Answer("needs", note=f"{command}; {record.name} has no memory values ({reason})")
         # Not memory of the whole process, which also holds the table's other models.
-        return Answer("measured", f"{memory.peak_mib:.0f}", memory.peak_mib, f"MiB, {memory.method}; {record.name}")
+        note = f"MiB: {current_wording(memory.method)}; {record.name}"
+        unit = "MiB of RAM" if measurement.conditions.device.startswith("cpu") else "MiB"
+        return Answer("measured", f"{memory.peak_mib:.0f}", memory.peak_mib, note, remark=unit)
     note = conditions(record, measurement)
     if column == "energy":
         energy = measurement.energy
         if energy is None or energy.figure is None:
-            reason = "not requested" if energy is None else energy.reason
-            return Answer("needs", note=f"{on_gpu}; {record.name} has no energy: {reason}")
+            reason = "not requested" if energy is None else current_wording(energy.reason or "")
+            return Answer("needs", note=f"{on_gpu}; {record.name} has no energy values ({reason})")
         value, note = energy.figure.energy_j_per_image, f"method {energy.figure.method}; {note}"
     else:
         value = {
@@ -100,11 +103,13 @@ def measured_answer(record: Record | None, table: str, model: str, column: str) 
             "time": measurement.latency.median_ms,
             "efficiency": measurement.gmultiply_adds_per_s,
         }[column]
-    return Answer("measured", f"{value:#.3g}" if value < 100 else f"{value:.0f}", value, note)
+    # The column is called GPU time.
+    remark = "CPU time" if column == "time" and measurement.conditions.device.startswith("cpu") else ""
+    return Answer("measured", f"{value:#.3g}" if value < 100 else f"{value:.0f}", value, note, remark)
 
 
 def measured_speed_ratio(record: Record | None, table: str, model: str, reference: str) -> Answer:
-    """How many times as fast as `reference` a model is in the same run."""
+    """The speed of a model relative to `reference` in the same run."""
     if record is None or not {model, reference} <= record.measurements.keys():
         return Answer("needs", note=f"`vovnet reproduce {table} --measure` on a GPU")
     measurement = record.measurements[model]
@@ -120,11 +125,11 @@ def conditions(record: Record, measurement: Measurement) -> str:
     """Device, settings and record of a measurement, and what it can be compared with."""
     where = measurement.conditions
     name = where.device_name.replace("`", "'")  # a record may come from anyone, and backticks mark code
-    device = f"{name} ({where.device}), {where.threads} thread{'' if where.threads == 1 else 's'}"
+    device = f"{name} ({where.device}), {count_threads(where.threads)}"
     passes = len(measurement.latency.seconds)
     settings = f"batch {measurement.input_shape[0]}, {measurement.precision}, network only, median of {passes} passes"
     comparable = (
-        f"comparable with a {PAPERS_DEVICE} only by the ratios within the run"
+        f"only ratios within this run are comparable with the {PAPERS_DEVICE} results"
         if where.device.startswith("cpu")
         else f"the paper used a {PAPERS_DEVICE}"
     )

@@ -1,4 +1,4 @@
-"""Memory access cost: Eq. (1) and its bound, the two networks with a printed cost, and the detectors."""
+"""Memory access cost: Eq. (1) and its lower bound, the two networks with a printed cost, and the detectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vovnet.report.document import Section, Table
 # (c_in, c_out) of 3×3 layers with nearly the same multiply-adds: of one-shot aggregation and of a dense block.
 LAYERS = ((43, 43), (148, 12))
 
-# Which layers the printed costs may count: those whose path starts with one of these.
+# What the printed costs may count: the layers with one of these prefixes in their path.
 READINGS = {
     "3×3 layers of the three blocks": ("blocks.",),
     "3×3 layers of block 1": ("blocks.0.",),
@@ -58,20 +58,21 @@ def memory_access_section() -> Section:
     return Section(
         "Memory access cost",
         (
-            "Eq. (1): h·w·(c_in + c_out) + k²·c_in·c_out elements. With B multiply-adds it is at least "
-            "2·√(h·w·B / k²) + B / (h·w), which is reached if c_in = c_out. The paper calls it MAC.",
+            "By Eq. (1), a convolution reads and writes h·w·(c_in + c_out) + k²·c_in·c_out elements. With B "
+            "multiply-adds, the lower bound is 2·√(h·w·B / k²) + B / (h·w), reached if c_in = c_out. The paper calls "
+            "this cost MAC.",
             Table(
-                [f"layer at {SIDE}×{SIDE}", "Eq. (1)", "bound", "ratio"],
+                [f"layer at {SIDE}×{SIDE}", "Eq. (1)", "lower bound", "relative to lower bound"],
                 layers,
                 "Two layers with nearly the same multiply-adds (exact)",
             ),
             _network_table(),
-            "The paper does not say what its two values count. The costs of whole networks, and of their blocks and "
-            "transitions, come closest to both. No single rounding rule gives both: DenseNet-40's is rounded, that of "
-            "OSA (5/43) is cut. Keeping the number of channels in every transition is our choice; it makes the "
-            "multiply-adds of the networks nearly equal, as the paper requires.",
+            "The paper does not say what its two values count. The costs of whole networks, and of blocks plus "
+            "transitions, come closest to both. No single rounding rule reproduces both: the value of DenseNet-40 is "
+            "rounded, that of OSA (5/43) is truncated. We chose transitions that keep the number of channels; this "
+            "makes the multiply-adds of DenseNet-40 and OSA (5/43) nearly equal, as the paper requires.",
             Table(
-                ["detector", "memory access cost (M)", "over its bound"],
+                ["detector", "memory access cost (M elements)", "relative to lower bound"],
                 detectors,
                 "The detectors of Tables 2 and 4 (exact)",
             ),
@@ -101,7 +102,7 @@ def _network_table() -> Table:
     rows.append(["parameters", *(f"{cost.total.parameters:,}" for cost in costs)])
     header = [f"{n.name}, paper {value} M" if value else n.name for n, value in zip(networks, printed, strict=True)]
     title = "DenseNet-40 and one-shot aggregation on CIFAR-10, input 32×32 (exact)"
-    return Table(["reading", *header], rows, title, data=data)
+    return Table(["what is counted", *header], rows, title, data=data)
 
 
 def _memory_access_cost(cost: ModelCost, reading: str) -> int:

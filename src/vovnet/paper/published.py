@@ -80,7 +80,7 @@ EFFICIENCY, MAP = PublishedColumn("efficiency", "efficiency", "GFLOP/s"), Publis
 AP, AP50, AP75 = PublishedColumn("ap", "AP"), PublishedColumn("ap50", "AP50"), PublishedColumn("ap75", "AP75")
 AP_BY_SIZE = tuple(PublishedColumn(f"ap_{size}", f"AP {size}") for size in ("small", "medium", "large"))
 
-# Table 1. "2 × OSA(5 × 3×3 of 192 → 768)" is two modules of five 3×3 layers with 192 channels, joined by a 1×1 to 768.
+# Table 1. "2 × OSA(5 × 3×3 of 192 → 768)" is two modules of five 3×3 layers with 192 channels, fused by a 1×1 into 768.
 TABLE_1_BACKBONES = {"vovnet27_slim": "VoVNet-27-slim", "vovnet39": "VoVNet-39", "vovnet57": "VoVNet-57"}
 # Columns: part, stride of its output, then what it is in each backbone.
 _TABLE_1 = """
@@ -96,7 +96,7 @@ TABLE_1 = [[cell.strip() for cell in line.split("|")] for line in _TABLE_1.strip
 
 TABLES = {
     "table2": _table(
-        "Table 2: lightweight detectors, trained on VOC 07+12 trainval, VOC07 test",
+        "Table 2: lightweight detectors, trained on VOC 07+12 trainval, tested on VOC07 test",
         (FLOPS, FPS, PARAMETERS, MEMORY, ENERGY, EFFICIENCY, MAP),
         """
     SSD300, MobileNet       | 1.1 37 5.7  766 2.3  42 68.0 | ssd300_mobilenet
@@ -107,7 +107,7 @@ TABLES = {
         "voc",
     ),
     "table3": _table(
-        "Table 3: a 1×1 bottleneck before every 3×3 of VoVNet-27-slim, DSOD300 on VOC07 test",
+        "Table 3: a 1×1 bottleneck before every 3×3 convolution of VoVNet-27-slim, DSOD300 on VOC07 test",
         (FLOPS, TIME, PARAMETERS, MEMORY, MAP),
         """
     VoVNet-27-slim             | 5.6 14 5.9 825 74.8 | dsod300_vovnet27_slim
@@ -128,8 +128,8 @@ TABLES = {
         """,
         "coco",
     ),
-    "table5": _table(  # the third column is headed "AP70" in print, but is AP75
-        "Table 5: Mask R-CNN with group norm from scratch, 3× schedule, COCO val",
+    "table5": _table(  # the third column is labelled "AP70" in the paper, but is AP75
+        "Table 5: Mask R-CNN with group norm, trained from scratch, 3× schedule, COCO val",
         (
             PublishedColumn("ap", "box AP"),
             PublishedColumn("ap50", "box AP50"),

@@ -1,4 +1,4 @@
-"""What the paper's text claims about its results, and which values it prints twice."""
+"""What the paper's text claims about its results, and which values it prints in two tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Claim:
     where: section of the paper.
     value: the claimed number, as printed.
     first, operation, second: the arithmetic that must give `value`.
-    equals: a printed value to compare the result with instead of `value`, after cutting it to the same digits.
+    equals: a printed value to compare the result with instead of `value`, after truncating it to the same digits.
     note: what the paper means, if its words say something else.
     rather: gives the claimed value when it replaces `first`.
     """
@@ -70,10 +70,11 @@ _V27_MAP = _MAP_TEXT("VoVNet-27-slim, section 4.2")  # with a digit more than in
 CLAIMS = (
     Claim("abstract", "2", "× as fast as DSOD300, DenseNet-67", _FPS_2(_V27), "/", _FPS_2(_D67)),
     Claim("abstract", "2", "× as fast as RefineDet320, DenseNet-161", _FPS_4(_V39), "/", _FPS_4(_D161)),
-    Claim("abstract", "1.6", "× less energy than ResNet-101, the least", _ENERGY_4(_R101), "/", _ENERGY_4(_V39)),
-    Claim("abstract", "4.1", "× less energy than DSOD300, DenseNet-67, the most",
+    Claim("abstract", "1.6", "× reduction in energy vs RefineDet320, ResNet-101 (lower end of the claim)",
+          _ENERGY_4(_R101), "/", _ENERGY_4(_V39)),
+    Claim("abstract", "4.1", "× reduction in energy vs DSOD300, DenseNet-67 (upper end of the claim)",
           _ENERGY_2(_D67), "/", _ENERGY_2(_V27)),
-    Claim("§4.2", "6.87", "mAP over SSD300 on MobileNet", _V27_MAP, "−", _MAP_2(_MOBILENET)),
+    Claim("§4.2", "6.87", "mAP over SSD300, MobileNet", _V27_MAP, "−", _MAP_2(_MOBILENET)),
     Claim("§4.2", "3.97", "mAP over Pelee304", _V27_MAP, "−", _MAP_2(_PELEE)),
     Claim("§4.2", "10", "× the computation efficiency of MobileNet",
           _EFFICIENCY_2(_V27), "/", _EFFICIENCY_2(_MOBILENET)),
@@ -81,22 +82,22 @@ CLAIMS = (
     Claim("§4.2", "3.69", "mAP lost with the 1×1 bottleneck",
           _V27_MAP, "−", _MAP_TEXT("loss from the bottleneck, section 4.2"),
           equals=_MAP_3("VoVNet-27-slim, bottleneck")),
-    Claim("§4.3", "3.3", "AP of VoVNet-39 over ResNet-50", _AP_4(_V39), "−", _AP_4(_R50)),
-    Claim("§4.3", "1.9", "AP of small objects over “DenseNet121”", _AP_SMALL_4(_V39), "−", _AP_SMALL_4(_D201),
-          note="DenseNet-201 is meant"),
-    Claim("§4.3", "1.2", "AP of small objects over DenseNet-161", _AP_SMALL_4(_V39), "−", _AP_SMALL_4(_D161)),
+    Claim("§4.3", "3.3", "AP for VoVNet-39 over ResNet-50", _AP_4(_V39), "−", _AP_4(_R50)),
+    Claim("§4.3", "1.9", "AP on small objects over “DenseNet121”", _AP_SMALL_4(_V39), "−", _AP_SMALL_4(_D201),
+          note="presumably DenseNet-201"),
+    Claim("§4.3", "1.2", "AP on small objects over DenseNet-161", _AP_SMALL_4(_V39), "−", _AP_SMALL_4(_D161)),
     Claim("§4.4", "2.2", "box AP over ResNet-50-GN", _BOX_AP("VoVNet-39-GN"), "−", _BOX_AP("ResNet-50-GN")),
     Claim("§4.4", "0.9", "box AP over ResNet-101-GN", _BOX_AP("VoVNet-39-GN"), "−", _BOX_AP("ResNet-101-GN"),
           rather=_BOX_AP("VoVNet-57-GN")),
     Claim("§4.4", "1.6", "mask AP over ResNet-50-GN", _MASK_AP("VoVNet-39-GN"), "−", _MASK_AP("ResNet-50-GN")),
     Claim("§4.4", "0.4", "mask AP over ResNet-101-GN", _MASK_AP("VoVNet-39-GN"), "−", _MASK_AP("ResNet-101-GN")),
-    Claim("appendix A", "2.3", "AP of RefineDet512, VoVNet-39 over ResNet-50, batch 20",
+    Claim("appendix A", "2.3", "AP for RefineDet512, VoVNet-39 over ResNet-50, batch 20",
           _AP_7("VoVNet-39, batch 20"), "−", _AP_7("ResNet-50, batch 20")),
-    Claim("appendix A", "1.7", "AP of RefineDet512, VoVNet-57 over ResNet-101, batch 20",
+    Claim("appendix A", "1.7", "AP for RefineDet512, VoVNet-57 over ResNet-101, batch 20",
           _AP_7("VoVNet-57, batch 20"), "−", _AP_7("ResNet-101, batch 20")),
-    Claim("appendix A", "1.0", "AP of VoVNet-39 with batch 32 instead of 20",
+    Claim("appendix A", "1.0", "AP for VoVNet-39 with batch 32 instead of 20",
           _AP_7("VoVNet-39, batch 32"), "−", _AP_7("VoVNet-39, batch 20")),
-    Claim("appendix A", "1.1", "AP of VoVNet-57 with batch 32 instead of 20",
+    Claim("appendix A", "1.1", "AP for VoVNet-57 with batch 32 instead of 20",
           _AP_7("VoVNet-57, batch 32"), "−", _AP_7("VoVNet-57, batch 20")),
     Claim("appendix A", "3", "× as fast as CornerNet",
           _FPS_6("RefineDet512, VoVNet-57"), "/", _FPS_6("CornerNet, Hourglass")),

@@ -37,7 +37,7 @@ def detector_cost(model: str) -> Cost:
 
 
 def parameters_answer(model: str, printed: str | None) -> Answer:
-    """The parameters in millions; with the batch norms' running statistics if only those give the printed value."""
+    """The parameters in millions; with the BatchNorm running statistics if only those give the printed value."""
     parameters = count_parameters(build(model))
     statistics = sum(buffer.numel() for buffer in build(model).buffers() if buffer.is_floating_point())
     detail = f"{parameters:,} parameters"
@@ -45,7 +45,7 @@ def parameters_answer(model: str, printed: str | None) -> Answer:
     with_statistics = Decimal(parameters + statistics).scaleb(-6)
     if answer.kind == "exact" or printed is None or how_equal(with_statistics, printed) is None:
         return answer
-    note = f"includes {statistics:,} running statistics of batch norms; without them it is {answer.text} M"
+    note = f"includes {statistics:,} BatchNorm running statistics; without them it is {answer.text} M"
     answer = compared_answer(with_statistics, printed, "exact", note=note, detail=detail)
     return replace(answer, remark="with running statistics")
 
@@ -55,14 +55,14 @@ def flops_answer(model: str, printed: str, *, with_norms: bool) -> Answer:
     cost = detector_cost(model)
     detail = f"{cost.multiply_adds:,} multiply-adds"
     if with_norms:
-        detail += f" and {cost.batch_norm_elements:,} outputs of batch norms"
+        detail += f" and {cost.batch_norm_elements:,} BatchNorm output elements"
     return compared_answer(flops_g(model, with_norms=with_norms), printed, "exact", detail=detail)
 
 
 def flops_g(model: str, *, with_norms: bool) -> Decimal:
     """What the paper calls FLOPs, in G: multiply-adds.
 
-    with_norms: add one operation per output of a batch norm, as Table 4 does.
+    with_norms: add one operation per BatchNorm output element, as Table 4 does.
     """
     cost = detector_cost(model)
     return Decimal(cost.multiply_adds + with_norms * cost.batch_norm_elements).scaleb(-9)

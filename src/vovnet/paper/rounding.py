@@ -1,4 +1,4 @@
-"""Whether a value has the digits that the paper prints: it rounds in some tables and cuts digits off in others."""
+"""Whether a value has the digits that the paper prints: it rounds in some tables and truncates in others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def digits(printed: str) -> int:
     return len(printed.partition(".")[2])
 
 
-def cut(value: Decimal, after_point: int) -> Decimal:
+def truncated(value: Decimal, after_point: int) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-after_point), ROUND_DOWN)
 
 
@@ -19,21 +19,21 @@ def rounded(value: Decimal, after_point: int) -> Decimal:
 
 
 def how_equal(value: Decimal, printed: str) -> str | None:
-    """ "cut" or "rounded" if only that gives the printed digits, "" if both do, None if neither does."""
-    is_cut, is_rounded = (f(value, digits(printed)) == Decimal(printed) for f in (cut, rounded))
-    if is_cut:
-        return "" if is_rounded else "cut"
+    """ "truncated" or "rounded" if only that gives the printed digits, "" if both do, None if neither does."""
+    is_truncated, is_rounded = (f(value, digits(printed)) == Decimal(printed) for f in (truncated, rounded))
+    if is_truncated:
+        return "" if is_rounded else "truncated"
     return "rounded" if is_rounded else None
 
 
 def whole_ms(fps: str) -> int | None:
-    """The whole number of milliseconds that gives the printed frames per second; cutting is tried before rounding.
+    """The whole number of milliseconds that gives the printed frames per second; truncating is tried before rounding.
 
     None if no whole number, or more than one, gives the printed digits.
     """
     estimate = int(1000 / Decimal(fps))
     nearby = range(max(1, estimate - 3), estimate + 4)
-    for accepted in (("cut", ""), ("rounded",)):
+    for accepted in (("truncated", ""), ("rounded",)):
         matches = [ms for ms in nearby if how_equal(Decimal(1000) / ms, fps) in accepted]
         if len(matches) == 1:
             return matches[0]

@@ -19,12 +19,12 @@ SUBJECTS = {
     "table5": "Mask R-CNN from scratch on COCO",
     "table6": "COCO test-dev, with other methods",
     "table7": "RefineDet512 by training batch size",
-    "figure2": "How strongly layers use earlier ones",
+    "figure2": "Connection strengths between layers",
     "figure3": "Scatter plots of Table 2",
     "figure4": "Scatter plots of Table 4",
     "figure5": "Example detections",
     "mac": "Memory access cost, Eq. (1)",
-    "claims": "Claims of the text, checked against the tables",
+    "claims": "Claims in the text, checked against the tables",
 }
 ALL = "all"
 

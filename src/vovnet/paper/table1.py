@@ -49,13 +49,13 @@ def table_1_section() -> Section:
         counts = (sum(backbone.parameters[:3]), *backbone.parameters[3:], *backbone.totals)
         totals.append([name, *(f"{count:,}" for count in counts)])
     stages = [part for part, *_ in TABLE_1[3:]]
-    header = ["backbone", "stem", *stages, "parameters", "with a classifier of 1000", "multiply-adds at 224"]
+    header = ["backbone", "stem", *stages, "parameters", "with 1000-class head", "multiply-adds at 224×224"]
     return Section(
         "Table 1: the backbones",
         (
-            "Read from the built networks. `4 × OSA(5 × 3×3 of 192 → 768)` is four modules of five 3×3 layers with 192 "
-            "channels each; a 1×1 joins the module's input and all five layers to 768 channels. The number in a name "
-            "counts the convolutions.",
+            "Read from the built networks. `4 × OSA(5 × 3×3 of 192 → 768)` is four modules, each with five 3×3 layers "
+            "of 192 channels; a 1×1 convolution fuses the concatenated input and five outputs into 768 channels. The "
+            "number in a backbone's name is its number of convolutions.",
             compared_table(["", "stride", *TABLE_1_BACKBONES.values()], rows),
             Table(header, totals, "Parameters and multiply-adds (exact; the paper prints none)"),
         ),

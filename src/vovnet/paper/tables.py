@@ -1,4 +1,4 @@
-"""The paper's Tables 2 to 7: each published value beside what is recomputed, derived, measured or still needed."""
+"""The paper's Tables 2 to 7: each published value next to what was recomputed, derived, measured or not run yet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vovnet.paper.rounding import digits, how_equal, rounded, whole_ms
 from vovnet.paper.sources import DATA_FOLDERS, METRICS, Sources
 from vovnet.report.document import Section, Table
 
-# The row with whose speed a table's other rows are compared.
+# The row that is the reference for the speeds of a table.
 REFERENCES = {"table2": "DSOD300, VoVNet-27-slim", "table3": "VoVNet-27-slim", "table4": "VoVNet-39"}
 
 
@@ -25,17 +25,17 @@ def table_section(key: str, sources: Sources) -> Section:
     for column in table.columns:
         headers[column.key] = column.header
         if column.key == "fps":
-            headers["implied_time"] = "time behind the FPS (ms)"
+            headers["implied_time"] = "implied latency (ms)"
     if "energy" in headers:
         headers["power"] = "implied power (W)"
     if key in REFERENCES:
-        headers["speed"] = f"speed ÷ that of {REFERENCES[key]}"
+        headers["speed"] = f"speed relative to {REFERENCES[key]}"
     rows = {row.name: [_cell(key, row, column, sources) for column in headers] for row in table.rows if row.model}
     tables = [compared_table(["model", *headers.values()], rows, _notes(key))]
     if others := [row for row in table.rows if not row.model]:
         lines = [[row.name, *(row.values.get(column.key, "–") for column in table.columns)] for row in others]
         header = ["model", *(column.header for column in table.columns)]
-        tables.append(Table(header, lines, "Methods of others, as published"))
+        tables.append(Table(header, lines, "Other methods, as published"))
     if key == "table2":
         tables.append(equal_budget_table(sources.studies, sources.record(key)))
     if key == "table3":
@@ -69,7 +69,7 @@ def _computed(row: PublishedRow, column: str, *, with_norms: bool) -> Answer | N
     if column == "implied_time":
         if ms is None:
             return None
-        how = how_equal(Decimal(1000) / ms, row.values["fps"]) or "cut or rounded"
+        how = how_equal(Decimal(1000) / ms, row.values["fps"]) or "truncated or rounded"
         return Answer("derived", str(ms), float(ms), detail=f"1000 / {ms} ms, {how}, is the printed FPS")
     if printed is None:
         return None
@@ -80,7 +80,7 @@ def _computed(row: PublishedRow, column: str, *, with_norms: bool) -> Answer | N
     if column not in ("fps", "efficiency"):
         return None
     if ms is None:
-        return Answer("differs", note="no single whole number of milliseconds gives these FPS")
+        return Answer("differs", note="no single whole number of milliseconds gives the printed FPS")
     if column == "efficiency":
         return efficiency_answer(row, ms, with_norms=with_norms)
     return compared_answer(Decimal(1000) / ms, printed, "derived", detail=f"1000 / {ms} ms")
@@ -89,12 +89,12 @@ def _computed(row: PublishedRow, column: str, *, with_norms: bool) -> Answer | N
 def efficiency_answer(row: PublishedRow, ms: int, *, with_norms: bool) -> Answer:
     """FLOPs over whole milliseconds, from the printed FLOPs or the exact ones, whichever gives the printed value.
 
-    Cutting is tried before rounding, the printed FLOPs before the exact ones.
+    Truncating is tried before rounding, the printed FLOPs before the exact ones.
     """
     printed = row.values["efficiency"]
     from_printed = Decimal(row.values["flops"]) * 1000 / ms
     from_exact = flops_g(row.model, with_norms=with_norms) * 1000 / ms
-    for accepted in (("cut", ""), ("rounded",)):
+    for accepted in (("truncated", ""), ("rounded",)):
         for source, value in (("printed", from_printed), ("exact", from_exact)):
             if how_equal(value, printed) not in accepted:
                 continue
@@ -120,24 +120,24 @@ def _notes(key: str) -> list[str]:
     notes = []
     if key == "table4":
         notes.append(
-            "FLOPs here are multiply-adds plus one operation per output of a batch norm: only this sum gives all six "
-            "printed values"
+            "FLOPs here are multiply-adds plus one operation per BatchNorm output element; only this definition "
+            "reproduces all six printed values"
         )
     elif key in ("table2", "table3"):
         notes.append("FLOPs are multiply-adds")
     if key in ("table2", "table4"):
         notes.append(
-            "the printed FPS are 1000 over whole milliseconds, and the efficiency is FLOPs over the same milliseconds, "
-            f"both cut; implied power is J/image × FPS; the speeds are of a {PAPERS_DEVICE}"
+            "printed FPS = 1000 / whole milliseconds, truncated; efficiency = FLOPs / the same milliseconds, "
+            f"truncated; implied power = J/image × FPS; the paper's speeds were measured on a {PAPERS_DEVICE}"
         )
     if key in ("table6", "table7"):
-        notes.append("the printed FPS are 1000 over whole milliseconds")
+        notes.append("printed FPS = 1000 / whole milliseconds; the table shows these as implied latency")
     if key == "table5":
         notes += [
-            "the column box AP75 is headed AP70 in print; the paper prints no parameters",
-            "times measured here are for the number of regions that random weights propose; with trained weights they "
-            "would differ",
-            "the paper quotes the rows ResNet-50-GN and ResNet-101-GN from the Group Normalization paper",
+            "the column box AP75 is labelled AP70 in the paper, which gives no parameter counts",
+            "measured times are for the number of proposals produced by random weights; trained weights would give "
+            "different times",
+            "the paper takes the rows ResNet-50-GN and ResNet-101-GN from the Group Normalization paper",
         ]
     dataset = "voc" if key in ("table2", "table3") else "coco"
-    return [*notes, f"the configs expect the dataset in {DATA_FOLDERS[dataset]}"]
+    return [*notes, f"the configs expect the dataset in `{DATA_FOLDERS[dataset]}`"]

@@ -142,7 +142,7 @@ def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float
 
 
 def _failed(why: str) -> _Peak:
-    return _Peak("resident set of a clean process", reason=f"a clean process could not measure it: {why}")
+    return _Peak("resident set of a fresh process", reason=f"a fresh process could not measure it: {why}")
 
 
 def _sentence(error: Exception) -> str:
@@ -150,7 +150,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _main() -> None:
-    """The program of the clean process. Its last line of output is a `_Peak` as JSON."""
+    """The program of the fresh process. Its last line of output is a `_Peak` as JSON."""
     file, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     try:
@@ -175,7 +175,7 @@ def _resident_set(file: str) -> _Peak:
     _reset_peak()
     _run(module, inputs)
     start = "what was resident" if resettable else "the peak"  # subtracts too much if memory was freed before
-    method = f"peak resident set of a clean process, less {start} before the model was loaded"
+    method = f"peak resident set of a fresh process, less {start} before the model was loaded"
     return _Peak(method, _peak_resident_mib() - before)
 
 

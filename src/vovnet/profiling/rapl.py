@@ -27,8 +27,8 @@ class Rapl:
         zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if re.fullmatch(r"intel-rapl:\d+", zone.name)]
         self._packages = [zone for zone in zones if (zone / "name").read_text().startswith("package-")]
         if not self._packages:
-            reason = "this machine has none, or a virtual machine or container hides it"
-            raise FileNotFoundError(f"no CPU package counter in {powercap}: {reason}")
+            reason = "it is absent or hidden by a virtual machine or container"
+            raise FileNotFoundError(f"no RAPL counter in {powercap}; {reason}")
         self._machine = Machine(root)
         self._ranges_uj = [int((zone / "max_energy_range_uj").read_text()) for zone in self._packages]
         self._total_uj = 0

@@ -38,10 +38,21 @@ def test_on_a_cpu_the_note_says_what_can_be_compared(tmp_path):
     write_record(tmp_path, "table2", TIMES, device="cpu", sensor=False)
     record = read_record("table2", tmp_path)
     note = measured_answer(record, "table2", "pelee304", "fps").note
-    assert "comparable with a TITAN X (Pascal) only by the ratios within the run" in note
+    assert "only ratios within this run are comparable with the TITAN X (Pascal) results" in note
     energy = measured_answer(record, "table2", "pelee304", "energy")
     assert (energy.kind, energy.value) == ("needs", None)
     assert "no sensor was invented" in energy.note
+
+
+def test_the_mark_says_that_a_cpu_was_measured_under_a_heading_for_gpus(tmp_path):
+    for device, time_mark, memory_mark in (
+        ("cpu", "measured (CPU time)", "measured (MiB of RAM)"),
+        ("cuda:0", "measured", "measured (MiB)"),
+    ):
+        write_record(tmp_path, "table3", {"dsod300_vovnet27_slim": (20.0, 1.0)}, device=device)
+        record = read_record("table3", tmp_path)
+        assert measured_answer(record, "table3", "dsod300_vovnet27_slim", "time").mark == time_mark
+        assert measured_answer(record, "table3", "dsod300_vovnet27_slim", "memory").mark == memory_mark
 
 
 def test_measuring_asks_for_the_papers_protocol(tmp_path, monkeypatch):

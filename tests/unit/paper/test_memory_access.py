@@ -14,7 +14,7 @@ def test_memory_access_cost():
     _, layers, networks, *_ = memory_access_section().parts
     assert [row[-1] for row in layers.rows] == ["1.000", "1.758"]
     readings = {row[0]: row[1:] for row in networks.rows}
-    assert readings["blocks and transitions"][:2] == ["3,659,616 exact (rounded)", "2,567,321 exact (cut)"]
+    assert readings["blocks and transitions"][:2] == ["3,659,616 exact (rounded)", "2,567,321 exact (truncated)"]
     assert readings["3×3 layers of the three blocks"][:2] == ["3,058,272", "1,092,075"]
 
     def dense(side, c_in):

@@ -1,4 +1,4 @@
-"""Counts recomputed from the structure beside the printed ones."""
+"""Counts recomputed from the structure next to the printed counts."""
 
 from __future__ import annotations
 

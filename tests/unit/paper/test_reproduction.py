@@ -42,7 +42,12 @@ class Tags(HTMLParser):
 
 
 def test_page_needs_no_network_and_runs_nothing(tmp_path):
-    write_page([SECTION, tables.table_section("table3", Sources())], tmp_path / "page.html")
+    sections = [
+        SECTION,
+        tables.table_section("table3", Sources()),
+        Section("C", [Table(["claim", "verdict"], [["1", "does not hold"]])]),
+    ]
+    write_page(sections, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     parser = Tags()
     parser.feed(text)
@@ -57,4 +62,5 @@ def test_page_needs_no_network_and_runs_nothing(tmp_path):
     assert "https://" not in text
     assert "<code>a|b &lt;x&gt;</code>" in text
     assert '<td class="differs">' in text
+    assert '<td class="differs">does not hold' in text
     assert TABLES["table3"].rows[1].name in text

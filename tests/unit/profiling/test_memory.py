@@ -148,7 +148,7 @@ def test_clean_process_sees_parameters_input_and_activation_and_nothing_of_this_
     assert (alone.parameters_mib, alone.live_mib, alone.live_layer) == (64, 64 + 16 + 128, "")
     assert alone.reason is None
     assert alone.peak_mib == pytest.approx(208, abs=8)
-    assert "clean process, less what was resident" in alone.method or sys.platform != "linux"
+    assert "fresh process, less what was resident" in alone.method or sys.platform != "linux"
 
     ballast = torch.ones(200 * MIB // 4)
     beside = measure_memory(model, rows)
@@ -207,7 +207,7 @@ class Fails(nn.Module):
         ("raises", "MemoryError: can't allocate 1 TiB"),
     ],
 )
-def test_failure_in_the_clean_process_is_the_reason(
+def test_failure_in_the_fresh_process_is_the_reason(
     how: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "only_on_the_path_of_this_process.py").write_text(FAILS_ELSEWHERE)
@@ -215,7 +215,7 @@ def test_failure_in_the_clean_process_is_the_reason(
     fails = __import__("only_on_the_path_of_this_process").Fails(how)
     use = measure_memory(fails, IMAGE)
     assert use.peak_mib is None
-    assert use.reason == f"a clean process could not measure it: {why}"
+    assert use.reason == f"a fresh process could not measure it: {why}"
     assert use.live_mib == 4 * KIB / MIB
 
 
@@ -223,7 +223,7 @@ def test_too_slow_a_process_is_the_reason() -> None:
     use = measure_memory(conv(4, 8), IMAGE, timeout_s=0.01)
     assert (use.peak_mib, use.reason) == (
         None,
-        "a clean process could not measure it: it took longer than 0.01 s for 3 passes",
+        "a fresh process could not measure it: it took longer than 0.01 s for 3 passes",
     )
 
 
@@ -231,7 +231,7 @@ def test_model_that_another_process_cannot_have_is_the_reason(monkeypatch: pytes
     use = measure_memory(Does(lambda x: x + 1), IMAGE)
     assert use.peak_mib is None
     assert use.reason is not None
-    assert use.reason.startswith("a clean process could not measure it: the model cannot be saved for it (")
+    assert use.reason.startswith("a fresh process could not measure it: the model cannot be saved for it (")
     assert "lambda" in use.reason
 
     monkeypatch.setattr(Looks, "__module__", "__main__")

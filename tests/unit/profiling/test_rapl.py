@@ -61,7 +61,7 @@ def test_state_of_a_cpu(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_packages_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no CPU package counter"):
+    with pytest.raises(FileNotFoundError, match="no RAPL counter"):
         Rapl(tmp_path)
 
 

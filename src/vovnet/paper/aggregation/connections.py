@@ -1,4 +1,4 @@
-"""How strongly layers use earlier ones (Figure 2): from trained weights as in the DenseNet paper, and in numbers.
+"""Connection strengths between layers (Figure 2): from trained weights as in the DenseNet paper, and in numbers.
 
 A run is a record of the study. Its "strengths" hold for each block one list per target layer, the last of which reads
 the whole block, with one number per source.
@@ -107,7 +107,8 @@ def early_to_late(run: Run) -> list[float]:
 
 def hypothesis_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: for each network and seed, the three values above, each with one number per block."""
-    header = ["network", "seed", "inner against last use (ρ)", "spread of last use", "early / late in it"]
+    header = ["network", "seed", "rank correlation (ρ), intermediate vs final layer"]
+    header += ["coefficient of variation, final layer", "early/late ratio"]
     rows = []
     for name, group in runs_by_network([run for run in runs if "strengths" in run]):
         for run in group:
@@ -125,10 +126,10 @@ def verdicts(runs: Sequence[Run]) -> dict[str, list[bool]]:
     by_name = dict(runs_by_network([run for run in runs if "strengths" in run]))
     dense, twelve, five = (by_name.get(name, []) for name in ("densenet40", "osa_12_20", "osa_5_43"))
     cases = {
-        "The more intermediate layers use a source, the less the block's last layer uses it: DenseNet-40, ρ below 0": [
+        "Sources used more by intermediate layers are used less by the final layer: DenseNet-40, ρ below 0": [
             correlation < 0 for run in dense for correlation in redundancy(run)
         ],
-        "With one-shot aggregation a transition uses its sources more evenly: OSA's spread below DenseNet-40's": [
+        "With one-shot aggregation, transitions use their sources more evenly: variation below DenseNet-40's": [
             osa_spread < dense_spread
             for osa_run, dense_run in _same_seed((*twelve, *five), dense)
             for osa_spread, dense_spread, targets in zip(
@@ -136,10 +137,10 @@ def verdicts(runs: Sequence[Run]) -> dict[str, list[bool]]:
             )
             if targets[-1].startswith("transition")  # a classifier is not comparable with a transition
         ],
-        "Of twelve layers, the late ones are used less than the early ones: OSA (12/20), early / late above 1": [
+        "Of twelve layers, the late ones are used less than the early ones: OSA (12/20), early/late ratio above 1": [
             ratio > 1 for run in twelve for ratio in early_to_late(run)
         ],
-        "Five wider layers are used more evenly than twelve: early / late closer to 1 for OSA (5/43) than (12/20)": [
+        "Five wider layers are used more evenly than twelve: early/late ratio closer to 1 for OSA (5/43)": [
             abs(math.log(five_ratio)) < abs(math.log(twelve_ratio))
             for twelve_run, five_run in _same_seed(twelve, five)
             for twelve_ratio, five_ratio in zip(early_to_late(twelve_run), early_to_late(five_run), strict=True)

@@ -16,6 +16,7 @@ from vovnet.files import replacing
 from vovnet.paper.aggregation.cifar10 import ORIGINAL
 from vovnet.paper.aggregation.connections import TITLES, Run, hypothesis_rows, normalized, runs_by_network, verdicts
 from vovnet.paper.published import TABLES
+from vovnet.paper.wording import current_wording
 from vovnet.report.document import Figure, Section, Table
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 
 PUBLISHED_EPOCHS = 300
 RECORD = "cifar10_aggregation.json"
-# The paper's own colour map, and one that also works for the colour-blind and in grey.
+# The paper's own colour map, and one that also works for colour-blind readers and in greyscale.
 COLOUR_MAPS = {"figure2.png": "jet", "figure2_colour_blind_safe.png": "cividis"}
 
 
 def accuracy_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: for each network its counts, its test errors and the published error."""
-    header = ["network", "parameters", "multiply-adds", "memory access (M)", "error, %", "each seed", "published"]
+    header = ["network", "parameters", "multiply-adds", "memory access (M elements)"]
+    header += ["test error (%)", "by seed (%)", "published (%)"]
     published = {row.model: row.values for row in TABLES["cifar"].rows}
     rows = []
     for name, group in runs_by_network(runs):
@@ -49,10 +51,10 @@ def accuracy_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
 
 def figure_2_section(records: Path | None) -> Section:
     """Figure 2 from the study's record in a folder of records, or the command that runs the study."""
-    title = "Figure 2: how strongly layers use earlier ones"
+    title = "Figure 2: connection strengths between layers"
     command = (
-        "`vovnet study aggregation configs/cifar10_aggregation.yaml data=DIR` trains the networks by the published "
-        "protocol, which needs a GPU."
+        "`vovnet study aggregation configs/cifar10_aggregation.yaml data=DIR` trains the networks with the "
+        "published protocol, which needs a GPU."
     )
     path = records / RECORD if records else None
     runs = json.loads(path.read_text())["runs"] if path is not None and path.is_file() else []
@@ -60,7 +62,7 @@ def figure_2_section(records: Path | None) -> Section:
         return Section(title, [f"Not run. {command}"])
     text = f"Measured: {' / '.join(dict.fromkeys(map(_conditions, runs)))}."
     if any(run["settings"]["epochs"] < PUBLISHED_EPOCHS for run in runs):
-        text += f" The heat maps are therefore of networks early in training. {command}"
+        text += f" The heat maps therefore show networks early in training. {command}"
     lists = ("log", "strengths", "targets")
     without_lists = [{key: value for key, value in run.items() if key not in lists} for run in runs]
     cases = [[hypothesis, f"{sum(holds)} of {len(holds)}"] for hypothesis, holds in verdicts(runs).items()]
@@ -71,16 +73,19 @@ def figure_2_section(records: Path | None) -> Section:
             Table(*accuracy_rows(runs), title="Test error", data=without_lists),
             Table(
                 *hypothesis_rows(runs),
-                title="The heat maps in numbers, one per block",
+                title="The heat maps in numbers, one value per block",
                 notes=[
-                    "inner against last use: rank correlation, over a block's sources, between how strongly its "
-                    "intermediate layers use a source and how strongly its last layer does",
-                    "spread of last use: standard deviation over mean of the strengths in the last column",
-                    "early / late: mean strength of the first half of the block's layers over that of the second half, "
-                    "in the last column",
+                    "the sources of a block are its input and its layers; its final layer is the transition or "
+                    "classifier that reads all of them (the last column of its heat map)",
+                    "rank correlation (ρ), intermediate vs final layer: of the connection strengths from a block's "
+                    "sources to its intermediate layers with those to its final layer",
+                    "coefficient of variation, final layer: standard deviation divided by the mean of the connection "
+                    "strengths to the final layer",
+                    "early/late ratio: mean connection strength from the first half of the block's layers to the final "
+                    "layer, divided by that from the second half",
                 ],
             ),
-            Table(["the paper's reading", "holds here, in cases"], cases),
+            Table(["paper's observation", "cases where it holds here"], cases),
             *(
                 Figure(name, f"Connection strengths, colour map {colour_map}", partial(_png, runs, colour_map))
                 for name, colour_map in COLOUR_MAPS.items()
@@ -92,12 +97,13 @@ def figure_2_section(records: Path | None) -> Section:
 def _conditions(run: Run) -> str:
     """The conditions of a run, and where they differ from the paper's."""
     settings = run["settings"]
-    instead = "" if settings["epochs"] == PUBLISHED_EPOCHS else f" instead of {PUBLISHED_EPOCHS}"
-    form = "" if run["images"] == ORIGINAL else f", as {run['images']} with pixels slightly different from the original"
+    paper = "" if settings["epochs"] == PUBLISHED_EPOCHS else f" (paper: {PUBLISHED_EPOCHS})"
+    copies = "" if run["images"] == ORIGINAL else "; images are JPEG-recompressed copies of CIFAR-10"
     return (
-        f"{settings['epochs']:g} epochs{instead} of {run['train_images']:,} images{form}, "
+        f"{settings['epochs']:g} epochs{paper} on {run['train_images']:,} images, "
         f"batch {settings['batch_size']}, learning rate {settings['learning_rate']:g}, "
-        f"weight decay {settings['weight_decay']:g}, {settings['precision']}, on {run['device']}"
+        f"weight decay {settings['weight_decay']:g}, {settings['precision']}, on {current_wording(run['device'])}"
+        f"{copies}"
     )
 
 
@@ -132,7 +138,9 @@ def plot_figure2(runs: Sequence[Run], colour_map: str) -> MatplotlibFigure:
         for block, axes in enumerate(row):
             image = _plot_block(axes, group, block, colour_map)
             axes.set_title(f"{TITLES[name]}, block {block + 1}", fontsize=11)
-    figure.colorbar(image, ax=all_axes, shrink=0.6, label="mean |w| from a source, over the largest of the column")
+    figure.colorbar(
+        image, ax=all_axes, shrink=0.6, label="mean |w| from a source, relative to the largest in its column"
+    )
     return figure
 
 

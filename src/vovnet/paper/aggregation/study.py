@@ -19,7 +19,7 @@ from vovnet.paper.aggregation.connections import strengths
 from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
 from vovnet.paper.aggregation.training import Hook, check_settings, test_accuracy, train_classifier
 from vovnet.profiling.cost import count_cost, count_parameters
-from vovnet.provenance import device_name, record_header
+from vovnet.provenance import count_threads, device_name, record_header
 
 
 def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tuple[list[dict[str, Any]], bool]:
@@ -86,7 +86,7 @@ def _run(
         "log": [[entry["epoch"], entry["loss"], entry["train_accuracy"]] for entry in log],
         "settings": config.settings(),
         **record_header(),
-        "device": f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "device": f"{device_name(device)}, {count_threads(torch.get_num_threads())}, torch {torch.__version__}",
     }
     write_json(folder / "record.json", record)
     hook({"network": network, "seed": seed, "test_accuracy": accuracy})

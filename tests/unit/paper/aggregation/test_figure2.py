@@ -111,9 +111,10 @@ def test_the_section_says_what_is_missing_or_what_was_run(tmp_path):
     (tmp_path / "cifar10_aggregation.json").write_text(json.dumps({"runs": RUNS}))
     section = figure_2_section(tmp_path)
     assert section.parts[0].startswith(
-        "Measured: 2 epochs instead of 300 of 50,000 images, batch 64, learning rate 0.1, "
+        "Measured: 2 epochs (paper: 300) on 50,000 images, batch 64, learning rate 0.1, "
     )
     assert "networks early in training" in section.parts[0]
+    assert "CPU, 1 thread. " in section.parts[0]
     assert [figure.name for figure in section.figures] == ["figure2.png", "figure2_colour_blind_safe.png"]
     assert section.figures[0].make() == section.figures[0].make()
 
@@ -123,7 +124,7 @@ def test_a_run_by_the_published_protocol_needs_no_excuse(tmp_path):
     whole[0]["images"] = "JPEG copies"
     (tmp_path / "cifar10_aggregation.json").write_text(json.dumps({"runs": whole}))
     text = figure_2_section(tmp_path).parts[0]
-    assert "instead of" not in text
+    assert "paper: 300" not in text
     assert "early in training" not in text
-    assert "as JPEG copies with pixels slightly different" in text
+    assert "JPEG-recompressed copies of CIFAR-10" in text
     assert text.count("NVIDIA X") == 2  # of the copies and of the original

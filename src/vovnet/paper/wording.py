@@ -1,0 +1,29 @@
+"""Texts of records written by earlier versions, in today's words. The records themselves are never changed."""
+
+from __future__ import annotations
+
+import re
+
+REPLACEMENTS = {
+    "resident set of a clean process": "resident set of a fresh process",
+    "a clean process could not measure it": "a fresh process could not measure it",
+    "no CPU package counter in": "no RAPL counter in",
+    ": this machine has none, or a virtual machine or container hides it": (
+        "; it is absent or hidden by a virtual machine or container"
+    ),
+    "Errors of the methods alone, without the ±5 % of the board itself.": (
+        "These are the errors of the methods alone, without the board's own ±5 %."
+    ),
+    "can be wrong for a load with the period of the sensor, or within a few per cent of it.": (
+        "can be wrong if the period of the load is within a few per cent of the sensor's."
+    ),
+    "The counter and the boards that measure all the time are right for such a load too.": (
+        "The counter, and boards that measure continuously, are accurate for such loads too."
+    ),
+}
+
+
+def current_wording(text: str) -> str:
+    for old, new in REPLACEMENTS.items():
+        text = text.replace(old, new)
+    return re.sub(r"\b1 threads\b", "1 thread", text)
