@@ -51,7 +51,9 @@ def write_page(sections: Sequence[Section], path: Path) -> None:
 
 def _cell_class(row: Sequence[str], column: int) -> str:
     """What differs from the paper and what was measured stands out; other lines below a published row are faint."""
-    for mark in ("differs", "measured"):
-        if mark in row[column]:
-            return mark
-    return "faint" if row[1:2] in (["run"], ["recomputed"]) else ""
+    text = row[column]
+    if "differs" in text or text == "does not hold":
+        return "differs"
+    if "measured" in text:
+        return "measured"
+    return "faint" if row[1:2] in (["ours"], ["computed"]) else ""
