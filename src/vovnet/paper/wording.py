@@ -11,15 +11,6 @@ REPLACEMENTS = {
     ": this machine has none, or a virtual machine or container hides it": (
         "; it is absent or hidden by a virtual machine or container"
     ),
-    "Errors of the methods alone, without the ±5 % of the board itself.": (
-        "These are the errors of the methods alone, without the board's own ±5 %."
-    ),
-    "can be wrong for a load with the period of the sensor, or within a few per cent of it.": (
-        "can be wrong if the period of the load is within a few per cent of the sensor's."
-    ),
-    "The counter and the boards that measure all the time are right for such a load too.": (
-        "The counter, and boards that measure continuously, are accurate for such loads too."
-    ),
 }
 
 
