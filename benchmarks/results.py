@@ -35,8 +35,8 @@ MEASURE_BACKBONES = " \\\n    ".join(textwrap.wrap(f"vovnet measure {MODELS} --j
 MEMORY_CASES = {
     "one_scale": "RefineDet320 with VoVNet-27-slim, one scale (704×704, run twice)",
     "all_scales": "RefineDet320 with VoVNet-27-slim, multi-scale test with nine scales up to 704×704",
-    "train_mask_rcnn": "Mask R-CNN with VoVNet-39, one training step on an image of 800×1067 pixels",
-    "hundred_masks": "pasting, drawing and encoding 100 masks in an image of 4000×3000 pixels",
+    "train_mask_rcnn": "Mask R-CNN with VoVNet-39, one training step on an 800×1067-pixel image",
+    "hundred_masks": "pasting, drawing and encoding 100 masks in a 4000×3000-pixel image",
 }
 OLD_MEMORY_CLAIMS = {  # as older records word them
     "at most a tenth more than one_scale": "adds at most 10 % more than one scale",
@@ -56,7 +56,7 @@ SPEED_RESULTS = {
     "bare_steps_images_per_s": "DSOD300, bare training steps on one batch (images/s)",
     "training_to_bare_ratio": "DSOD300, training run / bare training steps (images/s)",
     "training_gflop_per_s": "DSOD300, training run (GFLOP/s)",
-    "matrix_product_gflop_per_s": "matrix product of 2048×2048 (GFLOP/s)",
+    "matrix_product_gflop_per_s": "2048×2048 matrix product (GFLOP/s)",
     "training_to_peak_ratio": "DSOD300, training run / matrix product (GFLOP/s)",
     "classifier_images_per_s": "DenseNet-40, training in the aggregation study (images/s)",
     "classifier_plain_images_per_s": "DenseNet-40, plain training loop on one batch (images/s)",
@@ -114,12 +114,12 @@ def blood_cells() -> str:
 
 `{record["config"]["model"]}` was trained from scratch on the {record["train_images"]} training images of BCCD for
 {record["finished_step"]} steps with batch size {record["config"]["batch_size"]}. The bundled weights are those of step
-{record["step"]}, the best on val; they were evaluated on test once. The model has {record["parameters"]:,} parameters
-and {record["multiply_adds"]:,} multiply-adds.
+{record["step"]}, the best on val; they were evaluated only once on test. The model has
+{record["parameters"]:,} parameters and {record["multiply_adds"]:,} multiply-adds.
 
 {table(header, rows)}
 
-The AP of red blood cells (RBC) is limited because the dataset leaves many of them unlabelled: in the images annotated
+The AP of red blood cells (RBC) is limited because the dataset leaves many of them unlabelled: in the images drawn
 by `vovnet evaluate`, most "false positives" are real cells. Training took {record["train_hours"]:.1f} hours
 ({current_wording(record["trained_on"])}) while other work was running. Log: [bccd.log.jsonl](records/bccd.log.jsonl).
 
@@ -175,9 +175,10 @@ def learning() -> str:
     detectors, steps = len({run["model"] for run in rates["runs"]}), max(run["steps"] for run in rates["runs"])
     return f"""## Overfitting test: every detector can fit a small batch (measured, CPU)
 
-Each detector was trained repeatedly on one batch, without augmentation, until it found the objects in it: eight images
-of PASCAL VOC up to mAP 0.95, or four images of COCO up to mask AP50 0.9. To save time, the slower RefineDets have half
-the paper's width and a smaller input. The loss of every step is in [overfit.json](records/overfit.json).
+Each detector was trained repeatedly on one batch, without augmentation, until it found the objects in that batch: eight
+images from PASCAL VOC until mAP reached 0.95, or four images from COCO until mask AP50 reached 0.9. To save time, the
+slower RefineDets have half the paper's width and a smaller input. The loss of every step is in
+[overfit.json](records/overfit.json).
 
 {table(overfit_header, overfit_rows)}
 
@@ -186,7 +187,7 @@ the paper's width and a smaller input. The loss of every step is in [overfit.jso
 ### Published learning rates with small batches
 
 To check that training stays stable, {detectors} detectors were also trained for {steps} steps at their published
-learning rates, on {rates["images"]} images of PASCAL VOC. The batch sizes were 2 and 8 instead of the paper's 24 to
+learning rates, on {rates["images"]} images from PASCAL VOC. The batch sizes were 2 and 8 instead of the paper's 24 to
 128; RefineDet was trained only with batch size 2, which has the noisiest gradients. All losses are in
 [published_rates.json](records/published_rates.json).
 
@@ -204,17 +205,17 @@ def street_scenes() -> str:
 
 `{config["model"]}` was trained on the {record["train_images"]} training images of Penn-Fudan for
 {record["finished_step"]} steps with batch size {config["batch_size"]} in {config["precision"]}, with `image_size`
-{options["image_size"]} (shorter side, limit of the longer side) and {options["rois"]} proposals per image. Training
+{options["image_size"]} (shorter side, limit for the longer side) and {options["rois"]} proposals per image. Training
 took {record["train_hours"]:.1f} hours ({current_wording(record["trained_on"])}) while other work was running. The model
 has {record["parameters"]:,} parameters. The weights of step {record["step"]} had the best mask AP on the
-{val["images"]} images of val; there is no test split.
+{val["images"]} val images; there is no test split.
 
 {table(["val", *metrics], [["boxes", *boxes], ["masks", *masks]])}
 
-What limits accuracy here: masks are coarse (AP75 is far below AP50), and smaller pedestrians suffer most (APm is far
-below APl) because the input has about a quarter of the published side length. In the second half of the run, accuracy
-on val improves little while the loss still falls: there are few training images, and the network starts from random
-weights. To start from ImageNet weights instead, set `model: maskrcnn_timm/resnet50` and
+Two things limit accuracy here: masks are coarse (AP75 is far below AP50), and smaller pedestrians suffer most (APm is
+far below APl) because the input has about a quarter of the published side length. In the second half of the run,
+accuracy on val improved little, although the loss was still falling: there are few training images, and the network
+starts from random weights. To start from ImageNet weights instead, set `model: maskrcnn_timm/resnet50` and
 `backbone_weights: timm/resnet50.a1_in1k` in the same config. Log: [penn_fudan.log.jsonl](records/penn_fudan.log.jsonl).
 
 ![Training curve](records/penn_fudan.png)
@@ -300,9 +301,10 @@ def speed() -> str:
 
 {table(["result", "measured", "claim"], rows)}
 
-One run of `make bench` in float32; inference is at batch 1. DSOD300 has the backbone VoVNet-27-slim, RefineDet320 has
-VoVNet-39. GFLOP/s count two operations per multiply-add; a training step is counted as three forward passes. The
-training run can exceed the GFLOP/s of the matrix product (a ratio above 1) because convolutions use other kernels.
+One run of `make bench` in float32; inference is at batch 1. DSOD300 uses the VoVNet-27-slim backbone and
+RefineDet320 uses VoVNet-39. GFLOP/s count two operations per multiply-add; a training step is counted as
+three forward passes. The training run can exceed the GFLOP/s of the matrix product (a ratio above 1) because
+convolutions use different kernels.
 """
 
 
@@ -310,8 +312,8 @@ def render() -> str:
     introduction = """# Results
 
 Written by `make results` from the [records](records). Values are **exact** (computed from the network architecture),
-**published** (taken from the paper) or **measured** (on the named device). Nothing that needs a GPU has been measured:
-frames per second, energy and memory on GPUs, and training on VOC and COCO.
+**published** (taken from the paper) or **measured** (on the named device). Nothing that needs a GPU (frames
+per second, energy and memory on GPUs, training on VOC and COCO) has been measured.
 """
     first = [introduction, structure(), blood_cells(), refinedet(), learning(), street_scenes()]
     return "\n".join([*first, memory(), backbones(), energy_methods(), speed()])

@@ -16,8 +16,8 @@ LEGEND = (
     "Each value compared with a published one is marked. **exact**: recomputed from the network's structure and, if "
     "the paper prints a value, equal to it at the printed precision; “truncated” or “rounded” is added if only that "
     "reproduces the printed digits. **derived**: calculated from other values in the table, such as FPS from whole "
-    "milliseconds. **differs**: recomputed or derived, but not equal to the published value. **measured**: run by us; "
-    "the note names the device and the record. **needs**: not run yet; the note gives the command. In the tables, "
+    "milliseconds. **differs**: recomputed or derived, but not equal to the published value. **measured**: measured by "
+    "us; the note names the device and the record. **needs**: not run yet; the note gives the command. In the tables, "
     "“computed” rows contain recomputed and derived values, “ours” rows measured ones."
 )
 

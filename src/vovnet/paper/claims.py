@@ -34,8 +34,8 @@ def claims_section(sources: Sources) -> Section:
             "or truncated.",
             Table(["claim", "where", "from the printed tables", "verdict", "measured here"], rows, data=data),
             Table(["value", "first", "second", "verdict"], repeated, "Values printed in two tables"),
-            "Not recomputable from the tables: the DenseNets that did not fit into memory (§4.4, appendix A) and the "
-            "aggregation study (§3; see Figure 2 and Memory access cost).",
+            "These cannot be recomputed from the tables: the DenseNets that did not fit into memory (§4.4, appendix A) "
+            "and the aggregation study (§3; see Figure 2 and Memory access cost).",
         ),
     )
 

@@ -57,8 +57,9 @@ def scatter_section(key: str, sources: Sources) -> Section:
     return Section(
         scatter.title,
         (
-            f"Paper points are plotted from {TABLES[scatter.table].number}, even where the paper's plot disagrees. The "
-            "paper's axes say FLOP/s; the values are GFLOP/s, with a multiply-add counted as one operation.",
+            f"The paper's points are plotted from {TABLES[scatter.table].number}, even where the paper's plot "
+            "disagrees. The paper's axes say FLOP/s; the values are GFLOP/s, with a multiply-add counted as "
+            "one operation.",
             Figure(f"{key}.png", caption, partial(_draw, scatter, measured, lower)),
             Table(header, rows, "Points", measured.notes),
         ),
@@ -69,9 +70,8 @@ def figure_5_section(records: Path | None) -> Section:
     """The annotated images figure5.jpg of the records, or the command that draws them."""
     command = "`vovnet compare WEIGHTS… --images IMAGE…`"
     path = records / "figure5.jpg" if records else None
-    text = (
-        "In the layout of the paper's Figure 5, which shows COCO minival: one image per row, one detector per column. "
-    )
+    text = "Laid out like the paper's Figure 5 (which uses COCO minival images): one image per row, one detector "
+    text += "per column. "
     text += f"Dashed boxes are missed objects. {command} draws such a figure."
     figure: str | Figure = f"needs {command}"
     if path is not None and path.is_file():

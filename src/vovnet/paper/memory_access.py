@@ -68,9 +68,10 @@ def memory_access_section() -> Section:
             ),
             _network_table(),
             "The paper does not say what its two values count. The costs of whole networks, and of blocks plus "
-            "transitions, come closest to both. No single rounding rule reproduces both: the value of DenseNet-40 is "
-            "rounded, that of OSA (5/43) is truncated. We chose transitions that keep the number of channels; this "
-            "makes the multiply-adds of DenseNet-40 and OSA (5/43) nearly equal, as the paper requires.",
+            "transitions, come closest to both values. No single rounding rule reproduces both: the value for "
+            "DenseNet-40 is rounded, that of OSA (5/43) is truncated. We chose transitions that keep the "
+            "number of channels; this makes the multiply-adds of DenseNet-40 and OSA (5/43) nearly equal, as "
+            "the paper requires.",
             Table(
                 ["detector", "memory access cost (M elements)", "relative to lower bound"],
                 detectors,

@@ -53,9 +53,9 @@ def table_1_section() -> Section:
     return Section(
         "Table 1: the backbones",
         (
-            "Read from the built networks. `4 × OSA(5 × 3×3 of 192 → 768)` is four modules, each with five 3×3 layers "
-            "of 192 channels; a 1×1 convolution fuses the concatenated input and five outputs into 768 channels. The "
-            "number in a backbone's name is its number of convolutions.",
+            "Read from the networks as built. `4 × OSA(5 × 3×3 of 192 → 768)` is four modules, each with five 3×3 "
+            "layers of 192 channels; a 1×1 convolution fuses the concatenated input and five outputs into 768 "
+            "channels. The number in a backbone's name is its number of convolutions.",
             compared_table(["", "stride", *TABLE_1_BACKBONES.values()], rows),
             Table(header, totals, "Parameters and multiply-adds (exact; the paper prints none)"),
         ),
