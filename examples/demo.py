@@ -56,7 +56,7 @@ def main() -> None:
 
     out.say(f"annotated images   {FOLDER / 'drawn'}")
     out.say(f"COCO detections    {FOLDER / 'detections.json'} (and .csv)")
-    out.say(f"all test images    {FOLDER / 'test'}: detections, curves, the images with most mistakes")
+    out.say(f"all test images    {FOLDER / 'test'}: detections, curves, the images with the most errors")
     summary = {
         "voc07_map": round(evaluation.voc.mean_ap11 or 0, 4),
         "test_images": len(dataset),

@@ -49,7 +49,7 @@ def test_detectors_beside_the_ground_truth(run: Run, untrained: Path) -> None:
     code, out, err = run("bccd", untrained, *arguments, "--json", "summary.json")
     assert (code, err) == (0, "")
     assert "untrained: errors are not marked" in out
-    assert "bccd: mistakes" not in out
+    assert "bccd: errors" not in out
     assert "2 images; figure.jpg and comparison.html in runs/compare" in out
     summary = json.loads(Path("summary.json").read_text())
     truth, bccd, other = summary["columns"]

@@ -82,7 +82,7 @@ def compare(
         ],
     )
     for detector, heading in zip(detectors, headings, strict=True):
-        if truth and not drawer.marks_mistakes(detector):
+        if truth and not drawer.marks_errors(detector):
             out.say(f"{heading}: errors are not marked, because its classes differ from those of {data}")
     files = f"figure.jpg and comparison.html in {output}" if compared else "nothing is written"
     out.say(f"{len(compared)} images; {files}")

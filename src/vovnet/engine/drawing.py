@@ -1,4 +1,4 @@
-"""Draw detections or the objects of a target on an image: masks, boxes, class names, scores and mistakes."""
+"""Draw detections or the objects of a target on an image: masks, boxes, class names, scores and errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def draw_detections(
     """A copy of `image` with the mask, box, class name and score of each detection, the highest score on top.
 
     image: uint8 RGB (3, H, W), as is the result. Detections of one class that have masks differ in tone.
-    target: also marks mistakes. Every object of the target gets a dashed white box. If no detection of its class
+    target: also marks errors. Every object of the target gets a dashed white box. If no detection of its class
         matches it, the box is thick and says "missed", and its mask is outlined. A "?" follows the score of a
         detection that matches no object of its class.
 

@@ -237,7 +237,7 @@ def _shorten(names: Sequence[str], shorten: Callable[[str], str]) -> list[str]:
 class Drawer:
     """Annotates images as each annotator sees them.
 
-    detectors: those whose classes are the ground truth's, in any order, get their mistakes marked.
+    detectors: those whose classes are the ground truth's, in any order, get their errors marked.
     truth_names: classes of the ground truth, which is then the first annotator.
     """
 
@@ -252,7 +252,7 @@ class Drawer:
         lists = [self.truth_names or (), *(detector.class_names for detector in self.detectors)]
         return tuple(dict.fromkeys(chain(*lists)))
 
-    def marks_mistakes(self, detector: Detector) -> bool:
+    def marks_errors(self, detector: Detector) -> bool:
         return self.truth_names is not None and set(detector.class_names) == set(self.truth_names)
 
     def draw(self, image: Tensor, target: Target | None = None) -> tuple[AnnotatedImage, ...]:
@@ -271,11 +271,11 @@ class Drawer:
             annotated.append(AnnotatedImage(_fit(draw_target(canvas, target, self.class_names)), Tally(Counter(names))))
         for detector in self.detectors:
             detections = _enlarge(self._detect(detector, image), factor)
-            truth = target if self.marks_mistakes(detector) else None
+            truth = target if self.marks_errors(detector) else None
             drawn = draw_detections(canvas, detections, self.class_names, target=truth)
             names = [self.class_names[label] for label in detections.labels.tolist()]
-            mistakes = (None, None) if truth is None else _count_mistakes(detections, truth)
-            annotated.append(AnnotatedImage(_fit(drawn), Tally(Counter(names), *mistakes)))
+            errors = (None, None) if truth is None else _count_errors(detections, truth)
+            annotated.append(AnnotatedImage(_fit(drawn), Tally(Counter(names), *errors)))
         return tuple(annotated)
 
     def _detect(self, detector: Detector, image: Tensor) -> Detections:
@@ -285,7 +285,7 @@ class Drawer:
         return Detections(found.boxes, label_here[found.labels], found.scores, found.image_size, found.masks)
 
 
-def _count_mistakes(detections: Detections, target: Target) -> tuple[int, int]:
+def _count_errors(detections: Detections, target: Target) -> tuple[int, int]:
     """How often `draw_detections` writes "missed" and "?"."""
     from vovnet.metrics.confusion import image_errors
 

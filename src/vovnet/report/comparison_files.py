@@ -66,7 +66,7 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
         f"{comparison.score_threshold:g}."
     )
     if any(total.missed is not None for total in totals):
-        introduction += " Dashed boxes are the ground truth; “missed” and “?” mark the mistakes."
+        introduction += " Dashed boxes are the ground truth; “missed” and “?” mark the errors."
     table = Table(
         ["column", "weights", "in all images", "classes"],
         [

@@ -1,4 +1,4 @@
-"""An evaluation as files: metrics, curves, confusion matrix, and the images with the most mistakes."""
+"""An evaluation as files: metrics, curves, confusion matrix, and the images with the most errors."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -
 
     for path in (folder / "worst").glob("[0-9][0-9]*_*.jpg"):
         path.unlink()
-    mistakes = evaluation.errors.sum(axis=1)
-    order = [index for index in (-mistakes).argsort(kind="stable")[:worst] if mistakes[index]]
+    error_counts = evaluation.errors.sum(axis=1)
+    order = [index for index in (-error_counts).argsort(kind="stable")[:worst] if error_counts[index]]
     for rank, index in enumerate(order, start=1):
         sample, detections = dataset[int(index)], evaluation.detections[index]
         annotated = draw_detections(
