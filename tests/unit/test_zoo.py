@@ -5,6 +5,7 @@ import torch
 
 from vovnet import create_model
 from vovnet.engine.config import LossConfig
+from vovnet.errors import UsageError
 from vovnet.losses.mask_rcnn import MaskRCNNLoss
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.losses.refinedet import RefineDetLoss
@@ -103,3 +104,18 @@ def test_what_a_name_decides_is_no_option(name, option, near):
 def test_what_is_no_detector(name):
     with pytest.raises(ValueError, match=f"no detector is called '{name}'"):
         find_detector(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("pelee304", "default_boxes"),
+        ("refinedet320_vovnet39", "default_boxes"),
+        ("refinedet320_vovnet39", "make_backbone"),
+        ("dsod300_vovnet27_slim", "bottleneck"),
+        ("fasterrcnn_resnet50_gn", "masks"),
+    ],
+)
+def test_what_a_row_fixes_is_no_option(name: str, option: str) -> None:
+    with pytest.raises(UsageError, match=f"no option of {name} is called '{option}'"):
+        create_model(name, 3, **{option: None})

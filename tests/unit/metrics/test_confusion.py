@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from vovnet.metrics.confusion import FALSE_POSITIVE, IGNORED, confusion_matrix, image_errors, match_objects
 from vovnet.structures import Detections, Target
@@ -47,6 +49,31 @@ def test_more_right_classes_win_over_any_overlap() -> None:
     detections = detections_of(*((box, label, 0.9) for box, label in zip(boxes, (0, 0, 0, 2), strict=True)))
     target = Target.make(torch.tensor(boxes), torch.tensor([1, 0, 0, 0]))
     assert match_objects(detections, target).tolist() == [1, 2, 3, FALSE_POSITIVE]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_assignment_is_the_best_of_all(seed: int) -> None:
+    """Against every assignment there is: most right classes, then most overlap; crowded boxes of two classes."""
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.randint(0, 5, (8, 2), generator=generator)
+    boxes = torch.cat([starts, starts + torch.randint(3, 6, (8, 2), generator=generator)], dim=1).float()
+    labels = torch.randint(0, 2, (8,), generator=generator)
+    detections = detections_of(*((boxes[i].tolist(), int(labels[i]), 0.9) for i in range(4)))
+    target = Target.make(boxes[4:], labels[4:])
+    overlap = box_iou(boxes[:4], boxes[4:]).double()
+
+    def quality(matched: Sequence[int]) -> tuple[int, float]:
+        pairs = [(i, j) for i, j in enumerate(matched) if j >= 0]
+        right = sum(bool(labels[i] == labels[4 + j]) for i, j in pairs)
+        return right, round(sum(float(overlap[i, j]) for i, j in pairs), 6)
+
+    possible = [
+        matched
+        for matched in product(range(-1, 4), repeat=4)
+        if len({j for j in matched if j >= 0}) == sum(j >= 0 for j in matched)
+        and all(j < 0 or overlap[i, j] >= 0.5 for i, j in enumerate(matched))
+    ]
+    assert quality(match_objects(detections, target).tolist()) == max(map(quality, possible))
 
 
 def test_assignment_finds_as_much_as_possible() -> None:

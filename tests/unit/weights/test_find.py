@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from vovnet import create_backbone
+from vovnet.errors import UsageError
 from vovnet.weights import find
 from vovnet.weights.backbone import read_weights
 from vovnet.weights.find import VOVNETS_ON_HUB, find_weights, open_weights, read_source
@@ -117,6 +118,22 @@ def test_a_download_that_is_no_weights_is_tried_again(server: Server, cache: Pat
     with pytest.raises(ValueError, match="damaged"), open_weights(file):
         raise ValueError("damaged")
     assert file.exists()  # the user's own
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (UsageError("no detector is called 'dsod'"), True),
+        (UsageError("refinedet320_vovnet39 needs stem='stride', got stem='pool'"), True),
+        (OSError("the disk is full"), True),
+        (ValueError("damaged"), False),
+    ],
+)
+def test_only_a_fault_of_the_file_discards_a_download(server: Server, error: Exception, kept: bool) -> None:
+    url = f"{server.url}/cells.safetensors"
+    with pytest.raises(type(error)), open_weights(url) as path:
+        raise error
+    assert path.is_file() is kept
 
 
 def test_a_url_must_say_which_format_it_has(server: Server) -> None:
