@@ -37,7 +37,7 @@ def markdown_page(sections: Sequence[Section], figure_folder: str = "") -> str:
 
 
 def write_page(sections: Sequence[Section], path: Path) -> None:
-    """Write one HTML page that needs no network and runs no script."""
+    """Write one self-contained HTML page that runs no script."""
     links = [f"- [{escape_markdown(section.title)}](#section-{i})\n" for i, section in enumerate(sections, start=1)]
     page.write_page(
         path,
