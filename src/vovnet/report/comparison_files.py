@@ -58,7 +58,7 @@ def write_figure(comparison: Comparison, path: str | Path) -> None:
 
 
 def write_page(comparison: Comparison, path: str | Path) -> None:
-    """Write one HTML page that needs no network and runs no script."""
+    """Write one self-contained HTML page that runs no script."""
     annotators, totals = comparison.annotators, comparison.totals()
     count = sum(annotator.weights is not None for annotator in annotators)
     introduction = (

@@ -1,4 +1,4 @@
-"""One HTML page of sections that needs no network.
+"""One self-contained HTML page of sections.
 
 All text is escaped, so text of strangers stays text. The page's policy allows the script in page.js, known by its hash,
 and nothing from anywhere else.
