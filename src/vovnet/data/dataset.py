@@ -51,6 +51,7 @@ class ImageAnnotation:
     annotation_path: the file that describes the image: an XML, JSON or text file, or a mask PNG.
     image_id: the format's own id: COCO's number, else the file's stem.
     image_size: (height, width) that the annotation states, or None if it states none.
+    unusable_objects: number of further objects annotated in the image, which the reader reported and left out.
     """
 
     image_path: Path
@@ -58,6 +59,7 @@ class ImageAnnotation:
     image_id: int | str
     objects: tuple[ObjectAnnotation, ...]
     image_size: tuple[int, int] | None = None
+    unusable_objects: int = 0
 
 
 @dataclass(frozen=True)
