@@ -1,4 +1,4 @@
-"""The package's only exception class, and the suggestion for a misspelt name."""
+"""The package's only exception class, and what its messages have in common."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ T = TypeVar("T")
 
 class UsageError(ValueError):
     """A name, option or setting that does not exist: the command line exits with 2, as for a wrong option."""
+
+
+def install_extra(extra: str) -> str:
+    """How to install an extra: from the source folder, because the package is on no index."""
+    return f"pip install '.[{extra}]' in the source folder of vovnet"
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

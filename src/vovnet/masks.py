@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vovnet.errors import install_extra
+
 MOST_PIXELS = 2**31 - 1  # the most that the library for these codes can count
 
 
@@ -25,7 +27,7 @@ def _codec() -> ModuleType:
     try:
         from hotcoco import mask
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("masks need an extra: pip install 'vovnet[eval]'", name=error.name) from error
+        raise ModuleNotFoundError(f"masks need an extra: {install_extra('eval')}", name=error.name) from error
     return mask
 
 

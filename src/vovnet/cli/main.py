@@ -22,7 +22,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 )
 from vovnet.cli.app import app
 from vovnet.cli.output import complain, one_line
-from vovnet.errors import UsageError
+from vovnet.errors import UsageError, install_extra
 
 
 def main() -> None:
@@ -60,15 +60,15 @@ _MEMORY_OPTIONS = {
     "data": "--workers",
     "measure": "--batch-size or --input-size",
 }
-_PACKAGES_OF_EXTRAS = {
-    "av",
-    "hotcoco",
-    "markdown_it",
-    "matplotlib",
-    "onnx",
-    "onnxruntime",
-    "pynvml",
-    "tensorboard",
+EXTRA_OF_PACKAGE = {
+    "av": "video",
+    "hotcoco": "eval",
+    "markdown_it": "report",
+    "matplotlib": "report",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "pynvml": "energy",
+    "tensorboard": "train",
 }
 
 
@@ -81,7 +81,9 @@ def _one_sentence(error: Exception, command: str) -> str:
         option = _MEMORY_OPTIONS.get(command, "the batch size")
         return f"out of memory; lower {option} or use a smaller model ({text[:160]})"
     if isinstance(error, ImportError):
-        ours = (error.name or "").partition(".")[0] in _PACKAGES_OF_EXTRAS and "pip install" not in text
-        return f"{text}; this needs an extra: pip install 'vovnet[all]'" if ours else text
+        extra = EXTRA_OF_PACKAGE.get((error.name or "").partition(".")[0])
+        if extra is None or "pip install" in text:
+            return text
+        return f"{text}; this needs an extra: {install_extra(extra)}"
     expected = isinstance(error, ValueError | OSError | FloatingPointError)
     return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"

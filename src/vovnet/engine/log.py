@@ -16,6 +16,7 @@ from typing import Any
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
+from vovnet.errors import install_extra
 from vovnet.files import replacing
 
 _LOG = logging.getLogger("vovnet")
@@ -34,7 +35,7 @@ def open_log(config: TrainConfig, last_step: int, more: Sequence[LogHook] = ()) 
         leftover.unlink()
     hooks: list[LogHook] = [console, json_lines(config.output / "log.jsonl", last_step), *more]
     if config.tensorboard and not has_tensorboard():
-        raise ValueError("tensorboard=true needs an extra: pip install 'vovnet[train]', or set tensorboard=false")
+        raise ValueError(f"tensorboard=true needs an extra: {install_extra('train')}; or set tensorboard=false")
     if config.tensorboard or (config.tensorboard is None and has_tensorboard()):
         hooks.append(tensorboard(config.output / "tensorboard", last_step))
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from vovnet.download import is_url
-from vovnet.errors import UsageError, did_you_mean
+from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.weights.backbone import create_backbone
 from vovnet.weights.detector import load_weights
 from vovnet.weights.find import shipped_weights
@@ -75,7 +75,7 @@ def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"timm:{name} needs an extra: pip install 'vovnet[timm]'", name=error.name) from error
+        raise ModuleNotFoundError(f"timm:{name} needs an extra: {install_extra('timm')}", name=error.name) from error
     if not timm.is_model(name):
         raise _unknown(timm.list_models(), name, "timm.list_models() lists them all", "timm:")
     return timm.create_model(name, **{"pretrained": False, **options})

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vovnet.errors import install_extra
 from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Source
 
 # Compute capability → seconds that an instantaneous value covers ("Part-time power measurements", arXiv 2312.02741).
@@ -136,7 +137,7 @@ def find_nvml(device: torch.device) -> Nvml | NoSensor:
     try:
         import pynvml
     except ImportError:
-        return NoSensor("nvidia-ml-py is not installed: pip install 'vovnet[energy]'")
+        return NoSensor(f"nvidia-ml-py is not installed: {install_extra('energy')}")
     try:
         pynvml.nvmlInit()
         index = torch.cuda.current_device() if device.index is None else device.index

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vovnet.errors import install_extra
 from vovnet.profiling.cost_types import Shape
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _load(path: Path) -> ModelProto:
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
-        text = f"{path} needs the package onnx: pip install 'vovnet[onnx]'"
+        text = f"{path} needs the package onnx: {install_extra('onnx')}"
         raise ModuleNotFoundError(text, name=error.name) from error
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)

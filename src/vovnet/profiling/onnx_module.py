@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vovnet.errors import install_extra
 from vovnet.profiling.onnx_graph import takes_shape, times
 
 _INPUTS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(uint8)": torch.uint8}
@@ -88,7 +89,7 @@ def _load(path: Path, threads: int, device: torch.device) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        text = f"{path.name} needs the package onnxruntime: pip install 'vovnet[onnx]'"
+        text = f"{path.name} needs the package onnxruntime: {install_extra('onnx')}"
         raise ModuleNotFoundError(text, name=error.name) from error
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
+from vovnet.errors import install_extra
 from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Source
 
 NOT_INSTALLED = NoSensor(
-    "AMD, Apple and Jetson devices are read through zeus, which is not installed: pip install 'vovnet[zeus]'"
+    f"AMD, Apple and Jetson devices are read through zeus, which is not installed: {install_extra('zeus')}"
 )
 
 # Fields of zeus's measurements that together cover a chip without counting a part twice. The first group of which the

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from torch import Tensor
 
 from vovnet.download import call_within, check_scheme, download_file, is_url
-from vovnet.errors import UsageError, did_you_mean
+from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.files import replacing
 from vovnet.weights.file import MAX_BYTES, SUFFIXES, read_tensors
 
@@ -117,7 +117,7 @@ def _from_hub(name: str, hub_names: Sequence[str]) -> Path:
     try:
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{name} needs an extra: pip install 'vovnet[timm]'", name=error.name) from error
+        raise ModuleNotFoundError(f"{name} needs an extra: {install_extra('timm')}", name=error.name) from error
     cached = try_to_load_from_cache(name, HUB_FILE)
     if isinstance(cached, str):
         return Path(cached)

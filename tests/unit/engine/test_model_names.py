@@ -113,7 +113,7 @@ def test_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_timm() -> None:
-    pytest.importorskip("timm", reason="timm is not installed: pip install 'vovnet[timm]'")
+    pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
     model = resolve_model("timm:resnet18", num_classes=5)
     assert isinstance(model, nn.Module)
     assert model.get_classifier().out_features == 5

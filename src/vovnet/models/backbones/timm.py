@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from vovnet.errors import UsageError, did_you_mean
+from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.models.layers import check_option
 
 Norm = Literal["batch", "frozen"]
@@ -53,7 +53,7 @@ def import_timm(name: str) -> ModuleType:
     try:
         import timm
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"timm/{name} needs an extra: pip install 'vovnet[timm]'", name=error.name) from error
+        raise ModuleNotFoundError(f"timm/{name} needs an extra: {install_extra('timm')}", name=error.name) from error
     if not timm.is_model(name):
         near = did_you_mean(name, timm.list_models(), "timm/")
         raise UsageError(f"no backbone is called 'timm/{name}'{near} (timm.list_models() names them all)")
