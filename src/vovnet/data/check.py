@@ -13,7 +13,7 @@ from typing import Any
 from vovnet.data import mask_png, voc, yolo
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
 from vovnet.data.formats import find_format
-from vovnet.data.image_scan import ImageScan, scan_images
+from vovnet.data.image_scan import ImageScan, scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.repairs import repair_image
 from vovnet.data.statistics import Statistics, compute_statistics
 from vovnet.masks import RleMasks
@@ -117,6 +117,7 @@ def check_dataset(
     root = Path(root)
     splits, problems = _read_all_splits(root)
     scans = scan_images({image.image_path for split in splits for image in split.images}, workers, progress)
+    warn_about_orientation(splits, scans)
     unions = find_unions(splits)
     masked_splits = {split.split for split in splits if _has_masks(split)}
     masks_unchecked = _why_masks_cannot_be_read() if masked_splits else ""
@@ -143,7 +144,7 @@ def check_dataset(
         format=splits[0].format,
         class_names=tuple(dict.fromkeys(name for split in splits for name in split.class_names)),
         problems=tuple(sorted(problems + duplicates, key=lambda p: (_RANK[p.kind], p.split, p.image, p.detail))),
-        statistics=compute_statistics(splits, sizes),
+        statistics=compute_statistics([turn_boxes_upright(split, scans) for split in splits], sizes),
         masks_unchecked=masks_unchecked,
         clean=clean,
     )

@@ -18,7 +18,8 @@ from vovnet.data.dataset import (
     is_valid_box,
     raise_problem,
 )
-from vovnet.data.images import MAX_PIXELS, image_header_size
+from vovnet.data.images import MAX_PIXELS, annotated_orientation, image_header_size
+from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, from_coco
 from vovnet.structures import Target
@@ -90,10 +91,7 @@ def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> s
 def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None, masks: bool) -> DetectionDataset:
     names = annotations.class_names if class_names is None else tuple(class_names)
     labels = {name: label for label, name in enumerate(names)}
-    samples = tuple(
-        Sample(image.image_path, image.image_id, _to_target(image, labels, masks), image.image_size)
-        for image in annotations.images
-    )
+    samples = tuple(_to_sample(image, labels, masks) for image in annotations.images)
     ids = dict(zip(annotations.class_names, annotations.category_ids, strict=True))
     unused_ids = itertools.count(max(annotations.category_ids, default=0) + 1)
     category_ids = tuple(ids[name] if name in ids else next(unused_ids) for name in names)
@@ -109,7 +107,14 @@ def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None
     )
 
 
-def _to_target(image: ImageAnnotation, labels: dict[str, int], masks: bool) -> Target:
+def _to_sample(image: ImageAnnotation, labels: dict[str, int], masks: bool) -> Sample:
+    """The image with its objects in pixels of the upright image, even where the annotation means the stored one."""
+    orientation = annotated_orientation(image.image_path, image.image_size)
+    size = image.image_size[::-1] if image.image_size and orientation != 1 else image.image_size
+    return Sample(image.image_path, image.image_id, _to_target(image, labels, masks, orientation), size)
+
+
+def _to_target(image: ImageAnnotation, labels: dict[str, int], masks: bool, orientation: int) -> Target:
     objects = [obj for obj in image.objects if is_valid_box(obj.box)]
     for obj in objects:
         if obj.class_name not in labels:
@@ -118,13 +123,14 @@ def _to_target(image: ImageAnnotation, labels: dict[str, int], masks: bool) -> T
                 f"{image.annotation_path}: unknown class {obj.class_name!r} in {image.image_path.name}{hint} "
                 f"(expected one of {len(labels)}): correct the annotation or use a model of these classes"
             )
+    codes = _to_masks(image, objects) if masks else None
     return Target.make(
-        [obj.box for obj in objects],
+        [turn_box(obj.box, image.image_size, orientation) if image.image_size else obj.box for obj in objects],
         [labels[obj.class_name] for obj in objects],
         difficult=[obj.difficult for obj in objects],
         crowd=[obj.crowd for obj in objects],
         area=[_area(obj) for obj in objects],
-        masks=_to_masks(image, objects) if masks else None,
+        masks=turn_masks(codes, orientation) if codes is not None and orientation != 1 else codes,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
 from vovnet.data.image_scan import ImageScan
+from vovnet.data.orientation import means_stored_pixels
 from vovnet.errors import did_you_mean
 from vovnet.masks import RleMasks, from_coco
 
@@ -31,12 +32,16 @@ def repair_image(
     if scan.error:
         return [("unreadable-image", scan.error)], None
     problems = []
-    if image.image_size and image.image_size != scan.image_size:
-        stated, true = (f"{width} × {height}" for height, width in (image.image_size, scan.image_size))
-        problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
+    true_size = scan.image_size
+    if image.image_size and image.image_size != true_size:
+        if means_stored_pixels(image.image_size, true_size, scan.orientation):
+            true_size = image.image_size  # that of the boxes and masks
+        else:
+            stated, true = (f"{width} × {height}" for height, width in (image.image_size, true_size))
+            problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
     kept: dict[object, ObjectAnnotation] = {}  # by what makes two objects the same
     for obj in image.objects:
-        object_problems, box, mask_code = _repair_object(obj, scan.image_size, known_classes, needs_masks)
+        object_problems, box, mask_code = _repair_object(obj, true_size, known_classes, needs_masks)
         problems += object_problems
         if box is None:
             continue
@@ -45,7 +50,7 @@ def repair_image(
             problems.append(("duplicate-box", _describe_box(obj)))
         else:
             kept[key] = replace(obj, box=box)
-    size = image.image_size and scan.image_size
+    size = image.image_size and true_size
     return problems, replace(image, objects=tuple(kept.values()), image_size=size)
 
 
