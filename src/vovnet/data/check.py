@@ -16,7 +16,7 @@ from vovnet.data.formats import find_format
 from vovnet.data.image_scan import ImageScan, scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.repairs import repair_image
 from vovnet.data.statistics import Statistics, compute_statistics
-from vovnet.masks import RleMasks
+from vovnet.masks import RleMasks, find_polygons
 
 _LOG = logging.getLogger("vovnet")
 _UNLISTED = "unlisted"  # the split of VOC annotation files that no list names
@@ -204,8 +204,13 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
 
 def _has_masks(split: SplitAnnotations) -> bool:
     """Whether most objects have a mask: some tools give a few objects of a dataset of boxes a polygon."""
-    has_mask = [obj.mask is not None for image in split.images for obj in image.objects]
-    return 2 * sum(has_mask) > len(has_mask)
+    masks = [obj.mask for image in split.images for obj in image.objects]
+    usable = [mask for mask in masks if isinstance(mask, dict) or find_polygons(mask)[0]]
+    if 2 * len(usable) <= len(masks) < 2 * sum(mask is not None for mask in masks):
+        _LOG.warning(
+            "%s, split %s: most masks are malformed, so it is checked as a dataset of boxes", split.root, split.split
+        )
+    return 2 * len(usable) > len(masks)
 
 
 def _why_masks_cannot_be_read() -> str:

@@ -34,8 +34,8 @@ def report_mended(found: Sequence[tuple[str, str]], path: Path, on_problem: OnPr
         for kind, detail in found:
             on_problem(kind, path, detail)
     elif found:
-        more = f" and {len(found) - 1} more such problems" if len(found) > 1 else ""
-        _LOG.warning("%s: %s%s; `vovnet data check` lists them, --fix mends the file", path, found[0][1], more)
+        more = f" (and {len(found) - 1} more such problems)" if len(found) > 1 else ""
+        _LOG.warning("%s: %s%s: `vovnet data check` says more, --fix mends the file", path, found[0][1], more)
 
 
 @dataclass(frozen=True)

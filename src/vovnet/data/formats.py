@@ -105,7 +105,8 @@ def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None
         )  # fmt: skip
     if mended:
         _LOG.warning(
-            "%s, split %s: left out what is no polygon from %d masks (the first in %s); `vovnet data check` lists them",
+            "%s, split %s: left out what is no polygon from the masks of %d objects (the first in %s); "
+            "`vovnet data check` lists them",
             annotations.root, annotations.split, len(mended), mended[0],
         )  # fmt: skip
     return DetectionDataset(
