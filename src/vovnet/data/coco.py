@@ -104,7 +104,8 @@ def _read_images(
     for entry in entries:
         image_id, image_path = to_id(entry.get("id")), finder.find(entry.get("file_name"))
         if image_id is None or image_id in listed.owners:
-            on_problem("listed-twice", finder.path, f"two images have the id {image_id!r}, or it is no id")
+            stated = reprlib.repr(entry.get("id"))
+            on_problem("listed-twice", finder.path, f"two images have the id {stated}, or it is no id")
             continue
         listed.owners[image_id] = image_id
         number = to_number_id(image_id)
@@ -246,10 +247,11 @@ def _with_object(entry: Entry, obj: ObjectAnnotation) -> Entry:
     if parse_box(entry) == obj.box:
         return entry
     x1, y1, x2, y2 = obj.box
-    changed = entry | {"bbox": [x1, y1, x2 - x1, y2 - y1]}
-    if rotation(entry):  # this is the box of the turned rectangle
+    changed, area = entry | {"bbox": [x1, y1, x2 - x1, y2 - y1]}, (x2 - x1) * (y2 - y1)
+    if rotation(entry):  # this is the box around the turned rectangle, whose area is smaller
         changed["attributes"] = {key: value for key, value in entry["attributes"].items() if key != "rotation"}
-    return changed if stated_mask(entry) else changed | {"area": (x2 - x1) * (y2 - y1)}
+        area = min(area, obj.area or area)
+    return changed if stated_mask(entry) else changed | {"area": area}
 
 
 def _with_values(entry: Entry, values: Entry) -> Entry:

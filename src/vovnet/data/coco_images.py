@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,9 @@ class ImageFinder:
         name finds it, if no other image of the split has it.
         """
         if not isinstance(file_name, str) or not file_name:
-            self.on_problem("bad-annotation", self.path, f"an image must have a file_name, got {file_name!r}")
+            self.on_problem(
+                "bad-annotation", self.path, f"an image must have a file_name, got {reprlib.repr(file_name)}"
+            )
             return None
         relative = _to_path(file_name)
         inside = relative.parts and not (relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0])
@@ -39,17 +42,22 @@ class ImageFinder:
         if found is None and relative.name and self._counts[relative.name] == 1:
             found = self._find(PurePosixPath(relative.name))
         if found is None and not inside:
-            detail = f"file_name must stay inside the data folder, got {file_name!r}"
+            detail = f"file_name must stay inside the data folder, got {reprlib.repr(file_name)}"
             self.on_problem("bad-annotation", self.path, detail)
         elif found is None:
             names = ", ".join(folder.name for folder in self.folders)
-            detail = f"lists {file_name}, which is in none of the folders {names}"
+            name = file_name if file_name.isprintable() and len(file_name) < 200 else reprlib.repr(file_name)
+            detail = f"lists {name}, which is in none of the folders {names}"
             self.on_problem("missing-image", self.path, detail)
         return found
 
     def _find(self, relative: PurePosixPath) -> Path | None:
-        exact = next((folder / relative for folder in self.folders if (folder / relative).is_file()), None)
-        return exact or next(filter(None, (self._find_in_any_case(folder / relative) for folder in self.folders)), None)
+        paths = [folder / relative for folder in self.folders]
+        try:
+            exact = next((path for path in paths if path.is_file()), None)
+            return exact or next(filter(None, map(self._find_in_any_case, paths)), None)
+        except OSError:  # a name too long for the file system
+            return None
 
     def _find_in_any_case(self, path: Path) -> Path | None:
         """The file whose name differs in upper and lower case only, as file names on Windows may."""

@@ -139,13 +139,13 @@ def test_the_polygon_of_a_turned_box_wins(tmp_path: Path) -> None:
 
 
 def test_a_turned_box_that_was_clipped_is_turned_no_more(tmp_path: Path) -> None:
-    turned = CAR | {"bbox": [95, 30, 40, 20], "attributes": {"rotation": 90, "occluded": True}}
+    turned = CAR | {"bbox": [95, 30, 40, 20], "area": 555, "attributes": {"rotation": 90, "occluded": True}}
     root, out = write_split(tmp_path / "d", [turned]), tmp_path / "out"
     assert check_dataset(root, workers=1).count_by_kind() == {"box-partly-outside": 1}
     clean_and_check(root, out)
     assert open_dataset(out)[0].target.boxes.tolist() == [[105, 20, WIDTH, 60]]
     (entry,) = json.loads((out / "annotations/instances_train.json").read_text())["annotations"]
-    assert entry["attributes"] == {"occluded": True}
+    assert (entry["attributes"], entry["area"]) == ({"occluded": True}, 555)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,14 @@ def test_a_name_that_two_images_end_in_finds_neither(tmp_path: Path) -> None:
     assert check_dataset(root, workers=1).count_by_kind() == {"missing-image": 2}
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b.png", "\ud800.png"])
+def test_a_name_that_no_file_can_have_is_a_missing_image(tmp_path: Path, name: str) -> None:
+    root = write_split(tmp_path, images=[IMAGE, IMAGE | {"id": 2, "file_name": name}])
+    (problem,) = check_dataset(root, workers=1).problems
+    assert problem.kind == "missing-image"
+    assert len(problem.detail.encode()) < 150
+
+
 @pytest.mark.parametrize("names", [("Photo.png", "PHOTO.png"), ("photo.png", "PHOTO.PNG")])
 def test_upper_and_lower_case_may_tell_files_apart(tmp_path: Path, names: tuple[str, str]) -> None:
     images = [IMAGE | {"id": number, "file_name": name} for number, name in enumerate(names)]
