@@ -13,10 +13,10 @@ from typing import Any
 from vovnet.data import mask_png, voc, yolo
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
 from vovnet.data.formats import find_format
-from vovnet.data.image_scan import ImageScan, scan_images
+from vovnet.data.image_scan import ImageScan, scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.repairs import repair_image
 from vovnet.data.statistics import Statistics, compute_statistics
-from vovnet.masks import RleMasks
+from vovnet.masks import RleMasks, find_polygons
 
 _LOG = logging.getLogger("vovnet")
 _UNLISTED = "unlisted"  # the split of VOC annotation files that no list names
@@ -29,6 +29,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "annotation-without-image": ("the image of an annotation is not listed or does not exist", "annotation left out"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
+    "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
+    "repeated-id": ("two annotations have the same id", "a new id is written"),
+    "category-ids": ("a split gives a class another category id than the first split does", "its id written"),
     "size-mismatch": ("the annotation states a different image size", "true size written"),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
     "not-a-number": ("a corner of a box is missing or not a finite number", "object left out"),
@@ -37,6 +40,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "box-outside": ("less than a pixel of a box's width or height is inside the image", "object left out"),
     "box-partly-outside": ("a box extends beyond the edge of the image", "box clipped"),
     "missing-mask": ("an object has no mask, although most objects of its split have one", "object left out"),
+    "bad-polygon": ("a mask holds something else beside its polygons, or nests them", "its polygons written"),
     "bad-mask": ("a mask is malformed", "object left out"),
     "mask-size": ("a mask and its image differ in size", "object left out (the whole image if masks are PNGs)"),
     "empty-mask": ("a mask covers no pixel", "object left out"),
@@ -117,6 +121,7 @@ def check_dataset(
     root = Path(root)
     splits, problems = _read_all_splits(root)
     scans = scan_images({image.image_path for split in splits for image in split.images}, workers, progress)
+    warn_about_orientation(splits, scans)
     unions = find_unions(splits)
     masked_splits = {split.split for split in splits if _has_masks(split)}
     masks_unchecked = _why_masks_cannot_be_read() if masked_splits else ""
@@ -143,7 +148,7 @@ def check_dataset(
         format=splits[0].format,
         class_names=tuple(dict.fromkeys(name for split in splits for name in split.class_names)),
         problems=tuple(sorted(problems + duplicates, key=lambda p: (_RANK[p.kind], p.split, p.image, p.detail))),
-        statistics=compute_statistics(splits, sizes),
+        statistics=compute_statistics([turn_boxes_upright(split, scans) for split in splits], sizes),
         masks_unchecked=masks_unchecked,
         clean=clean,
     )
@@ -199,8 +204,13 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
 
 def _has_masks(split: SplitAnnotations) -> bool:
     """Whether most objects have a mask: some tools give a few objects of a dataset of boxes a polygon."""
-    has_mask = [obj.mask is not None for image in split.images for obj in image.objects]
-    return 2 * sum(has_mask) > len(has_mask)
+    masks = [obj.mask for image in split.images for obj in image.objects]
+    usable = [mask for mask in masks if isinstance(mask, dict) or find_polygons(mask)[0]]
+    if 2 * len(usable) <= len(masks) < 2 * sum(mask is not None for mask in masks):
+        _LOG.warning(
+            "%s, split %s: most masks are malformed, so it is checked as a dataset of boxes", split.root, split.split
+        )
+    return 2 * len(usable) > len(masks)
 
 
 def _why_masks_cannot_be_read() -> str:

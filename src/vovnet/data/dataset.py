@@ -6,12 +6,15 @@ them, and `check` reports their problems.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vovnet.structures import Target
+
+_LOG = logging.getLogger("vovnet")
 
 Box = tuple[float, float, float, float]
 
@@ -25,6 +28,16 @@ def raise_problem(kind: str, path: Path, detail: str) -> None:
     raise error(f"{path}: {detail}; `vovnet data check` lists all problems and, with --fix, writes a cleaned copy")
 
 
+def report_mended(found: Sequence[tuple[str, str]], path: Path, on_problem: OnProblem) -> None:
+    """Hands on the problems (kind, detail) of a file that its reader has mended: all to the check, else one warning."""
+    if on_problem is not raise_problem:
+        for kind, detail in found:
+            on_problem(kind, path, detail)
+    elif found:
+        more = f" (and {len(found) - 1} more such problems)" if len(found) > 1 else ""
+        _LOG.warning("%s: %s%s: `vovnet data check` says more, --fix mends the file", path, found[0][1], more)
+
+
 @dataclass(frozen=True)
 class ObjectAnnotation:
     """One object as annotated.
@@ -33,6 +46,7 @@ class ObjectAnnotation:
     box: x1 y1 x2 y2 in pixels, 0-based, x2 and y2 exclusive; NaN where the file has no number.
     area: pixels that the object covers, if the annotation states it.
     mask: COCO's segmentation (polygons or a run-length object) exactly as in the file, valid or not; None without one.
+    stated: what the file says instead, where a corner of the box is no number; "" where all four are.
     """
 
     index: int
@@ -42,6 +56,7 @@ class ObjectAnnotation:
     crowd: bool = False
     area: float | None = None
     mask: object = field(default=None, repr=False)
+    stated: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,11 +130,23 @@ def is_valid_box(box: Box) -> bool:
     return all(map(math.isfinite, box)) and x2 > x1 and y2 > y1
 
 
+def box_around_turned(centre: tuple[float, float], size: tuple[float, float], degrees: float) -> Box:
+    """The smallest box around a rectangle that is turned clockwise about its centre.
+
+    centre: x y in pixels.
+    size: width and height of the rectangle before it is turned.
+    """
+    (x, y), (width, height) = centre, size
+    cosine, sine = (abs(turn(math.radians(degrees))) for turn in (math.cos, math.sin))
+    half_width, half_height = (width * cosine + height * sine) / 2, (width * sine + height * cosine) / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
 def to_number(text: object) -> float:
     """The number that a file states, or NaN if it states none."""
     try:
         return float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

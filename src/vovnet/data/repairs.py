@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
 from vovnet.data.image_scan import ImageScan
+from vovnet.data.orientation import means_stored_pixels
 from vovnet.errors import did_you_mean
-from vovnet.masks import RleMasks, from_coco
+from vovnet.masks import RleMasks, find_polygons, from_coco
 
 _EDGE_TOLERANCE = 0.5  # pixels beyond the edge that count as rounding
 # How far a side of a box may be from that of its mask: in pixels, or as a fraction of the box's width or height,
@@ -31,28 +32,32 @@ def repair_image(
     if scan.error:
         return [("unreadable-image", scan.error)], None
     problems = []
-    if image.image_size and image.image_size != scan.image_size:
-        stated, true = (f"{width} × {height}" for height, width in (image.image_size, scan.image_size))
-        problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
+    true_size = scan.image_size
+    if image.image_size and image.image_size != true_size:
+        if means_stored_pixels(image.image_size, true_size, scan.orientation):
+            true_size = image.image_size  # that of the boxes and masks
+        else:
+            stated, true = (f"{width} × {height}" for height, width in (image.image_size, true_size))
+            problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
     kept: dict[object, ObjectAnnotation] = {}  # by what makes two objects the same
     for obj in image.objects:
-        object_problems, box, mask_code = _repair_object(obj, scan.image_size, known_classes, needs_masks)
+        object_problems, repaired, mask_code = _repair_object(obj, true_size, known_classes, needs_masks)
         problems += object_problems
-        if box is None:
+        if repaired is None:
             continue
-        key = (obj.class_name, obj.crowd, *(round(corner, 2) for corner in box), mask_code)
+        key = (obj.class_name, obj.crowd, *(round(corner, 2) for corner in repaired.box), mask_code)
         if key in kept:
             problems.append(("duplicate-box", _describe_box(obj)))
         else:
-            kept[key] = replace(obj, box=box)
-    size = image.image_size and scan.image_size
+            kept[key] = repaired
+    size = image.image_size and true_size
     return problems, replace(image, objects=tuple(kept.values()), image_size=size)
 
 
 def _repair_object(
     obj: ObjectAnnotation, image_size: tuple[int, int], known_classes: Collection[str] | None, needs_mask: bool
-) -> tuple[list[_KindAndDetail], Box | None, bytes]:
-    """The problems of an object, its corrected box or None to leave the object out, and the code of its mask."""
+) -> tuple[list[_KindAndDetail], ObjectAnnotation | None, bytes]:
+    """The problems of an object, the object corrected or None to leave it out, and the code of its mask."""
     if known_classes is not None and obj.class_name not in known_classes:
         hint = did_you_mean(obj.class_name, known_classes)
         return [("unknown-class", f"object {obj.index + 1}: {obj.class_name!r} is not known{hint}")], None, b""
@@ -61,11 +66,18 @@ def _repair_object(
     if kind not in ("", "box-partly-outside"):
         return problems, None, b""
     if not needs_mask:
-        return problems, box, b""
-    kind, detail, box, mask_code = _check_mask(obj.mask, box, image_size)
+        return problems, replace(obj, box=box), b""
+    name = f"object {obj.index + 1} ({obj.class_name})"
+    polygons, others = find_polygons(obj.mask)
+    mask = obj.mask
+    if polygons and others:
+        problems.append(("bad-polygon", f"{name}: its mask also holds {others}"))
+        mask = polygons
+    kind, detail, box, mask_code = _check_mask(mask, box, image_size)
     if kind:
-        problems.append((kind, f"object {obj.index + 1} ({obj.class_name}): {detail}"))
-    return problems, (box if kind in ("", "mask-box-mismatch") else None), mask_code
+        problems.append((kind, f"{name}: {detail}"))
+    usable = kind in ("", "mask-box-mismatch")
+    return problems, replace(obj, box=box, mask=mask) if usable else None, mask_code
 
 
 def _check_box(box: Box, image_size: tuple[int, int]) -> tuple[str, Box]:
@@ -109,7 +121,8 @@ def _check_mask(mask: object, box: Box, image_size: tuple[int, int]) -> tuple[st
 
 
 def _describe_box(obj: ObjectAnnotation) -> str:
-    return f"object {obj.index + 1} ({obj.class_name}): x1 y1 x2 y2 = {_spaced(obj.box)}"
+    corners = obj.stated or f"x1 y1 x2 y2 = {_spaced(obj.box)}"
+    return f"object {obj.index + 1} ({obj.class_name}): {corners}"
 
 
 def _spaced(box: Box) -> str:
