@@ -27,6 +27,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "missing-image": ("an annotation or list names an image that does not exist", "annotation left out"),
     "missing-annotation": ("a list names an image that has no annotation file", "image left out"),
     "annotation-without-image": ("the image of an annotation is not listed or does not exist", "annotation left out"),
+    "skipped-file": ("a file among the images is none that can be read", "file left out"),
+    "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "size-mismatch": ("the annotation states a different image size", "true size written"),

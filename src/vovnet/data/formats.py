@@ -82,7 +82,7 @@ def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> s
         return names[0]
     if split is None:
         raise UsageError(f"{root} has the splits {', '.join(names)}: name one of them")
-    if split in names or (format_module is voc and (split == voc.ALL or voc.list_path(root, split).is_file())):
+    if split in names or (format_module is voc and voc.has_split(root, split)):
         return split
     raise UsageError(f"{root} has no split {split!r}{did_you_mean(split, names)} (there are: {', '.join(names)})")
 
