@@ -12,7 +12,7 @@ from typing import Any
 
 from vovnet.data import mask_png, voc, yolo
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
-from vovnet.data.formats import find_format
+from vovnet.data.formats import data_folder, find_format
 from vovnet.data.image_scan import ImageScan, scan_images
 from vovnet.data.repairs import repair_image
 from vovnet.data.statistics import Statistics, compute_statistics
@@ -134,7 +134,7 @@ def check_dataset(
             if repaired is not None:
                 images.append(repaired)
             if split.split not in unions:  # the parts of a union report its problems
-                name = _relative(image.image_path, root)
+                name = _relative(image.image_path, data_folder(root))
                 problems += [Problem(kind, split.split, name, detail) for kind, detail in details]
         repaired_splits.append(replace(split, images=tuple(images)))
     clean, duplicates = _remove_duplicate_images(repaired_splits, unions, scans)
@@ -156,7 +156,7 @@ def write_cleaned_copy(report: Report, out: str | Path) -> None:
 
     Images, and annotation files without problems, are copied byte for byte. The original is only read.
     """
-    out, root = Path(out), report.root
+    out, root = Path(out), data_folder(report.root)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the cleaned copy")
     if out.resolve().is_relative_to(root.resolve()):
@@ -165,7 +165,7 @@ def write_cleaned_copy(report: Report, out: str | Path) -> None:
     for path in root.iterdir():
         if path.is_file():  # licence, notes; the format's own files are overwritten next
             shutil.copy2(path, out / path.name)
-    find_format(root).write(root, report.clean, out)
+    find_format(report.root).write(report.root, report.clean, out)
     for path in {image.image_path for split in report.clean for image in split.images}:
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     problems: list[Problem] = []
 
     def add_problem(kind: str, path: Path, detail: str) -> None:
-        problems.append(Problem(kind, "", _relative(path, root), detail))
+        problems.append(Problem(kind, "", _relative(path, data_folder(root)), detail))
 
     format_module = find_format(root)
     names = format_module.splits(root)

@@ -60,10 +60,9 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     images = {}
     class_names: set[str] = set()
     tables = [part.image_tables(on_problem) for part in layout.parts]
-    if not any(any(part_tables) for part_tables in tables):
-        raise FileNotFoundError(
-            f"{root} has annotations (*.xml) but no images: put them into {_image_folder(layout.parts[0])}/"
-        )
+    folder = layout.parts[0].images[0][0]
+    if not folder.is_dir() and not any(map(any, tables)):
+        raise FileNotFoundError(f"{root} has annotations (*.xml) but no images: put them into {folder.name}/")
     for part, part_tables in zip(layout.parts, tables, strict=True):
         for name, path in part.xml_files().items():
             # A file of another split only contributes class names when a dataset is opened. The check reports its
