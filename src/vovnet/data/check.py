@@ -12,7 +12,7 @@ from typing import Any
 
 from vovnet.data import mask_png, voc, yolo
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
-from vovnet.data.formats import data_folder, find_format
+from vovnet.data.formats import data_folder, find_format, notes
 from vovnet.data.image_scan import ImageScan, scan_images
 from vovnet.data.repairs import repair_image
 from vovnet.data.statistics import Statistics, compute_statistics
@@ -162,9 +162,8 @@ def write_cleaned_copy(report: Report, out: str | Path) -> None:
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{out} lies inside the data folder {root}: name a folder outside it for the cleaned copy")
     out.mkdir(parents=True, exist_ok=True)
-    for path in root.iterdir():
-        if path.is_file():  # licence, notes; the format's own files are overwritten next
-            shutil.copy2(path, out / path.name)
+    for path in notes(root):  # the format's own files are overwritten next
+        shutil.copy2(path, out / path.name)
     find_format(report.root).write(report.root, report.clean, out)
     for path in {image.image_path for split in report.clean for image in split.images}:
         copy = out / path.relative_to(root)

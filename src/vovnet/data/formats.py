@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -18,7 +19,9 @@ from vovnet.data.dataset import (
     is_valid_box,
     raise_problem,
 )
+from vovnet.data.image_files import is_image_name
 from vovnet.data.images import MAX_PIXELS, image_header_size
+from vovnet.data.voc_layout import holds_annotations
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, from_coco
 from vovnet.structures import Target
@@ -26,12 +29,15 @@ from vovnet.structures import Target
 _LOG = logging.getLogger("vovnet")
 _MAX_NEIGHBOURS = 50  # folders looked at for a hint
 _VALIDATION_NAMES = ("val", "valid", "validation", "dev")
-# The first function that recognises a folder says which module reads it; the last three know less certain layouts.
-_FORMATS: tuple[tuple[Callable[[Path], bool], ModuleType], ...] = (
+# The first function that recognises a folder says which module reads it.
+_CERTAIN_FORMATS: tuple[tuple[Callable[[Path], bool], ModuleType], ...] = (
     (voc.recognises, voc),
     (coco.recognises, coco),
     (yolo.recognises, yolo),
     (mask_png.recognises, mask_png),
+)
+_FORMATS = (
+    *_CERTAIN_FORMATS,
     (yolo.recognises_yaml, yolo),
     (voc.recognises_layout, voc),
     (yolo.recognises_settings, yolo),
@@ -97,9 +103,9 @@ def find_format(root: Path) -> ModuleType:
         raise ValueError(f"{root} is a file: give the folder of the dataset, or the YAML file of a YOLO dataset")
     if not root.is_dir():
         raise FileNotFoundError(f"the data folder {root} does not exist")
-    module = _recognise(root)
-    if module is not None:
-        return module
+    for recognises, module in _FORMATS:
+        if recognises(root):
+            return module
     reason = "it is empty" if not any(root.iterdir()) else "none of these exists"
     raise ValueError(
         f"{root} is not a known dataset: looked for Annotations/*.xml or *.xml beside the images (VOC), "
@@ -108,26 +114,27 @@ def find_format(root: Path) -> ModuleType:
     )
 
 
-def _recognise(root: Path) -> ModuleType | None:
-    return next((module for recognises, module in _FORMATS if recognises(root)), None)
-
-
 def _hint_at_neighbours(root: Path) -> str:
-    """The datasets one or two folders below, or the one above, which may be meant."""
-    below = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern))[:_MAX_NEIGHBOURS] if path.is_dir()]
-    neighbours = [str(path) for path in [*below, root.resolve().parent] if _is_dataset(path)]
-    if not neighbours:
-        return ""
-    return (
-        f"; {', '.join(neighbours[:5])} {'is a dataset' if len(neighbours) == 1 else 'are datasets'}: give that folder"
-    )
+    """The dataset above, or the datasets one or two folders below, of which one may be meant."""
+    groups = ([root.resolve().parent], *(islice(root.glob(pattern), _MAX_NEIGHBOURS) for pattern in ("*", "*/*")))
+    for group in groups:
+        datasets = sorted(str(path) for path in group if _is_dataset(path))
+        if datasets:
+            is_or_are = "is a dataset" if len(datasets) == 1 else "are datasets"
+            return f"; {', '.join(datasets[:5])} {is_or_are}: give that folder"
+    return ""
 
 
 def _is_dataset(path: Path) -> bool:
-    try:
-        return _recognise(path) is not None
-    except (ValueError, OSError):
-        return False
+    return path.is_dir() and any(recognises(path) for recognises, _ in _CERTAIN_FORMATS)
+
+
+def notes(folder: Path) -> list[Path]:
+    """The files directly in a data folder that are neither images nor their annotations: a licence, class names, …"""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    stems = {path.stem for path in files if is_image_name(path)}
+    xml = (".xml",) if holds_annotations(folder.glob("*.xml")) else ()
+    return [path for path in files if path.stem not in stems and path.suffix.lower() not in xml]
 
 
 def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> str:

@@ -72,9 +72,9 @@ def find_layout(root: Path) -> Layout | None:
     if has_standard_layout(root):
         return _standard_layout(root, root / "Annotations")
     for name in _ANNOTATION_FOLDERS:
-        if _holds_annotations((root / name).rglob("*.xml")):
+        if holds_annotations((root / name).rglob("*.xml")):
             return _standard_layout(root, root / name)
-    parts = [_flat_part(root, "")] if _holds_annotations(root.glob("*.xml")) else list(_split_parts(root))
+    parts = [_flat_part(root, "")] if holds_annotations(root.glob("*.xml")) else list(_split_parts(root))
     if parts:
         return Layout(tuple(parts), root / "ImageSets" / "Main")
     below = [path.parent for pattern in ("*", "*/*") for path in root.glob(f"{pattern}/Annotations")]
@@ -90,7 +90,7 @@ def _standard_layout(base: Path, annotations: Path) -> Layout:
     return Layout((_standard_part(base, annotations, ""),), base / "ImageSets" / "Main")
 
 
-def _holds_annotations(paths: Iterable[Path]) -> bool:
+def holds_annotations(paths: Iterable[Path]) -> bool:
     """Whether one of the first XML files begins as VOC's do. Other tools write XML too."""
     return any(map(_is_annotation, islice(paths, 20)))
 
@@ -118,12 +118,10 @@ def _split_parts(root: Path) -> Iterator[Part]:
     """A part for each sub-folder with XML files, in it or, where it is called like a split, in its Annotations/."""
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         prefix = f"{folder.name}/"
-        if _holds_annotations(folder.glob("*.xml")):
+        if holds_annotations(folder.glob("*.xml")):
             yield _flat_part(folder, prefix)
         elif folder.name in _SPLIT_FOLDERS:
-            inside = (
-                folder / name for name in _ANNOTATION_FOLDERS if _holds_annotations((folder / name).glob("*.xml"))
-            )
+            inside = (folder / name for name in _ANNOTATION_FOLDERS if holds_annotations((folder / name).glob("*.xml")))
             yield from (_standard_part(folder, path, prefix) for path in islice(inside, 1))
 
 
