@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from vovnet.data.dataset import Box, to_number
+from vovnet.data.image_files import is_image_name
 
 _MAX_FILES_SEARCHED = 200_000
 
@@ -60,11 +61,15 @@ def label_paths(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
 
     It is …/labels/…/x.txt for …/images/…/x.jpg. If none of the images has one there, they are beside the images.
     """
-    in_labels = {image: _with_text_suffix(swap_folder(folder, image, "images", "labels")) for image in images}
+    in_labels = {image: _in_labels(folder, image) for image in images}
     if any(path.exists() for path in in_labels.values()):
         return in_labels
     beside = {image: _with_text_suffix(image) for image in images}
     return beside if any(path.exists() for path in beside.values()) else in_labels
+
+
+def _in_labels(folder: Path, image: Path) -> Path:
+    return _with_text_suffix(swap_folder(folder, image, "images", "labels"))
 
 
 def swap_folder(folder: Path, path: Path, old: str, new: str) -> Path:
@@ -85,15 +90,17 @@ def explain_missing_labels(folder: Path, images: Sequence[Path], expected: Path)
     """
     looked = f"looked for {expected.relative_to(folder).as_posix()} and beside the image"
     stems = {image.stem for image in images}
-    files = [path for path in islice(folder.rglob("*"), _MAX_FILES_SEARCHED) if path.suffix.lower() in (".txt", ".xml")]
+    found = list(islice(folder.rglob("*"), _MAX_FILES_SEARCHED))
+    of_others = {_in_labels(folder, path) for path in found if is_image_name(path)}
+    files = [path for path in found if path.suffix.lower() in (".txt", ".xml") and path not in of_others]
     named_alike = _fullest_folder(path for path in files if path.stem in stems)
     if named_alike is not None:
         where = named_alike.relative_to(folder).as_posix()
         kind = "XML" if any(path.parent == named_alike and path.suffix.lower() == ".xml" for path in files) else "text"
         remedy = (
-            "those are labels in VOC's format: move them into Annotations/"
+            "those are labels in VOC's format: move them to Annotations/"
             if kind == "XML"
-            else f"rename or move it to {expected.parent.relative_to(folder).as_posix()}/"
+            else f"move its files to {expected.parent.relative_to(folder).as_posix()}/"
         )
         return f"{looked}; {where}/ has {kind} files of the images' names: {remedy}"
     in_place = [path for path in files if path.parent == expected.parent and path.suffix.lower() == ".txt"]
