@@ -19,7 +19,7 @@ from vovnet.data.dataset import (
     is_valid_box,
     raise_problem,
 )
-from vovnet.data.image_files import is_image_name
+from vovnet.data.image_files import is_image_name, may_be_image
 from vovnet.data.images import MAX_PIXELS, image_header_size
 from vovnet.data.voc_layout import holds_annotations
 from vovnet.errors import UsageError, did_you_mean
@@ -79,7 +79,7 @@ def require_objects(dataset: DetectionDataset) -> None:
     """ValueError if no image has an object: a detector would learn nothing, or be compared with nothing."""
     if not any(len(sample.target) for sample in dataset):
         raise ValueError(
-            f"{dataset.root}: none of the {len(dataset)} images in the split {dataset.split} has an object: correct "
+            f"{dataset.root}: no image of the split {dataset.split} has an object: correct "
             "the annotations (`vovnet data check` lists problems) or name another split"
         )
 
@@ -132,9 +132,10 @@ def _is_dataset(path: Path) -> bool:
 def notes(folder: Path) -> list[Path]:
     """The files directly in a data folder that are neither images nor their annotations: a licence, class names, …"""
     files = [path for path in folder.iterdir() if path.is_file()]
-    stems = {path.stem for path in files if is_image_name(path)}
+    images = {path.stem for path in files if is_image_name(path)}
     xml = (".xml",) if holds_annotations(folder.glob("*.xml")) else ()
-    return [path for path in files if path.stem not in stems and path.suffix.lower() not in xml]
+    files = [path for path in files if path.stem not in images and path.suffix.lower() not in xml]
+    return [path for path in files if not (images and may_be_image(path))]
 
 
 def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> str:

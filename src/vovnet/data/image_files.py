@@ -36,7 +36,7 @@ def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> l
 
 def report_skipped(paths: Iterable[Path], on_problem: OnProblem) -> None:
     """Reports those of the paths, none of them an image that can be read, that may hold an image."""
-    skipped = [path for path in paths if _may_be_image(path)]
+    skipped = [path for path in paths if may_be_image(path)]
     if skipped and on_problem is raise_problem:
         names = f"{len(skipped)} {'file' if len(skipped) == 1 else 'files'} (the first is {skipped[0].name})"
         _LOG.warning("%s: skipped %s that cannot be read as images", skipped[0].parent, names)
@@ -46,7 +46,8 @@ def report_skipped(paths: Iterable[Path], on_problem: OnProblem) -> None:
         on_problem("skipped-file", path, f"{kind} is not read as an image: convert it to JPEG or PNG, or remove it")
 
 
-def _may_be_image(path: Path) -> bool:
+def may_be_image(path: Path) -> bool:
+    """Whether a file that is no image by its name is none of those that are expected beside images."""
     return (
         not path.name.startswith(".")
         and path.suffix.lower() not in _NOT_IMAGES
