@@ -12,7 +12,7 @@ from typing import Any
 
 from vovnet.data import mask_png, voc, yolo
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
-from vovnet.data.formats import find_format
+from vovnet.data.formats import data_folder, find_format, notes
 from vovnet.data.image_scan import ImageScan, scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.repairs import repair_image
 from vovnet.data.statistics import Statistics, compute_statistics
@@ -27,6 +27,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "missing-image": ("an annotation or list names an image that does not exist", "annotation left out"),
     "missing-annotation": ("a list names an image that has no annotation file", "image left out"),
     "annotation-without-image": ("the image of an annotation is not listed or does not exist", "annotation left out"),
+    "skipped-file": ("a file among the images is none that can be read", "file left out"),
+    "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
@@ -137,7 +139,7 @@ def check_dataset(
             if repaired is not None:
                 images.append(repaired)
             if split.split not in unions:  # the parts of a union report its problems
-                name = _relative(image.image_path, root)
+                name = _relative(image.image_path, data_folder(root))
                 problems += [Problem(kind, split.split, name, detail) for kind, detail in details]
         repaired_splits.append(replace(split, images=tuple(images)))
     clean, duplicates = _remove_duplicate_images(repaired_splits, unions, scans)
@@ -159,16 +161,15 @@ def write_cleaned_copy(report: Report, out: str | Path) -> None:
 
     Images, and annotation files without problems, are copied byte for byte. The original is only read.
     """
-    out, root = Path(out), report.root
+    out, root = Path(out), data_folder(report.root)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the cleaned copy")
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{out} lies inside the data folder {root}: name a folder outside it for the cleaned copy")
     out.mkdir(parents=True, exist_ok=True)
-    for path in root.iterdir():
-        if path.is_file():  # licence, notes; the format's own files are overwritten next
-            shutil.copy2(path, out / path.name)
-    find_format(root).write(root, report.clean, out)
+    for path in notes(root):  # the format's own files are overwritten next
+        shutil.copy2(path, out / path.name)
+    find_format(report.root).write(report.root, report.clean, out)
     for path in {image.image_path for split in report.clean for image in split.images}:
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +185,7 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     problems: list[Problem] = []
 
     def add_problem(kind: str, path: Path, detail: str) -> None:
-        problems.append(Problem(kind, "", _relative(path, root), detail))
+        problems.append(Problem(kind, "", _relative(path, data_folder(root)), detail))
 
     format_module = find_format(root)
     names = format_module.splits(root)
