@@ -35,8 +35,8 @@ def open_dataset(
     """One split of the VOC, COCO, YOLO or mask PNG dataset in a folder. No image is decoded.
 
     Boxes stay as annotated, not clipped to the image, but are turned upright with an image that EXIF turns, if they are
-    those of the pixels as stored. Boxes without a finite, positive width and height are left out,
-    and one warning counts them.
+    those of the pixels as stored. Boxes without a finite, positive width and height are left out, and one warning
+    counts them.
 
     split: one of `splits(root)`, or "all" for every annotation file of VOC. None takes the only split there is.
     class_names: number the classes in this order (that of a checkpoint) instead of the dataset's own; a class that is
