@@ -22,6 +22,7 @@ class Cost:
     memory_access_bound: the least memory access cost possible for the same multiply-adds.
     other_elements: elements that all other operations read and write.
     batch_norm_elements: outputs of batch norms. With the multiply-adds, they are the FLOPs of the paper's Table 4.
+    uncounted_calls: calls of operations whose arithmetic is not known. With any, the multiply-adds are a lower bound.
     """
 
     parameters: Count = 0
@@ -30,6 +31,7 @@ class Cost:
     memory_access_bound: NonNegative = 0.0
     other_elements: Count = 0
     batch_norm_elements: Count = 0
+    uncounted_calls: Count = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Cost)))
