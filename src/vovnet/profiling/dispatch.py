@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -41,6 +41,7 @@ class Operations(TorchDispatchMode):
 _RefusesModes = AssertionError  # what some reference implementations raise, before they do anything
 
 
+@cache
 def _implementation(func: Any) -> Any:
     """The function that an operation consists of; None if it is a single operation."""
     if isinstance(func, HigherOrderOperator):

@@ -57,7 +57,8 @@ class _DetachedTensors(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         tensor, memo = args
         if isinstance(tensor, nn.UninitializedBuffer):
-            memo[id(tensor)] = nn.UninitializedBuffer(device=tensor.data.device, dtype=tensor.data.dtype)
+            kind: Any = type(tensor)  # its arguments are not typed
+            memo[id(tensor)] = kind(device=tensor.data.device, dtype=tensor.data.dtype)
         elif tensor.is_leaf:
             return func(tensor, memo)
         else:

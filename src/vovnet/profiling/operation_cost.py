@@ -31,6 +31,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -60,10 +62,10 @@ _ATTENTION = re.compile(r"_scaled_dot_product_\w*attention\w*|_(flash|efficient|
 
 # Names without "aten::" and without the "_" of in-place operations. PyTorch tags pointwise operations itself.
 _MEMORY_ONLY = re.compile(
-    r"""_?(adaptive_)?(avg|max)_pool[123]d(_with_indices)? | _?upsample_\w+ | \w+_pad[123]d | constant_pad_nd | im2col
-    | col2im | _?native_(batch|layer|group)_norm\w* | linalg_vector_norm | norm | _(log_|safe_)?softmax | logsumexp
+    r"""(_|quantized_)?(adaptive_)?(avg|max)_pool[123]d(_with_indices)? | _?upsample_\w+ | \w+_pad[123]d | im2col | col2im
+    | constant_pad_nd | _?native_(batch|layer|group)_norm\w* | linalg_vector_norm | norm | _(log_|safe_)?softmax
     | _weight_norm_interface | quantize_per_\w+ | dequantize | quantized::(add|mul|cat)\w* | addr | linalg_cross
-    | to_mkldnn | _to_dense | _to_sparse\w* | torchvision::(ps_)?roi_(align|pool)
+    | logsumexp | to_mkldnn | _to_dense | _to_sparse\w* | torchvision::(ps_)?roi_(align|pool)
     | hardswish | log_sigmoid_forward | glu | _prelu_kernel | rrelu_with_noise | mean | sum | prod | std | var(_mean)?
     | all | any | cumsum | (arg)?(max|min) | amax | amin | aminmax | sort | topk | kthvalue | _?unique\w* | nonzero
     | bucketize | searchsorted | cat | stack | repeat | repeat_interleave | copy | clone | _to_copy | tril | triu | roll
@@ -92,7 +94,8 @@ def operation_cost(func: Any, args: Any, output: Any, constants: set[int]) -> tu
     name = name.removesuffix("_") if namespace == "aten" else full_name
     if namespace in ("prim", "profiler") or _FREE.fullmatch(name) or getattr(func, "is_view", False):
         return Cost(), None
-    product = _product_cost(name, args, output)
+    rule = _product_rule(name)
+    product = rule and rule(name, args, output)
     if product is not None:
         return product, None
     inputs = _tensors(args[1:] if _OVERWRITES.fullmatch(name) else args)
@@ -104,27 +107,32 @@ def operation_cost(func: Any, args: Any, output: Any, constants: set[int]) -> tu
     return _memory_cost(name, inputs, _tensors(output)) + Cost(uncounted_calls=1), full_name
 
 
-def _product_cost(name: str, args: Any, output: Any) -> Cost | None:
-    """None for an operation that is not a product."""
-    if name in _MATRICES:
-        x, weight = (args[position] for position in _MATRICES[name])
-        # Products that are summed after all, in addbmm and in a group of products, have no elements of their own.
-        summed = name == "addbmm" or (x.ndim == weight.ndim == 2 and output.ndim == 3)
-        multiply_adds = x.numel() * weight.shape[-1] if summed else output.numel() * x.shape[-1]
-        return _of_product(multiply_adds, x, output, weight.numel())
-    if _CONVOLUTION.fullmatch(name):
-        return _convolution_cost(name, args, output)
-    if _LINEAR.fullmatch(name):
-        weight = args[0].shape[-1] * output.shape[-1]
-        return _of_product(output.numel() * args[0].shape[-1], args[0], output, weight)
-    if name == "conv_tbc":
-        x, weight = args[:2]
-        return _of_product(output.numel() * math.prod(weight.shape[:2]), x, output, weight.numel())
-    if name == "_trilinear":
-        return _trilinear_cost(args, output)
-    if _ATTENTION.fullmatch(name):
-        return _attention_cost(name, *args[:3])
-    return None
+@cache
+def _product_rule(name: str) -> Callable[[str, Any, Any], Cost | None] | None:
+    """What the product of this name costs, as a function of name, arguments and output; None if it is no product."""
+    rules = ((_LINEAR, _linear_cost), (_CONVOLUTION, _convolution_cost), (_ATTENTION, _attention_cost))
+    named = {"conv_tbc": _sequence_convolution_cost, "_trilinear": _trilinear_cost} | dict.fromkeys(
+        _MATRICES, _matrix_cost
+    )
+    return named.get(name) or next((rule for names, rule in rules if names.fullmatch(name)), None)
+
+
+def _matrix_cost(name: str, args: Any, output: torch.Tensor) -> Cost:
+    x, weight = (args[position] for position in _MATRICES[name])
+    # Products that are summed after all, in addbmm and in a group of products, have no elements of their own.
+    summed = name == "addbmm" or (x.ndim == weight.ndim == 2 and output.ndim == 3)
+    multiply_adds = x.numel() * weight.shape[-1] if summed else output.numel() * x.shape[-1]
+    return _of_product(multiply_adds, x, output, weight.numel())
+
+
+def _linear_cost(name: str, args: Any, output: torch.Tensor) -> Cost:
+    x = args[0]
+    return _of_product(output.numel() * x.shape[-1], x, output, x.shape[-1] * output.shape[-1])
+
+
+def _sequence_convolution_cost(name: str, args: Any, output: torch.Tensor) -> Cost:
+    x, weight = args[:2]  # (kernel, c_i, c_o)
+    return _of_product(output.numel() * math.prod(weight.shape[:2]), x, output, weight.numel())
 
 
 def _of_product(multiply_adds: int, x: torch.Tensor, output: torch.Tensor, weight: int) -> Cost:
@@ -148,7 +156,7 @@ def _convolution_cost(name: str, args: Any, output: torch.Tensor) -> Cost | None
     return cost
 
 
-def _trilinear_cost(args: Any, output: torch.Tensor) -> Cost:
+def _trilinear_cost(name: str, args: Any, output: torch.Tensor) -> Cost:
     """x, weight and y, each with dimensions of size 1 inserted, are multiplied, and some dimensions are summed."""
     shapes = [list(tensor.shape) for tensor in args[:3]]
     for shape, dimensions in zip(shapes, args[3:6], strict=True):
@@ -159,8 +167,9 @@ def _trilinear_cost(args: Any, output: torch.Tensor) -> Cost:
     return Cost.of_product(multiply_adds=multiply_adds, read=x + y, written=output.numel(), weight=weight)
 
 
-def _attention_cost(name: str, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Cost:
+def _attention_cost(name: str, args: Any, output: Any) -> Cost:
     """Of the two products and the softmax that a fused kernel computes."""
+    query, key, value = args[:3]
     tokens = 1 if name.endswith("_attention_forward") else 2  # the dimension; the other of the two is the heads
     pairs = math.prod(query.shape[:-1]) * key.shape[tokens]
     outputs = math.prod(query.shape[:-1]) * value.shape[-1]
