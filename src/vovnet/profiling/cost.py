@@ -58,6 +58,8 @@ def count_parameters(module: nn.Module) -> int:
 def count_multiply_adds(module: nn.Module, input_size: tuple[int, int], channels: int = 3) -> int:
     """Multiply-adds of convolutions and matrix products for one image of size (height, width), see `count_cost`.
 
+    A lower bound if `ModelCost.uncounted` has operations.
+
     The paper's tables call this number FLOPs; real FLOPs are twice as many.
     """
     return count_cost(module, (1, channels, *input_size)).total.multiply_adds

@@ -62,14 +62,14 @@ _ATTENTION = re.compile(r"_scaled_dot_product_\w*attention\w*|_(flash|efficient|
 
 # Names without "aten::" and without the "_" of in-place operations. PyTorch tags pointwise operations itself.
 _MEMORY_ONLY = re.compile(
-    r"""(_|quantized_)?(adaptive_)?(avg|max)_pool[123]d(_with_indices)? | _?upsample_\w+ | \w+_pad[123]d | im2col | col2im
-    | constant_pad_nd | _?native_(batch|layer|group)_norm\w* | linalg_vector_norm | norm | _(log_|safe_)?softmax
+    r"""(_|quantized_)?(adaptive_)?(avg|max)_pool[123]d(_with_indices)? | _?upsample_\w+ | \w+_pad[123]d | im2col
+    | col2im | hardswish | _?native_(batch|layer|group)_norm\w* | linalg_vector_norm | norm | _(log_|safe_)?softmax
     | _weight_norm_interface | quantize_per_\w+ | dequantize | quantized::(add|mul|cat)\w* | addr | linalg_cross
     | logsumexp | to_mkldnn | _to_dense | _to_sparse\w* | torchvision::(ps_)?roi_(align|pool)
-    | hardswish | log_sigmoid_forward | glu | _prelu_kernel | rrelu_with_noise | mean | sum | prod | std | var(_mean)?
-    | all | any | cumsum | (arg)?(max|min) | amax | amin | aminmax | sort | topk | kthvalue | _?unique\w* | nonzero
-    | bucketize | searchsorted | cat | stack | repeat | repeat_interleave | copy | clone | _to_copy | tril | triu | roll
-    | flip | (native_)?channel_shuffle | pixel_(un)?shuffle | embedding | gather | scatter(_add)?
+    | constant_pad_nd | log_sigmoid_forward | glu | _prelu_kernel | rrelu_with_noise | mean | sum | prod | std
+    | var(_mean)? | all | any | cumsum | (arg)?(max|min) | amax | amin | aminmax | sort | topk | kthvalue | _?unique\w*
+    | nonzero | bucketize | searchsorted | cat | stack | repeat | repeat_interleave | copy | clone | _to_copy | tril
+    | triu | roll | flip | (native_)?channel_shuffle | pixel_(un)?shuffle | embedding | gather | scatter(_add)?
     | (select|slice)_scatter | masked_select | _?(unsafe_)?index(_\w+)? | arange | linspace | eye | scalar_tensor
     | rand\w* | bernoulli | (new_)?(full|ones|zeros)(_like)? | fill | zero""",
     re.VERBOSE,
