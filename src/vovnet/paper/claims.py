@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from vovnet.paper.measured import measured_answer
+from vovnet.paper.measured import is_lower_bound, measured_answer
 from vovnet.paper.published import TABLES
 from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE, Claim, PrintedValue
 from vovnet.paper.rounding import digits, how_equal, rounded, truncated
@@ -77,4 +77,8 @@ def measured_ratio(claim: Claim, sources: Sources) -> str:
     first, second = (measured_answer(record, table, model, claim.first.column).value for model in models)
     if first is None or second is None:
         return ""
-    return f"{first / second:.2f} on {record.measurements[models[0]].conditions.device_name} ({record.name})"
+    above, below = (is_lower_bound(record, model, claim.first.column) for model in models)
+    if above and below:
+        return ""  # the ratio of two lower bounds says nothing
+    limit = "≥ " if above else "≤ " if below else ""
+    return f"{limit}{first / second:.2f} on {record.measurements[models[0]].conditions.device_name} ({record.name})"

@@ -100,6 +100,7 @@ def measured_values(scatter: PublishedFigure, sources: Sources) -> Measured:
         answers = {row.name: measured_answer(record, table, row.model, column) for row in rows}
         values[column] = {name: answer.value for name, answer in answers.items() if answer.value is not None}
         notes += [f"{column}: needs {answer.note}" for answer in answers.values() if answer.kind == "needs"]
+        notes += [f"{column}, {name}: {answer.note}" for name, answer in answers.items() if answer.text.startswith("≥")]
     answers = {row.name: sources.accuracy(table, row, metric.key) for row in rows}
     values[metric.key] = {name: answer.value for name, answer in answers.items() if answer.value is not None}
     if values[metric.key]:

@@ -103,9 +103,17 @@ def measured_answer(record: Record | None, table: str, model: str, column: str) 
             "time": measurement.latency.median_ms,
             "efficiency": measurement.gmultiply_adds_per_s,
         }[column]
+    if is_lower_bound(record, model, column):
+        note = f"a lower bound: {', '.join(measurement.cost.uncounted)} not counted; {note}"
+        return Answer("measured", f"≥ {value:#.3g}" if value < 100 else f"≥ {value:.0f}", value, note, "lower bound")
     # The column is called GPU time.
     remark = "CPU time" if column == "time" and measurement.conditions.device.startswith("cpu") else ""
     return Answer("measured", f"{value:#.3g}" if value < 100 else f"{value:.0f}", value, note, remark)
+
+
+def is_lower_bound(record: Record, model: str, column: str) -> bool:
+    """Whether a value of the record follows from multiply-adds that are a lower bound."""
+    return column == "efficiency" and record.measurements[model].cost.is_lower_bound
 
 
 def measured_speed_ratio(record: Record | None, table: str, model: str, reference: str) -> Answer:

@@ -1,26 +1,27 @@
 """Counting the cost of a forward pass, layer by layer: parameters, multiply-adds, memory access.
 
 PyTorch shows every tensor operation of the pass when it dispatches it, so a concatenation inside a block counts as well
-as a layer. operation_cost.py has the rules for single operations.
+as a layer. dispatch.py finds the operations, operation_cost.py has the rules for single ones.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vovnet.profiling.cost_types import Cost, LayerCost, ModelCost, Shape, check_dtype
+from vovnet.profiling.dispatch import Operations, uncompiled
+from vovnet.profiling.model_copy import copy_model, is_uninitialised, unwrapped
 from vovnet.profiling.module_calls import following_calls
 from vovnet.profiling.operation_cost import operation_cost
 
@@ -36,24 +37,14 @@ def count_cost(module: nn.Module, *inputs: Any, dtype: str = "float32") -> Model
         dictionaries.
     dtype: for FLOPs per byte.
 
-    Raises ValueError for an unknown dtype, and what the model raises if it cannot take the inputs.
+    Raises ValueError for an unknown dtype and a scripted module, and what the model raises if it cannot take the
+    inputs.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
-
     check_dtype(dtype)
-    note = None
-    shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
-    try:
-        model = _without_values(module, shapes_only)
-        with shapes_only, warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torchvision calls functions that PyTorch has renamed
-            trace = _run(model, inputs)
-    except (RuntimeError, TypeError) as error:
-        if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
-            raise ValueError(f"the model must have values to be counted, but is on the meta device: {error}") from error
-        trace = _run(copy.deepcopy(module).cpu().eval(), inputs)
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        note = f"counted in a real run on the CPU, since its shapes depend on values ({reason})"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("the layers of a scripted module are not visible: count the module it came from")
+    with torch.inference_mode(False), torch.no_grad():
+        trace, note = _trace(unwrapped(module), inputs)
     root = trace.calls[0]
     kind = type(root.module).__name__
     return ModelCost(kind, root.input_shapes, dtype, trace.layers(), dict(trace.uncounted), note)
@@ -66,6 +57,8 @@ def count_parameters(module: nn.Module) -> int:
 
 def count_multiply_adds(module: nn.Module, input_size: tuple[int, int], channels: int = 3) -> int:
     """Multiply-adds of convolutions and matrix products for one image of size (height, width), see `count_cost`.
+
+    A lower bound if `ModelCost.uncounted` has operations.
 
     The paper's tables call this number FLOPs; real FLOPs are twice as many.
     """
@@ -83,7 +76,7 @@ class _Call:
     cost: Cost = field(default_factory=Cost)
 
 
-class _Trace(TorchDispatchMode):
+class _Trace(Operations):
     """Adds the cost of each operation to the innermost call."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -101,13 +94,11 @@ class _Trace(TorchDispatchMode):
     def leave(self, output: Any) -> None:
         self._running.pop().output_shapes = _shapes(output)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
+    def finished(self, func: Any, args: Any, output: Any) -> None:
         cost, uncounted = operation_cost(func, args, output, self._constants)
         self._running[-1].cost += cost
         if uncounted:
             self.uncounted[uncounted] += 1
-        return output
 
     def layers(self) -> tuple[LayerCost, ...]:
         """A row for every call that costs something, then for modules with parameters that were never called."""
@@ -126,29 +117,50 @@ class _Trace(TorchDispatchMode):
         return tuple(rows)
 
 
+def _trace(module: nn.Module, inputs: Sequence[Any]) -> tuple[_Trace, str | None]:
+    """The trace of a pass, and a note if it needed values."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
+
+    if is_uninitialised(module):
+        module = copy_model(module).cpu().eval()
+        module(*_tensors(module, inputs))
+    shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
+    try:
+        model = copy_model(module, partial(_without_values, shapes_only)).eval()
+        with shapes_only, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torchvision calls functions that PyTorch has renamed
+            return _run(model, inputs), None
+    except (RuntimeError, TypeError) as error:
+        if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+            raise ValueError(f"the model must have values to be counted, but is on the meta device: {error}") from error
+        trace = _run(copy_model(module).cpu().eval(), inputs)
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        return trace, f"counted in a real run on the CPU, since its shapes depend on values ({reason})"
+
+
 def _run(model: nn.Module, inputs: Sequence[Any]) -> _Trace:
+    trace, tensors = _Trace(model), _tensors(model, inputs)
+    with following_calls(model, enter=trace.enter, leave=trace.leave), _unfused(), uncompiled(), trace:
+        model(*tensors)
+    return trace
+
+
+def _tensors(model: nn.Module, inputs: Sequence[Any]) -> list[Any]:
     dtype = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), torch.float32)
     generator = torch.Generator().manual_seed(0)
 
     def to_tensors(value: Any) -> Any:
         if isinstance(value, (tuple, list)) and value and all(isinstance(size, int) for size in value):
-            return torch.rand(*value, dtype=dtype, generator=generator)
-        return tree_map_only(torch.Tensor, torch.Tensor.cpu, value)
+            return torch.rand(*value, dtype=dtype, generator=generator, device="cpu")
+        return tree_map_only(Tensor, lambda tensor: (tensor.clone() if tensor.is_inference() else tensor).cpu(), value)
 
-    trace, tensors = _Trace(model), [to_tensors(value) for value in inputs]
-    with following_calls(model, enter=trace.enter, leave=trace.leave), torch.no_grad(), _unfused(), trace:
-        model(*tensors)
-    return trace
+    return [to_tensors(value) for value in inputs]
 
 
-def _without_values(module: nn.Module, shapes_only: contextlib.AbstractContextManager[Any]) -> nn.Module:
-    """A copy in eval mode on the CPU whose parameters and buffers have shapes but no values."""
-    stand_ins: dict[int, Any] = {}
-    for tensor in (*module.parameters(), *module.buffers()):
-        with shapes_only:
-            empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-        stand_ins[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
-    return copy.deepcopy(module, stand_ins).eval()
+def _without_values(shapes_only: contextlib.AbstractContextManager[Any], tensor: Tensor) -> Tensor:
+    with shapes_only:
+        empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
 
 
 @contextlib.contextmanager

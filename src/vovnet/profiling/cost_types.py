@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any
 
 import torch
@@ -22,6 +22,9 @@ class Cost:
     memory_access_bound: the least memory access cost possible for the same multiply-adds.
     other_elements: elements that all other operations read and write.
     batch_norm_elements: outputs of batch norms. With the multiply-adds, they are the FLOPs of the paper's Table 4.
+    uncounted_calls: calls of operations whose arithmetic is not known. With any, multiply-adds and memory access cost
+        are lower bounds, since the operation may be a product.
+    unsized_calls: those of them whose sizes are not known either. With any, the elements are a lower bound too.
     """
 
     parameters: Count = 0
@@ -30,6 +33,8 @@ class Cost:
     memory_access_bound: NonNegative = 0.0
     other_elements: Count = 0
     batch_norm_elements: Count = 0
+    uncounted_calls: Count = 0
+    unsized_calls: Count = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Cost)))
@@ -55,12 +60,17 @@ class Cost:
 
     @property
     def memory_access_ratio(self) -> float | None:
-        """Memory access cost over its bound, at least 1; None without a product."""
-        return self.memory_access_cost / self.memory_access_bound if self.memory_access_bound else None
+        """Memory access cost over its bound, at least 1; None without a product, and if something is uncounted."""
+        if self.uncounted_calls or not self.memory_access_bound:
+            return None
+        return self.memory_access_cost / self.memory_access_bound
 
     def flops_per_byte(self, element_bytes: int) -> float | None:
-        """Arithmetic intensity if every operation reads and writes memory; None if nothing is read or written."""
-        return self.flops / (self.elements * element_bytes) if self.elements else None
+        """Arithmetic intensity if every operation reads and writes memory; a lower bound if something is uncounted.
+
+        None if nothing is read or written, and if sizes are not known: the ratio of two lower bounds says nothing.
+        """
+        return None if self.unsized_calls or not self.elements else self.flops / (self.elements * element_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +115,15 @@ class ModelCost:
 
     @property
     def total(self) -> Cost:
-        return sum(self.layers, Cost())
+        total = sum(self.layers, Cost())
+        if total.uncounted_calls or not self.uncounted:
+            return total
+        return replace(total, uncounted_calls=sum(self.uncounted.values()))  # old records do not say it for each layer
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether the multiply-adds are a lower bound."""
+        return bool(self.uncounted)
 
     @property
     def element_bytes(self) -> int:

@@ -106,7 +106,8 @@ def _own_seconds(moments: Sequence[_Moment], seconds_between: Callable[[Any, Any
 
 def _by_row(calls: dict[str, list[float]], rows: Sequence[LayerCost]) -> list[float] | None:
     """The seconds of each row: the n-th row of a path is its n-th call. None if their numbers differ."""
-    computing = [row.multiply_adds > 0 or row.other_elements > 0 for row in rows]  # others only hold parameters
+    # Others only hold parameters.
+    computing = [row.multiply_adds > 0 or row.other_elements > 0 or row.uncounted_calls > 0 for row in rows]
     expected = Counter(row.path for row in compress(rows, computing))
     if any(len(calls.get(path, ())) != count for path, count in expected.items()):
         return None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vovnet.profiling.dispatch import Operations, uncompiled
+from vovnet.profiling.model_copy import copy_model
 from vovnet.profiling.module_calls import following_calls
 
 
@@ -26,12 +26,14 @@ def follow_tensors(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
     shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
-    with contextlib.suppress(Exception):  # shapes are not enough, or the model is at fault: then the real run fails too
-        empty = {id(tensor): shapes_only.from_tensor(tensor) for tensor in (*module.parameters(), *module.buffers())}
-        model = copy.deepcopy(module, empty)
+    with (
+        torch.inference_mode(False),
+        contextlib.suppress(Exception),
+    ):  # shapes are not enough, or the model is at fault: then the real run fails too
+        model = copy_model(module, shapes_only.from_tensor)
         with shapes_only:
             return _follow(model, *map(shapes_only.from_tensor, inputs))
-    return _follow(module, *inputs)
+    return _follow(copy_model(module), *inputs)
 
 
 def _follow(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
@@ -39,13 +41,12 @@ def _follow(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
     calls = following_calls(
         module, enter=lambda path, *_: live.running.append(path), leave=lambda _: live.running.pop()
     )
-    # no_grad, since inference mode does not dispatch the operations that composite ones consist of.
-    with in_eval(module), calls, torch.no_grad(), live:
+    with torch.inference_mode(False), torch.no_grad(), uncompiled(), in_eval(module), calls, live:
         module(*inputs)
     return live.peak_bytes, live.peak_layer
 
 
-class _LiveTensors(TorchDispatchMode):
+class _LiveTensors(Operations):
     """Follows the storages that operations create until they are freed."""
 
     def __init__(self, *held: Tensor) -> None:
@@ -55,10 +56,8 @@ class _LiveTensors(TorchDispatchMode):
         self.peak_bytes, self.peak_layer = 0, ""
         self._add(held)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
+    def finished(self, func: Any, args: Any, output: Any) -> None:
         self._add(output)
-        return output
 
     def _add(self, tensors: Any) -> None:
         for leaf in tree_leaves(tensors):

@@ -5,7 +5,6 @@ Several models are measured in one run, since only times of one run can be compa
 
 from __future__ import annotations
 
-import copy
 import platform
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from vovnet.profiling.energy import AnyMethod, EnergyResult, measure_energy
 from vovnet.profiling.find_sensor import find_sensor
 from vovnet.profiling.measurement import Conditions, Measurement
 from vovnet.profiling.meter import Meter
+from vovnet.profiling.model_copy import copy_model, unwrapped
 from vovnet.profiling.number_format import Precision, matmul_precision
 from vovnet.profiling.peak import DevicePeak, measure_peak
 from vovnet.profiling.sensors import NoSensor, Sensor
@@ -59,6 +59,7 @@ def measure(
     size = tuple(input_size) if isinstance(input_size, Sequence) else (input_size, input_size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f"input_size must be (height, width) or one side in pixels, got {input_size!r}")
+    model = unwrapped(model)
     parameter = next(model.parameters(), None)
     name = type(model).__name__
     (measurement,) = measure_models(
@@ -76,6 +77,7 @@ def measure(
     return measurement
 
 
+@torch.inference_mode(False)  # the caller's would make inference tensors of the weights, and a pass has its own
 def measure_models(
     modules: Mapping[str, nn.Module],
     input_shapes: Mapping[str, InputShape],
@@ -166,13 +168,7 @@ def measure_models(
 def _copy(model: nn.Module) -> nn.Module:
     if any(part._compiled_call_impl is not None for part in model.modules()):
         raise ValueError("a model that was compiled in place cannot be copied; measure torch.compile(model) instead")
-    try:
-        return copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:
-        reason = first_line(error)
-        raise ValueError(
-            f"the model cannot be copied ({reason}); use measure_models, which does not copy it"
-        ) from error
+    return copy_model(model)
 
 
 def _resolve_device(device: str | torch.device) -> torch.device:

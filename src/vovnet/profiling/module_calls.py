@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -18,7 +19,7 @@ def following_calls(
 
     Calls are nested like those of Python, also if a module is shared or calls itself, so a stack knows the innermost.
     `torch.utils.module_tracker.ModuleTracker` cannot replace this: it keeps the running modules without their order.
-    The time and memory of other hooks belong to their module.
+    The time and memory of other hooks belong to their module. A scripted module belongs to the module that calls it.
 
     enter: gets the module's path in `named_modules()` (the first one if it has several), the module, and its inputs as
         (arguments, keyword arguments).
@@ -33,6 +34,8 @@ def following_calls(
 
     with ExitStack() as handles:
         for path, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks
             hook = partial(before, path)
             handles.enter_context(module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True))
             handles.enter_context(module.register_forward_hook(after))

@@ -133,6 +133,7 @@ class _Count:
                 cost += traffic
             if traffic is None or not counted:
                 uncounted[node.op_type if is_standard(node) else f"{node.domain}::{node.op_type}"] += 1
+                cost += Cost(uncounted_calls=1, unsized_calls=int(traffic is None))
             if cost != Cost():
                 shapes = {"input_shapes": self._known_shapes(inputs), "output_shapes": self._known_shapes(outputs)}
                 rows.append(LayerCost(path=path, kind=node.op_type, **vars(cost) | shapes))

@@ -20,7 +20,8 @@ CostName = Literal["energy", "time", "multiply_adds", "parameters", "memory"]
 _COSTS: dict[CostName, Callable[[Measurement], float | None]] = {
     "energy": lambda model: model.energy_j_per_image,
     "time": lambda model: model.latency.median_ms / model.input_shape[0],
-    "multiply_adds": lambda model: model.cost.total.multiply_adds / model.input_shape[0],
+    # A lower bound cannot be compared with anything.
+    "multiply_adds": lambda m: None if m.cost.is_lower_bound else m.cost.total.multiply_adds / m.input_shape[0],
     "parameters": lambda model: model.cost.total.parameters,
     "memory": lambda model: model.memory.peak_mib if model.memory else None,
 }
@@ -161,7 +162,10 @@ def _misses(
     model: Measurement, by: CostName, accuracy: AccuracyName, min_ap: float | None, max_p99_ms: float | None
 ) -> Iterator[_Miss]:
     value, p99_ms = _accuracy(model, accuracy), model.latency.percentile_ms(99)
-    if _COSTS[by](model) is None:
+    if _COSTS[by](model) is None and by == "multiply_adds":
+        operations = ", ".join(model.cost.uncounted)
+        yield _Miss(f"has only a lower bound of its multiply-adds: {operations} cannot be counted", math.inf)
+    elif _COSTS[by](model) is None:
         result = model.energy if by == "energy" else model.memory
         why = f" ({result.reason})" if result and result.reason else ""
         yield _Miss(f"has no measured {by}{why}", math.inf)

@@ -15,6 +15,7 @@ from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EstimatedEnergy, estimate
 from vovnet.profiling.layer_times import time_layers
 from vovnet.profiling.memory import MIB, MemoryUse, measure_memory
+from vovnet.profiling.model_copy import is_uninitialised, unwrapped
 from vovnet.profiling.number_format import Precision, cast, dtype_of
 from vovnet.profiling.onnx_cost import count_onnx_cost
 from vovnet.profiling.onnx_module import OnnxModule
@@ -107,7 +108,11 @@ def prepare(
 def _prepare_module(
     name: str, module: nn.Module, shape: InputShape, device: torch.device, precision: Precision
 ) -> Subject:
-    cost = _count_cost(module.eval(), shape, precision)
+    module = unwrapped(module).eval()
+    cost = _count_cost(module, shape, precision)
+    if is_uninitialised(module):
+        with torch.no_grad():  # inference mode would make inference tensors of the weights
+            module.cpu()(torch.rand(shape))
     module = cast(module.to(device).to(memory_format=torch.channels_last), precision)
     return Subject(name, module, _random_images(shape, device, dtype_of(precision)), cost, precision)
 

@@ -14,13 +14,17 @@ from vovnet.report.table import Column, make_table
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer, or several in one; if it was timed, with its time and its share of the time of all layers."""
+    """A layer, or several in one; if it was timed, with its time and its share of the time of all layers.
+
+    lower_bound: whether its multiply-adds and its memory access cost are lower bounds.
+    """
 
     model: str
     cost: LayerCost
     element_bytes: int
     seconds: float | None
     share: float | None
+    lower_bound: bool
 
     @property
     def path(self) -> str:
@@ -29,6 +33,10 @@ class LayerRow:
     @property
     def time_ms(self) -> float | None:
         return None if self.seconds is None else 1e3 * self.seconds
+
+    @property
+    def memory_access_ratio(self) -> float | None:
+        return None if self.lower_bound else self.cost.memory_access_ratio
 
     @property
     def flops_per_byte(self) -> float | None:
@@ -44,9 +52,16 @@ def layer_rows(measurement: Measurement) -> list[LayerRow]:
     cost = measurement.cost
     times = measurement.layer_seconds or (None,) * len(cost.layers)
     total = sum(measurement.layer_seconds or ())
+    # Records of earlier versions do not say which layers the uncounted operations belong to: it may be any.
+    unknown = cost.is_lower_bound and not any(layer.uncounted_calls for layer in cost.layers)
     return [
         LayerRow(
-            measurement.name, layer, cost.element_bytes, time, time / total if time is not None and total else None
+            model=measurement.name,
+            cost=layer,
+            element_bytes=cost.element_bytes,
+            seconds=time,
+            share=time / total if time is not None and total else None,
+            lower_bound=unknown or layer.uncounted_calls > 0,
         )
         for layer, time in zip(cost.layers, times, strict=True)
     ]
@@ -88,22 +103,45 @@ def _sum(path: str, layers: Sequence[LayerRow]) -> LayerRow:
     seconds = [layer.seconds for layer in layers if layer.seconds is not None]
     shares = [layer.share for layer in layers if layer.share is not None]
     return replace(
-        layers[0], cost=cost, seconds=sum(seconds) if seconds else None, share=sum(shares) if shares else None
+        layers[0],
+        cost=cost,
+        seconds=sum(seconds) if seconds else None,
+        share=sum(shares) if shares else None,
+        lower_bound=any(layer.lower_bound for layer in layers),
     )
+
+
+def _is_lower_bound(row: LayerRow) -> bool:
+    return row.lower_bound
+
+
+def _misses_elements(row: LayerRow) -> bool:
+    return row.cost.unsized_calls > 0
 
 
 LayerColumn = Column[LayerRow]
 LAYER_PATH = LayerColumn("path", "layer", lambda row: row.path)
 _KIND = LayerColumn("kind", "kind", lambda row: row.cost.kind)
-LAYER_MULTIPLY_ADDS = LayerColumn("multiply_adds", "multiply-adds", lambda row: row.cost.multiply_adds, "M", 1e6)
-LAYER_MEMORY_ACCESS = LayerColumn(
-    "memory_access_cost_elements", "memory access", lambda row: row.cost.memory_access_cost, "k elements", 1e3
+LAYER_MULTIPLY_ADDS = LayerColumn(
+    "multiply_adds", "multiply-adds", lambda row: row.cost.multiply_adds, "M", 1e6, at_least=_is_lower_bound
 )
-LAYER_OTHER = LayerColumn("other_elements", "other", lambda row: row.cost.other_elements, "k elements", 1e3)
-LAYER_FLOPS_PER_BYTE = LayerColumn("flops_per_byte", "FLOP/byte", lambda row: row.flops_per_byte)
+LAYER_MEMORY_ACCESS = LayerColumn(
+    "memory_access_cost_elements",
+    "memory access",
+    lambda row: row.cost.memory_access_cost,
+    unit="k elements",
+    scale=1e3,
+    at_least=_is_lower_bound,
+)
+LAYER_OTHER = LayerColumn(
+    "other_elements", "other", lambda row: row.cost.other_elements, "k elements", 1e3, at_least=_misses_elements
+)
+LAYER_FLOPS_PER_BYTE = LayerColumn(
+    "flops_per_byte", "FLOP/byte", lambda row: row.flops_per_byte, at_least=_is_lower_bound
+)
 LAYER_TIME = LayerColumn("time_ms", "time", lambda row: row.time_ms, "ms")
 LAYER_SHARE = LayerColumn("time_share", "of the time", lambda row: row.share, "%", 0.01)
-LAYER_FLOPS = LayerColumn("gflop_per_s", "GFLOP/s", lambda row: row.gflop_per_s)
+LAYER_FLOPS = LayerColumn("gflop_per_s", "GFLOP/s", lambda row: row.gflop_per_s, at_least=_is_lower_bound)
 LAYER_COLUMNS = (
     LayerColumn("model", "model", lambda row: row.model),
     LAYER_PATH,
@@ -112,12 +150,13 @@ LAYER_COLUMNS = (
     LayerColumn("parameters", "params", lambda row: row.cost.parameters, "k", 1e3),
     LAYER_MULTIPLY_ADDS,
     LAYER_MEMORY_ACCESS,
-    LayerColumn("memory_access_ratio", "× lower bound", lambda row: row.cost.memory_access_ratio),
+    LayerColumn("memory_access_ratio", "× lower bound", lambda row: row.memory_access_ratio),
     LAYER_OTHER,
     LAYER_FLOPS_PER_BYTE,
     LAYER_TIME,
     LAYER_SHARE,
     LAYER_FLOPS,
+    LayerColumn("uncounted_calls", "uncounted calls", lambda row: row.cost.uncounted_calls or None),
 )
 ROOFLINE_COLUMNS = (LAYER_PATH, _KIND, LAYER_SHARE, LAYER_FLOPS_PER_BYTE, LAYER_FLOPS)
 GROUP_MEMORY_ACCESS = replace(LAYER_MEMORY_ACCESS, unit="M elements", scale=1e6)

@@ -197,11 +197,20 @@ def plot_layers(measurement: Measurement) -> Plot:
 def _draw_bars(
     plot: Plot, axes: Axes, column: LayerColumn, groups: Sequence[LayerRow], **style: Any
 ) -> npt.NDArray[np.float64]:
-    """A bar for each group, which shows its value and share on hover. Returns the values."""
+    """A bar for each group, which shows its value and share on hover. Returns the values.
+
+    Beside a lower bound stands ≥, and then there are no shares, since the total is not known.
+    """
     values = np.array([column.scaled(group) or 0.0 for group in groups])
     total = values.sum() or 1.0
-    for bar, group, value in zip(axes.barh(range(len(groups)), values, **style), groups, values, strict=True):
+    complete = not any(map(column.at_least, groups))
+    bars = axes.barh(range(len(groups)), values, **style)
+    for index, (bar, group, value) in enumerate(zip(bars, groups, values, strict=True)):
         if value:
-            plot.add_titles(bar, f"{describe([layer_tables.LAYER_PATH, column], group)} ({value / total:.1%})")
+            share = f" ({value / total:.1%})" if complete else ""
+            plot.add_titles(bar, describe([layer_tables.LAYER_PATH, column], group) + share)
+        if column.at_least(group):
+            end = value + style.get("left", np.zeros(len(groups)))[index]
+            axes.annotate("≥", (end, index), (2, 0), textcoords="offset points", va="center", fontsize=SMALL - 1)
     axes.set_xlabel(column.axis_label, fontsize=SMALL)
     return values

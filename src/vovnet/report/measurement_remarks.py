@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from vovnet.profiling.measurement import Measurement
-from vovnet.report.model_tables import shape_text
+from vovnet.report.model_tables import shape_text, uncounted_text
 
 
 def remarks(rows: Sequence[Measurement]) -> list[str]:
@@ -30,7 +30,7 @@ def remarks(rows: Sequence[Measurement]) -> list[str]:
     sentences += _for_each(rows, _uncounted)
     sentences += _for_each(rows, _memory)
     sentences += _for_each(rows, _energy)
-    sentences += _for_each(rows, lambda m: str(m.estimate) if m.estimate else None)
+    sentences += _for_each(rows, _estimate)
     warnings = [warning for conditions in runs.values() for warning in conditions.surroundings.doubts]
     sentences += [f"Warning: {warning}" for warning in warnings]
     return [line for sentence in sentences for line in sentence.splitlines()]
@@ -60,8 +60,15 @@ def _intervals(measurement: Measurement) -> str:
 
 
 def _uncounted(measurement: Measurement) -> str | None:
-    calls = ", ".join(f"{name} ({count}×)" for name, count in measurement.cost.uncounted.items())
+    calls = uncounted_text(measurement)
     return f"arithmetic not counted: {calls}; values with ≥ are lower bounds." if calls else None
+
+
+def _estimate(measurement: Measurement) -> str | None:
+    if measurement.estimate is None:
+        return None
+    limit = "; a lower bound, since some arithmetic is not counted" if measurement.cost.is_lower_bound else ""
+    return f"{measurement.estimate}{limit}"
 
 
 def _memory(measurement: Measurement) -> str | None:

@@ -107,7 +107,15 @@ def _memory_column(field: str, title: str) -> ModelColumn:
 
 
 def _is_lower_bound(row: Measurement) -> bool:
-    return bool(row.cost.uncounted)
+    return row.cost.is_lower_bound
+
+
+def _misses_elements(row: Measurement) -> bool:
+    return row.cost.total.unsized_calls > 0
+
+
+def uncounted_text(row: Measurement) -> str | None:
+    return ", ".join(f"{name} ({count}×)" for name, count in row.cost.uncounted.items()) or None
 
 
 def _ratio_interval(row: Measurement) -> Interval | None:
@@ -147,6 +155,7 @@ MEMORY_ACCESS = ModelColumn(
     unit="M elements",
     scale=1e6,
     axis="memory access cost",
+    at_least=_is_lower_bound,
 )
 FLOPS_PER_BYTE = ModelColumn("flops_per_byte", "FLOP/byte", lambda m: m.flops_per_byte, at_least=_is_lower_bound)
 _LATENCY: list[ModelColumn] = _latency_columns(lambda m: m.latency, "latency_")
@@ -187,6 +196,7 @@ _FOR_CSV_ONLY = (
     ModelColumn("precision", "precision", lambda m: m.precision),
     ModelColumn("run", "run", lambda m: m.conditions.run),
     ModelColumn("date", "date", lambda m: m.conditions.date),
+    ModelColumn("uncounted", "uncounted", uncounted_text),
 )
 _GROUPS: dict[str, Sequence[ModelColumn]] = {
     "Counts of one pass": (
@@ -195,7 +205,14 @@ _GROUPS: dict[str, Sequence[ModelColumn]] = {
         MULTIPLY_ADDS,
         MEMORY_ACCESS,
         ModelColumn("memory_access_ratio", "× lower bound", lambda m: m.cost.total.memory_access_ratio),
-        ModelColumn("other_elements", "other", lambda m: m.cost.total.other_elements, "M elements", 1e6),
+        ModelColumn(
+            "other_elements",
+            "other",
+            lambda m: m.cost.total.other_elements,
+            unit="M elements",
+            scale=1e6,
+            at_least=_misses_elements,
+        ),
         FLOPS_PER_BYTE,
     ),
     "Time": (
@@ -208,7 +225,9 @@ _GROUPS: dict[str, Sequence[ModelColumn]] = {
         MULTIPLY_ADDS_PER_S,
         FLOPS,
         ModelColumn("peak_fraction", "of peak", lambda m: m.peak_fraction, "%", 0.01, at_least=_is_lower_bound),
-        ModelColumn("bandwidth_fraction", "of bandwidth", lambda m: m.bandwidth_fraction, "%", 0.01),
+        ModelColumn(
+            "bandwidth_fraction", "of bandwidth", lambda m: m.bandwidth_fraction, "%", 0.01, at_least=_misses_elements
+        ),
     ),
     "Memory": (
         _memory_column("peak_mib", "peak"),
@@ -222,7 +241,13 @@ _GROUPS: dict[str, Sequence[ModelColumn]] = {
         _ABOVE_IDLE,
         ModelColumn("energy_method", "method", _energy_method),
         ModelColumn("disputing_j_per_image", "by the other method", _disputing_energy, "J/image"),
-        ModelColumn("estimated_j_per_image", "estimated, not measured", _estimated_energy, "J/image"),
+        ModelColumn(
+            "estimated_j_per_image",
+            "estimated, not measured",
+            _estimated_energy,
+            unit="J/image",
+            at_least=_is_lower_bound,
+        ),
     ),
 }
 

@@ -68,10 +68,11 @@ def plot_layer_roofline(measurement: Measurement) -> Plot | None:
     if not layers:
         return None
     points = [
-        Point(0, layer.path if index < 3 else "", layer.flops_per_byte or 0.0, layer.gflop_per_s or 0.0)
+        Point(0, _label(layer) if index < 3 else "", layer.flops_per_byte or 0.0, layer.gflop_per_s or 0.0)
         for index, layer in enumerate(layers)
     ]
     shares = [layer.share or 0.0 for layer in layers]
+    counted = "counted " if measurement.cost.is_lower_bound else ""
     areas = [max(2.0, 1200 * share) for share in shares]
     plot = Plot(make_figure(COLUMN_INCH, 3.1))
     axes = plot.figure.subplots()
@@ -94,11 +95,15 @@ def plot_layer_roofline(measurement: Measurement) -> Plot | None:
     _leave_room(axes, points)
     axes.set_title(
         f"{plain_text(measurement.name)}: area = share of the time\n"
-        f"{1 - sum(shares):.0%} of the time is in layers without multiply-adds",
+        f"{1 - sum(shares):.0%} of the time is in layers without {counted}multiply-adds",
         fontsize=SMALL,
     )
     label_points(plot.figure, [points], radii=[(area / np.pi) ** 0.5 for area in areas])
     return plot
+
+
+def _label(layer: LayerRow) -> str:
+    return f"{layer.path} (≥)" if layer.lower_bound else layer.path
 
 
 def _make_logarithmic(axes: Axes) -> None:

@@ -23,13 +23,14 @@ class Panel:
     y: ModelColumn
 
     def points(self, rows: Sequence[Measurement]) -> list[Point]:
-        """The models that have both values."""
+        """The models that have both values. The label of a point says if one of them is a lower bound."""
         points = []
         for index, row in enumerate(rows):
             x, y = _value(self.x, row), _value(self.y, row)
             if x is not None and y is not None:
                 intervals = self.x.scaled_interval(row), self.y.scaled_interval(row)
-                points.append(Point(index, row.name, x, y, *intervals))
+                lower_bound = self.x.at_least(row) or self.y.at_least(row)
+                points.append(Point(index, f"{row.name} (≥)" if lower_bound else row.name, x, y, *intervals))
         return points
 
 

@@ -251,7 +251,11 @@ def test_an_unknown_operator_is_named_and_its_elements_count(tmp_path: Path) -> 
     assert cost.uncounted == {"their::Foo": 1, "Relu": 1}
     assert cost.note is not None
     assert cost.note.endswith("so they are not counted: foo, y")
-    assert cost.layers == ()
+    assert [(layer.path, layer.uncounted_calls, layer.unsized_calls) for layer in cost.layers] == [
+        ("foo", 1, 1),
+        ("y", 1, 1),
+    ]
+    assert cost.total.elements == 0
 
 
 def test_a_known_operator_without_a_rule_is_named(tmp_path: Path) -> None:

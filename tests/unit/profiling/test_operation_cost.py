@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchvision import ops
 
 from vovnet.profiling.cost import count_cost, count_parameters
@@ -65,6 +69,100 @@ def test_products_by_hand(
     assert cost.memory_access_cost >= cost.memory_access_bound - 1e-6
     assert cost.other_elements == 0
     assert cost.parameters == count_parameters(module)
+
+
+R = torch.rand
+A = torch.ops.aten
+INT8 = torch.ones(32, 32, dtype=torch.int8)
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "multiply_adds"),
+    [
+        pytest.param(torch.addbmm, (R(3, 5), R(7, 3, 4), R(7, 4, 5)), 7 * 60, id="addbmm"),
+        pytest.param(torch.baddbmm, (R(7, 3, 5), R(7, 3, 4), R(7, 4, 5)), 7 * 60, id="baddbmm"),
+        pytest.param(torch.addmv, (R(3), R(3, 4), R(4)), 12, id="addmv"),
+        pytest.param(torch.dot, (R(5), R(5)), 5, id="dot"),
+        pytest.param(torch.vdot, (R(5), R(5)), 5, id="vdot"),
+        pytest.param(torch.matmul, (R(4), R(2, 4, 5)), 2 * 20, id="a vector times matrices"),
+        pytest.param(torch.matmul, (R(2, 1, 3, 4), R(6, 4, 5)), 12 * 60, id="matrices of other batches"),
+        pytest.param(torch._int_mm, (INT8, INT8[:, :16]), 32 * 32 * 16, id="integers"),
+        pytest.param(A._addmm_activation, (R(5), R(3, 4), R(4, 5)), 60, id="with an activation"),
+        pytest.param(A._weight_int8pack_mm, (R(3, 32).bfloat16(), INT8, R(32).bfloat16()), 3 * 32 * 32, id="packed"),
+        pytest.param(F.bilinear, (R(5, 3), R(5, 4), R(6, 3, 4)), 5 * 6 * 12, id="bilinear"),
+        pytest.param(lambda x, w, b: torch.conv_tbc(x, w, b, 1), (R(10, 2, 4), R(3, 4, 5), R(5)), 1200, id="conv_tbc"),
+        pytest.param(
+            lambda x, w: A._convolution(x, w, None, [2], [0], [1], True, [0], 1, False, False, False, False),
+            (R(1, 3, 8), R(3, 4, 5)),
+            8 * 3 * 20,
+            id="transposed, as TorchScript calls it",
+        ),
+        pytest.param(lambda a, b: torch.einsum("bhik,jk->bhij", a, b), (R(2, 2, 3, 4), R(5, 4)), 240, id="einsum"),
+        pytest.param(torch.cdist, (R(30, 8), R(40, 8)), 30 * 40 * (8 + 2), id="distances by a product"),
+        pytest.param(nn.LSTMCell(4, 5), (R(2, 4),), 2 * 9 * 20, id="LSTM cell"),
+        pytest.param(nn.GRUCell(4, 5), (R(2, 4),), 2 * 9 * 15, id="GRU cell"),
+    ],
+)
+def test_products_of_all_kinds(function: Callable[..., Any], inputs: tuple[Any, ...], multiply_adds: int) -> None:
+    assert total(Call(function), *inputs).multiply_adds == multiply_adds
+
+
+def test_outer_products_are_multiplications_like_any_other() -> None:
+    for function, inputs in (
+        (torch.outer, (R(3), R(4))),
+        (torch.addr, (R(3, 4), R(3), R(4))),
+        (torch.kron, (R(3), R(4))),
+    ):
+        assert total(Call(function), *inputs).multiply_adds == 0
+
+
+class Deformable(nn.Module):
+    def __init__(self, groups: int = 1, offset_groups: int = 1, modulated: bool = False) -> None:
+        super().__init__()
+        self.offsets = nn.Conv2d(8, 18 * offset_groups, 3, padding=1)
+        self.mask = nn.Conv2d(8, 9 * offset_groups, 3, padding=1) if modulated else None
+        self.conv = ops.DeformConv2d(8, 16, 3, padding=1, groups=groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x, self.offsets(x), None if self.mask is None else self.mask(x).sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("module", "multiply_adds", "offsets", "mask"),
+    [
+        pytest.param(Deformable(), 400 * (18 * 72 + 16 * 72), 18, 0, id="plain"),
+        pytest.param(Deformable(groups=4), 400 * (18 * 72 + 16 * 18), 18, 0, id="grouped"),
+        pytest.param(Deformable(offset_groups=2), 400 * (36 * 72 + 16 * 72), 36, 0, id="two sets of offsets"),
+        pytest.param(Deformable(modulated=True), 400 * (18 * 72 + 9 * 72 + 16 * 72), 18, 9, id="modulated"),
+    ],
+)
+def test_a_deformable_convolution_is_a_convolution_that_reads_offsets(
+    module: Deformable, multiply_adds: int, offsets: int, mask: int
+) -> None:
+    cost = count_cost(module, (1, 8, 20, 20))
+    assert cost.uncounted == {}
+    assert cost.total.multiply_adds == multiply_adds
+    (row,) = (layer for layer in cost.layers if layer.path == "conv")
+    assert row.memory_access_cost == 400 * (8 + 16) + module.conv.weight.numel()
+    placeholder = 0 if mask else 1  # torchvision makes a mask of one element that the operation does not read
+    assert row.other_elements == 400 * (offsets + mask) + placeholder
+
+
+@pytest.mark.parametrize("pool", [ops.roi_align, ops.roi_pool, ops.ps_roi_align, ops.ps_roi_pool])
+def test_pooling_of_regions_is_pooling(pool: Callable[..., torch.Tensor]) -> None:
+    boxes = torch.tensor([[0.0, 1.0, 1.0, 9.0, 9.0], [0.0, 0.0, 0.0, 5.0, 5.0]])
+    cost = total(Call(lambda x: pool(x, boxes, 2)), (1, 8, 20, 20))
+    channels = 2 if "ps_" in pool.__name__ else 8
+    assert cost.multiply_adds == 0
+    assert cost.other_elements == 8 * 400 + 2 * 5 + 2 * channels * 4
+
+
+def test_a_fused_attention_kernel_is_its_products_and_softmax() -> None:
+    query, key, value = torch.rand(2, 4, 10, 8), torch.rand(2, 4, 12, 8), torch.rand(2, 4, 12, 8)
+    fused = total(Call(lambda *x: A._scaled_dot_product_flash_attention_for_cpu(*x)[0]), query, key, value)
+    parts = total(Call(F.scaled_dot_product_attention), query, key, value)
+    assert fused.multiply_adds == parts.multiply_adds == 2 * (2 * 4 * 10 * 12 * 8)
+    assert fused.memory_access_cost == parts.memory_access_cost
 
 
 def test_no_other_widths_with_the_same_multiply_adds_cost_less_than_the_bound() -> None:
@@ -156,6 +254,7 @@ def test_an_operation_without_a_rule_is_listed() -> None:
     cost = count_cost(module, (4, 4))
     assert cost.uncounted == {"aten::linalg_inv_ex": 1, "aten::_fft_r2c": 1}
     assert cost.total.multiply_adds == 64
+    assert [layer.uncounted_calls for layer in cost.layers] == [0, 1, 1]
     assert cost.layers[1].other_elements >= 32  # the elements they read and write are counted
 
 
@@ -180,11 +279,44 @@ def test_an_operation_without_a_rule_reads_its_weights() -> None:
     assert cost.total.other_elements == 16 + (16 + 1) + 3 * 16  # the weight, its inverse with an error code, the sum
 
 
-def test_weights_of_a_quantised_layer_are_read() -> None:
+def test_statically_quantised_layers_count_as_before_they_were_quantised() -> None:
+    quantisation = torch.ao.quantization
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.leave = quantisation.QuantStub(), quantisation.DeQuantStub()
+            self.conv, self.relu = nn.Conv2d(3, 8, 3, groups=1), nn.ReLU()
+            self.grouped, self.up, self.last = (
+                nn.Conv2d(8, 8, 3, groups=4),
+                nn.ConvTranspose2d(8, 4, 2, 2),
+                nn.Linear(12, 5),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.leave(self.last(self.up(self.grouped(self.relu(self.conv(self.enter(x)))))))
+
+    net = Net().eval()
+    expected = count_cost(net, (1, 3, 10, 10)).total
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 6)), {nn.Linear}, dtype=torch.qint8)
-    cost = count_cost(module, (2, 8))
-    assert cost.uncounted == {"quantized::linear_dynamic": 1}
-    assert cost.note is None
-    assert cost.total.other_elements == 16 + 12 + 48 + 6
+        net.qconfig = quantisation.QConfig(
+            quantisation.MinMaxObserver.with_args(dtype=torch.quint8),
+            quantisation.MinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_tensor_symmetric),
+        )
+        observed = quantisation.prepare(quantisation.fuse_modules(net, [["conv", "relu"]]))
+        observed(torch.rand(1, 3, 10, 10))
+        cost = count_cost(quantisation.convert(observed), (1, 3, 10, 10))
+    assert cost.uncounted == {}
+    assert (cost.total.multiply_adds, cost.total.memory_access_cost) == (
+        expected.multiply_adds,
+        expected.memory_access_cost,
+    )
+
+
+def test_a_quantised_layer_counts_as_before_it_was_quantised() -> None:
+    layer = nn.Sequential(nn.Linear(8, 6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8)
+    assert replace(total(quantised, (2, 8)), parameters=8 * 6 + 6) == total(layer, (2, 8))

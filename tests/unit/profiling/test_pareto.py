@@ -156,6 +156,17 @@ def test_each_cost_ranks_by_itself(by: CostName) -> None:
     assert pareto_front(models, "AP", by) == [choice.winner]
 
 
+def test_a_lower_bound_of_multiply_adds_is_not_the_cheapest() -> None:
+    bounded = model("bounded", 0.9, multiply_adds=10)
+    bounded = replace(bounded, cost=replace(bounded.cost, uncounted={"aten::_fft_r2c": 2}))
+    counted = model("counted", 0.8, multiply_adds=100)
+    choice = cheapest_by_ap([bounded, counted], by="multiply_adds")
+    assert choice.winner is counted
+    assert choice.rejected == ("bounded has only a lower bound of its multiply-adds: aten::_fft_r2c cannot be counted",)
+    assert pareto_front([bounded, counted], "AP", "multiply_adds") == [counted]
+    assert cheapest_by_ap([bounded, counted], by="parameters").winner is bounded
+
+
 # ---- the choice
 
 

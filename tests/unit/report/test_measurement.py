@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from vovnet.profiling.cost import count_cost
 from vovnet.profiling.energy import EnergyResult
 from vovnet.profiling.measurement import Measurement, read_measurements
 from vovnet.report.document import Table, parts_to_markdown
-from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows, layer_table
+from vovnet.report.layer_tables import LAYER_COLUMNS, group_layers, layer_rows, layer_table
 from vovnet.report.measurement_remarks import is_warning, remarks
 from vovnet.report.measurement_report import to_markdown, write_measurement_report
 from vovnet.report.model_tables import MULTIPLY_ADDS_PER_S, label_measurements, model_columns, model_tables
@@ -204,11 +207,95 @@ def test_few_passes_give_neither_percentiles_nor_intervals(passes: int, percenti
 def test_what_follows_from_uncounted_operations_is_a_lower_bound() -> None:
     one = replace(BARE[0], cost=replace(BARE[0].cost, uncounted={"aten::_weight_int8pack_mm": 3}))
     bounded = {"multiply_adds", "flops_per_byte", "gmultiply_adds_per_s", "gflop_per_s", "peak_fraction"}
+    bounded.add("memory_access_cost_elements")  # the operation may be a product
     rows = label_measurements([one])
     assert {column.name for column in model_columns(rows) if column.text(rows[0]).startswith("≥ ")} == bounded
+    assert "memory_access_ratio" not in {column.name for column in model_columns(rows)}  # of two lower bounds
+    assert read_csv(to_csv(model_columns(rows), rows))[0]["uncounted"] == "aten::_weight_int8pack_mm (3×)"
+    assert one.cost.to_dict()["total"]["uncounted_calls"] == 3
     assert any("≥ are lower bounds" in line for line in remarks(rows))
     assert "≥" not in to_csv(model_columns(rows), rows)
     assert "≥" not in to_markdown(BARE)
+
+
+BOUNDED_LAYER_COLUMNS = {"multiply_adds", "memory_access_cost_elements", "flops_per_byte", "gflop_per_s"}
+
+
+class Unknown(nn.Module):
+    """A convolution, then an operation that only this test knows, in a module of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.inverse, self.again = nn.Conv2d(3, 4, 1), Inverse(), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.again(self.inverse(self.conv(x)))
+
+
+class Inverse(nn.Linear):
+    """A product beside the operation."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.linalg.inv(self.weight)
+
+
+def measured_unknown(**changes: object) -> Measurement:
+    cost = count_cost(Unknown(), (1, 3, 8, 8))
+    seconds = tuple(1e-3 for _ in cost.layers)
+    return replace(FULL[0], name="unknown", cost=replace(cost, **changes), layer_seconds=seconds)
+
+
+def test_a_layer_with_uncounted_operations_is_a_lower_bound_and_the_others_are_not() -> None:
+    rows = label_measurements([measured_unknown()])
+    layers = {layer.cost.path: layer for layer in layer_rows(rows[0])}
+    for path, bounded in {"conv": set(), "inverse": BOUNDED_LAYER_COLUMNS, "again": set()}.items():
+        texts = {column.name: column.text(layers[path]) for column in LAYER_COLUMNS}
+        assert {name for name, text in texts.items() if text.startswith("≥ ")} == bounded
+        assert (texts["memory_access_ratio"] == "–") == bool(bounded)
+    assert "≥" in "".join(map("".join, layer_table(rows).rows))
+    (first, *_) = group_layers(rows[0], at_most=1)
+    assert first.lower_bound
+    fields = read_csv(to_csv(LAYER_COLUMNS, list(layers.values())))
+    assert [field["uncounted_calls"] for field in fields] == ["", "1", ""]
+
+
+def test_records_that_do_not_say_which_layers_are_uncounted_make_lower_bounds_of_all() -> None:
+    one = measured_unknown()
+    layers = tuple(replace(layer, uncounted_calls=0) for layer in one.cost.layers)
+    assert all(layer.lower_bound for layer in layer_rows(replace(one, cost=replace(one.cost, layers=layers))))
+    assert one.cost.total.uncounted_calls == replace(one.cost, layers=layers).total.uncounted_calls == 1
+    assert not any(layer.lower_bound for layer in layer_rows(FULL[0]))
+
+
+def test_where_sizes_are_not_known_either_nothing_is_compared() -> None:
+    one = measured_unknown()
+    layers = tuple(replace(layer, unsized_calls=layer.uncounted_calls) for layer in one.cost.layers)
+    rows = label_measurements([replace(one, cost=replace(one.cost, layers=layers))])
+    texts = {column.name: column.text(rows[0]) for column in model_columns(rows)}
+    assert "flops_per_byte" not in texts
+    assert all(texts[name].startswith("≥ ") for name in ("other_elements", "bandwidth_fraction", "gflop_per_s"))
+
+
+def test_an_estimate_from_a_lower_bound_says_so() -> None:
+    rows = label_measurements([measured_unknown()])
+    assert row_of(table_of(rows, "Energy"), 0)["estimated, not measured (J/image)"].startswith("≥ ")
+    assert any("estimated" in line.lower() and "a lower bound" in line for line in remarks(rows))
+    assert not any("a lower bound" in line for line in remarks(ROWS))
+
+
+def test_a_report_of_an_uncounted_operation_marks_it_everywhere(tmp_path: Path) -> None:
+    write_measurement_report([measured_unknown(), FULL[1]], tmp_path)
+    page = (tmp_path / "measurement.html").read_text()
+    assert "aten::linalg_inv_ex (1×)" in page
+    assert "unknown (≥)" in (tmp_path / "roofline.svg").read_text()
+    assert "resnet18 (≥)" not in (tmp_path / "roofline.svg").read_text()
+    assert "≥" in (tmp_path / "layers" / "01_unknown.svg").read_text()
+    assert "inverse (≥)" in (tmp_path / "layers" / "01_unknown_roofline.svg").read_text()
+    assert "without counted multiply-adds" in (tmp_path / "layers" / "01_unknown_roofline.svg").read_text()
+    assert "≥" not in (tmp_path / "layers" / "02_resnet18.svg").read_text()
 
 
 def test_intervals_of_rates_are_for_plots_only() -> None:
