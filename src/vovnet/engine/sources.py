@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL.Image import Image
@@ -92,11 +93,16 @@ def read_source(source: str) -> Tensor:
     """uint8 RGB (3, H, W): the image at a path or http(s) URL. Raises ValueError or OSError that names the source."""
     if not is_url(source):
         return read_image(Path(source))
-    content = download(source)
     try:
-        return read_image(content)
-    except ValueError as error:
-        raise ValueError(f"{source} did not send an image that can be read ({error})") from None
+        content = download(source)
+        try:
+            return read_image(content)
+        except ValueError as error:
+            raise ValueError(f"{source} did not send an image that can be read ({error})") from None
+    except ValueError:
+        if Path(urlsplit(source).path).suffix.lower() in VIDEO_SUFFIXES:
+            raise ValueError(f"{source} is a video; videos are read from files: download it first") from None
+        raise
 
 
 def expand_inputs(inputs: ImageLike | Sequence[ImageLike]) -> list[Any]:
