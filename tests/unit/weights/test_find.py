@@ -137,7 +137,9 @@ def test_only_a_fault_of_the_file_discards_a_download(server: Server, error: Exc
 
 
 def test_a_url_must_say_which_format_it_has(server: Server) -> None:
-    with pytest.raises(ValueError, match=r"must end in .pth, .pt, .*, .npz, .pth.tar, .ckpt, .bin, got .*download.id=3; download"):
+    with pytest.raises(
+        ValueError, match=r"must end in .pth, .pt, .*, .npz, .pth.tar, .ckpt, .bin, got .*download.id=3; download"
+    ):
         read_source(f"{server.url}/download?id=3")
     assert server.visits == []
 
