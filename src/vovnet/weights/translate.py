@@ -117,11 +117,10 @@ def translate(tensors: Mapping[str, Tensor], source: str) -> Translation:
 
     Raises ValueError unless the tensors are exactly those of one of our variants, with finite values.
     """
-    scheme, tensors, rest = _recognise(tensors, source)
-    if scheme.classifier:
-        rest |= {name: tensor for name, tensor in tensors.items() if re.fullmatch(scheme.classifier, name)}
+    scheme, tensors, beside = _recognise(tensors, source)
+    rest = {name for name in tensors if scheme.classifier and re.fullmatch(scheme.classifier, name)}
     if "backbone." in scheme.prefix:
-        rest |= {name: tensor for name, tensor in tensors.items() if not name.startswith(scheme.prefix)}
+        rest |= {name for name in tensors if not name.startswith(scheme.prefix)}
     backbone = {name: tensor for name, tensor in tensors.items() if name not in rest}
     frozen = not scheme.counter_divides and not any(name.endswith(_COUNTERS) for name in backbone)
 
@@ -139,27 +138,27 @@ def translate(tensors: Mapping[str, Tensor], source: str) -> Translation:
         pixels=scheme.pixels_of.get(model, scheme.pixels),
         norm="frozen batch" if frozen and scheme.frozen_eps is not None and norm == "batch" else norm,
         state=state,
-        set_aside=dict(sorted(Counter(".".join(name.split(".")[:2]) for name in rest).items())),
+        set_aside=dict(sorted(Counter(".".join(name.split(".")[:2]) for name in (*rest, *beside)).items())),
     )
 
 
-def _recognise(tensors: Mapping[str, Tensor], source: str) -> tuple[Scheme, Mapping[str, Tensor], dict[str, Tensor]]:
-    """The naming scheme, the tensors without a wrapper's prefix, and those beside the wrapped network.
+def _recognise(tensors: Mapping[str, Tensor], source: str) -> tuple[Scheme, Mapping[str, Tensor], list[str]]:
+    """The naming scheme, the tensors without a wrapper's prefix, and the names of those beside the wrapped network.
 
     Beside it there may be a classifier or the weights of a loss. Another convolution there makes it a larger network,
     whose backbone may compute something else, as with the dilated ones of segmentation.
     """
     if scheme := recognise_other(tensors) or recognise(tensors):
-        return scheme, tensors, {}
+        return scheme, tensors, []
     for prefix in _PREFIXES:
         inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         if scheme := recognise_other(inside) or recognise(inside):
-            rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
-            if larger := [name for name, tensor in rest.items() if tensor.ndim > 2]:
+            beside = [name for name in tensors if not name.startswith(prefix)]
+            if larger := [name for name in beside if tensors[name].ndim > 2]:
                 raise ValueError(
                     f"{source} must hold a backbone, with at most a classifier, but also has {listed(larger)}"
                 )
-            return scheme, inside, rest
+            return scheme, inside, beside
     raise ValueError(
         f"{source} must name its tensors as a VoVNet of {', '.join(SOURCES[:-1])} or {SOURCES[-1]}, as "
         f"{OTHER_SOURCES}, but has {listed(tensors)}"
