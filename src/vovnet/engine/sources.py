@@ -22,6 +22,7 @@ from vovnet.data.video import read_frames
 from vovnet.download import check_scheme, download, is_url
 from vovnet.engine.prediction import Failure
 from vovnet.models.preprocessing import Preprocessing
+from vovnet.weights.find import weights_hint
 
 ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
 T = TypeVar("T")
@@ -75,7 +76,9 @@ def expand_sources(sources: Iterable[str | Path]) -> list[str]:
             matches = map(Path, glob.glob(source, recursive=True))
             expanded += _media(matches, f"{source} matches no image or video; looked for")
         else:
-            raise FileNotFoundError(f"expected an image, video, folder or pattern, but {source!r} does not exist")
+            raise FileNotFoundError(
+                f"expected an image, video, folder or pattern, but {source!r} does not exist{weights_hint(source)}"
+            )
     return expanded
 
 

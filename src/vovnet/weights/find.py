@@ -88,6 +88,16 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
     )
 
 
+def weights_hint(name: str) -> str:
+    """ "; …" for a name that is no image or file but that of weights, of a network or of a dataset; else nothing."""
+    shipped = shipped_weights()
+    if name in shipped:
+        return f"; it is the name of weights, which --weights {name} loads"
+    if is_detector(name) or name in BACKBONES or name.lower().startswith(("coco", "voc", "imagenet")):
+        return f"; the weights that ship with vovnet are {', '.join(shipped)}{_NOT_SHIPPED}"
+    return ""
+
+
 @contextmanager
 def open_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Iterator[Path]:
     """`find_weights` for a block that reads the file.
