@@ -15,7 +15,16 @@ from vovnet.errors import UsageError
 from vovnet.models.backbones.timm import import_timm
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.weights.detector import ModelInfo
-from vovnet.weights.file import BACKBONE_FORMAT, DETECTOR_FORMAT, check_shapes, listed, shapes_of, write_safetensors
+from vovnet.weights.file import (
+    BACKBONE_FORMAT,
+    DETECTOR_FORMAT,
+    SUFFIXES,
+    check_shapes,
+    listed,
+    shapes_of,
+    suffix_of,
+    write_safetensors,
+)
 from vovnet.weights.find import read_source
 from vovnet.weights.translate import ADAPTABLE, BackboneWeights, classes_in, head_names, shapes_of_variant, translate
 from vovnet.zoo import create_backbone as build_backbone
@@ -109,8 +118,10 @@ def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, Detection
             return _build_on_timm(info, spec.backbone.removeprefix("timm/"), source)
         return _build_on_ours(info, spec.backbone, read_weights(source))
     except OSError as error:  # not there, or not to be downloaded
+        absent = isinstance(error, FileNotFoundError) and suffix_of(source) in SUFFIXES
+        problem = f"{source} is neither a weights file nor the name of weights" if absent else str(error)
         raise type(error)(
-            f"{error}; docs/weights.md says where to get weights for backbone_weights, and backbone_weights=null "
+            f"{problem}; the config's header or docs/weights.md says where to get weights, and backbone_weights=null "
             "starts from random ones"
         ) from error
 

@@ -77,14 +77,15 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
             raise UsageError(f"no weights are called {text!r}{hint} (known names: {', '.join(hub_names)})")
         return _from_hub(text) if text.startswith("timm/") else _from_torchvision(text)
     names = [*shipped, *hub_names]
+    none_published = "" if hub_names else _NOT_SHIPPED
     if is_detector(text) or text in BACKBONES:
         raise FileNotFoundError(
             f"{text} is a network, not the name of weights (names: {', '.join(names)}); train it with vovnet train, or "
-            f"name a weights file or URL{_NOT_SHIPPED}"
+            f"name a weights file or URL{none_published}"
         )
     raise FileNotFoundError(
         f"{source} is neither a weights file nor the name of weights{did_you_mean(text, names)} "
-        f"(names: {', '.join(names)}); a URL works too{_NOT_SHIPPED}"
+        f"(names: {', '.join(names)}); a URL works too{none_published}"
     )
 
 
@@ -150,7 +151,7 @@ def _from_torchvision(name: str) -> Path:
     try:
         return _from_url(url)
     except OSError as error:
-        raise OSError(f"{name}: {error}; or download {url} in another way and give the file instead") from error
+        raise OSError(f"{name}: {error}; or give the path of a copy of that file") from error
 
 
 def torchvision_url(name: str) -> str:

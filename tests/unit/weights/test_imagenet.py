@@ -376,6 +376,8 @@ def test_detectors_that_start_from_random_weights_only(name: str) -> None:
 def test_missing_weights_say_what_to_do(detector: str) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         build_pretrained(info_of(detector), "weights/gone.npz")
-    assert "weights/gone.npz is neither a weights file" in str(caught.value)
+    assert "weights/gone.npz is neither a weights file nor the name of weights; the config's header" in str(
+        caught.value
+    )
     assert "docs/weights.md" in str(caught.value)
     assert "backbone_weights=null starts from random ones" in str(caught.value)
