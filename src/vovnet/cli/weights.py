@@ -40,7 +40,7 @@ def import_weights(source: str, *, output: Path, overwrite: Switch = False, json
         ["found", ""],
         [
             ["names as in", report.scheme],
-            ["model", f"{report.model}: {options}"],
+            ["model", f"{report.model}: {options}" if options else report.model],
             ["norm", report.norm],
             ["images", pixels],
             ["classes", metric(None) if report.num_classes is None else str(report.num_classes)],

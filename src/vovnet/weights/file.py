@@ -24,6 +24,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 # Where training scripts put the state dict, and the averaged one, which timm takes first too.
 _NESTS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
+_MAX_NESTING = 4
 # What DistributedDataParallel, torch.compile, Lightning and other wrappers put before all names. The backbones of
 # VoVNet-Detectron and vovnet-detectron2 are recognised by theirs.
 _WRAPPER = re.compile(r"module\.|_orig_mod\.|model\.|backbone\.(?!body\.|bottom_up\.)")
@@ -182,13 +183,10 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, dict):
-        nests = [content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)]
-        if not nests:
-            break
-        content = nests[0]
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a state dict, got {type(content).__name__}")
+    for _ in range(_MAX_NESTING):  # a hostile dict can hold itself
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} must hold a state dict, got {type(content).__name__}")
+        content = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)), content)
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{path} must hold a tensor under each name, got {type(tensor).__name__} under {name!r}")

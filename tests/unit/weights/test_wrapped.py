@@ -156,6 +156,14 @@ def test_other_objects_are_named_and_not_run(extra: object, tmp_path: Path, monk
     assert not Path("executed").exists()
 
 
+def test_a_dict_that_holds_itself_ends(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "endless.pth")
+    with pytest.raises(ValueError, match="must hold a tensor under each name, got dict under 'model'"):
+        read_weights(tmp_path / "endless.pth")
+
+
 # --- what an import may replace -----------------------------------------------------------------------------------
 
 
