@@ -5,13 +5,16 @@ from __future__ import annotations
 import http.client
 import io
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 MAX_REDIRECTS = 4
@@ -29,6 +32,12 @@ def check_scheme(url: str) -> None:
     """Raises ValueError unless `url` is an http or https URL."""
     if not _is_web(url):
         raise ValueError(f"only http:// and https:// URLs can be downloaded, got {url}")
+    try:
+        host = urlsplit(url).hostname
+    except ValueError as error:
+        raise ValueError(f"{url} is no valid URL ({error})") from None
+    if not host:
+        raise ValueError(f"{url} is no valid URL (it names no host)")
 
 
 def download(url: str, *, max_bytes: int = 50 * 2**20, timeout_s: float = 10.0, silence_s: float = 30.0) -> bytes:
@@ -39,7 +48,7 @@ def download(url: str, *, max_bytes: int = 50 * 2**20, timeout_s: float = 10.0, 
     silence_s: limit for a pause in which nothing arrives.
 
     Raises ValueError for another scheme, for a text page and for a file that is too large; TimeoutError; OSError if the
-    server cannot be reached, answers with an error or closes the connection early.
+    server cannot be reached, answers with an error, sends nothing or closes the connection early.
     """
     content = io.BytesIO()
     _download(url, content, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
@@ -74,12 +83,44 @@ def _download(url: str, file: IO[bytes], *, max_bytes: int, timeout_s: float, si
     check_scheme(url)
     silence_s = min(timeout_s, silence_s)
     deadline = time.monotonic() + timeout_s
+    visit = _Visit(url)
+
+    def receive() -> None:
+        _receive(visit, file, max_bytes=max_bytes, deadline=deadline, silence_s=silence_s)
+
     try:
-        call_within(timeout_s, lambda: _receive(url, file, max_bytes, deadline, silence_s))
+        call_within(timeout_s, receive)
     except TimeoutError:
+        problem = f"{url} is too slow" if visit.answered else f"could not reach {visit.host}: no answer"
         raise TimeoutError(
-            f"{url} is too slow: the limit is {timeout_s:g} s in all and {silence_s:g} s of silence; try again later"
+            f"{problem}: the limit is {timeout_s:g} s in all and {silence_s:g} s of silence; try again later"
         ) from None
+
+
+@dataclass
+class _Visit:
+    """How far a download has come. location: the URL that was asked last, after redirects."""
+
+    url: str
+    location: str = ""
+    answered: bool = False
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.location or self.url).hostname or self.url
+
+
+def _reason(error: BaseException | str) -> str:
+    """What an error of the network says, without its number and its place in the library."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"its certificate is not trusted ({error.verify_message})"
+    elif isinstance(error, ssl.SSLError):
+        text = f"no secure connection ({(error.reason or str(error)).replace('_', ' ').lower()})"
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())[:200]
 
 
 def _is_web(url: str) -> bool:
@@ -91,21 +132,28 @@ class _WebRedirects(HTTPRedirectHandler):
 
     max_redirections = MAX_REDIRECTS
 
+    def __init__(self, visit: _Visit) -> None:
+        self.visit = visit
+
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
     ) -> Request | None:
         if not _is_web(newurl):
             raise HTTPError(req.full_url, code, f"a redirect to {newurl}", headers, fp)
+        check_scheme(newurl)
+        self.visit.location = newurl
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _receive(url: str, file: IO[bytes], max_bytes: int, deadline: float, silence_s: float) -> None:
-    opener = build_opener(_WebRedirects)
+def _receive(visit: _Visit, file: IO[bytes], *, max_bytes: int, deadline: float, silence_s: float) -> None:
+    url = visit.url
+    opener = build_opener(_WebRedirects(visit))
     request = Request(url, headers={"User-Agent": "vovnet"})
     too_large = f"the file at {url} is larger than the limit of {max_bytes} bytes"
     received = 0
     try:
         with opener.open(request, timeout=silence_s) as response:
+            visit.answered = True
             content_type = response.headers.get_content_type()
             if response.headers.get("Content-Type") and content_type.startswith("text/"):
                 raise ValueError(f"{url} sent a page of type {content_type}; use the URL of the file itself")
@@ -121,13 +169,30 @@ def _receive(url: str, file: IO[bytes], max_bytes: int, deadline: float, silence
                     raise TimeoutError
     except HTTPError as error:
         error.close()
-        reason = " ".join(str(error.reason).split())[:200]  # the reason for a refused redirect has several lines
-        raise OSError(f"{url} answered with {error.code} {reason}; check the URL") from None
+        raise OSError(_refusal(url, error)) from None
     except URLError as error:
         if isinstance(error.reason, TimeoutError):
             raise error.reason from None
-        raise OSError(f"{url} cannot be reached ({error.reason}); check the URL and the network") from None
+        raise OSError(
+            f"could not reach {visit.host}: {_reason(error.reason)}; check the network and the URL {url}"
+        ) from None
+    except (http.client.InvalidURL, UnicodeError) as error:
+        raise ValueError(f"{url} is no valid URL ({_reason(error)})") from None
+    except ssl.SSLError as error:
+        raise OSError(f"{url} closed the connection early ({_reason(error)}); try again") from None
     except (ConnectionError, http.client.HTTPException) as error:
-        raise OSError(f"{url} closed the connection early ({error!r}); try again") from None
+        raise OSError(f"{url} closed the connection early ({_reason(error)}); try again") from None
     if announced is not None and received < announced:
         raise OSError(f"{url} closed the connection after {received} of {announced} bytes; try again")
+    if received == 0:
+        raise OSError(f"{url} sent an empty file; check the URL")
+
+
+def _refusal(url: str, error: HTTPError) -> str:
+    reason = _reason(error.reason)
+    if 300 <= error.code < 400 and "redirect error" in reason:  # the library's text for a circle has several lines
+        return (
+            f"{url} answered with {error.code} more than {MAX_REDIRECTS} times: it redirects in a circle; check the URL"
+        )
+    remedy = "try again later" if error.code >= 500 or error.code == 429 else "check the URL"
+    return f"{url} answered with {error.code} {reason}; {remedy}"

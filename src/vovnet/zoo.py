@@ -64,7 +64,8 @@ class DetectorSpec:
     backbones: the paper's backbones, for a family only. `vovnet list` shows them; all others work too.
     backbone_options: backbone name → options that it has in this family, unless `create_model` gets others.
     gn_suffix: whether the family also exists with group norm instead of frozen batch norm, as FAMILY_BACKBONE_gn.
-    backbone, group_norm: what the name of a family's detector says; set by `find_detector`.
+    backbone: name of the backbone that can start from weights; of a family's detector, `find_detector` sets it.
+    group_norm: whether a family's detector has group norm; set by `find_detector`.
     """
 
     build: partial[Any]
@@ -91,9 +92,9 @@ MASK_RCNN_BACKBONES = ("vovnet27_slim", "vovnet39", "vovnet57", "resnet50", "res
 REFINEDET_BACKBONES = (*MASK_RCNN_BACKBONES, "densenet201", "densenet161", "vgg16")
 
 
-def _ssd(builder: Callable[..., Any], **fixed: Any) -> DetectorSpec:
-    # Caffe's scripts decay neither norms nor biases of the heads.
-    return DetectorSpec(partial(builder, **fixed), MultiBoxLoss, never_decayed=("heads.",))
+def _ssd(builder: Callable[..., Any], *, backbone: str | None = None, **fixed: Any) -> DetectorSpec:
+    # Caffe's scripts decay neither norms nor biases of the heads. DSOD is made to start from random weights.
+    return DetectorSpec(partial(builder, **fixed), MultiBoxLoss, never_decayed=("heads.",), backbone=backbone)
 
 
 def _refinedet(side: int) -> DetectorSpec:
@@ -120,8 +121,8 @@ SPECS = {
     "dsod300_vovnet27_slim": _ssd(dsod300_vovnet27_slim, default_boxes=ANCHORS_DSOD, bottleneck=False),
     "dsod300_vovnet27_slim_bottleneck": _ssd(dsod300_vovnet27_slim, default_boxes=ANCHORS_DSOD, bottleneck=True),
     "dsod300_densenet67": _ssd(dsod300_densenet67, default_boxes=ANCHORS_DSOD),
-    "ssd300_mobilenet": _ssd(ssd300_mobilenet, default_boxes=ANCHORS_MOBILENET),
-    "pelee304": _ssd(pelee304, default_boxes=ANCHORS_PELEE),
+    "ssd300_mobilenet": _ssd(ssd300_mobilenet, backbone="mobilenet", default_boxes=ANCHORS_MOBILENET),
+    "pelee304": _ssd(pelee304, backbone="peleenet", default_boxes=ANCHORS_PELEE),
     "refinedet320": _refinedet(320),
     "refinedet512": _refinedet(512),
     "maskrcnn": _mask_rcnn(masks=True),
@@ -158,7 +159,7 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
     num_classes: foreground classes.
     options: of the detector's builder, which explains them:
         DSOD300 (`ssd.dsod300_vovnet27_slim`): anchors ("voc", or "coco" with smaller boxes), init; on VoVNet norm, pool
-        SSD300-MobileNet, Pelee304: init
+        SSD300-MobileNet, Pelee304: init, pixels
         RefineDet (`refinedet.refinedet`): backbone (a dictionary of its options), pixels, width
         Mask R-CNN, Faster R-CNN (`mask_rcnn.mask_rcnn`): backbone, pixels, image_size, rois, anchors
 

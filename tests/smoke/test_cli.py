@@ -732,6 +732,11 @@ def test_weights_of_others_are_imported(run: Run, tmp_path: Path) -> None:
     assert (found["scheme"], found["model"], found["options"]["ese"]) == ("timm", "vovnet19_slim_dw_ese", "last")
     assert "start from them with backbone_weights=" in result.err
     assert (tmp_path / "ours.safetensors").is_file()
+    again = ("weights", "import", tmp_path / "theirs.pth", "--output", tmp_path / "ours.safetensors")
+    refused = run(*again)
+    assert refused.code == 1
+    assert "exists already; choose another output, or overwrite it with --overwrite" in refused.complaint
+    assert run(*again, "--overwrite").code == 0
     broken = timm.create_model("ese_vovnet19b_slim_dw").state_dict()
     broken.pop("stem.0.conv.weight")
     torch.save(broken, tmp_path / "broken.pth")

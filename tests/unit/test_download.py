@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,6 +15,8 @@ import pytest
 from PIL import Image
 
 from vovnet.download import download, download_file, is_url
+from vovnet.engine.sources import read_source
+from vovnet.weights.find import find_weights
 
 
 def png() -> bytes:
@@ -20,9 +25,15 @@ def png() -> bytes:
     return buffer.getvalue()
 
 
+def certificate_error() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed (_ssl.c:1006)")
+    error.verify_message = "self-signed certificate"
+    return error
+
+
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        getattr(self, self.path.strip("/").split("?")[0])()
+        getattr(self, re.split("[?/]", self.path.strip("/"))[0])()
 
     def answer(self, content: bytes, kind: str = "image/png", length: int | None = None) -> None:
         self.send_response(200)
@@ -55,6 +66,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def missing(self) -> None:
         self.send_error(404)
+
+    def forbidden(self) -> None:
+        self.send_error(403)
+
+    def failing(self) -> None:
+        self.send_error(500)
+
+    def empty(self) -> None:
+        self.answer(b"", length=0)
+
+    def hung_up(self) -> None:
+        pass
+
+    def to_nowhere(self) -> None:
+        self.redirect("http://127.0.0.1:9/image")
 
     def moved(self) -> None:
         self.redirect("/image")
@@ -138,7 +164,12 @@ def test_download_to_a_file(server: str, tmp_path: Path) -> None:
         ("missing", OSError, "answered with 404 Not Found"),
         ("to_file", OSError, "answered with 302 .*file://"),
         ("to_ftp", OSError, "answered with 302 a redirect to ftp://127"),
-        ("loop", OSError, "answered with 302"),
+        ("loop", OSError, "answered with 302 more than 4 times: it redirects in a circle; check the URL"),
+        ("forbidden", OSError, "answered with 403 Forbidden; check the URL"),
+        ("failing", OSError, "answered with 500 Internal Server Error; try again later"),
+        ("empty", OSError, "/empty sent an empty file; check the URL"),
+        ("to_nowhere", OSError, "could not reach 127.0.0.1: Connection refused; check .*/to_nowhere"),
+        ("hung_up", OSError, r"closed the connection early \(Remote end closed connection without response\); try"),
         ("nothing_like_it", OSError, "closed the connection early"),
     ],
 )
@@ -164,8 +195,62 @@ def test_silence_ends_a_long_wait(server: str) -> None:
     assert time.monotonic() - start < 1
 
 
+def raw(text: str) -> bool:
+    """Whether a message shows Python's own form of an error."""
+    return any(part in text for part in ("urlopen", "<", "Errno", "Error(", "\n"))
+
+
 def test_no_server() -> None:
-    with pytest.raises(OSError, match="cannot be reached"):
+    with pytest.raises(OSError, match=r"could not reach 127\.0\.0\.1: Connection refused; check the network") as caught:
         download("http://127.0.0.1:9/image")
+    assert not raw(str(caught.value))
     with pytest.raises(ValueError, match="only http:// and https:// URLs"):
         download(f"file://{__file__}")
+    for url in ("http://[::1/image", "https:///image"):
+        with pytest.raises(ValueError, match=f"{re.escape(url)} is no valid URL"):
+            download(url)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (OSError(113, "No route to host"), "No route to host"),
+        (OSError("Tunnel connection failed: 403 Forbidden"), "Tunnel connection failed: 403 Forbidden"),
+        (certificate_error(), r"its certificate is not trusted \(self-signed certificate\)"),
+    ],
+)
+def test_a_connection_that_fails(error: OSError, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    with pytest.raises(OSError, match=rf"could not reach example\.org: {reason}; check the network") as caught:
+        download("https://example.org/image")
+    assert not raw(str(caught.value))
+
+
+def test_a_server_without_tls(server: str) -> None:
+    with pytest.raises(OSError, match=r"could not reach 127\.0\.0\.1: no secure connection \(.*\); check") as caught:
+        download(f"{server}/image".replace("http:", "https:"))
+    assert not raw(str(caught.value))
+
+
+def test_a_host_that_does_not_answer(server: str) -> None:
+    with pytest.raises(TimeoutError, match=r"could not reach 127\.0\.0\.1: no answer: the limit is 0\.2 s in all"):
+        download(f"{server}/silent", timeout_s=0.2)
+
+
+@pytest.mark.parametrize("use", [find_weights, read_source])
+@pytest.mark.parametrize("name", ["a.pth", "a.jpg", "a.mp4"])
+def test_weights_images_and_videos_give_the_same_reason(
+    use: Callable[[str], object], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOVNET_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match=r"could not reach 127\.0\.0\.1: Connection refused"):
+        use(f"http://127.0.0.1:9/{name}")
+
+
+def test_a_video_is_not_read_from_a_url(server: str) -> None:
+    with pytest.raises(ValueError, match=r"clip\.mp4 is a video; videos are read from files: download"):
+        read_source(f"{server}/page/clip.mp4")

@@ -146,7 +146,7 @@ class TrainConfig(Section):
 
     model: a detector of `vovnet.create_model`; the number of classes comes from the data.
     model_options: options of `vovnet.create_model`.
-    backbone_weights: what the backbone starts from: a file, a URL or timm/NAME; null: random weights.
+    backbone_weights: what the backbone starts from: a file, a URL, timm/NAME or torchvision/NAME; null: random weights.
     data: the images to train and evaluate on.
     augment: augmentation for detectors with an input of fixed size.
     resize: augmentation for detectors that keep the aspect ratio (Mask R-CNN, Faster R-CNN).

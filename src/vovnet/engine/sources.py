@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL.Image import Image
@@ -21,6 +22,7 @@ from vovnet.data.video import read_frames
 from vovnet.download import check_scheme, download, is_url
 from vovnet.engine.prediction import Failure
 from vovnet.models.preprocessing import Preprocessing
+from vovnet.weights.find import weights_hint
 
 ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
 T = TypeVar("T")
@@ -74,7 +76,9 @@ def expand_sources(sources: Iterable[str | Path]) -> list[str]:
             matches = map(Path, glob.glob(source, recursive=True))
             expanded += _media(matches, f"{source} matches no image or video; looked for")
         else:
-            raise FileNotFoundError(f"expected an image, video, folder or pattern, but {source!r} does not exist")
+            raise FileNotFoundError(
+                f"expected an image, video, folder or pattern, but {source!r} does not exist{weights_hint(source)}"
+            )
     return expanded
 
 
@@ -92,11 +96,16 @@ def read_source(source: str) -> Tensor:
     """uint8 RGB (3, H, W): the image at a path or http(s) URL. Raises ValueError or OSError that names the source."""
     if not is_url(source):
         return read_image(Path(source))
-    content = download(source)
     try:
-        return read_image(content)
-    except ValueError as error:
-        raise ValueError(f"{source} did not send an image that can be read ({error})") from None
+        content = download(source)
+        try:
+            return read_image(content)
+        except ValueError as error:
+            raise ValueError(f"{source} did not send an image that can be read ({error})") from None
+    except ValueError:
+        if Path(urlsplit(source).path).suffix.lower() in VIDEO_SUFFIXES:
+            raise ValueError(f"{source} is a video; videos are read from files: download it first") from None
+        raise
 
 
 def expand_inputs(inputs: ImageLike | Sequence[ImageLike]) -> list[Any]:

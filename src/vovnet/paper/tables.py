@@ -123,6 +123,12 @@ def _notes(key: str) -> list[str]:
             "FLOPs here are multiply-adds plus one operation per BatchNorm output element; only this definition "
             "reproduces all six printed values"
         )
+        notes.append(
+            "VoVNet-57: the only published ImageNet weights need another stem (a stride in place of pooling) and "
+            "identity connections, so the config trains a network with the same parameters but fewer FLOPs than the "
+            "one computed here; the config's header says how to train this one from the same weights. ResNet-50 and "
+            "ResNet-101: torchvision's weights have the stride in the 3×3 convolutions, which needs more FLOPs"
+        )
     elif key in ("table2", "table3"):
         notes.append("FLOPs are multiply-adds")
     if key in ("table2", "table4"):

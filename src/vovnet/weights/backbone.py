@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,22 @@ from vovnet.errors import UsageError
 from vovnet.models.backbones.timm import import_timm
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.weights.detector import ModelInfo
-from vovnet.weights.file import BACKBONE_FORMAT, DETECTOR_FORMAT, check_shapes, shapes_of, write_safetensors
+from vovnet.weights.file import (
+    BACKBONE_FORMAT,
+    DETECTOR_FORMAT,
+    SUFFIXES,
+    check_shapes,
+    listed,
+    shapes_of,
+    suffix_of,
+    write_safetensors,
+)
 from vovnet.weights.find import read_source
-from vovnet.weights.translate import BackboneWeights, classes_in, shapes_of_variant, translate
+from vovnet.weights.translate import ADAPTABLE, BackboneWeights, classes_in, head_names, shapes_of_variant, translate
 from vovnet.zoo import create_backbone as build_backbone
 from vovnet.zoo import find_detector
+
+_LOG = logging.getLogger("vovnet")
 
 
 def create_backbone(name: str, *, weights: str | Path | None = None, **options: Any) -> nn.Module:
@@ -27,8 +39,8 @@ def create_backbone(name: str, *, weights: str | Path | None = None, **options: 
     With features_only=True it returns its feature maps, finest first; `feature_names`, `strides` and `channels`
     describe them.
 
-    weights: weights of a VoVNet, see `read_weights`; None for random ones. They set the options that they require
-        (stem, identity, ese, norm, num_classes) and the attribute `pixels`, which says how to normalise the images.
+    weights: see `read_weights`; None for random ones. They set the options that they require (such as stem, identity,
+        ese, style, num_classes) and the attribute `pixels`, which says how to normalise the images.
     options: those of the backbone's class, for example `VoVNet`.
     """
     if weights is None:
@@ -40,16 +52,20 @@ def create_backbone(name: str, *, weights: str | Path | None = None, **options: 
 
 
 def read_weights(source: str | Path) -> BackboneWeights:
-    """The weights of a VoVNet from a file, a URL or the hub, where a name is "timm/ese_vovnet39b.ra_in1k".
+    """The weights of a VoVNet, ResNet, DenseNet, PeleeNet or MobileNet from a file, a URL or by name.
 
-    The file is one that `import_weights` wrote or one that it can read. Raises FileNotFoundError, OSError if a download
-    fails, or ValueError if the file is damaged or holds no VoVNet.
+    A name is one of `BACKBONES_TO_DOWNLOAD`, such as "timm/ese_vovnet39b.ra_in1k" and "torchvision/resnet50". A file is
+    one that `import_weights` wrote or one that it can read. Raises FileNotFoundError, OSError if a download fails, or
+    ValueError if the file is damaged or holds none of these networks.
     """
     _, tensors, metadata = read_source(source)
     if metadata.get("format") == BACKBONE_FORMAT:
         return _from_own_file(tensors, metadata, str(source))
     if metadata.get("format") == DETECTOR_FORMAT:
-        raise ValueError(f"{source} holds a whole detector ({metadata.get('model')}); expected weights of a backbone")
+        raise ValueError(
+            f"{source} holds a whole detector ({metadata.get('model')}); expected weights of a backbone, because "
+            "training cannot start from those of a detector"
+        )
     return translate(tensors, str(source))
 
 
@@ -68,7 +84,7 @@ def save_backbone(path: Path, weights: BackboneWeights, origin: Mapping[str, str
 def _from_own_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str) -> BackboneWeights:
     try:
         model, options = metadata["model"], json.loads(metadata["model_options"])
-        head = [tensors[name] for name in ("head.weight", "head.bias") if name in tensors]
+        head = [tensors[name] for name in head_names(model) if name in tensors]
         expected = shapes_of_variant(model, options, classes_in(head))
         stated = json.loads(metadata["pixels"])
         pixels = {"mean": tuple(stated["mean"]), "std": tuple(stated["std"]), "channel_order": stated["channel_order"]}
@@ -82,34 +98,66 @@ def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, Detection
     """The detector whose backbone has the weights of `source`, and `info` with the options that they require.
 
     With this `info`, the detector's own files need `source` no more. A normalisation of the images in `info` takes
-    precedence over that of the weights. All parameters are trainable, except frozen norms (Mask R-CNN and Faster R-CNN
-    without the option backbone={"norm": "batch"}).
+    precedence over that of the weights, and so do the options `ADAPTABLE` of the backbone: a warning then says what the
+    weights were trained with. All parameters are trainable, except frozen norms (Mask R-CNN and Faster R-CNN without
+    the option backbone={"norm": "batch"}).
 
     source: see `read_weights`, or `read_timm_weights` for a network of timm.
 
     Raises as these do, and ValueError if the weights are of another backbone or contradict its options.
     """
     spec = find_detector(info.name)
-    backbone = spec.backbone
-    if backbone is None or spec.group_norm:
+    if spec.backbone is None or spec.group_norm:
         raise UsageError(
-            "backbone_weights is for RefineDet, Mask R-CNN and Faster R-CNN on a VoVNet or a network of timm, such as "
-            f"refinedet320_vovnet39 and maskrcnn_timm/resnet50, got {info.name}"
+            "backbone_weights is for RefineDet, Mask R-CNN and Faster R-CNN on a VoVNet, ResNet, DenseNet or a network "
+            "of timm, such as refinedet320_vovnet39 and maskrcnn_timm/resnet50, and for pelee304 and ssd300_mobilenet, "
+            f"got {info.name}; backbone_weights=null starts it from random weights, as it is meant to be"
         )
-    if backbone.startswith("timm/"):
-        state, pixels = read_timm_weights(backbone.removeprefix("timm/"), source)
-        info = replace(info, options={**info.options, "pixels": {**pixels, **info.options.get("pixels", {})}})
-        model: Any = info.build()
-        model.backbone.net.load_state_dict(state)
-        return info, model
-    weights = read_weights(source)
-    options = weights.options_for(backbone, {**info.options.get("backbone", {}), "features_only": True})
+    try:
+        if spec.backbone.startswith("timm/"):
+            return _build_on_timm(info, spec.backbone.removeprefix("timm/"), source)
+        return _build_on_ours(info, spec.backbone, read_weights(source))
+    except OSError as error:  # not there, or not to be downloaded
+        absent = isinstance(error, FileNotFoundError) and suffix_of(source) in SUFFIXES
+        problem = f"{source} is neither a weights file nor the name of weights" if absent else str(error)
+        raise type(error)(
+            f"{problem}; the config's header or docs/weights.md says where to get weights, and backbone_weights=null "
+            "starts from random ones"
+        ) from error
+
+
+def _build_on_timm(info: ModelInfo, backbone: str, source: str) -> tuple[ModelInfo, DetectionModel]:
+    state, pixels = read_timm_weights(backbone, source)
+    info = replace(info, options={**info.options, "pixels": {**pixels, **info.options.get("pixels", {})}})
+    model: Any = info.build()
+    model.backbone.net.load_state_dict(state)
+    return info, model
+
+
+def _build_on_ours(info: ModelInfo, backbone: str, weights: BackboneWeights) -> tuple[ModelInfo, DetectionModel]:
+    wanted = {**info.options.get("backbone", {}), "features_only": True}
+    options = weights.options_for(backbone, wanted, adapt=True)
     del options["features_only"]
     pixels = {**weights.pixels, **info.options.get("pixels", {})}
-    info = replace(info, options={**info.options, "backbone": options, "pixels": pixels})
-    model = info.build()
-    weights.load_into(model.backbone)
+    info = replace(info, options={**info.options, **({"backbone": options} if options else {}), "pixels": pixels})
+    model: Any = info.build()
+    random, unused = weights.load_into(model.backbone)
+    adapted = sorted(option for option in ADAPTABLE if options.get(option) != weights.options.get(option))
+    if adapted:
+        _LOG.warning(
+            "%s was trained with %s, and this backbone has %s: its features differ until training has adapted them; "
+            "tensors that stay random: %s; tensors of the file that are not used: %s",
+            weights.source,
+            _assignments(adapted, weights.options),
+            _assignments(adapted, options),
+            listed(random),
+            listed(unused),
+        )
     return info, model
+
+
+def _assignments(names: Sequence[str], options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={options[name]!r}" for name in names)
 
 
 def read_timm_weights(name: str, source: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -16,6 +16,11 @@ from vovnet.weights.file import DETECTOR_FORMAT, check_state, load_checkpoint, r
 from vovnet.weights.find import open_weights
 from vovnet.zoo import create_model
 
+_IMPORT = (
+    "; vovnet weights import converts a detector of VoVNet-Detectron, and a run starts from a backbone's weights with "
+    "backbone_weights"
+)
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -94,6 +99,8 @@ def load_model(path: str | Path) -> LoadedModel:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
+    if path.suffix not in (".pt", ".safetensors"):
+        raise ValueError(f"a detector of vovnet ends in .safetensors or .pt, got {path}{_IMPORT}")
     if path.suffix == ".pt":
         checkpoint = load_checkpoint(path)
         state, info = checkpoint["ema"] or checkpoint["model"], ModelInfo.from_dict(checkpoint["info"])
@@ -106,7 +113,7 @@ def load_model(path: str | Path) -> LoadedModel:
 
 def _read_metadata(metadata: Mapping[str, str], path: Path) -> tuple[ModelInfo, dict[str, Any]]:
     if metadata.get("format") != DETECTOR_FORMAT:
-        raise ValueError(f"{path} holds no vovnet detector (its format is {metadata.get('format')!r})")
+        raise ValueError(f"{path} holds no vovnet detector (its format is {metadata.get('format')!r}){_IMPORT}")
     try:
         values = {"name": metadata["model"], "options": json.loads(metadata["model_options"])}
         values |= {key: json.loads(metadata[key]) for key in ("class_names", "category_ids")}

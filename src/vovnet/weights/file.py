@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,34 @@ from torch import Tensor, nn
 from vovnet.files import replacing
 
 MAX_BYTES = 2 * 2**30
-SUFFIXES = (".pth", ".pt", ".safetensors", ".npz")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".npz", ".pth.tar", ".ckpt", ".bin")
 BACKBONE_FORMAT = "vovnet-backbone-1"
 DETECTOR_FORMAT = "vovnet-detector-1"
 
 Shapes = dict[str, tuple[int, ...]]
 
+# Where training scripts put the state dict, and the averaged one, which timm takes first too.
+_NESTS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
+_MAX_NESTING = 4
+# What DistributedDataParallel, torch.compile, Lightning and other wrappers put before all names. The backbones of
+# VoVNet-Detectron and vovnet-detectron2 are recognised by theirs.
+_WRAPPER = re.compile(r"module\.|_orig_mod\.|model\.|backbone\.(?!body\.|bottom_up\.)")
+# Types whose objects hold values only: reading them runs nothing.
+_VALUES_ONLY = ("argparse.Namespace", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath")
+
+
+def suffix_of(name: str | Path) -> str:
+    """The suffix of a file's name, with "pth" if it ends in ".pth.tar", which is no tar archive."""
+    path = Path(name)
+    return "".join(path.suffixes[-2:]) if path.suffix == ".tar" else path.suffix
+
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file from any source, and its metadata if it is a safetensors file.
 
-    .pth and .pt files hold a state dict of PyTorch, or one under "model" or "state_dict". An .npz file holds NumPy
-    arrays, for example those of a Caffe net:
+    The files of PyTorch hold a state dict, or a checkpoint with one. If it also has averaged weights, they are taken.
+    Prefixes that wrappers put before all names, such as "module.", are left out. An .npz file holds NumPy arrays, for
+    example those of a Caffe net:
 
         numpy.savez(file, **{f"{name}.{i}": blob.data for name, b in net.params.items() for i, blob in enumerate(b)})
 
@@ -35,20 +52,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
-    if path.suffix not in SUFFIXES:
-        caffe = "; convert it to .npz with Caffe, as docs/train.md shows" if path.suffix == ".caffemodel" else ""
+    suffix = suffix_of(path)
+    if suffix not in SUFFIXES:
+        caffe = "; convert it to .npz with Caffe, as docs/weights.md shows" if suffix == ".caffemodel" else ""
         raise ValueError(f"weights are read from files that end in {', '.join(SUFFIXES)}, got {path}{caffe}")
     _check_size(path)
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
+    if suffix == ".safetensors":
+        tensors, metadata = read_safetensors(path)
+        own = metadata.get("format", "").startswith("vovnet-")
+        return (tensors if own else _unwrapped(tensors)), metadata
     try:
-        content = _read_npz(path) if path.suffix == ".npz" else torch.load(path, map_location="cpu", weights_only=True)
+        content = _read_npz(path) if suffix == ".npz" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # for a damaged file each library raises half a dozen types
-        raise ValueError(
-            f"{path} is damaged or holds more than tensors, which vovnet does not read ({type(error).__name__}); "
-            "download it again, or save only its state dict if you trust it"
-        ) from error
-    return _state_dict(content, path), {}
+        raise ValueError(_unreadable(path, error)) from error
+    return _unwrapped(_state_dict(content, path)), {}
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -88,7 +105,9 @@ def load_checkpoint(path: Path, expected_format: str = DETECTOR_FORMAT) -> dict[
             "folder"
         ) from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != expected_format:
-        raise ValueError(f"{path} is not a vovnet training checkpoint")
+        raise ValueError(
+            f"{path} is not a vovnet training checkpoint; vovnet weights import converts weights of other projects"
+        )
     return checkpoint
 
 
@@ -164,12 +183,43 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a state dict, got {type(content).__name__}")
+    for _ in range(_MAX_NESTING):  # a hostile dict can hold itself
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} must hold a state dict, got {type(content).__name__}")
+        content = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)), content)
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{path} must hold a tensor under each name, got {type(tensor).__name__} under {name!r}")
     return dict(content)
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the prefixes that all names share, and without the counter of an `AveragedModel`."""
+    if all(name.startswith("module.") for name in tensors if name != "n_averaged"):
+        tensors = {name: tensor for name, tensor in tensors.items() if name != "n_averaged"}
+    while tensors and (match := _WRAPPER.match(next(iter(tensors)))):
+        if not all((other := _WRAPPER.match(name)) and other[0] == match[0] for name in tensors):
+            break
+        tensors = {name.removeprefix(match[0]): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why a file of PyTorch or NumPy was not read, and what helps without running code that it may hold."""
+    types = re.findall(r"GLOBAL ([\w.]+\w)", str(error))
+    if types and zipfile.is_zipfile(path):  # the error names only the first
+        with suppress(Exception):  # of any type if the file is damaged too
+            types = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    remedy = "download it again, or save only its state dict if you trust it"
+    if types and set(types) <= set(_VALUES_ONLY):
+        modules = ", ".join(sorted({name.partition(".")[0] for name in types} | {"torch"}))
+        remedy = (
+            "this writes a file without them, and runs nothing that the file holds: python -c "
+            f'"import {modules}; torch.serialization.add_safe_globals([{", ".join(sorted(types))}]); '
+            f"c = torch.load('{path}', map_location='cpu', weights_only=True); "
+            "torch.save({k: v for k, v in c.items() if isinstance(v, dict)}, 'weights.pth')\""
+        )
+    elif types:
+        remedy = "ask its author for a file with the state dict alone, or take one from another source"
+    what = f"objects of {listed(types)}" if types else type(error).__name__
+    return f"{path} is damaged or holds more than tensors, which vovnet does not read ({what}); {remedy}"

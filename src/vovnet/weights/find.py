@@ -1,4 +1,4 @@
-"""Find weights: a shipped name, a file, a run's folder, a URL or a name on the Hugging Face hub → a local file."""
+"""Find weights: a shipped name, a file, a run's folder, a URL, a name of timm's or torchvision's → a local file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from torch import Tensor
 from vovnet.download import call_within, check_scheme, download_file, is_url
 from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.files import replacing
-from vovnet.weights.file import MAX_BYTES, SUFFIXES, read_tensors
+from vovnet.weights.file import MAX_BYTES, SUFFIXES, read_tensors, suffix_of
+from vovnet.zoo import BACKBONES, is_detector
 
 # The VoVNets of timm that have weights on the hub.
 VOVNETS_ON_HUB = (
@@ -24,9 +25,21 @@ VOVNETS_ON_HUB = (
     "timm/ese_vovnet39b.ra_in1k",
     "timm/ese_vovnet57b.ra4_e3600_r256_in1k",
 )
+# torchvision's weights for backbones of the paper; without a tag they are the first ones, as old as the paper.
+FROM_TORCHVISION = (
+    "torchvision/resnet50",
+    "torchvision/resnet101",
+    "torchvision/densenet161",
+    "torchvision/densenet201",
+    "torchvision/resnet50.IMAGENET1K_V2",
+    "torchvision/resnet101.IMAGENET1K_V2",
+)
+BACKBONES_TO_DOWNLOAD = (*VOVNETS_ON_HUB, *FROM_TORCHVISION)
+TORCHVISION_HOST = "download.pytorch.org"
 HUB_FILE = "model.safetensors"
 HUB_TIMEOUT_S = 5.0
 URL_TIMEOUT_S = 3600.0
+_NOT_SHIPPED = "; no weights trained on COCO or VOC are published"
 
 
 def shipped_weights() -> dict[str, Path]:
@@ -39,11 +52,11 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
     """The local file of weights.
 
     source: a shipped name, an http(s) URL, a file, a run's folder (of which it takes best.safetensors), or one of
-        `hub_names`, each of which starts with "timm/". A shipped name hides a file of the same name.
+        `hub_names`, each of which starts with "timm/" or "torchvision/". A shipped name hides a file of the same name.
 
-    Files from URLs stay in $VOVNET_CACHE (default ~/.cache/vovnet) and files from the hub in the hub's own cache; both
-    are downloaded once. A file from the hub must have the SHA-256 that the hub states. With HF_HUB_OFFLINE=1 nothing
-    is asked of the hub.
+    Files from URLs and torchvision's stay in $VOVNET_CACHE (default ~/.cache/vovnet) and files from the hub in the
+    hub's own cache; all are downloaded once. A file from the hub must have the SHA-256 that the hub states, one of
+    torchvision's the start of it that its name states. With HF_HUB_OFFLINE=1 nothing is asked of the hub.
 
     Raises FileNotFoundError, UsageError for an unknown name on the hub, ValueError for a URL that is not http(s),
     ModuleNotFoundError without the hub's library, and OSError if the download fails.
@@ -58,36 +71,57 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
         return path
     if (path / "best.safetensors").is_file():
         return path / "best.safetensors"
-    if hub_names and text.startswith("timm/"):
-        return _from_hub(text, hub_names)
+    if hub_names and text.startswith(("timm/", "torchvision/")):
+        if text not in hub_names:
+            hint = did_you_mean(text, hub_names)
+            raise UsageError(f"no weights are called {text!r}{hint} (known names: {', '.join(hub_names)})")
+        return _from_hub(text) if text.startswith("timm/") else _from_torchvision(text)
     names = [*shipped, *hub_names]
+    none_published = "" if hub_names else _NOT_SHIPPED
+    if is_detector(text) or text in BACKBONES:
+        raise FileNotFoundError(
+            f"{text} is a network, not the name of weights (names: {', '.join(names)}); train it with vovnet train, or "
+            f"name a weights file or URL{none_published}"
+        )
     raise FileNotFoundError(
         f"{source} is neither a weights file nor the name of weights{did_you_mean(text, names)} "
-        f"(names: {', '.join(names)}); a URL works too"
+        f"(names: {', '.join(names)}); a URL works too{none_published}"
     )
+
+
+def weights_hint(name: str) -> str:
+    """ "; …" for a name that is no image or file but that of weights, of a network or of a dataset; else nothing."""
+    shipped = shipped_weights()
+    if name in shipped:
+        return f"; it is the name of weights, which --weights {name} loads"
+    if is_detector(name) or name in BACKBONES or name.lower().startswith(("coco", "voc", "imagenet")):
+        return f"; the weights that ship with vovnet are {', '.join(shipped)}{_NOT_SHIPPED}"
+    return ""
 
 
 @contextmanager
 def open_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Iterator[Path]:
     """`find_weights` for a block that reads the file.
 
-    If the block raises ValueError for a file from a URL, the file is deleted, so that the next try downloads it again.
+    If the block raises ValueError for a file from a URL or for one of torchvision's, the file is deleted, so that the
+    next try downloads it again.
     """
     path = find_weights(source, hub_names)
     try:
         yield path
     except ValueError as error:
-        if isinstance(error, UsageError) or not is_url(str(source)):
+        downloaded = is_url(str(source)) or (str(source) in FROM_TORCHVISION and path != Path(source))
+        if isinstance(error, UsageError) or not downloaded:
             raise  # a wrong name or option says nothing against the file
         path.unlink(missing_ok=True)
         raise ValueError(f"{source} sent no usable weights ({error})") from None
 
 
 def read_source(
-    source: str | Path, hub_names: Sequence[str] = VOVNETS_ON_HUB
+    source: str | Path, hub_names: Sequence[str] = BACKBONES_TO_DOWNLOAD
 ) -> tuple[Path, dict[str, Tensor], dict[str, str]]:
     """The file of `find_weights`, its tensors and its metadata, see `read_tensors`."""
-    if is_url(str(source)) and Path(urlsplit(str(source)).path).suffix not in SUFFIXES:
+    if is_url(str(source)) and suffix_of(urlsplit(str(source)).path) not in SUFFIXES:
         raise ValueError(f"a URL must end in {', '.join(SUFFIXES)}, got {source}; download the file and give its path")
     with open_weights(source, hub_names) as path:
         return (path, *read_tensors(path))
@@ -104,13 +138,37 @@ def _from_url(url: str) -> Path:
     if not path.is_file():
         with replacing(path) as temporary:
             download_file(url, temporary, max_bytes=MAX_BYTES, timeout_s=URL_TIMEOUT_S)
+            stated = re.search(r"-([0-9a-f]{8,64})\.pth$", name)  # PyTorch names its files so
+            if stated and urlsplit(url).hostname == TORCHVISION_HOST:
+                received = _sha256(temporary)
+                if not received.startswith(stated[1]):
+                    raise OSError(f"{url} arrived with SHA-256 {received}, its name states {stated[1]}; try again")
     return path
 
 
-def _from_hub(name: str, hub_names: Sequence[str]) -> Path:
-    if name not in hub_names:
-        hint = did_you_mean(name, hub_names)
-        raise UsageError(f"no weights are called {name!r}{hint} (known names: {', '.join(hub_names)})")
+def _from_torchvision(name: str) -> Path:
+    url = torchvision_url(name)
+    try:
+        return _from_url(url)
+    except OSError as error:
+        raise OSError(f"{name}: {error}; or give the path of a copy of that file") from error
+
+
+def torchvision_url(name: str) -> str:
+    """Where torchvision publishes the weights of a name of `FROM_TORCHVISION`."""
+    from torchvision.models import get_model_weights
+
+    network, _, tag = name.removeprefix("torchvision/").partition(".")
+    url: str = get_model_weights(network)[tag or "IMAGENET1K_V1"].url
+    return url
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_hub(name: str) -> Path:
     manual = _cache() / f"{name}.safetensors"
     if manual.is_file():
         return manual
@@ -129,8 +187,7 @@ def _from_hub(name: str, hub_names: Sequence[str]) -> Path:
             f"{name} could not be downloaded from the hub ({type(error).__name__}); "
             f"download {HUB_FILE} from https://huggingface.co/{name} and save it as {manual}"
         ) from error
-    with path.open("rb") as file:
-        received = hashlib.file_digest(file, "sha256").hexdigest()
+    received = _sha256(path)
     if received != stated:
         path.resolve().unlink()  # the next try downloads it again
         path.unlink(missing_ok=True)

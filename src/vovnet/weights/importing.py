@@ -66,28 +66,31 @@ class ImportReport:
     output: str
 
 
-def import_weights(source: str | Path, output: str | Path, *, backbone_only: bool = False) -> ImportReport:
-    """Convert a VoVNet's checkpoint of another source to a safetensors file that says how to use it.
+def import_weights(
+    source: str | Path, output: str | Path, *, backbone_only: bool = False, overwrite: bool = False
+) -> ImportReport:
+    """Convert a backbone's checkpoint of another source to a safetensors file that says how to use it.
 
     A whole Faster R-CNN or Mask R-CNN of VoVNet-Detectron becomes a detector for `vovnet.load`. The file does not name
     its classes: they are COCO's if there are 80, else "class 1", "class 2" and so on. From all other files the backbone
     is imported, for `create_backbone` and `backbone_weights`. Variant, norm and classifier follow from names and
     shapes; stem, identity, eSE and preprocessing are known for each source.
 
-    source: a file, a URL or a name on the hub, with the names of VoVNet.pytorch, VoVNet-Detectron, vovnet-detectron2,
-        timm or the authors' Caffe code.
+    source: as for `read_weights`. A VoVNet has the names of VoVNet.pytorch, VoVNet-Detectron, vovnet-detectron2, timm
+        or the authors' Caffe code.
     backbone_only: import only the backbone of a detector.
+    overwrite: replace a file `output` that exists.
 
-    Raises as `read_weights` does, and ValueError if a tensor is missing, unexpected or of wrong shape, if the anchors
-    are other ones, or if the file is already ours.
+    Raises as `read_weights` does, FileExistsError unless `overwrite`, and ValueError if a tensor is missing, unexpected
+    or of wrong shape, if the anchors are other ones, or if the file is already ours.
     """
     output = Path(output)
     if output.suffix != ".safetensors":
         raise ValueError(f"imported weights are written to a file that ends in .safetensors, got {output}")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists already; choose another output, or overwrite it with --overwrite")
     tensors, origin = read_foreign(source)
     whole = holds_detector(tensors) and not backbone_only
-    if whole:
-        tensors = _without_wrapper(tensors)
     backbone = translate(tensors, str(source))
     origin = {**origin, "source_scheme": backbone.scheme}
     report = ImportReport(
@@ -154,12 +157,6 @@ def _translate_detector(tensors: Mapping[str, Tensor], backbone: Translation) ->
     state = translate_heads(rest, head_shapes, group_norm, source, f"{name} of {backbone.scheme}")
     state |= {f"backbone.{ours}": tensor for ours, tensor in backbone.state.items() if f"backbone.{ours}" in shapes}
     return info, state
-
-
-def _without_wrapper(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without the "module." that training on several GPUs puts before all names."""
-    wrapped = all(name.startswith("module.") for name in tensors)
-    return {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in tensors.items()}
 
 
 def _check_anchors(anchors: Mapping[str, Tensor], source: str) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
-from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE
+from vovnet.models.backbones.vovnet import LAYERS_PER_MODULE, TABLE_1, VOVNET_V2
+from vovnet.weights.scheme import IMAGENET_RGB, Rules, Scheme, letter, renamed
 
-Rules = tuple[tuple[str, str | Callable[..., str]], ...]
-
-# Each table turns one of our names into one of the source's: all rules are applied, in this order. A rule is a regular
-# expression and its replacement, a text or a function of the numbers in the match. Ours count from 0.
+# Rules turn one of our names into one of the source's, see `Rules`. Ours count from 0.
 
 
 def _osa(stage: int, module: int) -> str:
@@ -50,10 +46,6 @@ _TIMM: Rules = (
 )
 
 
-def _letter(number: int, first: str) -> str:
-    return chr(ord(first) + number)
-
-
 # Caffe: "DiverseBlock4a/conv.0", the name of a layer and the number of one of its blobs. The third blob of a BatchNorm
 # is a factor by which mean and variance must be divided; it stands where we have the step counter.
 _CAFFE: Rules = (
@@ -68,10 +60,10 @@ _CAFFE: Rules = (
     (r"^stem\.(\d)", lambda i: f"stem{i + 1}"),
     (
         r"^stages\.(\d)\.(\d)\.layers\.(\d)",
-        lambda s, m, i: f"DiverseBlock{s + 2}{_letter(LAYERS_PER_MODULE * m + i, 'a')}",
+        lambda s, m, i: f"DiverseBlock{s + 2}{letter(LAYERS_PER_MODULE * m + i)}",
     ),
     (r"^stages\.([01])\.0\.concat", lambda s: f"Transition{s + 2}"),
-    (r"^stages\.(\d)\.(\d)\.concat", lambda s, m: f"Transition{s + 2}{_letter(m, 'A')}"),
+    (r"^stages\.(\d)\.(\d)\.concat", lambda s, m: f"Transition{s + 2}{letter(m).upper()}"),
 )
 
 # maskrcnn-benchmark's names of the parts after the backbone (ours are torchvision's), for a model with group norm:
@@ -93,50 +85,10 @@ _HEADS: Rules = (
 # In a model without norms in its heads a convolution has no number: "roi_heads.mask.feature_extractor.mask_fcn1.weight"
 _PLAIN_HEADS: Rules = ((r"^(fpn\.\w+_blocks\.\d|roi_heads\.mask_head\.\d)\.0\.", r"\1."), *_HEADS)
 
-_IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375), "channel_order": "RGB"}
 _HALF_RGB = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5), "channel_order": "RGB"}
 _BENCHMARK_BGR = {"mean": (102.9801, 115.9465, 122.7717), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
 _DETECTRON2_BGR = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
 _CAFFE_BGR = {"mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """The naming scheme of one source of checkpoints.
-
-    title: the source.
-    options: options of `VoVNet` that its weights require and their shapes do not show.
-    pixels: `mean`, `std` and `channel_order` of the training images, as in `Preprocessing`.
-    prefix: start of all names of the backbone in this file. A detector's other parts do not have it.
-    pixels_of: `pixels` of the models that are an exception.
-    frozen_eps: what its frozen norms add to the variance.
-    counter_divides: whether a norm's statistics must be divided by what stands in place of the step counter.
-    """
-
-    title: str
-    rules: Rules
-    options: Mapping[str, Any]
-    pixels: Mapping[str, Any]
-    prefix: str = ""
-    pixels_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    frozen_eps: float = 1e-5
-    counter_divides: bool = False
-
-    def name_in_file(self, ours: str) -> str:
-        """The file's name of one of our parameters or buffers."""
-        return self.prefix + _renamed(ours, self.rules)
-
-
-def _renamed(name: str, rules: Rules) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, _with_numbers(replacement), name)
-    return name
-
-
-def _with_numbers(replacement: str | Callable[..., str]) -> str | Callable[[re.Match[str]], str]:
-    if isinstance(replacement, str):
-        return replacement
-    return lambda match: replacement(*map(int, match.groups()))
 
 
 SOURCES = ("VoVNet.pytorch", "VoVNet-Detectron", "vovnet-detectron2", "timm", "Caffe")
@@ -154,25 +106,27 @@ def recognise(names: Iterable[str]) -> Scheme | None:
             return _timm_scheme(names)
         if re.match(r"(stem\d/|DiverseBlock\d|Transition\d)", name):
             options = {**_V1, "stem": "pool", "identity": False}
-            return Scheme(_FROM_CAFFE, _CAFFE, options, _CAFFE_BGR, counter_divides=True)
+            return Scheme(_FROM_CAFFE, tuple(TABLE_1), _CAFFE, options, _CAFFE_BGR, counter_divides=True)
     return None
 
 
 def _osa_scheme(prefix: str, detector_part: str | None, names: list[str]) -> Scheme:
     if detector_part == "bottom_up" or (detector_part is None and any(".ese." in name for name in names)):
-        return Scheme(_DETECTRON2, _OSA, {**_V1, "ese": "all"}, _DETECTRON2_BGR, prefix)
+        options = {**_V1, "ese": "all"}
+        return Scheme(_DETECTRON2, tuple(VOVNET_V2), _OSA, options, _DETECTRON2_BGR, prefix, frozen_eps=1e-5)
     # Only files of the classification code have a classifier or step counters in their norms.
     if detector_part is None and any(re.search(r"(num_batches_tracked|classifier\.\w+)$", name) for name in names):
-        return Scheme(_PYTORCH, _OSA, _V1, _IMAGENET_RGB, prefix)
-    norm = "batch" if any(name.endswith("running_mean") for name in names) else "group"
-    return Scheme(_BENCHMARK, _OSA, {**_V1, "norm": norm}, _BENCHMARK_BGR, prefix, frozen_eps=0.0)
+        return Scheme(_PYTORCH, tuple(TABLE_1), _OSA, _V1, IMAGENET_RGB, prefix, frozen_eps=1e-5)
+    options = {**_V1, "norm": "batch" if any(name.endswith("running_mean") for name in names) else "group"}
+    return Scheme(_BENCHMARK, tuple(TABLE_1), _OSA, options, _BENCHMARK_BGR, prefix, frozen_eps=0.0)
 
 
 def _timm_scheme(names: list[str]) -> Scheme:
-    if any(".attn." in name for name in names):
-        options = {**_V1, "ese": "last"}
-        return Scheme(_FROM_TIMM, _TIMM, options, _IMAGENET_RGB, pixels_of={"vovnet57_ese": _HALF_RGB})
-    return Scheme(_FROM_TIMM, _TIMM, {**_V1, "identity": False}, _IMAGENET_RGB)
+    if not any(".attn." in name for name in names):
+        return Scheme(_FROM_TIMM, tuple(TABLE_1), _TIMM, {**_V1, "identity": False}, IMAGENET_RGB, frozen_eps=1e-5)
+    pixels_of = {"vovnet57_ese": _HALF_RGB}
+    options = {**_V1, "ese": "last"}
+    return Scheme(_FROM_TIMM, tuple(VOVNET_V2), _TIMM, options, IMAGENET_RGB, pixels_of=pixels_of, frozen_eps=1e-5)
 
 
 def holds_detector(names: Iterable[str]) -> bool:
@@ -184,4 +138,4 @@ def holds_detector(names: Iterable[str]) -> bool:
 
 def head_name_in_file(ours: str, group_norm: bool) -> str:
     """VoVNet-Detectron's name of one of our parameters after the backbone."""
-    return _renamed(ours, _HEADS if group_norm else _PLAIN_HEADS)
+    return renamed(ours, _HEADS if group_norm else _PLAIN_HEADS)

@@ -1,7 +1,8 @@
-"""Weights of a VoVNet, and their translation from other sources: find the variant, rename every tensor."""
+"""Weights of a backbone, and their translation from other sources: find the variant, rename every tensor."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,20 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.errors import UsageError
-from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2, VoVNet
+from vovnet.models.backbones.densenet import VARIANTS as DENSENETS
+from vovnet.models.backbones.resnet import BLOCKS as RESNETS
+from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2
 from vovnet.weights.file import Shapes, check_shapes, listed, shapes_of
-from vovnet.weights.names import SOURCES, Scheme, head_name_in_file, recognise
+from vovnet.weights.names import SOURCES, head_name_in_file, recognise
+from vovnet.weights.other_names import OTHER_SOURCES, recognise_other
+from vovnet.weights.scheme import Scheme
+from vovnet.zoo import BACKBONES, create_backbone
 
 VARIANTS = TABLE_1 | VOVNET_V2
+# These change what a network computes but not its convolutions, so that weights of the one are a start for the other.
+ADAPTABLE = ("stem", "identity", "ese", "style")
 
-_EPS = 1e-5  # of our batch norms
 _COUNTERS = ("num_batches_tracked", "/bn.2")
-_HEAD = ("head.weight", "head.bias")
+_PREFIXES = ("model.", "backbone.")
 
 
 @dataclass(frozen=True)
 class BackboneWeights:
-    """Weights of a VoVNet under our names, and what they require of the network and its images.
+    """Weights of a backbone under our names, and what they require of the network and its images.
 
     source: where they come from.
     model: a name of `create_backbone`.
@@ -42,35 +49,46 @@ class BackboneWeights:
     @property
     def num_classes(self) -> int | None:
         """Classes of the classifier, None without one."""
-        return len(self.state["head.bias"]) if "head.bias" in self.state else None
+        bias = self.state.get(head_names(self.model)[1])
+        return None if bias is None else len(bias)
 
-    def options_for(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def options_for(self, name: str, options: Mapping[str, Any], *, adapt: bool = False) -> dict[str, Any]:
         """The caller's options for backbone `name`, completed by those that the weights require.
 
         Weights of batch norms also fit norm="frozen". Raises UsageError if the two contradict each other, ValueError if
         the weights are of another variant or lack the classifier.
+
+        adapt: let the caller have other values of `ADAPTABLE`; the weights are then only a start for training.
         """
-        if VARIANTS.get(name) != VARIANTS[self.model]:
+        if VARIANTS.get(name, name) != VARIANTS.get(self.model, self.model):
             raise ValueError(f"{self.source} holds weights of {self.model}, not of {name}")
-        required = {**self.options, "bottleneck": False}
-        if required["norm"] == "batch" and options.get("norm") != "group":
+        required = {**self.options, **({"bottleneck": False} if name in VARIANTS else {})}
+        if required.get("norm") == "batch" and options.get("norm") != "group":
             del required["norm"]
         if not options.get("features_only"):
             if self.num_classes is None:
                 raise ValueError(f"{self.source} holds no classifier; set features_only=True")
             required["num_classes"] = self.num_classes
         for option in options.keys() & required.keys():
-            if options[option] != required[option]:
+            if adapt and option in ADAPTABLE:
+                del required[option]
+            elif options[option] != required[option]:
                 raise UsageError(
                     f"{self.source} needs {option}={required[option]!r}, got {option}={options[option]!r}; leave it out"
                 )
         return {**options, **required}
 
-    def load_into(self, backbone: nn.Module) -> None:
-        """Load the weights, without the classifier if the backbone has none, and set the attribute `pixels`."""
+    def load_into(self, backbone: nn.Module) -> tuple[list[str], list[str]]:
+        """Load the weights and set the attribute `pixels`.
+
+        Returns the names of the backbone's tensors that the weights lack, which stay random, and of those that the
+        backbone lacks, which are not used. A classifier is not counted.
+        """
         own = backbone.state_dict().keys()
-        backbone.load_state_dict({name: tensor for name, tensor in self.state.items() if name in own})
+        backbone.load_state_dict({name: self.state[name] for name in own & self.state.keys()}, strict=False)
         backbone.pixels = dict(self.pixels)  # type: ignore[assignment]  # a module may hold any attribute
+        uncounted = {*head_names(self.model), *(name for name in self.state if name.endswith(_COUNTERS))}
+        return sorted(own - self.state.keys()), sorted(self.state.keys() - own - uncounted)
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,7 @@ class Translation(BackboneWeights):
     scheme: the source whose names it uses.
     norm: "batch", "group", or "frozen batch": batch norms without step counters. They become batch norms in a backbone
         and stay frozen in a detector.
-    set_aside: numbers of tensors of a detector's other parts, by the first two parts of their names.
+    set_aside: numbers of tensors of the file's other parts, by the first two parts of their names.
     """
 
     scheme: str
@@ -88,35 +106,62 @@ class Translation(BackboneWeights):
     set_aside: Mapping[str, int]
 
 
+def head_names(model: str) -> tuple[str, str]:
+    """Our names of the weight and bias of a backbone's classifier."""
+    head = "fc" if model in RESNETS else "classifier" if model in DENSENETS else "head"
+    return f"{head}.weight", f"{head}.bias"
+
+
 def translate(tensors: Mapping[str, Tensor], source: str) -> Translation:
-    """Find the variant of a VoVNet's tensors and translate them; a detector's other parts are set aside.
+    """Find the variant of a backbone's tensors and translate them; a detector's other parts are set aside.
 
     Raises ValueError unless the tensors are exactly those of one of our variants, with finite values.
     """
-    scheme = recognise(tensors)
-    if scheme is None:
-        raise ValueError(
-            f"{source} must name its tensors as a VoVNet of {', '.join(SOURCES[:-1])} or {SOURCES[-1]}, "
-            f"but has {listed(tensors)}"
-        )
-    rest = {name for name in tensors if "backbone." in scheme.prefix and not name.startswith(scheme.prefix)}
+    scheme, tensors, beside = _recognise(tensors, source)
+    rest = {name for name in tensors if scheme.classifier and re.fullmatch(scheme.classifier, name)}
+    if "backbone." in scheme.prefix:
+        rest |= {name for name in tensors if not name.startswith(scheme.prefix)}
     backbone = {name: tensor for name, tensor in tensors.items() if name not in rest}
     frozen = not scheme.counter_divides and not any(name.endswith(_COUNTERS) for name in backbone)
 
     model, names = _match(scheme, backbone, frozen, source)
     state = {ours: plain_values(backbone[theirs], f"{theirs} in {source}") for ours, theirs in names.items()}
-    if scheme.options["norm"] == "batch":
+    if any(name.endswith("running_var") for name in state):
         _convert_statistics(state, scheme, frozen)
     _check_finite(state, names, source)
+    norm = scheme.options.get("norm", "batch")
     return Translation(
         source=source,
         scheme=scheme.title,
         model=model,
         options=scheme.options,
         pixels=scheme.pixels_of.get(model, scheme.pixels),
-        norm="frozen batch" if frozen and scheme.options["norm"] == "batch" else scheme.options["norm"],
+        norm="frozen batch" if frozen and scheme.frozen_eps is not None and norm == "batch" else norm,
         state=state,
-        set_aside=dict(sorted(Counter(".".join(name.split(".")[:2]) for name in rest).items())),
+        set_aside=dict(sorted(Counter(".".join(name.split(".")[:2]) for name in (*rest, *beside)).items())),
+    )
+
+
+def _recognise(tensors: Mapping[str, Tensor], source: str) -> tuple[Scheme, Mapping[str, Tensor], list[str]]:
+    """The naming scheme, the tensors without a wrapper's prefix, and the names of those beside the wrapped network.
+
+    Beside it there may be a classifier or the weights of a loss. Another convolution there makes it a larger network,
+    whose backbone may compute something else, as with the dilated ones of segmentation.
+    """
+    if scheme := recognise_other(tensors) or recognise(tensors):
+        return scheme, tensors, []
+    for prefix in _PREFIXES:
+        inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        if scheme := recognise_other(inside) or recognise(inside):
+            beside = [name for name in tensors if not name.startswith(prefix)]
+            if larger := [name for name in beside if tensors[name].ndim > 2]:
+                raise ValueError(
+                    f"{source} must hold a backbone, with at most a classifier, but also has {listed(larger)}"
+                )
+            return scheme, inside, beside
+    raise ValueError(
+        f"{source} must name its tensors as a VoVNet of {', '.join(SOURCES[:-1])} or {SOURCES[-1]}, as "
+        f"{OTHER_SOURCES}, but has {listed(tensors)}"
     )
 
 
@@ -140,11 +185,11 @@ def translate_heads(
 
 
 def shapes_of_variant(model: str, options: Mapping[str, Any], num_classes: int | None) -> Shapes:
-    """Names and shapes of a variant's parameters and buffers, without a classifier if num_classes is None."""
+    """Names and shapes of a backbone's parameters and buffers, without a classifier if num_classes is None."""
+    if model not in BACKBONES:
+        raise ValueError(f"no backbone is called {model!r}")
     with torch.device("meta"):
-        network = VoVNet(
-            VARIANTS[model], features_only=num_classes is None, num_classes=num_classes or 1, init="xavier", **options
-        )
+        network = create_backbone(model, features_only=num_classes is None, num_classes=num_classes or 1, **options)
     return shapes_of(network.state_dict())
 
 
@@ -165,12 +210,13 @@ def plain_values(tensor: Tensor, what: str) -> Tensor:
 
 def _match(scheme: Scheme, tensors: Mapping[str, Tensor], frozen: bool, source: str) -> tuple[str, dict[str, str]]:
     """The variant with the most similar tensors, and the file's name for each of ours. ValueError unless all match."""
-    classes = classes_in(tensors[theirs] for name in _HEAD if (theirs := scheme.name_in_file(name)) in tensors)
+    head = head_names(scheme.models[0])
+    classes = classes_in(tensors[theirs] for name in head if (theirs := scheme.name_in_file(name)) in tensors)
     shapes = shapes_of(tensors)
     if scheme.counter_divides:
         shapes = {name: () if name.endswith(_COUNTERS) and shape == (1,) else shape for name, shape in shapes.items()}
     best: tuple[int, str, dict[str, str], Shapes] | None = None
-    for model in TABLE_1 if scheme.options["ese"] == "none" else VOVNET_V2:
+    for model in scheme.models:
         own = shapes_of_variant(model, scheme.options, classes)
         names = {ours: scheme.name_in_file(ours) for ours in own if not (frozen and ours.endswith(_COUNTERS))}
         expected = {theirs: own[ours] for ours, theirs in names.items()}
@@ -191,6 +237,7 @@ def _check_finite(state: Mapping[str, Tensor], names: Mapping[str, str], source:
 
 def _convert_statistics(state: dict[str, Tensor], scheme: Scheme, frozen: bool) -> None:
     """Convert statistics to those of our batch norm, in place: divide by the factor, adapt to our eps, count."""
+    eps = scheme.eps if scheme.frozen_eps is None or not frozen else scheme.frozen_eps
     for norm in [name.removesuffix("running_var") for name in state if name.endswith("running_var")]:
         mean, variance = state[norm + "running_mean"], state[norm + "running_var"]
         counter = state.get(norm + "num_batches_tracked", torch.zeros(()))
@@ -198,6 +245,6 @@ def _convert_statistics(state: dict[str, Tensor], scheme: Scheme, frozen: bool) 
             mean /= counter
             variance /= counter
             counter = torch.zeros(())
-        elif frozen:
-            state[norm + "weight"] *= ((variance + _EPS) / (variance + scheme.frozen_eps)).sqrt()
+        if eps != scheme.our_eps:
+            state[norm + "weight"] *= ((variance + scheme.our_eps) / (variance + eps)).sqrt()
         state[norm + "num_batches_tracked"] = counter.to(torch.int64)

@@ -488,5 +488,7 @@ def test_names_of_files(small: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a file that ends in .safetensors, got out.pth"):
         import_weights(small, "out.pth")
     (tmp_path / "weights.pkl").touch()
-    with pytest.raises(ValueError, match=r"files that end in .pth, .pt, .safetensors, .npz, got .*weights.pkl"):
+    with pytest.raises(
+        ValueError, match=r"files that end in .pth, .pt, .safetensors, .npz, .pth.tar, .ckpt, .bin, got .*pkl"
+    ):
         read_weights(tmp_path / "weights.pkl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from vovnet import create_backbone
+from vovnet import create_backbone, load
+from vovnet.engine.sources import expand_sources
 from vovnet.errors import UsageError
 from vovnet.weights import find
 from vovnet.weights.backbone import read_weights
-from vovnet.weights.find import VOVNETS_ON_HUB, find_weights, open_weights, read_source
+from vovnet.weights.find import FROM_TORCHVISION, VOVNETS_ON_HUB, find_weights, open_weights, read_source
 
 from .serving import Server, files, use_as_hub
 
@@ -60,6 +62,21 @@ def test_a_name_that_nothing_has(file: Path, tmp_path: Path, monkeypatch: pytest
         find_weights(tmp_path / "gone.safetensors")
     with pytest.raises(FileNotFoundError, match=rf"{NAME} is neither a weights file"):  # no backbone is wanted here
         find_weights(NAME)
+
+
+@pytest.mark.parametrize("name", ["refinedet320_vovnet39", "maskrcnn_timm/resnet50", "vovnet57", "coco", "voc2007"])
+def test_weights_that_are_not_published(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=rf"^{name} .*bccd.*; no weights trained on COCO or VOC are published$"):
+        load(name)
+    with pytest.raises(FileNotFoundError, match=f"{name}' does not exist; the weights that ship with vovnet are bccd;"):
+        expand_sources([name])
+
+
+def test_a_name_of_weights_in_place_of_an_image() -> None:
+    with pytest.raises(FileNotFoundError, match="'bccd' does not exist; it is the name of weights, which --weights"):
+        expand_sources(["bccd"])
+    with pytest.raises(FileNotFoundError, match="'photo' does not exist$"):
+        expand_sources(["photo"])
 
 
 def test_a_shipped_name_comes_before_a_file_of_that_name(
@@ -137,7 +154,9 @@ def test_only_a_fault_of_the_file_discards_a_download(server: Server, error: Exc
 
 
 def test_a_url_must_say_which_format_it_has(server: Server) -> None:
-    with pytest.raises(ValueError, match=r"must end in .pth, .pt, .safetensors, .npz, got .*download.id=3; download"):
+    with pytest.raises(
+        ValueError, match=r"must end in .pth, .pt, .*, .npz, .pth.tar, .ckpt, .bin, got .*download.id=3; download"
+    ):
         read_source(f"{server.url}/download?id=3")
     assert server.visits == []
 
@@ -158,7 +177,7 @@ def test_urls_that_give_nothing(server: Server, cache: Path, monkeypatch: pytest
     with pytest.raises(ValueError, match=r"a.pth is larger than the limit of 6999 bytes"):
         find_weights(f"{server.url}/a.pth")
     server.stop()
-    with pytest.raises(OSError, match="cannot be reached"):
+    with pytest.raises(OSError, match=r"could not reach 127\.0\.0\.1: Connection refused"):
         find_weights(f"{server.url}/cells.safetensors")
     assert not files(cache)
 
@@ -171,6 +190,79 @@ def test_a_full_disk_leaves_nothing(server: Server, cache: Path, monkeypatch: py
     with pytest.raises(OSError, match=r"could not write .*cells\.safetensors \(No space left on device\); free some"):
         find_weights(f"{server.url}/cells.safetensors")
     assert not files(cache)
+
+
+# --- torchvision --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torchvision_files(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server in place of PyTorch's, whose file has the first digits of its SHA-256 in its name."""
+    monkeypatch.setattr(find, "TORCHVISION_HOST", "127.0.0.1")
+    monkeypatch.setattr(
+        find, "torchvision_url", lambda name: f"{server.url}/{name.split('/')[1]}-{server.sha256[:8]}.pth"
+    )
+    return server
+
+
+def test_a_name_of_torchvisions_is_downloaded_once(torchvision_files: Server, cache: Path) -> None:
+    first = find_weights("torchvision/resnet50", FROM_TORCHVISION)
+    assert first.read_bytes() == CONTENT
+    assert find_weights("torchvision/resnet50", FROM_TORCHVISION) == first
+    assert len(torchvision_files.visits) == 1
+    assert files(cache) == [first]
+
+
+def test_a_file_that_its_name_does_not_describe_is_not_kept(torchvision_files: Server, cache: Path) -> None:
+    torchvision_files.content = b"altered" * 1000
+    for visits in (1, 2):
+        with pytest.raises(OSError, match=r"torchvision/densenet161: .* arrived with SHA-256 \w+, its name states"):
+            find_weights("torchvision/densenet161", FROM_TORCHVISION)
+        assert len(torchvision_files.visits) == visits
+    assert not files(cache)
+
+
+def test_torchvision_without_a_network(torchvision_files: Server) -> None:
+    torchvision_files.stop()
+    message = r"torchvision/resnet101: could not reach 127\.0\.0\.1: Connection refused.*; or give the path of a copy"
+    with pytest.raises(OSError, match=message):
+        find_weights("torchvision/resnet101", FROM_TORCHVISION)
+
+
+def test_a_backbone_from_torchvision(torchvision_files: Server, cache: Path) -> None:
+    torch.manual_seed(0)
+    import torchvision
+
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    buffer = io.BytesIO()
+    torch.save(theirs.state_dict(), buffer)
+    torchvision_files.content = buffer.getvalue()
+    torchvision_files.sha256 = hashlib.sha256(torchvision_files.content).hexdigest()
+    ours = create_backbone("resnet50", weights="torchvision/resnet50").eval()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+    (path,) = files(cache)
+    path.write_bytes(b"damaged on the disk")
+    with pytest.raises(ValueError, match=r"torchvision/resnet50 sent no usable weights \(.* is damaged"):
+        create_backbone("resnet50", weights="torchvision/resnet50")
+    assert not files(cache)  # the next try downloads it again
+
+
+def test_names_that_torchvision_lacks() -> None:
+    with pytest.raises(UsageError, match=r"no weights are called 'torchvision/resnet5', did you mean"):
+        find_weights("torchvision/resnet5", FROM_TORCHVISION)
+    with pytest.raises(FileNotFoundError, match="did you mean 'torchvision/resnet50'"):
+        read_weights("torchvision:resnet50")
+
+
+def test_the_names_are_those_that_torchvision_has_weights_for() -> None:
+    from torchvision.models import get_model_weights
+
+    published = {"resnet50", "resnet101", "densenet161", "densenet201"}
+    urls = {weights.url for network in published for weights in get_model_weights(network)}
+    assert {find.torchvision_url(name) for name in FROM_TORCHVISION} == urls
+    assert find.torchvision_url("torchvision/resnet50").endswith("/resnet50-0676ba61.pth")
 
 
 # --- the hub ------------------------------------------------------------------------------------------------------

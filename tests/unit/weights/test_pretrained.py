@@ -1,6 +1,7 @@
 """A detector that starts from a backbone's weights, made as timm names them: what is loaded, kept and refused."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -99,7 +100,12 @@ def test_norms_that_are_trained_on_request(weights):
     [
         ("refinedet320_vovnet39", {}, "holds weights of vovnet27_slim, not of vovnet39"),
         ("refinedet320_resnet50", {}, "holds weights of vovnet27_slim, not of resnet50"),
-        ("refinedet320_vovnet27_slim", {"backbone": {"stem": "pool"}}, "needs stem='stride', got stem='pool'"),
+        (
+            "refinedet320_vovnet27_slim",
+            {"backbone": {"bottleneck": True}},
+            "needs bottleneck=False, got bottleneck=True",
+        ),
+        ("refinedet320_vovnet27_slim", {"backbone": {"stem": "ponds"}}, "stem must be 'pool' or 'stride', got 'ponds'"),
         ("maskrcnn_vovnet39", {}, "holds weights of vovnet27_slim, not of vovnet39"),
         ("maskrcnn_vovnet27_slim", {"backbone": {"norm": "group"}}, "needs norm='batch', got norm='group'"),
         ("maskrcnn_vovnet27_slim_gn", {}, "backbone_weights is for RefineDet, .* got maskrcnn_vovnet27_slim_gn"),
@@ -109,6 +115,67 @@ def test_norms_that_are_trained_on_request(weights):
 def test_refusals(weights, name, options, message):
     with pytest.raises(ValueError, match=message):
         build_pretrained(info_of(name, **options), str(weights[0]))
+
+
+def test_the_published_stem_from_weights_of_the_other(weights, caplog):
+    """Both stems have the same convolutions, so all weights fit; the warning says that the features differ."""
+    path, state = weights
+    info, model = build_pretrained(
+        info_of("refinedet320_vovnet27_slim", width=16, backbone={"stem": "pool"}), str(path)
+    )
+    assert info.options["backbone"]["stem"] == "pool"
+    published = create_backbone("vovnet27_slim", features_only=True, stem="pool").eval()
+    published.load_state_dict(state)
+    other = create_backbone("vovnet27_slim", features_only=True, stem="stride").eval()
+    other.load_state_dict(state)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for ours, expected, foreign in zip(model.backbone.eval()(x), published(x), other(x), strict=True):
+            assert torch.equal(ours, expected)
+            assert ours.shape == foreign.shape
+            assert not torch.allclose(ours, foreign, atol=1e-2)
+    assert "slim.safetensors was trained with stem='stride', and this backbone has stem='pool'" in caplog.text
+    assert "stay random: none; tensors of the file that are not used: none" in caplog.text
+    again = create_model(info.name, 2, **json.loads(json.dumps(info.options)))
+    again.load_state_dict(model.state_dict())
+    assert isinstance(again.backbone.stem_pool, nn.MaxPool2d)
+
+
+@pytest.mark.parametrize(
+    ("options", "random", "unused"),
+    [
+        ({"stem": "pool"}, "none", "none"),
+        ({"stem": "pool", "identity": False, "ese": "none"}, "none", "stages.0.0.ese.fc.bias .* and 5 more"),
+        ({"ese": "all"}, r"stages.2.0.ese.fc.bias stages.2.0.ese.fc.weight stages.3.0.ese.fc.bias and 1 more", "none"),
+    ],
+)
+def test_what_other_options_leave_random_or_unused(tmp_path, caplog, options, random, unused):
+    import timm
+
+    torch.manual_seed(2)
+    torch.save(timm.create_model("ese_vovnet39b").state_dict(), tmp_path / "timm.pth")
+    _, model = build_pretrained(
+        info_of("refinedet320_vovnet39", width=16, backbone=options), str(tmp_path / "timm.pth")
+    )
+    pattern = rf"stay random: {random}; tensors of the file that are not used: {unused}$"
+    assert re.search(pattern, caplog.text, re.MULTILINE), caplog.text
+    (tmp_path / "timm.pth").unlink()
+    assert model.backbone.stages[2][1].identity is options.get("identity", True)
+
+
+def test_the_stride_of_caffes_resnet_from_torchvisions_weights(tmp_path, caplog):
+    import torchvision
+
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "weights.pth")
+    path = str(tmp_path / "weights.pth")
+    _, plain = build_pretrained(info_of("refinedet320_resnet50", width=16), path)
+    assert not caplog.text
+    assert plain.backbone.layer2[0].conv2.stride == (2, 2)
+    _, model = build_pretrained(info_of("refinedet320_resnet50", width=16, backbone={"style": "caffe"}), path)
+    assert model.backbone.layer2[0].conv1.stride == (2, 2)
+    assert torch.equal(model.backbone.layer4[2].conv3.weight, plain.backbone.layer4[2].conv3.weight)
+    assert "was trained with style='torchvision', and this backbone has style='caffe'" in caplog.text
+    (tmp_path / "weights.pth").unlink()
 
 
 def test_fine_tuning(small_voc, weights, tmp_path):

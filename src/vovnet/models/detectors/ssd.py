@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -256,8 +258,17 @@ def _dsod300(
     return SSD(backbone, extras, heads, levels, num_classes, PREPROCESSING_DSOD, sources=len(sources))
 
 
-def ssd300_mobilenet(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "kaiming") -> SSD:
-    """SSD300 on MobileNet's last two feature maps, conv11 and conv13."""
+def ssd300_mobilenet(
+    num_classes: int,
+    *,
+    default_boxes: Sequence[AnchorLevel],
+    init: Init = "kaiming",
+    pixels: Mapping[str, Any] | None = None,
+) -> SSD:
+    """SSD300 on MobileNet's last two feature maps, conv11 and conv13.
+
+    pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
+    """
     backbone = MobileNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width in (256, 128, 128, 64):
@@ -268,11 +279,21 @@ def ssd300_mobilenet(num_classes: int, *, default_boxes: Sequence[AnchorLevel], 
     )
     for part in (extras, heads):
         init_weights(part, init)
-    return SSD(backbone, extras, heads, default_boxes, num_classes, PREPROCESSING_MOBILENET, sources=2)
+    preprocessing = replace(PREPROCESSING_MOBILENET, **(pixels or {}))
+    return SSD(backbone, extras, heads, default_boxes, num_classes, preprocessing, sources=2)
 
 
-def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "xavier") -> SSD:
-    """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm."""
+def pelee304(
+    num_classes: int,
+    *,
+    default_boxes: Sequence[AnchorLevel],
+    init: Init = "xavier",
+    pixels: Mapping[str, Any] | None = None,
+) -> SSD:
+    """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm.
+
+    pixels: as in `ssd300_mobilenet`.
+    """
     backbone = PeleeNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width, stride, padding in ((256, 2, 1), (128, 1, 0), (128, 1, 0)):  # 5×5, 3×3, 1×1 for a 304 input
@@ -283,4 +304,5 @@ def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: In
     heads = nn.ModuleList(PlainHead(neck.out_channels, level.per_cell, num_classes + 1) for level in default_boxes)
     for part in (extras, neck, heads):
         init_weights(part, init)
-    return SSD(backbone, extras, heads, default_boxes, num_classes, PREPROCESSING_PELEE, sources=2, neck=neck)
+    preprocessing = replace(PREPROCESSING_PELEE, **(pixels or {}))
+    return SSD(backbone, extras, heads, default_boxes, num_classes, preprocessing, sources=2, neck=neck)
