@@ -121,7 +121,7 @@ class Detector:
         with writer or nullcontext():
             for prediction in _raise_failures(self.stream(path, **options)):
                 if writer is not None:
-                    writer.write(prediction.draw_pixels())
+                    writer.write(prediction.draw_pixels(), prediction.start_s, prediction.seconds)
                 yield prediction
 
     def stream(
@@ -179,6 +179,8 @@ class Detector:
             category_ids=self.category_ids,
             source=image.source,
             frame=image.frame,
+            start_s=image.start_s,
+            seconds=image.seconds,
             pixels=image.pixels,
         )
 

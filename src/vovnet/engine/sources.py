@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
-from vovnet.data.video import read_frames
+from vovnet.data.video import read_shown_frames
 from vovnet.download import check_scheme, download, is_url
 from vovnet.engine.prediction import Failure
 from vovnet.models.preprocessing import Preprocessing
@@ -31,13 +31,15 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 class SourceImage:
     """An image, ready for the network.
 
-    source, frame, pixels: as in `Prediction`.
+    source, frame, start_s, seconds, pixels: as in `Prediction`.
     resized: uint8 RGB (3, *preprocessing.input_size).
     image_size: (height, width) of the original image.
     """
 
     source: str
     frame: int | None
+    start_s: float | None
+    seconds: float | None
     resized: Tensor
     image_size: tuple[int, int]
     pixels: Tensor | None
@@ -128,25 +130,24 @@ def _read_inputs(
         source = item if isinstance(item, str) else str(index)
         is_file = isinstance(item, str) and not is_url(item)
         try:
-            for frame, pixels in _read(item):
+            for frame, pixels, start_s, seconds in _read(item):
                 height, width = pixels.shape[1:]
                 if height == 0 or width == 0:
                     raise ValueError(f"image {source} has no pixels: its size is {(height, width)}")
                 keep = keep_images or not is_file or frame is not None
                 resized = preprocessing.resize(pixels)
-                yield SourceImage(source, frame, resized, (height, width), pixels if keep else None)
+                yield SourceImage(source, frame, start_s, seconds, resized, (height, width), pixels if keep else None)
         except (ValueError, OSError) as error:
             yield Failure(source, error)
 
 
-def _read(item: Any) -> Iterator[tuple[int | None, Tensor]]:
-    """Frame index, None for an image, and pixels, uint8 RGB (3, H, W)."""
-    if not isinstance(item, str):
-        yield None, to_image_tensor(item)
-    elif is_video(item):
-        yield from enumerate(read_frames(item))
+def _read(item: Any) -> Iterator[tuple[int | None, Tensor, float | None, float | None]]:
+    """Frame index, pixels, uint8 RGB (3, H, W), and when and for how long it is shown; only pixels of an image."""
+    if isinstance(item, str) and is_video(item):
+        for index, frame in enumerate(read_shown_frames(item)):
+            yield index, *frame
     else:
-        yield None, read_source(item)
+        yield None, read_source(item) if isinstance(item, str) else to_image_tensor(item), None, None
 
 
 def _read_ahead(items: Iterator[T], depth: int) -> Generator[T]:
