@@ -286,6 +286,53 @@ def test_predict_without_images(run: Run, weights: Path, tmp_path: Path) -> None
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    "bad", ["gone.jpg", "gone/*.jpg", "empty", "rtsp://camera/stream", "0", "http://127.0.0.1:9/a"]
+)
+def test_predict_skips_what_is_not_there(run: Run, weights: Path, images: Path, tmp_path: Path, bad: str) -> None:
+    (tmp_path / "empty").mkdir()
+    good = good_images(images)[:2]
+    result = run("predict", good[0], bad, good[1], "--weights", weights, "--json", "summary.json")
+    assert result.code == 1
+    summary = json.loads(Path("summary.json").read_text())
+    assert summary["images"] == 2
+    assert [failure["source"] for failure in summary["failures"]] == [bad]
+    assert summary["failures"][0]["reason"] in result.err
+    assert "1 of 3 sources could not be read" in result.out
+
+
+def test_predict_where_nothing_is_there_names_all_of_it(run: Run, weights: Path) -> None:
+    result = run("predict", "gone.jpg", "lost.jpg", "--weights", weights)
+    assert result.code == 1
+    assert "'gone.jpg' does not exist" in result.complaint
+    assert "'lost.jpg' does not exist" in result.complaint
+    assert run("predict", "rtsp://camera/stream", "--weights", weights).code == 2
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("output", ["runs/predict", "."])
+def test_predict_does_not_detect_on_its_results(
+    run: Run,
+    weights: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    output: str,
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(good_images(images)[0], folder / "a.jpg")
+    with VideoWriter(folder / "clip.mp4", 10) as clip:
+        clip.write(torch.full((3, 64, 96), 60, dtype=torch.uint8))
+    monkeypatch.chdir(folder)
+    for _ in range(3):
+        result = run("predict", ".", "--weights", weights, "--output", output, "--json", "-")
+        assert (result.code, json.loads(result.out)["images"]) == (0, 2)
+        assert sorted(path.name for path in Path(output, "drawn").iterdir()) == ["a.jpg", "clip.mp4"]
+    assert caplog.messages == ["left out 2 of 4 files in .: they are results of vovnet"] * 2
+
+
 @pytest.fixture
 def masked(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of weights that give masks."""

@@ -64,7 +64,7 @@ def compare(
     truth = None
     if data is not None:
         truth = open_ground_truth(data, split, masks=any(detector.model.masks for detector in detectors))
-    sources = choose_images(images or [], truth, limit)
+    sources = choose_images(images or [], truth, limit, output=output)
     make_folder(output)
     drawer = Drawer(detectors, truth.class_names if truth else None, score_threshold, top_k)
     annotators = [Annotator(heading, argument) for heading, argument in zip(headings, weights, strict=True)]

@@ -61,6 +61,7 @@ def predict(
             classes=classes,
             batch_size=batch_size,
             keep_images=draw,
+            output=output,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

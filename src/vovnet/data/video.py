@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +19,21 @@ from vovnet.files import replacing
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+TICKS_PER_S = 90_000  # of a written file, at least
+SHORTEST_S = 0.001  # between two frames: the unit of .mkv
+LARGEST_GAP_S = 3600.0  # a larger one is a clock that was set: the containers cannot hold it
+
+
+class ShownFrame(NamedTuple):
+    """A frame of a video, uint8 RGB (3, H, W), and when it is shown: from `start_s`, at most for `seconds`."""
+
+    pixels: Tensor
+    start_s: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -50,14 +65,25 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise ValueError(f"{path} cannot be read as a video: it is damaged or no video ({error.strerror})") from None
 
 
-def _decode(container: InputContainer, stream: VideoStream, path: str | Path) -> Iterator[VideoFrame]:
+def _decode(
+    container: InputContainer, stream: VideoStream, path: str | Path
+) -> Iterator[tuple[VideoFrame, float | None]]:
+    """The frames in the order they are shown, with the seconds that the file states for each."""
     import av
 
+    # AVI has no times: its frames take up its slots in order. What is read as times is in the order of decoding.
+    slots, in_slots = deque[int | None](), container.format.name == "avi"
     count = 0
     try:
-        for frame in container.decode(stream):
-            yield frame
-            count += 1
+        for packet in container.demux(stream):
+            if packet.size:
+                slots.append(packet.dts)
+            for frame in packet.decode():
+                slot = slots.popleft() if slots else None
+                stated = slot if in_slots else frame.pts
+                unit = stream.time_base or frame.time_base
+                yield frame, None if stated is None or not unit else float(stated * unit)
+                count += 1
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} is damaged after frame {count} ({error.strerror})") from None
     if count == 0:
@@ -70,7 +96,7 @@ def video_info(path: str | Path) -> VideoInfo:
         fps = stream.average_rate or stream.guessed_rate
         if not fps:
             raise ValueError(f"{path} states no frame rate")
-        frame = next(_decode(container, stream, path))
+        frame, _ = next(_decode(container, stream, path))
         height, width = (frame.width, frame.height) if frame.rotation % 180 else (frame.height, frame.width)
         return VideoInfo(Fraction(fps), (height, width), stream.frames or None)
 
@@ -81,18 +107,65 @@ def read_frames(path: str | Path) -> Generator[Tensor, None, None]:
     Raises FileNotFoundError, or ValueError for a file that is no video. Damage raises ValueError after the last good
     frame.
     """
+    with closing(read_shown_frames(path)) as frames:
+        for frame in frames:
+            yield frame.pixels
+
+
+def read_shown_frames(path: str | Path) -> Generator[ShownFrame, None, None]:
+    """The frames of `read_frames`, each with the time at which it is shown. Raises what `read_frames` raises.
+
+    The times are those that the file states, and rise. A frame without a time follows the one before at the mean rate,
+    one with the same time SHORTEST_S later. Where the clock was set, or files were joined, the times go on.
+    """
     with _opened(path) as (container, stream):
-        for frame in _decode(container, stream, path):
-            pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-            upright = torch.rot90(pixels, frame.rotation // 90)  # both counterclockwise
-            yield upright.permute(2, 0, 1).contiguous()
+        frame_s = float(1 / (stream.average_rate or stream.guessed_rate or 25))
+        unit, shift_s, count = stream.time_base or Fraction(0), 0.0, 0
+        waiting: tuple[VideoFrame, float] | None = None
+        try:
+            for frame, stated_s in _decode(container, stream, path):
+                count += 1
+                start_s, shift_s = _place(stated_s, None if waiting is None else waiting[1], shift_s, frame_s)
+                if waiting is not None:
+                    yield ShownFrame(_upright(waiting[0]), waiting[1], start_s - waiting[1])
+                waiting = frame, start_s
+        except ValueError:
+            if waiting is not None:
+                yield ShownFrame(_upright(waiting[0]), waiting[1], frame_s)
+            raise
+        assert waiting is not None, "a video without frames is an error"
+        frame, start_s = waiting
+        seconds = float(frame.duration * unit)
+        if stream.duration and stream.frames == count:  # nothing is missing; with B-frames the frame's own is another's
+            end_s = float(((stream.start_time or 0) + stream.duration) * unit) + shift_s
+            seconds = end_s - start_s if end_s > start_s else seconds
+        yield ShownFrame(_upright(frame), start_s, seconds if 0 < seconds <= LARGEST_GAP_S else frame_s)
+
+
+def _place(stated_s: float | None, last_s: float | None, shift_s: float, frame_s: float) -> tuple[float, float]:
+    """When a frame is shown, given what the file states and when the last one was; and the shift of all that follow."""
+    if last_s is None:
+        first_s = stated_s or 0.0
+        return (first_s, 0.0) if 0 <= first_s <= LARGEST_GAP_S else (0.0, -first_s)
+    if stated_s is None:
+        return last_s + frame_s, shift_s
+    start_s = stated_s + shift_s
+    if not last_s - frame_s <= start_s <= last_s + LARGEST_GAP_S:
+        return last_s + frame_s, shift_s + last_s + frame_s - start_s
+    return max(start_s, last_s + SHORTEST_S), shift_s
+
+
+def _upright(frame: VideoFrame) -> Tensor:
+    pixels = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+    upright = torch.rot90(pixels, frame.rotation // 90)  # both counterclockwise
+    return upright.permute(2, 0, 1).contiguous()
 
 
 class VideoWriter:
     """Writes frames as H.264 (yuv420p). The file appears, or replaces an older one, when the block ends without error.
 
     path: its suffix chooses the container: .mp4, .mov, .mkv or .avi.
-    fps: frames per second.
+    fps: frames per second, of frames that are written without a time; else their mean.
 
     All frames must have the size of the first. An odd height or width is padded by one pixel, as the format needs it.
     """
@@ -101,6 +174,12 @@ class VideoWriter:
         self.path = Path(path)
         self.fps = Fraction(fps).limit_denominator(1001)
         self.image_size: tuple[int, int] | None = None
+        # Whole ticks in a frame of constant rate. AVI has a slot for each frame instead.
+        self._fixed = self.path.suffix.lower() == ".avi"
+        steps = max(1, math.ceil(TICKS_PER_S / self.fps.numerator))
+        self._unit = 1 / self.fps if self._fixed else Fraction(1, self.fps.numerator * steps)
+        self._last, self._next = -1, 0  # in units, as is:
+        self._durations: dict[int, int] = {}
 
     def __enter__(self) -> VideoWriter:
         self._file = self._open()
@@ -120,15 +199,21 @@ class VideoWriter:
             except ValueError:
                 raise ValueError(f"{self.path} must end in .mp4, .mov, .mkv or .avi") from None
             with container:
-                self._container, self._stream = container, container.add_stream("libx264", rate=self.fps)
+                # Without B-frames: their order is another than that of time, which some containers cannot express.
+                self._stream = container.add_stream("libx264", rate=self.fps, options={"bf": "0"})
+                self._container = container
                 self._stream.pix_fmt = "yuv420p"
+                self._stream.time_base = self._stream.codec_context.time_base = self._unit
                 yield
                 if self.image_size is None:
                     raise ValueError(f"{self.path} got no frames: a video needs at least one")
-                container.mux(self._stream.encode(None))
+                self._mux(self._stream.encode(None))
 
-    def write(self, image: Tensor) -> None:
-        """Append a frame, uint8 RGB (3, H, W)."""
+    def write(self, image: Tensor, start_s: float | None = None, seconds: float | None = None) -> None:
+        """Append a frame, uint8 RGB (3, H, W).
+
+        start_s, seconds: as in `ShownFrame`; None is at once after the frame before, and for 1 / fps.
+        """
         from av import VideoFrame
 
         height, width = image.shape[1:]
@@ -141,4 +226,26 @@ class VideoWriter:
             padding = (0, width % 2, 0, height % 2)
             image = F.pad(image[None].float(), padding, mode="replicate")[0].to(torch.uint8)
         frame = VideoFrame.from_ndarray(image.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
-        self._container.mux(self._stream.encode(frame))
+        self._last = frame.pts = self._time(start_s)
+        frame.time_base = self._unit
+        duration = 1 / self.fps if seconds is None else Fraction(seconds)
+        self._durations[frame.pts] = max(1, round(duration / self._unit))
+        self._next = frame.pts + self._durations[frame.pts]
+        self._mux(self._stream.encode(frame))
+
+    def _time(self, start_s: float | None) -> int:
+        if start_s is None:
+            return self._next
+        time = max(round(start_s / self._unit), self._last + 1)
+        if self._fixed and abs(time * self._unit - start_s) > self._unit:
+            raise ValueError(
+                f"{self.path} cannot show frames at uneven times: AVI has a fixed rate; choose .mp4, .mov or .mkv"
+            )
+        return time
+
+    def _mux(self, packets: list[Packet]) -> None:
+        """The encoder does not hand on how long a frame is shown, which matters for the last one."""
+        for packet in packets:
+            if packet.pts is not None:
+                packet.duration = self._durations.pop(packet.pts)
+            self._container.mux(packet)

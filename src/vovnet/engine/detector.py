@@ -15,7 +15,7 @@ from torch import Tensor
 from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.prediction import Failure, Prediction
-from vovnet.engine.sources import ImageLike, SourceImage, expand_inputs, is_video, read_batches
+from vovnet.engine.sources import ImageLike, SourceImage, find_inputs, is_video, raise_if_all_failed, read_batches
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Detections
 from vovnet.weights.detector import load_weights
@@ -94,7 +94,9 @@ class Detector:
         Raises ValueError or OSError for the first image that cannot be read; `stream` carries on instead.
         """
         several = isinstance(source, list | tuple)
-        inputs = expand_inputs(source)
+        inputs = find_inputs(source)
+        if failures := [item for item in inputs if isinstance(item, Failure)]:
+            raise failures[0].error
         if isinstance(source, str | Path) and inputs != [str(source)]:
             raise ValueError(
                 f"{source} may hold several images: pass a list, predict([{str(source)!r}]), to get a list"
@@ -121,7 +123,7 @@ class Detector:
         with writer or nullcontext():
             for prediction in _raise_failures(self.stream(path, **options)):
                 if writer is not None:
-                    writer.write(prediction.draw_pixels())
+                    writer.write(prediction.draw_pixels(), prediction.start_s, prediction.seconds)
                 yield prediction
 
     def stream(
@@ -133,14 +135,16 @@ class Detector:
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = 8,
         keep_images: bool = False,
+        output: Path | None = None,
     ) -> Iterator[Prediction | Failure]:
         """One result per image and per frame of a video, in order; a `Failure` for what cannot be read.
 
         The other arguments are those of `predict`. A thread reads up to `batch_size` images ahead of the network.
 
         keep_images: predictions also hold the pixels of image files, so that drawing does not read the file again.
+        output: the folder that results are written to, which is never a source.
 
-        Raises FileNotFoundError or ValueError at once, before the first image, for a path that does not exist, an
+        Raises OSError or ValueError at once, before the first image, if none of the sources can be found, and for an
         unknown class or a value out of range.
         """
         if not 0 <= score_threshold <= 1:
@@ -148,7 +152,8 @@ class Detector:
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
         labels = None if classes is None else torch.tensor(_labels_of(classes, self.class_names))
-        inputs = expand_inputs(sources)
+        inputs = find_inputs(sources, output=output)
+        raise_if_all_failed(inputs)
         batches = read_batches(inputs, self.model.preprocessing, batch_size, keep_images=keep_images)
         return self._stream(batches, labels, score_threshold, top_k)
 
@@ -179,6 +184,8 @@ class Detector:
             category_ids=self.category_ids,
             source=image.source,
             frame=image.frame,
+            start_s=image.start_s,
+            seconds=image.seconds,
             pixels=image.pixels,
         )
 

@@ -11,9 +11,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from vovnet.engine.fonts import Font, draw_runs, load_default, runs_box, text_runs
 from vovnet.masks import RleMasks, decode
 from vovnet.metrics.confusion import FALSE_POSITIVE, match_objects
 from vovnet.structures import Detections, Target
@@ -21,12 +22,9 @@ from vovnet.structures import Detections, Target
 Colour = tuple[int, int, int]
 Pixels = npt.NDArray[np.uint8]
 Bitmap = npt.NDArray[np.bool_]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 FILL = 0.45  # opacity of a mask
 TONES = (0.0, 0.5, -0.4, 0.25, -0.2)  # shift of the class colour for successive objects: to white, or to black if < 0
-
-load_font = lru_cache(maxsize=32)(ImageFont.load_default)
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def _annotate(image: Tensor, items: Sequence[_Item], truth: Sequence[_Item] = ()
         raise ValueError(f"image must be uint8 of shape (3, H, W), got {image.dtype} of {tuple(image.shape)}")
     pixels = np.array(image.permute(1, 2, 0).numpy(), order="C")  # a copy
     scale = (pixels.shape[0] * pixels.shape[1]) ** 0.5
-    line_width, font = max(1, round(scale / 280)), load_font(max(10, round(scale / 38)))
+    line_width, font = max(1, round(scale / 280)), load_default(max(10, round(scale / 38)))
     missed = [item for item in truth if item.name]
     for item in items:
         if item.mask is not None:
@@ -183,7 +181,8 @@ def _corners(box: Sequence[float], line_width: int) -> tuple[int, int, int, int]
 
 def _draw_name(draw: ImageDraw.ImageDraw, item: _Item, font: Font) -> None:
     """Write the name above the box, or moved into the image where it would leave it."""
-    left, top, right, bottom = draw.textbbox((0, 0), item.name, font=font)
+    runs = text_runs(item.name, font)
+    left, top, right, bottom = runs_box(draw, runs)
     margin = max(1, round((bottom - top) / 6))
     width, height = round(right - left) + 2 * margin + 1, round(bottom - top) + 2 * margin + 1
     image_width, image_height = draw.im.size
@@ -192,7 +191,7 @@ def _draw_name(draw: ImageDraw.ImageDraw, item: _Item, font: Font) -> None:
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=item.colour)
     red, green, blue = item.colour
     luminance = 0.299 * red + 0.587 * green + 0.114 * blue
-    draw.text((x + margin - left, y + margin - top), item.name, fill=BLACK if luminance > 140 else WHITE, font=font)
+    draw_runs(draw, (x + margin - left, y + margin - top), runs, BLACK if luminance > 140 else WHITE)
 
 
 def _draw_dashed_box(draw: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], width: int) -> None:

@@ -29,6 +29,7 @@ class Prediction(Detections):
     class_names, category_ids: those of the detector, in label order.
     source: path or URL of the image; for an image in memory its index among the inputs, from "0".
     frame: index of the frame in a video, from 0; None for an image.
+    start_s, seconds: when the frame of a video is shown, from the start of the video, and for how long.
     pixels: the image itself, uint8 RGB (3, H, W). None for an image file unless it was asked for: the file is read
         again when it is needed, so that a thousand predictions hold no images.
     """
@@ -37,6 +38,8 @@ class Prediction(Detections):
     category_ids: tuple[int, ...]
     source: str
     frame: int | None = None
+    start_s: float | None = None
+    seconds: float | None = None
     pixels: Tensor | None = field(default=None, repr=False)
 
     @property

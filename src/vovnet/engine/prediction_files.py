@@ -78,7 +78,7 @@ class PredictionWriter:
             return
         if self._video is None:
             self._video = VideoWriter(target, video_info(source).fps).__enter__()
-        self._video.write(prediction.draw_pixels())
+        self._video.write(prediction.draw_pixels(), prediction.start_s, prediction.seconds)
 
     def _unused_stem(self, stem: str) -> str:
         candidates = chain([stem], (f"{stem}_{number}" for number in count(2)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import logging
+import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
-from vovnet.data.video import read_frames
+from vovnet.data.video import read_shown_frames
 from vovnet.download import check_scheme, download, is_url
 from vovnet.engine.prediction import Failure
 from vovnet.models.preprocessing import Preprocessing
@@ -27,19 +29,28 @@ from vovnet.weights.find import weights_hint
 ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
 T = TypeVar("T")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms")
+NOT_YET = (
+    "cameras and streams are not read yet; record a video, as with `ffmpeg -i SOURCE -t 60 clip.mp4`, and name that"
+)
+DRAWN, DETECTION_FILES = "drawn", ("detections.json", "detections.csv")  # what `vovnet predict` writes
+FIGURE, PAGE = "figure.jpg", "comparison.html"  # and `vovnet compare`
+_LOG = logging.getLogger("vovnet")
 
 
 @dataclass(frozen=True)
 class SourceImage:
     """An image, ready for the network.
 
-    source, frame, pixels: as in `Prediction`.
+    source, frame, start_s, seconds, pixels: as in `Prediction`.
     resized: uint8 RGB (3, *preprocessing.input_size).
     image_size: (height, width) of the original image.
     """
 
     source: str
     frame: int | None
+    start_s: float | None
+    seconds: float | None
     resized: Tensor
     image_size: tuple[int, int]
     pixels: Tensor | None
@@ -50,46 +61,113 @@ def is_video(source: str | Path) -> bool:
     return not is_url(str(source)) and Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
-def expand_sources(sources: Iterable[str | Path]) -> list[str]:
+def expand_sources(sources: Iterable[str | Path], *, output: Path | None = None) -> list[str]:
     """Files, folders, patterns and URLs → paths of images and videos, and http(s) URLs, in the order given.
 
     A folder gives all images and videos in and below it, a pattern those that it matches; both sorted by path, without
-    hidden files. A file that is named directly is taken whatever its suffix. A source named twice appears twice.
+    hidden files and without the results of `vovnet predict` and `vovnet compare`. A file that is named directly is
+    taken whatever its suffix. A source named twice appears twice.
 
-    Raises FileNotFoundError for a path that does not exist and for a folder or pattern without images, ValueError for
-    a URL that is not http(s).
+    output: the folder that results are written to, which is never a source.
+
+    Raises the error of the first `Failure` of `find_sources`.
     """
-    expanded: list[str] = []
+    found = find_sources(sources, output=output)
+    for item in found:
+        if isinstance(item, Failure):
+            raise item.error
+    return [item for item in found if isinstance(item, str)]
+
+
+def find_sources(sources: Iterable[str | Path], *, output: Path | None = None) -> list[str | Failure]:
+    """As `expand_sources`, but a `Failure` takes the place of what cannot be found.
+
+    That is a path that does not exist, a folder that cannot be read, a folder or pattern without images, a URL that is
+    not http(s), a camera or a stream.
+    """
+    found: list[str | Failure] = []
     for source in map(str, sources):
-        path = Path(source)
-        if is_url(source):
-            check_scheme(source)
-            expanded.append(source)
-        elif path.is_dir():
-            files = (
-                file for file in path.rglob("*") if not any(part[0] == "." for part in file.relative_to(path).parts)
-            )
-            expanded += _media(files, f"folder {source} holds no image or video; looked in it and below for")
-        elif path.exists():
-            expanded.append(source)
-        elif glob.has_magic(source):
-            matches = map(Path, glob.glob(source, recursive=True))
-            expanded += _media(matches, f"{source} matches no image or video; looked for")
-        else:
-            raise FileNotFoundError(
-                f"expected an image, video, folder or pattern, but {source!r} does not exist{weights_hint(source)}"
-            )
-    return expanded
+        try:
+            found += _find(source, output)
+        except (OSError, ValueError) as error:
+            found.append(Failure(source, error))
+    return found
 
 
-def _media(paths: Iterable[Path], complaint: str) -> list[str]:
-    """The images and videos among `paths`, sorted. FileNotFoundError with the `complaint` if there are none."""
+def _find(source: str, output: Path | None) -> list[str | Failure]:
+    path = Path(source)
+    if source.partition("://")[0].lower() in STREAM_SCHEMES or path.is_char_device():
+        raise ValueError(f"{source} is a camera or a stream: {NOT_YET}")
+    if is_url(source):
+        check_scheme(source)
+        return [source]
+    if path.is_dir():
+        files, unreadable = _walk(path)
+        complaint = f"folder {source} holds no image or video; looked in it and below for"
+        return [*unreadable, *_media(files, path, output, None if unreadable else complaint)]
+    if path.exists():
+        if output is not None and _is_below(path, output / DRAWN):
+            raise ValueError(f"{source} is a result in the output folder: copy it elsewhere or choose another output")
+        return [source]
+    if glob.has_magic(source):
+        fixed = takewhile(lambda part: not glob.has_magic(part), path.parts)
+        matches = map(Path, glob.glob(source, recursive=True))
+        return [*_media(matches, Path(*fixed), output, f"{source} matches no image or video; looked for")]
+    if source.isdecimal():
+        raise ValueError(f"{source} is no file, and if it is the number of a camera: {NOT_YET}")
+    raise FileNotFoundError(
+        f"expected an image, video, folder or pattern, but {source!r} does not exist{weights_hint(source)}"
+    )
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Failure]]:
+    """The files in and below a folder that are not hidden, and the folders that cannot be read."""
+    files: list[Path] = []
+    unreadable: list[Failure] = []
+
+    def fail(error: OSError) -> None:
+        reason = f"folder {error.filename} cannot be read ({error.strerror}): allow it with chmod, or leave it out"
+        unreadable.append(Failure(str(error.filename), OSError(reason)))
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if name[0] != "."]
+        files += [Path(parent, name) for name in names if name[0] != "."]
+    return files, unreadable
+
+
+def _media(paths: Iterable[Path], root: Path, output: Path | None, complaint: str | None) -> list[str]:
+    """The images and videos among `paths`, which are below `root`, sorted and without results.
+
+    FileNotFoundError with the `complaint` if there are none.
+    """
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     # A broken link stays in the list, so that reading it reports the error.
     media = sorted(path for path in paths if path.suffix.lower() in suffixes and not path.is_dir())
-    if not media:
-        raise FileNotFoundError(f"{complaint} {' '.join(suffixes)}")
-    return [str(path) for path in media]
+    chosen = [path for path in media if not _is_result(path, root, output)]
+    if left_out := len(media) - len(chosen):
+        _LOG.warning("left out %d of %d files in %s: they are results of vovnet", left_out, len(media), root)
+    if not chosen and complaint:
+        raise FileNotFoundError(f"{complaint} {' '.join(suffixes)}" + (", without results" if left_out else ""))
+    return [str(path) for path in chosen]
+
+
+def _is_result(path: Path, root: Path, output: Path | None) -> bool:
+    """Whether a file found below `root` was written by `vovnet predict` or `vovnet compare`, now or earlier.
+
+    All of the output folder is, unless the user named that folder or one in it: then only what is written there is.
+    """
+    if output is not None and _is_below(path, output / DRAWN if _is_below(root, output) else output):
+        return True
+    if path.name == FIGURE and path.with_name(PAGE).exists():
+        return True
+    inside = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
+    folders = [parent for parent in list(path.parents)[: len(inside) - 1] if parent.name == DRAWN]
+    return any(all((folder.parent / name).exists() for name in DETECTION_FILES) for folder in folders)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """Whether `path` is the folder or in it, by any name that links give it."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def read_source(source: str) -> Tensor:
@@ -108,18 +186,29 @@ def read_source(source: str) -> Tensor:
         raise
 
 
-def expand_inputs(inputs: ImageLike | Sequence[ImageLike]) -> list[Any]:
-    """Names become paths and URLs, see `expand_sources`; images in memory stay as they are."""
-    expanded: list[Any] = []
+def find_inputs(inputs: ImageLike | Sequence[ImageLike], *, output: Path | None = None) -> list[Any]:
+    """Names become paths, URLs and failures, see `find_sources`; images in memory stay as they are."""
+    found: list[Any] = []
     for item in inputs if isinstance(inputs, list | tuple) else [inputs]:
-        expanded += expand_sources([item]) if isinstance(item, str | Path) else [item]
-    return expanded
+        is_name = isinstance(item, str | Path | int)  # a number would be that of a camera
+        found += find_sources([str(item)], output=output) if is_name else [item]
+    return found
+
+
+def raise_if_all_failed(found: Sequence[Any]) -> None:
+    """If nothing was found at all, that is one error with all reasons."""
+    failures = [item for item in found if isinstance(item, Failure)]
+    if len(failures) == 1 == len(found):
+        raise failures[0].error
+    if failures and len(failures) == len(found):
+        kind = ValueError if all(isinstance(failure.error, ValueError) for failure in failures) else OSError
+        raise kind("; ".join(failure.reason for failure in failures))
 
 
 def read_batches(
     inputs: Sequence[Any], preprocessing: Preprocessing, batch_size: int, *, keep_images: bool
 ) -> Generator[list[SourceImage | Failure]]:
-    """The images of `expand_inputs` in lists of `batch_size`, resized for the network; a `Failure` for unreadable ones.
+    """The images of `find_inputs` in lists of `batch_size`, resized for the network; a `Failure` for unreadable ones.
 
     A thread reads at most `batch_size` images ahead.
 
@@ -134,28 +223,30 @@ def _read_inputs(
     inputs: Sequence[Any], preprocessing: Preprocessing, keep_images: bool
 ) -> Iterator[SourceImage | Failure]:
     for index, item in enumerate(inputs):
+        if isinstance(item, Failure):
+            yield item
+            continue
         source = item if isinstance(item, str) else str(index)
         is_file = isinstance(item, str) and not is_url(item)
         try:
-            for frame, pixels in _read(item):
+            for frame, pixels, start_s, seconds in _read(item):
                 height, width = pixels.shape[1:]
                 if height == 0 or width == 0:
                     raise ValueError(f"image {source} has no pixels: its size is {(height, width)}")
                 keep = keep_images or not is_file or frame is not None
                 resized = preprocessing.resize(pixels)
-                yield SourceImage(source, frame, resized, (height, width), pixels if keep else None)
+                yield SourceImage(source, frame, start_s, seconds, resized, (height, width), pixels if keep else None)
         except (ValueError, OSError) as error:
             yield Failure(source, error)
 
 
-def _read(item: Any) -> Iterator[tuple[int | None, Tensor]]:
-    """Frame index, None for an image, and pixels, uint8 RGB (3, H, W)."""
-    if not isinstance(item, str):
-        yield None, to_image_tensor(item)
-    elif is_video(item):
-        yield from enumerate(read_frames(item))
+def _read(item: Any) -> Iterator[tuple[int | None, Tensor, float | None, float | None]]:
+    """Frame index, pixels, uint8 RGB (3, H, W), and when and for how long it is shown; only pixels of an image."""
+    if isinstance(item, str) and is_video(item):
+        for index, frame in enumerate(read_shown_frames(item)):
+            yield index, *frame
     else:
-        yield None, read_source(item)
+        yield None, read_source(item) if isinstance(item, str) else to_image_tensor(item), None, None
 
 
 def _read_ahead(items: Iterator[T], depth: int) -> Generator[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,13 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 
+def _running_s() -> float:
+    """Seconds since an arbitrary moment, those of a suspended machine too, unlike `perf_counter` on Linux and macOS."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+    return time.perf_counter()
+
+
 class Clock:
     """Seconds since 1970, as in the log of a meter, that never step back, as a measurement needs them."""
 
-    _offset = time.time() - time.perf_counter()
+    _offset = time.time() - _running_s()
 
     def now(self) -> float:
-        return self._offset + time.perf_counter()
+        return self._offset + _running_s()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

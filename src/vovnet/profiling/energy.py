@@ -24,13 +24,14 @@ from vovnet.profiling.clock import Clock
 from vovnet.profiling.intervals import Interval, mean_interval
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.ranges import NonNegative
-from vovnet.profiling.recording import COUNTERS, Recording, Session, Timeline, Window
+from vovnet.profiling.recording import COUNTERS, LARGEST_GAP_S, Recording, Session, Timeline, Window
 from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Sensor, Source
 from vovnet.profiling.surroundings import OTHER_CORES, device_warnings
 
 AnyMethod = Method | Literal["auto"]
-LARGEST_GAP_S = 2.0  # if power is unknown for longer in a window, there is no result
 DISPUTED_ABOVE = 1.10  # ratio of two methods in the same windows
+REFUTED_ABOVE = 4.0  # the same; a board that measures a quarter of the time can be wrong by less
+WORK_ABOVE_IDLE = 1.01  # ratio of power that a counter of the device that works has at least
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,11 @@ def evaluate(recording: Recording, meter: Meter | None = None) -> EnergyResult:
             results.append(_method_result(recording, method))
         except ValueError as error:
             faults.append(f"no result from {method}: {error}")
+    if fault := _contradiction(results):
+        results, faults = [], [*faults, fault]
     if not results:
-        return EnergyResult(None, reason="; ".join([*recording.notes, *faults]), recording=recording)
+        failed = [f"{recording.dropouts} readings failed"] if recording.dropouts else []
+        return EnergyResult(None, reason="; ".join([*recording.notes, *faults, *failed]), recording=recording)
     result, check = results[0], results[1] if len(results) > 1 else None
     energies_j = [method_result.energy_j_per_image for method_result in results[:2]]
     return EnergyResult(
@@ -173,14 +177,33 @@ def _method_result(recording: Recording, method: Method) -> MethodResult:
     )
 
 
+def _contradiction(results: Sequence[MethodResult]) -> str | None:
+    """Why the results cannot be of the device that worked."""
+    for result in results:
+        idle_w = statistics.mean(result.idle_power_w)
+        if result.method == "counter" and result.power_w <= WORK_ABOVE_IDLE * idle_w:
+            power = f"{result.power_w:.1f} W during the work and {idle_w:.1f} W at idle"
+            return f"the counter gives {power}: it does not see the work, as if it were of another device"
+    energies_j = [result.energy_j_per_image for result in results]
+    if results and max(energies_j) > REFUTED_ABOVE * min(energies_j):
+        values = " and ".join(f"{result.energy_j_per_image:.4g} J/image by {result.method}" for result in results)
+        return f"{values} contradict each other: one of them is not of this device, or not in its unit"
+    return None
+
+
 def _power_w(recording: Recording, method: Method, window: Window) -> float:
     """Mean power in a window; this is all that differs between the methods. Raises ValueError if it is unknown."""
+    limit_w = recording.sources[method].limit_w
     if method in COUNTERS:
+        if window.counter_fault is not None:
+            raise ValueError(window.counter_fault)
         if window.counter_j is None:
             raise ValueError("the counter was not read at both ends of every window")
         if window.counter_j <= 0:
             raise ValueError(f"the counter rose by {window.counter_j:.4g} J in a window of {window.seconds:.1f} s")
-        return window.counter_j / window.seconds
+        if (power_w := window.counter_j / window.seconds) > limit_w:
+            raise ValueError(f"the counter gives {power_w:.4g} W, of at most {limit_w:.4g} W that are possible")
+        return power_w
     edges_s = (window.start_s, window.end_s)
     inside, samples = window.select(recording.samples), recording.samples
     if not inside:
@@ -189,6 +212,13 @@ def _power_w(recording: Recording, method: Method, window: Window) -> float:
     times_s = [window.start_s, *(sample.time_s for sample in inside), window.end_s]
     if (gap_s := max(b - a for a, b in pairwise(times_s))) > LARGEST_GAP_S:
         raise ValueError(f"power is unknown for {gap_s:.1f} s of a window of {window.seconds:.1f} s")
+    near = replace(window, start_s=window.start_s - LARGEST_GAP_S, end_s=window.end_s + LARGEST_GAP_S)
+    if wrong := [sample for sample in near.select(samples) if not 0 <= sample.power_w <= limit_w]:
+        raise ValueError(
+            f"{wrong[0].power_w:.4g} W was read at {_iso(wrong[0].time_s)}, but only 0 to {limit_w:.4g} W are possible"
+        )
+    if window in recording.trials and not any(sample.power_w for sample in inside):
+        raise ValueError(f"power was 0 W in a whole window of {window.seconds:.1f} s of work")
     if method == "paper":
         return statistics.mean(sample.power_w for sample in inside)
     first_w, last_w = np.interp(edges_s, *np.array(samples).T)
@@ -197,8 +227,11 @@ def _power_w(recording: Recording, method: Method, window: Window) -> float:
 
 
 def _between(start_s: float, end_s: float) -> str:
-    start, end = (datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds") for time_s in (start_s, end_s))
-    return f"between {start} and {end}"
+    return f"between {_iso(start_s)} and {_iso(end_s)}"
+
+
+def _iso(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")
 
 
 def _warnings(recording: Recording, result: MethodResult) -> Iterator[str]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
-from vovnet.profiling.sensors import DeviceState, Method, Sample, Source
+from vovnet.profiling.sensors import LIMIT_W, DeviceState, Method, Sample, Source
+
+LATEST_S = 1e11  # year 5138; seconds since 1970 are less, milliseconds since 1973 are more
 
 
 class Meter:
     """The log of an external meter: CSV with the columns `timestamp` and `watts`; other columns are ignored.
 
-    A timestamp is in seconds since 1970, or ISO 8601 with a time zone. The log is read when the measurement ends, so
-    its logger must run during the measurement. A log that is written later goes to `energy.evaluate` together with the
-    recording. Raises ValueError or OSError at once for a log that cannot be read.
+    A timestamp is in seconds since 1970, or ISO 8601 with a time zone, and is later than that of the line before. The
+    log is read when the measurement ends, so its logger must run during the measurement. A log that is written later
+    goes to `energy.evaluate` together with the recording. Raises ValueError or OSError at once for a log that cannot be
+    read.
     """
 
     driver: str | None = None
@@ -33,29 +37,67 @@ class Meter:
 
     def samples(self) -> list[Sample]:
         """The whole log, ordered by time. Raises ValueError that names the faulty line."""
-        lines = self._path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-        rows = csv.DictReader(line for line in lines if line.endswith("\n"))  # the last line may be half written
-        rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
-        if missing := {"timestamp", "watts"} - set(rows.fieldnames):
-            raise ValueError(f"{self._path} must have the columns timestamp,watts, lacks {sorted(missing)}")
-        return sorted(self._sample(row, rows.line_num) for row in rows)
-
-    def _sample(self, row: dict[str, str], line: int) -> Sample:
         try:
-            sample = Sample(_unix_time_s(row["timestamp"].strip()), float(row["watts"]))
-            if not all(map(math.isfinite, sample)):
-                raise ValueError("not a finite number")
-            return sample
-        except (AttributeError, TypeError, ValueError) as error:  # the first two: the line is too short
-            message = f"{self._path}, line {line}: expected a timestamp and watts, got {row} ({error})"
-            raise ValueError(message) from None
+            numbered = list(self._numbered_samples())
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{self._path} must be CSV in UTF-8 ({error}): export it again") from None
+        for (_, before), (line, sample) in pairwise(numbered):
+            if sample.time_s <= before.time_s:
+                what = "repeats" if sample.time_s == before.time_s else f"is {before.time_s - sample.time_s:g} s before"
+                raise ValueError(
+                    f"{self._path}, line {line}: its timestamp {what} that of the reading before; "
+                    "each must be later: log fractions of a second, and start a new log after the clock was set"
+                )
+        return [sample for _, sample in numbered]
+
+    def _numbered_samples(self) -> Iterator[tuple[int, Sample]]:
+        lines = self._path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        rows = csv.reader(line for line in lines if line.endswith("\n"))  # the last line may be half written
+        names = [name.strip().lower() for name in next(rows, [])]
+        if missing := {"timestamp", "watts"} - set(names):
+            raise ValueError(f"{self._path} must have the columns timestamp,watts, lacks {sorted(missing)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self._path} must have each column once, got {','.join(names)}")
+        for fields in filter(None, rows):
+            try:
+                yield rows.line_num, _sample(names, fields)
+            except (IndexError, ValueError) as error:  # the first: the line is too short
+                reason = "too few fields" if isinstance(error, IndexError) else error
+                message = f"expected a timestamp and watts, got {','.join(fields)} ({reason})"
+                raise ValueError(f"{self._path}, line {rows.line_num}: {message}") from None
+
+
+def _sample(names: list[str], fields: list[str]) -> Sample:
+    if len(fields) > len(names):
+        raise ValueError(
+            f"{len(fields)} fields for {len(names)} columns: write numbers with a decimal point and without separators"
+        )
+    time_s, power_w = _unix_time_s(fields[names.index("timestamp")].strip()), _number(fields[names.index("watts")])
+    if power_w < 0:
+        raise ValueError("watts below 0: is the meter connected the wrong way round?")
+    if power_w > LIMIT_W:
+        raise ValueError(f"more than {LIMIT_W:.0f} W: are these milliwatts, or is the order of the columns wrong?")
+    return Sample(time_s, power_w)
+
+
+def _number(text: str) -> float:
+    """Plain ASCII digits, as programs write them; `float` also takes "1_000", "nan" and "infinity"."""
+    if not re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text.strip()):
+        raise ValueError(f"not a finite number with a decimal point: {text.strip()!r}")
+    return float(text)
 
 
 def _unix_time_s(text: str) -> float:
     try:
-        return float(text)
-    except ValueError:
-        time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError("the time has no zone: add Z or +02:00")
-    return time.timestamp()
+        time_s = _number(text)
+    except ValueError as error:
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError(f"the timestamp is {error}, and not ISO 8601") from None
+        if time.tzinfo is None:
+            raise ValueError("the time has no zone: add Z or +02:00") from None
+        return time.timestamp()
+    if not 0 <= time_s < LATEST_S:
+        raise ValueError("the timestamp is not in seconds since 1970: are these milliseconds?")
+    return time_s

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from vovnet.errors import install_extra
-from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Source
+from vovnet.profiling.sensors import LIMIT_W, DeviceState, Method, NoSensor, Source
 
 # Compute capability → seconds that an instantaneous value covers ("Part-time power measurements", arXiv 2312.02741).
 # A100 and H100 publish a value every 100 ms that covers 25 ms, so three quarters of the time are not seen.
 INSTANT_WINDOW_S = {(6, 0): 0.01, (6, 1): 0.01, (7, 0): 0.01, (7, 5): 0.1, (8, 0): 0.025, (8, 6): 0.1, (9, 0): 0.025}
+LIMIT_TIMES = 3  # boards exceed their power limit for milliseconds, by up to a factor of two
 THROTTLE_REASONS = {
     0x002: "application clocks setting",
     0x004: "software power cap",
@@ -51,6 +53,8 @@ class Nvml:
         usage = Source("nvmlDeviceGetPowerUsage", instantaneous, window_s)
         if capability > (8, 0):  # documented as averaged on Ampere (except GA100, which is 8.0) and newer
             usage = Source("nvmlDeviceGetPowerUsage", f"an average over 1 s on this board{caveats}", 1.0)
+        limit_mw = self._optional(self._nvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
+        limit_w = LIMIT_TIMES * limit_mw / 1e3 if limit_mw else LIMIT_W
         sources: dict[Method, Source] = {}
         if self._supported(self._energy_j):
             meaning = f"the energy of the board since its driver was loaded{caveats}"
@@ -59,7 +63,7 @@ class Nvml:
             sources["sampled"] = sources["paper"] = usage
         if self._supported(self._instant_power_w):
             sources["sampled"] = Source("NVML_FI_DEV_POWER_INSTANT", instantaneous, window_s)
-        return sources
+        return {method: replace(source, limit_w=limit_w) for method, source in sources.items()}
 
     def read(self, method: Method) -> float:
         if method == "counter":

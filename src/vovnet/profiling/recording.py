@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ import numpy as np
 
 from vovnet.profiling.clock import Clock
 from vovnet.profiling.meter import Meter
-from vovnet.profiling.sensors import DeviceState, Method, Sample, Sensor, Source
+from vovnet.profiling.sensors import CounterError, DeviceState, Method, Sample, Sensor, Source
 from vovnet.profiling.speed import is_stable
 
 COUNTERS: tuple[Method, ...] = ("counter", "rapl")
 SAMPLING_S: dict[Method, float] = {"sampled": 0.020, "paper": 0.100}
 POLL_S = 0.002  # between two readings of a counter while waiting for its next refresh
+CHECK_S = 0.25  # between two readings of a counter at all other times
+LARGEST_GAP_S = 2.0  # if power is unknown, or a counter stands still, for longer in a window, there is no result
 
 Reading = TypeVar("Reading", Sample, DeviceState)
 
@@ -62,12 +65,14 @@ class Window:
 
     images: a fraction where an iteration lies only partly in the window.
     counter_j: None without a counter.
+    counter_fault: what the counter did in the window that makes `counter_j` wrong, as a sentence.
     """
 
     start_s: float
     end_s: float
     images: float
     counter_j: float | None
+    counter_fault: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -109,6 +114,10 @@ class Session:
         self.run, self.sensor, self.methods, self.timeline, self.clock = run, sensor, methods, timeline, clock
         self.counter = next((method for method in methods if method in COUNTERS), None)
         self.tick_s: float | None = None  # set when the counter has passed its test
+        self.lock = threading.Lock()
+        self.last_j: tuple[float, float] | None = None  # the last reading of the counter, with its time
+        self.risen_s = clock.now()  # when the counter last rose
+        self.counter_faults: list[tuple[float, str]] = []
         self.times_s, self.images = [clock.now()], [0]  # number of images finished at each time
         self.iterations = self.dropouts = 0
         self.samples: list[Sample] = []
@@ -122,6 +131,7 @@ class Session:
             for method in SAMPLING_S.keys() & set(self.methods):
                 in_parallel.enter_context(self.clock.every(SAMPLING_S[method], partial(self.sample, method)))
             if self.counter:
+                in_parallel.enter_context(self.clock.every(CHECK_S, partial(self.read, self.counter)))
                 self.test_counter()
             idle = [self.window(self.rest, timeline.idle_s)]
             first_c = self.temperature_c()
@@ -160,11 +170,39 @@ class Session:
 
     def read(self, method: Method) -> float | None:
         assert not isinstance(self.sensor, Meter)  # its log is read at the end
-        try:
-            return self.sensor.read(method)
-        except OSError:
-            self.dropouts += 1
-            return None
+        with self.lock:  # two threads read the counter, and a sensor that adds up its rises is not made for that
+            try:
+                value = self.sensor.read(method)
+            except CounterError as fault:
+                self.counter_faults.append((self.clock.now(), str(fault)))
+                return None
+            except OSError:
+                self.dropouts += 1
+                return None
+            if not math.isfinite(value):
+                self.dropouts += 1
+                return None
+            if method == self.counter:
+                self.check_counter(method, value)
+            return value
+
+    def check_counter(self, method: Method, energy_j: float) -> None:
+        """Note what makes the joules of a window wrong: what no device draws, and time in which nothing is known."""
+        now_s, limit_w = self.clock.now(), self.sensor.sources[method].limit_w
+        last_s, last_j = self.last_j or (now_s, energy_j)
+        self.last_j, rise_j, seconds = (now_s, energy_j), energy_j - last_j, now_s - last_s
+        if rise_j:
+            self.risen_s = now_s
+        fault = None
+        if seconds > LARGEST_GAP_S:
+            fault = f"the counter was not read for {seconds:.1f} s: reading failed, or the machine was suspended"
+        elif not self.sensor.sources[method].is_believable(rise_j, seconds):
+            most = f"; at most {limit_w:.0f} W are possible" if rise_j > 0 else "; it was set back"
+            fault = f"the counter rose by {rise_j:.4g} J in {seconds:.1f} s{most}"
+        elif now_s - self.risen_s > LARGEST_GAP_S:
+            fault = f"the counter stood still for {now_s - self.risen_s:.1f} s"
+        if fault:
+            self.counter_faults.append((now_s, fault))
 
     # The parts of the timeline --------------------------------------------------------------------------------------
 
@@ -212,7 +250,9 @@ class Session:
             advance()
         end_s, end_j = self.edge(advance)
         images = np.diff(np.interp([start_s, end_s], self.times_s, self.images)).item()
-        return Window(start_s, end_s, images, None if start_j is None or end_j is None else end_j - start_j)
+        counter_j = None if start_j is None or end_j is None else end_j - start_j
+        faults = (fault for time_s, fault in list(self.counter_faults) if start_s < time_s <= end_s)
+        return Window(start_s, end_s, images, counter_j, next(faults, None))
 
     def edge(self, advance: Callable[[], object]) -> tuple[float, float | None]:
         """Time and joules at an end of a window: at the next refresh of the counter, until which `advance` continues.

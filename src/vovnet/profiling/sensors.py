@@ -12,6 +12,9 @@ from typing import Literal, NamedTuple, Protocol
 
 Method = Literal["counter", "sampled", "paper", "rapl", "meter"]
 
+LIMIT_W = 20_000.0  # a server with eight GPUs draws up to 14.3 kW (NVIDIA DGX B200)
+REFRESH_S = 1.0  # a counter that works is refreshed at least this often
+
 
 class Sample(NamedTuple):
     """Power at one moment; `time_s` is in seconds since 1970."""
@@ -25,11 +28,17 @@ class Source:
     """What a method reads and what a value of it covers.
 
     window_s: a value is the mean over this many seconds before it was read; None if that is not published.
+    limit_w: more than what it measures can draw; a value beyond it is a fault of the sensor.
     """
 
     name: str
     meaning: str
     window_s: float | None = None
+    limit_w: float = LIMIT_W
+
+    def is_believable(self, rise_j: float, seconds: float) -> bool:
+        """Whether a counter can have risen by this much between two readings."""
+        return 0 <= rise_j <= self.limit_w * (seconds + REFRESH_S)
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,15 @@ class Sensor(Protocol):
     def read(self, method: Method) -> float:
         """Joules since an arbitrary moment for "counter" and "rapl", watts for "sampled" and "paper".
 
-        Raises OSError if this reading fails; the next one may succeed.
+        Raises OSError if this reading fails; the next one may succeed. Raises CounterError if the joules since the
+        last reading are lost for good.
         """
 
     def state(self, time_s: float) -> DeviceState: ...
+
+
+class CounterError(OSError):
+    """What happened to a counter of energy, so that its readings before and after do not belong together."""
 
 
 @dataclass(frozen=True)

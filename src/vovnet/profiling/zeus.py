@@ -5,6 +5,7 @@ zeus is an optional dependency and is imported only when such a device is to be 
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from vovnet.errors import install_extra
-from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Source
+from vovnet.profiling.sensors import LIMIT_W, DeviceState, Method, NoSensor, Source
 
 NOT_INSTALLED = NoSensor(
     f"AMD, Apple and Jetson devices are read through zeus, which is not installed: {install_extra('zeus')}"
@@ -26,6 +27,8 @@ CHIP_PARTS = (
     ("cpu_energy_mj", "gpu_energy_mj"),
     ("cpu_total_mj", "gpu_mj", "dram_mj", "ane_mj"),
 )
+CHIP_LIMIT_W = 2_000.0  # the largest of these chips draw less than 400 W
+GPU_LIMIT_TIMES = 3  # GPUs exceed their power limit for milliseconds
 CHIP_ERRORS = (RuntimeError, queue.Empty)  # of Apple's library; of Jetson's process
 
 
@@ -50,8 +53,11 @@ class ZeusGpu:
         if self._gpu.supports_get_total_energy_consumption():
             readings["counter"] = (self._gpu.get_total_energy_consumption, "the energy counter of the GPU")
         self._reads = {method: read for method, (read, _) in readings.items()}
+        limit_mw = self._optional(self._gpu.get_power_management_limit)
+        limit_w = GPU_LIMIT_TIMES * limit_mw / 1e3 if limit_mw else LIMIT_W
         self.sources: Mapping[Method, Source] = {
-            method: Source(f"zeus {read.__name__}", meaning) for method, (read, meaning) in readings.items()
+            method: Source(f"zeus {read.__name__}", meaning, limit_w=limit_w)
+            for method, (read, meaning) in readings.items()
         }
 
     def read(self, method: Method) -> float:
@@ -87,7 +93,7 @@ class ZeusChip:
         groups = ([part for part in parts if part in available] for parts in CHIP_PARTS)
         self._parts: list[str] = next((parts for parts in groups if parts), [])
         meaning = f"the sum of {', '.join(self._parts)} as zeus reports it, with all processes"
-        source = Source("zeus get_total_energy_consumption", meaning)
+        source = Source("zeus get_total_energy_consumption", meaning, limit_w=CHIP_LIMIT_W)
         self.sources: Mapping[Method, Source] = {"counter": source} if self._parts else {}
 
     def read(self, method: Method) -> float:
@@ -95,7 +101,10 @@ class ZeusChip:
             measurement = self._soc.get_total_energy_consumption()
         except (self._error, *CHIP_ERRORS) as error:
             raise OSError(f"zeus: {_reason(error)}") from error
-        return sum(getattr(measurement, part) for part in self._parts) / 1e3
+        energies_mj = {part: getattr(measurement, part) for part in self._parts}
+        if lost := [part for part, energy_mj in energies_mj.items() if energy_mj is None]:
+            raise OSError(f"zeus: no value of {', '.join(lost)}")
+        return float(sum(energies_mj.values())) / 1e3
 
     def state(self, time_s: float) -> DeviceState:
         return DeviceState(time_s)
@@ -108,6 +117,11 @@ def find_zeus_gpu(device: torch.device) -> ZeusGpu | NoSensor:
         from zeus.exception import ZeusBaseError
     except ImportError:
         return NOT_INSTALLED
+    if os.environ.get("ROCR_VISIBLE_DEVICES"):
+        return NoSensor(
+            "the GPU cannot be told apart from others: ROCR_VISIBLE_DEVICES renumbers the GPUs for PyTorch only; "
+            "choose it by HIP_VISIBLE_DEVICES"
+        )
     if not amdsmi_is_available():
         return NoSensor("the GPU cannot be read: AMD's library amdsmi does not load")
     index = torch.cuda.current_device() if device.index is None else device.index

@@ -151,17 +151,22 @@ def open_ground_truth(root: Path, split: str | None, *, masks: bool) -> Detectio
 
 
 def choose_images(
-    sources: Sequence[str], dataset: DetectionDataset | None = None, limit: int | None = None
+    sources: Sequence[str],
+    dataset: DetectionDataset | None = None,
+    limit: int | None = None,
+    *,
+    output: Path | None = None,
 ) -> list[ImageSource]:
     """The images to compare on. Raises UsageError for others than images, or of the dataset, and for more than 50.
 
     sources: images, folders, patterns and URLs; with a dataset, stems, names or paths of its images, by default its
         first four.
+    output: the folder that the comparison is written to, which is never a source.
     """
     if dataset is None:
         if not sources:
             raise UsageError("say which images to compare on: --images SOURCE…, or --data DIR")
-        images = [ImageSource(source) for source in expand_sources(sources)]
+        images = [ImageSource(source) for source in expand_sources(sources, output=output)]
         if videos := [image.source for image in images if is_video(image.source)]:
             raise UsageError(f"{videos[0]} is a video; only images can be compared")
     else:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vovnet.engine.fonts import draw_runs, load_font, readable, text_runs
 from vovnet.files import replacing
 from vovnet.report import page
 from vovnet.report.comparison import ComparedImage, Comparison, Tally
@@ -14,6 +15,7 @@ from vovnet.report.document import Figure, Section, Table
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
 INK, FAINT, PAPER = (26, 28, 31), (86, 91, 99), (255, 255, 255)
@@ -36,12 +38,12 @@ def draw_figure(comparison: Comparison) -> Image:
     draw = ImageDraw.Draw(figure)
     bold, plain = _font("DejaVuSans-Bold.ttf", HEADING_SIZE), _font("DejaVuSans.ttf", TEXT_SIZE)
     for annotator, total, left in zip(comparison.annotators, comparison.totals(), lefts, strict=True):
-        draw.text((left, MARGIN), _fit_text(annotator.name, bold, width), INK, bold)
+        _write(draw, (left, MARGIN), _fit_text(annotator.name, bold, width), INK, bold)
         caption = _fit_text(annotator.caption(total), plain, width)
-        draw.text((left, MARGIN + HEADING_SIZE + 12), caption, FAINT, plain)
+        _write(draw, (left, MARGIN + HEADING_SIZE + 12), caption, FAINT, plain)
     top = MARGIN + HEADINGS_HEIGHT
     for row, height in zip(rows, heights, strict=True):
-        draw.text((MARGIN, top + 8), _fit_text(row.name, plain, figure.width - 2 * MARGIN), FAINT, plain)
+        _write(draw, (MARGIN, top + 8), _fit_text(row.name, plain, figure.width - 2 * MARGIN), FAINT, plain)
         top += LABEL_HEIGHT
         for annotated, left in zip(row.annotated, lefts, strict=True):
             image = annotated.image
@@ -110,16 +112,23 @@ def _jpeg(image: Image) -> bytes:
 def _font(name: str, size: int) -> FreeTypeFont:
     """A font with more letters than Pillow's own, which draws "é" as an empty box."""
     import matplotlib
-    from PIL import ImageFont
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
+    return load_font(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)
 
 
 def _fit_text(text: str, font: FreeTypeFont, width: int) -> str:
     """One printable line, at most `width` pixels long. The middle is cut, because names often differ at their ends."""
     text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    text = readable(text, font)
     shown, kept = text, len(text)
-    while font.getlength(shown) > width and kept > 2:
+    while sum(one.getlength(part) for one, part in text_runs(shown, font)) > width and kept > 2:
         kept -= 1
         shown = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
     return shown
+
+
+def _write(
+    draw: ImageDraw, corner: tuple[int, int], text: str, colour: tuple[int, int, int], font: FreeTypeFont
+) -> None:
+    """Write a line below and right of the corner, with other fonts for letters that `font` lacks."""
+    draw_runs(draw, (corner[0], corner[1] + font.getmetrics()[0]), text_runs(text, font), colour)

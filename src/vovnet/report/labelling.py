@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.report.plotting import plain_text
+from vovnet.report.plotting import choose_fonts, plain_text, set_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,7 @@ def label_points(figure: Figure, points: Sequence[Sequence[Point]], radii: Seque
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    choose_fonts(figure)
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -76,6 +77,8 @@ def _write_label(axes: Axes, point: Point, radius: float, frame: Boxes, taken: B
         # A box and not a stroke around the letters: with a stroke, an SVG holds paths instead of text.
         bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.3},
     )
+
+    set_fonts([text])
 
     def place(extra: float, right: int, above: int) -> Bbox:
         distance = (radius + 1 + extra) * (0.71 if right and above else 1)

@@ -11,16 +11,21 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
 
+from vovnet.engine.fonts import draws, font_file_for, load_font, readable
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from PIL.ImageFont import FreeTypeFont
 
 # Okabe and Ito's colours, which most colour-blind people can tell apart, without the yellow that is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -69,6 +74,7 @@ def save_figure(figure: Figure, file: Path | BinaryIO, format: str | None = None
     """Write the figure; the format is that of the file's suffix unless given. SVGs hold no date and no random ids."""
     from matplotlib import rc_context
 
+    choose_fonts(figure)
     format = format or Path(str(file)).suffix.removeprefix(".")
     metadata = {"Date": None} if format == "svg" else None
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vovnet", "font.sans-serif": ["DejaVu Sans"]}):
@@ -102,15 +108,56 @@ def marker_svg(index: int) -> str:
 
 def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
     """Labels, small ticks and a faint grid."""
-    axes.set_xlabel(plain_text(x_label), fontsize=MEDIUM)
-    axes.set_ylabel(plain_text(y_label), fontsize=MEDIUM)
+    axes.set_xlabel(plain_text(x_label, 100), fontsize=MEDIUM)
+    axes.set_ylabel(plain_text(y_label, 100), fontsize=MEDIUM)
     axes.tick_params(labelsize=SMALL)
     axes.grid(alpha=0.25)
 
 
-def plain_text(text: str) -> str:
-    """Text that matplotlib shows as it is: neither a formula between dollars nor a control code that breaks an SVG."""
-    return _CONTROL_CODES.sub("\N{REPLACEMENT CHARACTER}", text).replace("$", r"\$")
+def plain_text(text: str, longest: int = 64) -> str:
+    """Text that matplotlib shows: no formula between dollars, no control code that breaks an SVG, no missing letter.
+
+    longest: letters, beyond which the middle is left out, so that a long name leaves room for its plot.
+    """
+    text = readable(_CONTROL_CODES.sub("\N{REPLACEMENT CHARACTER}", text), _base_font())
+    if len(text) > longest:
+        text = f"{text[: (longest - 1) // 2]}…{text[len(text) - longest // 2 :]}"
+    return text.replace("$", r"\$")
+
+
+@cache
+def _base_font() -> FreeTypeFont:
+    """The font of all figures, which comes with matplotlib."""
+    from matplotlib import get_data_path
+
+    return load_font(str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf")), 20)
+
+
+def choose_fonts(figure: Figure) -> None:
+    """`set_fonts` of all texts of a figure. Call it before anything is drawn or measured."""
+    from matplotlib.text import Text
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_ticklabels()  # which are made when they are first asked for
+    set_fonts([text for text in figure.findobj(Text) if isinstance(text, Text)])
+
+
+def set_fonts(texts: Sequence[Text]) -> None:
+    """Let the texts use the fonts of this system for letters that the usual font lacks."""
+    from matplotlib import font_manager
+
+    letters = {letter for text in texts for letter in text.get_text()}
+    files = {font_file_for(letter) for letter in letters if not draws(_base_font(), letter)} - {None}
+    if not files:
+        return
+    families = ["DejaVu Sans"]
+    for file in sorted(map(str, files)):
+        if not any(entry.fname == file for entry in font_manager.fontManager.ttflist):
+            font_manager.fontManager.addfont(file)
+        families.append(font_manager.get_font(file).family_name)
+    for text in texts:
+        text.set_fontfamily(families)
 
 
 def _finish_svg(content: bytes, titles: Mapping[str, Sequence[str]]) -> bytes:
@@ -139,6 +186,16 @@ def _finish_svg(content: bytes, titles: Mapping[str, Sequence[str]]) -> bytes:
     return ElementTree.tostring(root, encoding="utf-8") + b"\n"
 
 
+def _original(text: str) -> str:
+    """A viewer has fonts of its own: the letters themselves instead of the numbers that `readable` gives them."""
+
+    def letter(match: re.Match[str]) -> str:
+        written = chr(int(match[0][2:], 16))
+        return match[0] if _CONTROL_CODES.match(written) or draws(_base_font(), written) else written
+
+    return re.sub(r"\\u[0-9a-f]{4}|\\U000[0-9a-f]{5}|\\U0010[0-9a-f]{4}", letter, text)
+
+
 def _insert_titles(element: ElementTree.Element, titles: Sequence[str]) -> None:
     drawn = [child for parent in element.iter() if parent.tag != f"{{{_SVG}}}defs" for child in parent]
     dots = [child for child in drawn if child.tag in _SHAPES] if len(titles) > 1 else [element]
@@ -158,6 +215,8 @@ def _shorten(element: ElementTree.Element) -> None:
     """Drop indentation, empty groups, groups of one element, the common font, and more than two decimals."""
     if element.tag not in _WITH_TEXT:
         element.text = None
+    elif element.text and element.tag != f"{{{_SVG}}}title":
+        element.text = _original(element.text)
     element.tail = None
     for index in range(len(element) - 1, -1, -1):
         while element[index].tag == _GROUP and not element[index].attrib and len(element[index]) == 1:

@@ -138,7 +138,7 @@ def _plot_roofs(plot: Plot, axes: Axes, roofs: Mapping[str, DevicePeak]) -> None
     for index, (label, roof) in enumerate(roofs.items()):
         y = np.minimum(roof.gflop_per_s, x * roof.gbyte_per_s)
         style = LINE_STYLES[index % len(LINE_STYLES)]
-        (line,) = axes.plot(x, y, style, color="#404040", linewidth=1.2, label=plain_text(label), zorder=2)
+        (line,) = axes.plot(x, y, style, color="#404040", linewidth=1.2, label=plain_text(label, 100), zorder=2)
         plot.add_titles(line, label)
     axes.set_xlim(low, high)
     axes.set_ylim(top=2 * max(axes.get_ylim()[1] / 2, *(roof.gflop_per_s for roof in roofs.values())))

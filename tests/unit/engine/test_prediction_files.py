@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vovnet.data.video import VideoWriter, read_frames, video_info
+from vovnet.data.video import ShownFrame, VideoWriter, read_frames, read_shown_frames, video_info
 from vovnet.engine.prediction import Prediction
 from vovnet.engine.prediction_files import CSV_COLUMNS, PredictionWriter
 from vovnet.masks import RleMasks, encode, from_coco
@@ -23,6 +23,7 @@ def prediction(
     frame: int | None = None,
     pixels: Tensor | None = None,
     masks: RleMasks | None = None,
+    shown: ShownFrame | None = None,
 ) -> Prediction:
     boxes = torch.tensor([[2.0, 4.0, 12.5, 24.0], [1.0, 1.0, 9.0, 9.0]])[:count]
     labels, scores = torch.tensor([1, 0])[:count], torch.tensor([0.875, 0.5])[:count]
@@ -36,7 +37,9 @@ def prediction(
         category_ids=(17, 18),
         source=str(source),
         frame=frame,
-        pixels=pixels,
+        pixels=shown.pixels if shown else pixels,
+        start_s=shown and shown.start_s,
+        seconds=shown and shown.seconds,
     )
 
 
@@ -193,3 +196,15 @@ def test_a_write_error_keeps_the_older_results_and_all_else_the_new_ones(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         run(1, KeyboardInterrupt())
     assert len(rows(tmp_path)) == len(json.loads((tmp_path / "detections.json").read_text())) == 1
+
+
+def test_frames_of_a_drawn_video_are_at_their_own_times(tmp_path: Path) -> None:
+    times_s = [0.25, 0.35, 0.4, 1.4, 1.45, 4.0]
+    with VideoWriter(tmp_path / "clip.mkv", 12) as video:
+        for time_s in times_s:
+            video.write(torch.full((3, 32, 40), 90, dtype=torch.uint8), time_s)
+    with PredictionWriter(tmp_path / "out") as writer:
+        for index, shown in enumerate(read_shown_frames(tmp_path / "clip.mkv")):
+            writer.write(prediction(tmp_path / "clip.mkv", frame=index, shown=shown))
+    drawn = read_shown_frames(tmp_path / "out/drawn/clip.mp4")
+    assert [shown.start_s for shown in drawn] == pytest.approx(times_s, abs=2e-3)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vovnet.engine.sources import expand_sources, is_video
+from vovnet.engine.prediction import Failure
+from vovnet.engine.sources import expand_sources, find_sources, is_video
 
 
 @pytest.fixture
@@ -60,3 +63,123 @@ def test_names_of_videos() -> None:
     assert is_video("a/b.MOV")
     assert not is_video("a/b.png")
     assert not is_video("https://example.org/a.mp4")
+
+
+# Results are not sources ----------------------------------------------------------------------------------------------
+
+
+def results(folder: Path, *names: str) -> Path:
+    """What `vovnet predict` leaves."""
+    (folder / "drawn").mkdir(parents=True)
+    for name in ("detections.json", "detections.csv", *(f"drawn/{name}" for name in names)):
+        (folder / name).touch()
+    return folder
+
+
+ORIGINALS = ["a.png", "b.JPG", "sub/c.webp", "sub/clip.mp4"]
+
+
+@pytest.mark.parametrize("named", [".", "{tree}", "link", "sub/.."])
+@pytest.mark.parametrize("output", ["runs/predict", "{tree}/runs/predict", "link/runs/predict", "other", "."])
+def test_the_output_folder_is_not_a_source(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, named: str, output: str
+) -> None:
+    monkeypatch.chdir(tree)
+    (tree / "link").symlink_to(tree)
+    folder = Path(output.format(tree=tree))
+    results(tree / "runs/predict" if "runs" in output else tree / output, "a.png", "clip.mp4")
+    if output == "other":
+        (tree / "elsewhere").symlink_to(tree / "other")
+        folder = Path("elsewhere")
+    source = named.format(tree=tree)
+    found = expand_sources([source], output=folder)
+    assert [os.path.relpath(os.path.realpath(path), tree) for path in found] == ORIGINALS
+
+
+def test_results_are_left_out_of_patterns_and_said(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results(tree / "runs/predict", "a.png")
+    (tree / "runs/predict/plot.png").touch()
+    assert expand_sources([f"{tree}/**/*.png"], output=tree / "runs/predict") == [str(tree / "a.png")]
+    assert f"left out 2 of 3 files in {tree}" in caplog.text
+
+
+def test_a_source_in_the_output_folder_is_read_but_not_what_is_drawn_there(tree: Path) -> None:
+    """Also in the first run, which has no detections.json yet."""
+    (tree / "drawn").mkdir()
+    (tree / "drawn/a.png").touch()
+    assert expand_sources([tree], output=tree) == [str(tree / name) for name in ORIGINALS]
+    assert expand_sources([tree / "sub"], output=tree) == [str(tree / name) for name in ORIGINALS[2:]]
+    assert expand_sources([tree / "a.png"], output=tree) == [str(tree / "a.png")]
+    with pytest.raises(ValueError, match=r"drawn/a\.png is a result in the output folder"):
+        expand_sources([tree / "drawn/a.png"], output=tree)
+    with pytest.raises(FileNotFoundError, match="drawn holds no image or video.*without results"):
+        expand_sources([tree / "drawn"], output=tree)
+
+
+def test_results_of_earlier_runs_are_left_out_unless_they_are_named(tree: Path) -> None:
+    earlier = results(tree / "runs/first", "a.png", "clip.mp4")
+    (tree / "compared").mkdir()
+    for name in ("compared/figure.jpg", "compared/comparison.html"):
+        (tree / name).touch()
+    assert expand_sources([tree], output=tree / "runs/second") == [str(tree / name) for name in ORIGINALS]
+    drawn = [str(earlier / "drawn/a.png"), str(earlier / "drawn/clip.mp4")]
+    assert expand_sources([earlier / "drawn"], output=tree / "runs/second") == drawn
+    assert expand_sources(drawn, output=tree / "runs/second") == drawn
+
+
+def test_a_folder_that_is_only_called_drawn_is_read(tree: Path) -> None:
+    (tree / "drawn").mkdir()
+    for name in ("drawn/x.png", "detections.json", "sub/figure.jpg"):
+        (tree / name).touch()
+    found = expand_sources([tree], output=tree / "runs/predict")
+    assert {str(tree / "drawn/x.png"), str(tree / "sub/figure.jpg")} < set(found)
+
+
+# Sources that cannot be read ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("gone.jpg", "'gone.jpg' does not exist"),
+        ("gone/*.jpg", "matches no image or video"),
+        ("empty", "folder empty holds no image or video"),
+        ("ftp://host/a.png", "only http:// and https:// URLs"),
+        ("rtsp://camera/stream", "cameras and streams are not read yet; record a video"),
+        ("RTMP://camera/live", "cameras and streams are not read yet"),
+        ("0", "cameras and streams are not read yet"),
+        ("/dev/null", "cameras and streams are not read yet"),
+        ("a" * 5000, "File name too long"),
+    ],
+)
+def test_a_source_that_is_not_there_leaves_the_others(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
+) -> None:
+    monkeypatch.chdir(tree)
+    first, failure, last = find_sources(["a.png", source, "b.JPG"])
+    assert (first, last) == ("a.png", "b.JPG")
+    assert isinstance(failure, Failure)
+    assert reason in failure.reason
+
+
+def test_a_file_whose_name_is_a_number_is_a_file(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    (tree / "0").touch()
+    assert find_sources(["0"]) == ["0"]
+
+
+def test_a_folder_that_cannot_be_read_leaves_the_others(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
+        if os.fspath(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    failure, *found = find_sources([tree])
+    assert isinstance(failure, Failure)
+    assert f"folder {tree}/sub cannot be read (Permission denied)" in failure.reason
+    assert found == [str(tree / "a.png"), str(tree / "b.JPG")]
+    (alone,) = find_sources([tree / "sub"])
+    assert isinstance(alone, Failure)

@@ -290,6 +290,9 @@ def test_the_integral_is_that_of_straight_lines_between_samples(gaps_and_watts: 
         return
     fine_s = np.linspace(0, 10, 20_001)
     expected_j = np.trapezoid(np.interp(fine_s, times_s, watts), fine_s)
+    if not any(watts[(times_s >= 0) & (times_s <= 10)]):
+        assert result.energy_j_per_image is None
+        return
     assert result.energy_j_per_image == pytest.approx(expected_j / 20, rel=1e-3, abs=1e-3)
 
 

@@ -10,12 +10,12 @@ from vovnet.profiling.sensors import Sample
 
 def test_a_meter_log(tmp_path: Path) -> None:
     log = tmp_path / "meter.csv"
-    log.write_text("timestamp,watts\n1970-01-01T00:00:12+00:00,31\n10.5,30\n1970-01-01T01:00:13+01:00,32\n14,3")
+    log.write_text("timestamp,watts\n10.5,30\n1970-01-01T00:00:12+00:00,3.1e1\n1970-01-01T01:00:13+01:00,32\n14,3")
     assert Meter(log).samples() == [
         Sample(10.5, 30),
         Sample(12, 31),
         Sample(13, 32),
-    ]  # ordered, without the incomplete line
+    ]  # without the incomplete line
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,23 @@ def test_a_meter_log(tmp_path: Path) -> None:
         ("timestamp,watts\n1,5\ninf,5\n", "line 3.*not a finite number"),
         ("timestamp;watts\n1;5\n", "columns timestamp,watts"),
         ("", "columns timestamp,watts"),
+        ("timestamp,watts\n1,5\n2,-50\n", "line 3.*watts below 0"),
+        ("timestamp,watts\n1,5\n2,50,5\n", "line 3.*3 fields for 2 columns"),  # a decimal comma
+        ("timestamp,watts,volts\n1,1,234.5,230\n", "line 2.*4 fields for 3 columns"),  # thousands
+        ('timestamp,watts\n1,"50,5"\n', "line 2.*decimal point: '50,5'"),
+        ("timestamp,watts\n1,1 234\n", "line 2.*decimal point: '1 234'"),
+        ("timestamp,watts\n1,1_234\n", "line 2.*decimal point: '1_234'"),
+        ("timestamp,watts\n1,-inf\n", "line 2.*not a finite number"),
+        ("timestamp,watts\n1,1e400\n", "line 2.*more than 20000 W"),
+        ("timestamp,watts\n1,1e9\n", "line 2.*more than 20000 W"),
+        ("timestamp,watts\n1,5\n2,50500\n", "line 3.*milliwatts"),
+        ("watts,timestamp\n1700000000,50\n", "line 2.*order of the columns"),
+        ("timestamp,watts\n1700000000000,50\n", "line 2.*milliseconds"),
+        ("timestamp,watts\n1700000000000000,50\n", "line 2.*not in seconds since 1970"),
+        ("timestamp,watts\n-5,50\n", "line 2.*not in seconds since 1970"),
+        ("timestamp,watts\n10,5\n11,5\n10.5,5\n", r"line 4.*is 0\.5 s before"),
+        ("timestamp,watts\n10,5\n11,5\n11,6\n", "line 4.*repeats that of the reading before"),
+        ("timestamp,watts,watts\n1,5,6\n", "each column once"),
     ],
 )
 def test_a_faulty_meter_log_is_refused_at_once(tmp_path: Path, text: str, match: str) -> None:
@@ -45,6 +62,12 @@ def test_a_meter_log_as_other_programs_write_it(tmp_path: Path) -> None:
     )
     log.write_text(text, newline="")
     assert Meter(log).samples() == [Sample(10, 30.5), Sample(11.5, 31)]
+
+
+def test_a_log_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "meter.csv").write_text("timestamp,watts\n1,5\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"meter\.csv must be CSV in UTF-8"):
+        Meter(tmp_path / "meter.csv")
 
 
 def test_a_log_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:

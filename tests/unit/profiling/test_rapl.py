@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vovnet.profiling.rapl import Rapl
+from vovnet.profiling.rapl import PACKAGE_LIMIT_W, Rapl
+from vovnet.profiling.sensors import CounterError
 
-from .simulated import Device, FakeSys
+from .simulated import Device, FakeSys, VirtualClock
 
 STEADY = ((200.0, 0.02),)
 
@@ -30,15 +31,70 @@ def test_a_counter_that_wraps_loses_nothing(
     tmp_path_factory: pytest.TempPathFactory, range_uj: int, shares: list[float]
 ) -> None:
     root = tmp_path_factory.mktemp("sys")
-    FakeSys(root, Device(phases=STEADY), packages=1, range_uj=range_uj)
+    device = Device(phases=STEADY)
+    FakeSys(root, device, packages=1, range_uj=range_uj)
     counter = root / "sys/class/powercap/intel-rapl:0/energy_uj"
     counter.write_text("0")
-    sensor = Rapl(root)
+    sensor = Rapl(root, device.clock)
     total_uj = 0
     for share in shares:
         total_uj += int(share * range_uj)
         counter.write_text(str(total_uj % range_uj))
+        device.clock.sleep(range_uj / 1e6 / PACKAGE_LIMIT_W)
         assert sensor.read("rapl") == total_uj / 1e6
+
+
+RANGE_UJ = 262_143_328_850  # of most Intel packages
+
+
+def package(root: Path, energy_j: float, **files: int) -> Path:
+    """The counter of a package; files: the limits that the kernel states for it, in µW."""
+    FakeSys(root, Device(phases=STEADY), packages=1, range_uj=RANGE_UJ)
+    zone = root / "sys/class/powercap/intel-rapl:0"
+    for name, value in files.items():
+        (zone / name).write_text(f"{value}\n")
+    (zone / "energy_uj").write_text(f"{energy_j * 1e6:.0f}")
+    return zone / "energy_uj"
+
+
+LAPTOP_UW = {"constraint_0_max_power_uw": 15_000_000, "constraint_1_power_limit_uw": 50_000_000}  # 100 J in a second
+
+
+@pytest.mark.parametrize(
+    ("before_j", "after_j", "seconds", "limits_uw", "rise_j"),
+    [
+        (5_000, 1, 0.25, {}, None),  # set back: a wrap would mean 257 kJ
+        (200_000, 0, 10, {}, None),  # set to zero by a machine that was suspended
+        (262_000, 300, 0.25, LAPTOP_UW, None),  # 443 J, more than a laptop draws in a second
+        (262_000, 300, 10, LAPTOP_UW, 443.32885),  # and less than it can draw in ten
+        (262_000, 300, 0.25, {"constraint_1_power_limit_uw": 0}, 443.32885),
+        (262_000, 300, 0.25, {"constraint_1_power_limit_uw": 4_095_875_000}, 443.32885),  # the firmware's "no limit"
+        (100_000, 105_000, 0.25, {}, None),  # 20 kW without any wrap
+    ],
+)
+def test_a_counter_has_wrapped_only_if_the_packages_can_draw_that(
+    tmp_path: Path, before_j: float, after_j: float, seconds: float, limits_uw: dict[str, int], rise_j: float | None
+) -> None:
+    counter, clock = package(tmp_path, before_j, **limits_uw), VirtualClock()
+    sensor = Rapl(tmp_path, clock)
+    counter.write_text(f"{after_j * 1e6:.0f}")
+    clock.sleep(seconds)
+    if rise_j is not None:
+        assert sensor.read("rapl") == pytest.approx(rise_j)
+        return
+    with pytest.raises(CounterError, match=rf"went from {before_j} J to {after_j} J in {seconds:.1f} s"):
+        sensor.read("rapl")
+    counter.write_text(f"{after_j * 1e6 + 5e6:.0f}")
+    clock.sleep(0.25)
+    assert sensor.read("rapl") == 5  # what follows counts again
+
+
+def test_a_counter_that_is_no_number_is_a_reading_that_fails(tmp_path: Path) -> None:
+    counter = package(tmp_path, 1)
+    sensor = Rapl(tmp_path)
+    counter.write_text("")
+    with pytest.raises(OSError, match="is no number"):
+        sensor.read("rapl")
 
 
 def test_state_of_a_cpu(tmp_path: Path) -> None:
