@@ -89,8 +89,11 @@ def _refusing(model: nn.Module) -> Iterator[Any]:
             continue
         seen[id(value)] = value
         parts = _parts(value)
+        given = {id(part): part for part in parts}
+        if hasattr(value, "__dict__"):
+            given[id(vars(value))] = dict(vars(value))  # which `__setstate__` may change
         try:
-            copy.deepcopy(value, {id(part): part for part in parts})
+            copy.deepcopy(value, given)
         except Exception:
             yield value
             if not isinstance(value, nn.Module):

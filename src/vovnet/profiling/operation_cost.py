@@ -71,16 +71,20 @@ _MEMORY_ONLY = re.compile(
     | nonzero | bucketize | searchsorted | cat | stack | repeat | repeat_interleave | copy | clone | _to_copy | tril
     | triu | roll | flip | (native_)?channel_shuffle | pixel_(un)?shuffle | embedding | gather | scatter(_add)?
     | (select|slice)_scatter | masked_select | _?(unsafe_)?index(_\w+)? | arange | linspace | eye | scalar_tensor
-    | rand\w* | bernoulli | (new_)?(full|ones|zeros)(_like)? | fill | zero""",
+    | rand\w* | bernoulli | uniform | normal | _pack_padded_sequence | to_padded_tensor
+    | (new_)?(full|ones|zeros)(_like)? | fill | zero""",
     re.VERBOSE,
 )
 _FREE = re.compile(  # allocates only, or is a view that its schema does not declare
-    r"""(new_)?empty\w* | _local_scalar_dense | _linalg_check_errors | _reshape_alias | _unsafe_view | as_strided
+    r"""(new_)?empty\w* | is_\w+ | _has_same_storage_numel | _efficientzerotensor | _local_scalar_dense
+    | _linalg_check_errors | _reshape_alias | _unsafe_view | as_strided
     | unsafe_(chunk|split\w*) | detach | lift_fresh | resize | set | (un)?squeeze | t | transpose""",
     re.VERBOSE,
 )
 _SELECTS = re.compile("embedding|gather|masked_select|_?(unsafe_)?index(_select)?")  # reads as much as it writes
-_OVERWRITES = re.compile("copy|fill|zero|(new_)?(full|ones|zeros)(_like)?")  # does not read its first argument
+_OVERWRITES = re.compile(
+    "copy|fill|zero|uniform|normal|(new_)?(full|ones|zeros)(_like)?"
+)  # does not read its first argument
 
 
 def operation_cost(func: Any, args: Any, output: Any, constants: set[int]) -> tuple[Cost, str | None]:

@@ -156,7 +156,7 @@ LAYER_COLUMNS = (
     LAYER_TIME,
     LAYER_SHARE,
     LAYER_FLOPS,
-    LayerColumn("uncounted_calls", "uncounted calls", lambda row: row.cost.uncounted_calls or None),
+    LayerColumn("uncounted_calls", "uncounted calls", lambda row: f"{row.cost.uncounted_calls or ''}" or None),
 )
 ROOFLINE_COLUMNS = (LAYER_PATH, _KIND, LAYER_SHARE, LAYER_FLOPS_PER_BYTE, LAYER_FLOPS)
 GROUP_MEMORY_ACCESS = replace(LAYER_MEMORY_ACCESS, unit="M elements", scale=1e6)

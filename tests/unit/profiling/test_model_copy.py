@@ -193,6 +193,23 @@ def test_only_what_cannot_be_copied_is_shared() -> None:
     assert duplicate[0].values["values"][0] is duplicate.value
 
 
+def test_looking_for_what_cannot_be_copied_changes_nothing() -> None:
+    class Restored:
+        """Takes its state apart when it is restored."""
+
+        def __init__(self) -> None:
+            self.value = 1
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            self.value = state.pop("value")
+            state.clear()
+
+    restored = Restored()
+    model = with_attribute((restored, threading.Lock()))
+    assert copy_model(model).value[0].value == 1
+    assert vars(restored) == {"value": 1}
+
+
 def test_a_module_with_its_own_way_of_copying_is_copied_by_its_attributes() -> None:
     model = nn.Sequential(RefusesToBeCopied())
     duplicate = copy_model(model)
