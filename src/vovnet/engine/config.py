@@ -81,6 +81,19 @@ class ResizeConfig(Section):
     flip: Fraction = 0.5
 
 
+class ParameterRule(Section):
+    """Parameters with a learning rate and weight decay of their own.
+
+    match: pattern of parameter names, in which * stands for any characters: "heads.*.bias".
+    rate: multiple of the learning rate; null: as without this rule.
+    decay: multiple of the weight decay; null: as without this rule.
+    """
+
+    match: str
+    rate: NonNegativeFloat | None = None
+    decay: NonNegativeFloat | None = None
+
+
 class OptimizerConfig(Section):
     """The optimizer.
 
@@ -89,6 +102,8 @@ class OptimizerConfig(Section):
     momentum: for both kinds.
     weight_decay: for weights of convolutions and linear layers.
     decay_norms: also decay norm parameters and biases of the backbone and neck, as Caffe does.
+    rules: learning rates and weight decay of single parameters, like Caffe's lr_mult and decay_mult. The first rule
+        that matches the name of a parameter holds for it.
     clip_norm: largest norm of the gradient; null: no clipping.
     """
 
@@ -97,6 +112,7 @@ class OptimizerConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegativeFloat = 5e-4
     decay_norms: bool = False
+    rules: tuple[ParameterRule, ...] = ()
     clip_norm: PositiveFloat | None = None
 
 
@@ -159,6 +175,9 @@ class TrainConfig(Section):
         else fp32. bf16 is about twice as fast as fp32 on CPUs with AVX512-BF16 or AMX, and slower on others.
     device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     sync_bn: compute batch norm statistics over all processes (GPUs only).
+    norm_momentum: share of each forward pass in the running averages of batch norm. The averages start with the first
+        pass, not with 0 and 1, so that a small share is no harm to a short run; null: PyTorch's 0.1, which starts with
+        0 and 1. Caffe's moving_average_fraction 0.999 is 0.001.
     ema_decay: decay of the average of the weights, which is then evaluated and saved; null: no average.
     seed: seed of everything random.
     workers: loader processes per training process.
@@ -186,6 +205,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     sync_bn: bool = False
+    norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: NonNegativeInt = 0
     workers: NonNegativeInt = 2

@@ -41,19 +41,22 @@ class TrainResult:
     """How a run ended.
 
     best: the best metric on `val`, None without an evaluation.
+    last: the metric on `val` of the last weights, None before the end of the run and without an evaluation.
     finished: False after Ctrl-C or SIGTERM.
     """
 
     output: Path
     steps: int
     best: float | None
+    last: float | None
     finished: bool
 
 
 def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
-    """Train a detector and write log.jsonl, last.pt, best.safetensors and record.json to the output folder.
+    """Train a detector and write the log, the checkpoint, the best and the last weights and record.json to `output`.
 
-    Without a `val` split, best.safetensors holds the last weights. `hooks` are called with each record of the log.
+    best.safetensors holds the weights that were best on `val`, last.safetensors those at the end of the run, or their
+    EMA if there is one; without a `val` split both hold the last. `hooks` are called with each record of the log.
 
     Raises FileExistsError if the output folder holds another run, FloatingPointError that names the images if a loss or
     gradient is not finite, and ValueError or OSError with the remedy for wrong data or a full disk.
@@ -64,7 +67,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         # Build.
         torch.manual_seed(config.seed)
         dataset, val = open_data(config)
-        last_path, best_path = config.output / "last.pt", config.output / "best.safetensors"
+        last_path = config.output / "last.pt"
         checkpoint = find_checkpoint(config, dataset)
         info, model = _build_model(config, dataset, checkpoint, group.device)
         spec = find_detector(config.model)
@@ -91,10 +94,6 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if group.is_main:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
-        def save_best() -> None:
-            if group.is_main:
-                save_weights(best_path, state.evaluated_model.state_dict(), info, make_record(config, state))
-
         # Loop.
         batches = _open_batches(dataset, config, model, group, start_step=state.step)
         if state.step == 0:
@@ -108,6 +107,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             train_step(
                 state, network, criterion, batches,
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
+                norm_momentum=config.norm_momentum,
             )  # fmt: skip
             step, is_last = state.step, state.step == steps
             progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
@@ -121,9 +121,11 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 with clock.paused():
                     score = _evaluate(state.evaluated_model, val, config, group)
                     log({**progress, f"val_{config.metric}": score})
+                    state.last = score if is_last else None
                     if state.best is None or score > state.best:
                         state.best, state.best_step = score, step
-                        save_best()
+                        if group.is_main:
+                            _write_best(config, state, info)
                     save_last()
             elif step % config.checkpoint_every == 0 or is_last:
                 save_last()
@@ -134,11 +136,11 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
         # Record.
         if state.step == steps:
-            if val is None:
-                save_best()
+            if val is not None and state.last is None:  # an older version finished the run without it
+                state.last = _evaluate(state.evaluated_model, val, config, group)
             if group.is_main:
-                write_json(config.output / "record.json", {**make_record(config, state), "steps": steps}, indent=2)
-        return TrainResult(config.output, state.step, state.best, state.step == steps)
+                _write_results(config, state, info)
+        return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
 
 
 def _build_model(
@@ -201,16 +203,32 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     return coco.figures["AP"] or 0.0
 
 
-def make_record(config: TrainConfig, state: TrainState) -> dict[str, Any]:
-    """How the best weights came to be: settings, step, metric on `val`, commit, date and library versions."""
+def _write_best(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
+    record = make_record(config, state.best_step or state.step, state.best)
+    save_weights(config.output / "best.safetensors", state.evaluated_model.state_dict(), info, record)
+
+
+def _write_results(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
+    """Write last.safetensors, without a `val` split best.safetensors too, and then record.json: the run is finished."""
+    if config.data.val is None:
+        _write_best(config, state, info)
+    last = make_record(config, state.step, state.last)
+    save_weights(config.output / "last.safetensors", state.evaluated_model.state_dict(), info, last)
+    record = make_record(config, state.best_step or state.step, state.best) | {"steps": state.step}
+    record["last"] = {key: last[key] for key in ("step", f"val_{config.metric}")}
+    write_json(config.output / "record.json", record, indent=2)
+
+
+def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str, Any]:
+    """How the weights of a step came to be: settings, step, metric on `val`, commit, date and library versions."""
     import torchvision
 
     import vovnet
 
     return {
         "config": config.model_dump(mode="json"),
-        "step": state.best_step or state.step,
-        f"val_{config.metric}": state.best,
+        "step": step,
+        f"val_{config.metric}": score,
         **record_header(),
         "versions": {
             "vovnet": vovnet.__version__,

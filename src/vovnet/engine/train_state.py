@@ -41,6 +41,7 @@ class TrainState:
     step: number of finished steps.
     best: highest metric on `val` so far.
     best_step: the step with this metric.
+    last: metric on `val` of the weights at the end of the run; None before it.
     loss_sums: part of the checkpoint, so that a resumed run writes the same log.
     """
 
@@ -51,6 +52,7 @@ class TrainState:
     step: int = 0
     best: float | None = None
     best_step: int | None = None
+    last: float | None = None
     loss_sums: LossSums = field(default_factory=LossSums)
 
     @property
@@ -69,6 +71,7 @@ class TrainState:
             "step": self.step,
             "best": self.best,
             "best_step": self.best_step,
+            "last": self.last,
             "window": asdict(self.loss_sums),
             "info": info.to_dict(),
             "images": images,
@@ -85,6 +88,7 @@ class TrainState:
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.scaler.load_state_dict(checkpoint["scaler"])
         self.step, self.best, self.best_step = (checkpoint[key] for key in ("step", "best", "best_step"))
+        self.last = checkpoint.get("last")  # older checkpoints lack it
         self.loss_sums = LossSums(**checkpoint["window"])
 
     def check_weights(self) -> None:
@@ -113,12 +117,13 @@ def find_checkpoint(config: TrainConfig, dataset: DetectionDataset) -> dict[str,
     Raises FileExistsError if a new run would overwrite the files of another one, and ValueError if the checkpoint is
     damaged or was trained with other settings, classes or images.
     """
-    weights, last = config.output / "best.safetensors", config.output / "last.pt"
+    weights = [config.output / name for name in ("best.safetensors", "last.safetensors")]
+    last = config.output / "last.pt"
     if config.resume and last.exists():
         checkpoint = load_checkpoint(last)
         _check_same_run(checkpoint, config, dataset, last)
         return checkpoint
-    if weights.exists() or last.exists():
+    if last.exists() or any(path.exists() for path in weights):
         remedy = "resume it with resume=true or " if last.exists() else ""
         raise FileExistsError(f"{config.output} already holds a run; {remedy}choose another output=FOLDER")
     return None
