@@ -111,11 +111,11 @@ def reestimate(model: DetectionModel, batches: Iterator[Batch], passes: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoints", type=int, default=15)
-    parser.add_argument("--before", type=int, default=30, help="optimizer steps before those of the first checkpoint")
+    parser.add_argument("--checkpoints", type=int, default=10)
+    parser.add_argument("--before", type=int, default=20, help="optimizer steps before those of the first checkpoint")
     parser.add_argument("--steps", type=int, default=10, help="optimizer steps from one checkpoint to the next")
-    parser.add_argument("--reestimate", type=int, default=25, help="forward passes of a re-estimate")
-    parser.add_argument("--images", type=int, default=100, help="test on this many images, in turn of val and test")
+    parser.add_argument("--reestimate", type=int, default=12, help="forward passes of a re-estimate")
+    parser.add_argument("--images", type=int, default=80, help="test on this many images, in turn of val and test")
     args = parser.parse_args()
     config, images = load_config(RECIPE), load_config(IMAGES)
     rate = config.optimizer.learning_rate * config.schedule.gamma ** len(config.schedule.milestones)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,17 +22,19 @@ from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
 from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
+from vovnet.engine.resume import find_checkpoint
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
-from vovnet.engine.train_state import LossSums, TrainState, find_checkpoint
+from vovnet.engine.train_state import LossSums, TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
+from vovnet.errors import UsageError
 from vovnet.files import write_json
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
-from vovnet.weights.detector import ModelInfo, save_weights
+from vovnet.weights.detector import ModelInfo, load_weights, save_weights
 from vovnet.zoo import find_detector
 
 
@@ -115,7 +117,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if step % config.log_every == 0 or is_last:
                 losses = mean_losses(group.gather(state.loss_sums.means()))
                 log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
-                state.loss_sums = LossSums()
+                if step % config.log_every == 0:  # else a longer run goes on with these sums
+                    state.loss_sums = LossSums()
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
@@ -146,11 +149,16 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 def _build_model(
     config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, device: torch.device
 ) -> tuple[ModelInfo, DetectionModel]:
-    """The model on the device, with random weights or those of `backbone_weights`, which a checkpoint replaces."""
+    """The model on the device, with random weights, or those of `weights` or `backbone_weights`.
+
+    A checkpoint replaces them.
+    """
     info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
     if checkpoint is not None:
         info = ModelInfo.from_dict(checkpoint["info"])  # has the options that came with `backbone_weights`
-    if config.backbone_weights and checkpoint is None:
+    if config.weights and checkpoint is None:
+        info, model = _load_detector(info, config)
+    elif config.backbone_weights and checkpoint is None:
         info, model = build_pretrained(info, config.backbone_weights)
     else:
         model = info.build()
@@ -161,6 +169,22 @@ def _build_model(
             raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")
         model = cast(DetectionModel, nn.SyncBatchNorm.convert_sync_batchnorm(model))
     return info, model
+
+
+def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, DetectionModel]:
+    """The detector of `config.weights`. UsageError unless it is the one that `info` asks for."""
+    if config.backbone_weights:
+        raise UsageError("weights start the whole detector, backbone_weights its backbone: give one of them")
+    loaded = load_weights(str(config.weights))
+    found = loaded.info
+    expected = {"model": info.name, "classes": ", ".join(info.class_names), **info.options}
+    got = {"model": found.name, "classes": ", ".join(found.class_names), **found.options}
+    for key, value in expected.items():
+        if got.get(key) != value:
+            raise UsageError(
+                f"weights={config.weights} must fit the config and the data: {key} is {got.get(key)}, expected {value}"
+            )
+    return replace(found, category_ids=info.category_ids), loaded.model
 
 
 def _open_batches(

@@ -40,7 +40,7 @@ def test_numbers_with_an_exponent_are_numbers_in_the_file_too(config_file):
     ("override", "message"),
     [
         ("batchsize=4", "unknown key 'batchsize', did you mean 'batch_size'"),
-        ("optimizer.learnin_rate=0.1", "did you mean 'learning_rate'"),
+        ("optimizer.learnin_rate=0.1", "did you mean 'optimizer.learning_rate'"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate: .* got 'fast'"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate: .*greater than 0, got -1"),
         ("precision=fp8", "precision: .*'fp32', 'bf16' or 'fp16', got 'fp8'"),
@@ -48,7 +48,10 @@ def test_numbers_with_an_exponent_are_numbers_in_the_file_too(config_file):
         ("seed=-1", "seed: .*greater than or equal to 0, got -1"),
         ("micro_batch_size=3", "batch_size 8 must be a multiple of micro_batch_size 3"),
         ("seed", "expected key=value, got 'seed'"),
-        ("data.more_train=[{root: a, splt: b}]", "unknown key 'data.more_train.0.splt', did you mean 'split'"),
+        (
+            "data.more_train=[{root: a, splt: b}]",
+            "unknown key 'data.more_train.0.splt', did you mean 'data.more_train.0.split'",
+        ),
         ("optimizer.learning_rate=[1,", "optimizer.learning_rate=.1, is not valid YAML"),
         ("batch_size.x=3", "'batch_size' in 'batch_size.x' is a value"),
     ],

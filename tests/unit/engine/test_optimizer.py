@@ -55,7 +55,7 @@ def test_refinedet_without_batch_norm():
 def test_ssd_detectors_keep_their_two_groups(name):
     model = build(name)
     optimizer = make_optimizer(model, find_detector(name), OptimizerConfig(decay_norms=True))
-    assert [group.get("rate_factor") for group in optimizer.param_groups] == [None, None]
+    assert [group["rate_factor"] for group in optimizer.param_groups] == [1, 1]
     groups = rules(name, OptimizerConfig(weight_decay=1e-3, decay_norms=True))
     free = {name for name, (decay, _) in groups.items() if decay == 0}
     assert free == {name for name, p in model.named_parameters() if p.ndim == 1 and name.startswith("heads.")}

@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -205,6 +207,7 @@ def dsod300_vovnet27_slim(
     norm: Norm = "batch",
     pool: Pool = "k3",
     init: Init = "xavier",
+    pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
     """DSOD300 on VoVNet-27-slim, stages 3 to 5.
 
@@ -212,12 +215,15 @@ def dsod300_vovnet27_slim(
     bottleneck: as in Table 3's ablation.
     norm, pool: of the backbone, see `VoVNet`.
     init: of backbone and extra layers, see `init_weights`.
+    pixels: `mean`, `std`, `channel_order` and `antialias` of `Preprocessing`, if they differ.
     """
     backbone = VoVNet(
         TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=bottleneck
     )
     levels = choose(default_boxes, anchors, "set of anchors")
-    return _dsod300(backbone, backbone.channels[1:], num_classes, widths=(128, 128, 128), levels=levels, init=init)
+    return _dsod300(
+        backbone, backbone.channels[1:], num_classes, widths=(128, 128, 128), levels=levels, init=init, pixels=pixels
+    )
 
 
 def dsod300_densenet67(
@@ -226,11 +232,14 @@ def dsod300_densenet67(
     default_boxes: Mapping[str, Sequence[AnchorLevel]],
     anchors: str = "voc",
     init: Init = "xavier",
+    pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
     """DSOD300 on DS/64-64-16-1. Options as in `dsod300_vovnet27_slim`."""
     backbone = DSODDenseNet(init=init)
     levels = choose(default_boxes, anchors, "set of anchors")
-    return _dsod300(backbone, backbone.channels, num_classes, widths=(256, 128, 128, 128), levels=levels, init=init)
+    return _dsod300(
+        backbone, backbone.channels, num_classes, widths=(256, 128, 128, 128), levels=levels, init=init, pixels=pixels
+    )
 
 
 def _dsod300(
@@ -241,6 +250,7 @@ def _dsod300(
     widths: Sequence[int],
     levels: Sequence[AnchorLevel],
     init: Init,
+    pixels: Mapping[str, Any] | None,
 ) -> SSD:
     """DSOD300 on the backbone's last feature maps.
 
@@ -253,11 +263,18 @@ def _dsod300(
         channels.append(2 * width)
     init_weights(extras, init)
     heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)]
-    return SSD(backbone, extras, heads, levels, num_classes, PREPROCESSING_DSOD, sources=len(sources))
+    preprocessing = replace(PREPROCESSING_DSOD, **(pixels or {}))
+    return SSD(backbone, extras, heads, levels, num_classes, preprocessing, sources=len(sources))
 
 
-def ssd300_mobilenet(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "kaiming") -> SSD:
-    """SSD300 on MobileNet's last two feature maps, conv11 and conv13."""
+def ssd300_mobilenet(
+    num_classes: int,
+    *,
+    default_boxes: Sequence[AnchorLevel],
+    init: Init = "kaiming",
+    pixels: Mapping[str, Any] | None = None,
+) -> SSD:
+    """SSD300 on MobileNet's last two feature maps, conv11 and conv13. `pixels`: as in `dsod300_vovnet27_slim`."""
     backbone = MobileNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width in (256, 128, 128, 64):
@@ -268,11 +285,21 @@ def ssd300_mobilenet(num_classes: int, *, default_boxes: Sequence[AnchorLevel], 
     )
     for part in (extras, heads):
         init_weights(part, init)
-    return SSD(backbone, extras, heads, default_boxes, num_classes, PREPROCESSING_MOBILENET, sources=2)
+    preprocessing = replace(PREPROCESSING_MOBILENET, **(pixels or {}))
+    return SSD(backbone, extras, heads, default_boxes, num_classes, preprocessing, sources=2)
 
 
-def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: Init = "xavier") -> SSD:
-    """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm."""
+def pelee304(
+    num_classes: int,
+    *,
+    default_boxes: Sequence[AnchorLevel],
+    init: Init = "xavier",
+    pixels: Mapping[str, Any] | None = None,
+) -> SSD:
+    """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm.
+
+    pixels: as in `dsod300_vovnet27_slim`.
+    """
     backbone = PeleeNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width, stride, padding in ((256, 2, 1), (128, 1, 0), (128, 1, 0)):  # 5×5, 3×3, 1×1 for a 304 input
@@ -283,4 +310,5 @@ def pelee304(num_classes: int, *, default_boxes: Sequence[AnchorLevel], init: In
     heads = nn.ModuleList(PlainHead(neck.out_channels, level.per_cell, num_classes + 1) for level in default_boxes)
     for part in (extras, neck, heads):
         init_weights(part, init)
-    return SSD(backbone, extras, heads, default_boxes, num_classes, PREPROCESSING_PELEE, sources=2, neck=neck)
+    preprocessing = replace(PREPROCESSING_PELEE, **(pixels or {}))
+    return SSD(backbone, extras, heads, default_boxes, num_classes, preprocessing, sources=2, neck=neck)
