@@ -32,7 +32,7 @@ _SYNONYMS = {
     **dict.fromkeys(("numworkers", "nworkers", "numthreads"), "workers"),
     **dict.fromkeys(("amp", "dtype", "fp16", "bf16", "half"), "precision"),
     **dict.fromkeys(("ema", "modelema"), "ema_decay"),
-    **dict.fromkeys(("syncbatchnorm", "syncbn"), "sync_bn"),
+    **dict.fromkeys(("syncbatchnorm",), "sync_bn"),
     **dict.fromkeys(("bnmomentum", "batchnormmomentum"), "norm_momentum"),
     **dict.fromkeys(("outputdir", "outdir", "savedir", "workdir", "project", "logdir", "name"), "output"),
     **dict.fromkeys(("pretrained", "backboneweight", "imagenet"), "backbone_weights"),
