@@ -111,11 +111,11 @@ def reestimate(model: DetectionModel, batches: Iterator[Batch], passes: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoints", type=int, default=10)
+    parser.add_argument("--checkpoints", type=int, default=12)
     parser.add_argument("--before", type=int, default=20, help="optimizer steps before those of the first checkpoint")
-    parser.add_argument("--steps", type=int, default=10, help="optimizer steps from one checkpoint to the next")
+    parser.add_argument("--steps", type=int, default=8, help="optimizer steps from one checkpoint to the next")
     parser.add_argument("--reestimate", type=int, default=12, help="forward passes of a re-estimate")
-    parser.add_argument("--images", type=int, default=80, help="test on this many images, in turn of val and test")
+    parser.add_argument("--images", type=int, default=48, help="test on this many images, in turn of val and test")
     args = parser.parse_args()
     config, images = load_config(RECIPE), load_config(IMAGES)
     rate = config.optimizer.learning_rate * config.schedule.gamma ** len(config.schedule.milestones)
@@ -152,7 +152,8 @@ def main() -> None:
             results[choice] = {"voc07_map": evaluation.voc.mean_ap11, "coco_ap": evaluation.coco.figures["AP"]}
         runs.append({"passes": each_pass.passes, **results})
         print(f"{checkpoint}: {time.perf_counter() - started:.0f} s", results, file=sys.stderr, flush=True)
-    write_json(RECORDS / "norm_statistics.json", record_of(args, rate, len(tested), runs))
+        if checkpoint > 1:  # so that a run that is stopped leaves what it has
+            write_json(RECORDS / "norm_statistics.json", record_of(args, rate, len(tested), runs))
 
 
 def record_of(args: argparse.Namespace, rate: float, images: int, runs: list[dict[str, Any]]) -> dict[str, Any]:
