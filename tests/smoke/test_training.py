@@ -297,6 +297,20 @@ def test_running_averages_of_a_short_run_are_the_means_of_its_passes(config_file
     torch.testing.assert_close(trained.backbone.stem[0].norm.running_mean, expected)
 
 
+def test_a_run_may_end_earlier_where_it_is(config_file, tmp_path):
+    """Its checkpoint has been neither evaluated nor finished."""
+    options = [f"output={tmp_path / 'run'}", "evaluate_every=100"]
+    config = load_config(config_file, [*options, "schedule={kind: step, iterations: 5}"])
+    train(config, hooks=[lambda record: signal.raise_signal(signal.SIGINT) if record["step"] == 2 else None])
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    result = train(load_config(config_file, [*options, "schedule={kind: step, iterations: 2}", "resume=true"]))
+    assert (result.finished, result.steps) == (True, 2)
+    assert result.best == result.last is not None
+    for name in ("best", "last"):
+        assert load_model(tmp_path / "run" / f"{name}.safetensors").record["step"] == 2
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["last"] == result.last
+
+
 STEPS = "{kind: step, warmup_iterations: 2, milestones: [3], iterations: %d}"
 
 

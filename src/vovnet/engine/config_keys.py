@@ -62,8 +62,9 @@ def hint(schema: type[BaseModel], key: str) -> str:
         return f", did you mean {' or '.join(map(repr, same))}?"
     if plain in _NO_KEYS and "model_options" in known:
         return f": {_NO_KEYS[plain]}"
-    siblings = keys_of(schema, parents)
-    prefix = "".join(f"{parent}." for parent in parents)
+    siblings, prefix = keys_of(schema, parents), "".join(f"{parent}." for parent in parents)
+    if not siblings:  # no such section
+        siblings, prefix = keys_of(schema, []), ""
     by_last = {name.split(".")[-1]: name for name in reversed(known)}  # of two, the first
     near = difflib.get_close_matches(last, by_last, n=1)
     elsewhere = f", did you mean {by_last[near[0]]!r}?" if near else ""
@@ -71,16 +72,15 @@ def hint(schema: type[BaseModel], key: str) -> str:
 
 
 def keys_of(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:
-    """The keys of the section at the path `parents`; of the last one on the path that exists."""
+    """The keys of the section at the path `parents`, none if there is no such section."""
     section: Any = schema
     for parent in parents:
         if parent.isdigit():  # of a list of sections
             continue
         field = section.model_fields.get(parent)
-        inner = None if field is None else _section_in(field.annotation)
-        if inner is None:
-            break
-        section = inner
+        section = None if field is None else _section_in(field.annotation)
+        if section is None:
+            return []
     return list(section.model_fields)
 
 

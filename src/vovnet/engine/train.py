@@ -111,7 +111,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
                 norm_momentum=config.norm_momentum,
             )  # fmt: skip
-            step, is_last = state.step, state.step == steps
+            step, is_last, state.last = state.step, state.step == steps, None
             progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
@@ -122,13 +122,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
-                    score = _evaluate(state.evaluated_model, val, config, group)
+                    score = _evaluate_and_keep(state, val, config, group, info)
                     log({**progress, f"val_{config.metric}": score})
                     state.last = score if is_last else None
-                    if state.best is None or score > state.best:
-                        state.best, state.best_step = score, step
-                        if group.is_main:
-                            _write_best(config, state, info)
                     save_last()
             elif step % config.checkpoint_every == 0 or is_last:
                 save_last()
@@ -139,8 +135,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
         # Record.
         if state.step == steps:
-            if val is not None and state.last is None:  # an older version finished the run without it
-                state.last = _evaluate(state.evaluated_model, val, config, group)
+            if val is not None and state.last is None:  # no step was left, and they were not evaluated as the last ones
+                state.last = _evaluate_and_keep(state, val, config, group, info)
+                save_last()
             if group.is_main:
                 _write_results(config, state, info)
         return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
@@ -241,6 +238,18 @@ def _write_results(config: TrainConfig, state: TrainState, info: ModelInfo) -> N
     record = make_record(config, state.best_step or state.step, state.best) | {"steps": state.step}
     record["last"] = {key: last[key] for key in ("step", f"val_{config.metric}")}
     write_json(config.output / "record.json", record, indent=2)
+
+
+def _evaluate_and_keep(
+    state: TrainState, val: DetectionDataset, config: TrainConfig, group: Workers, info: ModelInfo
+) -> float:
+    """The run's metric of the present weights, which are kept if they are the best."""
+    score = _evaluate(state.evaluated_model, val, config, group)
+    if state.best is None or score > state.best:
+        state.best, state.best_step = score, state.step
+        if group.is_main:
+            _write_best(config, state, info)
+    return score
 
 
 def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str, Any]:

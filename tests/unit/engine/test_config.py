@@ -99,6 +99,7 @@ def test_wrong_settings_are_named(config_file, override, message):
         ("learnin_rate", "optimizer.learning_rate"),
         ("schedule.epoch", "schedule.epochs"),
         ("optimiser", "optimizer"),
+        ("solver.batch_sise", "batch_size"),
     ],
 )
 def test_an_unknown_key_suggests_the_whole_path(config_file, key, meant):
