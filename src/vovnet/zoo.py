@@ -158,7 +158,8 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
 
     num_classes: foreground classes.
     options: of the detector's builder, which explains them:
-        DSOD300 (`ssd.dsod300_vovnet27_slim`): anchors ("voc", or "coco" with smaller boxes), init; on VoVNet norm, pool
+        DSOD300 (`ssd.dsod300_vovnet27_slim`): anchors ("voc", or "coco" with smaller boxes), init, pixels (a
+            dictionary, as in `refinedet.refinedet`); on VoVNet norm, pool
         SSD300-MobileNet, Pelee304: init, pixels
         RefineDet (`refinedet.refinedet`): backbone (a dictionary of its options), pixels, width
         Mask R-CNN, Faster R-CNN (`mask_rcnn.mask_rcnn`): backbone, pixels, image_size, rois, anchors

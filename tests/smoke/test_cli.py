@@ -430,6 +430,18 @@ def test_evaluate_writes_figures_plots_and_the_worst_images(run: Run, weights: P
     assert len({entry["image_id"] for entry in json.loads(Path("out/detections.json").read_text())}) == 3
 
 
+def test_evaluate_says_which_weights_of_a_run_it_takes(run: Run, weights: Path, small_voc: Path) -> None:
+    for name in ("best.safetensors", "last.safetensors"):
+        Path("cells").mkdir(exist_ok=True)
+        shutil.copy(weights, Path("cells") / name)
+    options = (small_voc, "--split", "val", "--workers", 0, "--worst", 0, "--output", "out")
+    said = run("evaluate", "cells", *options).out
+    assert (
+        "weights: cells/best.safetensors, the best on val of the run; cells/last.safetensors has its last ones" in said
+    )
+    assert "weights:" not in run("evaluate", "cells/last.safetensors", *options).out
+
+
 def test_evaluate_says_at_once_what_it_will_miss(
     run: Run, weights: Path, small_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
 from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
-from vovnet.weights.detector import load_model
+from vovnet.weights.detector import load_model, load_weights
 from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
 
@@ -131,7 +131,7 @@ def test_a_run_killed_in_its_first_evaluation_can_be_resumed(config_file, tmp_pa
 def test_resuming_another_run_is_refused(config_file, tmp_path):
     out = f"output={tmp_path / 'run'}"
     train(load_config(config_file, [out, "schedule.iterations=1", "data.val=null"]))
-    with pytest.raises(ValueError, match=r"other settings \(optimizer, schedule\)"):
+    with pytest.raises(ValueError, match=r"other settings \(optimizer.momentum was 0.9, is 0.5\)"):
         train(load_config(config_file, [out, "resume=true", "data.val=null", "optimizer.momentum=0.5"]))
     (tmp_path / "run" / "last.pt").write_bytes(b"cut short")
     with pytest.raises(ValueError, match="not a readable checkpoint"):
@@ -236,6 +236,162 @@ def test_a_run_without_val_leaves_its_last_weights(config_file, tmp_path):
     with pytest.raises(FileExistsError, match="already holds a run; choose another output"):
         train(load_config(config_file, [f"output={tmp_path / 'run'}", "resume=true"]))
     assert (tmp_path / "run" / "log.jsonl").read_text()
+    last = load_model(tmp_path / "run" / "last.safetensors")
+    assert (last.record["step"], last.record["val_voc07_map"]) == (1, None)
+
+
+@pytest.mark.parametrize("ema", [0.9, None])
+def test_the_last_weights_are_kept_beside_the_best(config_file, tmp_path, monkeypatch, ema):
+    """Accuracy falls from evaluation to evaluation, so the first weights are the best and the last are others."""
+    from vovnet.engine import train as module
+
+    scores = iter([0.9, 0.8])
+    monkeypatch.setattr(module, "_evaluate", lambda *_: next(scores))
+    run = tmp_path / "run"
+    result = train(load_config(config_file, [f"output={run}", f"ema_decay={'null' if ema is None else ema}"]))
+    assert (result.best, result.last) == (0.9, 0.8)
+    checkpoint = load_checkpoint(run / "last.pt")
+    best, last = load_model(run / "best.safetensors"), load_model(run / "last.safetensors")
+    assert (best.record["step"], best.record["val_voc07_map"]) == (3, 0.9)
+    assert (last.record["step"], last.record["val_voc07_map"]) == (5, 0.8)
+    for name, value in last.model.state_dict().items():
+        assert torch.equal(value, checkpoint["ema" if ema else "model"][name])
+    assert not all(torch.equal(a, b) for a, b in zip(best.model.parameters(), last.model.parameters(), strict=True))
+    record = json.loads((run / "record.json").read_text())
+    assert (record["step"], record["val_voc07_map"], record["steps"]) == (3, 0.9, 5)
+    assert record["last"] == {"step": 5, "val_voc07_map": 0.8}
+    assert load_weights(run).record["step"] == 3  # a folder means its best weights
+
+
+def test_resuming_a_finished_run_of_an_older_version_adds_its_last_weights(config_file, tmp_path):
+    config = load_config(config_file, [f"output={tmp_path / 'run'}", "resume=true", "schedule.iterations=2"])
+    last = train(config).last
+    (tmp_path / "run" / "last.safetensors").unlink()
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    del checkpoint["last"], checkpoint["config"]["norm_momentum"], checkpoint["config"]["optimizer"]["rules"]
+    torch.save(checkpoint, tmp_path / "run" / "last.pt")
+    assert last is not None
+    assert train(config).last == last
+    assert load_model(tmp_path / "run" / "last.safetensors").record["step"] == 2
+
+
+def test_running_averages_of_a_short_run_are_the_means_of_its_passes(config_file, tmp_path):
+    """Two passes of one image each, with a share of 0.001: neither the initial 0 and 1 nor the first pass remains."""
+    options = [f"output={tmp_path / 'run'}", "schedule.iterations=1", "data.val=null", "norm_momentum=0.001"]
+    config = load_config(config_file, [*options, "optimizer.learning_rate=1e-20", "ema_decay=null"])
+    train(config)
+    dataset, _ = open_data(config)
+    torch.manual_seed(config.seed)
+    model = create_model(config.model, 3, **config.model_options).to(memory_format=torch.channels_last).train()
+    augment = SSDAugmentation((300, 300), model.preprocessing.mean_rgb, **config.augment.model_dump())
+    stream = BatchStream(5, batch_size=2, micro_batch_size=1, steps=1)
+    means = []
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    for batch in training_batches(dataset, augment, stream, workers=0, pin_memory=False):
+        model(model.preprocessing.normalize(batch.images))
+        means.append(model.backbone.stem[0].norm.running_mean.clone())
+    trained = load_model(tmp_path / "run" / "last.safetensors").model
+    expected = (0.999 * means[0] + means[1]) / 1.999
+    torch.testing.assert_close(trained.backbone.stem[0].norm.running_mean, expected)
+
+
+def test_a_run_may_end_earlier_where_it_is(config_file, tmp_path):
+    """Its checkpoint has been neither evaluated nor finished."""
+    options = [f"output={tmp_path / 'run'}", "evaluate_every=100"]
+    config = load_config(config_file, [*options, "schedule={kind: step, iterations: 5}"])
+    train(config, hooks=[lambda record: signal.raise_signal(signal.SIGINT) if record["step"] == 2 else None])
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    result = train(load_config(config_file, [*options, "schedule={kind: step, iterations: 2}", "resume=true"]))
+    assert (result.finished, result.steps) == (True, 2)
+    assert result.best == result.last is not None
+    for name in ("best", "last"):
+        assert load_model(tmp_path / "run" / f"{name}.safetensors").record["step"] == 2
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["last"] == result.last
+
+
+STEPS = "{kind: step, warmup_iterations: 2, milestones: [3], iterations: %d}"
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ([f"schedule={STEPS % 4}"], [f"schedule={STEPS % 6}"]),
+        ([f"schedule={STEPS % 4}"], ["schedule={kind: step, warmup_iterations: 2, milestones: [3, 5], iterations: 6}"]),
+        (["schedule={kind: step, epochs: 1}"], ["schedule={kind: step, milestones: [3], epochs: 2, gamma: 0.5}"]),
+    ],
+    ids=["iterations", "another milestone", "epochs"],
+)
+def test_a_run_that_is_made_longer_is_bit_for_bit_the_long_run(config_file, tmp_path, short, long):
+    common = ["ema_decay=0.9", "norm_momentum=0.01", "evaluate_every=2", "log_every=3"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(load_config(config_file, [*common, *long, f"output={whole}"])).finished
+    ended = train(load_config(config_file, [*common, *short, f"output={parts}"])).steps
+    result = train(load_config(config_file, [*common, *long, f"output={parts}", "resume=true"]))
+    assert result.steps > ended
+    for a, b in zip(states(whole), states(parts), strict=True):
+        assert torch.equal(a, b)
+    first, second = (load_model(folder / "last.safetensors") for folder in (whole, parts))
+    for a, b in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert first.record["val_voc07_map"] == second.record["val_voc07_map"] == result.last
+    # The short run's log goes on; its own end adds lines, and the losses of the others are those of the long run.
+    assert all(line in log(parts) for line in log(whole) if "loss" in line and line["step"] > ended)
+
+
+def test_what_keeps_a_run_from_being_resumed_is_named(config_file, tmp_path):
+    options = [f"output={tmp_path / 'run'}", "data.val=null", "schedule={kind: step, milestones: [3], iterations: 4}"]
+    train(load_config(config_file, options))
+    for change, message in (
+        (
+            ["schedule={kind: cosine, iterations: 8}"],
+            "a cosine schedule depend on its length.*weights=.*last.safetensors",
+        ),
+        (
+            ["schedule={kind: step, milestones: [2], iterations: 8}"],
+            r"milestones was \[3\], is \[2\]\): step 2 had 0.01 ",
+        ),
+        (["schedule={kind: step, milestones: [3], warmup_iterations: 1, iterations: 4}"], "step 0 had 0.01 and would"),
+        (
+            ["schedule={kind: step, milestones: [3], iterations: 3}"],
+            "is at step 4, and the run would now end at step 3",
+        ),
+        (["batch_size=4"], r"other settings \(batch_size was 2, is 4\)"),
+        (["optimizer.learning_rate=0.1", "seed=3"], "optimizer.learning_rate was 0.01, is 0.1; seed was 0, is 3"),
+        (["model_options.anchors=voc"], "model_options.anchors was coco, is voc"),
+        (["augment.flip=0", "ema_decay=null"], "augment.flip was 0.5, is 0.0; ema_decay was 0.9, is null"),
+        (["data.train=val"], "data.train was train, is val; the dataset's images"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            train(load_config(config_file, [*options, *change, "resume=true"]))
+        assert "output=FOLDER" in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_run_may_start_from_the_weights_of_another(config_file, tmp_path):
+    """Also from a checkpoint, and from bundled weights of the same classes."""
+    one_step = ["data.val=null", "schedule={iterations: 1}", "ema_decay=null"]
+    train(load_config(config_file, [*one_step, f"output={tmp_path / 'first'}"]))
+    for source in (tmp_path / "first" / "last.safetensors", tmp_path / "first", tmp_path / "first" / "last.pt", "bccd"):
+        folder = tmp_path / f"from_{getattr(source, 'name', source)}"
+        options = [*one_step, f"weights={source}", "optimizer.learning_rate=1e-20", f"output={folder}"]
+        train(load_config(config_file, options))
+        before, after = load_weights(source).model, load_model(folder / "last.safetensors").model
+        for a, b in zip(before.parameters(), after.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+    for change, message in (
+        (["model_options.anchors=voc"], "anchors is coco, expected voc"),
+        (
+            ["model=dsod300_vovnet27_slim_bottleneck"],
+            "model is dsod300_vovnet27_slim, expected dsod300_vovnet27_slim_b",
+        ),
+        (["backbone_weights=x.pth"], "give one of them"),
+        (["weights=none.safetensors"], "neither a weights file nor the name"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            options = [*one_step, "weights=bccd", *change, f"output={tmp_path / 'refused'}"]
+            train(load_config(config_file, options))
 
 
 def test_changed_data_is_not_resumed(config_file, small_voc, tmp_path):

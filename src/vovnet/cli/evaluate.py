@@ -56,6 +56,7 @@ def evaluate(
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.report.evaluation import write_evaluation
+    from vovnet.weights.find import find_weights
 
     set_threads(threads)
     detector = load(weights, device)
@@ -77,6 +78,8 @@ def evaluate(
         )
     if not is_main():
         return 0
+    if (last := Path(weights) / "last.safetensors").is_file():
+        out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
     out.say(f"{len(dataset)} images of {root}, split {dataset.split}")
     print_evaluation(evaluation, out)
     write_evaluation(evaluation, output, worst=worst)

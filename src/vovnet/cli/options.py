@@ -37,4 +37,6 @@ Json = Annotated[
         help='Write the results as JSON to this file, or "-" for standard output.',
     ),
 ]
-ConfigFile = Annotated[Path, Parameter(help="YAML file of the run; configs/ has the published ones.")]
+ConfigFile = Annotated[
+    Path, Parameter(help="YAML file of the run, or the name of a published config, see `vovnet list`.")
+]

@@ -23,11 +23,18 @@ def train(config: ConfigFile, *settings: str, json_file: Json = None) -> int:
     result = run(load_config(config, settings))
     if is_main():
         best = "" if result.best is None else f", best on val {result.best:.4f}"
+        best += "" if result.last is None else f", last {result.last:.4f}"
         if result.finished:
             out.say(f"finished after {result.steps} steps{best}; results in {result.output}")
         else:
             out.say(f"stopped after {result.steps} steps{best}; resume with resume=true; results in {result.output}")
         out.json(
-            {"output": str(result.output), "steps": result.steps, "best": result.best, "finished": result.finished},
+            {
+                "output": str(result.output),
+                "steps": result.steps,
+                "best": result.best,
+                "last": result.last,
+                "finished": result.finished,
+            },
         )
     return 0 if result.finished else 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,10 @@ from vovnet.masks import RleMasks, decode
 from vovnet.structures import Target
 
 
+def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
+
+
 @dataclass(frozen=True)
 class ResizeAugmentation:
     """Resizes one training image and its objects as in prediction, and flips them at random.
@@ -22,11 +27,13 @@ class ResizeAugmentation:
     short_sides: lengths in pixels; the shorter side of the result is one of them, drawn at random.
     long_side: largest length of the longer side, in pixels; an image that would exceed it is resized to it instead.
     flip: probability of a horizontal flip.
+    resize: resizes the image to (height, width), as in prediction.
     """
 
     short_sides: tuple[int, ...]
     long_side: int
     flip: float = 0.5
+    resize: Callable[[Tensor, tuple[int, int]], Tensor] = _resize_image
 
     def __call__(self, image: Tensor, target: Target, rng: np.random.Generator) -> tuple[Tensor, Target]:
         """uint8 RGB (3, H, W) and its target → uint8 RGB (3, h, w) and the target in its pixels, with its `image_size`.
@@ -38,7 +45,7 @@ class ResizeAugmentation:
         flip = rng.random() < self.flip
         height, width = image.shape[-2:]
         size = fit_size((height, width), short, self.long_side)
-        image = F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
+        image = self.resize(image, size)
 
         boxes = clip(rescale(target.boxes, (height, width), size), size)
         target = replace(target, boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]

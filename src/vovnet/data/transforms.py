@@ -16,6 +16,7 @@ from PIL.Image import Resampling
 from torch import Tensor
 
 from vovnet.boxes import flip_horizontally, flip_vertically
+from vovnet.data import opencv
 from vovnet.structures import Target
 
 _CROP_TRIALS = 50
@@ -33,6 +34,7 @@ class SSDAugmentation:
     expand: largest expansion ratio; 1 turns expansion off.
     crop_min_scale: shortest side of a crop, as a fraction of the image; 1 turns crops off.
     flip, flip_vertical, transpose: probabilities. Only square results are transposed.
+    antialias: warp with Pillow's interpolations, which average when an image shrinks, instead of OpenCV's.
     """
 
     image_size: tuple[int, int]
@@ -43,6 +45,7 @@ class SSDAugmentation:
     flip: float = 0.5
     flip_vertical: float = 0.0
     transpose: float = 0.0
+    antialias: bool = True
 
     def __call__(self, image: Tensor, target: Target, rng: np.random.Generator) -> tuple[Tensor, Target]:
         """uint8 RGB (3, H, W) and its target → uint8 RGB (3, *image_size) and the target in its pixels.
@@ -68,8 +71,12 @@ class SSDAugmentation:
             distorted = self._distort(Image.fromarray(part.contiguous().numpy()), rng)
             crop.paste(distorted, (part_x1 + left - x1, part_y1 + top - y1))
         out_h, out_w = self.image_size
-        resampling = _RESAMPLING[rng.integers(len(_RESAMPLING))]
-        pixels = torch.from_numpy(np.asarray(crop.resize((out_w, out_h), resampling)).copy()).permute(2, 0, 1)
+        drawn = rng.integers(len(_RESAMPLING))
+        if self.antialias:
+            warped = np.asarray(crop.resize((out_w, out_h), _RESAMPLING[drawn]))
+        else:
+            warped = opencv.resize(np.asarray(crop), self.image_size, opencv.INTERPOLATIONS[drawn])
+        pixels = torch.from_numpy(warped.copy()).permute(2, 0, 1)
 
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         inside = ((centre >= patch[:2]) & (centre < patch[2:])).all(axis=1)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from vovnet.engine.config_keys import hint, keys_of
 from vovnet.errors import UsageError, did_you_mean
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -81,6 +83,19 @@ class ResizeConfig(Section):
     flip: Fraction = 0.5
 
 
+class ParameterRule(Section):
+    """Parameters with a learning rate and weight decay of their own.
+
+    match: pattern of parameter names, in which * stands for any characters: "heads.*.bias".
+    rate: multiple of the learning rate; null: as without this rule.
+    decay: multiple of the weight decay; null: as without this rule.
+    """
+
+    match: str
+    rate: NonNegativeFloat | None = None
+    decay: NonNegativeFloat | None = None
+
+
 class OptimizerConfig(Section):
     """The optimizer.
 
@@ -89,6 +104,8 @@ class OptimizerConfig(Section):
     momentum: for both kinds.
     weight_decay: for weights of convolutions and linear layers.
     decay_norms: also decay norm parameters and biases of the backbone and neck, as Caffe does.
+    rules: learning rates and weight decay of single parameters, like Caffe's lr_mult and decay_mult. The first rule
+        that matches the name of a parameter holds for it.
     clip_norm: largest norm of the gradient; null: no clipping.
     """
 
@@ -97,6 +114,7 @@ class OptimizerConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegativeFloat = 5e-4
     decay_norms: bool = False
+    rules: tuple[ParameterRule, ...] = ()
     clip_norm: PositiveFloat | None = None
 
 
@@ -138,7 +156,8 @@ class ScheduleConfig(Section):
 
     def model_post_init(self, _: Any) -> None:
         if (self.iterations is None) == (self.epochs is None):
-            raise ValueError("give either iterations or epochs; the other one must be null")
+            null = "" if self.iterations is None else ": set schedule.iterations=null or schedule.epochs=null"
+            raise ValueError(f"give either iterations or epochs; the other one must be null{null}")
 
 
 class TrainConfig(Section):
@@ -146,6 +165,8 @@ class TrainConfig(Section):
 
     model: a detector of `vovnet.create_model`; the number of classes comes from the data.
     model_options: options of `vovnet.create_model`.
+    weights: what the whole detector starts from: a bundled name, a file, a run folder or a URL, with the same model and
+        classes; null: random weights.
     backbone_weights: what the backbone starts from: a file, a URL, timm/NAME or torchvision/NAME; null: random weights.
     data: the images to train and evaluate on.
     augment: augmentation for detectors with an input of fixed size.
@@ -159,6 +180,9 @@ class TrainConfig(Section):
         else fp32. bf16 is about twice as fast as fp32 on CPUs with AVX512-BF16 or AMX, and slower on others.
     device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     sync_bn: compute batch norm statistics over all processes (GPUs only).
+    norm_momentum: share of each forward pass in the running averages of batch norm. The averages start with the first
+        pass, not with 0 and 1, so that a small share is no harm to a short run; null: PyTorch's 0.1, which starts with
+        0 and 1. Caffe's moving_average_fraction 0.999 is 0.001.
     ema_decay: decay of the average of the weights, which is then evaluated and saved; null: no average.
     seed: seed of everything random.
     workers: loader processes per training process.
@@ -174,6 +198,7 @@ class TrainConfig(Section):
 
     model: str
     model_options: dict[str, Any] = {}
+    weights: str | None = None
     backbone_weights: str | None = None
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
@@ -186,6 +211,7 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     sync_bn: bool = False
+    norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: NonNegativeInt = 0
     workers: NonNegativeInt = 2
@@ -226,14 +252,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
 def read_config(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
     """Read a YAML file and apply `key=value` arguments, with dots for sections: optimizer.learning_rate=1e-3.
 
-    `output` defaults to runs/NAME_OF_THE_FILE.
+    path: a file, or the name of a published config. `output` defaults to runs/NAME_OF_THE_FILE.
 
     Raises FileNotFoundError, or UsageError that names all wrong keys, each with the nearest right one, and all wrong
     values.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no config file {path}; the published ones are in configs/")
+    path = _find_config(path)
     values = _parse(path.read_text(), str(path))
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold keys and values, got {type(values).__name__}")
@@ -255,6 +279,26 @@ def read_config(schema: type[Schema], path: str | Path, overrides: Sequence[str]
         raise UsageError(f"{path}: " + "; ".join(_explain(schema, error))) from None
 
 
+def published_configs() -> dict[str, Path]:
+    """Name → file of the configs that come with the package; in a source tree, those of its folder configs/."""
+    package = Path(str(resources.files("vovnet")))
+    folders = (package / "configs", package.parents[1] / "configs")
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _find_config(source: str | Path) -> Path:
+    """The file `source`, or the published config of that name, with or without "configs/" and ".yaml"."""
+    path, published = Path(source), published_configs()
+    if path.is_file():
+        return path
+    name = path.name.removesuffix(".yaml")
+    if name in published and path in (Path(name), Path(f"{name}.yaml"), Path("configs") / f"{name}.yaml"):
+        return published[name]
+    hint = did_you_mean(name, published) or "; `vovnet list` names the published ones"
+    raise FileNotFoundError(f"no config file {source}{hint}")
+
+
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
@@ -265,24 +309,24 @@ def _parse(text: str, where: str) -> Any:
 def _explain(schema: type[Section], error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         message = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:
+        name = ".".join(str(part) for part in problem["loc"])
+        if not name:
             yield message
-            continue
-        *parents, last = [str(part) for part in problem["loc"]]
-        name = ".".join([*parents, last])
-        if problem["type"] == "extra_forbidden":
-            keys = _keys_of(schema, parents)
-            yield f"unknown key {name!r}" + (did_you_mean(last, keys) or f" (known keys: {', '.join(keys)})")
+        elif problem["type"] == "extra_forbidden":
+            for key in _leaves(name, problem["input"]):
+                yield f"unknown key {key!r}{hint(schema, key)}"
+        elif problem["type"] in ("model_type", "model_attributes_type"):
+            keys = ", ".join(f"{name}.{key}" for key in keys_of(schema, name.split(".")))
+            yield f"{name} is a section, got {problem['input']!r}; set its keys: {keys}"
         else:
             got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
             yield f"{name}: {message[:1].lower()}{message[1:]}{got}"
 
 
-def _keys_of(schema: type[Section], parents: Sequence[str]) -> list[str]:
-    section: Any = schema
-    for parent in parents:
-        if not parent.isdigit():
-            section = section.model_fields[parent].annotation
-        while not hasattr(section, "model_fields"):  # tuple[DataSource, ...]
-            section = get_args(section)[0]
-    return list(section.model_fields)
+def _leaves(name: str, value: Any) -> Iterator[str]:
+    """The dotted keys in an unknown section, or its own name if it is a value."""
+    if not isinstance(value, dict) or not value:
+        yield name
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{name}.{key}", inner)

@@ -3,41 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from vovnet.engine.config import OptimizerConfig
+from vovnet.engine.config import OptimizerConfig, ParameterRule
+from vovnet.errors import UsageError, did_you_mean
 from vovnet.zoo import DetectorSpec
 
 
 def make_optimizer(model: nn.Module, spec: DetectorSpec, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD or RMSProp. Weight decay leaves out vectors: norm parameters, biases, scales of L2Norm.
+    """SGD or RMSProp, with a parameter group for each pair of learning rate and weight decay.
 
-    With `decay_norms` it includes them, as Caffe does, but for those that the detector's `spec` exempts. Fast biases of
-    the `spec` have a group of their own, without decay and at twice the rate.
+    Weight decay leaves out vectors: norm parameters, biases, scales of L2Norm. With `decay_norms` it includes them, as
+    Caffe does, but for those that the detector's `spec` exempts. Fast biases of the `spec` learn at twice the rate,
+    without decay. The config's rules come before all this. Each parameter is in exactly one group.
+
+    Raises UsageError for a rule that matches no parameter.
     """
-    fast = spec.fast_biases(model)
-    fast_ids = {id(bias) for bias in fast}
-    decayed: list[Tensor] = []
-    free: list[Tensor] = []
+    rules = _rules_of(model, config.rules)
+    fast_ids = {id(bias) for bias in spec.fast_biases(model)}
+    # The first two groups are always there and come first, as in the checkpoints of older versions.
+    members: dict[tuple[float, float], list[Tensor]] = {(1.0, 1.0): [], (1.0, 0.0): []}
     for name, parameter in model.named_parameters():
         decays = parameter.ndim > 1 or (config.decay_norms and not name.startswith(spec.never_decayed))
-        if id(parameter) not in fast_ids:
-            (decayed if decays else free).append(parameter)
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-    if fast:
-        groups.append({"params": fast, "weight_decay": 0.0, "rate_factor": 2.0})
+        rate, decay = (2.0, 0.0) if id(parameter) in fast_ids else (1.0, float(decays))
+        if (rule := rules.get(name)) is not None:
+            rate, decay = rate if rule.rate is None else rule.rate, decay if rule.decay is None else rule.decay
+        members.setdefault((rate, decay), []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decay * config.weight_decay, "rate_factor": rate}
+        for (rate, decay), parameters in members.items()
+    ]
     options: dict[str, Any] = {
         "lr": config.learning_rate,
         "momentum": config.momentum,
-        "weight_decay": config.weight_decay,
         "foreach": True,
     }
     # Caffe's RMSProp has the same formula; its decay 0.99 and epsilon 1e-8 are PyTorch's defaults.
     return torch.optim.RMSprop(groups, **options) if config.kind == "rmsprop" else torch.optim.SGD(groups, **options)
+
+
+def _rules_of(model: nn.Module, rules: Sequence[ParameterRule]) -> dict[str, ParameterRule]:
+    """Parameter name → the first rule that matches it. UsageError for a rule that holds for no parameter."""
+    names = [name for name, _ in model.named_parameters()]
+    found: dict[str, ParameterRule] = {}
+    for rule in rules:
+        matched = [name for name in names if fnmatchcase(name, rule.match)]
+        if not matched:
+            nearest = did_you_mean(rule.match, names)
+            raise UsageError(f"optimizer.rules: no parameter of the model is called {rule.match!r}{nearest}")
+        if found.keys() >= set(matched):
+            raise UsageError(
+                f"optimizer.rules: earlier rules match all parameters that match {rule.match!r}: put it first"
+            )
+        found |= {name: rule for name in matched if name not in found}
+    return found
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,17 +22,19 @@ from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
 from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
+from vovnet.engine.resume import find_checkpoint
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
-from vovnet.engine.train_state import LossSums, TrainState, find_checkpoint
+from vovnet.engine.train_state import LossSums, TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
+from vovnet.errors import UsageError
 from vovnet.files import write_json
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
-from vovnet.weights.detector import ModelInfo, save_weights
+from vovnet.weights.detector import ModelInfo, load_weights, save_weights
 from vovnet.zoo import find_detector
 
 
@@ -41,19 +43,22 @@ class TrainResult:
     """How a run ended.
 
     best: the best metric on `val`, None without an evaluation.
+    last: the metric on `val` of the last weights, None before the end of the run and without an evaluation.
     finished: False after Ctrl-C or SIGTERM.
     """
 
     output: Path
     steps: int
     best: float | None
+    last: float | None
     finished: bool
 
 
 def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
-    """Train a detector and write log.jsonl, last.pt, best.safetensors and record.json to the output folder.
+    """Train a detector and write the log, the checkpoint, the best and the last weights and record.json to `output`.
 
-    Without a `val` split, best.safetensors holds the last weights. `hooks` are called with each record of the log.
+    best.safetensors holds the weights that were best on `val`, last.safetensors those at the end of the run, or their
+    EMA if there is one; without a `val` split both hold the last. `hooks` are called with each record of the log.
 
     Raises FileExistsError if the output folder holds another run, FloatingPointError that names the images if a loss or
     gradient is not finite, and ValueError or OSError with the remedy for wrong data or a full disk.
@@ -64,7 +69,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         # Build.
         torch.manual_seed(config.seed)
         dataset, val = open_data(config)
-        last_path, best_path = config.output / "last.pt", config.output / "best.safetensors"
+        last_path = config.output / "last.pt"
         checkpoint = find_checkpoint(config, dataset)
         info, model = _build_model(config, dataset, checkpoint, group.device)
         spec = find_detector(config.model)
@@ -91,10 +96,6 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if group.is_main:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
-        def save_best() -> None:
-            if group.is_main:
-                save_weights(best_path, state.evaluated_model.state_dict(), info, make_record(config, state))
-
         # Loop.
         batches = _open_batches(dataset, config, model, group, start_step=state.step)
         if state.step == 0:
@@ -108,22 +109,22 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             train_step(
                 state, network, criterion, batches,
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
+                norm_momentum=config.norm_momentum,
             )  # fmt: skip
-            step, is_last = state.step, state.step == steps
+            step, is_last, state.last = state.step, state.step == steps, None
             progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
                 losses = mean_losses(group.gather(state.loss_sums.means()))
                 log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
-                state.loss_sums = LossSums()
+                if step % config.log_every == 0:  # else a longer run goes on with these sums
+                    state.loss_sums = LossSums()
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
-                    score = _evaluate(state.evaluated_model, val, config, group)
+                    score = _evaluate_and_keep(state, val, config, group, info)
                     log({**progress, f"val_{config.metric}": score})
-                    if state.best is None or score > state.best:
-                        state.best, state.best_step = score, step
-                        save_best()
+                    state.last = score if is_last else None
                     save_last()
             elif step % config.checkpoint_every == 0 or is_last:
                 save_last()
@@ -134,21 +135,27 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
         # Record.
         if state.step == steps:
-            if val is None:
-                save_best()
+            if val is not None and state.last is None:  # no step was left, and they were not evaluated as the last ones
+                state.last = _evaluate_and_keep(state, val, config, group, info)
+                save_last()
             if group.is_main:
-                write_json(config.output / "record.json", {**make_record(config, state), "steps": steps}, indent=2)
-        return TrainResult(config.output, state.step, state.best, state.step == steps)
+                _write_results(config, state, info)
+        return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
 
 
 def _build_model(
     config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, device: torch.device
 ) -> tuple[ModelInfo, DetectionModel]:
-    """The model on the device, with random weights or those of `backbone_weights`, which a checkpoint replaces."""
+    """The model on the device, with random weights, or those of `weights` or `backbone_weights`.
+
+    A checkpoint replaces them.
+    """
     info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
     if checkpoint is not None:
         info = ModelInfo.from_dict(checkpoint["info"])  # has the options that came with `backbone_weights`
-    if config.backbone_weights and checkpoint is None:
+    if config.weights and checkpoint is None:
+        info, model = _load_detector(info, config)
+    elif config.backbone_weights and checkpoint is None:
         info, model = build_pretrained(info, config.backbone_weights)
     else:
         model = info.build()
@@ -159,6 +166,22 @@ def _build_model(
             raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")
         model = cast(DetectionModel, nn.SyncBatchNorm.convert_sync_batchnorm(model))
     return info, model
+
+
+def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, DetectionModel]:
+    """The detector of `config.weights`. UsageError unless it is the one that `info` asks for."""
+    if config.backbone_weights:
+        raise UsageError("weights start the whole detector, backbone_weights its backbone: give one of them")
+    loaded = load_weights(str(config.weights))
+    found = loaded.info
+    expected = {"model": info.name, "classes": ", ".join(info.class_names), **info.options}
+    got = {"model": found.name, "classes": ", ".join(found.class_names), **found.options}
+    for key, value in expected.items():
+        if got.get(key) != value:
+            raise UsageError(
+                f"weights={config.weights} must fit the config and the data: {key} is {got.get(key)}, expected {value}"
+            )
+    return replace(found, category_ids=info.category_ids), loaded.model
 
 
 def _open_batches(
@@ -201,16 +224,44 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     return coco.figures["AP"] or 0.0
 
 
-def make_record(config: TrainConfig, state: TrainState) -> dict[str, Any]:
-    """How the best weights came to be: settings, step, metric on `val`, commit, date and library versions."""
+def _write_best(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
+    record = make_record(config, state.best_step or state.step, state.best)
+    save_weights(config.output / "best.safetensors", state.evaluated_model.state_dict(), info, record)
+
+
+def _write_results(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
+    """Write last.safetensors, without a `val` split best.safetensors too, and then record.json: the run is finished."""
+    if config.data.val is None:
+        _write_best(config, state, info)
+    last = make_record(config, state.step, state.last)
+    save_weights(config.output / "last.safetensors", state.evaluated_model.state_dict(), info, last)
+    record = make_record(config, state.best_step or state.step, state.best) | {"steps": state.step}
+    record["last"] = {key: last[key] for key in ("step", f"val_{config.metric}")}
+    write_json(config.output / "record.json", record, indent=2)
+
+
+def _evaluate_and_keep(
+    state: TrainState, val: DetectionDataset, config: TrainConfig, group: Workers, info: ModelInfo
+) -> float:
+    """The run's metric of the present weights, which are kept if they are the best."""
+    score = _evaluate(state.evaluated_model, val, config, group)
+    if state.best is None or score > state.best:
+        state.best, state.best_step = score, state.step
+        if group.is_main:
+            _write_best(config, state, info)
+    return score
+
+
+def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str, Any]:
+    """How the weights of a step came to be: settings, step, metric on `val`, commit, date and library versions."""
     import torchvision
 
     import vovnet
 
     return {
         "config": config.model_dump(mode="json"),
-        "step": state.best_step or state.step,
-        f"val_{config.metric}": state.best,
+        "step": step,
+        f"val_{config.metric}": score,
         **record_header(),
         "versions": {
             "vovnet": vovnet.__version__,

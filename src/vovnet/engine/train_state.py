@@ -1,4 +1,4 @@
-"""What a training run must keep to resume bit for bit, and the checks that a checkpoint belongs to the run."""
+"""What a training run must keep to resume bit for bit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
-from vovnet.engine.training_data import fingerprint
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.weights.detector import ModelInfo
-from vovnet.weights.file import DETECTOR_FORMAT, load_checkpoint, load_state, save_checkpoint
+from vovnet.weights.file import DETECTOR_FORMAT, load_state, save_checkpoint
 
 
 @dataclass
@@ -41,6 +39,7 @@ class TrainState:
     step: number of finished steps.
     best: highest metric on `val` so far.
     best_step: the step with this metric.
+    last: metric on `val` of the weights at the end of the run; None before it.
     loss_sums: part of the checkpoint, so that a resumed run writes the same log.
     """
 
@@ -51,6 +50,7 @@ class TrainState:
     step: int = 0
     best: float | None = None
     best_step: int | None = None
+    last: float | None = None
     loss_sums: LossSums = field(default_factory=LossSums)
 
     @property
@@ -69,6 +69,7 @@ class TrainState:
             "step": self.step,
             "best": self.best,
             "best_step": self.best_step,
+            "last": self.last,
             "window": asdict(self.loss_sums),
             "info": info.to_dict(),
             "images": images,
@@ -85,6 +86,7 @@ class TrainState:
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.scaler.load_state_dict(checkpoint["scaler"])
         self.step, self.best, self.best_step = (checkpoint[key] for key in ("step", "best", "best_step"))
+        self.last = checkpoint.get("last")  # older checkpoints lack it
         self.loss_sums = LossSums(**checkpoint["window"])
 
     def check_weights(self) -> None:
@@ -101,42 +103,4 @@ def stop_unless_finite(values: Sequence[Tensor], what: str, step: int, image_nam
         raise FloatingPointError(
             f"the {what} became infinite or not a number at step {step}{where} lower optimizer.learning_rate or set "
             "optimizer.clip_norm; the last checkpoint is unharmed"
-        )
-
-
-_MAY_DIFFER = {"resume", "workers", "threads", "output", "device", "log_every", "checkpoint_every", "tensorboard"}
-
-
-def find_checkpoint(config: TrainConfig, dataset: DetectionDataset) -> dict[str, Any] | None:
-    """The checkpoint that the run resumes from, None for a new run.
-
-    Raises FileExistsError if a new run would overwrite the files of another one, and ValueError if the checkpoint is
-    damaged or was trained with other settings, classes or images.
-    """
-    weights, last = config.output / "best.safetensors", config.output / "last.pt"
-    if config.resume and last.exists():
-        checkpoint = load_checkpoint(last)
-        _check_same_run(checkpoint, config, dataset, last)
-        return checkpoint
-    if weights.exists() or last.exists():
-        remedy = "resume it with resume=true or " if last.exists() else ""
-        raise FileExistsError(f"{config.output} already holds a run; {remedy}choose another output=FOLDER")
-    return None
-
-
-def _check_same_run(checkpoint: Mapping[str, Any], config: TrainConfig, dataset: DetectionDataset, path: Path) -> None:
-    saved = TrainConfig.model_validate(checkpoint["config"])  # adds the defaults of keys that are newer than the file
-    changed = [
-        key
-        for key in TrainConfig.model_fields
-        if key not in _MAY_DIFFER and getattr(saved, key) != getattr(config, key)
-    ]
-    if tuple(checkpoint["info"]["class_names"]) != tuple(dataset.class_names):
-        changed.append("the dataset's classes")
-    if checkpoint["images"] != fingerprint(dataset):
-        changed.append("the dataset's images")
-    if changed:
-        raise ValueError(
-            f"{path} belongs to a run with other settings ({', '.join(changed)}); resume it with its own settings or "
-            "choose another output=FOLDER"
         )

@@ -24,12 +24,14 @@ def train_step(
     dtype: torch.dtype,
     device: torch.device,
     clip_norm: float | None,
+    norm_momentum: float | None = None,
 ) -> None:
     """Update the weights and their EMA once, and count the step.
 
     network: `state.model`, or the DistributedDataParallel around it.
     batches: yields micro-batches, of which the step takes `accumulate`.
     dtype: number format of the forward pass.
+    norm_momentum: see `set_norm_momentum`.
 
     Raises FloatingPointError that names the images if a loss or gradient is not finite.
     """
@@ -40,6 +42,7 @@ def train_step(
         names += batch.names
         # The processes exchange gradients once per step, with the last micro-batch.
         last = index == accumulate - 1
+        set_norm_momentum(model, norm_momentum, state.step * accumulate + index)
         with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
             with autocast(dtype, device):
                 images = model.preprocessing.normalize(batch.images.to(device, non_blocking=True))
@@ -61,6 +64,27 @@ def train_step(
     if state.ema is not None:
         state.ema.update_parameters(model)
     state.step += 1
+
+
+def set_norm_momentum(model: nn.Module, momentum: float | None, passes: int) -> None:
+    """Set the share of the next forward pass in the running averages of batch norm, see `average_share`.
+
+    None leaves the layers as they are. Frozen batch norm and group norm have no averages.
+    """
+    if momentum is None:
+        return
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.momentum = average_share(momentum, passes)
+
+
+def average_share(momentum: float, passes: int) -> float:
+    """The share of a value in a running average after `passes` earlier values, as Caffe computes it.
+
+    Caffe divides a sum that starts at 0 by the sum of its weights: each value counts 1 - momentum times as much as the
+    next one, and nothing else counts. The average of the first values is therefore close to their mean.
+    """
+    return momentum / (1 - (1 - momentum) ** (passes + 1))
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

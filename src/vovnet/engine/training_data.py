@@ -58,8 +58,13 @@ def make_augmentation(preprocessing: Preprocessing, config: TrainConfig) -> SSDA
         raise UsageError(f"{config.model} {reason}, so {unused!r} does not apply to it; use {used!r}")
     if preprocessing.keep_ratio:
         short, long = preprocessing.image_size
-        return ResizeAugmentation(config.resize.short_sides or (short,), long, config.resize.flip)
-    return SSDAugmentation(preprocessing.image_size, preprocessing.mean_rgb, **config.augment.model_dump())
+        return ResizeAugmentation(config.resize.short_sides or (short,), long, config.resize.flip, preprocessing.resize)
+    return SSDAugmentation(
+        preprocessing.image_size,
+        preprocessing.mean_rgb,
+        antialias=preprocessing.antialias,
+        **config.augment.model_dump(),
+    )
 
 
 def aspect_ratios(dataset: DetectionDataset) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
 from vovnet.boxes import fit_size
@@ -20,6 +21,8 @@ class Preprocessing:
     image_size: (height, width) of the network's input; with `keep_ratio`, (shorter side, limit of the longer side).
     mean, std: per channel, in the network's channel order, on the 0–255 scale.
     keep_ratio: keep the aspect ratio, see `vovnet.boxes.fit_size`, instead of warping the image to `image_size`.
+    antialias: average over all pixels when an image shrinks. False is OpenCV's INTER_LINEAR, with which the Caffe
+        codes resize: it takes at most four pixels.
     """
 
     image_size: tuple[int, int]
@@ -27,6 +30,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channel_order: Literal["BGR", "RGB"] = "BGR"
     keep_ratio: bool = False
+    antialias: bool = True
 
     @property
     def mean_rgb(self) -> tuple[float, float, float]:
@@ -39,14 +43,18 @@ class Preprocessing:
         return fit_size(image_size, *self.image_size) if self.keep_ratio else self.image_size
 
     def resize(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """uint8 RGB (3, H, W) → uint8 RGB (3, height, width), bilinear with antialiasing.
+        """uint8 RGB (3, H, W) → uint8 RGB (3, height, width), bilinear.
 
         size: (height, width) of the result; None is `input_size` of the image.
         """
         size = size or self.input_size((image.shape[-2], image.shape[-1]))
         if tuple(image.shape[-2:]) == size:
             return image
-        return F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
+        if self.antialias:
+            return F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
+        # For 8-bit images torch would round after each axis, OpenCV rounds once.
+        resized = interpolate(image[None].float(), size, mode="bilinear", antialias=False)[0]
+        return resized.round().to(image.dtype)
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) → the network's input, float32 (N, 3, H, W) in channels_last."""

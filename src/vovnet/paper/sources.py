@@ -46,7 +46,7 @@ class Sources:
 
     records: earlier records and evaluations, used where nothing newer is there.
     output: records of the tables in `measured`; evaluations are written into its subfolder evaluations/.
-    runs: finished runs, each named like its config.
+    runs: finished runs, each named like its config. Their last weights are evaluated, as in the paper.
     data: "voc" and "coco" → folder of the dataset.
     """
 
@@ -85,6 +85,8 @@ class Sources:
             return Answer("needs", note=f"{train}, then {reproduce}")
         data = f"{name} on {Path(evaluation['data']).name}, {evaluation['split']}, {evaluation['images']} images"
         data += ", with soft-NMS" if evaluation["soft_nms"] else ""
+        if Path(evaluation.get("weights", "")).name == "best.safetensors":
+            data += ", the weights that were best on this split: an older version kept no last.safetensors"
         value: Any = evaluation
         for key in METRICS[column]:
             value = None if value is None else value[key]
@@ -100,9 +102,13 @@ class Sources:
         if self.runs is None or dataset_name not in self.data:
             return None
         run, root = self.runs / row.config, self.data[dataset_name]
-        if not ((run / "best.safetensors").is_file() and (run / "record.json").is_file()):
-            return None  # a run without record.json is not finished
-        loaded = load_weights(run)
+        if not (run / "record.json").is_file():
+            return None  # not finished
+        # The published results are those of the last weights; in the configs, val is the split that they are tested on.
+        weights = next((path for path in (run / "last.safetensors", run / "best.safetensors") if path.is_file()), None)
+        if weights is None:
+            return None
+        loaded = load_weights(weights)
         model, info = loaded.model, loaded.info
         if info.name != row.model:
             raise UsageError(f"{run} must hold a {row.model}, as its name says, got {info.name}")
@@ -119,7 +125,7 @@ class Sources:
         evaluation = {
             **record_header(command_line()),
             "device": device_name(detector.device),
-            "weights": str(run),
+            "weights": str(weights),
             "run": dict(loaded.record),
             **result.to_dict(),
         }

@@ -1,9 +1,15 @@
 import re
+import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from vovnet.engine.config import Section, TrainConfig, load_config
+from vovnet.engine import config as config_module
+from vovnet.engine import config_keys
+from vovnet.engine.config import Section, TrainConfig, load_config, published_configs, read_config
+from vovnet.errors import UsageError
+from vovnet.paper.aggregation.config import AggregationConfig
 
 BASIC = """
 model: dsod300_vovnet27_slim
@@ -40,7 +46,7 @@ def test_numbers_with_an_exponent_are_numbers_in_the_file_too(config_file):
     ("override", "message"),
     [
         ("batchsize=4", "unknown key 'batchsize', did you mean 'batch_size'"),
-        ("optimizer.learnin_rate=0.1", "did you mean 'learning_rate'"),
+        ("optimizer.learnin_rate=0.1", "did you mean 'optimizer.learning_rate'"),
         ("optimizer.learning_rate=fast", "optimizer.learning_rate: .* got 'fast'"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate: .*greater than 0, got -1"),
         ("precision=fp8", "precision: .*'fp32', 'bf16' or 'fp16', got 'fp8'"),
@@ -48,7 +54,10 @@ def test_numbers_with_an_exponent_are_numbers_in_the_file_too(config_file):
         ("seed=-1", "seed: .*greater than or equal to 0, got -1"),
         ("micro_batch_size=3", "batch_size 8 must be a multiple of micro_batch_size 3"),
         ("seed", "expected key=value, got 'seed'"),
-        ("data.more_train=[{root: a, splt: b}]", "unknown key 'data.more_train.0.splt', did you mean 'split'"),
+        (
+            "data.more_train=[{root: a, splt: b}]",
+            "unknown key 'data.more_train.0.splt', did you mean 'data.more_train.0.split'",
+        ),
         ("optimizer.learning_rate=[1,", "optimizer.learning_rate=.1, is not valid YAML"),
         ("batch_size.x=3", "'batch_size' in 'batch_size.x' is a value"),
     ],
@@ -58,6 +67,108 @@ def test_wrong_settings_are_named(config_file, override, message):
         load_config(config_file, [override])
     assert "http" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("epochs", "schedule.epochs"),
+        ("lr", "optimizer.learning_rate"),
+        ("batch", "batch_size"),
+        ("iterations", "schedule.iterations"),
+        ("root", "data.root"),
+        # keys of a section without it, or in another section
+        ("momentum", "optimizer.momentum"),
+        ("milestones", "schedule.milestones"),
+        ("val", "data.val"),
+        ("optimizer.epochs", "schedule.epochs"),
+        ("train.weight_decay", "optimizer.weight_decay"),
+        ("Learning-Rate", "optimizer.learning_rate"),
+        # names of other programs
+        ("bs", "batch_size"),
+        ("wd", "optimizer.weight_decay"),
+        ("base_lr", "optimizer.learning_rate"),
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("max_iter", "schedule.iterations"),
+        ("dataset", "data.root"),
+        ("num_workers", "workers"),
+        ("amp", "precision"),
+        ("gpu", "device"),
+        ("project", "output"),
+        # misspelt
+        ("learnin_rate", "optimizer.learning_rate"),
+        ("schedule.epoch", "schedule.epochs"),
+        ("optimiser", "optimizer"),
+        ("solver.batch_sise", "batch_size"),
+    ],
+)
+def test_an_unknown_key_suggests_the_whole_path(config_file, key, meant):
+    with pytest.raises(UsageError, match=re.escape(f"unknown key {key!r}, did you mean {meant!r}?")):
+        load_config(config_file, [f"{key}=3"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("flip=0.1", "unknown key 'flip', did you mean 'augment.flip' or 'resize.flip'?"),
+        ("imgsz=640", "unknown key 'imgsz': the model states the size of its input"),
+        ("nc=3", "unknown key 'nc': the classes come from the data"),
+        (
+            "solver={lr: 3, gamma: 1}",
+            "'solver.lr', did you mean 'optimizer.learning_rate'?; unknown key 'solver.gamma', did",
+        ),
+        ("qqq=1", "unknown key 'qqq' (known keys: model, model_options, "),
+        ("data=some/folder", "data is a section, got 'some/folder'; set its keys: data.root, data.train, "),
+        ("optimizer=adam", "optimizer is a section, got 'adam'; set its keys: optimizer.kind, "),
+        ("schedule.epochs=3", "set schedule.iterations=null or schedule.epochs=null"),
+    ],
+)
+def test_other_wrong_keys_say_what_helps(config_file, setting, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load_config(config_file, [setting])
+
+
+def test_suggestions_are_keys_of_the_config_at_hand():
+    """The aggregation study has no sections."""
+    for key, meant in (("lr", "learning_rate"), ("schedule.epochs", "epochs"), ("bs", "batch_size")):
+        with pytest.raises(UsageError, match=f"unknown key '{key}', did you mean '{meant}'"):
+            read_config(AggregationConfig, "cifar10_aggregation", [f"{key}=1"])
+
+
+def test_every_synonym_stands_for_a_key():
+    known = set(config_keys._dotted_keys(TrainConfig))
+    assert set(config_keys._SYNONYMS.values()) <= known
+    names = {config_keys._plain(key.split(".")[-1]) for key in known}
+    assert not names & config_keys._SYNONYMS.keys()  # else the key's own name would never be looked up
+
+
+def test_published_configs_have_names(tmp_path, monkeypatch):
+    in_the_tree = load_config("configs/voc_pelee304.yaml")
+    assert len(published_configs()) == len(list(Path("configs").glob("*.yaml")))
+    monkeypatch.chdir(tmp_path)  # nothing here is called configs
+    for name in ("voc_pelee304", "voc_pelee304.yaml", "configs/voc_pelee304.yaml"):
+        assert load_config(name) == in_the_tree
+    assert in_the_tree.output == Path("runs/voc_pelee304")
+    for name, hint in (
+        ("voc_pele304", ", did you mean 'voc_pelee304'?"),
+        ("voc_dsod300_vovnet27.yaml", ", did you mean 'voc_dsod300_vovnet27_slim'?"),
+        ("mine.yaml", "; `vovnet list` names the published ones"),
+        ("elsewhere/voc_pelee304.yaml", ", did you mean 'voc_pelee304'?"),
+    ):
+        with pytest.raises(FileNotFoundError, match=re.escape(f"no config file {name}{hint}")):
+            load_config(name)
+    Path("voc_pelee304.yaml").write_text(BASIC)
+    assert load_config("voc_pelee304.yaml").model == "dsod300_vovnet27_slim"  # a file that is there is meant
+
+
+def test_the_wheel_has_the_configs(tmp_path, monkeypatch):
+    """Copied as the build copies them, they are found by name."""
+    wheel = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for source, target in wheel["force-include"].items():
+        shutil.copytree(source, tmp_path / target)
+    monkeypatch.setattr(config_module.resources, "files", lambda package: tmp_path / package)
+    assert published_configs()["voc_ssd300_mobilenet"] == tmp_path / "vovnet/configs/voc_ssd300_mobilenet.yaml"
+    assert load_config("voc_ssd300_mobilenet").model == "ssd300_mobilenet"
 
 
 def test_all_errors_at_once(config_file):

@@ -8,6 +8,7 @@ from vovnet import create_model
 from vovnet.engine.config import OptimizerConfig, load_config
 from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
 from vovnet.engine.train import train
+from vovnet.errors import UsageError
 from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
 
@@ -55,10 +56,54 @@ def test_refinedet_without_batch_norm():
 def test_ssd_detectors_keep_their_two_groups(name):
     model = build(name)
     optimizer = make_optimizer(model, find_detector(name), OptimizerConfig(decay_norms=True))
-    assert [group.get("rate_factor") for group in optimizer.param_groups] == [None, None]
+    assert [group["rate_factor"] for group in optimizer.param_groups] == [1, 1]
     groups = rules(name, OptimizerConfig(weight_decay=1e-3, decay_norms=True))
     free = {name for name, (decay, _) in groups.items() if decay == 0}
     assert free == {name for name, p in model.named_parameters() if p.ndim == 1 and name.startswith("heads.")}
+
+
+RULES = [{"match": "heads.*.box.*", "rate": 0.5}, {"match": "heads.*", "decay": 0.25}, {"match": "*.bias", "rate": 3}]
+
+
+def test_the_first_rule_that_matches_holds_and_what_it_leaves_open_stays():
+    config = OptimizerConfig(weight_decay=4.0, decay_norms=True, rules=RULES)
+    groups = rules("pelee304", config)
+    assert groups["heads.0.box.weight"] == (4, 0.5)
+    assert groups["heads.0.box.bias"] == (0, 0.5)  # not decayed in the heads, whatever `decay_norms` says
+    assert groups["heads.0.cls.weight"] == groups["heads.0.cls.bias"] == (1, 1)
+    assert groups["extras.0.0.bias"] == (4, 3)
+    assert groups["extras.0.0.weight"] == groups["backbone.stem.first.norm.weight"] == (4, 1)
+    biases = rules("refinedet320_vovnet39", OptimizerConfig(weight_decay=4.0, rules=[{"match": "arm.0.*", "decay": 1}]))
+    assert (biases["arm.0.box.bias"], biases["arm.1.box.bias"]) == ((4, 2), (0, 2))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([{"match": "head.*", "rate": 1}], r"no parameter of the model is called 'head\.\*'"),
+        ([{"match": "heads.0.box.wieght"}], "did you mean 'heads.0.box.weight'"),
+        ([{"match": "heads.*"}, {"match": "heads.*.cls.*"}], r"earlier rules match .* 'heads.\*.cls.\*': put it first"),
+    ],
+)
+def test_rules_that_hold_for_nothing_are_refused(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        rules("pelee304", OptimizerConfig(rules=wrong))
+
+
+@pytest.mark.parametrize(
+    "name", ["dsod300_vovnet27_slim", "refinedet320_vovnet39", "maskrcnn_resnet50_gn", "fasterrcnn_vovnet39"]
+)
+@pytest.mark.parametrize("decay_norms", [False, True])
+def test_groups_are_in_the_order_of_older_checkpoints(name, decay_norms):
+    """Decayed, not decayed, fast: a checkpoint knows parameters only by their place."""
+    model, spec = build(name), find_detector(name)
+    fast = spec.fast_biases(model)
+    rest = [(n, p) for n, p in model.named_parameters() if not any(p is bias for bias in fast)]
+    decayed = [p for n, p in rest if p.ndim > 1 or (decay_norms and not n.startswith(spec.never_decayed))]
+    free = [p for _, p in rest if not any(p is other for other in decayed)]
+    groups = make_optimizer(model, spec, OptimizerConfig(decay_norms=decay_norms)).param_groups
+    for group, expected in zip(groups, [decayed, free, *([fast] if fast else [])], strict=True):
+        assert [id(p) for p in group["params"]] == [id(p) for p in expected]
 
 
 def test_learning_rates():
@@ -129,7 +174,7 @@ def test_resuming_a_run_of_an_older_version(small_voc, tmp_path):
     del checkpoint["config"]["optimizer"]["kind"]
     torch.save(checkpoint, tmp_path / "run" / "last.pt")
     assert train(load_config(path, ["schedule.iterations=1", "resume=true"])).finished
-    with pytest.raises(ValueError, match="other settings .loss"):
+    with pytest.raises(ValueError, match="other settings .loss.use_difficult was null, is false"):
         train(load_config(path, ["schedule.iterations=1", "resume=true", "loss.use_difficult=false"]))
 
 

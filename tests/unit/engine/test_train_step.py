@@ -1,9 +1,12 @@
-"""Which number format a precision means on which device."""
+"""Which number format a precision means on which device, and the running averages of batch norm."""
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
-from vovnet.engine.train_step import autocast, compute_dtype, make_scaler
+from vovnet.engine.train_step import autocast, compute_dtype, make_scaler, set_norm_momentum
 
 CPU = torch.device("cpu")
 
@@ -34,3 +37,36 @@ def test_matrix_products_run_in_the_format(dtype, result):
 def test_only_float16_scales_the_loss():
     formats = (torch.float32, torch.bfloat16, torch.float16)
     assert [make_scaler(dtype, CPU).is_enabled() for dtype in formats] == [False, False, True]
+
+
+@pytest.mark.parametrize("momentum", [0.001, 0.01, 0.4, 1.0])
+def test_running_averages_are_those_of_caffe(momentum):
+    """BatchNormLayer: sums that start at 0 and fade by moving_average_fraction, divided by the sum of their weights."""
+    fraction, weights = 1 - momentum, 0.0
+    mean_sum, variance_sum = np.zeros(3), np.zeros(3)
+    norm = nn.BatchNorm2d(3)
+    generator = np.random.default_rng(0)
+    for passes in range(6):
+        values = generator.normal(5, 2, (4, 3, 2, 2))
+        set_norm_momentum(norm, momentum, passes)
+        norm(torch.from_numpy(values).float())
+        weights = fraction * weights + 1
+        mean_sum = fraction * mean_sum + values.mean(axis=(0, 2, 3))
+        variance_sum = fraction * variance_sum + values.var(axis=(0, 2, 3)) * 16 / 15  # m / (m - 1)
+        np.testing.assert_allclose(norm.running_mean.numpy(), mean_sum / weights, rtol=1e-5)
+        np.testing.assert_allclose(norm.running_var.numpy(), variance_sum / weights, rtol=1e-5)
+
+
+def test_only_batch_norm_with_averages_of_its_own_gets_the_momentum():
+    model = nn.Sequential(nn.BatchNorm2d(4), nn.GroupNorm(2, 4), FrozenBatchNorm2d(4), nn.SyncBatchNorm(4))
+    set_norm_momentum(model, None, 0)
+    assert model[0].momentum == model[3].momentum == 0.1
+    frozen = {name: value.clone() for name, value in model[2].state_dict().items()}
+    set_norm_momentum(model, 0.5, 0)
+    assert model[0].momentum == model[3].momentum == 1
+    set_norm_momentum(model, 0.5, 1)
+    assert model[0].momentum == pytest.approx(2 / 3)
+    set_norm_momentum(model, 0.01, 100_000)
+    assert model[0].momentum == pytest.approx(0.01)
+    model[:3].train()(torch.randn(2, 4, 3, 3))
+    assert all(torch.equal(value, frozen[name]) for name, value in model[2].state_dict().items())

@@ -16,7 +16,7 @@ from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import build
 from vovnet.paper.sources import Sources
 from vovnet.provenance import device_name
-from vovnet.weights.detector import ModelInfo, save_weights
+from vovnet.weights.detector import ModelInfo, load_weights, save_weights
 
 TABLE_2 = TABLES["table2"]
 VOC_NAMES = ("Platelets", "RBC", "WBC")
@@ -56,6 +56,22 @@ def test_accuracy_of_a_finished_run(voc, tmp_path):
     # Later, from the evaluation alone.
     later = Sources(tmp_path / "out").accuracy("table2", row, "map")
     assert (later.kind, later.value) == ("measured", answer.value)
+
+
+def test_the_last_weights_of_a_run_are_evaluated(voc, tmp_path):
+    """As in the paper; a run of an older version has only the best ones on val, which the note says."""
+    make_run(tmp_path / "runs", "voc_pelee304", "pelee304")
+    best = tmp_path / "runs" / "voc_pelee304" / "best.safetensors"
+    row = TABLE_2.row("Pelee304, PeleeNet")
+    note = Sources(runs=tmp_path / "runs", data={"voc": voc}, device="cpu").accuracy("table2", row, "map").note
+    assert "the weights that were best on this split" in note
+    loaded = load_weights(best)
+    last = best.with_name("last.safetensors")
+    save_weights(last, loaded.model.state_dict(), loaded.info, {"step": 9})
+    fresh = Sources(output=tmp_path / "out", runs=tmp_path / "runs", data={"voc": voc}, device="cpu")
+    assert "best" not in fresh.accuracy("table2", row, "map").note
+    record = json.loads((tmp_path / "out" / "evaluations" / "voc_pelee304.json").read_text())
+    assert (record["run"]["step"], record["weights"]) == (9, str(last))
 
 
 def test_a_run_of_another_model_is_refused(voc, tmp_path):

@@ -282,7 +282,7 @@ def mask_rcnn(
 
     make_backbone: builds the backbone with the options `backbone`; its norm is "group" or, without `group_norm`,
         "frozen", unless they say otherwise.
-    pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
+    pixels: `mean`, `std`, `channel_order` and `antialias` of `Preprocessing`, for weights that need others.
     image_size: length of the shorter side and upper limit of the longer one.
     rois, anchors: see `MaskRCNN`.
     """

@@ -213,7 +213,7 @@ def refinedet(
     """RefineDet on the last three feature maps of any backbone; on VGG-16 in the plain form.
 
     make_backbone: builds the backbone with the options `backbone`.
-    pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
+    pixels: `mean`, `std`, `channel_order` and `antialias` of `Preprocessing`, for weights that need others.
     width: see `RefineDet`.
     """
     net: Any = make_backbone(**{**(backbone or {}), "features_only": True})

@@ -207,6 +207,7 @@ def dsod300_vovnet27_slim(
     norm: Norm = "batch",
     pool: Pool = "k3",
     init: Init = "xavier",
+    pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
     """DSOD300 on VoVNet-27-slim, stages 3 to 5.
 
@@ -214,12 +215,15 @@ def dsod300_vovnet27_slim(
     bottleneck: as in Table 3's ablation.
     norm, pool: of the backbone, see `VoVNet`.
     init: of backbone and extra layers, see `init_weights`.
+    pixels: `mean`, `std`, `channel_order` and `antialias` of `Preprocessing`, if they differ.
     """
     backbone = VoVNet(
         TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=bottleneck
     )
     levels = choose(default_boxes, anchors, "set of anchors")
-    return _dsod300(backbone, backbone.channels[1:], num_classes, widths=(128, 128, 128), levels=levels, init=init)
+    return _dsod300(
+        backbone, backbone.channels[1:], num_classes, widths=(128, 128, 128), levels=levels, init=init, pixels=pixels
+    )
 
 
 def dsod300_densenet67(
@@ -228,11 +232,14 @@ def dsod300_densenet67(
     default_boxes: Mapping[str, Sequence[AnchorLevel]],
     anchors: str = "voc",
     init: Init = "xavier",
+    pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
     """DSOD300 on DS/64-64-16-1. Options as in `dsod300_vovnet27_slim`."""
     backbone = DSODDenseNet(init=init)
     levels = choose(default_boxes, anchors, "set of anchors")
-    return _dsod300(backbone, backbone.channels, num_classes, widths=(256, 128, 128, 128), levels=levels, init=init)
+    return _dsod300(
+        backbone, backbone.channels, num_classes, widths=(256, 128, 128, 128), levels=levels, init=init, pixels=pixels
+    )
 
 
 def _dsod300(
@@ -243,6 +250,7 @@ def _dsod300(
     widths: Sequence[int],
     levels: Sequence[AnchorLevel],
     init: Init,
+    pixels: Mapping[str, Any] | None,
 ) -> SSD:
     """DSOD300 on the backbone's last feature maps.
 
@@ -255,7 +263,8 @@ def _dsod300(
         channels.append(2 * width)
     init_weights(extras, init)
     heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)]
-    return SSD(backbone, extras, heads, levels, num_classes, PREPROCESSING_DSOD, sources=len(sources))
+    preprocessing = replace(PREPROCESSING_DSOD, **(pixels or {}))
+    return SSD(backbone, extras, heads, levels, num_classes, preprocessing, sources=len(sources))
 
 
 def ssd300_mobilenet(
@@ -265,10 +274,7 @@ def ssd300_mobilenet(
     init: Init = "kaiming",
     pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
-    """SSD300 on MobileNet's last two feature maps, conv11 and conv13.
-
-    pixels: `mean`, `std` and `channel_order` of `Preprocessing`, for backbone weights that need others.
-    """
+    """SSD300 on MobileNet's last two feature maps, conv11 and conv13. `pixels`: as in `dsod300_vovnet27_slim`."""
     backbone = MobileNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width in (256, 128, 128, 64):
@@ -292,7 +298,7 @@ def pelee304(
 ) -> SSD:
     """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm.
 
-    pixels: as in `ssd300_mobilenet`.
+    pixels: as in `dsod300_vovnet27_slim`.
     """
     backbone = PeleeNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()

@@ -1,0 +1,105 @@
+"""What somebody may have meant who wrote a key that a config does not have."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from vovnet.errors import did_you_mean
+
+# Names that other programs use, without "_" and "-" → the key here.
+_SYNONYMS = {
+    **dict.fromkeys(("lr", "lr0", "baselr", "initiallr"), "optimizer.learning_rate"),
+    **dict.fromkeys(("wd", "decay", "l2"), "optimizer.weight_decay"),
+    **dict.fromkeys(("clip", "gradclip", "clipgrad", "maxnorm", "gradnorm"), "optimizer.clip_norm"),
+    **dict.fromkeys(("optim", "optimizertype", "solver", "solvertype"), "optimizer.kind"),
+    **dict.fromkeys(("scheduler", "lrscheduler", "lrpolicy", "lrschedule"), "schedule.kind"),
+    **dict.fromkeys(("epoch", "maxepochs", "maxepoch", "numepochs", "nepochs"), "schedule.epochs"),
+    **dict.fromkeys(("iters", "iter", "maxiter", "maxiters", "steps", "maxsteps", "numsteps"), "schedule.iterations"),
+    **dict.fromkeys(("warmup", "warmupiters", "warmupsteps"), "schedule.warmup_iterations"),
+    **dict.fromkeys(("lrsteps", "stepvalue", "stepvalues"), "schedule.milestones"),
+    **dict.fromkeys(("batch", "bs", "imsperbatch", "trainbatchsize", "totalbatchsize"), "batch_size"),
+    **dict.fromkeys(("microbatch", "imagespergpu", "samplespergpu", "batchsizepergpu"), "micro_batch_size"),
+    **dict.fromkeys(("dataset", "datapath", "dataroot", "datadir", "datasetdir", "dir", "path"), "data.root"),
+    **dict.fromkeys(("valid", "validation", "valsplit"), "data.val"),
+    **dict.fromkeys(("trainsplit",), "data.train"),
+    **dict.fromkeys(("fliplr", "hflip"), "augment.flip"),
+    **dict.fromkeys(("flipud", "vflip"), "augment.flip_vertical"),
+    **dict.fromkeys(("gpu", "gpus", "cuda"), "device"),
+    **dict.fromkeys(("numworkers", "nworkers", "numthreads"), "workers"),
+    **dict.fromkeys(("amp", "dtype", "fp16", "bf16", "half"), "precision"),
+    **dict.fromkeys(("ema", "modelema"), "ema_decay"),
+    **dict.fromkeys(("syncbatchnorm",), "sync_bn"),
+    **dict.fromkeys(("bnmomentum", "batchnormmomentum"), "norm_momentum"),
+    **dict.fromkeys(("outputdir", "outdir", "savedir", "workdir", "project", "logdir", "name"), "output"),
+    **dict.fromkeys(("pretrained", "backboneweight", "imagenet"), "backbone_weights"),
+    **dict.fromkeys(("checkpoint", "loadfrom", "init", "initweights"), "weights"),
+    **dict.fromkeys(("arch", "architecture", "network", "detector"), "model"),
+    **dict.fromkeys(("evalevery", "evalinterval", "valinterval", "evalperiod"), "evaluate_every"),
+    **dict.fromkeys(("saveevery", "saveperiod", "checkpointperiod", "snapshot"), "checkpoint_every"),
+    **dict.fromkeys(("display", "printfreq", "loginterval"), "log_every"),
+}
+_NO_KEYS = {
+    **dict.fromkeys(
+        ("imgsz", "imgsize", "imagesize", "inputsize", "size"),
+        "the model states the size of its input; for Mask R-CNN and Faster R-CNN set model_options.image_size",
+    ),
+    **dict.fromkeys(("nc", "numclasses", "classes", "names"), "the classes come from the data"),
+}
+
+
+def hint(schema: type[BaseModel], key: str) -> str:
+    """ ", did you mean …?" for an unknown dotted key, or what else helps."""
+    *parents, last = key.split(".")
+    plain, known = _plain(last), list(_dotted_keys(schema))
+    synonym = _SYNONYMS.get(plain, "")
+    same = [name for name in known if _plain(name.split(".")[-1]) == plain]
+    same = same or [name for name in known if name in (synonym, synonym.split(".")[-1])]
+    if same:
+        return f", did you mean {' or '.join(map(repr, same))}?"
+    if plain in _NO_KEYS and "model_options" in known:
+        return f": {_NO_KEYS[plain]}"
+    siblings, prefix = keys_of(schema, parents), "".join(f"{parent}." for parent in parents)
+    if not siblings:  # no such section
+        siblings, prefix = keys_of(schema, []), ""
+    by_last = {name.split(".")[-1]: name for name in reversed(known)}  # of two, the first
+    near = difflib.get_close_matches(last, by_last, n=1)
+    elsewhere = f", did you mean {by_last[near[0]]!r}?" if near else ""
+    return did_you_mean(last, siblings, prefix) or elsewhere or f" (known keys: {', '.join(siblings)})"
+
+
+def keys_of(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:
+    """The keys of the section at the path `parents`, none if there is no such section."""
+    section: Any = schema
+    for parent in parents:
+        if parent.isdigit():  # of a list of sections
+            continue
+        field = section.model_fields.get(parent)
+        section = None if field is None else _section_in(field.annotation)
+        if section is None:
+            return []
+    return list(section.model_fields)
+
+
+def _dotted_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The keys that hold values; those of sections in lists are left out."""
+    for name, field in schema.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _dotted_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    while not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if not get_args(annotation):
+            return None
+        annotation = get_args(annotation)[0]  # tuple[DataSource, ...]
+    return annotation
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
