@@ -109,7 +109,8 @@ def _check_mask(mask: object, box: Box, image_size: tuple[int, int]) -> tuple[st
 
 
 def _describe_box(obj: ObjectAnnotation) -> str:
-    return f"object {obj.index + 1} ({obj.class_name}): x1 y1 x2 y2 = {_spaced(obj.box)}"
+    corners = obj.stated or f"x1 y1 x2 y2 = {_spaced(obj.box)}"
+    return f"object {obj.index + 1} ({obj.class_name}): {corners}"
 
 
 def _spaced(box: Box) -> str:
