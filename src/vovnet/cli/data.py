@@ -13,6 +13,8 @@ from vovnet.cli.output import Output, show_progress
 if TYPE_CHECKING:
     from vovnet.data.check import Report
 
+_MOST_LINES = 20  # of problems and files that the terminal shows
+
 
 @data_app.command
 def check(
@@ -52,11 +54,11 @@ def check(
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print_statistics(report, out)
-    for problem in report.problems[:20]:
+    for problem in report.problems[:_MOST_LINES]:
         where = " ".join(part for part in (problem.split, problem.image) if part)
         out.say(f"{problem.kind}: {where}: {problem.detail}")
-    if len(report.problems) > 20:
-        out.say(f"… and {len(report.problems) - 20} more (--json writes all of them)")
+    if len(report.problems) > _MOST_LINES:
+        out.say(f"… and {len(report.problems) - _MOST_LINES} more (--json writes all of them)")
     if report.problems:
         counts = report.count_by_kind()
         out.table(
@@ -69,8 +71,11 @@ def check(
     removed = report.removed
     if fix is not None:
         removed = write_cleaned_copy(report, fix)
-        for removal in removed[len(report.removed) :]:
-            out.say(f"not copied: {removal.image}: {removal.detail}")
+        lacking = removed[len(report.removed) :]
+        for removal in lacking[:_MOST_LINES]:
+            out.say(f"not in the copy: {removal.image}: {removal.detail}")
+        if len(lacking) > _MOST_LINES:
+            out.say(f"… and {len(lacking) - _MOST_LINES} more files (--json writes all of them)")
         out.say(f"cleaned copy in {fix}")
     out.json(report.to_dict() | {"removed": [asdict(removal) for removal in removed]})
     return 1 if report.problems else 0

@@ -24,7 +24,6 @@ from vovnet.masks import RleMasks
 
 _LOG = logging.getLogger("vovnet")
 _NO_BOX = "object left out, or the box of its mask written"
-_NOTHING = "nothing"  # kinds that only the owner of the data can mend
 _UNLISTED = "unlisted"  # the split of VOC annotation files that no list names
 
 # Kind of problem → what it is, what the cleaned copy does about it.
@@ -60,11 +59,11 @@ KINDS: dict[str, tuple[str, str]] = {
         "two of train, val and test contain an image with the same pixels",
         "kept in the test split only, else in val; never so that a split is left empty",
     ),
-    "empty-split": ("a split has no image that can be used", f"{_NOTHING}: add images, or do not use the split"),
-    "split-without-objects": ("no image of a split has an object", f"{_NOTHING}: look for its annotations"),
+    "empty-split": ("a split has no image that can be used", "nothing: add images, or do not use the split"),
+    "split-without-objects": ("no image of a split has an object", "nothing: look for its annotations"),
     "class-not-in-train": (
         "a class has objects in val or test, but none in train",
-        f"{_NOTHING}: add such objects to train, or correct the name",
+        "nothing: add such objects to train, or correct the name",
     ),
 }
 _RANK = {kind: index for index, kind in enumerate(KINDS)}
@@ -136,6 +135,7 @@ def check_dataset(
     """
     root = Path(root)
     splits, file_problems = _read_all_splits(root)
+    folder = splits[0].root
     scans = scan_images({image.image_path for split in splits for image in split.images}, workers, progress)
     unions = find_unions(splits)
     masked_splits = set() if ignore_masks else {split.split for split in splits if _has_masks(split)}
@@ -158,7 +158,7 @@ def check_dataset(
             if image.unusable_objects or any(kind != "duplicate-box" for kind, _ in repair.left_out):
                 losing.add(image.image_path)
             if image.image_path in reported[split.split]:
-                name = _relative(image.image_path, root)
+                name = _relative(image.image_path, folder)
                 problems += [Problem(kind, split.split, name, detail) for kind, detail in repair.problems]
                 removed += [Removal("object", kind, split.split, name, detail) for kind, detail in repair.left_out]
                 if repair.image is None:
@@ -168,18 +168,18 @@ def check_dataset(
     clean, duplicates = remove_duplicate_images(repaired_splits, unions, scans)
     for duplicate in duplicates:
         if duplicate.image.image_path in reported[duplicate.split]:
-            found, lacking = describe_duplicate(duplicate, scans, root)
+            found, lacking = describe_duplicate(duplicate, scans, folder)
             problems.append(found)
             removed += lacking
             if len(lacking) > 1:
                 losing.add(duplicate.other.image_path)
     problems += find_split_problems([split for split in clean if split.split not in unions])
 
-    left_out = _files_left_out(root, splits, clean, file_problems)
+    left_out = _files_left_out(folder, splits, clean, file_problems)
     removed += [
-        Removal("file" if root / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
+        Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
         for p in file_problems
-        if not KINDS[p.kind][1].startswith(_NOTHING)
+        if any(word in KINDS[p.kind][1] for word in ("left out", "kept"))
     ]
     kept_paths = {image.image_path for split in clean for image in split.images}
     class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
@@ -190,7 +190,7 @@ def check_dataset(
         class_names=class_names_found,
         problems=tuple(sorted(file_problems + problems, key=lambda p: (_RANK[p.kind], p.split, p.image, p.detail))),
         removed=tuple(sorted(removed, key=lambda r: (r.what, r.split, r.image, r.kind, r.detail))),
-        images_losing_objects=tuple(sorted(_relative(path, root) for path in losing & kept_paths)),
+        images_losing_objects=tuple(sorted(_relative(path, folder) for path in losing & kept_paths)),
         hints=(*hints_about_names(class_names_found), *statistics.boxes.hints()),
         statistics=statistics,
         masks_unchecked=masks_unchecked,
@@ -207,20 +207,35 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
 
     Returns what the copy lacks: `report.removed`, and links and special files.
     """
-    out, root = Path(out), report.root
+    out, folder = Path(out), report.clean[0].root
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the cleaned copy")
-    if out.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"{out} lies inside the data folder {root}: name a folder outside it for the cleaned copy")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{out} lies inside the data folder {folder}: name a folder outside it for the cleaned copy")
     out.mkdir(parents=True, exist_ok=True)
-    find_format(root).write(root, report.clean, out)
-    copy_images(report.clean, root, out)
-    not_copied = copy_other_files(root, out, report.left_out)
-    if difference := find_difference(report.clean, _read_all_splits(out)[0]):
+    find_format(report.root).write(report.root, report.clean, out)
+    copy_images(report.clean, folder, out)
+    lacking = copy_other_files(folder, out, report.left_out)
+    if any(split.images for split in report.clean):
+        lacking += _read_back(report, out)
+    return report.removed + tuple(lacking)
+
+
+def _read_back(report: Report, out: Path) -> list[Removal]:
+    """Compares the copy with the report. Removes, and returns, labels of images that could not be read."""
+    splits, problems = _read_all_splits(out)
+    if difference := find_difference(report.clean, splits):
         raise ValueError(
-            f"{out}: {difference} from what the check promised: do not use this copy, and report the fault"
+            f"{out} is not what the check promised: {difference}; do not use this copy, and report the fault"
         )
-    return report.removed + tuple(not_copied)
+    used = {path for split in splits for path in _files(split)}
+    removed = []
+    for problem in problems:
+        path = out / problem.image
+        if problem.kind == "annotation-without-image" and path not in used and path.is_file():
+            path.unlink()
+            removed.append(Removal("file", problem.kind, "", problem.image, "its image is left out"))
+    return removed
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -277,17 +292,19 @@ def _images_to_report(splits: Sequence[SplitAnnotations], unions: Mapping[str, S
 
 
 def _files_left_out(
-    root: Path, splits: Sequence[SplitAnnotations], clean: Sequence[SplitAnnotations], file_problems: Sequence[Problem]
+    folder: Path,
+    splits: Sequence[SplitAnnotations],
+    clean: Sequence[SplitAnnotations],
+    file_problems: Sequence[Problem],
 ) -> frozenset[Path]:
     """The images and annotation files that no split of the copy uses, though a split of the original does."""
-    format_module = find_format(root)
     files = {path for split in splits for path in _files(split)}
     for problem in file_problems:
-        path = root / problem.image
+        path = folder / problem.image
         if path.is_file() and (path.suffix != ".txt" or problem.kind == "annotation-without-image"):  # lists stay
-            files |= {path, yolo.label_path(path)} if format_module is yolo else {path}
-    if format_module is mask_png:
-        files |= set(mask_png.files(root))
+            files.add(path)
+    if splits[0].format == "mask_png":
+        files |= set(mask_png.files(folder))
     return frozenset(files - {path for split in clean for path in _files(split)})
 
 

@@ -122,7 +122,7 @@ def _read_list(root: Path, path: Path, on_problem: OnProblem) -> list[Path]:
     return images
 
 
-def label_path(image_path: Path) -> Path:
+def _label_path(image_path: Path) -> Path:
     """…/images/…/x.jpg → …/labels/…/x.txt; beside the image if no folder is called images."""
     return _rename_folder(image_path, "images", "labels").with_suffix(".txt")
 
@@ -139,7 +139,7 @@ def _read_labels(image_path: Path, class_names: tuple[str, ...], on_problem: OnP
     except (ValueError, OSError) as error:
         on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
         return None
-    path = label_path(image_path)
+    path = _label_path(image_path)
     objects = []
     lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
     for number, line in enumerate(lines):
@@ -184,7 +184,7 @@ def _with_unique_ids(root: Path, images: Sequence[ImageAnnotation]) -> tuple[Ima
 
 def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list[Path]:
     """Label files that belong to no image, in the folders where the splits have theirs."""
-    used = {label_path(image.image_path) for split in splits for image in split.images}
+    used = {_label_path(image.image_path) for split in splits for image in split.images}
     folders = {path.parent for path in used if path.parent.name != "images" and "labels" in path.parts}
     suffixes = (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))
 

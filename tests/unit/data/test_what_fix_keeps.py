@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,8 +269,10 @@ def test_voc_keeps_other_lists_and_masks_of_segmentation(tmp_path: Path) -> None
 def test_a_label_goes_with_its_image(tmp_path: Path, spoil: Spoil) -> None:
     root = make_yolo(tmp_path / "d")
     spoil(root)
-    removed = fix(root).removed
-    assert {"images/train/0.png", "labels/train/0.txt"} & {removal.image for removal in removed}
+    removed = write_cleaned_copy(check_dataset(root, workers=1), tmp_path / "out")
+    assert "labels/train/0.txt" in {removal.image for removal in removed if removal.what == "file"} or (
+        "images/train/0.png" in {removal.image for removal in removed if removal.what == "image"}
+    )
     lost = digests(root).keys() - digests(tmp_path / "out").keys()
     assert lost - {"images/train/0.png"} == {"labels/train/0.txt"}
     assert check_dataset(tmp_path / "out", workers=1).problems == ()
@@ -299,6 +302,18 @@ def test_images_behind_a_link_are_copied(tmp_path: Path) -> None:
     assert report.problems == ()
     write_cleaned_copy(report, tmp_path / "out")
     assert len(open_dataset(tmp_path / "out", "train")) == 5
+
+
+@pytest.mark.parametrize("make", [make_voc, make_coco, make_yolo])
+def test_a_dataset_without_any_good_image_gives_an_empty_copy(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    root = make(tmp_path / "d")
+    for path in root.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:2000])
+    (root / "notes").write_text("mine")
+    report = fix(root)
+    assert report.count_by_kind()["empty-split"] == len([split for split in report.clean if split.split != "trainval"])
+    assert not list((tmp_path / "out").rglob("*.png"))
+    assert (tmp_path / "out/notes").read_text() == "mine"
 
 
 # ---- the copy is read back
