@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.data import mask_png, voc, yolo
-from vovnet.data.cleaned_copy import copy_images, copy_other_files, find_difference
+from vovnet.data.cleaned_copy import copy_files, copy_other_files, find_difference
 from vovnet.data.dataset import SplitAnnotations
 from vovnet.data.duplicates import describe_duplicate, remove_duplicate_images
 from vovnet.data.formats import find_format
@@ -80,6 +80,7 @@ class Report:
     masks_unchecked: why masks were not checked; "" if they were, or if there are none.
     clean: the splits without their problems, as `write_cleaned_copy` writes them.
     left_out: the files that the copy lacks.
+    unchanged: the annotation files that the copy has as they are.
     """
 
     root: Path
@@ -93,6 +94,7 @@ class Report:
     masks_unchecked: str
     clean: tuple[SplitAnnotations, ...] = field(repr=False)
     left_out: frozenset[Path] = field(repr=False)
+    unchanged: frozenset[Path] = field(repr=False)
 
     def count_by_kind(self) -> dict[str, int]:
         """Number of problems of each kind that occurs, in the order of KINDS."""
@@ -100,7 +102,7 @@ class Report:
         return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but `clean` and `left_out`, ready for JSON."""
+        """Everything but `clean`, `left_out` and `unchanged`, ready for JSON."""
         return {
             "root": str(self.root),
             "format": self.format,
@@ -196,6 +198,7 @@ def check_dataset(
         masks_unchecked=masks_unchecked,
         clean=clean,
         left_out=left_out,
+        unchanged=_unchanged_annotations(folder, splits, clean, file_problems),
     )
 
 
@@ -214,7 +217,8 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
         raise ValueError(f"{out} lies inside the data folder {folder}: name a folder outside it for the cleaned copy")
     out.mkdir(parents=True, exist_ok=True)
     find_format(report.root).write(report.root, report.clean, out)
-    copy_images(report.clean, folder, out)
+    copy_files({image.image_path for split in report.clean for image in split.images}, folder, out)
+    copy_files(report.unchanged, folder, out)
     lacking = copy_other_files(folder, out, report.left_out)
     if any(split.images for split in report.clean):
         lacking += _read_back(report, out)
@@ -306,6 +310,25 @@ def _files_left_out(
     if splits[0].format == "mask_png":
         files |= set(mask_png.files(folder))
     return frozenset(files - {path for split in clean for path in _files(split)})
+
+
+def _unchanged_annotations(
+    folder: Path,
+    splits: Sequence[SplitAnnotations],
+    clean: Sequence[SplitAnnotations],
+    file_problems: Sequence[Problem],
+) -> frozenset[Path]:
+    """The annotation files of which nothing is left out or corrected."""
+    changed = {folder / problem.image for problem in file_problems}
+    for before, after in zip(splits, clean, strict=True):
+        kept = {(image.image_id, image.image_path): image for image in after.images}
+        changed |= {
+            image.annotation_path
+            for image in before.images
+            if image.unusable_objects or kept.get((image.image_id, image.image_path)) != image
+        }
+    files = {image.annotation_path for split in splits for image in split.images}
+    return frozenset(path for path in files - changed if path.is_file())
 
 
 def _files(split: SplitAnnotations) -> set[Path]:

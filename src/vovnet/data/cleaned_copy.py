@@ -13,8 +13,8 @@ from vovnet.data.problem import Removal
 _ROUNDING = 0.01  # pixels that the text of an annotation may be off
 
 
-def copy_images(splits: Sequence[SplitAnnotations], root: Path, out: Path) -> None:
-    for path in {image.image_path for split in splits for image in split.images}:
+def copy_files(paths: Collection[Path], root: Path, out: Path) -> None:
+    for path in paths:
         _copy(path, out / path.relative_to(root))
 
 
