@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.data import mask_png, voc, yolo
-from vovnet.data.cleaned_copy import copy_files, copy_other_files, find_difference
+from vovnet.data.cleaned_copy import (
+    copy_files,
+    copy_other_files,
+    files_left_out,
+    files_of,
+    find_difference,
+    unchanged_annotations,
+)
 from vovnet.data.dataset import SplitAnnotations
 from vovnet.data.duplicates import describe_duplicate, remove_duplicate_images
 from vovnet.data.formats import find_format
@@ -177,7 +184,7 @@ def check_dataset(
                 losing.add(duplicate.other.image_path)
     problems += find_split_problems([split for split in clean if split.split not in unions])
 
-    left_out = _files_left_out(folder, splits, clean, file_problems)
+    left_out = files_left_out(folder, splits, clean, file_problems)
     removed += [
         Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
         for p in file_problems
@@ -198,7 +205,7 @@ def check_dataset(
         masks_unchecked=masks_unchecked,
         clean=clean,
         left_out=left_out,
-        unchanged=_unchanged_annotations(folder, splits, clean, file_problems),
+        unchanged=unchanged_annotations(folder, splits, clean, file_problems),
     )
 
 
@@ -232,7 +239,7 @@ def _read_back(report: Report, out: Path) -> list[Removal]:
         raise ValueError(
             f"{out} is not what the check promised: {difference}; do not use this copy, and report the fault"
         )
-    used = {path for split in splits for path in _files(split)}
+    used = {path for split in splits for path in files_of(split)}
     removed = []
     for problem in problems:
         path = out / problem.image
@@ -293,44 +300,3 @@ def _images_to_report(splits: Sequence[SplitAnnotations], unions: Mapping[str, S
         reported[name] = set() if name in unions else paths[name] - seen
         seen |= paths[name]
     return reported
-
-
-def _files_left_out(
-    folder: Path,
-    splits: Sequence[SplitAnnotations],
-    clean: Sequence[SplitAnnotations],
-    file_problems: Sequence[Problem],
-) -> frozenset[Path]:
-    """The images and annotation files that no split of the copy uses, though a split of the original does."""
-    files = {path for split in splits for path in _files(split)}
-    for problem in file_problems:
-        path = folder / problem.image
-        if path.is_file() and (path.suffix != ".txt" or problem.kind == "annotation-without-image"):  # lists stay
-            files.add(path)
-    if splits[0].format == "mask_png":
-        files |= set(mask_png.files(folder))
-    return frozenset(files - {path for split in clean for path in _files(split)})
-
-
-def _unchanged_annotations(
-    folder: Path,
-    splits: Sequence[SplitAnnotations],
-    clean: Sequence[SplitAnnotations],
-    file_problems: Sequence[Problem],
-) -> frozenset[Path]:
-    """The annotation files of which nothing is left out or corrected."""
-    changed = {folder / problem.image for problem in file_problems}
-    for before, after in zip(splits, clean, strict=True):
-        kept = {(image.image_id, image.image_path): image for image in after.images}
-        changed |= {
-            image.annotation_path
-            for image in before.images
-            if image.unusable_objects or kept.get((image.image_id, image.image_path)) != image
-        }
-    files = {image.annotation_path for split in splits for image in split.images}
-    return frozenset(path for path in files - changed if path.is_file())
-
-
-def _files(split: SplitAnnotations) -> set[Path]:
-    images = {image.image_path for image in split.images}
-    return images | {image.annotation_path for image in split.images}

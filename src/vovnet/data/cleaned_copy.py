@@ -7,10 +7,53 @@ import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from vovnet.data import mask_png
 from vovnet.data.dataset import Box, SplitAnnotations
-from vovnet.data.problem import Removal
+from vovnet.data.problem import Problem, Removal
 
 _ROUNDING = 0.01  # pixels that the text of an annotation may be off
+
+
+def files_left_out(
+    folder: Path,
+    splits: Sequence[SplitAnnotations],
+    clean: Sequence[SplitAnnotations],
+    file_problems: Sequence[Problem],
+) -> frozenset[Path]:
+    """The images and annotation files that no split of the copy uses, though a split of the original does."""
+    files = {path for split in splits for path in files_of(split)}
+    for problem in file_problems:
+        path = folder / problem.image
+        if path.is_file() and (path.suffix != ".txt" or problem.kind == "annotation-without-image"):  # lists stay
+            files.add(path)
+    if splits[0].format == "mask_png":
+        files |= set(mask_png.files(folder))
+    return frozenset(files - {path for split in clean for path in files_of(split)})
+
+
+def unchanged_annotations(
+    folder: Path,
+    splits: Sequence[SplitAnnotations],
+    clean: Sequence[SplitAnnotations],
+    file_problems: Sequence[Problem],
+) -> frozenset[Path]:
+    """The annotation files of which nothing is left out or corrected."""
+    changed = {folder / problem.image for problem in file_problems}
+    for before, after in zip(splits, clean, strict=True):
+        kept = {(image.image_id, image.image_path): image for image in after.images}
+        changed |= {
+            image.annotation_path
+            for image in before.images
+            if image.unusable_objects or kept.get((image.image_id, image.image_path)) != image
+        }
+    files = {image.annotation_path for split in splits for image in split.images}
+    return frozenset(path for path in files - changed if path.is_file())
+
+
+def files_of(split: SplitAnnotations) -> set[Path]:
+    """The images and annotation files of a split."""
+    images = {image.image_path for image in split.images}
+    return images | {image.annotation_path for image in split.images}
 
 
 def copy_files(paths: Collection[Path], root: Path, out: Path) -> None:
