@@ -45,8 +45,6 @@ def _warnings_about_classes(dataset: DetectionDataset, val: DetectionDataset | N
         only_in_val = [name for name, count in zip(names, val_counts, strict=True) if count and name in missing]
         in_val = f"; val has objects of {_join(only_in_val)}, which lower its metric" if only_in_val else ""
         yield f"no training image has an object of {_join(missing)} ({len(missing)} of {len(names)} classes){in_val}"
-    if val is not None and not sum(val_counts):
-        yield "no image of val has an object, so its metric is always 0; check its annotations, or set data.val=null"
 
 
 def _join(names: Sequence[str]) -> str:
