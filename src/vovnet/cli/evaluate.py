@@ -51,7 +51,7 @@ def evaluate(
     """
     out = Output(json_file)
     need("hotcoco", "matplotlib")
-    from vovnet.data.formats import open_dataset
+    from vovnet.data.formats import open_dataset, require_objects
     from vovnet.engine.detector import load
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
@@ -61,6 +61,7 @@ def evaluate(
     detector = load(weights, device)
     test = published_multi_scale(detector.model, multi_scale) if multi_scale else None
     dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.model.masks)
+    require_objects(dataset)
     make_folder(output)
     with show_progress() as progress:
         task = progress.add_task("images", total=len(dataset))

@@ -20,13 +20,13 @@ from vovnet.data.cleaned_copy import (
 )
 from vovnet.data.dataset import SplitAnnotations
 from vovnet.data.duplicates import describe_duplicate, remove_duplicate_images
-from vovnet.data.formats import find_format
+from vovnet.data.formats import data_folder, find_format
 from vovnet.data.image_scan import scan_images
 from vovnet.data.problem import Problem, Removal
 from vovnet.data.repairs import repair_image
 from vovnet.data.split_roles import find_role, find_unions
 from vovnet.data.statistics import Statistics, compute_statistics
-from vovnet.data.whole_splits import find_split_problems, hints_about_names
+from vovnet.data.whole_splits import find_split_problems, hints_about_copy, hints_about_names
 from vovnet.masks import RleMasks
 
 _LOG = logging.getLogger("vovnet")
@@ -39,6 +39,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "missing-image": ("an annotation or list names an image that does not exist", "annotation left out"),
     "missing-annotation": ("a list names an image that has no annotation file", "image left out"),
     "annotation-without-image": ("the image of an annotation is not listed or does not exist", "annotation left out"),
+    "skipped-file": ("a file among the images is none that can be read", "file left out"),
+    "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "size-mismatch": ("the annotation states a different image size", "true size written"),
@@ -66,7 +68,7 @@ KINDS: dict[str, tuple[str, str]] = {
         "two of train, val and test contain an image with the same pixels",
         "kept in the test split only, else in val; never so that a split is left empty",
     ),
-    "empty-split": ("a split has no image that can be used", "nothing: add images, or do not use the split"),
+    "empty-split": ("a split has no image", "nothing: add images, or do not use the split"),
     "split-without-objects": ("no image of a split has an object", "nothing: look for its annotations"),
     "class-not-in-train": (
         "a class has objects in val or test, but none in train",
@@ -182,7 +184,9 @@ def check_dataset(
             removed += lacking
             if len(lacking) > 1:
                 losing.add(duplicate.other.image_path)
-    problems += find_split_problems([split for split in clean if split.split not in unions])
+    explained = {problem.kind for problem in file_problems}
+    problems += find_split_problems([split for split in splits if split.split not in unions], explained)
+    about_copy = hints_about_copy([split for split in clean if split.split not in unions], problems)
 
     left_out = files_left_out(folder, splits, clean, file_problems)
     removed += [
@@ -200,7 +204,7 @@ def check_dataset(
         problems=tuple(sorted(file_problems + problems, key=lambda p: (_RANK[p.kind], p.split, p.image, p.detail))),
         removed=tuple(sorted(removed, key=lambda r: (r.what, r.split, r.image, r.kind, r.detail))),
         images_losing_objects=tuple(sorted(_relative(path, folder) for path in losing & kept_paths)),
-        hints=(*hints_about_names(class_names_found), *statistics.boxes.hints()),
+        hints=(*about_copy, *hints_about_names(class_names_found), *statistics.boxes.hints()),
         statistics=statistics,
         masks_unchecked=masks_unchecked,
         clean=clean,
@@ -234,7 +238,7 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
 
 def _read_back(report: Report, out: Path) -> list[Removal]:
     """Compares the copy with the report. Removes, and returns, labels of images that could not be read."""
-    splits, problems = _read_all_splits(out)
+    splits, problems = _read_all_splits(out / report.root.name if report.root.is_file() else out)
     if difference := find_difference(report.clean, splits):
         raise ValueError(
             f"{out} is not what the check promised: {difference}; do not use this copy, and report the fault"
@@ -258,7 +262,7 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     problems: list[Problem] = []
 
     def add_problem(kind: str, path: Path, detail: str) -> None:
-        problems.append(Problem(kind, "", _relative(path, root), detail))
+        problems.append(Problem(kind, "", _relative(path, data_folder(root)), detail))
 
     format_module = find_format(root)
     names = format_module.splits(root)

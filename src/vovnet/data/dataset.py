@@ -117,6 +117,18 @@ def is_valid_box(box: Box) -> bool:
     return all(map(math.isfinite, box)) and x2 > x1 and y2 > y1
 
 
+def box_around_turned(centre: tuple[float, float], size: tuple[float, float], degrees: float) -> Box:
+    """The smallest box around a rectangle that is turned clockwise about its centre.
+
+    centre: x y in pixels.
+    size: width and height of the rectangle before it is turned.
+    """
+    (x, y), (width, height) = centre, size
+    cosine, sine = (abs(turn(math.radians(degrees))) for turn in (math.cos, math.sin))
+    half_width, half_height = (width * cosine + height * sine) / 2, (width * sine + height * cosine) / 2
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
 def to_number(text: object) -> float:
     """The number that a file states, or NaN if it states none."""
     try:

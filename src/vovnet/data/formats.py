@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -24,19 +25,35 @@ from vovnet.masks import RleMasks, from_coco
 from vovnet.structures import Target
 
 _LOG = logging.getLogger("vovnet")
-_FORMATS: tuple[ModuleType, ...] = (voc, coco, yolo, mask_png)  # the first that recognises a folder reads it
+_MAX_NEIGHBOURS = 50  # folders looked at for a hint
+_VALIDATION_NAMES = ("val", "valid", "validation", "dev")
+# The first function that recognises a folder says which module reads it.
+_CERTAIN_FORMATS: tuple[tuple[Callable[[Path], bool], ModuleType], ...] = (
+    (voc.recognises, voc),
+    (coco.recognises, coco),
+    (yolo.recognises, yolo),
+    (mask_png.recognises, mask_png),
+)
+_FORMATS = (
+    *_CERTAIN_FORMATS,
+    (yolo.recognises_yaml, yolo),
+    (voc.recognises_layout, voc),
+    (yolo.recognises_settings, yolo),
+)
 _FORMATS_WITH_MASKS = (coco, mask_png)
 
 
 def open_dataset(
     root: str | Path, split: str | None = None, *, class_names: Sequence[str] | None = None, masks: bool = False
 ) -> DetectionDataset:
-    """One split of the VOC, COCO, YOLO or mask PNG dataset in a folder. No image is decoded.
+    """One split of a VOC, COCO, YOLO or mask PNG dataset. No image is decoded.
 
     Boxes stay as annotated, not clipped to the image. Boxes without a finite, positive width and height are left out,
     and one warning counts them.
 
-    split: one of `splits(root)`, or "all" for every annotation file of VOC. None takes the only split there is.
+    root: the folder of the dataset, or the YAML file that describes a YOLO dataset in its folder.
+    split: one of `splits(root)`, or "all" for every annotation file of VOC. None takes the only split there is. val,
+    valid, validation and dev are names of the same split where a dataset has only one of them.
     class_names: number the classes in this order (that of a checkpoint) instead of the dataset's own; a class that is
     not among them is a ValueError.
     masks: read the masks of the objects too. It needs the extra "eval" and some seconds for 100,000 masks. A format
@@ -56,24 +73,58 @@ def open_dataset(
     return _to_dataset(annotations, class_names, masks)
 
 
+def require_objects(dataset: DetectionDataset) -> None:
+    """ValueError if no image has an object: a detector would learn nothing, or be compared with nothing."""
+    if not any((~sample.target.crowd).any() for sample in dataset):  # nothing is learnt from crowds
+        raise ValueError(
+            f"{dataset.root}: no image of the split {dataset.split} has an object: correct "
+            "the annotations (`vovnet data check` lists problems) or name another split"
+        )
+
+
 def splits(root: str | Path) -> tuple[str, ...]:
     """Names of the splits of the dataset in a folder."""
     root = Path(root)
     return find_format(root).splits(root)
 
 
+def data_folder(root: Path) -> Path:
+    """The folder of a dataset that is given by its folder or by the file that describes it."""
+    return root.parent if root.is_file() else root
+
+
 def find_format(root: Path) -> ModuleType:
-    """The module that reads the format of a folder."""
+    """The module that reads the format of a folder, or of the dataset that a YAML file describes."""
+    if root.is_file():
+        if yolo.is_settings_file(root):
+            return yolo
+        raise ValueError(f"{root} is a file: give the folder of the dataset, or the YAML file of a YOLO dataset")
     if not root.is_dir():
         raise FileNotFoundError(f"the data folder {root} does not exist")
-    for module in _FORMATS:
-        if module.recognises(root):
+    for recognises, module in _FORMATS:
+        if recognises(root):
             return module
     reason = "it is empty" if not any(root.iterdir()) else "none of these exists"
     raise ValueError(
-        f"{root} is not a known dataset: looked for Annotations/*.xml (VOC), annotations/*.json or "
-        f"*/_annotations.coco.json (COCO), data.yaml (YOLO), and images/ with masks/*.png (mask PNGs), but {reason}"
+        f"{root} is not a known dataset: looked for Annotations/*.xml or *.xml beside the images (VOC), "
+        "annotations/*.json or */_annotations.coco.json (COCO), data.yaml or another YAML file with names and train, "
+        f"or classes.txt (YOLO), and images/ with masks/*.png (mask PNGs), but {reason}{_hint_at_neighbours(root)}"
     )
+
+
+def _hint_at_neighbours(root: Path) -> str:
+    """The dataset above, or the datasets one or two folders below, of which one may be meant."""
+    groups = ([root.resolve().parent], *(islice(root.glob(pattern), _MAX_NEIGHBOURS) for pattern in ("*", "*/*")))
+    for group in groups:
+        datasets = sorted(str(path) for path in group if _is_dataset(path))
+        if datasets:
+            is_or_are = "is a dataset" if len(datasets) == 1 else "are datasets"
+            return f"; {', '.join(datasets[:5])} {is_or_are}: give that folder"
+    return ""
+
+
+def _is_dataset(path: Path) -> bool:
+    return path.is_dir() and any(recognises(path) for recognises, _ in _CERTAIN_FORMATS)
 
 
 def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> str:
@@ -82,8 +133,11 @@ def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> s
         return names[0]
     if split is None:
         raise UsageError(f"{root} has the splits {', '.join(names)}: name one of them")
-    if split in names or (format_module is voc and (split == voc.ALL or voc.list_path(root, split).is_file())):
+    if split in names or (format_module in (voc, yolo) and format_module.has_split(root, split)):
         return split
+    same = [name for name in names if name in _VALIDATION_NAMES]
+    if split in _VALIDATION_NAMES and len(same) == 1:
+        return same[0]
     raise UsageError(f"{root} has no split {split!r}{did_you_mean(split, names)} (there are: {', '.join(names)})")
 
 

@@ -15,7 +15,11 @@ try:  # 1.5 times as fast as Pillow; torchvision has announced its removal
 except ImportError:
     decode_jpeg = None
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# Of two images with one stem, some formats take the one that comes first here. HEIC is missing: Pillow cannot read it.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jfif", ".jpe", ".mpo", ".jp2", ".ppm",
+    ".pgm",
+)  # fmt: skip
 MAX_PIXELS = 150_000_000  # 450 MB as RGB: more than any camera takes, less than exhausts a machine
 
 _ORIENTATION = 0x0112  # the EXIF tag

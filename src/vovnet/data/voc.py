@@ -1,35 +1,50 @@
-"""Pascal VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/*.txt."""
+"""Pascal VOC: an XML file for each image, in the layouts of `voc_layout`, and lists of the images of each split."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 from vovnet.data.dataset import (
-    Box,
     ImageAnnotation,
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
     raise_problem,
-    to_image_size,
     to_number,
 )
-from vovnet.data.images import IMAGE_SUFFIXES
+from vovnet.data.voc_layout import Layout, Part, find_layout, has_standard_layout
+from vovnet.data.voc_lists import NameFinder, filter_lines, is_for_one_class, read_list
+from vovnet.data.voc_xml import corrected_xml, parse_xml, read_box, stated_size
 
 ALL = "all"  # the split of every annotation file
 
 
 def recognises(root: Path) -> bool:
-    return any((root / "Annotations").glob("*.xml"))
+    return has_standard_layout(root)
+
+
+def recognises_layout(root: Path) -> bool:
+    """Whether the folder has one of the other layouts of VOC annotations."""
+    return find_layout(root) is not None
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """Names of the lists in ImageSets/Main, without those for one class (`cat_train`); `all` if there is no list."""
-    names = {path.stem for path in (root / "ImageSets" / "Main").glob("*.txt")}
-    return tuple(sorted(name for name in names if name.rpartition("_")[2] not in names - {name})) or (ALL,)
+    """Names of the lists in ImageSets/Main, without those for one class (`cat_train`).
+
+    Without lists, the folders in which all annotations lie; `all` if there are none.
+    """
+    layout = _layout(root)
+    names = {path.stem for path in layout.lists.glob("*.txt")}
+    by_list = tuple(sorted(name for name in names if not is_for_one_class(name, names)))
+    return by_list or tuple(_folder_splits(layout)) or (ALL,)
+
+
+def has_split(root: Path, split: str) -> bool:
+    """Whether `read` takes the name, although `splits` may not list it: `all`, and the list of a class."""
+    lists = {path.stem for path in _layout(root).lists.glob("*.txt")}
+    return split == ALL or split in lists or split in splits(root)
 
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
@@ -37,148 +52,148 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
 
     The class names are those of all annotation files in alphabetical order, so every split numbers them alike.
     """
-    image_paths = _image_paths(root)
-    lists = {split: _read_list(root, split, on_problem) for split in names if split != ALL}
-    listed = {stem for stems in lists.values() for stem in stems}
+    layout = _layout(root)
+    xml_files = _xml_files(layout)
+    members = {split: _members(layout, split, xml_files, on_problem) for split in names}
+    wanted = {name for split_members in members.values() for name in split_members}
+    ids = _image_ids(xml_files)
     images = {}
     class_names: set[str] = set()
-    for path in sorted((root / "Annotations").glob("*.xml")):
-        # A file of another split only contributes class names when a dataset is opened. The check reports its problems.
-        outside = on_problem is raise_problem and ALL not in names and path.stem not in listed
-        image = _read_xml(path, image_paths, _ignore_problem if outside else on_problem)
-        if image is not None:
-            images[path.stem] = image
-            class_names.update(obj.class_name for obj in image.objects)
-    ordered_names, ids = tuple(sorted(class_names)), tuple(range(1, len(class_names) + 1))
+    tables = [part.image_tables(on_problem) for part in layout.parts]
+    folder = layout.parts[0].images[0][0]
+    if not folder.is_dir() and not any(map(any, tables)):
+        raise FileNotFoundError(f"{root} has annotations (*.xml) but no images: put them into {folder.name}/")
+    for part, part_tables in zip(layout.parts, tables, strict=True):
+        for name, path in part.xml_files().items():
+            # A file of another split only contributes class names when a dataset is opened. The check reports its
+            # problems.
+            outside = on_problem is raise_problem and name not in wanted
+            image = _read_xml(part, part_tables, path, ids[name], on_problem=_ignore_problem if outside else on_problem)
+            if image is not None:
+                images[name] = image
+                class_names.update(obj.class_name for obj in image.objects)
+    ordered_names, category_ids = tuple(sorted(class_names)), tuple(range(1, len(class_names) + 1))
 
-    def to_split(name: str) -> SplitAnnotations:
-        # A stem without an annotation was reported when its list or its XML file was read.
-        split_images = tuple(images[stem] for stem in (images if name == ALL else lists[name]) if stem in images)
-        return SplitAnnotations(root, "voc", name, ordered_names, ids, split_images)
+    def to_split(split: str) -> SplitAnnotations:
+        # A name without an annotation was reported when its list or its XML file was read.
+        split_images = tuple(images[name] for name in members[split] if name in images)
+        return SplitAnnotations(root, "voc", split, ordered_names, category_ids, split_images)
 
     return tuple(map(to_split, names))
+
+
+def _layout(root: Path) -> Layout:
+    layout = find_layout(root)
+    assert layout is not None, "recognises(root) or recognises_layout(root) was called before"
+    return layout
+
+
+def _image_folder(part: Part) -> str:
+    return part.images[0][0].name
+
+
+def _xml_files(layout: Layout) -> dict[str, Path]:
+    return {name: path for part in layout.parts for name, path in part.xml_files().items()}
+
+
+def _folder_splits(layout: Layout) -> dict[str, None]:
+    """The first folder of the names of all annotations, if each of them has one."""
+    names = list(_xml_files(layout))
+    return {name.partition("/")[0]: None for name in names} if all("/" in name for name in names) else {}
+
+
+def _members(layout: Layout, split: str, xml_files: Mapping[str, Path], on_problem: OnProblem) -> list[str]:
+    """Names of the annotations of a split."""
+    path = layout.lists / f"{split}.txt"
+    if path.is_file():
+        return _read_names(path, xml_files, on_problem)
+    if split == ALL:
+        return list(xml_files)
+    return [name for name in xml_files if name.startswith(f"{split}/")]
+
+
+def _image_ids(xml_files: Mapping[str, Path]) -> dict[str, str]:
+    """Name → the file's stem, or the name itself where several files have the stem."""
+    counts = Counter(path.stem for path in xml_files.values())
+    return {name: path.stem if counts[path.stem] == 1 else name for name, path in xml_files.items()}
 
 
 def _ignore_problem(kind: str, path: Path, detail: str) -> None:
     """The `OnProblem` for files of other splits."""
 
 
-def list_path(root: Path, split: str) -> Path:
-    return root / "ImageSets" / "Main" / f"{split}.txt"
-
-
-def _parse_xml(path: Path) -> ElementTree.Element:
-    data = path.read_bytes()
-    # An annotation needs no entities, and nested ones can fill the memory. Without NULs this also detects UTF-16.
-    plain = data.replace(b"\0", b"")
-    if b"<!DOCTYPE" in plain or b"<!ENTITY" in plain:
-        raise ValueError("declares a document type or entities, which an annotation does not need: remove them")
+def _read_names(path: Path, xml_files: Mapping[str, Path], on_problem: OnProblem) -> list[str]:
+    """The names of the annotations in a list."""
     try:
-        return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: unknown encoding
-        raise ValueError(f"is not well-formed XML ({error})") from error
-
-
-def _parse_box(element: ElementTree.Element) -> Box:
-    """The box of an <object>: VOC counts pixels from 1 and includes the last one."""
-    x1, y1, x2, y2 = (to_number(element.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-    return x1 - 1, y1 - 1, x2, y2
-
-
-def _image_paths(root: Path) -> dict[str, Path]:
-    """Stem → image file; of several files with one stem, the one whose suffix comes first in IMAGE_SUFFIXES."""
-    folder = root / "JPEGImages"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{root} has Annotations/ but no JPEGImages/: put the images there")
-    ranks = {suffix: rank for rank, suffix in enumerate(IMAGE_SUFFIXES)}
-    names = [(stem, suffix) for stem, suffix in map(os.path.splitext, os.listdir(folder)) if suffix.lower() in ranks]
-    names.sort(key=lambda name: (ranks[name[1].lower()], name[1]), reverse=True)  # of equal stems the last one stays
-    return {stem: folder / f"{stem}{suffix}" for stem, suffix in names}
-
-
-def _read_list(root: Path, split: str, on_problem: OnProblem) -> list[str]:
-    """The stems in a split's list."""
-    path = list_path(root, split)
-    stems: dict[str, None] = {}
-    for line in filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()):
-        stem = line.split()[0]  # in a list for one class a flag follows it
-        if stem in stems:
-            on_problem("listed-twice", path, f"lists {stem} twice")
-        elif not (root / "Annotations" / f"{stem}.xml").is_file():
-            on_problem("missing-annotation", path, f"lists {stem}, but there is no Annotations/{stem}.xml")
+        lines = read_list(path)
+    except ValueError as error:
+        on_problem("bad-annotation", path, str(error))
+        return []
+    finder = NameFinder(xml_files)
+    flagged = _is_flagged(path)
+    names: dict[str, None] = {}
+    for line in lines:
+        name = finder.find(line, flagged=flagged)
+        if name is None:
+            stated = line.strip()
+            on_problem("missing-annotation", path, f"lists {stated}, but there is no Annotations/{stated}.xml")
+        elif name in names:
+            on_problem("listed-twice", path, f"lists {name} twice")
         else:
-            stems[stem] = None
-    return list(stems)
+            names[name] = None
+    return list(names)
 
 
-def _read_xml(path: Path, image_paths: dict[str, Path], on_problem: OnProblem) -> ImageAnnotation | None:
+def _is_flagged(path: Path) -> bool:
+    return is_for_one_class(path.stem, {other.stem for other in path.parent.glob("*.txt")})
+
+
+def _read_xml(
+    part: Part, tables: Sequence[Mapping[str, Path]], path: Path, image_id: str, *, on_problem: OnProblem
+) -> ImageAnnotation | None:
     try:
-        tree = _parse_xml(path)
+        tree = parse_xml(path)
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
         return None
-    # The stated file name is only looked up among the files of JPEGImages, so it cannot point outside the folder.
-    stated = Path(tree.findtext("filename", default="").strip())
-    image_path = image_paths.get(path.stem) or image_paths.get(stated.stem) or image_paths.get(stated.name)
+    image_path = part.find_image(tables, path, tree.findtext("filename", default="").strip())
     if image_path is None:
-        on_problem("missing-image", path, f"there is no JPEGImages/{path.stem}.jpg (or .png, …)")
+        on_problem("missing-image", path, f"there is no {_image_folder(part)}/{path.stem}.jpg (or .png, …)")
         return None
-    objects = []
+    objects, unusable = [], 0
     for index, element in enumerate(tree.iterfind("object")):
         class_name = element.findtext("name", default="").strip()
         if not class_name:
             on_problem("bad-annotation", path, f"object {index + 1} has no <name>")
+            unusable += 1
             continue
         difficult = to_number(element.findtext("difficult", default="0")) == 1
-        objects.append(ObjectAnnotation(index, class_name, _parse_box(element), difficult=difficult))
-    return ImageAnnotation(image_path, path, path.stem, tuple(objects), _stated_size(tree))
-
-
-def _stated_size(tree: ElementTree.Element) -> tuple[int, int] | None:
-    return to_image_size(tree.findtext("size/height"), tree.findtext("size/width"))
+        box, stated = read_box(element)
+        objects.append(ObjectAnnotation(index, class_name, box, difficult=difficult, stated=stated))
+    return ImageAnnotation(image_path, path, image_id, tuple(objects), stated_size(tree), unusable)
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
-    """The annotation files and lists with only these images and objects; all other elements stay as they are."""
-    (out / "Annotations").mkdir(parents=True)
-    for path, image in {image.annotation_path: image for split in splits for image in split.images}.items():
-        (out / "Annotations" / path.name).write_bytes(_corrected_xml(path, image))
-    for split in splits:
-        if list_path(root, split.split).is_file():
-            stems = {str(image.image_id) for image in split.images}
-            lists_for_one_class = list_path(root, split.split).parent.glob(f"*_{split.split}.txt")
-            for path in (list_path(root, split.split), *lists_for_one_class):
-                _copy_list(path, list_path(out, path.stem), stems)
+    """The annotation files and lists with only these images and objects; all other elements stay as they are.
 
-
-def _corrected_xml(path: Path, image: ImageAnnotation) -> bytes:
-    """The annotation file as it is, or rewritten where `image` differs from it."""
-    tree = _parse_xml(path)
-    changed = _stated_size(tree) != image.image_size
-    if changed and image.image_size is not None:
-        for side, length in zip(("height", "width"), image.image_size, strict=True):
-            _set_number(tree, f"size/{side}", length)
-    boxes = {obj.index: obj.box for obj in image.objects}
-    for index, element in enumerate(tree.findall("object")):
-        if index not in boxes:
-            tree.remove(element)
-            changed = True
-        elif _parse_box(element) != boxes[index]:
-            x1, y1, x2, y2 = boxes[index]
-            for side, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
-                _set_number(element, f"bndbox/{side}", value)
-            changed = True
-    return ElementTree.tostring(tree, encoding="utf-8") if changed else path.read_bytes()
-
-
-def _set_number(element: ElementTree.Element, path: str, value: float) -> None:
-    child = element.find(path)
-    assert child is not None, "its number was read before"
-    child.text = str(int(value)) if value == int(value) else f"{value:.3f}"
-
-
-def _copy_list(source: Path, target: Path, stems: Collection[str]) -> None:
-    """Copies the lines of these stems, each once."""
-    lines = {line.split()[0]: line for line in source.read_text("utf-8-sig").splitlines() if line.split()}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text("".join(f"{line}\n" for stem, line in lines.items() if stem in stems), encoding="utf-8")
+    A list for one class keeps the images that its split keeps, any other list those that remain in some split.
+    """
+    layout = _layout(root)
+    names = {path: name for name, path in _xml_files(layout).items()}
+    kept = {split.split: {names[image.annotation_path] for image in split.images} for split in splits}
+    images = {image.annotation_path: image for split in splits for image in split.images}
+    for path, image in images.items():
+        copy = out / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(corrected_xml(path, image))
+    finder = NameFinder(names.values())
+    for path in sorted(layout.lists.parent.rglob("*.txt")):
+        try:
+            lines = read_list(path)
+        except ValueError:
+            continue  # was reported when the list was read
+        split = path.stem if path.stem in kept else path.stem.rpartition("_")[2]
+        remaining = kept.get(split, set().union(*kept.values()))
+        copy = out / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(filter_lines(lines, remaining, finder, flagged=_is_flagged(path)), encoding="utf-8")

@@ -1,231 +1,257 @@
-"""YOLO: data.yaml, images/… and labels/… with one line of text per object."""
+"""YOLO: a YAML file, images/… and labels/… with one line of text per object."""
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, to_number
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem, to_number
+from vovnet.data.image_files import find_images
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
+from vovnet.data.text import read_lines
+from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, swap_folder
+from vovnet.data.yolo_settings import (
+    ALL,
+    CLASSES,
+    YAML_SUFFIXES,
+    Settings,
+    find_inside,
+    find_settings,
+    has_usual_yaml,
+    read_settings,
+    write_yaml,
+)
 
-_SPLITS = ("train", "val", "test")
+_LOG = logging.getLogger("vovnet")
+_MAX_LIST_BYTES = 500_000_000
 
 
 def recognises(root: Path) -> bool:
-    return _yaml_path(root) is not None
+    return has_usual_yaml(root)
+
+
+def recognises_yaml(root: Path) -> bool:
+    """Whether a YAML file of another name has class names and splits. ValueError if several have."""
+    path = find_settings(root)
+    return path is not None and path.suffix.lower() in YAML_SUFFIXES
+
+
+def recognises_settings(root: Path) -> bool:
+    """Whether darknet's .data file, or classes.txt beside labels, describes a dataset."""
+    path = find_settings(root)
+    if path is None or path.name != CLASSES:
+        return path is not None
+    paths = find_images(root, _ignore_problem)
+    return any(label.is_file() for label in label_paths(root, paths).values())
+
+
+def is_settings_file(path: Path) -> bool:
+    """Whether the name of a file is that of one which describes a dataset."""
+    return path.suffix.lower() in (*YAML_SUFFIXES, ".data") or path.name == CLASSES
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    settings = _parse_yaml(root)
-    names = tuple(split for split in _SPLITS if settings.get(split))
-    if not names:
-        raise ValueError(f"{_yaml_path(root)} must name a folder or list of images under train, val or test")
-    return names
+    """The splits that the file names, but test only if it exists: exports name it even when they have none."""
+    settings = read_settings(root)
+    names = tuple(split for split in settings.entries if split != "test" or _sources(settings, split))
+    return names or (ALL,)
+
+
+def has_split(root: Path, split: str) -> bool:
+    """Whether `read` takes the name: a test split that does not exist is then a problem."""
+    return split in (read_settings(root).entries or (ALL,))
 
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
-    """The splits of these names. An image without a label file has no objects."""
-    settings = _parse_yaml(root)
-    class_names = _class_names(root, settings)
+    """The splits of these names. An image without a label file has no objects, but some image must have one."""
+    settings = read_settings(root)
+    if on_problem is not raise_problem and "test" in settings.entries and "test" not in names:
+        entries = ", ".join(settings.entries["test"])
+        _LOG.warning("%s: there is no split test: %s does not exist", settings.path, entries)
 
     def read_split(split: str) -> SplitAnnotations:
-        paths = _image_files(root, settings, split, on_problem)
-        labelled = (_read_labels(path, class_names, on_problem) for path in paths)
-        images = _with_unique_ids(root, [image for image in labelled if image is not None])
-        return SplitAnnotations(root, "yolo", split, class_names, tuple(range(len(class_names))), images)
+        paths = _image_files(settings, split, on_problem)
+        labels = label_paths(settings.folder, paths)
+        if paths and not any(path.exists() for path in labels.values()):
+            where = explain_missing_labels(settings.folder, paths, labels[paths[0]])
+            which = f"none of the {len(paths)} images" if len(paths) > 1 else "not even the only image"
+            on_problem("no-labels", paths[0].parent, f"{which} of the split {split} has a label file: {where}")
+        labelled = [_read_labels(path, labels[path], settings, on_problem) for path in paths]
+        images = _with_unique_ids(settings.folder, [image for image in labelled if image is not None])
+        ids = tuple(range(len(settings.class_names)))
+        return SplitAnnotations(settings.folder, "yolo", split, settings.class_names, ids, images)
 
     return tuple(map(read_split, names))
 
 
-def _yaml_path(root: Path) -> Path | None:
-    return next((root / name for name in ("data.yaml", "data.yml") if (root / name).is_file()), None)
+def _ignore_problem(kind: str, path: Path, detail: str) -> None:
+    """The `OnProblem` while a format is looked for."""
 
 
-def _parse_yaml(root: Path) -> dict[str, Any]:
-    path = _yaml_path(root)
-    assert path is not None, "recognises(root) was called before"
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold the keys train, val and names, got {type(settings).__name__}")
-    return settings
-
-
-def _class_names(root: Path, settings: dict[str, Any]) -> tuple[str, ...]:
-    """`names` of data.yaml: a list, or a dictionary with the keys 0, 1, 2, …"""
-    names, path = settings.get("names"), _yaml_path(root)
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise ValueError(f"{path}: names must be a list, or a dictionary with the keys 0, 1, 2, …, got {names!r}")
-    if settings.get("nc", len(names)) != len(names):
-        raise ValueError(f"{path}: nc is {settings['nc']}, but names has {len(names)} entries: make them agree")
-    if len({str(name) for name in names}) < len(names):
-        raise ValueError(f"{path}: names must differ from each other, got {names}")
-    return tuple(map(str, names))
-
-
-def _image_files(root: Path, settings: dict[str, Any], split: str, on_problem: OnProblem) -> list[Path]:
+def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[Path]:
     """The images of a split, in alphabetical order or in the order of its list."""
-    entries = settings[split] if isinstance(settings[split], list) else [settings[split]]
+    if not settings.entries:
+        return find_images(settings.folder, on_problem)
     images: dict[Path, None] = {}
-    for entry in entries:
-        source = _locate(root, settings, str(entry), split)
-        if source.is_dir():
-            paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        else:
-            paths = _read_list(root, source, on_problem)
-        for path in paths:
+    for entry in settings.entries[split]:
+        source = _locate(settings, entry)
+        if source is None:
+            detail = f"{split}: {entry} is not a folder or list in {settings.folder}"
+            if (settings.folder / settings.base / entry).exists():
+                detail += f": move {settings.path.name} into a folder that holds all images"
+            on_problem("missing-image", settings.path, detail)
+            continue
+        for path in find_images(source, on_problem) if source.is_dir() else _read_list(settings, source, on_problem):
             if path in images:
                 on_problem("listed-twice", source, f"the split {split} has {path.name} twice")
             images[path] = None
     return list(images)
 
 
-def _locate(root: Path, settings: dict[str, Any], entry: str, split: str) -> Path:
-    """The folder or list that an entry of data.yaml means; it must lie in the data folder.
-
-    `path` often names a folder of the machine on which the file was written, and some tools write `../train/images` for
-    a folder beside data.yaml. So the entry is also tried without `path` and without `../`.
-    """
-    inside = root.resolve()
-    for base in (root / str(settings.get("path") or "."), root):
-        for name in (entry, entry.removeprefix("../")):
-            path = base / name
-            if path.exists() and path.resolve().is_relative_to(inside):
-                return root / path.resolve().relative_to(inside)
-    raise FileNotFoundError(f"{_yaml_path(root)}: {split}: {entry} is not a folder or list in {root}")
+def _sources(settings: Settings, split: str) -> list[Path]:
+    located = (_locate(settings, entry) for entry in settings.entries[split])
+    return [path for path in located if path is not None]
 
 
-def _read_list(root: Path, path: Path, on_problem: OnProblem) -> list[Path]:
+def _locate(settings: Settings, entry: str) -> Path | None:
+    """The folder or list that an entry means; it must lie in the data folder."""
+    return find_inside(settings.folder, entry, [settings.folder / settings.base])
+
+
+def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Path]:
     """The images that a text file lists, with paths relative to itself or to the data folder."""
-    if path.suffix != ".txt":
+    if path.suffix.lower() != ".txt":
         raise ValueError(f"{path} must be a folder of images or a .txt file that lists them")
-    inside = root.resolve()
+    try:
+        lines = [line.strip() for line in read_lines(path, _MAX_LIST_BYTES)]
+    except ValueError as error:
+        on_problem("bad-annotation", path, str(error))
+        return []
     images = []
-    for line in filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())):
-        image = next((file for file in (path.parent / line, root / line) if file.is_file()), None)
-        if image is None:
-            on_problem("missing-image", path, f"lists {line}, which does not exist")
-        elif not image.resolve().is_relative_to(inside):
+    for line in filter(None, lines):
+        image = find_inside(settings.folder, line, [path.parent])
+        if image is not None and image.is_file():
+            images.append(image)
+        elif image is None and (path.parent / line).is_file():
             on_problem("bad-annotation", path, f"lists {line}, which lies outside the data folder")
         else:
-            images.append(root / image.resolve().relative_to(inside))
+            on_problem("missing-image", path, f"lists {line}, which does not exist")
     return images
 
 
-def _label_path(image_path: Path) -> Path:
-    """…/images/…/x.jpg → …/labels/…/x.txt; beside the image if no folder is called images."""
-    return _rename_folder(image_path, "images", "labels").with_suffix(".txt")
-
-
-def _rename_folder(path: Path, old: str, new: str) -> Path:
-    """The path with the last folder called `old` renamed, if there is one."""
-    before, found, after = f"/{path.as_posix()}".rpartition(f"/{old}/")
-    return Path(f"{before}/{new}/{after}"[1:]) if found else path
-
-
-def _read_labels(image_path: Path, class_names: tuple[str, ...], on_problem: OnProblem) -> ImageAnnotation | None:
+def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: OnProblem) -> ImageAnnotation | None:
     try:
         height, width = image_header_size(image_path)  # boxes are fractions of it
     except (ValueError, OSError) as error:
         on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
         return None
-    path = _label_path(image_path)
-    objects = []
-    lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
-    for number, line in enumerate(lines):
-        if not line.strip():
+    try:
+        lines = read_lines(path) if path.exists() else []
+    except ValueError as error:
+        on_problem("bad-annotation", path, str(error))
+        return None
+    objects, unusable = [], 0
+    for number, text in enumerate(lines):
+        if not text.strip():
             continue
-        index, (x1, y1, x2, y2) = _parse_line(line)
-        if index.is_integer() and 0 <= index < len(class_names):
-            box = (x1 * width, y1 * height, x2 * width, y2 * height)
-            objects.append(ObjectAnnotation(number, class_names[int(index)], box))
-        else:
-            detail = f"line {number + 1} has the class {line.split()[0]}, not 0 to {len(class_names) - 1}"
-            on_problem("unknown-class", path, detail)
-    return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width))
+        try:
+            line = parse_line(text, settings.keypoints)
+        except ValueError as error:
+            on_problem("bad-annotation", path, f"line {number + 1} {error}")
+            unusable += 1
+            continue
+        label = line.label(len(settings.class_names))
+        if label is None:
+            classes = f"not 0 to {len(settings.class_names) - 1}"
+            on_problem("unknown-class", path, f"line {number + 1} has the class {line.class_text[:40]}, {classes}")
+            unusable += 1
+            continue
+        x1, y1, x2, y2 = line.box
+        box = (x1 * width, y1 * height, x2 * width, y2 * height)
+        stated = "" if all(map(math.isfinite, box)) else f"line {number + 1}: {text.strip()[:200]}"
+        objects.append(ObjectAnnotation(number, settings.class_names[label], box, stated=stated))
+    return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width), unusable)
 
 
-def _parse_line(line: str) -> tuple[float, Box]:
-    """class cx cy w h, or class x1 y1 x2 y2 x3 y3 … of a polygon → (class index, x1 y1 x2 y2), all in fractions.
-
-    A malformed line has NaN as its class or corners.
-    """
-    index, *numbers = map(to_number, line.split())
-    if len(numbers) == 4:
-        cx, cy, width, height = numbers
-        return index, (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-    if len(numbers) >= 6 and len(numbers) % 2 == 0 and not any(map(math.isnan, numbers)):
-        xs, ys = numbers[0::2], numbers[1::2]
-        return index, (min(xs), min(ys), max(xs), max(ys))
-    return index, (math.nan,) * 4
-
-
-def _with_unique_ids(root: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
+def _with_unique_ids(folder: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
     """Images with the same stem in several folders get their path in the data folder as their id."""
     counts = Counter(image.image_id for image in images)
 
     def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
         if counts[image.image_id] == 1:
             return image
-        return replace(image, image_id=image.image_path.relative_to(root).with_suffix("").as_posix())
+        return replace(image, image_id=image.image_path.relative_to(folder).with_suffix("").as_posix())
 
     return tuple(map(with_unique_id, images))
 
 
 def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list[Path]:
-    """Label files that belong to no image, in the folders where the splits have theirs."""
-    used = {_label_path(image.image_path) for split in splits for image in split.images}
-    folders = {path.parent for path in used if path.parent.name != "images" and "labels" in path.parts}
+    """Label files that belong to no image, in the folders labels/ where the splits have theirs."""
+    folder = read_settings(root).folder
+    used = {image.annotation_path for split in splits for image in split.images}
+    folders = {path.parent for path in used if "labels" in path.relative_to(folder).parts and path.parent.is_dir()}
     suffixes = (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))
 
     def has_image(path: Path) -> bool:
-        image_path = _rename_folder(path, "labels", "images")
+        image_path = swap_folder(folder, path, "labels", "images")
         return path in used or any(image_path.with_suffix(suffix).is_file() for suffix in suffixes)
 
-    return [path for folder in sorted(folders) for path in sorted(folder.glob("*.txt")) if not has_image(path)]
+    labels = (path for labels in sorted(folders) for path in sorted(labels.iterdir()) if path.suffix.lower() == ".txt")
+    return [path for path in labels if path.name != CLASSES and not path.name.startswith("._") and not has_image(path)]
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
-    """Label files with only these objects, a list SPLIT.txt for each split, and a data.yaml that names the lists.
+    """Label files with only these objects, a list SPLIT.txt for each split, and the YAML file that names the lists.
 
-    Lists rather than folders, because two splits may share a folder and still differ.
+    Lists rather than folders, because two splits may share a folder and still differ. A dataset that classes.txt
+    describes has neither lists nor YAML file.
     """
-    settings = {key: value for key, value in _parse_yaml(root).items() if key != "path"}
+    settings = read_settings(root)
     out.mkdir(parents=True, exist_ok=True)
     for split in splits:
-        settings[split.split] = f"{split.split}.txt"
-        lines = [f"./{image.image_path.relative_to(root).as_posix()}\n" for image in split.images]
-        (out / f"{split.split}.txt").write_text("".join(lines), encoding="utf-8")
+        lines = [f"./{image.image_path.relative_to(settings.folder).as_posix()}\n" for image in split.images]
+        if settings.entries:
+            (out / f"{split.split}.txt").write_text("".join(lines), encoding="utf-8")
         for image in split.images:
             if image.annotation_path.is_file():
-                path = out / image.annotation_path.relative_to(root)
+                path = out / image.annotation_path.relative_to(settings.folder)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(_corrected_labels(image), encoding="utf-8")
-    (out / "data.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+                path.write_text(_corrected_labels(image, settings.keypoints), encoding="utf-8")
+    _write_settings(settings, [split.split for split in splits], out)
 
 
-def _corrected_labels(image: ImageAnnotation) -> str:
-    """The lines of the remaining objects; a line whose box changed becomes class cx cy w h."""
+def _write_settings(settings: Settings, names: Sequence[str], out: Path) -> None:
+    path = out / settings.path.relative_to(settings.folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if settings.path.name == CLASSES:
+        shutil.copy2(settings.path, path)
+    elif settings.path.suffix == ".data":
+        (out / CLASSES).with_suffix(".names").write_text("\n".join(settings.class_names) + "\n", encoding="utf-8")
+        lists = "".join(f"{'valid' if name == 'val' else name} = {name}.txt\n" for name in names)
+        path.write_text(f"classes = {len(settings.class_names)}\n{lists}names = classes.names\n", encoding="utf-8")
+    else:
+        write_yaml(settings.path, path, {name: f"{name}.txt" for name in names})
+
+
+def _corrected_labels(image: ImageAnnotation, keypoints: int | None) -> str:
+    """The lines of the remaining objects; a line whose box changed becomes class cx cy w h, with its keypoints."""
     assert image.image_size is not None, "the boxes in pixels were computed with it"
     height, width = image.image_size
-    lines = image.annotation_path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_lines(image.annotation_path)
     corrected = []
     for obj in image.objects:
-        line = lines[obj.index]
-        index, (x1, y1, x2, y2) = _parse_line(line)
+        text = lines[obj.index]
+        line = parse_line(text, keypoints)
+        x1, y1, x2, y2 = line.box
         if (x1 * width, y1 * height, x2 * width, y2 * height) != obj.box:
             x1, y1, x2, y2 = obj.box
             cx, cy = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
-            line = f"{int(index)} {cx:.7f} {cy:.7f} {(x2 - x1) / width:.7f} {(y2 - y1) / height:.7f}"
-        corrected.append(f"{line}\n")
+            box = f"{cx:.7f} {cy:.7f} {(x2 - x1) / width:.7f} {(y2 - y1) / height:.7f}"
+            text = " ".join((str(int(to_number(line.class_text))), box, *line.rest))
+        corrected.append(f"{text}\n")
     return "".join(corrected)

@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from vovnet.data.dataset import DetectionDataset
-from vovnet.data.formats import open_dataset
+from vovnet.data.formats import open_dataset, require_objects
 from vovnet.data.images import image_header_size
 from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
-from vovnet.engine.training_warnings import count_objects
 from vovnet.errors import UsageError
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.zoo import find_detector
@@ -30,17 +29,13 @@ def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset |
     for source in config.data.more_train:
         more = open_dataset(source.root, source.split, class_names=dataset.class_names, masks=masks)
         dataset = replace(dataset, samples=dataset.samples + more.samples)
-    if not len(dataset):
-        raise ValueError(f"{config.data.root} has no images in its split {config.data.train!r}; set data.train=SPLIT")
-    if not any(count_objects(dataset)):
-        raise ValueError(
-            f"no image of the split {config.data.train!r} of {config.data.root} has an object to learn from: look for "
-            f"its annotations with `vovnet data check {config.data.root}`, or set data.train=SPLIT"
-        )
+    require_objects(dataset)
     if config.data.val is None:
         return dataset, None
     remedy = "data.val=SPLIT, or data.val=null to train without evaluation"
-    return dataset, _open_split(config.data.root, config.data.val, masks, remedy, dataset.class_names)
+    validation = _open_split(config.data.root, config.data.val, masks, remedy, dataset.class_names)
+    require_objects(validation)
+    return dataset, validation
 
 
 def _open_split(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.data.check import check_dataset
+from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.statistics import InputBoxSizes
 from vovnet.data.whole_splits import hints_about_names
 
@@ -30,11 +30,24 @@ def test_an_empty_split_is_a_problem(tmp_path: Path) -> None:
         assert (problem.kind, problem.split, problem.image) == ("empty-split", "val", "")
 
 
-def test_a_split_whose_images_are_all_left_out_is_empty(tmp_path: Path) -> None:
+def test_a_split_that_the_fix_leaves_empty_is_announced(tmp_path: Path) -> None:
     root = make_coco(tmp_path / "d")
     for index in range(2):
         set_entry("val", "annotations", index, bbox=[5, 5, 0, 3])(root)
-    assert check_dataset(root, workers=1).count_by_kind() == {"empty-box": 2, "empty-split": 1}
+    report = check_dataset(root, workers=1)
+    assert report.count_by_kind() == {"empty-box": 2}
+    assert report.hints == ("the cleaned copy has a new problem, empty-split: val: the split has no image",)
+    write_cleaned_copy(report, tmp_path / "out")
+    assert check_dataset(tmp_path / "out", workers=1).count_by_kind() == {"empty-split": 1}
+
+
+def test_a_class_that_the_fix_takes_out_of_train_is_announced(tmp_path: Path) -> None:
+    root = make_voc(tmp_path / "d")
+    voc_lines("a", (9, 9, 4, 4), name="dog")(root)
+    voc_lines("i", (1, 1, 60, 40), name="dog")(root)
+    report = check_dataset(root, workers=1)
+    assert report.count_by_kind() == {"inverted-box": 1}
+    assert report.hints == ("the cleaned copy has a new problem, class-not-in-train: test: 'dog'",)
 
 
 def test_a_split_without_objects_is_a_problem(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Finds the images in a dataset's folders, and says which files are not among them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from vovnet.data.dataset import OnProblem, raise_problem
+from vovnet.data.images import IMAGE_SUFFIXES
+
+_LOG = logging.getLogger("vovnet")
+# Files that are expected beside images. Any other file may be an image in a format that cannot be read, such as HEIC.
+_NOT_IMAGES = frozenset((
+    ".txt", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".md", ".rst", ".html", ".pdf", ".yaml", ".yml", ".toml", ".cfg",
+    ".names", ".data", ".cache", ".log", ".ini", ".db", ".py", ".sh", ".npy", ".npz", ".pt", ".pth", ".pkl", ".zip",
+    ".tar", ".gz",
+))  # fmt: skip
+_NOTES = ("readme", "licen", "copying", "notice", "thumbs.db", "desktop.ini")
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether the suffix is that of an image, and the file none of macOS's `._x.jpg`, which hold no pixels."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._")
+
+
+def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> list[Path]:
+    """The images in a folder, and in the folders below it unless `below` is False, sorted by path.
+
+    Files that may be images but cannot be read as such are reported as skipped files; they do not stop training.
+    """
+    paths = sorted(path for path in (folder.rglob("*") if below else folder.iterdir()) if not path.is_dir())
+    report_skipped((path for path in paths if not is_image_name(path)), on_problem)
+    return [path for path in paths if is_image_name(path)]
+
+
+def report_skipped(paths: Iterable[Path], on_problem: OnProblem) -> None:
+    """Reports those of the paths, none of them an image that can be read, that may hold an image."""
+    skipped = [path for path in paths if may_be_image(path)]
+    if skipped and on_problem is raise_problem:
+        names = f"{len(skipped)} {'file' if len(skipped) == 1 else 'files'} (the first is {skipped[0].name})"
+        _LOG.warning("%s: skipped %s that cannot be read as images", skipped[0].parent, names)
+        return
+    for path in skipped:
+        kind = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
+        on_problem("skipped-file", path, f"{kind} is not read as an image: convert it to JPEG or PNG, or remove it")
+
+
+def may_be_image(path: Path) -> bool:
+    """Whether a file that is no image by its name is none of those that are expected beside images."""
+    return (
+        not path.name.startswith(".")
+        and path.suffix.lower() not in _NOT_IMAGES
+        and not path.name.lower().startswith(_NOTES)
+    )

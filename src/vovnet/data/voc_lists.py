@@ -1,0 +1,80 @@
+"""Pascal VOC's lists of images: one name a line, which a flag may follow."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from vovnet.data.images import IMAGE_SUFFIXES
+from vovnet.data.text import read_lines
+
+_MAX_BYTES = 500_000_000
+_FLAGGED = re.compile(r"(.*\S.*)\s(?:-1|0|1)\s*")
+
+
+class NameFinder:
+    """Finds which annotation a line of a list means, by what exists.
+
+    names: of the annotations: path in their folder, without suffix.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        stems = Counter(map(_stem, names))
+        self._by_stem = {_normalise(_stem(name)): name for name in names if stems[_stem(name)] == 1}
+        self._by_name = {_normalise(name): name for name in names}
+
+    def find(self, line: str, *, flagged: bool) -> str | None:
+        """The name, or None if there is no such annotation.
+
+        flagged: the list is for one class, so `photo 1` is more likely `photo` with a flag than the name `photo 1`.
+        """
+        match = _FLAGGED.fullmatch(line)
+        without_flag = [match[1].strip(), match[1].rstrip(), match[1]] if match else []
+        readings = [*without_flag, line, line.strip()] if flagged else [line, line.strip(), *without_flag]
+        return next((name for reading in readings for name in self._spellings(reading)), None)
+
+    def _spellings(self, text: str) -> Iterator[str]:
+        """The annotations that a text may name: without suffix, in a longer path, or by the stem alone."""
+        text = _normalise(text)
+        for spelling in dict.fromkeys((text, _without_suffix(text), _without_suffix(text.replace("\\", "/")))):
+            parts = spelling.split("/")
+            tails = ("/".join(parts[start:]) for start in range(len(parts)))
+            yield from (self._by_name[tail] for tail in tails if tail in self._by_name)
+            if spelling in self._by_stem:
+                yield self._by_stem[spelling]
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines that are not blank. ValueError, without the path, for a file that is not UTF-8 text."""
+    return [line for line in read_lines(path, _MAX_BYTES) if line.strip()]
+
+
+def is_for_one_class(name: str, names: Collection[str]) -> bool:
+    """Whether a list is like `cat_train` beside `train`."""
+    return name.rpartition("_")[2] in set(names) - {name}
+
+
+def filter_lines(lines: Iterable[str], kept: Collection[str], finder: NameFinder, *, flagged: bool) -> str:
+    """The lines of the kept names, each name once."""
+    found: dict[str, str] = {}
+    for line in lines:
+        name = finder.find(line, flagged=flagged)
+        if name is not None and name in kept:
+            found.setdefault(name, line)
+    return "".join(f"{line}\n" for line in found.values())
+
+
+def _normalise(text: str) -> str:
+    return unicodedata.normalize("NFC", text)  # macOS writes é as e and an accent
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _without_suffix(text: str) -> str:
+    suffixes = (*IMAGE_SUFFIXES, ".xml")
+    return next((text[: -len(suffix)] for suffix in suffixes if text.lower().endswith(suffix)), text)

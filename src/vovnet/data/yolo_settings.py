@@ -1,0 +1,251 @@
+"""What describes a YOLO dataset: a YAML file, darknet's .data file, or classes.txt alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vovnet.data.text import read_lines, read_text
+
+ALL = "all"  # the split of every image, where only classes.txt describes the dataset
+SPLITS = ("train", "val", "test")
+CLASSES = "classes.txt"
+
+_YAML_NAMES = ("data.yaml", "data.yml")
+YAML_SUFFIXES = (".yaml", ".yml")
+_OTHER_KEYS = {"val": ("valid", "validation")}  # further names of a split's key, as darknet and some exports write it
+_EMPTY = ("", "~", "null", "Null", "NULL")
+_MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a file says about the dataset of its folder.
+
+    folder: the data folder, in which `path` lies.
+    entries: split → folders and lists of images as written; empty if classes.txt describes the dataset.
+    base: the folder that the entries are relative to, as written: often one of another machine.
+    keypoints: numbers per object after the box (`kpt_shape`), None if the labels have no keypoints.
+    """
+
+    path: Path
+    folder: Path
+    class_names: tuple[str, ...]
+    entries: Mapping[str, tuple[str, ...]]
+    base: str = "."
+    keypoints: int | None = None
+
+
+def has_usual_yaml(root: Path) -> bool:
+    return any((root / name).is_file() for name in _YAML_NAMES)
+
+
+def find_settings(root: Path) -> Path | None:
+    """The file that describes the dataset in a folder, or `root` itself if it is a file.
+
+    data.yaml takes precedence, then any YAML file with names and splits, darknet's .data file, and classes.txt.
+    ValueError if several YAML files have names and splits.
+    """
+    if root.is_file():
+        return root
+    usual = [root / name for name in _YAML_NAMES if (root / name).is_file()]
+    others = [path for path in _files(root, YAML_SUFFIXES) if path not in usual]
+    described = [path for path in usual if _describes_dataset(path)][:1] or list(filter(_describes_dataset, others))
+    if len(described) > 1:
+        names = ", ".join(path.name for path in described)
+        raise ValueError(
+            f"{root} has several YAML files with names and splits ({names}): name one instead of the folder"
+        )
+    darknet = [path for path in _files(root, (".data",)) if "names" in _parse_darknet(path)]
+    alone = [path for path in (root / CLASSES, root / "labels" / CLASSES) if path.is_file()]
+    return next(iter((*described, *usual, *darknet, *alone)), None)
+
+
+def read_settings(root: Path) -> Settings:
+    """The settings of a dataset that `find_settings` found. ValueError for a file that does not describe one."""
+    path = find_settings(root)
+    assert path is not None, "the format was recognised before"
+    folder = root if root.is_dir() else root.parent
+    if path.name == CLASSES:
+        return Settings(path, folder, _check_names(_name_lines(path), path), {})
+    if path.suffix.lower() == ".data":
+        content: Mapping[str, Any] = _parse_darknet(path)
+        names_path = find_inside(folder, str(content.get("names")))
+        if names_path is None:
+            raise ValueError(f"{path}: names = {content.get('names')} is not a file in {folder}")
+        return Settings(path, folder, _check_names(_name_lines(names_path), names_path), _entries(content, path))
+    content = parse_yaml(path)
+    base = content.get("path", ".")
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: path must be a folder, got a list or dictionary")
+    return Settings(path, folder, _yaml_names(content, path), _entries(content, path), base, _keypoints(content, path))
+
+
+def find_inside(folder: Path, entry: str, bases: Iterable[Path] = ()) -> Path | None:
+    """What an entry means, as a path in the data folder; None if that does not exist or lies outside.
+
+    Entries often come from another machine, with its folders and separators, and some tools write `../train/images` for
+    a folder beside the YAML file. So the entry is tried as it is, then without more and more of its leading folders.
+    The name `images` alone is too common to tell a split.
+    """
+    inside = folder.resolve()
+    spelled = entry.replace("\\", "/").strip()
+    parts = [part for part in spelled.split("/") if part not in ("", ".", "..")]
+    if any(part.endswith(":") for part in parts[:1]):  # C:/…
+        parts = parts[1:]
+    tails = ["/".join(parts[start:]) for start in range(len(parts))]
+    if len(tails) > 1 and tails[-1].lower() == "images":
+        tails.pop()
+    bases = (*bases, folder)
+    for candidate in (
+        *(base / name for base in bases for name in (entry, spelled)),
+        *(folder / tail for tail in tails),
+    ):
+        try:
+            if candidate.exists() and candidate.resolve().is_relative_to(inside):
+                return folder / candidate.resolve().relative_to(inside)
+        except (OSError, ValueError):  # too long, or with a NUL: no path
+            continue
+    return None
+
+
+def parse_yaml(path: Path) -> dict[str, Any]:
+    """The top level of a YAML file, with all scalars as text: `yes` and `1.0` are class names like others.
+
+    Aliases share what they repeat, and no tag is followed, so a small file stays small.
+    """
+    try:
+        text = read_text(path, _MAX_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+    try:
+        content = yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())})") from error
+    except RecursionError:
+        raise ValueError(f"{path} is not valid YAML for a dataset (it is nested too deeply)") from None
+    if not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else "text" if content else "nothing"
+        raise ValueError(f"{path} must hold the keys train, val and names, got {kind}")
+    return content
+
+
+def write_yaml(path: Path, out: Path, entries: Mapping[str, str]) -> None:
+    """The YAML file with these entries and without `path`; everything else stays as it is."""
+    node: Any = yaml.compose(read_text(path, _MAX_BYTES), Loader=yaml.SafeLoader)
+    replaced = {"path", *entries, *(key for split in entries for key in _OTHER_KEYS.get(split, ()))}
+    kept = [(key, value) for key, value in node.value if key.value not in replaced]
+    text = "tag:yaml.org,2002:str"
+    added = [(yaml.ScalarNode(text, key), yaml.ScalarNode(text, value)) for key, value in entries.items()]
+    node.value = added + kept
+    out.write_text(yaml.serialize(node, Dumper=yaml.SafeDumper, allow_unicode=True), encoding="utf-8")
+
+
+def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _describes_dataset(path: Path) -> bool:
+    try:
+        content = parse_yaml(path)
+    except ValueError:
+        return False
+    return "names" in content and any(_entry(content, split) for split in SPLITS)
+
+
+def _entry(content: Mapping[str, Any], split: str) -> Any:
+    """What the file says about a split; None for nothing."""
+    values = (content.get(key) for key in (split, *_OTHER_KEYS.get(split, ())))
+    return next((value for value in values if value is not None and value not in _EMPTY), None)
+
+
+def _entries(content: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
+    entries = {}
+    for split in SPLITS:
+        value = _entry(content, split)
+        listed = [value] if isinstance(value, str) else value or []
+        if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
+            raise ValueError(f"{path}: {split} must be a folder or list of images, or several of them")
+        stated = tuple(entry for entry in listed if entry not in _EMPTY)
+        if stated:
+            entries[split] = stated
+    if not entries:
+        raise ValueError(f"{path} must name a folder or list of images under train, val or test")
+    return entries
+
+
+def _yaml_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """`names`: a list, or a dictionary with the keys 0, 1, 2, …"""
+    names = content.get("names")
+    expected = f"{path}: names must be a list of class names, or a dictionary with the keys 0, 1, 2, …"
+    if isinstance(names, dict):
+        wrong = next((key for key in names if not _is_small_number(key)), None)
+        if wrong is not None:
+            raise ValueError(f"{expected}, got the key {wrong[:40]!r}")
+        by_index = {int(key): name for key, name in names.items()}
+        gap = next((index for index in range(len(names)) if index not in by_index), None)
+        if gap is not None:
+            raise ValueError(f"{expected}, but {gap} is missing: give it a name, too")
+        names = [by_index[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        got = f"the text {names[:40]!r}" if isinstance(names, str) else "something else in it" if names else "nothing"
+        raise ValueError(f"{expected}, got {got}")
+    count = content.get("nc", str(len(names)))
+    if not isinstance(count, str) or count.strip() != str(len(names)):
+        stated = count[:40] if isinstance(count, str) else "no number"
+        raise ValueError(f"{path}: nc is {stated}, but names has {len(names)} entries: make them agree")
+    return _check_names(names, path)
+
+
+def _check_names(names: list[str], path: Path) -> tuple[str, ...]:
+    if not names:
+        raise ValueError(f"{path} must hold a class name on each line, got an empty file")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: class names must differ from each other, but {twice[:40]!r} is there twice")
+    return tuple(names)
+
+
+def _name_lines(path: Path) -> list[str]:
+    """One class name a line; blank lines may only follow the last one, because the number of a line counts."""
+    try:
+        lines = [line.strip() for line in "\n".join(read_lines(path, _MAX_BYTES)).rstrip().split("\n")]
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+    if lines != [""] and "" in lines:
+        raise ValueError(
+            f"{path}: line {lines.index('') + 1} is blank: give the class a name, because its number counts"
+        )
+    return [] if lines == [""] else lines
+
+
+def _keypoints(content: Mapping[str, Any], path: Path) -> int | None:
+    shape = content.get("kpt_shape")
+    if shape is None or shape in _EMPTY:
+        return None
+    if not isinstance(shape, list) or len(shape) != 2 or not all(map(_is_small_number, shape)):
+        raise ValueError(f"{path}: kpt_shape must be [number of keypoints, 2 or 3], such as [17, 3]")
+    count, dimensions = map(int, shape)
+    if dimensions not in (2, 3) or not 0 < count <= 10_000:
+        raise ValueError(
+            f"{path}: kpt_shape must be [number of keypoints, 2 or 3], got [{shape[0][:9]}, {shape[1][:9]}]"
+        )
+    return count * dimensions
+
+
+def _is_small_number(value: object) -> bool:
+    return isinstance(value, str) and value.isdecimal() and len(value) < 7
+
+
+def _parse_darknet(path: Path) -> dict[str, str]:
+    """The lines `key = value` of a .data file; {} for a file of another kind."""
+    try:
+        pairs = (line.partition("=") for line in read_lines(path, _MAX_BYTES))
+    except ValueError:
+        return {}
+    return {key.strip(): value.strip() for key, separator, value in pairs if separator}
