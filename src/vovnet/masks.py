@@ -164,12 +164,7 @@ def _from_polygons(polygons: object, size: tuple[int, int]) -> bytes:
         raise ValueError(expected + reprlib.repr(polygons))
     longest = size[0] * size[1] + 2 * sum(size)
     for polygon in polygons:
-        if (
-            not isinstance(polygon, list)
-            or len(polygon) < 6
-            or len(polygon) % 2
-            or not all(isinstance(value, int | float) and abs(value) < 1e6 for value in polygon)
-        ):
+        if not _is_polygon(polygon):
             raise ValueError(expected + reprlib.repr(polygon))
         points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
@@ -184,6 +179,46 @@ def _from_polygons(polygons: object, size: tuple[int, int]) -> bytes:
         codes = [codec.merge(codes[start : start + 16]) for start in range(0, len(codes), 16)]
     counts: bytes = codes[0]["counts"]
     return counts
+
+
+def _is_polygon(value: object) -> bool:
+    return isinstance(value, list) and len(value) >= 6 and len(value) % 2 == 0 and all(map(_is_coordinate, value))
+
+
+def _is_coordinate(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e6  # false for NaN
+
+
+def find_polygons(segmentation: object) -> tuple[list[list[float]], str]:
+    """The polygons in COCO's segmentation of an object, and what else is in it; "" if it is just these polygons.
+
+    Programs leave stray points beside a good polygon, nest the lists too deeply or not deeply enough, and write a
+    polygon as points [x, y].
+    """
+    whole = _is_polygon(segmentation) or _is_list_of_points(segmentation)
+    parts: list[Any] = []
+    for part in [segmentation] if whole or not isinstance(segmentation, list) else segmentation:
+        if (
+            isinstance(part, list)
+            and part
+            and all(isinstance(item, list) for item in part)
+            and not _is_list_of_points(part)
+        ):
+            parts += part
+        else:
+            parts.append(part)
+    parts = [[value for point in part for value in point] if _is_list_of_points(part) else part for part in parts]
+    polygons, others = [part for part in parts if _is_polygon(part)], [part for part in parts if not _is_polygon(part)]
+    if polygons == segmentation:
+        return polygons, ""
+    return polygons, reprlib.repr(others[0]) if others else "polygons in lists of another depth"
+
+
+def _is_list_of_points(value: object) -> bool:
+    def is_point(item: object) -> bool:
+        return isinstance(item, list) and len(item) == 2 and all(map(_is_coordinate, item))
+
+    return isinstance(value, list) and len(value) >= 3 and all(map(is_point, value))
 
 
 def _checked(counts: bytes, size: tuple[int, int]) -> bytes:

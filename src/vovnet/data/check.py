@@ -11,6 +11,7 @@ from typing import Any
 
 from vovnet.data import mask_png, voc, yolo
 from vovnet.data.cleaned_copy import (
+    copy_annotations,
     copy_files,
     copy_other_files,
     files_left_out,
@@ -21,13 +22,13 @@ from vovnet.data.cleaned_copy import (
 from vovnet.data.dataset import SplitAnnotations
 from vovnet.data.duplicates import describe_duplicate, remove_duplicate_images
 from vovnet.data.formats import data_folder, find_format
-from vovnet.data.image_scan import scan_images
+from vovnet.data.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.problem import Problem, Removal
 from vovnet.data.repairs import repair_image
 from vovnet.data.split_roles import find_role, find_unions
 from vovnet.data.statistics import Statistics, compute_statistics
 from vovnet.data.whole_splits import find_split_problems, hints_about_copy, hints_about_names
-from vovnet.masks import RleMasks
+from vovnet.masks import RleMasks, find_polygons
 
 _LOG = logging.getLogger("vovnet")
 _NO_BOX = "object left out, or the box of its mask written"
@@ -43,6 +44,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
+    "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
+    "repeated-id": ("two annotations have the same id", "a new id is written"),
+    "category-ids": ("a split gives a class another category id than the first split does", "its id written"),
     "size-mismatch": ("the annotation states a different image size", "true size written"),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
     "not-a-number": ("a corner of a box is missing or not a finite number", _NO_BOX),
@@ -51,6 +55,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "box-outside": ("less than a pixel of a box's width or height is inside the image", _NO_BOX),
     "box-partly-outside": ("a box extends beyond the edge of the image", "box clipped"),
     "missing-mask": ("an object has no mask, although most objects of its split have one", "object left out"),
+    "bad-polygon": ("a mask holds something else beside its polygons, or nests them", "its polygons written"),
     "bad-mask": ("a mask is malformed", "object left out"),
     "mask-size": ("a mask and its image differ in size", "object left out (the whole image if masks are PNGs)"),
     "empty-mask": ("a mask covers no pixel", "object left out"),
@@ -148,6 +153,7 @@ def check_dataset(
     splits, file_problems = _read_all_splits(root)
     folder = splits[0].root
     scans = scan_images({image.image_path for split in splits for image in split.images}, workers, progress)
+    warn_about_orientation(splits, scans)
     unions = find_unions(splits)
     masked_splits = set() if ignore_masks else {split.split for split in splits if _has_masks(split)}
     masks_unchecked = _why_masks_cannot_be_read() if masked_splits else ""
@@ -192,11 +198,12 @@ def check_dataset(
     removed += [
         Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
         for p in file_problems
-        if any(word in KINDS[p.kind][1] for word in ("left out", "kept"))
+        if any(word in KINDS[p.kind][1] for word in ("left out", "the first is kept"))
     ]
     kept_paths = {image.image_path for split in clean for image in split.images}
     class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
-    statistics = compute_statistics(splits, {path: scan.image_size for path, scan in scans.items() if not scan.error})
+    upright = [turn_boxes_upright(split, scans) for split in splits]
+    statistics = compute_statistics(upright, {path: scan.image_size for path, scan in scans.items() if not scan.error})
     return Report(
         root=root,
         format=splits[0].format,
@@ -229,7 +236,7 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
     out.mkdir(parents=True, exist_ok=True)
     find_format(report.root).write(report.root, report.clean, out)
     copy_files({image.image_path for split in report.clean for image in split.images}, folder, out)
-    copy_files(report.unchanged, folder, out)
+    copy_annotations(report.unchanged, folder, out)
     lacking = copy_other_files(folder, out, report.left_out)
     if any(split.images for split in report.clean):
         lacking += _read_back(report, out)
@@ -282,8 +289,13 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
 
 def _has_masks(split: SplitAnnotations) -> bool:
     """Whether most objects have a mask: some tools give a few objects of a dataset of boxes a polygon."""
-    has_mask = [obj.mask is not None for image in split.images for obj in image.objects]
-    return 2 * sum(has_mask) > len(has_mask)
+    masks = [obj.mask for image in split.images for obj in image.objects]
+    usable = [mask for mask in masks if isinstance(mask, dict) or find_polygons(mask)[0]]
+    if 2 * len(usable) <= len(masks) < 2 * sum(mask is not None for mask in masks):
+        _LOG.warning(
+            "%s, split %s: most masks are malformed, so it is checked as a dataset of boxes", split.root, split.split
+        )
+    return 2 * len(usable) > len(masks)
 
 
 def _why_masks_cannot_be_read() -> str:

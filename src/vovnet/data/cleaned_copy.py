@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -59,6 +60,15 @@ def files_of(split: SplitAnnotations) -> set[Path]:
 def copy_files(paths: Collection[Path], root: Path, out: Path) -> None:
     for path in paths:
         _copy(path, out / path.relative_to(root))
+
+
+def copy_annotations(paths: Collection[Path], root: Path, out: Path) -> None:
+    """Copies annotation files as they are, unless the format has written a JSON file with other content."""
+    for path in paths:
+        written = out / path.relative_to(root)
+        if path.suffix == ".json" and json.loads(written.read_bytes()) != json.loads(path.read_bytes()):
+            continue  # such as 0 for the text "false", which other programs take for true
+        _copy(path, written)
 
 
 def copy_other_files(root: Path, out: Path, left_out: Collection[Path]) -> list[Removal]:

@@ -1,184 +1,259 @@
 """COCO: one JSON file per split.
 
 Layouts: annotations/instances_SPLIT.json or annotations/SPLIT.json with the images in images/SPLIT/, images/, SPLIT/,
-annotations/ or the root; or SPLIT/_annotations.coco.json with the images beside it.
+annotations/ or the root; SPLIT/_annotations.coco.json with the images beside it; or, without either, JSON files with
+such names in the root.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections import defaultdict
+import reprlib
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from vovnet.data.coco_classes import Classes, read_classes
+from vovnet.data.coco_fields import Entry, parse_box, rotation, stated_box, stated_mask, to_flag, to_id, to_number_id
+from vovnet.data.coco_files import annotation_files, parse_json
+from vovnet.data.coco_images import ImageFinder
 from vovnet.data.dataset import (
-    Box,
     ImageAnnotation,
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
+    report_mended,
     to_image_size,
     to_number,
 )
 
+Id = int | str
+_KindAndDetail = tuple[str, str]
+_FLAGS = ("iscrowd", "ignore")
+
 
 def recognises(root: Path) -> bool:
-    return bool(_annotation_files(root))
+    return bool(annotation_files(root))
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    return tuple(_annotation_files(root))
+    return tuple(annotation_files(root))
 
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
-    """The splits of these names. Labels follow the order of the category ids in the split's own file."""
-    files = _annotation_files(root)
-    return tuple(_read_split(root, split, files[split], on_problem) for split in names)
+    """The splits of these names. Labels follow the order of the category ids, see `read_classes`."""
+    files = annotation_files(root)
+    return tuple(_read_split(root, split, files, on_problem) for split in names)
 
 
-def _annotation_files(root: Path) -> dict[str, Path]:
-    """Split → its JSON file, in alphabetical order."""
-    files = {path.parent.name: path for path in root.glob("*/_annotations.coco.json")}
-    for path in sorted((root / "annotations").glob("*.json")):
-        if not path.stem.startswith(("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")):
-            files[path.stem.removeprefix("instances_")] = path
-    return dict(sorted(files.items()))
-
-
-def _parse_json(path: Path) -> dict[str, Any]:
-    """The content of a COCO file, whose three lists exist and hold dictionaries."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): download it again") from error
-    for key in ("images", "annotations", "categories"):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(f"{path} must hold a list {key!r} of objects, as COCO's instance files do")
-    return content
-
-
-def _parse_box(annotation: dict[str, Any]) -> Box:
-    """COCO's x y width height → x1 y1 x2 y2."""
-    bbox = annotation.get("bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        return (math.nan,) * 4
-    x, y, width, height = map(to_number, bbox)
-    return x, y, x + width, y + height
-
-
-def _stated_mask(annotation: dict[str, Any]) -> object:
-    """The segmentation, or None for the various ways in which datasets without masks leave it empty."""
-    mask = annotation.get("segmentation")
-    return mask if mask and mask != [[]] else None
-
-
-def _to_id(value: object) -> int | str | None:
-    return value if isinstance(value, int | str) else None
-
-
-def _read_split(root: Path, split: str, path: Path, on_problem: OnProblem) -> SplitAnnotations:
-    content = _parse_json(path)
-    names = _category_names(content, path)
-    objects = _read_objects(content, names, path, on_problem)
+def _read_split(root: Path, split: str, files: dict[str, Path], on_problem: OnProblem) -> SplitAnnotations:
+    path = files[split]
+    content = parse_json(path)
+    classes = read_classes(files, split, content["categories"])
     likely_folders = (root / "images" / split, root / "images", root / split, path.parent, root)
     folders = [folder for folder in likely_folders if folder.is_dir()]
-    images = []
-    seen: set[object] = set()
-    for image in content["images"]:
-        image_id = _to_id(image.get("id"))
-        image_path = _find_image(folders, image.get("file_name"), path, on_problem)
-        if image_id is None or image_id in seen:
-            on_problem("listed-twice", path, f"two images have the id {image_id!r}, or it is no id")
-        elif image_path is not None:
-            size = to_image_size(image.get("height"), image.get("width"))
-            images.append(ImageAnnotation(image_path, path, image_id, tuple(objects[image_id]), size))
-        seen.add(image_id)
-    return SplitAnnotations(root, "coco", split, tuple(names.values()), tuple(names), tuple(images))
+    finder = ImageFinder(folders, [entry.get("file_name") for entry in content["images"]], path, on_problem)
+    mended: list[_KindAndDetail] = []
+    listed = _read_images(content["images"], finder, mended, on_problem)
+    objects, unusable = _read_objects(content["annotations"], classes, listed, path, on_problem)
+    mended += [
+        ("repeated-id", f"annotation {index + 1} has the id {annotation_id!r} of another one")
+        for index, annotation_id in _find_repeated_ids(content["annotations"]).items()
+    ]
+    if new_ids := classes.new_ids():
+        own, shared = next(iter(new_ids.items()))
+        detail = f"{classes.by_id[own]!r} has the category id {own}, but {shared} in the split {classes.first}"
+        mended.append(("category-ids", detail + (f" (one of {len(new_ids)} classes)" if len(new_ids) > 1 else "")))
+    report_mended(mended, path, on_problem)
+    images = tuple(
+        replace(image, objects=tuple(objects[image_id]), unusable_objects=unusable[image_id])
+        for image_id, image in listed.images.items()
+    )
+    return SplitAnnotations(root, "coco", split, classes.names, classes.own_ids(), images)
 
 
-def _category_names(content: dict[str, Any], path: Path) -> dict[int, str]:
-    """Category id → name, in the order of the ids."""
-    names: dict[int, str] = {}
-    for category in content["categories"]:
-        category_id, name = category.get("id"), category.get("name")
-        if not isinstance(category_id, int) or not isinstance(name, str):
-            raise ValueError(f"{path}: a category must have an integer id and a name, got {category}")
-        if category_id in names or name in names.values():
-            raise ValueError(
-                f"{path}: category {category_id} ({name!r}) is listed twice: give each its own id and name"
-            )
-        names[category_id] = name
-    return dict(sorted(names.items()))
+@dataclass(frozen=True)
+class _Listed:
+    """The images of a split, by their ids, without their objects.
+
+    owners: each id that an entry states → the id of the image with its objects; None if the entry was left out.
+    by_number: the number that an id is → that id.
+    """
+
+    images: dict[Id, ImageAnnotation]
+    owners: dict[Id, Id | None]
+    by_number: dict[int, Id]
+
+    def owner(self, image_id: object) -> Id | None:
+        """The image that an annotation belongs to; it may state a number where the image's entry has text."""
+        stated = to_id(image_id)
+        if stated not in self.owners and (number := to_number_id(stated)) is not None:
+            stated = self.by_number.get(number)
+        return None if stated is None else self.owners.get(stated)
+
+
+def _read_images(
+    entries: Sequence[Entry], finder: ImageFinder, mended: list[_KindAndDetail], on_problem: OnProblem
+) -> _Listed:
+    """Adds the problems that it mends to `mended`."""
+    listed = _Listed({}, {}, {})
+    by_name: dict[str, list[Id]] = defaultdict(list)  # path in lower case → ids
+    for entry in entries:
+        image_id, image_path = to_id(entry.get("id")), finder.find(entry.get("file_name"))
+        if image_id is None or image_id in listed.owners:
+            stated = reprlib.repr(entry.get("id"))
+            on_problem("listed-twice", finder.path, f"two images have the id {stated}, or it is no id")
+            continue
+        listed.owners[image_id] = image_id
+        number = to_number_id(image_id)
+        same_number = image_id if number is None else listed.by_number.setdefault(number, image_id)
+        if image_path is None:
+            continue
+        name = str(image_path).lower()
+        size = to_image_size(entry.get("height"), entry.get("width"))
+        twin = next((i for i in by_name[name] if _is_same_file(listed.images[i].image_path, image_path)), None)
+        if twin is not None:
+            twin_size = listed.images[twin].image_size
+            if size and twin_size and size != twin_size:
+                detail = f"lists {image_path.name} twice with two sizes, as images {twin!r} and {image_id!r}"
+                on_problem("listed-twice", finder.path, detail)
+                listed.owners[image_id] = None
+                continue
+            listed.owners[image_id] = twin
+            listed.images[twin] = replace(listed.images[twin], image_size=twin_size or size)
+            mended.append(("same-file", f"images {twin!r} and {image_id!r} are the same file {image_path.name}"))
+        elif type(same_number) is not type(image_id):
+            detail = f"two images have the ids {same_number!r} and {image_id!r}, which are the same number"
+            on_problem("listed-twice", finder.path, detail)
+            listed.owners[image_id] = None
+        else:
+            listed.images[image_id] = ImageAnnotation(image_path, finder.path, image_id, (), size)
+            by_name[name].append(image_id)
+    return listed
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    """The same name, or one that differs in upper and lower case only where the file system does not care."""
+    return path == other or path.samefile(other)
 
 
 def _read_objects(
-    content: dict[str, Any], names: dict[int, str], path: Path, on_problem: OnProblem
-) -> dict[object, list[ObjectAnnotation]]:
-    """Image id → its objects; names: category id → name."""
-    objects: dict[object, list[ObjectAnnotation]] = defaultdict(list)
-    image_ids = {_to_id(image.get("id")) for image in content["images"]} - {None}
-    for index, annotation in enumerate(content["annotations"]):
-        image_id, category_id = _to_id(annotation.get("image_id")), _to_id(annotation.get("category_id"))
+    annotations: Sequence[Entry], classes: Classes, listed: _Listed, path: Path, on_problem: OnProblem
+) -> tuple[dict[Id, list[ObjectAnnotation]], Counter[Id]]:
+    """The objects of each image, and the number of those that were left out."""
+    objects: dict[Id, list[ObjectAnnotation]] = defaultdict(list)
+    unusable: Counter[Id] = Counter()
+    for index, annotation in enumerate(annotations):
+        image_id, category_id = listed.owner(annotation.get("image_id")), to_number_id(annotation.get("category_id"))
         subject = f"annotation {annotation.get('id', index)}"
-        if image_id not in image_ids:
-            on_problem("annotation-without-image", path, f"{subject} is of image {image_id!r}, which is not listed")
-        elif category_id not in names:
-            on_problem("unknown-class", path, f"{subject} has the category id {category_id!r}, which is not listed")
+        if image_id is None:
+            stated = reprlib.repr(annotation.get("image_id"))
+            on_problem("annotation-without-image", path, f"{subject} is of image {stated}, which is not listed")
+        elif category_id not in classes.by_id:
+            stated = reprlib.repr(annotation.get("category_id"))
+            on_problem("unknown-class", path, f"{subject} has the category id {stated}, which is not listed")
+            unusable[image_id] += 1
         else:
-            stated_area = to_number(annotation.get("area"))
-            area = stated_area if 0 < stated_area < math.inf else None
-            box, mask, crowd = _parse_box(annotation), _stated_mask(annotation), bool(annotation.get("iscrowd", 0))
-            objects[image_id].append(
-                ObjectAnnotation(index, names[category_id], box, crowd=crowd, area=area, mask=mask)
-            )
-    return objects
+            objects[image_id].append(_to_object(index, annotation, classes.by_id[category_id]))
+    return objects, unusable
 
 
-def _find_image(folders: Sequence[Path], file_name: object, path: Path, on_problem: OnProblem) -> Path | None:
-    """The file of that name in the first folder that has it."""
-    if not isinstance(file_name, str) or not file_name:
-        on_problem("bad-annotation", path, f"an image must have a file_name, got {file_name!r}")
-        return None
-    relative = PurePosixPath(file_name.replace("\\", "/"))
-    if not relative.parts or relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0]:
-        on_problem("bad-annotation", path, f"file_name must stay inside the data folder, got {file_name!r}")
-        return None
-    image_path = next((folder / relative for folder in folders if (folder / relative).is_file()), None)
-    if image_path is None:
-        names = ", ".join(folder.name for folder in folders)
-        on_problem("missing-image", path, f"lists {file_name}, which is in none of the folders {names}")
-    return image_path
+def _to_object(index: int, annotation: Entry, class_name: str) -> ObjectAnnotation:
+    """`ignore`, which some converters write, makes an object count as little as a crowd."""
+    box, stated_area = parse_box(annotation), to_number(annotation.get("area"))
+    return ObjectAnnotation(
+        index,
+        class_name,
+        box,
+        crowd=to_flag(annotation.get("iscrowd")) or to_flag(annotation.get("ignore")),
+        area=stated_area if 0 < stated_area < math.inf else None,
+        mask=stated_mask(annotation),
+        stated=stated_box(annotation) if any(map(math.isnan, box)) else "",
+    )
+
+
+def _find_repeated_ids(annotations: Sequence[Entry]) -> dict[int, Id]:
+    """Position → id of each annotation whose id another one before it has."""
+    first: dict[Id, int] = {}
+    repeated = {}
+    for index, annotation in enumerate(annotations):
+        annotation_id = to_id(annotation.get("id"))
+        if annotation_id is not None and annotations[first.setdefault(annotation_id, index)] != annotation:
+            repeated[index] = annotation_id
+    return repeated
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The annotation files with only these images and objects; all their other entries stay as they are."""
-    files = _annotation_files(root)
+    files = annotation_files(root)
     for split in splits:
-        content = _parse_json(files[split.split])
-        kept_images = {image.image_id: image for image in split.images}
-        boxes = {obj.index: obj.box for image in split.images for obj in image.objects}
-        entries = {entry["id"]: entry for entry in reversed(content["images"]) if entry.get("id") in kept_images}
-        content["images"] = [_with_size(entries[image_id], image) for image_id, image in kept_images.items()]
-        content["annotations"] = [
-            _with_box(entry, boxes[index]) for index, entry in enumerate(content["annotations"]) if index in boxes
-        ]
-        path = out / files[split.split].relative_to(root)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content), encoding="utf-8")
+        path = files[split.split]
+        content = parse_json(path)
+        images = {image.image_id: image for image in split.images}
+        entries = {to_id(entry.get("id")): entry for entry in reversed(content["images"])}
+        classes = read_classes(files, split.split, content["categories"])
+        content["images"] = [_with_size(entries[image_id], image) for image_id, image in images.items()]
+        content["annotations"] = _corrected_annotations(content["annotations"], split.images, classes)
+        content["categories"] = _corrected_categories(content["categories"], classes)
+        copy = out / path.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _with_size(entry: dict[str, Any], image: ImageAnnotation) -> dict[str, Any]:
+def _with_size(entry: Entry, image: ImageAnnotation) -> Entry:
     if image.image_size is None:
         return entry
     return entry | {"height": image.image_size[0], "width": image.image_size[1]}
 
 
-def _with_box(annotation: dict[str, Any], box: Box) -> dict[str, Any]:
-    if _parse_box(annotation) == box:
-        return annotation
-    x1, y1, x2, y2 = box
-    changed = annotation | {"bbox": [x1, y1, x2 - x1, y2 - y1]}
-    return changed if _stated_mask(annotation) else changed | {"area": (x2 - x1) * (y2 - y1)}
+def _corrected_annotations(
+    entries: Sequence[Entry], images: Sequence[ImageAnnotation], classes: Classes
+) -> list[Entry]:
+    """The entries of these images' objects, with ids that agree in type and occur once."""
+    objects = {obj.index: (obj, image.image_id) for image in images for obj in image.objects}
+    repeated, new_ids = _find_repeated_ids(entries), classes.new_ids()
+    unused_ids = itertools.count(1 + max((to_number_id(entry.get("id")) or 0 for entry in entries), default=0))
+    corrected = []
+    for index, entry in enumerate(entries):
+        if index in objects:
+            obj, image_id = objects[index]
+            category_id = to_number_id(entry["category_id"])
+            assert category_id is not None, "the object has its class by it"
+            values: Entry = {"image_id": image_id, "category_id": new_ids.get(category_id, category_id)}
+            values |= {"id": next(unused_ids)} if index in repeated else {}
+            values |= {flag: int(to_flag(entry[flag])) for flag in _FLAGS if isinstance(entry.get(flag), str)}
+            corrected.append(_with_values(_with_object(entry, obj), values))
+    return corrected
+
+
+def _corrected_categories(entries: Sequence[Entry], classes: Classes) -> list[Entry]:
+    new_ids = classes.new_ids()
+    corrected = []
+    for entry in entries:
+        category_id = to_number_id(entry.get("id"))
+        if category_id in classes.by_id:
+            corrected.append(_with_values(entry, {"id": new_ids.get(category_id, category_id)}))
+        elif category_id not in new_ids.values():  # a category that is no class gives way
+            corrected.append(entry)
+    return corrected
+
+
+def _with_object(entry: Entry, obj: ObjectAnnotation) -> Entry:
+    if stated_mask(entry) != obj.mask:
+        entry = entry | {"segmentation": obj.mask}
+    if parse_box(entry) == obj.box:
+        return entry
+    x1, y1, x2, y2 = obj.box
+    changed, area = entry | {"bbox": [x1, y1, x2 - x1, y2 - y1]}, (x2 - x1) * (y2 - y1)
+    if rotation(entry):  # this is the box around the turned rectangle, whose area is smaller
+        changed["attributes"] = {key: value for key, value in entry["attributes"].items() if key != "rotation"}
+        area = min(area, obj.area or area)
+    return changed if stated_mask(entry) else changed | {"area": area}
+
+
+def _with_values(entry: Entry, values: Entry) -> Entry:
+    """The entry with those of the values that it states otherwise: 7.0 is 7, "7" is not."""
+    return entry | {key: value for key, value in values.items() if entry.get(key) != value}

@@ -6,12 +6,15 @@ them, and `check` reports their problems.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vovnet.structures import Target
+
+_LOG = logging.getLogger("vovnet")
 
 Box = tuple[float, float, float, float]
 
@@ -23,6 +26,16 @@ def raise_problem(kind: str, path: Path, detail: str) -> None:
     """The `OnProblem` of readers that need a dataset without problems."""
     error = FileNotFoundError if kind in ("missing-image", "missing-annotation") else ValueError
     raise error(f"{path}: {detail}; `vovnet data check` lists all problems and, with --fix, writes a cleaned copy")
+
+
+def report_mended(found: Sequence[tuple[str, str]], path: Path, on_problem: OnProblem) -> None:
+    """Hands on the problems (kind, detail) of a file that its reader has mended: all to the check, else one warning."""
+    if on_problem is not raise_problem:
+        for kind, detail in found:
+            on_problem(kind, path, detail)
+    elif found:
+        more = f" (and {len(found) - 1} more such problems)" if len(found) > 1 else ""
+        _LOG.warning("%s: %s%s: `vovnet data check` says more, --fix mends the file", path, found[0][1], more)
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,7 @@ def to_number(text: object) -> float:
     """The number that a file states, or NaN if it states none."""
     try:
         return float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

@@ -19,9 +19,10 @@ from vovnet.data.dataset import (
     is_valid_box,
     raise_problem,
 )
-from vovnet.data.images import MAX_PIXELS, image_header_size
+from vovnet.data.images import MAX_PIXELS, annotated_orientation, image_header_size
+from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.errors import UsageError, did_you_mean
-from vovnet.masks import RleMasks, from_coco
+from vovnet.masks import RleMasks, find_polygons, from_coco
 from vovnet.structures import Target
 
 _LOG = logging.getLogger("vovnet")
@@ -144,10 +145,8 @@ def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> s
 def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None, masks: bool) -> DetectionDataset:
     names = annotations.class_names if class_names is None else tuple(class_names)
     labels = {name: label for label, name in enumerate(names)}
-    samples = tuple(
-        Sample(image.image_path, image.image_id, _to_target(image, labels, masks), image.image_size)
-        for image in annotations.images
-    )
+    mended: list[str] = []
+    samples = tuple(_to_sample(image, labels, masks, mended) for image in annotations.images)
     ids = dict(zip(annotations.class_names, annotations.category_ids, strict=True))
     unused_ids = itertools.count(max(annotations.category_ids, default=0) + 1)
     category_ids = tuple(ids[name] if name in ids else next(unused_ids) for name in names)
@@ -158,12 +157,38 @@ def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None
             "`vovnet data check` lists them",
             annotations.root, annotations.split, len(invalid), invalid[0],
         )  # fmt: skip
+    if mended:
+        _LOG.warning(
+            "%s, split %s: left out what is no polygon from the masks of %d objects (the first in %s); "
+            "`vovnet data check` lists them",
+            annotations.root, annotations.split, len(mended), mended[0],
+        )  # fmt: skip
     return DetectionDataset(
         annotations.root, annotations.format, annotations.split, names, category_ids=category_ids, samples=samples
     )
 
 
-def _to_target(image: ImageAnnotation, labels: dict[str, int], masks: bool) -> Target:
+def _to_sample(image: ImageAnnotation, labels: dict[str, int], masks: bool, mended: list[str]) -> Sample:
+    """The image with its objects in pixels of the upright image, even where the annotation means the stored one.
+
+    mended: gets the name of the image for each mask that also holds something that is no polygon.
+    """
+    orientation = annotated_orientation(image.image_path, image.image_size)
+    size = image.image_size[::-1] if image.image_size and orientation != 1 else image.image_size
+    objects = _valid_objects(image, labels)
+    codes = _to_masks(image, objects, mended) if masks else None
+    target = Target.make(
+        [turn_box(obj.box, image.image_size, orientation) if image.image_size else obj.box for obj in objects],
+        [labels[obj.class_name] for obj in objects],
+        difficult=[obj.difficult for obj in objects],
+        crowd=[obj.crowd for obj in objects],
+        area=[_area(obj) for obj in objects],
+        masks=turn_masks(codes, orientation) if codes is not None and orientation != 1 else codes,
+    )
+    return Sample(image.image_path, image.image_id, target, size)
+
+
+def _valid_objects(image: ImageAnnotation, labels: dict[str, int]) -> list[ObjectAnnotation]:
     objects = [obj for obj in image.objects if is_valid_box(obj.box)]
     for obj in objects:
         if obj.class_name not in labels:
@@ -172,17 +197,10 @@ def _to_target(image: ImageAnnotation, labels: dict[str, int], masks: bool) -> T
                 f"{image.annotation_path}: unknown class {obj.class_name!r} in {image.image_path.name}{hint} "
                 f"(expected one of {len(labels)}): correct the annotation or use a model of these classes"
             )
-    return Target.make(
-        [obj.box for obj in objects],
-        [labels[obj.class_name] for obj in objects],
-        difficult=[obj.difficult for obj in objects],
-        crowd=[obj.crowd for obj in objects],
-        area=[_area(obj) for obj in objects],
-        masks=_to_masks(image, objects) if masks else None,
-    )
+    return objects
 
 
-def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation]) -> RleMasks:
+def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation], mended: list[str]) -> RleMasks:
     size = image.image_size or image_header_size(image.image_path)
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(
@@ -192,16 +210,29 @@ def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation]) -> Rl
     codes = []
     for obj in objects:
         try:
-            if obj.mask is None:
-                raise ValueError("it has no mask")
-            codes.append(from_coco(obj.mask, size))
+            code, is_mended = _to_code(obj.mask, size)
         except ValueError as error:
             name = f"object {obj.index + 1} ({obj.class_name} in {image.image_path.name})"
             raise ValueError(
                 f"{image.annotation_path}: {name}: {error}; correct it, leave such objects out with "
                 "`vovnet data check --fix`, or use a model without masks"
             ) from error
+        codes.append(code)
+        mended += [image.image_path.name] if is_mended else []
     return RleMasks(tuple(codes), size)
+
+
+def _to_code(mask: object, size: tuple[int, int]) -> tuple[bytes, bool]:
+    """The code of a mask, and whether what is no polygon was left out of it."""
+    if mask is None:
+        raise ValueError("it has no mask")
+    try:
+        return from_coco(mask, size), False
+    except ValueError:
+        polygons, others = find_polygons(mask)
+        if not polygons or not others:
+            raise
+    return from_coco(polygons, size), True
 
 
 def _area(obj: ObjectAnnotation) -> float:

@@ -1,27 +1,34 @@
-"""Decodes every image of a dataset once, for its true size and to compare pixels."""
+"""Decodes every image of a dataset once, for its true size and orientation and to compare pixels."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vovnet.data.images import read_image
+from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
+from vovnet.data.images import read_header, read_image
+from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_box
+
+_LOG = logging.getLogger("vovnet")
 
 
 @dataclass(frozen=True)
 class ImageScan:
     """What decoding an image file showed.
 
-    image_size: (height, width).
+    image_size: (height, width) of the upright image.
+    orientation: how the pixels are stored, by EXIF: 1 for upright.
     file_digest, pixel_digest: equal for equal files, and for equal pixels.
     error: why the image cannot be read, "" if it can.
     """
 
     image_size: tuple[int, int] = (0, 0)
+    orientation: int = 1
     file_digest: bytes = b""
     pixel_digest: bytes = b""
     error: str = ""
@@ -47,10 +54,48 @@ def scan_images(
 def _scan_image(path: Path) -> ImageScan:
     try:
         data = path.read_bytes()
-        image = read_image(data)
+        image, (_, orientation) = read_image(data), read_header(data)
     except (ValueError, OSError) as error:
         return ImageScan(error=str(error))
     shape = str(tuple(image.shape)).encode()
     pixels = hashlib.blake2b(image.contiguous().numpy().data, digest_size=16, key=shape).digest()
     file = hashlib.blake2b(data, digest_size=16).digest()
-    return ImageScan((image.shape[1], image.shape[2]), file, pixels)
+    return ImageScan((image.shape[1], image.shape[2]), orientation, file, pixels)
+
+
+def turn_boxes_upright(split: SplitAnnotations, scans: Mapping[Path, ImageScan]) -> SplitAnnotations:
+    """The split with all boxes in pixels of the upright image; masks stay as they are."""
+
+    def turn(image: ImageAnnotation) -> ImageAnnotation:
+        scan, size = scans[image.image_path], image.image_size
+        if size is None or not means_stored_pixels(size, scan.image_size, scan.orientation):
+            return image
+        objects = (replace(obj, box=turn_box(obj.box, size, scan.orientation)) for obj in image.objects)
+        return replace(image, objects=tuple(objects))
+
+    return replace(split, images=tuple(map(turn, split.images)))
+
+
+def warn_about_orientation(splits: Sequence[SplitAnnotations], scans: Mapping[Path, ImageScan]) -> None:
+    """Logs how many annotations are those of the stored pixels, and how many leave open whether they are."""
+    stored: dict[Path, None] = {}
+    ambiguous: dict[Path, None] = {}
+    for split in splits:
+        for image in split.images:
+            scan = scans[image.image_path]
+            stated_size = None if split.format == "yolo" else image.image_size  # YOLO's is that of the image itself
+            if means_stored_pixels(stated_size, scan.image_size, scan.orientation):
+                stored[image.image_path] = None
+            elif scan.orientation != 1 and (
+                stated_size is None or scan.orientation not in SIDEWAYS or stated_size[0] == stated_size[1]
+            ):
+                ambiguous[image.image_path] = None
+    for paths, meaning in (
+        (stored, "annotated in the pixels as stored, which EXIF turns; boxes and masks are turned with them"),
+        (
+            ambiguous,
+            "turned by EXIF, with nothing to show whether their annotation is; it is taken as that of the upright one",
+        ),
+    ):
+        if paths:
+            _LOG.warning("%s: images %s: %d (the first is %s)", splits[0].root, meaning, len(paths), next(iter(paths)))

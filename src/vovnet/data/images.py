@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_pixels
+
 try:  # 1.5 times as fast as Pillow; torchvision has announced its removal
     from torchvision.io import ImageReadMode, decode_jpeg
 except ImportError:
@@ -23,10 +25,6 @@ IMAGE_SUFFIXES = (
 MAX_PIXELS = 150_000_000  # 450 MB as RGB: more than any camera takes, less than exhausts a machine
 
 _ORIENTATION = 0x0112  # the EXIF tag
-# Axes of the tensor to flip for each EXIF orientation, after height and width are swapped for 5 to 8. Pillow's
-# exif_transpose needs a Pillow image, which takes twice as long, and torchvision's decoder ignores an orientation that
-# is stated in XMP.
-_FLIPS: dict[int, tuple[int, ...]] = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}
 
 
 def read_image(source: Path | bytes) -> Tensor:
@@ -45,7 +43,7 @@ def read_image(source: Path | bytes) -> Tensor:
     try:
         if fast:  # the same pixels as Pillow's, sooner
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            return _upright(decode_jpeg(encoded, mode=ImageReadMode.RGB), _orientation(pil_image))
+            return turn_pixels(decode_jpeg(encoded, mode=ImageReadMode.RGB), _orientation(pil_image))
         pil_image.load()
     except MemoryError:
         raise
@@ -60,11 +58,31 @@ def read_image(source: Path | bytes) -> Tensor:
 
 def image_header_size(source: Path | bytes) -> tuple[int, int]:
     """(height, width) of the upright image, from its header alone."""
+    size, _ = read_header(source)
+    return size
+
+
+def read_header(source: Path | bytes) -> tuple[tuple[int, int], int]:
+    """(height, width) of the upright image, and its EXIF orientation, 1 to 8."""
     with _open(source, _name(source)) as pil_image:
         width, height = pil_image.size
-        # Pillow reports the upright size of a TIFF.
-        rotated = pil_image.format != "TIFF" and _orientation(pil_image) in (5, 6, 7, 8)
-    return (width, height) if rotated else (height, width)
+        orientation = _orientation(pil_image)
+        swapped = orientation in SIDEWAYS and pil_image.format != "TIFF"  # of a TIFF, Pillow reports the upright size
+    return (width, height) if swapped else (height, width), orientation
+
+
+def annotated_orientation(path: Path, stated_size: tuple[int, int] | None) -> int:
+    """The EXIF orientation if the annotation of an image is that of the pixels as stored, else 1.
+
+    stated_size: (height, width) that the annotation states. The file is only opened if this can decide.
+    """
+    if stated_size is None or stated_size[0] == stated_size[1]:
+        return 1
+    try:
+        size, orientation = read_header(path)
+    except (ValueError, OSError):
+        return 1  # whoever reads the image reports it
+    return orientation if means_stored_pixels(stated_size, size, orientation) else 1
 
 
 def to_image_tensor(value: object) -> Tensor:
@@ -75,7 +93,7 @@ def to_image_tensor(value: object) -> Tensor:
     """
     if isinstance(value, Image.Image):
         value.load()
-        return _upright(_to_rgb(_pil_to_array(value)), _orientation(value))
+        return turn_pixels(_to_rgb(_pil_to_array(value)), _orientation(value))
     if isinstance(value, np.ndarray):
         if value.ndim != 2 and not (value.ndim == 3 and value.shape[2] in (1, 3, 4)):
             raise ValueError(
@@ -121,16 +139,10 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
 def _orientation(pil_image: Image.Image) -> int:
     try:
         # The base class's method, because PNG's own would decode the whole image.
-        return int(Image.Image.getexif(pil_image).get(_ORIENTATION, 1))
+        orientation = int(Image.Image.getexif(pil_image).get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF data states no orientation
         return 1
-
-
-def _upright(image: Tensor, orientation: int) -> Tensor:
-    """(3, H, W) as stored → upright: (3, H, W), or (3, W, H) for orientations 5 to 8."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 2)
-    return image.flip(_FLIPS[orientation]) if orientation in _FLIPS else image
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _pil_to_array(pil_image: Image.Image) -> np.ndarray:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations
-from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
+from vovnet.data.images import IMAGE_SUFFIXES, image_header_size, read_header
+from vovnet.data.orientation import means_stored_pixels
 
 ALL = "all"  # the split of every image, if there are no sub-folders
 
@@ -148,7 +149,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: OnProblem) -> ImageAnnotation | None:
     try:
-        size = image_header_size(image_path)
+        size, orientation = read_header(image_path)
     except (ValueError, OSError) as error:
         on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
         return None
@@ -157,11 +158,11 @@ def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: O
     except (ValueError, OSError) as error:
         on_problem("bad-annotation", mask_path, str(error).removeprefix(f"{mask_path} "))
         return None
-    if numbers.shape != size:
+    if numbers.shape != size and not means_stored_pixels(numbers.shape, size, orientation):
         stated, true = (f"{width} × {height}" for height, width in (numbers.shape, size))
         on_problem("mask-size", mask_path, f"has {stated} pixels (width × height), {image_path.name} has {true}")
         return None
-    return ImageAnnotation(image_path, mask_path, image_path.stem, to_objects(numbers, class_name), size)
+    return ImageAnnotation(image_path, mask_path, image_path.stem, to_objects(numbers, class_name), numbers.shape)
 
 
 def files(root: Path) -> list[Path]:

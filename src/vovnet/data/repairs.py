@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
 from vovnet.data.image_scan import ImageScan
+from vovnet.data.orientation import means_stored_pixels
 from vovnet.errors import did_you_mean
-from vovnet.masks import RleMasks, from_coco
+from vovnet.masks import RleMasks, find_polygons, from_coco
 
 NO_OBJECT_LEFT = "no-object-left"  # why an image is left out whose objects all have faults
 
@@ -52,32 +53,36 @@ def repair_image(
         unreadable = ("unreadable-image", scan.error)
         return Repair((unreadable,), why_left_out=unreadable)
     problems, left_out = [], []
-    if image.image_size and image.image_size != scan.image_size:
-        stated, true = (f"{width} × {height}" for height, width in (image.image_size, scan.image_size))
-        problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
+    true_size = scan.image_size
+    if image.image_size and image.image_size != true_size:
+        if means_stored_pixels(image.image_size, true_size, scan.orientation):
+            true_size = image.image_size  # that of the boxes and masks
+        else:
+            stated, true = (f"{width} × {height}" for height, width in (image.image_size, true_size))
+            problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
     kept: dict[object, list[tuple[ObjectAnnotation, object]]] = {}  # by class and box: objects and their masks
     for obj in image.objects:
-        object_problems, box, mask_code = _repair_object(obj, scan.image_size, known_classes, needs_masks)
+        object_problems, repaired, mask_code = _repair_object(obj, true_size, known_classes, needs_masks)
         problems += object_problems
-        if box is None:
+        if repaired is None:
             left_out.append(object_problems[-1])
             continue
         mask = mask_code if needs_masks else obj.mask
-        same_box = kept.setdefault((obj.class_name, obj.crowd, *(round(corner, 2) for corner in box)), [])
+        same_box = kept.setdefault((obj.class_name, obj.crowd, *(round(corner, 2) for corner in repaired.box)), [])
         same = next((i for i, (_, other) in enumerate(same_box) if None in (mask, other) or mask == other), None)
         if same is None:
-            same_box.append((replace(obj, box=box), mask))
+            same_box.append((repaired, mask))
             continue
         duplicate = obj
         if _usefulness(obj) > _usefulness(same_box[same][0]):
-            duplicate, same_box[same] = same_box[same][0], (replace(obj, box=box), mask)
+            duplicate, same_box[same] = same_box[same][0], (repaired, mask)
         problems.append(("duplicate-box", describe_box(duplicate)))
         left_out.append(problems[-1])
     objects = sorted((obj for same_box in kept.values() for obj, _ in same_box), key=lambda obj: obj.index)
     if not objects and (image.objects or image.unusable_objects):
         why = (NO_OBJECT_LEFT, "every object annotated in it is left out")
         return Repair(tuple(problems), tuple(left_out), why_left_out=why)
-    size = image.image_size and scan.image_size
+    size = image.image_size and true_size
     return Repair(tuple(problems), tuple(left_out), replace(image, objects=tuple(objects), image_size=size))
 
 
@@ -88,23 +93,29 @@ def _usefulness(obj: ObjectAnnotation) -> tuple[bool, bool, bool]:
 
 def _repair_object(
     obj: ObjectAnnotation, image_size: tuple[int, int], known_classes: Collection[str] | None, needs_mask: bool
-) -> tuple[list[_KindAndDetail], Box | None, bytes]:
-    """The problems of an object, its corrected box or None to leave the object out, and the code of its mask."""
+) -> tuple[list[_KindAndDetail], ObjectAnnotation | None, bytes]:
+    """The problems of an object, the object corrected or None to leave it out, and the code of its mask."""
     if known_classes is not None and obj.class_name not in known_classes:
         hint = did_you_mean(obj.class_name, known_classes)
         return [("unknown-class", f"object {obj.index + 1}: {obj.class_name!r} is not known{hint}")], None, b""
+    name = f"object {obj.index + 1} ({obj.class_name})"
+    polygons, others = find_polygons(obj.mask) if needs_mask else ([], "")
+    mask = polygons if polygons and others else obj.mask
+    bad_polygon = [("bad-polygon", f"{name}: its mask also holds {others}")] if polygons and others else []
     kind, box = _check_box(obj.box, image_size)
     if kind not in ("", "box-partly-outside"):
-        code, mask_box = _box_of_mask(obj.mask, image_size) if needs_mask else (b"", None)
-        remedy = "; its mask has a valid box, which is written" if mask_box else ""
-        return [(kind, describe_box(obj) + remedy)], mask_box, code
+        code, mask_box = _box_of_mask(mask, image_size) if needs_mask else (b"", None)
+        if mask_box is None:
+            return [(kind, describe_box(obj))], None, b""
+        detail = f"{describe_box(obj)}; its mask has a valid box, which is written"
+        return [(kind, detail), *bad_polygon], replace(obj, box=mask_box, mask=mask), code
     problems = [(kind, describe_box(obj))] if kind else []
     if not needs_mask:
-        return problems, box, b""
-    kind, detail, box, mask_code = _check_mask(obj.mask, box, image_size)
-    if kind:
-        problems.append((kind, f"object {obj.index + 1} ({obj.class_name}): {detail}"))
-    return problems, (box if kind in ("", "mask-box-mismatch") else None), mask_code
+        return problems, replace(obj, box=box), b""
+    kind, detail, box, mask_code = _check_mask(mask, box, image_size)
+    problems += bad_polygon + ([(kind, f"{name}: {detail}")] if kind else [])
+    usable = kind in ("", "mask-box-mismatch")
+    return problems, replace(obj, box=box, mask=mask) if usable else None, mask_code
 
 
 def _check_box(box: Box, image_size: tuple[int, int]) -> tuple[str, Box]:

@@ -98,7 +98,7 @@ def test_one_box_with_two_masks_is_two_objects(tmp_path: Path) -> None:
     halves = [[[1, 2, 31, 2, 1, 22]], [[31, 2, 31, 22, 1, 22]]]
     repeat_entry("train", "annotations")(root)
     for index, half in zip((0, 5), halves, strict=True):
-        set_entry("train", "annotations", index, segmentation=half)(root)
+        set_entry("train", "annotations", index, id=index, segmentation=half)(root)
     assert check_dataset(root, workers=1).problems == ()
 
 

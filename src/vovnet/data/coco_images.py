@@ -1,0 +1,74 @@
+"""Finds the image files that COCO's entries name."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from vovnet.data.dataset import OnProblem
+
+
+class ImageFinder:
+    """Finds images in a split's folders.
+
+    folders: the first one that has a file of the name is used.
+    file_names: those of all images of the split, as its file states them.
+    """
+
+    def __init__(
+        self, folders: Sequence[Path], file_names: Iterable[object], path: Path, on_problem: OnProblem
+    ) -> None:
+        self.folders, self.path, self.on_problem = folders, path, on_problem
+        self._counts = Counter(_to_path(name).name for name in file_names if isinstance(name, str))
+        self._names: dict[Path, dict[str, str]] = {}  # folder → names of its files by their lower case
+
+    def find(self, file_name: object) -> Path | None:
+        """The image of this name, or None after a problem was reported.
+
+        Programs that ran elsewhere state a path that only they know, such as that of an upload. Then the file's own
+        name finds it, if no other image of the split has it.
+        """
+        if not isinstance(file_name, str) or not file_name:
+            self.on_problem(
+                "bad-annotation", self.path, f"an image must have a file_name, got {reprlib.repr(file_name)}"
+            )
+            return None
+        relative = _to_path(file_name)
+        inside = relative.parts and not (relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0])
+        found = self._find(relative) if inside else None
+        if found is None and relative.name and self._counts[relative.name] == 1:
+            found = self._find(PurePosixPath(relative.name))
+        if found is None and not inside:
+            detail = f"file_name must stay inside the data folder, got {reprlib.repr(file_name)}"
+            self.on_problem("bad-annotation", self.path, detail)
+        elif found is None:
+            names = ", ".join(folder.name for folder in self.folders)
+            name = file_name if file_name.isprintable() and len(file_name) < 200 else reprlib.repr(file_name)
+            detail = f"lists {name}, which is in none of the folders {names}"
+            self.on_problem("missing-image", self.path, detail)
+        return found
+
+    def _find(self, relative: PurePosixPath) -> Path | None:
+        paths = [folder / relative for folder in self.folders]
+        try:
+            exact = next((path for path in paths if path.is_file()), None)
+            return exact or next(filter(None, map(self._find_in_any_case, paths)), None)
+        except OSError:  # a name too long for the file system
+            return None
+
+    def _find_in_any_case(self, path: Path) -> Path | None:
+        """The file whose name differs in upper and lower case only, as file names on Windows may."""
+        folder = path.parent
+        if folder not in self._names:
+            names = os.listdir(folder) if folder.is_dir() else []
+            counts = Counter(map(str.lower, names))
+            self._names[folder] = {name.lower(): name for name in names if counts[name.lower()] == 1}
+        name = self._names[folder].get(path.name.lower())
+        return folder / name if name is not None and (folder / name).is_file() else None
+
+
+def _to_path(file_name: str) -> PurePosixPath:
+    return PurePosixPath(file_name.replace("\\", "/"))
