@@ -49,8 +49,9 @@ def open_dataset(
 ) -> DetectionDataset:
     """One split of a VOC, COCO, YOLO or mask PNG dataset. No image is decoded.
 
-    Boxes stay as annotated, not clipped to the image. Boxes without a finite, positive width and height are left out,
-    and one warning counts them.
+    Boxes stay as annotated, not clipped to the image, but are turned upright with an image that EXIF turns, if they are
+    those of the pixels as stored. Boxes without a finite, positive width and height are left out, and one warning
+    counts them.
 
     root: the folder of the dataset, or the YAML file that describes a YOLO dataset in its folder.
     split: one of `splits(root)`, or "all" for every annotation file of VOC. None takes the only split there is. val,
@@ -159,7 +160,7 @@ def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None
         )  # fmt: skip
     if mended:
         _LOG.warning(
-            "%s, split %s: left out what is no polygon from the masks of %d objects (the first in %s); "
+            "%s, split %s: masks from which something that is no polygon was left out: %d (the first in %s); "
             "`vovnet data check` lists them",
             annotations.root, annotations.split, len(mended), mended[0],
         )  # fmt: skip

@@ -198,7 +198,7 @@ def test_what_lies_beside_a_good_polygon_costs_no_object(tmp_path: Path, mask: o
     root, out = write_split(tmp_path / "d", [CAR | {"segmentation": mask}]), tmp_path / "out"
     target = open_dataset(root, masks=True)[0].target
     assert target.masks.areas().tolist() == [800]
-    assert "left out what is no polygon from the masks of 1 objects" in caplog.text
+    assert "something that is no polygon was left out: 1" in caplog.text
     assert check_dataset(root, workers=1).count_by_kind() == {"bad-polygon": 1}
     clean_and_check(root, out)
     assert open_dataset(out, masks=True)[0].target.masks.areas().tolist() == [800]

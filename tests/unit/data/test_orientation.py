@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pycocotools import mask as oracle
 from torch import Tensor
 
@@ -42,7 +43,10 @@ def write_turned(path: Path, orientation: int, *, xmp: bool = False, size: tuple
     options: dict[str, Any] = dict(SAVE[path.suffix[1:]])
     if xmp:
         description = f'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="{orientation}"/>'
-        options["xmp"] = f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{description}</x:xmpmeta>'.encode()
+        packet = f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{description}</x:xmpmeta>'
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", packet)
+        options["xmp"] = packet.encode()
     else:
         options["exif"] = Image.Exif()
         options["exif"][0x0112] = orientation
@@ -109,11 +113,13 @@ def test_coco_boxes_follow_the_pixels(tmp_path: Path, orientation: int, suffix: 
     assert sample.target.area.tolist() == [99]
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_orientation_in_xmp(tmp_path: Path, suffix: str) -> None:
     root = make_coco(tmp_path, f"a.{suffix}")
     write_turned(root / f"images/a.{suffix}", 8, xmp=True)
-    assert_box_is_white(open_dataset(root)[0])
+    sample = open_dataset(root)[0]
+    assert sample.image_size == (WIDTH, HEIGHT)
+    assert_box_is_white(sample)
 
 
 @pytest.mark.parametrize("orientation", SIDEWAYS)
