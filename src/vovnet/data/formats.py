@@ -23,7 +23,6 @@ from vovnet.data.images import MAX_PIXELS, annotated_orientation, image_header_s
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
-from vovnet.structures import Target
 
 _LOG = logging.getLogger("vovnet")
 _MAX_NEIGHBOURS = 50  # folders looked at for a hint
@@ -178,6 +177,8 @@ def _to_sample(image: ImageAnnotation, labels: dict[str, int], masks: bool, mend
     size = image.image_size[::-1] if image.image_size and orientation != 1 else image.image_size
     objects = _valid_objects(image, labels)
     codes = _to_masks(image, objects, mended) if masks else None
+    from vovnet.structures import Target  # imports PyTorch, which the check of a dataset does not need
+
     target = Target.make(
         [turn_box(obj.box, image.image_size, orientation) if image.image_size else obj.box for obj in objects],
         [labels[obj.class_name] for obj in objects],
