@@ -33,13 +33,13 @@ LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
 
 
 def make(root: Path, layout: dict[str, tuple[str, str]], stems: str = "ab") -> None:
-    """The same stems in each split, with different images."""
+    """The same stems in each split, with different images and boxes."""
     for seed, patterns in enumerate(layout.values()):
         for offset, stem in enumerate(stems):
             xml, image = (root / pattern.format(stem) for pattern in patterns)
             write_image(image, 100 * seed + offset)
             xml.parent.mkdir(parents=True, exist_ok=True)
-            xml.write_text(xml_of((1, 1, 30 + offset, 20)))
+            xml.write_text(xml_of((1, 1, 30 + 10 * seed + offset, 20)))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -50,11 +50,10 @@ def test_layouts(tmp_path: Path, layout: dict[str, tuple[str, str]]) -> None:
     report = check_dataset(root, workers=1)
     assert report.problems == ()
     assert {split.split: split.images for split in report.statistics.splits} == dict.fromkeys(layout, 2)
-    for split, (xml, image) in layout.items():
-        data = open_dataset(root, split)
+    for seed, (split, (xml, image)) in enumerate(layout.items()):
+        data, right = open_dataset(root, split), 30 + 10 * seed
         assert [sample.image_path for sample in data] == [root / image.format(stem) for stem in "ab"]
-        assert [sample.target.boxes.tolist() for sample in data] == [[[0, 0, 30, 20]], [[0, 0, 31, 20]]]
-        assert data.class_names == ("cat",)
+        assert [sample.target.boxes.tolist() for sample in data] == [[[0, 0, right, 20]], [[0, 0, right + 1, 20]]]
         assert len({sample.image_id for sample in data}) == 2
         (root / xml.format("a")).write_text(xml_of((1, 1, 90, 20)))
     clean_and_check(root, out)

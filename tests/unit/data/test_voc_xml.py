@@ -96,6 +96,8 @@ def test_encodings(tmp_path: Path, name: str, declared: str | None, encoding: st
 )
 def test_what_cannot_be_read_is_one_problem_of_its_file(tmp_path: Path, data: bytes, message: str) -> None:
     root = make(tmp_path, data)
+    write_image(root / "JPEGImages/b.png", 1)
+    (root / "Annotations/b.xml").write_text(document("x", None))
     with pytest.raises(ValueError, match=rf"a\.xml: .*({message})"):
         open_dataset(root)
     report = check_dataset(root, workers=1)
@@ -176,7 +178,8 @@ def test_the_box_of_a_polygon_is_clipped_in_the_copy(tmp_path: Path) -> None:
     ],
 )
 def test_a_box_that_is_no_number_is_quoted(tmp_path: Path, shape: str, stated: str) -> None:
-    (problem,) = check_dataset(make(tmp_path, document("x", None, shape).encode()), workers=1).problems
+    body = f"{shape}</object><object><name>x</name>{BOX}"
+    (problem,) = check_dataset(make(tmp_path, document("x", None, body).encode()), workers=1).problems
     assert problem.kind == "not-a-number"
     assert stated in problem.detail
     assert "nan" not in problem.detail
