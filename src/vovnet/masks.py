@@ -2,6 +2,8 @@
 
 The mask of a whole image takes some hundred bytes as a code and megabytes as pixels. Needs the extra "eval".
 
+PyTorch is imported by the functions that need tensors: the check of a dataset of boxes starts without it.
+
 A code lists the lengths of runs of pixels, column by column, alternately outside and inside the mask.
 """
 
@@ -10,13 +12,13 @@ from __future__ import annotations
 import reprlib
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from vovnet.errors import install_extra
 
@@ -47,6 +49,8 @@ class RleMasks:
 
     def __getitem__(self, index: Tensor) -> RleMasks:
         """The masks that a boolean mask or an index tensor of shape (M,) selects."""
+        import torch
+
         indices = index.nonzero().flatten() if index.dtype == torch.bool else index
         return RleMasks(tuple(self.counts[i] for i in indices.tolist()), self.size)
 
@@ -56,16 +60,22 @@ class RleMasks:
 
     def areas(self) -> Tensor:
         """Number of pixels of each mask, int64 (M,)."""
+        import torch
+
         return torch.from_numpy(np.asarray(_codec().area(self.to_coco()), dtype=np.int64))
 
     def boxes(self) -> Tensor:
         """The smallest box around each mask, float32 (M, 4), x2 and y2 exclusive; zeros for a mask without pixels."""
+        import torch
+
         boxes_xywh = torch.from_numpy(np.asarray(_codec().to_bbox(self.to_coco()), dtype=np.float32).reshape(-1, 4))
         return torch.cat([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], dim=1)
 
 
 def encode(masks: Tensor) -> RleMasks:
     """Bitmaps, bool or uint8 of shape (M, H, W) → codes; every value but 0 is in the mask."""
+    import torch
+
     if masks.ndim != 3 or masks.dtype not in (torch.bool, torch.uint8):
         raise ValueError(f"masks must be bool or uint8 of shape (M, H, W), got {masks.dtype} of {tuple(masks.shape)}")
     height, width = masks.shape[1:]
@@ -75,6 +85,8 @@ def encode(masks: Tensor) -> RleMasks:
 
 def decode(masks: RleMasks) -> Tensor:
     """Codes → bitmaps, uint8 of shape (M, H, W), 0 or 1."""
+    import torch
+
     bitmaps = torch.empty((len(masks), *masks.size), dtype=torch.uint8)
     for bitmap, code in zip(bitmaps, masks.to_coco(), strict=True):
         bitmap[:] = torch.from_numpy(_codec().decode(code))
@@ -90,6 +102,7 @@ def paste(probabilities: Tensor, boxes: Tensor, image_size: tuple[int, int], *, 
     boxes: (D, 4) in pixels of the image. They may reach a little beyond it.
     threshold: a pixel is in the mask if its probability is higher.
     """
+    from torch.nn import functional as F
     from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 
     if probabilities.ndim != 3 or boxes.shape != (len(probabilities), 4):

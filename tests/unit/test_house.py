@@ -155,6 +155,16 @@ def test_importing_does_not_wait_for_torch(statement: str) -> None:
     assert not {"torch", "torchvision", "numpy", "matplotlib", "hotcoco", "av", "pydantic"} & set(loaded)
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["data", "check", "--help"], ["data", "check", "samples/bccd"]])
+def test_the_check_starts_without_torch(arguments: list[str]) -> None:
+    code = "import sys\nfrom vovnet.cli.main import main\ntry:\n    main()\nfinally:\n    print('LOADED', *sys.modules)"
+    command = [sys.executable, "-c", code, *arguments]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    loaded = {name.split(".")[0] for name in output.partition("LOADED ")[2].split()}
+    assert "vovnet" in loaded
+    assert not {"torch", "torchvision"} & loaded
+
+
 def test_extras_are_imported_late() -> None:
     code = "import vovnet.engine.detector, vovnet.engine.train, vovnet.report.evaluation, vovnet.data.check, sys\n"
     code += "print(*{name.split('.')[0] for name in sys.modules})"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.cli.app import data_app
-from vovnet.cli.options import Json, Positive, Repeated
+from vovnet.cli.options import Json, Positive, Repeated, Switch
 from vovnet.cli.output import Output, show_progress
 
 if TYPE_CHECKING:
     from vovnet.data.check import Report
+
+_MOST_LINES = 20  # of problems and files that the terminal shows
 
 
 @data_app.command
@@ -19,6 +22,7 @@ def check(
     *,
     fix: Path | None = None,
     classes: Repeated = None,
+    ignore_masks: Switch = False,
     workers: Positive | None = None,
     json_file: Json = None,
 ) -> int:
@@ -32,6 +36,8 @@ def check(
         Write a copy without the problems to this new folder; the original is not changed.
     classes:
         Name of a valid class, if the dataset's own list cannot be trusted; repeat the option for more.
+    ignore_masks:
+        Check a dataset with masks as one of boxes: an object with a bad mask keeps its box.
     workers:
         Threads that decode images.
     """
@@ -43,26 +49,63 @@ def check(
         report = check_dataset(
             root,
             class_names=classes,
+            ignore_masks=ignore_masks,
             workers=workers,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print_statistics(report, out)
-    for problem in report.problems[:20]:
+    for problem in report.problems[:_MOST_LINES]:
         where = " ".join(part for part in (problem.split, problem.image) if part)
         out.say(f"{problem.kind}: {where}: {problem.detail}")
-    if len(report.problems) > 20:
-        out.say(f"… and {len(report.problems) - 20} more (--json writes all of them)")
+    if len(report.problems) > _MOST_LINES:
+        out.say(f"… and {len(report.problems) - _MOST_LINES} more (--json writes all of them)")
     if report.problems:
         counts = report.count_by_kind()
         out.table(
             ["problem", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
         )
-    out.say(f"{len(report.problems)} {'problem' if len(report.problems) == 1 else 'problems'} in {root}")
+    print_removals(report, out)
+    for hint in report.hints:
+        out.say(f"hint: {hint}")
+    out.say(f"{counted(len(report.problems), 'problem')} in {root}")
+    removed = report.removed
     if fix is not None:
-        write_cleaned_copy(report, fix)
+        removed = write_cleaned_copy(report, fix)
+        lacking = removed[len(report.removed) :]
+        for removal in lacking[:_MOST_LINES]:
+            out.say(f"not in the copy: {removal.image}: {removal.detail}")
+        if len(lacking) > _MOST_LINES:
+            out.say(f"… and {len(lacking) - _MOST_LINES} more files (--json writes all of them)")
         out.say(f"cleaned copy in {fix}")
-    out.json(report.to_dict())
+    out.json(report.to_dict() | {"removed": [asdict(removal) for removal in removed]})
     return 1 if report.problems else 0
+
+
+def print_removals(report: Report, out: Output) -> None:
+    """Print what a cleaned copy lacks, so that nobody has to trust it blindly."""
+    if not report.removed:
+        return
+    kept = {split.split: split for split in report.clean}
+    rows = []
+    for split in report.statistics.splits:
+        images = kept[split.split].images
+        objects = sum(len(image.objects) for image in images)
+        rows.append([split.split, *map(str, (len(images), split.images, objects, split.annotated_objects))])
+    out.table(["--fix keeps", "images", "of", "objects", "of"], rows)
+    if emptied := len({removal.image for removal in report.removed if removal.kind == "no-object-left"}):
+        out.say(
+            f"{counted(emptied, 'image')} left out because every object annotated there has a problem: "
+            "without objects, an image would teach that nothing is there"
+        )
+    if losing := len(report.images_losing_objects):
+        out.say(
+            f"{counted(losing, 'image')} kept without some objects, which are still visible there: correct the "
+            "annotation of what matters (--json lists all that is left out)"
+        )
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def print_statistics(report: Report, out: Output) -> None:
@@ -86,4 +129,13 @@ def print_statistics(report: Report, out: Output) -> None:
             ["width / height", *(f"{boxes.aspect_ratio[p]:.2f}" for p in percentiles)],
         ],
     )
+    if boxes.at_input_size:
+        out.table(
+            ["√area in a network's input", *(f"{side} × {side}" for side in boxes.at_input_size)],
+            [
+                ["median", *(f"{sizes.median:.1f}" for sizes in boxes.at_input_size.values())],
+                ["below 8 pixels", *(f"{sizes.below_8:.0%}" for sizes in boxes.at_input_size.values())],
+                ["below 16 pixels", *(f"{sizes.below_16:.0%}" for sizes in boxes.at_input_size.values())],
+            ],
+        )
     out.say(f"by COCO's sizes: {boxes.small} small, {boxes.medium} medium, {boxes.large} large boxes")

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vovnet.data import mask_png, voc, yolo
-from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
-from vovnet.data.formats import data_folder, find_format, notes
-from vovnet.data.image_scan import ImageScan, scan_images, turn_boxes_upright, warn_about_orientation
+from vovnet.data.cleaned_copy import (
+    copy_annotations,
+    copy_files,
+    copy_other_files,
+    files_left_out,
+    files_of,
+    find_difference,
+    unchanged_annotations,
+)
+from vovnet.data.dataset import SplitAnnotations
+from vovnet.data.duplicates import describe_duplicate, remove_duplicate_images
+from vovnet.data.formats import data_folder, find_format
+from vovnet.data.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
+from vovnet.data.problem import Problem, Removal
 from vovnet.data.repairs import repair_image
+from vovnet.data.split_roles import find_role, find_unions
 from vovnet.data.statistics import Statistics, compute_statistics
+from vovnet.data.whole_splits import find_split_problems, hints_about_copy, hints_about_names
 from vovnet.masks import RleMasks, find_polygons
 
 _LOG = logging.getLogger("vovnet")
+_NO_BOX = "object left out, or the box of its mask written"
 _UNLISTED = "unlisted"  # the split of VOC annotation files that no list names
 
 # Kind of problem → what it is, what the cleaned copy does about it.
@@ -36,10 +49,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "category-ids": ("a split gives a class another category id than the first split does", "its id written"),
     "size-mismatch": ("the annotation states a different image size", "true size written"),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
-    "not-a-number": ("a corner of a box is missing or not a finite number", "object left out"),
-    "inverted-box": ("a box ends before it begins", "object left out"),
-    "empty-box": ("a box has no width or no height", "object left out"),
-    "box-outside": ("less than a pixel of a box's width or height is inside the image", "object left out"),
+    "not-a-number": ("a corner of a box is missing or not a finite number", _NO_BOX),
+    "inverted-box": ("a box ends before it begins", _NO_BOX),
+    "empty-box": ("a box has no width or no height", _NO_BOX),
+    "box-outside": ("less than a pixel of a box's width or height is inside the image", _NO_BOX),
     "box-partly-outside": ("a box extends beyond the edge of the image", "box clipped"),
     "missing-mask": ("an object has no mask, although most objects of its split have one", "object left out"),
     "bad-polygon": ("a mask holds something else beside its polygons, or nests them", "its polygons written"),
@@ -48,43 +61,54 @@ KINDS: dict[str, tuple[str, str]] = {
     "empty-mask": ("a mask covers no pixel", "object left out"),
     "mask-elsewhere": ("a mask does not overlap the box of its object", "object left out"),
     "mask-box-mismatch": ("the box of an object does not fit its mask", "box of the mask written"),
-    "duplicate-box": ("two objects have the same class and box, and the same mask if any", "the first is kept"),
-    "duplicate-image": ("two images of a split have the same pixels", "the first is kept"),
-    "split-leak": ("two splits contain an image with the same pixels", "kept in the test split only, else in val"),
+    "duplicate-box": (
+        "two objects have the same class and box, and the same mask if any",
+        "one is kept, if possible not difficult and with a mask",
+    ),
+    "duplicate-image": (
+        "two images of a split have the same pixels",
+        "the one with more objects is kept, else the first",
+    ),
+    "split-leak": (
+        "two of train, val and test contain an image with the same pixels",
+        "kept in the test split only, else in val; never so that a split is left empty",
+    ),
+    "empty-split": ("a split has no image", "nothing: add images, or do not use the split"),
+    "split-without-objects": ("no image of a split has an object", "nothing: look for its annotations"),
+    "class-not-in-train": (
+        "a class has objects in val or test, but none in train",
+        "nothing: add such objects to train, or correct the name",
+    ),
 }
 _RANK = {kind: index for index, kind in enumerate(KINDS)}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One problem of a dataset.
-
-    kind: a key of KINDS.
-    split: "" if the problem lies in a file itself, whichever splits use it.
-    image: the image or annotation file, relative to the data folder.
-    """
-
-    kind: str
-    split: str
-    image: str
-    detail: str
 
 
 @dataclass(frozen=True)
 class Report:
     """What `check_dataset` found.
 
+    removed: what the cleaned copy lacks, and why.
+    images_losing_objects: the images, relative to the data folder, that the copy keeps without some of their objects,
+        which are still visible in them.
+    hints: sentences about what is no problem by itself, such as classes with nearly the same name.
     masks_unchecked: why masks were not checked; "" if they were, or if there are none.
     clean: the splits without their problems, as `write_cleaned_copy` writes them.
+    left_out: the files that the copy lacks.
+    unchanged: the annotation files that the copy has as they are.
     """
 
     root: Path
     format: str
     class_names: tuple[str, ...]
     problems: tuple[Problem, ...]
+    removed: tuple[Removal, ...]
+    images_losing_objects: tuple[str, ...]
+    hints: tuple[str, ...]
     statistics: Statistics
     masks_unchecked: str
     clean: tuple[SplitAnnotations, ...] = field(repr=False)
+    left_out: frozenset[Path] = field(repr=False)
+    unchanged: frozenset[Path] = field(repr=False)
 
     def count_by_kind(self) -> dict[str, int]:
         """Number of problems of each kind that occurs, in the order of KINDS."""
@@ -92,7 +116,7 @@ class Report:
         return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but `clean`, ready for JSON."""
+        """Everything but `clean`, `left_out` and `unchanged`, ready for JSON."""
         return {
             "root": str(self.root),
             "format": self.format,
@@ -101,6 +125,9 @@ class Report:
             "faults_by_kind": self.count_by_kind(),
             "masks_unchecked": self.masks_unchecked,
             "faults": [asdict(problem) for problem in self.problems],
+            "removed": [asdict(removal) for removal in self.removed],
+            "images_losing_objects": list(self.images_losing_objects),
+            "hints": list(self.hints),
             "statistics": asdict(self.statistics),
         }
 
@@ -109,6 +136,7 @@ def check_dataset(
     root: str | Path,
     *,
     class_names: Sequence[str] | None = None,
+    ignore_masks: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -117,63 +145,119 @@ def check_dataset(
     Masks need the extra "eval". Without it everything else is checked, and a warning and the report say so.
 
     class_names: the classes to expect; None trusts the names in the dataset.
+    ignore_masks: check a dataset with masks as one of boxes; no object is left out for its mask.
     workers: number of threads that decode images; None means one per core.
     progress: called with (images decoded, all images).
     """
     root = Path(root)
-    splits, problems = _read_all_splits(root)
+    splits, file_problems = _read_all_splits(root)
+    folder = splits[0].root
     scans = scan_images({image.image_path for split in splits for image in split.images}, workers, progress)
     warn_about_orientation(splits, scans)
     unions = find_unions(splits)
-    masked_splits = {split.split for split in splits if _has_masks(split)}
+    masked_splits = set() if ignore_masks else {split.split for split in splits if _has_masks(split)}
     masks_unchecked = _why_masks_cannot_be_read() if masked_splits else ""
     if masks_unchecked:
         _LOG.warning("%s: masks were not checked: %s", root, masks_unchecked)
 
+    problems: list[Problem] = []
+    removed: list[Removal] = []
+    losing: set[Path] = set()  # images without some of their objects
     repaired_splits = []
+    reported = _images_to_report(splits, unions)
     for split in splits:
         images = []
         for image in split.images:
             needs_masks = split.split in masked_splits and not masks_unchecked
-            details, repaired = repair_image(image, scans[image.image_path], class_names, needs_masks)
-            if repaired is not None:
-                images.append(repaired)
-            if split.split not in unions:  # the parts of a union report its problems
-                name = _relative(image.image_path, data_folder(root))
-                problems += [Problem(kind, split.split, name, detail) for kind, detail in details]
+            repair = repair_image(image, scans[image.image_path], class_names, needs_masks)
+            if repair.image is not None:
+                images.append(repair.image)
+            if image.unusable_objects or any(kind != "duplicate-box" for kind, _ in repair.left_out):
+                losing.add(image.image_path)
+            if image.image_path in reported[split.split]:
+                name = _relative(image.image_path, folder)
+                problems += [Problem(kind, split.split, name, detail) for kind, detail in repair.problems]
+                removed += [Removal("object", kind, split.split, name, detail) for kind, detail in repair.left_out]
+                if repair.image is None:
+                    kind, detail = repair.why_left_out
+                    removed.append(Removal("image", kind, split.split, name, detail))
         repaired_splits.append(replace(split, images=tuple(images)))
-    clean, duplicates = _remove_duplicate_images(repaired_splits, unions, scans)
+    clean, duplicates = remove_duplicate_images(repaired_splits, unions, scans)
+    for duplicate in duplicates:
+        if duplicate.image.image_path in reported[duplicate.split]:
+            found, lacking = describe_duplicate(duplicate, scans, folder)
+            problems.append(found)
+            removed += lacking
+            if len(lacking) > 1:
+                losing.add(duplicate.other.image_path)
+    explained = {problem.kind for problem in file_problems}
+    problems += find_split_problems([split for split in splits if split.split not in unions], explained)
+    about_copy = hints_about_copy([split for split in clean if split.split not in unions], problems)
 
-    sizes = {path: scan.image_size for path, scan in scans.items() if not scan.error}
+    left_out = files_left_out(folder, splits, clean, file_problems)
+    removed += [
+        Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
+        for p in file_problems
+        if any(word in KINDS[p.kind][1] for word in ("left out", "the first is kept"))
+    ]
+    kept_paths = {image.image_path for split in clean for image in split.images}
+    class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
+    upright = [turn_boxes_upright(split, scans) for split in splits]
+    statistics = compute_statistics(upright, {path: scan.image_size for path, scan in scans.items() if not scan.error})
     return Report(
         root=root,
         format=splits[0].format,
-        class_names=tuple(dict.fromkeys(name for split in splits for name in split.class_names)),
-        problems=tuple(sorted(problems + duplicates, key=lambda p: (_RANK[p.kind], p.split, p.image, p.detail))),
-        statistics=compute_statistics([turn_boxes_upright(split, scans) for split in splits], sizes),
+        class_names=class_names_found,
+        problems=tuple(sorted(file_problems + problems, key=lambda p: (_RANK[p.kind], p.split, p.image, p.detail))),
+        removed=tuple(sorted(removed, key=lambda r: (r.what, r.split, r.image, r.kind, r.detail))),
+        images_losing_objects=tuple(sorted(_relative(path, folder) for path in losing & kept_paths)),
+        hints=(*about_copy, *hints_about_names(class_names_found), *statistics.boxes.hints()),
+        statistics=statistics,
         masks_unchecked=masks_unchecked,
         clean=clean,
+        left_out=left_out,
+        unchanged=unchanged_annotations(folder, splits, clean, file_problems),
     )
 
 
-def write_cleaned_copy(report: Report, out: str | Path) -> None:
+def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
     """Writes the dataset without its problems to a new folder, in its own format; KINDS says how.
 
-    Images, and annotation files without problems, are copied byte for byte. The original is only read.
+    Images, annotation files without problems and all other files are copied byte for byte. The original is only read.
+    The copy is read back; ValueError if it is not what the report promises.
+
+    Returns what the copy lacks: `report.removed`, and links and special files.
     """
-    out, root = Path(out), data_folder(report.root)
+    out, folder = Path(out), report.clean[0].root
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the cleaned copy")
-    if out.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"{out} lies inside the data folder {root}: name a folder outside it for the cleaned copy")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{out} lies inside the data folder {folder}: name a folder outside it for the cleaned copy")
     out.mkdir(parents=True, exist_ok=True)
-    for path in notes(root):  # the format's own files are overwritten next
-        shutil.copy2(path, out / path.name)
     find_format(report.root).write(report.root, report.clean, out)
-    for path in {image.image_path for split in report.clean for image in split.images}:
-        copy = out / path.relative_to(root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy)
+    copy_files({image.image_path for split in report.clean for image in split.images}, folder, out)
+    copy_annotations(report.unchanged, folder, out)
+    lacking = copy_other_files(folder, out, report.left_out)
+    if any(split.images for split in report.clean):
+        lacking += _read_back(report, out)
+    return report.removed + tuple(lacking)
+
+
+def _read_back(report: Report, out: Path) -> list[Removal]:
+    """Compares the copy with the report. Removes, and returns, labels of images that could not be read."""
+    splits, problems = _read_all_splits(out / report.root.name if report.root.is_file() else out)
+    if difference := find_difference(report.clean, splits):
+        raise ValueError(
+            f"{out} is not what the check promised: {difference}; do not use this copy, and report the fault"
+        )
+    used = {path for split in splits for path in files_of(split)}
+    removed = []
+    for problem in problems:
+        path = out / problem.image
+        if problem.kind == "annotation-without-image" and path not in used and path.is_file():
+            path.unlink()
+            removed.append(Removal("file", problem.kind, "", problem.image, "its image is left out"))
+    return removed
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -223,52 +307,12 @@ def _why_masks_cannot_be_read() -> str:
     return ""
 
 
-def find_unions(splits: Sequence[SplitAnnotations]) -> dict[str, list[str]]:
-    """For each split that joins two or more others, as VOC's trainval does, the names of those others."""
+def _images_to_report(splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]]) -> dict[str, set[Path]]:
+    """The images whose problems each split reports: a list beside train, val and test repeats none of theirs."""
     paths = {split.split: {image.image_path for image in split.images} for split in splits}
-    unions = {}
-    for name, union in paths.items():
-        parts = [part for part in paths if paths[part] and paths[part] < union]
-        if len(parts) >= 2 and set().union(*(paths[part] for part in parts)) == union:
-            unions[name] = parts
-    return unions
-
-
-def _remove_duplicate_images(
-    splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]], scans: Mapping[Path, ImageScan]
-) -> tuple[tuple[SplitAnnotations, ...], list[Problem]]:
-    """The splits with each image once and in one split only, and a problem for each image that was removed.
-
-    A split that joins others is no leak; it keeps the images that its parts keep.
-    """
-    root = splits[0].root
-    problems = []
-    copies: dict[bytes, list[tuple[str, ImageAnnotation]]] = defaultdict(list)  # by their pixels
-    for split in sorted(splits, key=lambda split: _rank(split.split)):
-        if split.split not in unions:
-            for image in split.images:
-                copies[scans[image.image_path].pixel_digest].append((split.split, image))
-
-    kept: dict[str, set[tuple[int | str, Path]]] = defaultdict(set)  # split → id and path of its images
-    for (first_split, first), *others in copies.values():
-        kept[first_split].add((first.image_id, first.image_path))
-        for name, image in others:
-            same = "file" if scans[image.image_path].file_digest == scans[first.image_path].file_digest else "pixels"
-            where = "this split" if name == first_split else f"the split {first_split}"
-            kind = "duplicate-image" if name == first_split else "split-leak"
-            detail = f"same {same} as {_relative(first.image_path, root)} in {where}"
-            problems.append(Problem(kind, name, _relative(image.image_path, root), detail))
-    for name, parts in unions.items():
-        kept[name] = set().union(*(kept[part] for part in parts))
-
-    def keep(split: SplitAnnotations) -> SplitAnnotations:
-        images = (image for image in split.images if (image.image_id, image.image_path) in kept[split.split])
-        return replace(split, images=tuple(images))
-
-    return tuple(map(keep, splits)), problems
-
-
-def _rank(split: str) -> tuple[int, str]:
-    """Sorts the split that keeps a shared image first: test, then val, then train, then the others by name."""
-    prefixes = ("test", "val", "train")
-    return next((rank for rank, prefix in enumerate(prefixes) if split.startswith(prefix)), len(prefixes)), split
+    reported = {name: set() if name in unions else paths[name] for name in paths if find_role(name)}
+    seen = set().union(*reported.values())
+    for name in paths.keys() - reported.keys():
+        reported[name] = set() if name in unions else paths[name] - seen
+        seen |= paths[name]
+    return reported

@@ -11,8 +11,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vovnet.structures import Target
+if TYPE_CHECKING:
+    from vovnet.structures import Target
 
 _LOG = logging.getLogger("vovnet")
 

@@ -19,13 +19,10 @@ from vovnet.data.dataset import (
     is_valid_box,
     raise_problem,
 )
-from vovnet.data.image_files import is_image_name, may_be_image
 from vovnet.data.images import MAX_PIXELS, annotated_orientation, image_header_size
 from vovnet.data.orientation import turn_box, turn_masks
-from vovnet.data.voc_layout import holds_annotations
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
-from vovnet.structures import Target
 
 _LOG = logging.getLogger("vovnet")
 _MAX_NEIGHBOURS = 50  # folders looked at for a hint
@@ -79,7 +76,7 @@ def open_dataset(
 
 def require_objects(dataset: DetectionDataset) -> None:
     """ValueError if no image has an object: a detector would learn nothing, or be compared with nothing."""
-    if not any(len(sample.target) for sample in dataset):
+    if not any((~sample.target.crowd).any() for sample in dataset):  # nothing is learnt from crowds
         raise ValueError(
             f"{dataset.root}: no image of the split {dataset.split} has an object: correct "
             "the annotations (`vovnet data check` lists problems) or name another split"
@@ -131,15 +128,6 @@ def _is_dataset(path: Path) -> bool:
     return path.is_dir() and any(recognises(path) for recognises, _ in _CERTAIN_FORMATS)
 
 
-def notes(folder: Path) -> list[Path]:
-    """The files directly in a data folder that are neither images nor their annotations: a licence, class names, …"""
-    files = [path for path in folder.iterdir() if path.is_file()]
-    images = {path.stem for path in files if is_image_name(path)}
-    xml = (".xml",) if holds_annotations(folder.glob("*.xml")) else ()
-    files = [path for path in files if path.stem not in images and path.suffix.lower() not in xml]
-    return [path for path in files if not (images and may_be_image(path))]
-
-
 def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> str:
     names = format_module.splits(root)
     if split is None and len(names) == 1:
@@ -189,6 +177,8 @@ def _to_sample(image: ImageAnnotation, labels: dict[str, int], masks: bool, mend
     size = image.image_size[::-1] if image.image_size and orientation != 1 else image.image_size
     objects = _valid_objects(image, labels)
     codes = _to_masks(image, objects, mended) if masks else None
+    from vovnet.structures import Target  # imports PyTorch, which the check of a dataset does not need
+
     target = Target.make(
         [turn_box(obj.box, image.image_size, orientation) if image.image_size else obj.box for obj in objects],
         [labels[obj.class_name] for obj in objects],

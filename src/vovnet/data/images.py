@@ -1,21 +1,25 @@
-"""Read an image file, encoded bytes or an image in memory as a uint8 RGB tensor."""
+"""Read an image file, encoded bytes or an image in memory as a uint8 RGB tensor.
+
+PyTorch is imported when the first tensor is made, because the check of a dataset makes none and should start at once.
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from PIL import Image
-from torch import Tensor
 
-from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_pixels
+from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_array, turn_pixels
 
-try:  # 1.5 times as fast as Pillow; torchvision has announced its removal
-    from torchvision.io import ImageReadMode, decode_jpeg
-except ImportError:
-    decode_jpeg = None
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Of two images with one stem, some formats take the one that comes first here. HEIC is missing: Pillow cannot read it.
 IMAGE_SUFFIXES = (
@@ -39,21 +43,49 @@ def read_image(source: Path | bytes) -> Tensor:
     data = source if isinstance(source, bytes) else source.read_bytes()
     name = _name(source)
     pil_image = _open(data, name)
-    fast = decode_jpeg is not None and pil_image.format in ("JPEG", "MPO") and pil_image.mode in ("RGB", "L")
-    try:
-        if fast:  # the same pixels as Pillow's, sooner
-            encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            return turn_pixels(decode_jpeg(encoded, mode=ImageReadMode.RGB), _orientation(pil_image))
+    decode = _fast_jpeg_decoder()
+    if decode is None or pil_image.format not in ("JPEG", "MPO") or pil_image.mode not in ("RGB", "L"):
+        return _to_tensor(_decode(pil_image, name))
+    with _explained_damage(name):  # the same pixels as Pillow's, sooner
+        return turn_pixels(decode(data), _orientation(pil_image))
+
+
+def read_pixels(source: Path | bytes) -> npt.NDArray[np.uint8]:
+    """uint8 RGB (H, W, 3), the values and errors of `read_image`, without PyTorch."""
+    name = _name(source)
+    return _decode(_open(source if isinstance(source, bytes) else source.read_bytes(), name), name)
+
+
+def _decode(pil_image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
+    with _explained_damage(name):
         pil_image.load()
+    try:
+        return turn_array(_to_rgb(_pil_to_array(pil_image)), _orientation(pil_image))
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be converted to 8-bit RGB ({error}): save it as PNG or JPEG") from error
+
+
+@contextmanager
+def _explained_damage(name: str) -> Iterator[None]:
+    try:
+        yield
     except MemoryError:
         raise
     except Exception as error:  # damaged data raises OSError, SyntaxError, struct.error, RuntimeError, …
         reason = str(error).rsplit(", ", 1)[-1]  # without torchvision's source line
         raise ValueError(f"{name} is damaged or cut short ({reason}): fetch it again or remove it") from error
+
+
+@cache
+def _fast_jpeg_decoder() -> Callable[[bytes], Tensor] | None:
+    """torchvision's decoder, 1.5 times as fast as Pillow's, if there is one: torchvision has announced its removal."""
+    import torch
+
     try:
-        return to_image_tensor(pil_image)
-    except ValueError as error:
-        raise ValueError(f"{name} cannot be converted to 8-bit RGB ({error}): save it as PNG or JPEG") from error
+        from torchvision.io import ImageReadMode, decode_jpeg
+    except ImportError:
+        return None
+    return lambda data: decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
 
 
 def image_header_size(source: Path | bytes) -> tuple[int, int]:
@@ -91,21 +123,24 @@ def to_image_tensor(value: object) -> Tensor:
     value: a PIL image, a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in RGB(A) order, or a tensor (H, W),
         (1, H, W), (3, H, W) or (4, H, W). Values are uint8, uint16 (65535 is white), bool, or floats in [0, 1].
     """
+    import torch
+    from torch import Tensor
+
     if isinstance(value, Image.Image):
         value.load()
-        return turn_pixels(_to_rgb(_pil_to_array(value)), _orientation(value))
+        return _to_tensor(turn_array(_to_rgb(_pil_to_array(value)), _orientation(value)))
     if isinstance(value, np.ndarray):
         if value.ndim != 2 and not (value.ndim == 3 and value.shape[2] in (1, 3, 4)):
             raise ValueError(
                 f"an image array must have shape (H, W) or (H, W, 1|3|4), got {value.shape}; a tensor has (1|3|4, H, W)"
             )
-        return _to_rgb(value)
+        return _to_tensor(_to_rgb(value))
     if isinstance(value, Tensor):
         if value.ndim != 2 and not (value.ndim == 3 and value.shape[0] in (1, 3, 4)):
             raise ValueError(f"an image tensor must have shape (H, W) or (1|3|4, H, W), got {tuple(value.shape)}")
         value = value.detach().cpu()
         planes = (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
-        return _to_rgb(planes if planes.ndim == 2 else planes.transpose(1, 2, 0))
+        return _to_tensor(_to_rgb(planes if planes.ndim == 2 else planes.transpose(1, 2, 0)))
     raise TypeError(f"an image must be a PIL image, NumPy array or tensor, got {type(value).__name__}")
 
 
@@ -156,14 +191,21 @@ def _pil_to_array(pil_image: Image.Image) -> np.ndarray:
     return np.asarray(pil_image.convert("RGBA" if pil_image.has_transparency_data else "RGB"))
 
 
-def _to_rgb(image: np.ndarray) -> Tensor:
-    """(H, W) or (H, W, 1|3|4) → uint8 (3, H, W), with an alpha plane blended over white."""
-    values = torch.from_numpy(_to_uint8(image))
-    planes = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
-    if planes.shape[0] == 4:
-        alpha = planes[3:].int()
-        planes = ((planes[:3].int() * alpha + 255 * (255 - alpha) + 127) // 255).to(torch.uint8)
-    return planes.repeat(3, 1, 1) if planes.shape[0] == 1 else planes
+def _to_tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) → (3, H, W), without a copy if possible."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def _to_rgb(image: np.ndarray) -> npt.NDArray[np.uint8]:
+    """(H, W) or (H, W, 1|3|4) → uint8 (H, W, 3), with an alpha plane blended over white."""
+    values = _to_uint8(image)
+    pixels = values[:, :, None] if values.ndim == 2 else values
+    if pixels.shape[2] == 4:
+        alpha = pixels[:, :, 3:].astype(np.int32)
+        return ((pixels[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -165,6 +165,13 @@ def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: O
     return ImageAnnotation(image_path, mask_path, image_path.stem, to_objects(numbers, class_name), numbers.shape)
 
 
+def files(root: Path) -> list[Path]:
+    """The images and masks of all splits, whether they belong together or not."""
+    folders = ((folder, IMAGE_SUFFIXES) for folder in _split_folders(root).values())
+    masks = ((folder, (".png",)) for folder in _mask_folders(root))
+    return [path for folder, suffixes in (*folders, *masks) for path in _files(folder, suffixes)]
+
+
 def masks_without_image(root: Path) -> list[Path]:
     """Masks that belong to no image of any split."""
     stems = {path.stem for folder in _split_folders(root).values() for path in _files(folder, IMAGE_SUFFIXES)}

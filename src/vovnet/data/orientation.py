@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from vovnet.data.dataset import Box
 from vovnet.masks import RleMasks, decode, encode
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIDEWAYS = (5, 6, 7, 8)  # the EXIF orientations that swap height and width
 # Axes of a tensor (N, H, W) to flip for each orientation, after height and width are swapped for 5 to 8. Pillow's
@@ -34,6 +39,13 @@ def turn_pixels(image: Tensor, orientation: int) -> Tensor:
     return image.flip(_FLIPS[orientation]) if orientation in _FLIPS else image
 
 
+def turn_array(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) as stored → upright: (H, W, 3), or (W, H, 3) for orientations 5 to 8."""
+    if orientation in SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    return np.flip(pixels, tuple(axis - 1 for axis in _FLIPS.get(orientation, ())))
+
+
 def turn_box(box: Box, stored_size: tuple[int, int], orientation: int) -> Box:
     """The box x1 y1 x2 y2 in the upright image.
 
@@ -53,6 +65,8 @@ def turn_box(box: Box, stored_size: tuple[int, int], orientation: int) -> Box:
 
 def turn_masks(masks: RleMasks, orientation: int) -> RleMasks:
     """The masks in the upright image. One at a time is a bitmap."""
+    import torch
+
     size = masks.size[::-1] if orientation in SIDEWAYS else masks.size
     bitmaps = (decode(masks[torch.tensor([index])]) for index in range(len(masks)))
     return RleMasks(tuple(encode(turn_pixels(bitmap, orientation)).counts[0] for bitmap in bitmaps), size)

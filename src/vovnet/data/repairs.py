@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
 from vovnet.data.image_scan import ImageScan
 from vovnet.data.orientation import means_stored_pixels
 from vovnet.errors import did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
+
+NO_OBJECT_LEFT = "no-object-left"  # why an image is left out whose objects all have faults
 
 _EDGE_TOLERANCE = 0.5  # pixels beyond the edge that count as rounding
 # How far a side of a box may be from that of its mask: in pixels, or as a fraction of the box's width or height,
@@ -21,17 +23,36 @@ _MASK_TOLERANCE_PIXELS, _MASK_TOLERANCE_FRACTION = 6.0, 0.1
 _KindAndDetail = tuple[str, str]
 
 
+@dataclass(frozen=True)
+class Repair:
+    """An image's annotation, mended.
+
+    problems: those of the image by itself.
+    left_out: those of them for which an object is left out.
+    image: what remains of the annotation; None if the image is left out.
+    why_left_out: (kind, detail) if the image is left out; the kind is NO_OBJECT_LEFT or that of a problem.
+    """
+
+    problems: tuple[_KindAndDetail, ...]
+    left_out: tuple[_KindAndDetail, ...] = ()
+    image: ImageAnnotation | None = None
+    why_left_out: _KindAndDetail = ("", "")
+
+
 def repair_image(
     image: ImageAnnotation, scan: ImageScan, known_classes: Collection[str] | None, needs_masks: bool
-) -> tuple[list[_KindAndDetail], ImageAnnotation | None]:
-    """The problems (kind, detail) of an image by itself, and what remains of its annotation; None for nothing.
+) -> Repair:
+    """The problems of an image by itself, and its annotation without them.
+
+    An image whose objects all have faults is left out: without them it would teach that nothing is there.
 
     known_classes: names that objects may have; None allows all.
     needs_masks: every object must have a valid mask. Without it masks are not looked at.
     """
     if scan.error:
-        return [("unreadable-image", scan.error)], None
-    problems = []
+        unreadable = ("unreadable-image", scan.error)
+        return Repair((unreadable,), why_left_out=unreadable)
+    problems, left_out = [], []
     true_size = scan.image_size
     if image.image_size and image.image_size != true_size:
         if means_stored_pixels(image.image_size, true_size, scan.orientation):
@@ -39,19 +60,35 @@ def repair_image(
         else:
             stated, true = (f"{width} × {height}" for height, width in (image.image_size, true_size))
             problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
-    kept: dict[object, ObjectAnnotation] = {}  # by what makes two objects the same
+    kept: dict[object, list[tuple[ObjectAnnotation, object]]] = {}  # by class and box: objects and their masks
     for obj in image.objects:
         object_problems, repaired, mask_code = _repair_object(obj, true_size, known_classes, needs_masks)
         problems += object_problems
         if repaired is None:
+            left_out.append(object_problems[-1])
             continue
-        key = (obj.class_name, obj.crowd, *(round(corner, 2) for corner in repaired.box), mask_code)
-        if key in kept:
-            problems.append(("duplicate-box", _describe_box(obj)))
-        else:
-            kept[key] = repaired
+        mask = mask_code if needs_masks else obj.mask
+        same_box = kept.setdefault((obj.class_name, obj.crowd, *(round(corner, 2) for corner in repaired.box)), [])
+        same = next((i for i, (_, other) in enumerate(same_box) if None in (mask, other) or mask == other), None)
+        if same is None:
+            same_box.append((repaired, mask))
+            continue
+        duplicate = obj
+        if _usefulness(obj) > _usefulness(same_box[same][0]):
+            duplicate, same_box[same] = same_box[same][0], (repaired, mask)
+        problems.append(("duplicate-box", describe_box(duplicate)))
+        left_out.append(problems[-1])
+    objects = sorted((obj for same_box in kept.values() for obj, _ in same_box), key=lambda obj: obj.index)
+    if not objects and (image.objects or image.unusable_objects):
+        why = (NO_OBJECT_LEFT, "every object annotated in it is left out")
+        return Repair(tuple(problems), tuple(left_out), why_left_out=why)
     size = image.image_size and true_size
-    return problems, replace(image, objects=tuple(kept.values()), image_size=size)
+    return Repair(tuple(problems), tuple(left_out), replace(image, objects=tuple(objects), image_size=size))
+
+
+def _usefulness(obj: ObjectAnnotation) -> tuple[bool, bool, bool]:
+    """Sorts the object to keep of two with the same box last."""
+    return not obj.difficult, obj.mask is not None, obj.area is not None
 
 
 def _repair_object(
@@ -61,21 +98,22 @@ def _repair_object(
     if known_classes is not None and obj.class_name not in known_classes:
         hint = did_you_mean(obj.class_name, known_classes)
         return [("unknown-class", f"object {obj.index + 1}: {obj.class_name!r} is not known{hint}")], None, b""
+    name = f"object {obj.index + 1} ({obj.class_name})"
+    polygons, others = find_polygons(obj.mask) if needs_mask else ([], "")
+    mask = polygons if polygons and others else obj.mask
+    bad_polygon = [("bad-polygon", f"{name}: its mask also holds {others}")] if polygons and others else []
     kind, box = _check_box(obj.box, image_size)
-    problems = [(kind, _describe_box(obj))] if kind else []
     if kind not in ("", "box-partly-outside"):
-        return problems, None, b""
+        code, mask_box = _box_of_mask(mask, image_size) if needs_mask else (b"", None)
+        if mask_box is None:
+            return [(kind, describe_box(obj))], None, b""
+        detail = f"{describe_box(obj)}; its mask has a valid box, which is written"
+        return [(kind, detail), *bad_polygon], replace(obj, box=mask_box, mask=mask), code
+    problems = [(kind, describe_box(obj))] if kind else []
     if not needs_mask:
         return problems, replace(obj, box=box), b""
-    name = f"object {obj.index + 1} ({obj.class_name})"
-    polygons, others = find_polygons(obj.mask)
-    mask = obj.mask
-    if polygons and others:
-        problems.append(("bad-polygon", f"{name}: its mask also holds {others}"))
-        mask = polygons
     kind, detail, box, mask_code = _check_mask(mask, box, image_size)
-    if kind:
-        problems.append((kind, f"{name}: {detail}"))
+    problems += bad_polygon + ([(kind, f"{name}: {detail}")] if kind else [])
     usable = kind in ("", "mask-box-mismatch")
     return problems, replace(obj, box=box, mask=mask) if usable else None, mask_code
 
@@ -94,6 +132,16 @@ def _check_box(box: Box, image_size: tuple[int, int]) -> tuple[str, Box]:
     if clipped[2] - clipped[0] < 1 or clipped[3] - clipped[1] < 1:
         return "box-outside", box
     return "box-partly-outside", clipped
+
+
+def _box_of_mask(mask: object, image_size: tuple[int, int]) -> tuple[bytes, Box | None]:
+    """The code of a mask and the box around it; None for a mask that is malformed or covers no pixel."""
+    try:
+        code = from_coco(mask, image_size)
+    except ValueError:
+        return b"", None
+    x1, y1, x2, y2 = RleMasks((code,), image_size).boxes()[0].tolist()
+    return code, ((x1, y1, x2, y2) if x2 > x1 else None)
 
 
 def _check_mask(mask: object, box: Box, image_size: tuple[int, int]) -> tuple[str, str, Box, bytes]:
@@ -120,7 +168,8 @@ def _check_mask(mask: object, box: Box, image_size: tuple[int, int]) -> tuple[st
     return "", "", box, code
 
 
-def _describe_box(obj: ObjectAnnotation) -> str:
+def describe_box(obj: ObjectAnnotation) -> str:
+    """An object's number, class and box, as the file states it."""
     corners = obj.stated or f"x1 y1 x2 y2 = {_spaced(obj.box)}"
     return f"object {obj.index + 1} ({obj.class_name}): {corners}"
 

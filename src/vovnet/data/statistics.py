@@ -13,6 +13,8 @@ import numpy as np
 from vovnet.data.dataset import SplitAnnotations, is_valid_box
 
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+_INPUT_SIDES = (300, 320, 512)  # of the detectors that resize every image to one size
+_TOO_SMALL = 10.0  # pixels: a third of the smallest default box of 30 pixels, which then has an IoU of 0.1 at most
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels
 
 
@@ -20,6 +22,7 @@ _SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels
 class SplitStatistics:
     """Counts of one split, with valid boxes only.
 
+    annotated_objects: those with invalid boxes too, and those that could not be read.
     objects_per_class, images_per_class: class name → count.
     """
 
@@ -27,11 +30,21 @@ class SplitStatistics:
     images: int
     images_without_objects: int
     objects: int
+    annotated_objects: int
     difficult: int
     crowd: int
     with_mask: int
     objects_per_class: dict[str, int]
     images_per_class: dict[str, int]
+
+
+@dataclass(frozen=True)
+class InputBoxSizes:
+    """√(box area) in pixels of a network's input: the median, and the fractions of boxes below 8 and 16 pixels."""
+
+    median: float
+    below_8: float
+    below_16: float
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class BoxStatistics:
     small, medium, large: numbers of boxes by COCO's limits, areas of 32² and 96² pixels.
     relative_size: percentile → √(box area / image area).
     aspect_ratio: percentile → width / height.
+    at_input_size: side of a network's square input in pixels → sizes of the boxes in it.
     """
 
     small: int
@@ -48,6 +62,19 @@ class BoxStatistics:
     large: int
     relative_size: dict[int, float]
     aspect_ratio: dict[int, float]
+    at_input_size: dict[int, InputBoxSizes]
+
+    def hints(self) -> list[str]:
+        """A sentence if the boxes are too small for the smallest input sizes."""
+        sizes = self.at_input_size
+        if not sizes or sizes[min(sizes)].median > _TOO_SMALL:
+            return []
+        medians = ", ".join(f"{box.median:.1f} at {side} × {side}" for side, box in sizes.items())
+        return [
+            f"half of the objects are smaller than this many pixels (√area) in a network's input: {medians}; detectors "
+            "hardly learn objects of 10 pixels or less: use a larger input (RefineDet512), or Mask R-CNN or Faster "
+            "R-CNN, whose input is larger still and keeps the aspect ratio"
+        ]
 
 
 @dataclass(frozen=True)
@@ -74,6 +101,7 @@ def _split_statistics(split: SplitAnnotations) -> SplitStatistics:
         images=len(by_image),
         images_without_objects=sum(not image_objects for image_objects in by_image),
         objects=len(objects),
+        annotated_objects=sum(len(image.objects) + image.unusable_objects for image in split.images),
         difficult=sum(obj.difficult for obj in objects),
         crowd=sum(obj.crowd for obj in objects),
         with_mask=sum(obj.mask is not None for obj in objects),
@@ -97,7 +125,13 @@ def _box_statistics(splits: Sequence[SplitAnnotations], image_sizes: Mapping[Pat
         large=sum(area >= _MEDIUM for area in areas),
         relative_size=_percentiles(relative_sizes),
         aspect_ratio=_percentiles(aspect_ratios),
+        at_input_size={side: _sizes_at(side, relative_sizes) for side in _INPUT_SIDES} if relative_sizes else {},
     )
+
+
+def _sizes_at(side: int, relative_sizes: Sequence[float]) -> InputBoxSizes:
+    sizes = side * np.asarray(relative_sizes)
+    return InputBoxSizes(float(np.median(sizes)), float((sizes < 8).mean()), float((sizes < 16).mean()))
 
 
 def _percentiles(values: Sequence[float]) -> dict[int, float]:

@@ -27,6 +27,7 @@ from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate
 from vovnet.engine.train_state import LossSums, TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
+from vovnet.engine.training_warnings import warn_before_training
 from vovnet.errors import UsageError
 from vovnet.files import write_json
 from vovnet.metrics.coco import evaluate_coco
@@ -90,6 +91,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
             announce(config, dataset, state.step, steps, str(group.device))
+            warn_before_training(dataset, val, config.model, model)
 
         def save_last() -> None:
             state.check_weights()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 
 from vovnet.data import images
-from vovnet.data.images import image_header_size, read_image, to_image_tensor
+from vovnet.data.images import image_header_size, read_image, read_pixels, to_image_tensor
 
 CELLS = sorted(Path("samples/bccd/JPEGImages").glob("*.jpg"))[0]
 RAMP = np.linspace(0, 255, 6 * 10 * 3).astype(np.uint8).reshape(6, 10, 3)
@@ -202,5 +202,45 @@ def test_pillow_alone_gives_the_same_pixels(monkeypatch):
     """torchvision's decoder may be absent; nothing but the speed depends on it."""
     path = sorted(Path("samples/bccd/JPEGImages").glob("*.jpg"))[0]
     fast = read_image(path)
-    monkeypatch.setattr("vovnet.data.images.decode_jpeg", None)
+    monkeypatch.setattr("vovnet.data.images._fast_jpeg_decoder", lambda: None)
     assert torch.equal(read_image(path), fast)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGB", "JPEG"), ("L", "JPEG"), ("RGBA", "PNG"), ("I;16", "PNG"), ("P", "PNG")]
+)
+def test_pixels_without_pytorch_are_those_of_the_tensor(mode, suffix, orientation):
+    rng = np.random.default_rng(orientation)
+    channels = {"RGB": (3,), "RGBA": (4,)}.get(mode, ())
+    dtype, most = (np.uint16, 65536) if mode == "I;16" else (np.uint8, 256)
+    image = Image.fromarray(rng.integers(0, most, (7, 9, *channels), dtype=dtype))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    (image.convert("P") if mode == "P" else image).save(file, suffix, exif=exif)
+    pixels, tensor = read_pixels(file.getvalue()), read_image(file.getvalue())
+    assert pixels.shape == ((7, 9, 3) if orientation < 5 else (9, 7, 3))
+    assert np.array_equal(pixels, tensor.permute(1, 2, 0).numpy())
+
+
+def test_both_decoders_refuse_the_same_damage():
+    """The check decodes with Pillow, training with torchvision: what one reads, the other must read."""
+    data = min(Path("samples/bccd/JPEGImages").glob("*.jpg")).read_bytes()
+    rng = np.random.default_rng(0)
+    verdicts = set()
+    for _ in range(60):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), 3):
+            damaged[position] = rng.integers(0, 256)
+        damaged = bytes(damaged[: rng.integers(len(data) // 2, 2 * len(data))])
+        results = []
+        for read in (read_pixels, read_image):
+            try:
+                read(damaged)
+                results.append(True)
+            except ValueError:
+                results.append(False)
+        assert results[0] == results[1]
+        verdicts.add(results[0])
+    assert verdicts == {True, False}

@@ -27,6 +27,7 @@ class DetectionModel(nn.Module):
     masks: whether `decode` returns masks, and training needs them.
     input_multiple: `forward` takes inputs whose height and width are any multiples of this; None if it is made for the
         size that `preprocessing` gives.
+    smallest_anchor: side of the smallest square anchor, in pixels of the network's input; None without anchors.
     """
 
     num_classes: int
@@ -34,6 +35,7 @@ class DetectionModel(nn.Module):
     two_stage: bool = False
     masks: bool = False
     input_multiple: int | None = None
+    smallest_anchor: float | None = None
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:

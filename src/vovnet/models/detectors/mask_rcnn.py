@@ -68,6 +68,7 @@ class MaskRCNN(DetectionModel):
     """
 
     two_stage = True
+    smallest_anchor = min(ANCHOR_SIZES)
 
     def __init__(
         self,

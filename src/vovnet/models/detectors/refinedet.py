@@ -119,6 +119,7 @@ class RefineDet(DetectionModel):
         self.num_classes = num_classes
         self.preprocessing = preprocessing
         self.anchors = AnchorGrid(levels)
+        self.smallest_anchor = min(level.min_size for level in levels)
         self.backbone = backbone
         channels = (*sources, SIXTH_CHANNELS)
         if residual:

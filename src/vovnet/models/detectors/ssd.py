@@ -158,6 +158,7 @@ class SSD(DetectionModel):
         self.num_classes = num_classes
         self.preprocessing = preprocessing
         self.anchors = AnchorGrid(levels)
+        self.smallest_anchor = min(level.min_size for level in levels)
         self.backbone = backbone
         self.sources = sources
         self.extras = nn.ModuleList(extras)

@@ -1,0 +1,83 @@
+"""What is wrong, or suspicious, about whole splits and the list of classes."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+from vovnet.data.dataset import SplitAnnotations
+from vovnet.data.problem import Problem
+from vovnet.data.split_roles import find_rivals, find_role
+
+_MOST_NAMES = 10  # that a sentence lists
+_EXPLAINS_NOTHING = {"skipped-file", "listed-twice", "annotation-without-image"}  # kinds that leave no split empty
+
+
+def find_split_problems(splits: Sequence[SplitAnnotations], explained: Collection[str] = ()) -> list[Problem]:
+    """Splits without images or objects, and classes that train lacks.
+
+    splits: without unions.
+    explained: kinds of problems in files of the dataset, which may be why there is no image or object.
+    """
+    problems = []
+    has_reason = bool(set(explained) - _EXPLAINS_NOTHING)
+    with_role = [split for split in splits if find_role(split.split)]
+    for split in with_role or splits:
+        if any(image.objects or image.unusable_objects for image in split.images) or has_reason:
+            continue
+        if split.images:
+            detail = f"none of its {len(split.images)} images has an object"
+            problems.append(Problem("split-without-objects", split.split, "", detail))
+        else:
+            problems.append(Problem("empty-split", split.split, "", "the split has no image"))
+    classes = {split.split: _used_classes(split) for split in with_role}
+    rivals = find_rivals(classes)
+    for name, used in classes.items():
+        if _holds_train(name):
+            continue
+        trained = [classes[other] for other in classes if frozenset((name, other)) in rivals and _holds_train(other)]
+        missing = used - set().union(*trained)
+        if any(trained) and missing:
+            problems.append(Problem("class-not-in-train", name, "", _join(sorted(missing))))
+    return problems
+
+
+def hints_about_copy(clean: Sequence[SplitAnnotations], found: Collection[Problem]) -> list[str]:
+    """A sentence for each problem of whole splits that the cleaned copy has, and the original has not.
+
+    clean: the splits of the copy, without unions.
+    """
+    return [
+        f"the cleaned copy has a new problem, {problem.kind}: {problem.split}: {problem.detail}"
+        for problem in find_split_problems(clean)
+        if (problem.kind, problem.split) not in {(other.kind, other.split) for other in found}
+    ]
+
+
+def _used_classes(split: SplitAnnotations) -> set[str]:
+    return {obj.class_name for image in split.images for obj in image.objects}
+
+
+def _holds_train(name: str) -> bool:
+    role = find_role(name)
+    return role is not None and "train" in role.parts
+
+
+def _join(names: Sequence[str]) -> str:
+    """The first names, quoted, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(map(repr, names[:_MOST_NAMES])) + more
+
+
+def hints_about_names(names: Iterable[str]) -> list[str]:
+    """A sentence for class names that differ only in case, spaces, hyphens and underscores."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        groups[re.sub(r"[\s_-]+", "", name.casefold())].append(name)
+    return [
+        f"the classes {_join(group)} differ only in case, spaces, hyphens or underscores: "
+        "if they are one class, give them one name"
+        for group in groups.values()
+        if len(group) > 1
+    ]
