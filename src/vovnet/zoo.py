@@ -38,6 +38,7 @@ from vovnet.models.detectors.ssd import (
     pelee304,
     ssd300_mobilenet,
 )
+from vovnet.names import DETECTORS, MASK_RCNN_BACKBONES, REFINEDET_BACKBONES
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(VoVNet, variant) for name, variant in TABLE_1.items()},
@@ -88,10 +89,6 @@ class DetectorSpec:
         return self.loss(**{key: value for key, value in settings.items() if key in arguments and value is not None})
 
 
-MASK_RCNN_BACKBONES = ("vovnet27_slim", "vovnet39", "vovnet57", "resnet50", "resnet101")
-REFINEDET_BACKBONES = (*MASK_RCNN_BACKBONES, "densenet201", "densenet161", "vgg16")
-
-
 def _ssd(builder: Callable[..., Any], *, backbone: str | None = None, **fixed: Any) -> DetectorSpec:
     # Caffe's scripts decay neither norms nor biases of the heads. DSOD is made to start from random weights.
     return DetectorSpec(partial(builder, **fixed), MultiBoxLoss, never_decayed=("heads.",), backbone=backbone)
@@ -128,13 +125,6 @@ SPECS = {
     "maskrcnn": _mask_rcnn(masks=True),
     "fasterrcnn": _mask_rcnn(masks=False),
 }
-DETECTORS = tuple(
-    f"{name}_{backbone}{suffix}" if backbone else name
-    for name, spec in SPECS.items()
-    for backbone in spec.backbones or ("",)
-    for suffix in (("_gn", "") if spec.gn_suffix else ("",))
-)
-"""The detectors that are listed; families work on every other backbone too."""
 
 
 def create_backbone(name: str, **options: Any) -> nn.Module:

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 import vovnet
 from vovnet.cli.main import app
 from vovnet.engine.config import TrainConfig
-from vovnet.zoo import BACKBONES, DETECTORS
+from vovnet.names import DETECTORS
+from vovnet.zoo import BACKBONES
 
 GOLDEN = Path(__file__).with_name("public_names.txt")
 

@@ -12,7 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from vovnet import create_model
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.zoo import MASK_RCNN_BACKBONES
+from vovnet.names import MASK_RCNN_BACKBONES
 
 # With 81 logits: parameters of the backbone, the pyramid and all together, and that in millions. Table 5 has the first
 # four; it prints no counts.

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from vovnet import create_model
+from vovnet.names import REFINEDET_BACKBONES
 from vovnet.profiling.cost import count_cost, count_parameters
-from vovnet.zoo import REFINEDET_BACKBONES
 
 # 81 classes: parameters; multiply-adds at 320, and at 512 in giga (DenseNets do not fit the authors' GPUs at 512); BN
 # outputs at 320 in giga, their sum with the multiply-adds, and what Table 4 prints: FLOPs in giga, parameters.

@@ -23,9 +23,9 @@ from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.detector import Detector
 from vovnet.masks import encode
 from vovnet.models.detectors.ssd import SSD
+from vovnet.names import shipped_weights
 from vovnet.weights.detector import LoadedModel, ModelInfo, load_model, save_weights
 from vovnet.weights.file import load_checkpoint
-from vovnet.weights.find import shipped_weights
 
 from ..unit.engine import masking
 
@@ -171,7 +171,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: list[str], says: str) -> N
 
 
 def test_list(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.weights.find.shipped_weights", lambda: {"bccd": weights})
+    monkeypatch.setattr("vovnet.cli.list.shipped_weights", lambda: {"bccd": weights})
     result = run("list")
     assert result.code == 0
     for name in ("dsod300_vovnet27_slim", "dsod300_densenet67", "vovnet39", "bccd"):

@@ -13,7 +13,8 @@ from vovnet.engine.config import load_config
 from vovnet.engine.detector import load
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.train import train
-from vovnet.zoo import DETECTORS, REFINEDET_BACKBONES, find_detector
+from vovnet.names import DETECTORS, REFINEDET_BACKBONES
+from vovnet.zoo import find_detector
 
 OVERFIT = Path(__file__).parents[2] / "benchmarks/overfit.py"
 SMALL = ["--side", "192", "--options", '{"width": 128}', "--steps", "250"]

@@ -24,7 +24,7 @@ LAYERS = (
     {"zoo"},  # names of models
     {"data", "models", "losses", "metrics", "profiling"},  # independent of each other
     # pure functions and small helpers
-    {"boxes", "masks", "matching", "structures", "files", "errors", "download", "provenance"},
+    {"boxes", "masks", "matching", "structures", "files", "errors", "names", "download", "provenance"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = [LAYERS[6]]  # these may not import each other
@@ -155,8 +155,10 @@ def test_importing_does_not_wait_for_torch(statement: str) -> None:
     assert not {"torch", "torchvision", "numpy", "matplotlib", "hotcoco", "av", "pydantic"} & set(loaded)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["data", "check", "--help"], ["data", "check", "samples/bccd"]])
-def test_the_check_starts_without_torch(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["data", "check", "--help"], ["data", "check", "samples/bccd"]]
+)
+def test_what_needs_no_network_starts_without_torch(arguments: list[str]) -> None:
     code = "import sys\nfrom vovnet.cli.main import main\ntry:\n    main()\nfinally:\n    print('LOADED', *sys.modules)"
     command = [sys.executable, "-c", code, *arguments]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -9,8 +9,9 @@ from vovnet.errors import UsageError
 from vovnet.losses.mask_rcnn import MaskRCNNLoss
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.losses.refinedet import RefineDetLoss
+from vovnet.names import BACKBONE_NAMES, DETECTORS
 from vovnet.structures import Target
-from vovnet.zoo import DETECTORS, find_detector
+from vovnet.zoo import BACKBONES, SPECS, find_detector
 
 
 def criterion_of(name, **config):
@@ -119,3 +120,17 @@ def test_what_is_no_detector(name):
 def test_what_a_row_fixes_is_no_option(name: str, option: str) -> None:
     with pytest.raises(UsageError, match=f"no option of {name} is called '{option}'"):
         create_model(name, 3, **{option: None})
+
+
+def test_the_listed_names_are_those_of_the_tables():
+    """`vovnet list` reads the names without importing the networks."""
+    assert sorted(BACKBONE_NAMES) == sorted(BACKBONES)
+    assert (
+        tuple(
+            f"{name}_{backbone}{suffix}" if backbone else name
+            for name, spec in SPECS.items()
+            for backbone in spec.backbones or ("",)
+            for suffix in (("_gn", "") if spec.gn_suffix else ("",))
+        )
+        == DETECTORS
+    )

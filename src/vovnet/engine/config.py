@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,6 +17,7 @@ from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 
 from vovnet.engine.config_keys import hint, keys_of
 from vovnet.errors import UsageError, did_you_mean
+from vovnet.names import published_configs
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
@@ -277,14 +277,6 @@ def read_config(schema: type[Schema], path: str | Path, overrides: Sequence[str]
         return schema.model_validate(values)
     except ValidationError as error:
         raise UsageError(f"{path}: " + "; ".join(_explain(schema, error))) from None
-
-
-def published_configs() -> dict[str, Path]:
-    """Name → file of the configs that come with the package; in a source tree, those of its folder configs/."""
-    package = Path(str(resources.files("vovnet")))
-    folders = (package / "configs", package.parents[1] / "configs")
-    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def _find_config(source: str | Path) -> Path:

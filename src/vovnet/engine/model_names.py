@@ -12,10 +12,10 @@ from torch import nn
 
 from vovnet.download import is_url
 from vovnet.errors import UsageError, did_you_mean, install_extra
+from vovnet.names import DETECTORS, shipped_weights
 from vovnet.weights.backbone import create_backbone
 from vovnet.weights.detector import load_weights
-from vovnet.weights.find import shipped_weights
-from vovnet.zoo import BACKBONES, DETECTORS, create_model, is_detector
+from vovnet.zoo import BACKBONES, create_model, is_detector
 
 
 def resolve_model(name: str, **options: Any) -> nn.Module:

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from vovnet.download import call_within, check_scheme, download_file, is_url
 from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.files import replacing
+from vovnet.names import shipped_weights
 from vovnet.weights.file import MAX_BYTES, SUFFIXES, read_tensors, suffix_of
 from vovnet.zoo import BACKBONES, is_detector
 
@@ -40,12 +40,6 @@ HUB_FILE = "model.safetensors"
 HUB_TIMEOUT_S = 5.0
 URL_TIMEOUT_S = 3600.0
 _NOT_SHIPPED = "; no weights trained on COCO or VOC are published"
-
-
-def shipped_weights() -> dict[str, Path]:
-    """Name → file of the weights that are part of the package."""
-    folder = Path(str(resources.files("vovnet") / "weights"))
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:

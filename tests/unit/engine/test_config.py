@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.engine import config as config_module
+import vovnet.names
 from vovnet.engine import config_keys
-from vovnet.engine.config import Section, TrainConfig, load_config, published_configs, read_config
+from vovnet.engine.config import Section, TrainConfig, load_config, read_config
 from vovnet.errors import UsageError
+from vovnet.names import published_configs
 from vovnet.paper.aggregation.config import AggregationConfig
 
 BASIC = """
@@ -166,7 +167,7 @@ def test_the_wheel_has_the_configs(tmp_path, monkeypatch):
     wheel = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     for source, target in wheel["force-include"].items():
         shutil.copytree(source, tmp_path / target)
-    monkeypatch.setattr(config_module.resources, "files", lambda package: tmp_path / package)
+    monkeypatch.setattr(vovnet.names.resources, "files", lambda package: tmp_path / package)
     assert published_configs()["voc_ssd300_mobilenet"] == tmp_path / "vovnet/configs/voc_ssd300_mobilenet.yaml"
     assert load_config("voc_ssd300_mobilenet").model == "ssd300_mobilenet"
 

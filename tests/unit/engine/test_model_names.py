@@ -14,7 +14,7 @@ from torch import nn
 from vovnet.engine.model_names import is_trained, resolve_model
 from vovnet.models.backbones.vovnet import VoVNet
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.weights.find import shipped_weights
+from vovnet.names import shipped_weights
 
 
 @pytest.fixture

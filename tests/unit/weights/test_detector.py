@@ -8,9 +8,9 @@ import torch
 
 import vovnet
 from vovnet import zoo
+from vovnet.names import shipped_weights
 from vovnet.weights.detector import ModelInfo, load_model, load_weights, save_weights
 from vovnet.weights.file import DETECTOR_FORMAT, write_safetensors
-from vovnet.weights.find import shipped_weights
 
 from .serving import Server, files
 
