@@ -37,6 +37,13 @@ class Subject:
     def exported(self) -> bool:
         return isinstance(self.module, OnnxModule)
 
+    @property
+    def other_inputs(self) -> dict[str, str] | None:
+        """What an exported file is given beside the images, see `OnnxModule.other_inputs`."""
+        if not isinstance(self.module, OnnxModule):
+            return None
+        return self.module.other_inputs(tuple(self.images.shape)) or None
+
     def run(self) -> int:
         """Start one pass. Returns its number of images, as `run_and_wait` does."""
         with torch.inference_mode():
