@@ -161,7 +161,7 @@ class _Loop:
             after = self._state(outputs, now)
             if after == now:
                 return tally, outputs, now
-            now = after if attempt < _ROUNDS - 2 else [Known(tensor_type(known.format, None)) for known in after]
+            now = after if attempt < _ROUNDS - 2 else [Known() for _ in after]
         return tally, outputs, now
 
     def _state(self, outputs: list[Known], now: list[Known]) -> list[Known]:

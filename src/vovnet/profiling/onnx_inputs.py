@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vovnet.profiling.cost_types import Shape
 
-IMAGE_DTYPES = ("float32", "float16", "uint8")
+IMAGE_DTYPES = ("float32", "float16", "uint8", "float64", "int8", "int32")
 _CHANNELS = (1, 3, 4)
 
 

@@ -31,7 +31,7 @@ class OnnxModule(nn.Module):
 
     threads: CPU threads of an operator; None means as many as PyTorch uses.
 
-    Raises ValueError for a file that is not a valid ONNX model with an input for images in float32, float16 or uint8
+    Raises ValueError for a file that is not a valid ONNX model with an input for images, see `IMAGE_DTYPES`,
     and with tensors of numbers as other inputs and as outputs, or for a device that ONNX Runtime does not support;
     OSError for a file that cannot be read; ModuleNotFoundError without the package onnxruntime.
     """
@@ -179,9 +179,11 @@ def _inputs(session: Any, path: Path) -> tuple[OnnxInput, list[OnnxInput]]:
         inputs.append(OnnxInput(value.name, _DTYPES.get(kind, kind), tuple(value.shape)))
     image = image_input(inputs)
     if image is None:
-        takes = f"images as (N, C, H, W) in {', '.join(IMAGE_DTYPES[:-1])} or {IMAGE_DTYPES[-1]}"
+        takes = (
+            f"images in {', '.join(IMAGE_DTYPES[:-1])} or {IMAGE_DTYPES[-1]} as (N, C, H, W), (N, H, W, C) or without N"
+        )
         has = f"its inputs are {', '.join(map(str, inputs))}" if inputs else "it has no inputs"
-        raise ValueError(f"{path} must take {takes}, or with channels last or without N, but {has}")
+        raise ValueError(f"{path} must take {takes}, but {has}")
     others = [value for value in inputs if value is not image]
     for value in others:
         if value.dtype not in _NUMBERS:

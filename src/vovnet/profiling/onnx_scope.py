@@ -69,6 +69,12 @@ class Known:
         return tuple(dim.dim_value for dim in dims) if known else None
 
     @property
+    def is_typed(self) -> bool:
+        return self.type is not None and (
+            self.format != 0 or self.type.WhichOneof("value") not in (None, "tensor_type")
+        )
+
+    @property
     def format(self) -> int:
         """Number format, of `TensorProto.DataType`; 0 if it is not known."""
         return 0 if self.type is None else self.type.tensor_type.elem_type
@@ -92,7 +98,9 @@ def tensor_type(elem_type: int, shape: Shape | None) -> TypeProto:
 def joined(one: Known, other: Known) -> Known:
     """What holds for both."""
     origins = one.origins if one.origins == other.origins else None
-    if one.type is None or other.type is None or one.format != other.format:
+    if one == other:
+        return one
+    if one.type is None or other.type is None or not one.format or one.format != other.format:
         return Known(origins=origins)
     result = tensor_type(one.format, None)
     declared, others = one.type.tensor_type, other.type.tensor_type
@@ -112,7 +120,7 @@ def _equal(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
 
 def stacked(size: int | None, known: Known) -> Known:
     """That many tensors of this type, stacked along a new first dimension."""
-    if known.type is None:
+    if known.type is None or not known.format:
         return Known()
     result = tensor_type(known.format, None)
     if known.type.tensor_type.HasField("shape"):
@@ -176,7 +184,7 @@ class Inference:
         return Known(_type_of(value), value, _NOTHING)
 
     def _types(self, node: NodeProto, inputs: list[Known]) -> list[Known]:
-        from onnx import TypeProto, checker, defs, numpy_helper, shape_inference
+        from onnx import defs
 
         try:
             schema = defs.get_schema(node.op_type, self.opsets.get(node.domain, 1), node.domain)
@@ -185,20 +193,33 @@ class Inference:
                 schema = defs.get_schema(node.op_type, node.domain)
             except defs.SchemaError:
                 return [Known() for _ in node.output]
-        named = dict(zip(node.input, inputs, strict=True))
-        types = {name: known.type or TypeProto() for name, known in named.items() if name}
-        data = {
-            name: numpy_helper.from_array(known.value, name)
-            for name, known in named.items()
-            if known.value is not None and name
-        }
+        named = {name: known for name, known in zip(node.input, inputs, strict=True) if name}
         try:
-            found = shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=self._imports)
-        except (shape_inference.InferenceError, checker.ValidationError, RuntimeError, ValueError, KeyError) as error:
-            if all(known.type is not None for name, known in named.items() if name):
+            found = self._inferred(schema, node, named)
+        except _inference_errors() as error:
+            if not all(known.is_typed for known in named.values()):
+                return [Known() for _ in node.output]
+            # ONNX Runtime has quantised forms of operators that take only floating-point numbers in ONNX.
+            real = {name: _as_float(known) for name, known in named.items()}
+            try:
+                found = {
+                    name: _as_float(Known(value), inputs[0].format).type
+                    for name, value in self._inferred(schema, node, real).items()
+                }
+            except _inference_errors() as another:
+                if re.search("(unsupported|inconsistent) type", str(another)):  # but perhaps ONNX Runtime takes it
+                    return [Known() for _ in node.output]
                 raise unfit(self.path, error) from None
-            return [Known() for _ in node.output]
         return [Known(found.get(name)) for name in node.output]
+
+    def _inferred(self, schema: Any, node: NodeProto, named: dict[str, Known]) -> dict[str, Any]:
+        from onnx import TypeProto, numpy_helper, shape_inference
+
+        types = {name: known.type or TypeProto() for name, known in named.items()}
+        data = {
+            name: numpy_helper.from_array(known.value, name) for name, known in named.items() if known.value is not None
+        }
+        return shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=self._imports)
 
     def _values(self, node: NodeProto, inputs: list[Known], outputs: list[Known]) -> list[NDArray[Any] | None]:
         nothing: list[NDArray[Any] | None] = [None for _ in node.output]
@@ -230,6 +251,25 @@ class Inference:
             return None
         self._left -= value.size
         return value
+
+
+def _inference_errors() -> tuple[type[Exception], ...]:
+    from onnx import checker, shape_inference
+
+    return shape_inference.InferenceError, checker.ValidationError, RuntimeError, ValueError, KeyError
+
+
+def _as_float(known: Known, elem_type: int | None = None) -> Known:
+    """The same with another number format: float32 in place of one of quantised values, or `elem_type`."""
+    from onnx import TensorProto, TypeProto
+
+    quantised = known.format in (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32)
+    if known.type is None or (elem_type is None and not quantised):
+        return known
+    result = TypeProto()
+    result.CopyFrom(known.type)
+    result.tensor_type.elem_type = TensorProto.FLOAT if elem_type is None else elem_type
+    return Known(result)
 
 
 def unfit(path: Path, error: Exception) -> ValueError:

@@ -144,7 +144,7 @@ def _count_cost(module: nn.Module, shape: InputShape, precision: Precision) -> M
 def _random_images(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     values = torch.rand(shape, device=device)
     if not dtype.is_floating_point:
-        values = 255 * values
+        values = min(255, torch.iinfo(dtype).max) * values
     return values.to(dtype).to(memory_format=torch.channels_last)
 
 
