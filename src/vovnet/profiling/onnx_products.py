@@ -104,7 +104,9 @@ def _matmul_cost(node: NodeProto, shape_of: ShapeOf) -> tuple[Cost, Shape]:
         (*shape[:-2], shape[-1], shape[-2]) if flag(node, f"trans{factor}") else shape
         for factor, shape in zip("AB", (_known(shape_of, name) for name in node.input), strict=False)
     )
-    (rows, inner), (_, columns) = a[-2:], b[-2:]
+    (rows, inner), (inner_too, columns) = a[-2:], b[-2:]
+    if inner != inner_too:
+        raise ValueError("factors do not fit each other")
     output = (*np.broadcast_shapes(a[:-2], b[:-2]), rows, columns)
     elements = math.prod(output)
     cost = Cost.of_product(multiply_adds=elements * inner, read=math.prod(a), written=elements, weight=math.prod(b))
