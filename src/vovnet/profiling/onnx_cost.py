@@ -48,7 +48,7 @@ from vovnet.profiling.onnx_tally import Place, Row, Tally
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto, TypeProto
 
-MAX_EXTRA_VISITS = 100_000  # of nodes of loops inside each other, whose bodies are visited several times
+MAX_EXTRA_VISITS = 30_000  # of nodes of loops inside each other, whose bodies are visited several times
 
 _NORMS = {f"{kind}Normalization" for kind in ("Batch", "Instance", "Group", "Layer", "RMS")}
 _MEMORY_ONLY = re.compile(

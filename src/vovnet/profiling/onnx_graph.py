@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto
 
 MAX_NODES = 500_000  # with those of functions, which a small file can call very often
+# ONNX does not return from inferring the shape of some other texts.
+_TERM = rb"[A-Za-z]*(\.\.\.)?[A-Za-z]*"
+_EQUATION = re.compile(rb"%b(,%b)*(->%b)?" % (_TERM, _TERM, _TERM))
+MAX_INFERENCES = 2 * MAX_NODES
 SHARED = "\0function"  # begins the names of arrays in functions, which calls share
 
 
@@ -44,11 +49,13 @@ def read_graph(path: Path, input_shape: Shape | None) -> OnnxGraph:
     cannot take this shape; and ModuleNotFoundError without the package onnx.
     """
     model = _load(path)
+    for graph in all_graphs(model.graph):
+        _check_texts(graph, path)
     inputs = _inputs(model.graph, path)
     _set_shapes(model.graph, inputs, input_shape, path)
     model = _inlined(model, path)
     for graph in all_graphs(model.graph):
-        _check_names(graph, path)
+        _check_texts(graph, path)
         _sort(graph, path)
         for node in graph.node:
             node.domain = "" if node.domain == "ai.onnx" else node.domain
@@ -187,13 +194,24 @@ def _inlined(model: ModelProto, path: Path) -> ModelProto:
 
 
 def _infer_shapes(model: ModelProto) -> GraphProto:
-    """The graph as it is if ONNX finds a contradiction in it: in a branch that never runs, or in what it declares."""
+    """The graph as it is if ONNX finds a contradiction in it: in a branch that never runs, or in what it declares.
+
+    Also if it has loops deep inside each other, whose bodies ONNX infers several times, each time with those inside.
+    """
     from onnx import checker, shape_inference
 
+    if _inferences(model.graph) > MAX_INFERENCES:
+        return model.graph
     try:
         return shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     except (shape_inference.InferenceError, checker.ValidationError, RuntimeError, ValueError):
         return model.graph
+
+
+def _inferences(graph: GraphProto) -> int:
+    """At most so many nodes ONNX infers, with those of loops as often as it infers them."""
+    inside = sum(_inferences(inner) for node in graph.node for _, inner in subgraphs(node))
+    return len(graph.node) + 3 * inside
 
 
 def all_graphs(graph: GraphProto) -> Iterator[GraphProto]:
@@ -264,11 +282,18 @@ def _taken(node: NodeProto) -> set[str]:
 # Checks -------------------------------------------------------------------------------------------------------------
 
 
-def _check_names(graph: GraphProto, path: Path) -> None:
+def _check_texts(graph: GraphProto, path: Path) -> None:
+    """Raises ValueError for texts that are none, and for equations of which shape inference would not return."""
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        if not isinstance(value.name, str):
+            raise ValueError(f"{path} has a tensor {value.name!r} with a name that is not UTF-8")
     for node in graph.node:
         name = node.name or node.op_type
         if not all(isinstance(text, str) for text in (name, node.op_type, node.domain, *node.input, *node.output)):
             raise ValueError(f"{path} has a node {name!r} with a name that is not UTF-8")
+        for attribute in node.attribute:
+            if attribute.name == "equation" and not _EQUATION.fullmatch(attribute.s.replace(b" ", b"")):
+                raise ValueError(f"{path} has a node {name} with an equation that is not one: {attribute.s!r}")
 
 
 def _check_values(graph: GraphProto, path: Path) -> None:

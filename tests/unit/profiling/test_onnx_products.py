@@ -182,3 +182,9 @@ def test_products_that_do_not_fit_are_not_guessed(tmp_path: Path, product: Any) 
 def test_an_einsum_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.onnx has a node that does not fit its inputs"):
         count_onnx_cost(write(tmp_path, node("Einsum", "x x", equation="abcd,ab->cd")))
+
+
+@pytest.mark.parametrize("equation", ["ii-", "ab->-", "a.b->ab", "abcd..", "a>b", "ab1->a"])
+def test_an_equation_that_is_not_one(tmp_path: Path, equation: str) -> None:
+    with pytest.raises(ValueError, match=r"model\.onnx has a node Einsum with an equation that is not one"):
+        count_onnx_cost(write(tmp_path, node("Einsum", "x", equation=equation)))
