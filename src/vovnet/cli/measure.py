@@ -131,7 +131,7 @@ class Choice:
 def measure(
     *models: str,
     input_size: Positive | None = None,
-    batch_size: BatchSize = 1,
+    batch_size: BatchSize | None = None,
     batches: Annotated[list[Positive] | None, Parameter(negative="", consume_multiple=True)] = None,
     repetitions: Repetitions = 100,
     precision: NumberFormat = "float32",

@@ -22,7 +22,9 @@ from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.profiling.measure import measure_models
 from vovnet.profiling.measurement import Accuracy, Measurement, read_measurements
+from vovnet.profiling.onnx_inputs import times
 from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.subject import InputShape
 from vovnet.profiling.surroundings import watch
 
 
@@ -30,7 +32,7 @@ def measure_by_name(
     names: Sequence[str],
     *,
     input_size: int | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     device: str = "auto",
     repetitions: int = 100,
     image_paths: Sequence[Path] = (),
@@ -43,6 +45,7 @@ def measure_by_name(
 
     names: see `resolve_model`. The record of an earlier run (.json) contributes its measurements unchanged.
     input_size: height and width. None is what a trained, exported or built-in detector expects, 224 for other models.
+    batch_size: images per pass. None is what an exported file expects, 1 for other models.
     image_paths: images on which the stages of trained detectors are timed.
     data, split: dataset on which the accuracy of trained detectors is measured.
 
@@ -55,9 +58,9 @@ def measure_by_name(
     torch_device = choose_device(device)
     detectors = {name: load(name, str(torch_device)) for name in models if is_trained(name)}
     modules = {name: detectors[name].model if name in detectors else _load(name, torch_device) for name in models}
-    sizes = {name: _input_size(module, input_size) for name, module in modules.items()}
+    shapes = {name: _input_shape(name, module, batch_size, input_size) for name, module in modules.items()}
     if data is not None or image_paths:
-        _check_detectors(detectors, models, sizes, options.get("precision", "float32"))
+        _check_detectors(detectors, models, input_size, options.get("precision", "float32"))
     # Files that cannot be read are reported now, before minutes are spent on measuring.
     datasets = {
         name: open_dataset(data, split, class_names=detector.class_names, masks=detector.model.masks)
@@ -67,7 +70,6 @@ def measure_by_name(
     for path in image_paths:
         read_image(path)
 
-    shapes = {name: (batch_size, 3, *size) for name, size in sizes.items()}
     costs = measure_models(modules, shapes, device=torch_device, repetitions=repetitions, on_step=on_step, **options)
     watching = watch(torch_device)
     measurements = []
@@ -108,7 +110,7 @@ def measure_accuracy(detector: Detector, dataset: DetectionDataset, *, workers: 
 
 
 def _check_detectors(
-    detectors: dict[str, Detector], names: Sequence[str], sizes: dict[str, tuple[int, int]], precision: str
+    detectors: dict[str, Detector], names: Sequence[str], input_size: int | None, precision: str
 ) -> None:
     """Accuracy and stages are measured with the weights as they are, so the rest of the measurement must be too."""
     if not detectors:
@@ -117,7 +119,7 @@ def _check_detectors(
         raise UsageError(f"accuracy and stages are measured in float32, got {precision}")
     for name, detector in detectors.items():
         own = detector.model.preprocessing.image_size
-        if sizes[name] != own:
+        if input_size is not None and (input_size, input_size) != own:
             raise UsageError(
                 f"accuracy and stages of {name} are measured at its own {own[0]}×{own[1]} pixels; "
                 "leave out the input size"
@@ -136,12 +138,14 @@ def _load(name: str, device: torch.device) -> nn.Module:
     return OnnxModule(name, device=device) if name.endswith(".onnx") else resolve_model(name)
 
 
-def _input_size(module: nn.Module, input_size: int | None) -> tuple[int, int]:
-    if input_size is not None:
-        return input_size, input_size
-    if isinstance(module, DetectionModel):
-        return module.preprocessing.image_size
+def _input_shape(name: str, module: nn.Module, batch_size: int | None, input_size: int | None) -> InputShape:
+    """Raises ValueError for an exported file that cannot take the requested sizes."""
     if isinstance(module, OnnxModule):
-        _, _, height, width = module.input_shape
-        return height or 224, width or 224
-    return 224, 224
+        shape = module.batch_shape(batch_size, input_size)
+        if not module.takes(shape):
+            takes = f"takes {times(module.input_shape)}, got an input of {times(shape)}"
+            raise ValueError(f"{name} {takes}: leave out the size that the file fixes")
+        return shape
+    own = module.preprocessing.image_size if isinstance(module, DetectionModel) else (224, 224)
+    height, width = own if input_size is None else (input_size, input_size)
+    return batch_size or 1, 3, height, width

@@ -160,6 +160,7 @@ def measure_models(
             energy=energies.get(subject.name),
             estimate=subject.estimate_energy() if estimated else None,
             batches={size: times[subject.name] for size, times in batches.items()} or None,
+            other_inputs=subject.other_inputs,
         )
         for subject in subjects
     ]

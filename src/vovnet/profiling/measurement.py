@@ -62,11 +62,12 @@ class Measurement:
     """One model.
 
     runtime: "PyTorch" or "ONNX Runtime".
-    input_shape: (N, C, H, W).
+    input_shape: (N, C, H, W); of an exported file with channels last (N, H, W, C).
     ratio: its time over the time of the model `ratio_to`, see `median_ratio`.
     layer_seconds: median time of each of `cost.layers`, in their order; None if the runtime does not report it.
     batches: batch size → time of a pass.
     stages: stage of a detection, from reading the file to drawing → its time.
+    other_inputs: name of an input that takes no images → shape and number format of the ones that it was given.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Measurement:
     batches: dict[Size, Latency] | None = None
     stages: dict[str, Latency] | None = None
     accuracy: Accuracy | None = None
+    other_inputs: dict[str, str] | None = None
 
     @property
     def images_per_s(self) -> float:
@@ -154,8 +156,11 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """All fields with the values derived from them, ready for JSON."""
         batches, stages = self.batches or {}, self.stages or {}
+        fields = asdict(self)
+        if self.other_inputs is None:  # older records do not have it
+            del fields["other_inputs"]
         return {
-            **asdict(self),
+            **fields,
             "cost": self.cost.to_dict(),
             "latency": self.latency.to_dict(),
             "batches": {size: latency.to_dict() for size, latency in batches.items()} or None,

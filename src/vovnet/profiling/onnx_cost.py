@@ -2,13 +2,15 @@
 
 Every node of the file counts as it is; a runtime may fuse some of them. Export merges a batch norm into the convolution
 before it: its scale, shift and elements are gone then, and the convolution has a bias instead. The bias of a linear
-layer on more than two dimensions becomes an Add, which reads and writes.
+layer on more than two dimensions becomes an Add, which reads and writes. Nodes that ONNX Runtime has fused count as the
+ONNX operators that they stand for.
 
-*Products* are Conv, ConvTranspose, Gemm and MatMul, their quantised forms, and those in the steps of GRU, LSTM and RNN.
-The arithmetic of the gates is not counted. In each direction, one product takes the input of all steps, and each step
-has one product with its hidden state. Operations that are views in PyTorch (Reshape, Transpose, Slice, Split, Expand …)
-are free. So is everything that does not depend on the values of the input, such as the sizes of feature maps, and
-weights on their way through Cast, Transpose or DequantizeLinear: it is computed once, when the file is loaded.
+*Products* are Conv, ConvTranspose, DeformConv, Gemm, MatMul, Einsum, Attention, their quantised forms, and those in the
+steps of GRU, LSTM and RNN. The arithmetic of the gates is not counted. In each direction, one product takes the input
+of all steps, and each step has one product with its hidden state. Operations that are views in PyTorch (Reshape,
+Transpose, Slice, Split, Expand …) are free. So is everything that does not depend on the values of the input, such as
+the sizes of feature maps, and weights on their way through Cast, Transpose or DequantizeLinear: it is computed once,
+when the file is loaded. Graphs inside nodes count as onnx_control.py says.
 
 *Parameters* are the constants that nodes work with: floating-point ones, those of at most 8 bits, and biases of
 products in any format. Not counted are the statistics of a batch norm, scales and zero points of a quantisation,
@@ -21,22 +23,32 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vovnet.profiling.cost_types import Cost, LayerCost, ModelCost, Shape
-from vovnet.profiling.onnx_graph import initializers, is_standard, read_graph, tensors
+from vovnet.profiling.cost_types import Cost, ModelCost, Shape
+from vovnet.profiling.onnx_control import CONTROL, Outcome, Steps, count_inside
+from vovnet.profiling.onnx_graph import (
+    SHARED,
+    OnnxGraph,
+    all_graphs,
+    dtype_name,
+    full_shape,
+    is_standard,
+    read_graph,
+    subgraphs,
+    types,
+)
+from vovnet.profiling.onnx_products import RECURRENT, product_cost, product_inputs, runtime_shape
+from vovnet.profiling.onnx_scope import Inference, Known, Scope, tensor_type
+from vovnet.profiling.onnx_tally import Place, Row, Tally
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import GraphProto, NodeProto, TensorProto, TypeProto
 
-# Positions of input and weight among the inputs of a product.
-_PRODUCTS: dict[str, tuple[int, ...]] = dict.fromkeys(
-    ("Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "MatMulInteger"), (0, 1)
-)
-_PRODUCTS |= dict.fromkeys(("QLinearConv", "QLinearMatMul"), (0, 3))
-_RECURRENT = ("GRU", "LSTM", "RNN")
-_PRODUCTS |= dict.fromkeys(_RECURRENT, (0, 1, 2))  # the second weight is for the hidden state
+MAX_EXTRA_VISITS = 30_000  # of nodes of loops inside each other, whose bodies are visited several times
 
 _NORMS = {f"{kind}Normalization" for kind in ("Batch", "Instance", "Group", "Layer", "RMS")}
 _MEMORY_ONLY = re.compile(
@@ -52,8 +64,8 @@ _MEMORY_ONLY = re.compile(
 )
 _FREE = re.compile("Constant|Dropout|Expand|Flatten|Identity|Reshape|Shape|Size|Slice|Split|(Uns|S)queeze|Transpose")
 _SELECTS = {"Compress", "Gather", "GatherElements", "GatherND"}  # read as many elements as they write
-_SIZES = {"Shape", "Size"}
-_NEVER_KNOWN = {"Bernoulli", "If", "Loop", "Multinomial", "Scan"}  # and operators whose names begin with Random
+_TAKE_ONE = {"If", "Shape", "Size"}
+_RANDOM = {"Bernoulli", "Multinomial"}  # and operators whose names begin with Random
 
 # Positions of inputs that are not weights even if they are floating-point or of 8 bits.
 _ARGUMENTS = {
@@ -62,9 +74,10 @@ _ARGUMENTS = {
     "DequantizeLinear": (1, 2),
     "QLinearConv": (1, 2, 4, 5, 6, 7),
     "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-    **dict.fromkeys(_RECURRENT, (4, 5, 6)),  # lengths and initial states
+    **dict.fromkeys(RECURRENT, (4, 5, 6)),  # lengths and initial states
     "ConvInteger": (2, 3),
     "MatMulInteger": (2, 3),
+    "QAttention": (3, 4, 5, 6, 7),
     "Clip": (1, 2),
     "Pad": (1, 2, 3),
     "Resize": (1, 2, 3),
@@ -76,160 +89,221 @@ _NOT_WEIGHTS = {"BOOL", "STRING", "INT16", "INT32", "INT64", "UINT16", "UINT32",
 def count_onnx_cost(path: str | Path, input_shape: Shape | None = None) -> ModelCost:
     """The cost of the ONNX file, with a row for each node.
 
-    The path of a row is the name of the node or of its first output, its kind is the operator. Only shapes are
-    computed; files beside it that hold the weights may be missing. Nodes whose shapes depend on values, or follow from
-    an operator that is not ONNX's own, count only their parameters; they are in `uncounted`, and `note` names them.
-    The bodies of If, Loop and Scan are not counted. The number format is that of the input of the first product.
+    The path of a row is the name of the node or of its first output, after those of the nodes around it; its kind is
+    the operator. Values are computed only for sizes; files beside it that hold the weights may be missing. Nodes whose
+    shapes depend on values, or follow from an operator that is not known, count only their parameters; they are in
+    `uncounted`, and `note` names them. So are loops whose number of passes depends on values; one pass is counted. The
+    number format is that of the input of the first product.
 
-    Takes an `input_shape` and raises errors as `read_graph` does.
+    Takes an `input_shape` and raises errors as `read_graph` does. Raises ValueError also for graphs inside each other
+    that would take hours to count.
     """
     path = Path(path)
-    graph, image, shape = read_graph(path, input_shape)
-    _check_nodes(graph, path)
-    return _Count(graph).result(path.name, image.name, shape)
-
-
-def _check_nodes(graph: GraphProto, path: Path) -> None:
-    """Raises ValueError for a node without the inputs that counting needs; shape inference accepts such files."""
-    for node in graph.node:
-        needed = 1 + max(_PRODUCTS.get(node.op_type, (-1,))) or int(node.op_type in _SIZES)
-        if not node.output or (is_standard(node) and len(node.input) < needed):
-            raise ValueError(f"{path} has a node {node.name or node.op_type} without the inputs or outputs it needs")
+    return _Count(path, read_graph(path, input_shape)).result()
 
 
 class _Count:
-    """Goes through the nodes of a graph with inferred shapes."""
+    """Goes through the nodes of a graph, and through the graphs inside them."""
 
-    def __init__(self, graph: GraphProto) -> None:
-        from onnx import TensorProto
+    def __init__(self, path: Path, model: OnnxGraph) -> None:
+        self.path = path
+        self.model = model
+        self.infer = Inference(path, model.opsets)
+        self.arrays: dict[Place, tuple[Known, str]] = {}  # array of the file → also the name of its number format
+        self.visits = 0
+        self.most_visits = MAX_EXTRA_VISITS + 2 * sum(len(graph.node) for graph in all_graphs(model.graph))
+        self.steps = Steps()
 
-        self.graph = graph
-        self.types = {name: TensorProto.DataType.Name(elem_type) for name, elem_type, _ in tensors(graph)}
-        self.shapes = {name: shape for name, _, shape in tensors(graph) if shape is not None}
-        # Tensor that does not depend on the values of the input → arrays of the file that it is computed from.
-        self.constants = {"": frozenset[str]()} | {name: frozenset({name}) for name, _, _ in initializers(graph)}
-        self.counted: set[str] = set()  # arrays already counted as parameters of an earlier node
+    def result(self) -> ModelCost:
+        shapes = [full_shape(value.type) for value in self.model.inputs]
+        tally, _ = self.count(self.model.graph, Scope({"": Known(origins=frozenset())}), (), "", ())
+        formats = (row.format for row in tally.rows if row.format is not None)
+        dtype = dtype_name(next(formats, _format_name(Known(self.model.inputs[0].type))))
+        known = tuple(shape for shape in shapes if shape is not None)
+        return ModelCost(self.path.name, known, dtype, tally.layers(), dict(tally.uncounted), tally.note())
 
-    def result(self, kind: str, image: str, shape: Shape) -> ModelCost:
-        rows, uncounted, unsized = [], Counter[str](), []
-        multiplied: list[str] = []
-        for node in self.graph.node:
-            if is_standard(node) and (self._add_constant(node) or _FREE.fullmatch(node.op_type)):
-                continue
-            inputs = [name for name in node.input if name not in self.constants]
-            outputs = [name for name in node.output if name]
-            path, cost = node.name or node.output[0], Cost(parameters=self._parameters(node))
-            counted = True
-            if _is_product(node):
-                traffic = self._product_cost(node)
-                multiplied += [] if traffic is None else node.input[:1]
-            elif is_standard(node) and _MEMORY_ONLY.fullmatch(node.op_type):
-                traffic = self._memory_cost(node, inputs, outputs)
+    def count(
+        self, graph: GraphProto, scope: Scope, place: Place, prefix: str, inputs: Sequence[Known]
+    ) -> tuple[Tally, list[Known]]:
+        """The tally of the graph and what is known of its outputs; `scope` gets all its tensors.
+
+        place, prefix: of the nodes around it, as positions and as the beginning of paths.
+        inputs: what is known of its first inputs beyond what the graph states.
+        """
+        stated = types(graph)
+        for index, value in enumerate(graph.input):
+            known = inputs[index] if index < len(inputs) else Known()
+            scope[value.name] = known if known.type is not None else replace(known, type=value.type)
+        for array in graph.initializer:
+            scope[array.name] = self._array(array, (*place, array.name))
+        for sparse in graph.sparse_initializer:
+            name = sparse.values.name
+            scope[name] = self._array(sparse.values, (*place, name), tuple(sparse.dims))
+        tally = Tally()
+        for index, node in enumerate(graph.node):
+            self.visits += 1
+            if self.visits > self.most_visits:
+                raise ValueError(f"{self.path} has loops inside each other with too many nodes to count")
+            self._check(node)
+            path = prefix + (node.name or node.output[0])
+            inside = self._inside(node, scope, (*place, index), path)
+            outputs = self._outputs(node, scope, (*place, index)) if inside is None else inside.outputs
+            self._define(node, outputs, scope, stated)
+            if inside is None:
+                tally.add(self._tally(node, path, scope))
             else:
-                traffic, counted = self._memory_cost(node, list(filter(None, node.input)), outputs), False
-            if traffic is None:
-                unsized.append(path)
-            else:
-                cost += traffic
-            if traffic is None or not counted:
-                uncounted[node.op_type if is_standard(node) else f"{node.domain}::{node.op_type}"] += 1
-                cost += Cost(uncounted_calls=1, unsized_calls=int(traffic is None))
-            if cost != Cost():
-                shapes = {"input_shapes": self._known_shapes(inputs), "output_shapes": self._known_shapes(outputs)}
-                rows.append(LayerCost(path=path, kind=node.op_type, **vars(cost) | shapes))
-        elem_type = self.types[next(iter(multiplied), image)]
-        dtype = {"FLOAT": "float32", "DOUBLE": "float64"}.get(elem_type, elem_type.lower())
-        return ModelCost(kind, (shape,), dtype, tuple(rows), dict(uncounted), _note(unsized))
+                tally.add(inside.tally)
+                if not inside.complete:
+                    tally.add(self._uncounted(node, path, scope))
+        return tally, [scope.get(value.name, Known()) for value in graph.output]
 
-    def _add_constant(self, node: NodeProto) -> bool:
-        """Add the outputs to `constants` unless they depend on the values of the input; True if they were added."""
-        if node.op_type in _SIZES:
-            if node.input[0] not in self.shapes:
-                return False
-            origins = frozenset[str]()
-        elif node.op_type == "Constant":
-            origins = frozenset(node.output)
-        elif node.op_type in _NEVER_KNOWN or node.op_type.startswith("Random"):
-            return False
-        elif all(name in self.constants for name in node.input):
-            origins = frozenset().union(*(self.constants[name] for name in _without_arguments(node)))
-        else:
-            return False
-        self.constants |= dict.fromkeys(node.output, origins)
-        return True
+    def _check(self, node: NodeProto) -> None:
+        """Raises ValueError for a node without the inputs that counting needs; shape inference accepts such files."""
+        needed = 1 + max(product_inputs(node) or (-1,)) or int(node.op_type in _TAKE_ONE)
 
-    def _parameters(self, node: NodeProto) -> int:
-        """The number of parameters of this node that no earlier node has."""
-        takes_weights = _is_product(node) or node.op_type in _NORMS
-        weights = {}
-        for name in frozenset[str]().union(*(self.constants.get(name, ()) for name in _without_arguments(node))):
-            size, elem_type = math.prod(self.shapes.get(name, (0,))), self.types[name]
-            trained = elem_type not in _NOT_WEIGHTS or (elem_type == "INT32" and _is_product(node))
-            if trained and (size != 1 or takes_weights) and name not in self.counted:
-                weights[name] = size
-        self.counted |= weights.keys()
-        return sum(weights.values())
+        if not node.output or (is_standard(node) and len(node.input) < needed):
+            name = node.name or node.op_type
+            raise ValueError(f"{self.path} has a node {name} without the inputs or outputs it needs")
 
-    def _product_cost(self, node: NodeProto) -> Cost | None:
-        """None if a shape is not known."""
-        names = [node.input[position] for position in _PRODUCTS[node.op_type]]
-        names += [] if node.op_type in _RECURRENT else node.output[:1]  # a recurrent node may omit its output
-        if not all(name in self.shapes for name in names):
+    # What is known of tensors ---------------------------------------------------------------------------------------
+
+    def _array(self, array: TensorProto, place: Place, shape: Shape | None = None) -> Known:
+        if place not in self.arrays:
+            known = self.infer.array(array, place, shape)
+            self.arrays[place] = known, _format_name(known)
+        return self.arrays[place][0]
+
+    def _constant(self, node: NodeProto, place: Place) -> Known:
+        import numpy as np
+        from onnx import helper, numpy_helper
+
+        attribute = node.attribute[0]
+        if attribute.HasField("t"):
+            shared = attribute.t.name.startswith(SHARED)
+            return self._array(attribute.t, (attribute.t.name,) if shared else place)
+        if attribute.HasField("sparse_tensor"):
+            return self._array(attribute.sparse_tensor.values, place, tuple(attribute.sparse_tensor.dims))
+        return self._array(numpy_helper.from_array(np.asarray(helper.get_attribute_value(attribute))), place)
+
+    def _inside(self, node: NodeProto, scope: Scope, place: Place, path: str) -> Outcome | None:
+        """None for a node without graphs inside it."""
+        graphs = dict(subgraphs(node))
+        if not graphs:
             return None
-        x, weight, output = (self.shapes[name] for name in names)  # for recurrent nodes the second weight comes last
-        if node.op_type in _RECURRENT:
-            return _recurrent_cost(x, weight, output, steps_at=int(_flag(node, "layout")))
-        if node.op_type == "Gemm":
-            multiply_adds = math.prod(output) * x[0 if _flag(node, "transA") else 1]
-        elif "MatMul" in node.op_type:
-            multiply_adds = math.prod(output) * x[-1]
-            x, weight = (weight, x) if len(weight) == 1 else (x, weight)  # a vector is never the weight
-        else:  # the first dimension of the weight is that of the output, or of the input if transposed
-            positions = x if node.op_type == "ConvTranspose" else output
-            multiply_adds = math.prod(positions) * math.prod(weight[1:])
-        read, written, weights = map(math.prod, (x, output, weight))
-        return Cost.of_product(multiply_adds=multiply_adds, read=read, written=written, weight=weights)
 
-    def _memory_cost(self, node: NodeProto, inputs: list[str], outputs: list[str]) -> Cost | None:
-        if not all(name in self.shapes for name in (*inputs, *outputs)):
-            return None
-        read, written = (sum(map(math.prod, self._known_shapes(names))) for names in (inputs, outputs))
-        norm = math.prod(self.shapes[outputs[0]]) if node.op_type == "BatchNormalization" and outputs else 0
-        return Cost(other_elements=written + (written if node.op_type in _SELECTS else read), batch_norm_elements=norm)
+        def body(name: str, inputs: Sequence[Known]) -> tuple[Tally, list[Known]]:
+            prefix = f"{path}/{name}/" if len(graphs) > 1 else f"{path}/"
+            return self.count(graphs[name], scope.new_child(), (*place, name), prefix, inputs)
 
-    def _known_shapes(self, names: list[str]) -> tuple[Shape, ...]:
-        return tuple(self.shapes[name] for name in names if name in self.shapes)
+        given = [scope.get(name, Known()) for name in node.input]
+        return count_inside(node, path, given, body, self.steps)
 
+    def _outputs(self, node: NodeProto, scope: Scope, place: Place) -> list[Known]:
+        """What is known of the outputs of a node without graphs inside it."""
+        if is_standard(node) and node.op_type == "Constant":
+            return [self._constant(node, place)]
+        given = [scope.get(name, Known()) for name in node.input]
+        if not is_standard(node) and product_inputs(node) is not None:
+            shape = runtime_shape(node, lambda name: scope.get(name, Known()).shape)
+            return [Known(tensor_type(given[0].format, shape))]
+        outputs = self.infer.outputs(node, given)
+        random = node.op_type in _RANDOM or node.op_type.startswith("Random")
+        if not is_standard(node) or random or any(known.origins is None for known in given):
+            return outputs
+        origins = frozenset[Place]().union(*(scope[name].origins or () for name in _without_arguments(node)))
+        return [replace(known, origins=origins) for known in outputs]
 
-def _recurrent_cost(x: Shape, of_input: Shape, of_state: Shape, steps_at: int) -> Cost | None:
-    """Weights are (directions, gates · H, I) and (directions, gates · H, H)."""
-    if not len(x) == len(of_input) == len(of_state) == 3:
-        return None
-    (directions, gates, c_in), hidden = of_input, of_state[2]
-    steps, images = x[steps_at], x[1 - steps_at]
+    def _define(self, node: NodeProto, outputs: list[Known], scope: Scope, stated: dict[str, TypeProto]) -> None:
+        """Put the outputs into the scope, with what the graph states where nothing is known."""
+        for index, name in enumerate(node.output):
+            known = outputs[index] if index < len(outputs) else Known()
+            if known.shape is None and name in stated and (known.type is None or full_shape(stated[name])):
+                known = replace(known, type=stated[name])
+            if name:
+                scope[name] = known
 
-    def product(rows: int, c: int, times: int) -> Cost:
-        return Cost.of_product(
-            multiply_adds=rows * c * gates, read=rows * c, written=rows * gates, weight=c * gates, times=times
+    # Cost -----------------------------------------------------------------------------------------------------------
+
+    def _tally(self, node: NodeProto, path: str, scope: Scope) -> Tally:
+        """Of a node without graphs inside it."""
+        outputs = [scope[name] for name in node.output if name]
+        constant = bool(outputs) and all(known.origins is not None for known in outputs)
+        if is_standard(node) and (constant or _FREE.fullmatch(node.op_type)):
+            return Tally()
+        if product_inputs(node) is not None:
+            return self._row(node, path, scope, product_cost(node, lambda name: scope.get(name, Known()).shape))
+        if is_standard(node) and _MEMORY_ONLY.fullmatch(node.op_type):
+            return self._row(node, path, scope, _memory_cost(node, _changing(node, scope), outputs))
+        return self._uncounted(node, path, scope)
+
+    def _uncounted(self, node: NodeProto, path: str, scope: Scope) -> Tally:
+        if is_standard(node) and node.op_type in CONTROL:
+            return Tally(uncounted=Counter([node.op_type]))
+        inputs = [scope.get(name, Known()) for name in node.input if name]
+        traffic = _memory_cost(node, inputs, [scope[name] for name in node.output if name])
+        return self._row(node, path, scope, traffic, arithmetic_known=False)
+
+    def _row(
+        self, node: NodeProto, path: str, scope: Scope, traffic: Cost | None, *, arithmetic_known: bool = True
+    ) -> Tally:
+        shapes = [
+            tuple(known.shape for known in tensors if known.shape is not None)
+            for tensors in (_changing(node, scope), [scope[name] for name in node.output if name])
+        ]
+        multiplied = product_inputs(node) is not None and traffic is not None
+        uncounted = traffic is None or not arithmetic_known
+        missing = Cost(uncounted_calls=int(uncounted), unsized_calls=int(traffic is None))
+        row = Row(
+            path=path,
+            kind=node.op_type,
+            cost=(traffic or Cost()) + missing,
+            weights=self._weights(node, scope),
+            format=_format_name(scope.get(node.input[0], Known())) if multiplied else None,
+            input_shapes=shapes[0],
+            output_shapes=shapes[1],
         )
+        tally = Tally([row])
+        if traffic is None:
+            tally.unsized[path] = None
+        if uncounted:
+            tally.uncounted[node.op_type if is_standard(node) else f"{node.domain}::{node.op_type}"] = 1
+        return tally
 
-    return product(steps * images, c_in, directions) + product(images, hidden, directions * steps)
+    def _weights(self, node: NodeProto, scope: Scope) -> dict[Place, int]:
+        """The arrays among the inputs that are parameters, and their elements."""
+        product = product_inputs(node) is not None
+        weights = {}
+        names = _without_arguments(node)
+        for place in frozenset[Place]().union(*(scope.get(name, Known()).origins or () for name in names)):
+            array, format_name = self.arrays[place]
+            size = math.prod(array.shape or (0,)) if array.shape != () else 1
+            trained = format_name not in _NOT_WEIGHTS or (format_name == "INT32" and product)
+            if trained and (size != 1 or product or node.op_type in _NORMS):
+                weights[place] = size
+        return weights
 
 
-def _is_product(node: NodeProto) -> bool:
-    return is_standard(node) and node.op_type in _PRODUCTS
+def _memory_cost(node: NodeProto, inputs: list[Known], outputs: list[Known]) -> Cost | None:
+    """None if a shape is not known."""
+    read, written = ([known.shape for known in tensors if known.shape is not None] for tensors in (inputs, outputs))
+    if len(read) < len(inputs) or len(written) < len(outputs):
+        return None
+    elements_read, elements_written = sum(map(math.prod, read)), sum(map(math.prod, written))
+    norm = math.prod(written[0]) if node.op_type == "BatchNormalization" and written else 0
+    other = elements_written + (elements_written if node.op_type in _SELECTS else elements_read)
+    return Cost(other_elements=other, batch_norm_elements=norm)
 
 
-def _flag(node: NodeProto, name: str) -> bool:
-    return any(attribute.name == name and attribute.i for attribute in node.attribute)
+def _changing(node: NodeProto, scope: Scope) -> list[Known]:
+    """The inputs that depend on the values of the input of the model."""
+    return [known for name in node.input if (known := scope.get(name, Known())).origins is None]
 
 
 def _without_arguments(node: NodeProto) -> list[str]:
     return [name for i, name in enumerate(node.input) if i not in _ARGUMENTS.get(node.op_type, ())]
 
 
-def _note(unsized: list[str]) -> str | None:
-    if not unsized:
-        return None
-    names = ", ".join(unsized[:5]) + (f" and {len(unsized) - 5} more" if len(unsized) > 5 else "")
-    return f"the sizes of these nodes do not follow from the shape of the input, so they are not counted: {names}"
+def _format_name(known: Known) -> str:
+    from onnx import TensorProto
+
+    return TensorProto.DataType.Name(known.format)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vovnet.errors import install_extra
-from vovnet.profiling.onnx_graph import takes_shape, times
+from vovnet.profiling.onnx_inputs import IMAGE_DTYPES, OnnxInput, image_input, takes_shape, times
 
-_INPUTS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(uint8)": torch.uint8}
+MAX_ELEMENTS = 2**28  # of an input that takes no images
+_DTYPES = {"float": "float32", "double": "float64"}  # other number formats have the same name in both
+_NUMBERS = {"bool", "float16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 
 
 class OnnxModule(nn.Module):
     """`module(images)`: (N, C, H, W) → the outputs of the file, in its order.
+
+    A file may take channels last, (N, H, W, C), and one image without a batch, which is a batch of one here. All other
+    inputs are ones, see `other_inputs`.
 
     The module stays on its device, CPU or CUDA, and keeps the number format of the file. It has no parameters that
     PyTorch can see. A copy, also in another process, loads the file again. Only ONNX Runtime's own operators can run,
@@ -23,9 +32,9 @@ class OnnxModule(nn.Module):
 
     threads: CPU threads of an operator; None means as many as PyTorch uses.
 
-    Raises ValueError for a file that is not a valid ONNX model with one input (N, C, H, W) in float32, float16 or uint8
-    and with tensors of numbers as outputs, or for a device that ONNX Runtime does not support; OSError for a file that
-    cannot be read; ModuleNotFoundError without the package onnxruntime.
+    Raises ValueError for a file that is not a valid ONNX model with an input for images, see `IMAGE_DTYPES`,
+    and with tensors of numbers as other inputs and as outputs, or for a device that ONNX Runtime does not support;
+    OSError for a file that cannot be read; ModuleNotFoundError without the package onnxruntime.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None, device: str | torch.device = "cpu") -> None:
@@ -35,7 +44,8 @@ class OnnxModule(nn.Module):
         self.device = torch.device(device)
         self._binding_device = self.device.type, self.device.index or 0
         self._session = _load(self.path, self.threads, self.device)
-        self._input = _image_input(self._session, self.path)
+        self._input, self._others = _inputs(self._session, self.path)
+        self._ones: dict[tuple[int, ...], dict[str, Any]] = {}  # shape of the images → values of the other inputs
         self._outputs = _tensor_outputs(self._session, self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -46,22 +56,44 @@ class OnnxModule(nn.Module):
 
     @property
     def input_dtype(self) -> torch.dtype:
-        return _INPUTS[self._input.type]
+        return getattr(torch, self._input.dtype)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """(N, C, H, W), with None for a size that the file leaves open."""
-        return tuple(size if isinstance(size, int) and size > 0 else None for size in self._input.shape)
+        """Of the images in the file, with None for a size that it leaves open."""
+        return self._input.sizes
+
+    def batch_shape(self, batch_size: int | None = None, input_size: int | None = None) -> tuple[int, int, int, int]:
+        """A shape of images to run on; None is the size that the file states, else 1 image and 224 pixels."""
+        return self._input.batch_shape(batch_size, input_size)
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether images can have this shape, as far as the file states it."""
+        return takes_shape(self.input_shape, self._input.own_shape(shape))
+
+    def other_inputs(self, shape: tuple[int, ...]) -> dict[str, str]:
+        """Name → shape and number format of each further input beside images of this shape; it is all ones.
+
+        Raises ValueError if a size does not follow from the file and the shape of the images.
+        """
+        return {
+            value.name: f"{times(sizes) or 'a single number'} in {value.dtype}" for value, sizes in self._beside(shape)
+        }
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Raises ValueError for an input whose shape, number format or device is not that of the module."""
         self._check(images)
+        if tuple(images.shape) not in self._ones:
+            self._ones = {tuple(images.shape): self._make_ones(tuple(images.shape))}
+        ones = self._ones[tuple(images.shape)]
         images = images.detach().contiguous()
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()  # ONNX Runtime uses another stream
-        binding, shape = self._session.io_binding(), tuple(images.shape)
+        binding, shape = self._session.io_binding(), self._input.own_shape(images.shape)
         element_type = torch.empty(0, dtype=images.dtype).numpy().dtype
         binding.bind_input(self._input.name, *self._binding_device, element_type, shape, images.data_ptr())
+        for name, value in ones.items():
+            binding.bind_ortvalue_input(name, value)
         for name in self._outputs:
             binding.bind_output(name, *self._binding_device)
         try:
@@ -71,10 +103,32 @@ class OnnxModule(nn.Module):
             raise ValueError(message) from None
         return tuple(torch.from_dlpack(output) for output in binding.get_outputs())
 
+    def _beside(self, shape: tuple[int, ...]) -> list[tuple[OnnxInput, tuple[int, ...]]]:
+        """The other inputs and their shapes."""
+        found = []
+        for value in self._others:
+            beside = value.sizes_beside(self._input, self._input.own_shape(shape))
+            sizes = tuple(size for size in beside if size is not None)
+            if len(sizes) < len(beside):
+                raise ValueError(f"{self.path.name} leaves the shape of its input {value} open: fix it in the file")
+            if math.prod(sizes) > MAX_ELEMENTS:
+                raise ValueError(f"{self.path.name} has an input of more than {MAX_ELEMENTS} elements: {value}")
+            found.append((value, sizes))
+        return found
+
+    def _make_ones(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        import onnxruntime
+
+        device, index = self._binding_device
+        return {
+            value.name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ones(sizes, value.dtype), device, index)
+            for value, sizes in self._beside(shape)
+        }
+
     def _check(self, images: Tensor) -> None:
         if type(images) is not Tensor:  # ONNX Runtime would read memory that a fake tensor does not have
             raise TypeError(f"an exported file needs tensors with values, got a {type(images).__name__}")
-        if not takes_shape(self.input_shape, images.shape):
+        if not self.takes(tuple(images.shape)):
             raise ValueError(f"{self.path.name} takes an input of {times(self.input_shape)}, got {times(images.shape)}")
         if images.dtype != self.input_dtype:
             raise ValueError(f"{self.path.name} takes {self.input_dtype}, got {images.dtype}")
@@ -118,17 +172,24 @@ def _providers(device: torch.device, onnxruntime: Any) -> list[Any]:
     return [("CUDAExecutionProvider", {"device_id": device.index or 0}), "CPUExecutionProvider"]
 
 
-def _image_input(session: Any, path: Path) -> Any:
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        names = ", ".join(value.name for value in inputs) or "none"
-        raise ValueError(f"{path} must have one input, images as (N, C, H, W), but has {names}")
-    (image,) = inputs
-    if image.type not in _INPUTS or len(image.shape) != 4:
-        kind = f"{image.type} with {len(image.shape)} dimensions"
-        takes = "images as (N, C, H, W) in float32, float16 or uint8"
-        raise ValueError(f"{path} must take {takes}, but its input {image.name} is {kind}")
-    return image
+def _inputs(session: Any, path: Path) -> tuple[OnnxInput, list[OnnxInput]]:
+    """The input that takes the images, and the others."""
+    inputs = []
+    for value in session.get_inputs():
+        kind = value.type.removeprefix("tensor(").removesuffix(")")
+        inputs.append(OnnxInput(value.name, _DTYPES.get(kind, kind), tuple(value.shape)))
+    image = image_input(inputs)
+    if image is None:
+        takes = (
+            f"images in {', '.join(IMAGE_DTYPES[:-1])} or {IMAGE_DTYPES[-1]} as (N, C, H, W), (N, H, W, C) or without N"
+        )
+        has = f"its inputs are {', '.join(map(str, inputs))}" if inputs else "it has no inputs"
+        raise ValueError(f"{path} must take {takes}, but {has}")
+    others = [value for value in inputs if value is not image]
+    for value in others:
+        if value.dtype not in _NUMBERS:
+            raise ValueError(f"{path} must take tensors of numbers beside the images, but has an input {value}")
+    return image, others
 
 
 def _tensor_outputs(session: Any, path: Path) -> list[str]:

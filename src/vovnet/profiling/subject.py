@@ -38,6 +38,13 @@ class Subject:
     def exported(self) -> bool:
         return isinstance(self.module, OnnxModule)
 
+    @property
+    def other_inputs(self) -> dict[str, str] | None:
+        """What an exported file is given beside the images, see `OnnxModule.other_inputs`."""
+        if not isinstance(self.module, OnnxModule):
+            return None
+        return self.module.other_inputs(tuple(self.images.shape)) or None
+
     def run(self) -> int:
         """Start one pass. Returns its number of images, as `run_and_wait` does."""
         with torch.inference_mode():
@@ -142,7 +149,7 @@ def _count_cost(module: nn.Module, shape: InputShape, precision: Precision) -> M
 def _random_images(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     values = torch.rand(shape, device=device)
     if not dtype.is_floating_point:
-        values = 255 * values
+        values = min(255, torch.iinfo(dtype).max) * values
     return values.to(dtype).to(memory_format=torch.channels_last)
 
 

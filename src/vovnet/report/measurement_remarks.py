@@ -23,6 +23,7 @@ def remarks(rows: Sequence[Measurement]) -> list[str]:
     if len(runs) > 1:
         sentences.append("The models were measured in several runs; compare times only within one run.")
     sentences += _for_each(rows, lambda m: f"{m.runtime}, {m.precision}, input {shape_text(m.input_shape)}.")
+    sentences += _for_each(rows, _other_inputs)
     sentences += _for_each(rows, lambda m: f"× first: latency over that of {m.ratio_to}, median over pairs of passes.")
     sentences.append("Counts are for the whole batch.")
     sentences += _for_each(rows, _intervals)
@@ -50,6 +51,11 @@ def _for_each(rows: Sequence[Measurement], sentence_of: Callable[[Measurement], 
         sentence[0].upper() + sentence[1:] if len(models) == len(rows) else f"{', '.join(models)}: {sentence}"
         for sentence, models in names.items()
     ]
+
+
+def _other_inputs(measurement: Measurement) -> str | None:
+    inputs = ", ".join(f"{name} ({shape})" for name, shape in (measurement.other_inputs or {}).items())
+    return f"inputs that take no images were given ones: {inputs}." if inputs else None
 
 
 def _intervals(measurement: Measurement) -> str:

@@ -107,6 +107,7 @@ def write(
     inputs: Sequence[Any] | None = None,
     functions: Sequence[Any] = (),
     value_info: Sequence[Any] = (),
+    opset: int = 20,
 ) -> Path:
     """A file with the input x. outputs: name → number format; by default y in float32."""
     graph = helper.make_graph(
@@ -117,7 +118,7 @@ def write(
         constants,
         value_info=value_info,
     )
-    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("their", 1)]
+    opsets = [helper.make_opsetid(*entry) for entry in (("", opset), ("their", 1), ("com.microsoft", 1))]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=functions)
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())
@@ -126,6 +127,37 @@ def write(
 
 def node(kind: str, inputs: str, outputs: str = "y", **attributes: Any) -> Any:
     return helper.make_node(kind, inputs.split(" "), outputs.split(" "), **attributes)
+
+
+def conv(x: str, y: str, weight: str = "w") -> Any:
+    """A 3×3 convolution that keeps the size."""
+    return node("Conv", f"{x} {weight}", y, pads=[1, 1, 1, 1])
+
+
+def inner(
+    nodes: Sequence[Any],
+    outputs: str,
+    inputs: Sequence[Any] = (),
+    constants: Sequence[TensorProto] = (),
+) -> Any:
+    """A graph inside a node; inputs may be names, of which nothing is stated."""
+    values = [helper.make_value_info(name, onnx.TypeProto()) if isinstance(name, str) else name for name in inputs]
+    results = [helper.make_value_info(name, onnx.TypeProto()) for name in outputs.split(" ")]
+    return helper.make_graph(nodes, "inner", values, results, constants)
+
+
+def loop_body(nodes: Sequence[Any], state: str = "s", outputs: str = "t", **options: Any) -> Any:
+    """The body of a Loop that goes on unless a node gives "on"; "i" is the number of the pass."""
+    number = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+    begin = helper.make_tensor_value_info("begin", TensorProto.BOOL, [])
+    ends = any("on" in step.output for step in nodes)
+    all_nodes = [*nodes, *([] if ends else [node("Identity", "begin", "on")])]
+    return inner(all_nodes, f"on {outputs}", [number, begin, *state.split(" ")], **options)
+
+
+def depends_on_values(kind: int) -> list[Any]:
+    """Nodes that make a single value "v" from x, in this number format."""
+    return [node("ReduceSum", "x", "sum", keepdims=0), node("Cast", "sum", "v", to=kind)]
 
 
 def only(cost: ModelCost) -> LayerCost:

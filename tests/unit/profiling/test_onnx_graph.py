@@ -61,8 +61,10 @@ def test_damage_that_shape_inference_accepts(tmp_path: Path, weight: TensorProto
         OnnxModule(path)
 
 
-def test_a_name_that_is_not_text(tmp_path: Path) -> None:
-    path = write(tmp_path, node("Relu", "x", name="abcdef"))
+@pytest.mark.parametrize("place", ["node", "input"])
+def test_a_name_that_is_not_text(tmp_path: Path, place: str) -> None:
+    inputs = [helper.make_tensor_value_info("abcdef" if place == "input" else "x", FLOAT, IMAGE)]
+    path = write(tmp_path, node("Relu", inputs[0].name, name="abcdef" if place == "node" else ""), inputs=inputs)
     path.write_bytes(path.read_bytes().replace(b"abcdef", b"ab\xff\xfeef"))
     with pytest.raises(ValueError, match="not UTF-8"):
         count_onnx_cost(path)
