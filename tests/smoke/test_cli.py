@@ -561,7 +561,7 @@ def test_weights_that_are_not_there(run: Run, weights: Path, monkeypatch: pytest
     ("setting", "says"),
     [
         ("bath_size=2", "unknown key 'bath_size', did you mean 'batch_size'?"),
-        ("optimizer.learning_rat=1", "unknown key 'optimizer.learning_rat', did you mean 'learning_rate'?"),
+        ("optimizer.learning_rat=1", "unknown key 'optimizer.learning_rat', did you mean 'optimizer.learning_rate'?"),
         ("batch_size=two", "batch_size: input should be a valid integer, unable to parse string as an integer, got 't"),
         ("optimizer.momentum=2", "optimizer.momentum: input should be less than 1, got 2"),
         ("batch_size", "expected key=value, got 'batch_size'"),
