@@ -26,14 +26,12 @@ def follow_tensors(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
     shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
-    with (
-        torch.inference_mode(False),
-        contextlib.suppress(Exception),
-    ):  # shapes are not enough, or the model is at fault: then the real run fails too
+    # An error means that shapes are not enough, or that the model is at fault: then the real run fails too.
+    with torch.inference_mode(False), contextlib.suppress(Exception):
         model = copy_model(module, shapes_only.from_tensor)
         with shapes_only:
             return _follow(model, *map(shapes_only.from_tensor, inputs))
-    return _follow(copy_model(module), *inputs)
+    return _follow(module, *inputs)
 
 
 def _follow(module: nn.Module, *inputs: Tensor) -> tuple[int, str]:

@@ -24,16 +24,18 @@ def copy_model(model: nn.Module, replaced: Callable[[Tensor], Tensor] | None = N
 
     replaced: what takes the place of a parameter or buffer; by default a copy.
     """
-    with torch.inference_mode(False), _DetachedTensors():
+    with torch.inference_mode(False):
         memo: dict[int, Any] = {}
         if replaced is not None:
             memo = {id(tensor): replaced(tensor) for tensor in (*model.parameters(), *model.buffers())}
-        try:
-            duplicate = copy.deepcopy(model, dict(memo))
-        except Exception:  # copying runs code of the model, which can raise anything
-            duplicate = _copy_the_rest(model, memo)
+        with _DetachedTensors():
+            try:
+                duplicate = copy.deepcopy(model, dict(memo))
+            except Exception:  # copying runs code of the model, which can raise anything
+                duplicate = _copy_the_rest(model, memo)
     for part in duplicate.modules():
-        part._compiled_call_impl = None  # it would run the model that was copied
+        if part._compiled_call_impl is not None:
+            part._compiled_call_impl = None  # it would run the model that was copied
     return duplicate
 
 
