@@ -64,7 +64,7 @@ def test_boxes_alone_need_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     make(tmp_path)
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     assert open_dataset(tmp_path)[0].target.masks is None
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'vovnet\[eval\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[eval\]'"):
         open_dataset(tmp_path, masks=True)
 
 

@@ -124,7 +124,7 @@ def test_timm() -> None:
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match=r"timm:resnet18 needs an extra: pip install 'vovnet\[timm\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"timm:resnet18 needs an extra: pip install '\.\[timm\]'"):
         resolve_model("timm:resnet18")
 
 

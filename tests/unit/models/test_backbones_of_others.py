@@ -237,7 +237,7 @@ def test_timms_names_and_strides_are_checked():
 
 def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match=r"timm/resnet18 needs an extra: pip install 'vovnet\[timm\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"timm/resnet18 needs an extra: pip install '\.\[timm\]'"):
         create_backbone("timm/resnet18")
 
 
