@@ -192,7 +192,10 @@ def check_dataset(
                 losing.add(duplicate.other.image_path)
     explained = {problem.kind for problem in file_problems}
     problems += find_split_problems([split for split in splits if split.split not in unions], explained)
-    about_copy = hints_about_copy([split for split in clean if split.split not in unions], problems)
+    # The copy is left without labels as the original is, so its own check explains these splits in the same way.
+    about_copy = hints_about_copy(
+        [split for split in clean if split.split not in unions], problems, explained & {"no-labels"}
+    )
 
     left_out = files_left_out(folder, splits, clean, file_problems)
     removed += [

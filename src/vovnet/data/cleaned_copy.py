@@ -12,6 +12,7 @@ from vovnet.data import mask_png
 from vovnet.data.dataset import Box, SplitAnnotations
 from vovnet.data.problem import Problem, Removal
 
+_LISTS = (".txt", ".yaml", ".yml", ".data")
 _ROUNDING = 0.01  # pixels that the text of an annotation may be off
 
 
@@ -25,7 +26,8 @@ def files_left_out(
     files = {path for split in splits for path in files_of(split)}
     for problem in file_problems:
         path = folder / problem.image
-        if path.is_file() and (path.suffix != ".txt" or problem.kind == "annotation-without-image"):  # lists stay
+        is_list = path.suffix in _LISTS and problem.kind != "annotation-without-image"
+        if path.is_file() and not is_list:  # lists stay
             files.add(path)
     if splits[0].format == "mask_png":
         files |= set(mask_png.files(folder))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from vovnet.data.dataset import (
@@ -14,10 +16,12 @@ from vovnet.data.dataset import (
     raise_problem,
     to_number,
 )
+from vovnet.data.split_roles import find_role
 from vovnet.data.voc_layout import Layout, Part, find_layout, has_standard_layout
-from vovnet.data.voc_lists import NameFinder, filter_lines, is_for_one_class, read_list
+from vovnet.data.voc_lists import NameFinder, drop_lines, filter_lines, is_for_one_class, read_list
 from vovnet.data.voc_xml import corrected_xml, parse_xml, read_box, stated_size
 
+_LOG = logging.getLogger("vovnet")
 ALL = "all"  # the split of every annotation file
 
 
@@ -72,6 +76,9 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             if image is not None:
                 images[name] = image
                 class_names.update(obj.class_name for obj in image.objects)
+    if on_problem is not raise_problem:
+        used = {image.image_path for image in images.values()}
+        _warn_about_unused(layout, sorted({path for table in chain(*tables) for path in table.values()} - used))
     ordered_names, category_ids = tuple(sorted(class_names)), tuple(range(1, len(class_names) + 1))
 
     def to_split(split: str) -> SplitAnnotations:
@@ -88,10 +95,6 @@ def _layout(root: Path) -> Layout:
     return layout
 
 
-def _image_folder(part: Part) -> str:
-    return part.images[0][0].name
-
-
 def _xml_files(layout: Layout) -> dict[str, Path]:
     return {name: path for part in layout.parts for name, path in part.xml_files().items()}
 
@@ -100,6 +103,23 @@ def _folder_splits(layout: Layout) -> dict[str, None]:
     """The first folder of the names of all annotations, if each of them has one."""
     names = list(_xml_files(layout))
     return {name.partition("/")[0]: None for name in names} if all("/" in name for name in names) else {}
+
+
+def _warn_about_unused(layout: Layout, images: Sequence[Path]) -> None:
+    """Logs images without an XML file, and lists that are not read because they are not where VOC has them."""
+    if images:
+        count = (
+            "1 image has no XML file and belongs"
+            if len(images) == 1
+            else f"{len(images)} images have no XML file and belong"
+        )
+        _LOG.warning("%s to no split (the first is %s)", count, images[0])
+    if any(layout.lists.glob("*.txt")):
+        return
+    lists = sorted((*layout.all_lists.rglob("*.txt"), *layout.all_lists.parent.glob("*.txt")))
+    lists = [path for path in lists if find_role(path.stem)]
+    if lists:
+        _LOG.warning("%s is not read as a list of a split: put such lists into %s", lists[0], layout.lists)
 
 
 def _members(layout: Layout, split: str, xml_files: Mapping[str, Path], on_problem: OnProblem) -> list[str]:
@@ -155,10 +175,15 @@ def _read_xml(
         tree = parse_xml(path)
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
-        return None
+        image_path = part.find_image(tables, path, "")
+        if image_path is None:
+            return None
+        return ImageAnnotation(image_path, path, image_id, (), unusable_objects=1)  # at least
     image_path = part.find_image(tables, path, tree.findtext("filename", default="").strip())
     if image_path is None:
-        on_problem("missing-image", path, f"there is no {_image_folder(part)}/{path.stem}.jpg (or .png, …)")
+        where = part.images[0][0]
+        name = path.stem if where == part.annotations else f"{where.name}/{path.stem}"
+        on_problem("missing-image", path, f"there is no {name}.jpg (or .png, …)")
         return None
     objects, unusable = [], 0
     for index, element in enumerate(tree.iterfind("object")):
@@ -176,7 +201,8 @@ def _read_xml(
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The annotation files and lists with only these images and objects; all other elements stay as they are.
 
-    A list for one class keeps the images that its split keeps, any other list those that remain in some split.
+    A list for one class keeps the images that its split keeps, any other list those that remain in some split. Lists in
+    other folders, such as ImageSets/Layout, lose only the lines of images that are left out.
     """
     layout = _layout(root)
     names = {path: name for name, path in _xml_files(layout).items()}
@@ -187,13 +213,19 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(corrected_xml(path, image))
     finder = NameFinder(names.values())
-    for path in sorted(layout.lists.parent.rglob("*.txt")):
+    all_kept = set().union(*kept.values())
+    for path in sorted(layout.all_lists.rglob("*.txt")):
         try:
             lines = read_list(path)
         except ValueError:
             continue  # was reported when the list was read
-        split = path.stem if path.stem in kept else path.stem.rpartition("_")[2]
-        remaining = kept.get(split, set().union(*kept.values()))
+        if path.parent == layout.lists:
+            split = path.stem if path.stem in kept else path.stem.rpartition("_")[2]
+            lines = filter_lines(lines, kept.get(split, all_kept), finder, flagged=_is_flagged(path))
+        elif (remaining := drop_lines(lines, set(names.values()) - all_kept, finder)) != lines:
+            lines = remaining
+        else:
+            continue  # is copied as it is
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(filter_lines(lines, remaining, finder, flagged=_is_flagged(path)), encoding="utf-8")
+        copy.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

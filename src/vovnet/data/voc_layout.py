@@ -61,10 +61,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """lists: the folder of the split lists, which need not exist."""
+    """Where the files of a dataset are.
+
+    lists: the folder of the split lists, which need not exist.
+    all_lists: the folder of these and of other lists.
+    """
 
     parts: tuple[Part, ...]
     lists: Path
+    all_lists: Path
 
 
 def find_layout(root: Path) -> Layout | None:
@@ -76,7 +81,7 @@ def find_layout(root: Path) -> Layout | None:
             return _standard_layout(root, root / name)
     parts = [_flat_part(root, "")] if holds_annotations(root.glob("*.xml")) else list(_split_parts(root))
     if parts:
-        return Layout(tuple(parts), root / "ImageSets" / "Main")
+        return _layout(root, parts)
     below = [path.parent for pattern in ("*", "*/*") for path in root.glob(f"{pattern}/Annotations")]
     below = [base for base in below if has_standard_layout(base)]
     return _standard_layout(below[0], below[0] / "Annotations") if len(below) == 1 else None
@@ -87,7 +92,15 @@ def has_standard_layout(root: Path) -> bool:
 
 
 def _standard_layout(base: Path, annotations: Path) -> Layout:
-    return Layout((_standard_part(base, annotations, ""),), base / "ImageSets" / "Main")
+    return _layout(base, [_standard_part(base, annotations, "")])
+
+
+def _layout(base: Path, parts: Sequence[Part]) -> Layout:
+    """The lists are those in ImageSets/Main, or in ImageSets itself if Main has none."""
+    every = base / "ImageSets"
+    main = every / "Main"
+    directly = not any(main.glob("*.txt")) and any(every.glob("*.txt"))
+    return Layout(tuple(parts), every if directly else main, every)
 
 
 def holds_annotations(paths: Iterable[Path]) -> bool:

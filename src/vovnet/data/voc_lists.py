@@ -12,6 +12,7 @@ from vovnet.data.images import IMAGE_SUFFIXES
 from vovnet.data.text import read_lines
 
 _MAX_BYTES = 500_000_000
+_NUMBERED = re.compile(r"(.*\S)\s+-?\d+\s*")
 _FLAGGED = re.compile(r"(.*\S.*)\s(?:-1|0|1)\s*")
 
 
@@ -57,14 +58,25 @@ def is_for_one_class(name: str, names: Collection[str]) -> bool:
     return name.rpartition("_")[2] in set(names) - {name}
 
 
-def filter_lines(lines: Iterable[str], kept: Collection[str], finder: NameFinder, *, flagged: bool) -> str:
+def filter_lines(lines: Iterable[str], kept: Collection[str], finder: NameFinder, *, flagged: bool) -> list[str]:
     """The lines of the kept names, each name once."""
     found: dict[str, str] = {}
     for line in lines:
         name = finder.find(line, flagged=flagged)
         if name is not None and name in kept:
             found.setdefault(name, line)
-    return "".join(f"{line}\n" for line in found.values())
+    return list(found.values())
+
+
+def drop_lines(lines: Iterable[str], names: Collection[str], finder: NameFinder) -> list[str]:
+    """The lines but those of these names, which numbers may follow, as in the lists of actions."""
+
+    def find(line: str) -> str | None:
+        name = finder.find(line, flagged=False)
+        match = _NUMBERED.fullmatch(line)
+        return find(match[1]) if name is None and match else name
+
+    return [line for line in lines if find(line) not in names]
 
 
 def _normalise(text: str) -> str:

@@ -43,14 +43,17 @@ def find_split_problems(splits: Sequence[SplitAnnotations], explained: Collectio
     return problems
 
 
-def hints_about_copy(clean: Sequence[SplitAnnotations], found: Collection[Problem]) -> list[str]:
+def hints_about_copy(
+    clean: Sequence[SplitAnnotations], found: Collection[Problem], explained: Collection[str]
+) -> list[str]:
     """A sentence for each problem of whole splits that the cleaned copy has, and the original has not.
 
     clean: the splits of the copy, without unions.
+    explained: as for `find_split_problems`, in the files of the copy.
     """
     return [
         f"the cleaned copy has a new problem, {problem.kind}: {problem.split}: {problem.detail}"
-        for problem in find_split_problems(clean)
+        for problem in find_split_problems(clean, explained)
         if (problem.kind, problem.split) not in {(other.kind, other.split) for other in found}
     ]
 

@@ -79,8 +79,9 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
         labels = label_paths(settings.folder, paths)
         if paths and not any(path.exists() for path in labels.values()):
             where = explain_missing_labels(settings.folder, paths, labels[paths[0]])
-            which = f"none of the {len(paths)} images" if len(paths) > 1 else "not even the only image"
-            on_problem("no-labels", paths[0].parent, f"{which} of the split {split} has a label file: {where}")
+            which = f"none of the {len(paths)} images of the split {split} has a"
+            which = which if len(paths) > 1 else f"the only image of the split {split} has no"
+            on_problem("no-labels", paths[0].parent, f"{which} label file: {where}")
         labelled = [_read_labels(path, labels[path], settings, on_problem) for path in paths]
         images = _with_unique_ids(settings.folder, [image for image in labelled if image is not None])
         ids = tuple(range(len(settings.class_names)))
@@ -102,8 +103,8 @@ def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[
         source = _locate(settings, entry)
         if source is None:
             detail = f"{split}: {entry} is not a folder or list in {settings.folder}"
-            if (settings.folder / settings.base / entry).exists():
-                detail += f": move {settings.path.name} into a folder that holds all images"
+            if any((settings.folder / base / entry).exists() for base in (settings.base, ".")):
+                detail += f": move {settings.path.name} into a folder that holds all images, none of them behind a link"
             on_problem("missing-image", settings.path, detail)
             continue
         for path in find_images(source, on_problem) if source.is_dir() else _read_list(settings, source, on_problem):
@@ -150,12 +151,12 @@ def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: O
     except (ValueError, OSError) as error:
         on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
         return None
+    objects, unusable, lines = [], 0, []
     try:
         lines = read_lines(path) if path.exists() else []
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
-        return None
-    objects, unusable = [], 0
+        unusable = 1  # at least
     for number, text in enumerate(lines):
         if not text.strip():
             continue
@@ -239,7 +240,7 @@ def _write_settings(settings: Settings, names: Sequence[str], out: Path) -> None
 
 
 def _corrected_labels(image: ImageAnnotation, keypoints: int | None) -> str:
-    """The lines of the remaining objects; a line whose box changed becomes class cx cy w h, with its keypoints."""
+    """The lines of the remaining objects; a box that changed is rewritten, and a polygon clipped; keypoints stay."""
     assert image.image_size is not None, "the boxes in pixels were computed with it"
     height, width = image.image_size
     lines = read_lines(image.annotation_path)
@@ -252,6 +253,7 @@ def _corrected_labels(image: ImageAnnotation, keypoints: int | None) -> str:
             x1, y1, x2, y2 = obj.box
             cx, cy = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
             box = f"{cx:.7f} {cy:.7f} {(x2 - x1) / width:.7f} {(y2 - y1) / height:.7f}"
-            text = " ".join((str(int(to_number(line.class_text))), box, *line.rest))
+            columns = [f"{min(max(corner, 0), 1):.7f}" for corner in line.points] or [box, *line.rest]
+            text = " ".join((str(int(to_number(line.class_text))), *columns))
         corrected.append(f"{text}\n")
     return "".join(corrected)

@@ -22,11 +22,13 @@ class Line:
     class_text: the first column.
     box: x1 y1 x2 y2 in fractions of the image, NaN where the file has no number.
     rest: the columns of keypoints.
+    points: x1 y1 x2 y2 x3 y3 … of a polygon, in fractions of the image.
     """
 
     class_text: str
     box: Box
     rest: tuple[str, ...] = ()
+    points: tuple[float, ...] = ()
 
     def label(self, class_count: int) -> int | None:
         """The index of the class; None if there is no such class."""
@@ -50,7 +52,7 @@ def parse_line(line: str, keypoints: int | None) -> Line:
         if any(map(math.isnan, numbers)):
             return Line(class_text, (math.nan,) * 4)
         xs, ys = numbers[0::2], numbers[1::2]
-        return Line(class_text, (min(xs), min(ys), max(xs), max(ys)))
+        return Line(class_text, (min(xs), min(ys), max(xs), max(ys)), points=tuple(numbers))
     other = "7, 9, 11, … (class x1 y1 x2 y2 x3 y3 …)" if keypoints is None else f"{5 + keypoints} (box and keypoints)"
     count = f"{1 + len(columns)} {'columns' if columns else 'column'}"
     raise ValueError(f"has {count}, expected 5 (class cx cy w h) or {other}")

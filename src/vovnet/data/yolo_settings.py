@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -108,6 +109,11 @@ def find_inside(folder: Path, entry: str, bases: Iterable[Path] = ()) -> Path | 
     ):
         try:
             if candidate.exists() and candidate.resolve().is_relative_to(inside):
+                named = Path(os.path.normpath(candidate))
+                if named.exists() and named.is_relative_to(os.path.normpath(folder)):
+                    relative = named.relative_to(os.path.normpath(folder))
+                    if "images" in relative.parts:  # labels/ is beside this name, wherever it leads
+                        return folder / relative
                 return folder / candidate.resolve().relative_to(inside)
         except (OSError, ValueError):  # too long, or with a NUL: no path
             continue

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.data import voc
-from vovnet.data.check import check_dataset
+from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.formats import open_dataset, splits
 
 from .small_datasets import clean_and_check, write_image, xml_of
@@ -100,9 +99,8 @@ def test_a_copy_keeps_every_list(tmp_path: Path) -> None:
     }.items():
         (root / f"ImageSets/{name}").parent.mkdir(exist_ok=True)
         (root / f"ImageSets/{name}").write_text(text)
-    found: list[str] = []
-    kept = voc.read(root, ["train", "val"], lambda kind, path, detail: found.append(kind))
-    voc.write(root, kept, out)
+    report = check_dataset(root, workers=1)
+    write_cleaned_copy(report, out)
     lists = {path.relative_to(out / "ImageSets").as_posix(): path.read_text() for path in out.rglob("*.txt")}
     assert lists == {
         "Main/train.txt": "a b\n",
@@ -111,4 +109,57 @@ def test_a_copy_keeps_every_list(tmp_path: Path) -> None:
         "Main/tree_train.txt": "a b -1\n",
         "Layout/val.txt": "d e 1\n",
     }
-    assert found == ["bad-annotation"]
+    assert report.count_by_kind() == {"bad-annotation": 1}
+
+
+def test_lists_in_other_folders_lose_only_the_lines_of_removed_images(tmp_path: Path) -> None:
+    root, out = make(tmp_path / "d", ["a", "b", "c"], train="a\nb\n", val="c\n"), tmp_path / "out"
+    (root / "Annotations/b.xml").write_text(xml_of((9, 9, 4, 4)))
+    lists = {
+        "Layout/train.txt": ("a 2\na 3\nb 1\nc 12\n", "a 2\na 3\nc 12\n"),  # the number of an object
+        "Action/jump_train.txt": ("a  1  1\na  2 -1\nb  1  1\n", "a  1  1\na  2 -1\n"),
+        "Segmentation/val.txt": ("b\na\n", "a\n"),
+        "notes.txt": ("b is blurred.\n\nThe rest is good.\r\n", "b is blurred.\n\nThe rest is good.\r\n"),
+    }
+    for name, (text, _) in lists.items():
+        (root / f"ImageSets/{name}").parent.mkdir(exist_ok=True)
+        (root / f"ImageSets/{name}").write_bytes(text.encode())
+    write_cleaned_copy(check_dataset(root, workers=1), out)
+    assert {name: (out / f"ImageSets/{name}").read_bytes().decode() for name in lists} == {
+        name: expected for name, (_, expected) in lists.items()
+    }
+
+
+def test_lists_directly_in_imagesets(tmp_path: Path) -> None:
+    root, out = make(tmp_path / "d", ["a", "b", "c"], train="a\nb\n", val="c\n"), tmp_path / "out"
+    for path in list((root / "ImageSets/Main").iterdir()):
+        path.rename(root / "ImageSets" / path.name)
+    assert splits(root) == ("train", "val")
+    (root / "Annotations/b.xml").write_text(xml_of((9, 9, 4, 4)))
+    clean_and_check(root, out)
+    assert images_of(out, "train") == ["a"]
+    assert images_of(out, "val") == ["c"]
+
+
+@pytest.mark.parametrize("path", ["train.txt", "ImageSets/Main/city/train.txt", "ImageSets/Segmentation/val.txt"])
+def test_a_list_that_is_not_read_is_named(tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    root = make(tmp_path, ["a", "b"])
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("a\n")
+    check_dataset(root, workers=1)
+    assert f"{root / path} is not read as a list of a split: put such lists into {root}/ImageSets/Main" in caplog.text
+    caplog.clear()
+    check_dataset(make(root, ["a", "b"], train="a\n", val="b\n"), workers=1)
+    assert "is not read" not in caplog.text
+
+
+def test_images_without_annotation_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make(tmp_path, ["a", "b", "c"])
+    (root / "Annotations/b.xml").unlink()
+    check_dataset(root, workers=1)
+    assert "1 image has no XML file and belongs to no split (the first is " in caplog.text
+    (root / "Annotations/c.xml").write_text("broken")  # is reported by itself
+    (root / "Annotations/a.xml").rename(root / "Annotations/x.xml")
+    caplog.clear()
+    check_dataset(root, workers=1)
+    assert "2 images have no XML file and belong to no split" in caplog.text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vovnet.data import yolo
-from vovnet.data.check import check_dataset
+from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.dataset import ImageAnnotation
 from vovnet.data.formats import open_dataset
 
@@ -144,7 +144,9 @@ def test_a_label_file_that_cannot_be_read_is_one_problem(tmp_path: Path, data: b
     report = check_dataset(root, workers=1)
     assert [(problem.kind, problem.image) for problem in report.problems] == [("bad-annotation", "labels/a.txt")]
     assert message in report.problems[0].detail
-    assert report.statistics.splits[0].images == 1  # an image whose objects are unknown is no negative
+    assert report.statistics.splits[0].images == 2
+    assert [image.image_path.name for image in report.clean[0].images] == ["b.png"]  # an unknown image is no negative
+    assert "images/a.png" in {removal.image for removal in report.removed if removal.what == "image"}
     with pytest.raises(ValueError, match=r"a\.txt: (is|has|holds)"):
         open_dataset(root)
 
@@ -202,6 +204,33 @@ def test_a_split_without_any_label_file(tmp_path: Path, source: str, target: str
     assert hint in problems[0].detail
     with pytest.raises(ValueError, match="none of the 5 images of the split train has a label file"):
         open_dataset(root, "train")
+
+
+def test_a_split_without_label_files_is_not_announced_as_a_problem_of_the_copy(tmp_path: Path) -> None:
+    root = make_yolo(tmp_path / "d")
+    for path in (root / "labels/val").iterdir():
+        path.unlink()
+    report = check_dataset(root, workers=1)
+    assert report.count_by_kind() == {"no-labels": 1}
+    assert not any("new problem" in hint for hint in report.hints)
+    write_cleaned_copy(report, tmp_path / "out")
+    assert check_dataset(tmp_path / "out", workers=1).count_by_kind() == {"no-labels": 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("1 -.1 .1 .5 .1 .5 .6 .2 .7", "1 0 0.1 0.5 0.1 0.5 0.6 0.2 0.7"),
+        ("0 .5 .5 1.2 .5 1.2 1.3", "0 0.5 0.5 1 0.5 1 1"),
+        ("0 .5 -.5 .9 -.5 .9 .4 .5 .4", "0 0.5 0 0.9 0 0.9 0.4 0.5 0.4"),  # a turned box
+    ],
+)
+def test_a_clipped_polygon_stays_a_polygon(tmp_path: Path, line: str, expected: str) -> None:
+    root = make(tmp_path / "d", f"{line}\n")
+    assert [p.kind for p in check_dataset(root, workers=1).problems] == ["box-partly-outside"]
+    clean_and_check(root, tmp_path / "out")
+    written = (tmp_path / "out/labels/a.txt").read_text().split()
+    assert [f"{float(column):g}" for column in written] == expected.split()
 
 
 @pytest.mark.parametrize("rename", ["{}.TXT", "../../images/train/{}.txt"])

@@ -281,3 +281,26 @@ def test_the_copy_keeps_what_else_the_yaml_says(tmp_path: Path) -> None:
         "train": "train.txt", "val": "val.txt", "names": ["cat", "dog"], "nc": 2,
         "roboflow": {"license": "yes", "version": 3}, "keep": False,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("linked", ["images", "images/train", "labels"])
+def test_a_link_inside_the_data_folder_keeps_its_name(tmp_path: Path, linked: str) -> None:
+    root = make_yolo(tmp_path / "d")
+    (root / linked).rename(root / "store")
+    (root / linked).symlink_to(root / "store")
+    assert [len(sample.target) for sample in open_dataset(root, "train")] == [2] * 5
+    clean_and_check(root, tmp_path / "out")
+    assert [len(sample.target) for sample in open_dataset(tmp_path / "out", "train")] == [2] * 5
+
+
+@pytest.mark.parametrize("linked", ["images", "images/train"])
+def test_a_link_out_of_the_data_folder_is_named_as_such(tmp_path: Path, linked: str) -> None:
+    root = make_yolo(tmp_path / "d")
+    (root / linked).rename(tmp_path / "store")
+    (root / linked).symlink_to(tmp_path / "store")
+    report = check_dataset(root, workers=1)
+    assert report.problems[0].kind == "missing-image"
+    assert "none of them behind a link" in report.problems[0].detail
+    assert {removal.what for removal in report.removed} == {"annotation"}  # data.yaml itself is in the copy
+    write_cleaned_copy(report, tmp_path / "out")
+    assert (tmp_path / "out/data.yaml").is_file()
