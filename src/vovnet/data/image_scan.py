@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
-from vovnet.data.images import read_header, read_image, read_pixels
+from vovnet.data.images import read_header, read_image, read_pixels, why_unreadable
 from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_box
 
 _LOG = logging.getLogger("vovnet")
@@ -68,7 +68,7 @@ def _scan_image(read: Callable[[bytes], npt.NDArray[np.uint8]], path: Path) -> I
         data = path.read_bytes()
         image, (_, orientation) = read(data), read_header(data)
     except (ValueError, OSError) as error:
-        return ImageScan(error=str(error))
+        return ImageScan(error=why_unreadable(path, error))
     shape = str(image.shape).encode()
     pixels = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()
     file = hashlib.blake2b(data, digest_size=16).digest()

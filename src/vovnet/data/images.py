@@ -103,6 +103,14 @@ def read_header(source: Path | bytes) -> tuple[tuple[int, int], int]:
     return (width, height) if swapped else (height, width), orientation
 
 
+def why_unreadable(path: Path, error: ValueError | OSError) -> str:
+    """What this module, or the system, says of a file, without its path."""
+    if isinstance(error, OSError) and error.strerror:
+        broken = path.is_symlink() and not path.exists()
+        return "is a link that leads nowhere" if broken else f"cannot be read ({error.strerror})"
+    return str(error).removeprefix(f"{path} ")
+
+
 def annotated_orientation(path: Path, stated_size: tuple[int, int] | None) -> int:
     """The EXIF orientation if the annotation of an image is that of the pixels as stored, else 1.
 

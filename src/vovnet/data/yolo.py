@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem, to_number
 from vovnet.data.image_files import find_images
-from vovnet.data.images import IMAGE_SUFFIXES, image_header_size
+from vovnet.data.images import IMAGE_SUFFIXES, image_header_size, why_unreadable
 from vovnet.data.text import read_lines
 from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, swap_folder
 from vovnet.data.yolo_settings import (
@@ -83,7 +83,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             which = which if len(paths) > 1 else f"the only image of the split {split} has no"
             on_problem("no-labels", paths[0].parent, f"{which} label file: {where}")
         labelled = [_read_labels(path, labels[path], settings, on_problem) for path in paths]
-        images = _with_unique_ids(settings.folder, [image for image in labelled if image is not None])
+        images = _with_unique_ids(settings.folder, labelled)
         ids = tuple(range(len(settings.class_names)))
         return SplitAnnotations(settings.folder, "yolo", split, settings.class_names, ids, images)
 
@@ -145,18 +145,20 @@ def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Pa
     return images
 
 
-def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: OnProblem) -> ImageAnnotation | None:
-    try:
-        height, width = image_header_size(image_path)  # boxes are fractions of it
-    except (ValueError, OSError) as error:
-        on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
-        return None
+def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: OnProblem) -> ImageAnnotation:
     objects, unusable, lines = [], 0, []
     try:
         lines = read_lines(path) if path.exists() else []
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
         unusable = 1  # at least
+    try:
+        height, width = image_header_size(image_path)  # boxes are fractions of it
+    except (ValueError, OSError) as error:
+        if on_problem is raise_problem:  # the check decodes all images and reports this one then
+            on_problem("unreadable-image", image_path, why_unreadable(image_path, error))
+        unusable += sum(bool(line.strip()) for line in lines)
+        return ImageAnnotation(image_path, path, image_path.stem, (), unusable_objects=unusable)
     for number, text in enumerate(lines):
         if not text.strip():
             continue

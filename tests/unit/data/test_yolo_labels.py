@@ -262,3 +262,23 @@ def test_labels_outside_the_data_folder_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "labels/d/train/0.txt").write_text(f"0 {BOX}\n")
     with pytest.raises(ValueError, match="none of the 5 images"):
         open_dataset(root)
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", b"\x89PNG\r\n\x1a\nxx", None], ids=["empty", "text", "cut", "link"])
+def test_an_image_without_a_readable_header_is_counted(tmp_path: Path, data: bytes | None) -> None:
+    root = make_yolo(tmp_path / "d")
+    image = root / "images/train/0.png"
+    image.unlink()
+    image.symlink_to("absent.png") if data is None else image.write_bytes(data)
+    report = check_dataset(root, workers=1)
+    assert [(p.kind, p.split, p.image) for p in report.problems] == [
+        ("unreadable-image", "train", "images/train/0.png")
+    ]
+    assert data is not None or report.problems[0].detail == "is a link that leads nowhere"
+    train = report.statistics.splits[0]
+    assert (train.images, train.annotated_objects, train.objects) == (5, 10, 8)
+    assert [removal.what for removal in report.removed] == ["image"]
+    clean_and_check(root, tmp_path / "out")
+    assert not (tmp_path / "out/labels/train/0.txt").exists()
+    with pytest.raises(ValueError, match=r"0\.png: (is a|is an|is not|is empty|has)"):
+        open_dataset(root, "train")
