@@ -48,7 +48,7 @@ class ObjectAnnotation:
     box: x1 y1 x2 y2 in pixels, 0-based, x2 and y2 exclusive; NaN where the file has no number.
     area: pixels that the object covers, if the annotation states it.
     mask: COCO's segmentation (polygons or a run-length object) exactly as in the file, valid or not; None without one.
-    stated: what the file says instead, where a corner of the box is no number; "" where all four are.
+    stated: what the file says, where a corner of the box is no number or is impossible; "" elsewhere.
     """
 
     index: int

@@ -28,6 +28,7 @@ from vovnet.data.yolo_settings import (
 )
 
 _LOG = logging.getLogger("vovnet")
+_LARGEST = 3.0  # a corner further away, in widths or heights of the image, is no fraction of it
 _MAX_LIST_BYTES = 500_000_000
 
 
@@ -176,7 +177,10 @@ def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: O
             continue
         x1, y1, x2, y2 = line.box
         box = (x1 * width, y1 * height, x2 * width, y2 * height)
-        stated = "" if all(map(math.isfinite, box)) else f"line {number + 1}: {text.strip()[:200]}"
+        possible = all(abs(corner) <= _LARGEST for corner in line.box)
+        stated = "" if possible else f"line {number + 1}: {text.strip()[:200]}"
+        if stated and all(map(math.isfinite, box)):
+            stated += ", which looks like pixels: expected fractions of the image, 0 to 1"
         objects.append(ObjectAnnotation(number, settings.class_names[label], box, stated=stated))
     return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width), unusable)
 

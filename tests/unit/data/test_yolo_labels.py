@@ -122,6 +122,26 @@ def test_a_box_that_is_no_number_is_quoted(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("0 30 20 10 10", "box-outside"),
+        ("1 5 5 30 5 30 20", "box-outside"),
+        ("0 0.5 0.5 30 20", "box-partly-outside"),
+        ("0 -40 0.5 0.1 0.1", "box-outside"),
+    ],
+)
+def test_pixels_instead_of_fractions_are_named(tmp_path: Path, text: str, kind: str) -> None:
+    (problem,) = check_dataset(make(tmp_path, text), workers=1).problems
+    assert problem.kind == kind
+    assert f"line 1: {text}, which looks like pixels: expected fractions of the image, 0 to 1" in problem.detail
+
+
+def test_a_box_a_little_outside_is_given_in_pixels(tmp_path: Path) -> None:
+    (problem,) = check_dataset(make(tmp_path, "0 0.5 0.5 1.5 1.5"), workers=1).problems
+    assert problem.detail == "object 1 (cat): x1 y1 x2 y2 = -15 -10 75 50"
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (f"0 {BOX}\n".encode("utf-16"), "is UTF-16 or UTF-32 text, expected UTF-8"),
