@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from vovnet.data import coco, mask_png, voc, yolo
 from vovnet.data.dataset import (
@@ -23,6 +24,9 @@ from vovnet.data.images import MAX_PIXELS, annotated_orientation, image_header_s
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LOG = logging.getLogger("vovnet")
 _MAX_NEIGHBOURS = 50  # folders looked at for a hint
@@ -75,12 +79,30 @@ def open_dataset(
 
 
 def require_objects(dataset: DetectionDataset) -> None:
-    """ValueError if no image has an object: a detector would learn nothing, or be compared with nothing."""
-    if not any((~sample.target.crowd).any() for sample in dataset):  # nothing is learnt from crowds
-        raise ValueError(
-            f"{dataset.root}: no image of the split {dataset.split} has an object: correct "
-            "the annotations (`vovnet data check` lists problems) or name another split"
-        )
+    """ValueError if no image has an object inside it: a detector would learn nothing, or be compared with nothing."""
+    if any((~sample.target.crowd & are_inside(sample)).any() for sample in dataset):  # nothing is learnt from crowds
+        return
+    where = " inside it" if any((~sample.target.crowd).any() for sample in dataset) else ""
+    raise ValueError(
+        f"{dataset.root}: no image of the split {dataset.split} has an object{where}: correct "
+        "the annotations (`vovnet data check` lists problems) or name another split"
+    )
+
+
+def are_inside(sample: Sample) -> Tensor:
+    """Which objects of an image are inside it, at least in part, (M,). All of them if its size cannot be found."""
+    boxes = sample.target.boxes
+
+    def fit(size: tuple[int, int]) -> Tensor:
+        return ((boxes[:, :2] < boxes.new_tensor(size[::-1])) & (boxes[:, 2:] > 0)).all(dim=1)
+
+    inside = fit(sample.image_size) if sample.image_size else sample.target.crowd.new_ones(len(boxes))
+    if sample.image_size and inside.all():
+        return inside
+    try:  # the size may not be stated, or wrong
+        return fit(image_header_size(sample.image_path))
+    except (ValueError, OSError):  # is said when the image is needed
+        return inside
 
 
 def splits(root: str | Path) -> tuple[str, ...]:

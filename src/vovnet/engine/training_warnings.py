@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.data.formats import are_inside
 from vovnet.data.images import image_header_size
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
 
 _LOG = logging.getLogger("vovnet")
-_MOST_IMAGES = 1000  # whose objects are measured: enough for a median
+_MOST_IMAGES = 1000  # whose objects are looked at: enough for a median
 _MOST_NAMES = 10  # that a sentence lists
 
 
@@ -28,11 +29,15 @@ def count_objects(dataset: DetectionDataset) -> list[int]:
 def warn_before_training(
     dataset: DetectionDataset, val: DetectionDataset | None, name: str, model: DetectionModel
 ) -> None:
-    """Warn of classes without objects, and about objects that are too small for the detector.
+    """Warn of classes without objects, and of objects that are outside their image or too small for the detector.
 
     name: of the detector.
     """
-    for sentence in (*_warnings_about_classes(dataset, val), *_warnings_about_size(dataset, name, model)):
+    for sentence in (
+        *_warnings_about_classes(dataset, val),
+        *_warnings_about_places(dataset),
+        *_warnings_about_size(dataset, name, model),
+    ):
         _LOG.warning(sentence)
 
 
@@ -52,14 +57,31 @@ def _join(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:_MOST_NAMES])) + more
 
 
+def _warnings_about_places(dataset: DetectionDataset) -> Iterator[str]:
+    """A sentence if an object is outside its image."""
+    samples = _some(dataset)
+    inside = [are_inside(sample) for sample in samples]
+    outside = sum(int((~are).sum()) for are in inside)
+    if outside:
+        first = next(sample for sample, are in zip(samples, inside, strict=True) if not are.all())
+        yield (
+            f"{outside} of {sum(map(len, inside))} training objects are outside their image, so nothing is learnt from "
+            f"them (the first is in {first.image_path.name}): `vovnet data check` lists them"
+        )
+
+
+def _some(dataset: DetectionDataset) -> Sequence[Sample]:
+    """Images from all parts of the dataset."""
+    return dataset.samples[:: math.ceil(len(dataset) / _MOST_IMAGES)]
+
+
 def _warnings_about_size(dataset: DetectionDataset, name: str, model: DetectionModel) -> Iterator[str]:
     """A sentence if the median object has a third of the side of the smallest default box, or less.
 
     Then the IoU of most objects with every default box is 0.1 or less, and each is learnt from one default box only.
     """
     smallest = model.smallest_anchor
-    samples = dataset.samples[:: math.ceil(len(dataset) / _MOST_IMAGES)]
-    sides = torch.cat([torch.empty(0), *(_sides_in_input(sample, model.preprocessing) for sample in samples)])
+    sides = torch.cat([torch.empty(0), *(_sides_in_input(sample, model.preprocessing) for sample in _some(dataset))])
     if smallest is None or not len(sides) or sides.median() > smallest / 3:
         return
     height, width = model.preprocessing.image_size

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from vovnet import create_model
 from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.data.formats import require_objects
 from vovnet.engine.config import load_config
 from vovnet.engine.training_data import open_data
 from vovnet.engine.training_warnings import count_objects, warn_before_training
@@ -118,6 +121,31 @@ def test_the_smallest_anchor_is_that_of_the_network(name: str) -> None:
 def test_families_have_a_smallest_anchor(name: str) -> None:
     with torch.device("meta"):
         assert create_model(name, 1).smallest_anchor == 32
+
+
+@pytest.mark.parametrize(
+    "box", [(800, 10, 900, 300), (10, 600, 400, 900), (-400, 10, 0, 300), (10, -300, 400, 0), (4e4, 3e4, 5e4, 4e4)]
+)
+def test_objects_outside_their_image(caplog: pytest.LogCaptureFixture, box: tuple[float, ...]) -> None:
+    inside = (790, 590, 1200, 900)
+    sentences = said(caplog, dataset_of([0, 1, 2], boxes=[(0, 0, 300, 300), box, inside]))  # type: ignore[list-item]
+    assert sentences == [
+        "1 of 3 training objects are outside their image, so nothing is learnt from them (the first is "
+        "in 0.png): `vovnet data check` lists them"
+    ]
+
+
+@pytest.mark.parametrize("stated", [(600, 800), (20, 20), None])
+def test_a_split_whose_objects_are_all_outside_is_refused(tmp_path: Path, stated: tuple[int, int] | None) -> None:
+    Image.new("RGB", (800, 600)).save(tmp_path / "a.png")
+    for box, message in (
+        ((900, 10, 950, 300), "no image of the split train has an object inside it"),
+        ((700, 9, 950, 30), ""),
+    ):
+        sample = Sample(tmp_path / "a.png", 1, Target.make([box], [0]), stated)
+        dataset = DetectionDataset(tmp_path, "voc", "train", NAMES, (1, 2, 3), (sample,))
+        with pytest.raises(ValueError, match=message) if message else nullcontext():
+            require_objects(dataset)
 
 
 @pytest.mark.parametrize("form", ["no <object>", "only bad boxes"])
