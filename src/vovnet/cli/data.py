@@ -43,7 +43,11 @@ def check(
     """
     out = Output(json_file)
     from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
+    from vovnet.data.cleaned_copy import require_new_folder
+    from vovnet.data.formats import data_folder
 
+    if fix is not None:
+        require_new_folder(fix, data_folder(root))  # before the images are read, which may take long
     with show_progress() as progress:
         task = progress.add_task("images", total=None)
         report = check_dataset(

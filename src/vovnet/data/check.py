@@ -17,6 +17,7 @@ from vovnet.data.cleaned_copy import (
     files_left_out,
     files_of,
     find_difference,
+    require_new_folder,
     unchanged_annotations,
 )
 from vovnet.data.dataset import SplitAnnotations
@@ -232,10 +233,7 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
     Returns what the copy lacks: `report.removed`, and links and special files.
     """
     out, folder = Path(out), report.clean[0].root
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the cleaned copy")
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{out} lies inside the data folder {folder}: name a folder outside it for the cleaned copy")
+    require_new_folder(out, folder)
     out.mkdir(parents=True, exist_ok=True)
     find_format(report.root).write(report.root, report.clean, out)
     copy_files({image.image_path for split in report.clean for image in split.images}, folder, out)

@@ -79,3 +79,20 @@ def test_the_sizes_in_a_network_are_shown(small_voc: Path, capsys: pytest.Captur
     text = capsys.readouterr().out
     assert re.search(r"√area in a network's input +300 × 300 +320 × 320 +512 × 512", text)
     assert re.search(r"below 16 pixels +\d+%", text)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"), [("taken", "is not an empty folder"), ("d/out", "lies inside the data folder")]
+)
+def test_a_folder_that_cannot_take_the_copy_is_refused_before_the_check(
+    tmp_path: Path, small_voc: Path, monkeypatch: pytest.MonkeyPatch, out: str, message: str
+) -> None:
+    def check_dataset(*_: object, **__: object) -> None:
+        pytest.fail("the images were read")
+
+    monkeypatch.setattr("vovnet.data.check.check_dataset", check_dataset)
+    (tmp_path / "d").symlink_to(small_voc)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/mine.txt").touch()
+    with pytest.raises((FileExistsError, ValueError), match=message):
+        check(tmp_path / "d", fix=tmp_path / out)
