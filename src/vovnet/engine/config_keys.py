@@ -47,6 +47,10 @@ _NO_KEYS = {
         ("imgsz", "imgsize", "imagesize", "inputsize", "size"),
         "the model states the size of its input; for Mask R-CNN and Faster R-CNN set model_options.image_size",
     ),
+    **dict.fromkeys(
+        ("antialias", "interpolation", "mean", "std", "channelorder", "pixels"),
+        "set it under model_options.pixels, which has the keys mean, std, channel_order and antialias",
+    ),
     **dict.fromkeys(("nc", "numclasses", "classes", "names"), "the classes come from the data"),
 }
 
