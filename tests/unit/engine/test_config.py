@@ -113,6 +113,16 @@ def test_an_unknown_key_suggests_the_whole_path(config_file, key, meant):
     [
         ("flip=0.1", "unknown key 'flip', did you mean 'augment.flip' or 'resize.flip'?"),
         ("imgsz=640", "unknown key 'imgsz': the model states the size of its input"),
+        ("optimizer.type=sgd", "unknown key 'optimizer.type', did you mean 'optimizer.kind'?"),
+        ("schedule.step=3", "unknown key 'schedule.step', did you mean 'schedule.milestones'?"),
+        ("grad_accum=3", "unknown key 'grad_accum', did you mean 'micro_batch_size'?"),
+        ("finetune=x.pt", "unknown key 'finetune', did you mean 'weights'?"),
+        ("freeze=3", "unknown key 'freeze': no setting freezes layers"),
+        ("dropout=0.1", "unknown key 'dropout': there is no such setting"),
+        (
+            "backbone.stem=pool",
+            "unknown key 'backbone.stem': it is an option of some models or backbones: set it under",
+        ),
         ("nc=3", "unknown key 'nc': the classes come from the data"),
         (
             "solver={lr: 3, gamma: 1}",
