@@ -33,7 +33,7 @@ def check_scheme(url: str) -> None:
     if not _is_web(url):
         raise ValueError(f"only http:// and https:// URLs can be downloaded, got {url}")
     try:
-        host = urlsplit(url).hostname
+        host, _ = urlsplit(url).hostname, urlsplit(url).port  # the latter raises unless it is a possible one
     except ValueError as error:
         raise ValueError(f"{url} is no valid URL ({error})") from None
     if not host:

@@ -386,12 +386,26 @@ def test_a_run_may_start_from_the_weights_of_another(config_file, tmp_path):
             ["model=dsod300_vovnet27_slim_bottleneck"],
             "model is dsod300_vovnet27_slim, expected dsod300_vovnet27_slim_b",
         ),
-        (["backbone_weights=x.pth"], "give one of them"),
+        (["backbone_weights=x.pth"], "give one of them.*backbone_weights=null"),
         (["weights=none.safetensors"], "neither a weights file nor the name"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             options = [*one_step, "weights=bccd", *change, f"output={tmp_path / 'refused'}"]
             train(load_config(config_file, options))
+
+
+def test_the_config_of_a_run_from_imagenet_weights_accepts_its_weights(config_file, tmp_path):
+    """Weights of a backbone add options to the detector's; of `pixels` the config may state some, or others."""
+    options = ["data.val=null", "schedule={iterations: 1}", "ema_decay=null"]
+    imported = "{mean: [9, 8, 7], std: [2, 2, 2], channel_order: RGB, antialias: true}"
+    train(load_config(config_file, [*options, f"model_options.pixels={imported}", f"output={tmp_path / 'first'}"]))
+    for source in (tmp_path / "first" / "last.safetensors", tmp_path / "first" / "last.pt"):
+        folder = tmp_path / f"from_{source.suffix}"
+        more = ["model_options.pixels={antialias: false}", f"weights={source}", f"output={folder}"]
+        train(load_config(config_file, [*options, *more]))
+        preprocessing = load_weights(folder).model.preprocessing
+        assert (preprocessing.mean, preprocessing.channel_order) == ((9, 8, 7), "RGB")
+        assert not preprocessing.antialias
 
 
 def test_changed_data_is_not_resumed(config_file, small_voc, tmp_path):

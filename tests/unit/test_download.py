@@ -206,7 +206,7 @@ def test_no_server() -> None:
     assert not raw(str(caught.value))
     with pytest.raises(ValueError, match="only http:// and https:// URLs"):
         download(f"file://{__file__}")
-    for url in ("http://[::1/image", "https:///image"):
+    for url in ("http://[::1/image", "https:///image", "http://localhost:99999/image"):
         with pytest.raises(ValueError, match=f"{re.escape(url)} is no valid URL"):
             download(url)
 

@@ -243,6 +243,9 @@ _Loader.add_implicit_resolver(
 
 Schema = TypeVar("Schema", bound=Section)
 
+# pydantic's types of problems that speak of Python's types.
+_PLAIN_TYPES = {"tuple_type": "a list", "dict_type": "a section with keys and values"}
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """The settings of one training run, read by `read_config`."""
@@ -264,7 +267,7 @@ def read_config(schema: type[Schema], path: str | Path, overrides: Sequence[str]
     values.setdefault("output", f"runs/{path.stem}")
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals:
+        if not equals or not all(key.split(".")):
             raise UsageError(f"expected key=value, got {override!r}")
         section = values
         *parents, last = key.split(".")
@@ -311,6 +314,8 @@ def _explain(schema: type[Section], error: ValidationError) -> Iterator[str]:
             keys = ", ".join(f"{name}.{key}" for key in keys_of(schema, name.split(".")))
             yield f"{name} is a section, got {problem['input']!r}; set its keys: {keys}"
         else:
+            if problem["type"] in _PLAIN_TYPES:
+                message = f"must be {_PLAIN_TYPES[problem['type']]}"
             got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
             yield f"{name}: {message[:1].lower()}{message[1:]}{got}"
 

@@ -10,19 +10,25 @@ from pydantic import BaseModel
 
 from vovnet.errors import did_you_mean
 
-# Names that other programs use, without "_" and "-" → the key here.
+# Names that other programs use, without "_" and "-", some with their section → the key here.
 _SYNONYMS = {
     **dict.fromkeys(("lr", "lr0", "baselr", "initiallr"), "optimizer.learning_rate"),
     **dict.fromkeys(("wd", "decay", "l2"), "optimizer.weight_decay"),
-    **dict.fromkeys(("clip", "gradclip", "clipgrad", "maxnorm", "gradnorm"), "optimizer.clip_norm"),
-    **dict.fromkeys(("optim", "optimizertype", "solver", "solvertype"), "optimizer.kind"),
-    **dict.fromkeys(("scheduler", "lrscheduler", "lrpolicy", "lrschedule"), "schedule.kind"),
+    **dict.fromkeys(
+        ("clip", "gradclip", "clipgrad", "gradientclip", "gradientclipping", "maxnorm", "gradnorm"),
+        "optimizer.clip_norm",
+    ),
+    **dict.fromkeys(("optim", "optimizertype", "optimizer.type", "optimizer.name"), "optimizer.kind"),
+    **dict.fromkeys(("solver", "solvertype"), "optimizer.kind"),
+    **dict.fromkeys(("scheduler", "lrscheduler", "lrpolicy", "lrschedule", "coslr"), "schedule.kind"),
+    **dict.fromkeys(("schedule.type", "schedule.name"), "schedule.kind"),
     **dict.fromkeys(("epoch", "maxepochs", "maxepoch", "numepochs", "nepochs"), "schedule.epochs"),
     **dict.fromkeys(("iters", "iter", "maxiter", "maxiters", "steps", "maxsteps", "numsteps"), "schedule.iterations"),
     **dict.fromkeys(("warmup", "warmupiters", "warmupsteps"), "schedule.warmup_iterations"),
-    **dict.fromkeys(("lrsteps", "stepvalue", "stepvalues"), "schedule.milestones"),
+    **dict.fromkeys(("lrsteps", "stepvalue", "stepvalues", "schedule.step"), "schedule.milestones"),
     **dict.fromkeys(("batch", "bs", "imsperbatch", "trainbatchsize", "totalbatchsize"), "batch_size"),
     **dict.fromkeys(("microbatch", "imagespergpu", "samplespergpu", "batchsizepergpu"), "micro_batch_size"),
+    **dict.fromkeys(("accumulate", "gradaccum", "gradaccumulation", "gradientaccumulation"), "micro_batch_size"),
     **dict.fromkeys(("dataset", "datapath", "dataroot", "datadir", "datasetdir", "dir", "path"), "data.root"),
     **dict.fromkeys(("valid", "validation", "valsplit"), "data.val"),
     **dict.fromkeys(("trainsplit",), "data.train"),
@@ -36,7 +42,9 @@ _SYNONYMS = {
     **dict.fromkeys(("bnmomentum", "batchnormmomentum"), "norm_momentum"),
     **dict.fromkeys(("outputdir", "outdir", "savedir", "workdir", "project", "logdir", "name"), "output"),
     **dict.fromkeys(("pretrained", "backboneweight", "imagenet"), "backbone_weights"),
-    **dict.fromkeys(("checkpoint", "loadfrom", "init", "initweights"), "weights"),
+    **dict.fromkeys(
+        ("checkpoint", "initcheckpoint", "ckpt", "loadfrom", "initweights", "finetune", "finetunefrom"), "weights"
+    ),
     **dict.fromkeys(("arch", "architecture", "network", "detector"), "model"),
     **dict.fromkeys(("evalevery", "evalinterval", "valinterval", "evalperiod"), "evaluate_every"),
     **dict.fromkeys(("saveevery", "saveperiod", "checkpointperiod", "snapshot"), "checkpoint_every"),
@@ -47,7 +55,19 @@ _NO_KEYS = {
         ("imgsz", "imgsize", "imagesize", "inputsize", "size"),
         "the model states the size of its input; for Mask R-CNN and Faster R-CNN set model_options.image_size",
     ),
-    **dict.fromkeys(("nc", "numclasses", "classes", "names"), "the classes come from the data"),
+    **dict.fromkeys(
+        ("anchors", "width", "rois", "init", "stem", "identity", "ese", "style"),
+        "it is an option of some models or backbones: set it under model_options, as docs/models.md says",
+    ),
+    **dict.fromkeys(("freeze", "frozen", "freezeat", "freezelayers"), "no setting freezes layers"),
+    **dict.fromkeys(("dropout", "labelsmoothing", "mosaic", "mixup", "patience"), "there is no such setting"),
+    **dict.fromkeys(
+        ("antialias", "interpolation", "mean", "std", "channelorder", "pixels"),
+        "set it under model_options.pixels, which has the keys mean, std, channel_order and antialias",
+    ),
+    **dict.fromkeys(
+        ("nc", "nclass", "nclasses", "numclass", "numclasses", "classes", "names"), "the classes come from the data"
+    ),
 }
 
 
@@ -55,7 +75,7 @@ def hint(schema: type[BaseModel], key: str) -> str:
     """ ", did you mean …?" for an unknown dotted key, or what else helps."""
     *parents, last = key.split(".")
     plain, known = _plain(last), list(_dotted_keys(schema))
-    synonym = _SYNONYMS.get(plain, "")
+    synonym = _SYNONYMS.get(_plain(key)) or _SYNONYMS.get(plain, "")
     same = [name for name in known if _plain(name.split(".")[-1]) == plain]
     same = same or [name for name in known if name in (synonym, synonym.split(".")[-1])]
     if same:

@@ -42,7 +42,7 @@ def find_checkpoint(config: TrainConfig, dataset: DetectionDataset) -> dict[str,
 
 def _other_settings(saved: TrainConfig, config: TrainConfig) -> Iterator[str]:
     """The keys outside the schedule that differ, each with its old and its new value."""
-    before, now = _flat(saved.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    before, now = dotted(saved.model_dump(mode="json")), dotted(config.model_dump(mode="json"))
     for key in sorted(before.keys() | now.keys(), key=[*before, *now].index):
         if key.split(".")[0] in (*_MAY_DIFFER, "schedule") or before.get(key) == now.get(key):
             continue
@@ -73,6 +73,7 @@ def _check_schedule(saved: TrainConfig, config: TrainConfig, step: int, num_imag
             f"{path} is at step {step}, and the run would now end at step {now} ({'; '.join(keys)}); make it at least "
             f"{step} steps long or choose another output=FOLDER"
         )
+    no_backbone = " backbone_weights=null" if config.backbone_weights else ""
     base = config.optimizer.learning_rate
     for done in range(step):
         rates = [learning_rate(done, *run) for run in ((before, base, saved.schedule), (now, base, config.schedule))]
@@ -80,7 +81,7 @@ def _check_schedule(saved: TrainConfig, config: TrainConfig, step: int, num_imag
             raise ValueError(
                 f"{path} was trained with other learning rates ({'; '.join(keys)}): step {done} had {rates[0]:.3g} and "
                 f"would have {rates[1]:.3g}{_why(saved, config)}; resume it with its own schedule, or start a new run "
-                f"from its weights: weights={weights if weights.exists() else path} output=FOLDER"
+                f"from its weights: weights={weights if weights.exists() else path}{no_backbone} output=FOLDER"
             )
 
 
@@ -89,11 +90,12 @@ def _why(saved: TrainConfig, config: TrainConfig) -> str:
     return ", because the rates of a cosine schedule depend on its length" if cosine else ""
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key → value."""
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value, without sections; tuples as lists."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        plain = list(value) if isinstance(value, tuple) else value
+        flat |= dotted(plain, f"{prefix}{key}.") if isinstance(plain, dict) else {prefix + key: plain}
     return flat
 
 

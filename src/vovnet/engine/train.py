@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
 from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
-from vovnet.engine.resume import find_checkpoint
+from vovnet.engine.resume import dotted, find_checkpoint
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
 from vovnet.engine.train_state import LossSums, TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
@@ -171,19 +171,30 @@ def _build_model(
 
 
 def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, DetectionModel]:
-    """The detector of `config.weights`. UsageError unless it is the one that `info` asks for."""
+    """The detector of `config.weights`. UsageError unless it is the one that `info` asks for.
+
+    Options that `info` leaves out are those of the weights; of the option `pixels`, those in `info` take precedence.
+    """
     if config.backbone_weights:
-        raise UsageError("weights start the whole detector, backbone_weights its backbone: give one of them")
+        raise UsageError(
+            "weights start the whole detector, backbone_weights its backbone: give one of them, and set the other to "
+            "null (backbone_weights=null)"
+        )
     loaded = load_weights(str(config.weights))
     found = loaded.info
-    expected = {"model": info.name, "classes": ", ".join(info.class_names), **info.options}
-    got = {"model": found.name, "classes": ", ".join(found.class_names), **found.options}
+    pixels = {**found.options.get("pixels", {}), **info.options.get("pixels", {})}
+    options = {**found.options, **({"pixels": pixels} if pixels else {})}
+    expected = {"model": info.name, "classes": ", ".join(info.class_names), **dotted(info.options)}
+    got = {"model": found.name, "classes": ", ".join(found.class_names), **dotted(options)}
     for key, value in expected.items():
         if got.get(key) != value:
             raise UsageError(
                 f"weights={config.weights} must fit the config and the data: {key} is {got.get(key)}, expected {value}"
             )
-    return replace(found, category_ids=info.category_ids), loaded.model
+    info = ModelInfo(info.name, options, info.class_names, info.category_ids)
+    model = info.build()
+    model.load_state_dict(loaded.model.state_dict())
+    return info, model
 
 
 def _open_batches(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
 from vovnet.boxes import fit_size
+from vovnet.errors import UsageError, choose
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,33 @@ class Preprocessing:
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
         """uint8 RGB images → one batch for the network; with `keep_ratio` all must get the same size."""
         return self.normalize(torch.stack([self.resize(image) for image in images]))
+
+
+def with_pixels(preprocessing: Preprocessing, pixels: Mapping[str, Any] | None) -> Preprocessing:
+    """The same with the values of a detector's option `pixels`: `mean`, `std`, `channel_order`, `antialias`.
+
+    Raises UsageError for another key or a value of another kind. They may come from a stranger's file.
+    """
+    if not isinstance(pixels, Mapping | None):
+        raise UsageError(f"pixels must be a section with some of the keys {', '.join(_PIXELS)}, got {pixels!r}")
+    values: dict[str, Any] = dict(pixels or {})
+    for key, value in values.items():
+        expected, right = choose(_PIXELS, key, "key of pixels")
+        if not right(value):
+            raise UsageError(f"pixels.{key} must be {expected}, got {value!r}")
+        if isinstance(value, list):
+            values[key] = tuple(value)
+    return replace(preprocessing, **values)
+
+
+def _three_numbers(value: Any) -> bool:
+    numbers = isinstance(value, list | tuple) and len(value) == 3
+    return numbers and all(type(number) in (int, float) and isfinite(number) for number in value)
+
+
+_PIXELS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "mean": ("three numbers", _three_numbers),
+    "std": ("three positive numbers", lambda value: _three_numbers(value) and min(value) > 0),
+    "channel_order": ("'BGR' or 'RGB'", lambda value: value in ("BGR", "RGB")),
+    "antialias": ("true or false", lambda value: isinstance(value, bool)),
+}

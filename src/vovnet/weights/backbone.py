@@ -63,8 +63,8 @@ def read_weights(source: str | Path) -> BackboneWeights:
         return _from_own_file(tensors, metadata, str(source))
     if metadata.get("format") == DETECTOR_FORMAT:
         raise ValueError(
-            f"{source} holds a whole detector ({metadata.get('model')}); expected weights of a backbone, because "
-            "training cannot start from those of a detector"
+            f"{source} holds a whole detector ({metadata.get('model')}), expected weights of a backbone; training "
+            f"starts from a whole detector with weights={source} backbone_weights=null"
         )
     return translate(tensors, str(source))
 

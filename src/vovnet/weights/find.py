@@ -70,6 +70,10 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
             hint = did_you_mean(text, hub_names)
             raise UsageError(f"no weights are called {text!r}{hint} (known names: {', '.join(hub_names)})")
         return _from_hub(text) if text.startswith("timm/") else _from_torchvision(text)
+    if path.is_dir() and text:
+        files = sorted(file.name for file in path.iterdir() if suffix_of(file) in SUFFIXES)
+        remedy = f"name one of its files: {', '.join(files[:5])}" if files else "name a weights file"
+        raise FileNotFoundError(f"the folder {source} holds no best.safetensors; {remedy}")
     names = [*shipped, *hub_names]
     none_published = "" if hub_names else _NOT_SHIPPED
     if is_detector(text) or text in BACKBONES:
@@ -115,8 +119,12 @@ def read_source(
     source: str | Path, hub_names: Sequence[str] = BACKBONES_TO_DOWNLOAD
 ) -> tuple[Path, dict[str, Tensor], dict[str, str]]:
     """The file of `find_weights`, its tensors and its metadata, see `read_tensors`."""
-    if is_url(str(source)) and suffix_of(urlsplit(str(source)).path) not in SUFFIXES:
-        raise ValueError(f"a URL must end in {', '.join(SUFFIXES)}, got {source}; download the file and give its path")
+    if is_url(str(source)):
+        check_scheme(str(source))
+        if suffix_of(urlsplit(str(source)).path) not in SUFFIXES:
+            raise ValueError(
+                f"a URL must end in {', '.join(SUFFIXES)}, got {source}; download the file and give its path"
+            )
     with open_weights(source, hub_names) as path:
         return (path, *read_tensors(path))
 

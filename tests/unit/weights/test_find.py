@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_a_shipped_name_comes_before_a_file_of_that_name(
 
 def test_the_folder_of_a_run(file: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    with pytest.raises(FileNotFoundError, match="run is neither a weights file"):
+    with pytest.raises(FileNotFoundError, match="run holds no best.safetensors; name a weights file"):
         find_weights(tmp_path / "run")
     best = file.rename(tmp_path / "run" / "best.safetensors")
     assert find_weights(tmp_path / "run") == find_weights(str(best)) == best
@@ -357,3 +358,19 @@ def test_without_the_hubs_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(ModuleNotFoundError, match=r"timm/.* needs an extra: pip install '\.\[timm\]'"):
         find_weights(NAME, VOVNETS_ON_HUB)
+
+
+@pytest.mark.parametrize("url", ["http://[::1/a.pth", "http:///a.pth", "http://localhost:99999/a.npz", "https://"])
+def test_a_malformed_url_is_named(url: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(url)} is no valid URL"):
+        read_source(url)
+
+
+def test_a_folder_without_best_weights_names_the_files_in_it(tmp_path: Path) -> None:
+    """A run that was stopped before its first evaluation has only a checkpoint."""
+    for name in ("last.pt", "last.safetensors", "log.jsonl"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        FileNotFoundError, match="no best.safetensors; name one of its files: last.pt, last.safetensors$"
+    ):
+        find_weights(tmp_path)

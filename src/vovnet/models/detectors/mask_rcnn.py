@@ -28,7 +28,7 @@ from vovnet.errors import unknown_name
 from vovnet.masks import RleMasks, paste
 from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.preprocessing import Preprocessing, with_pixels
 from vovnet.structures import Detections, Target
 
 Anchors = Literal["torchvision", "detectron"]
@@ -292,7 +292,7 @@ def mask_rcnn(
     norm = "group" if group_norm else "frozen"
     net: Any = make_backbone(**{"norm": norm, **(backbone or {}), "features_only": True})
     short, long = image_size  # a list in a config
-    preprocessing = Preprocessing((short, long), **{"mean": MEAN, **(pixels or {})}, keep_ratio=True)
+    preprocessing = with_pixels(Preprocessing((short, long), mean=MEAN, keep_ratio=True), pixels)
     return MaskRCNN(
         net, net.channels, num_classes, preprocessing, group_norm=group_norm, masks=masks, rois=rois, anchors=anchors
     )

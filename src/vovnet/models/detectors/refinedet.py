@@ -24,7 +24,7 @@ from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
 from vovnet.models.layers import ConvNormAct, ResidualBlock, caffe_xavier_, predict
-from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.preprocessing import Preprocessing, with_pixels
 from vovnet.structures import Detections
 
 # One size per feature map, four times its stride, also for 512 inputs; width to height 1, 2 and 1/2.
@@ -218,7 +218,7 @@ def refinedet(
     width: see `RefineDet`.
     """
     net: Any = make_backbone(**{**(backbone or {}), "features_only": True})
-    preprocessing = Preprocessing(image_size, **(pixels or {}))
+    preprocessing = with_pixels(Preprocessing(image_size), pixels)
     residual = not isinstance(net, VGG16)
     return RefineDet(
         net, net.channels[-3:], num_classes, preprocessing, levels=default_boxes, residual=residual, width=width

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import select_detections
 from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, ResidualBlock, init_weights, predict
-from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.preprocessing import Preprocessing, with_pixels
 from vovnet.structures import Detections
 
 # DSOD300_pascal: min and max size, aspect ratios and step of each feature map. The last step is 300, although 150
@@ -264,7 +263,7 @@ def _dsod300(
         channels.append(2 * width)
     init_weights(extras, init)
     heads = [DSODHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)]
-    preprocessing = replace(PREPROCESSING_DSOD, **(pixels or {}))
+    preprocessing = with_pixels(PREPROCESSING_DSOD, pixels)
     return SSD(backbone, extras, heads, levels, num_classes, preprocessing, sources=len(sources))
 
 
@@ -286,7 +285,7 @@ def ssd300_mobilenet(
     )
     for part in (extras, heads):
         init_weights(part, init)
-    preprocessing = replace(PREPROCESSING_MOBILENET, **(pixels or {}))
+    preprocessing = with_pixels(PREPROCESSING_MOBILENET, pixels)
     return SSD(backbone, extras, heads, default_boxes, num_classes, preprocessing, sources=2)
 
 
@@ -311,5 +310,5 @@ def pelee304(
     heads = nn.ModuleList(PlainHead(neck.out_channels, level.per_cell, num_classes + 1) for level in default_boxes)
     for part in (extras, neck, heads):
         init_weights(part, init)
-    preprocessing = replace(PREPROCESSING_PELEE, **(pixels or {}))
+    preprocessing = with_pixels(PREPROCESSING_PELEE, pixels)
     return SSD(backbone, extras, heads, default_boxes, num_classes, preprocessing, sources=2, neck=neck)
