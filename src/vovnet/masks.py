@@ -10,6 +10,7 @@ A code lists the lengths of runs of pixels, column by column, alternately outsid
 from __future__ import annotations
 
 import reprlib
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -162,9 +163,11 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:
         raise ValueError(f"the mask must have the image's size [height, width] = {list(size)}, got {stated}")
     match segmentation.get("counts"):
         case list() as runs:
-            if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != pixels:
-                raise ValueError(f"the mask's runs must be whole numbers that sum to {pixels}, the image's pixels")
-            return _compress(runs, size)
+            if not all(isinstance(run, int | float) and run >= 0 and run % 1 == 0 for run in runs):
+                raise ValueError("the mask's runs must be whole numbers from 0 up")
+            if sum(runs) != pixels:
+                raise ValueError(f"the mask's runs must sum to {pixels}, the image's pixels")
+            return _compress(list(map(int, runs)), size)
         case str() as text:
             return _checked(text.encode(errors="surrogatepass"), size)
         case bytes() as code:
@@ -207,9 +210,10 @@ def _is_coordinate(value: object) -> bool:
 def find_polygons(segmentation: object) -> tuple[list[list[float]], str]:
     """The polygons in COCO's segmentation of an object, and what else is in it; "" if it is just these polygons.
 
-    Programs leave stray points beside a good polygon, nest the lists too deeply or not deeply enough, and write a
-    polygon as points [x, y].
+    Programs leave stray points beside a good polygon, nest the lists too deeply or not deeply enough, write a polygon
+    as points [x, y], and numbers as text.
     """
+    original, segmentation = segmentation, _with_numbers(segmentation, 4)
     whole = _is_polygon(segmentation) or _is_list_of_points(segmentation)
     parts: list[Any] = []
     for part in [segmentation] if whole or not isinstance(segmentation, list) else segmentation:
@@ -224,9 +228,19 @@ def find_polygons(segmentation: object) -> tuple[list[list[float]], str]:
             parts.append(part)
     parts = [[value for point in part for value in point] if _is_list_of_points(part) else part for part in parts]
     polygons, others = [part for part in parts if _is_polygon(part)], [part for part in parts if not _is_polygon(part)]
-    if polygons == segmentation:
+    if polygons == original:
         return polygons, ""
-    return polygons, reprlib.repr(others[0]) if others else "polygons in lists of another depth"
+    return polygons, reprlib.repr(others[0]) if others else "lists of another depth, or text for numbers"
+
+
+def _with_numbers(value: object, depth: int) -> object:
+    """The same with a number for each text that is one, in lists of at most this depth."""
+    if isinstance(value, list) and depth:
+        return [_with_numbers(item, depth - 1) for item in value]
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _is_list_of_points(value: object) -> bool:

@@ -120,7 +120,7 @@ def nested(depth: int) -> list[object]:
         {"size": [20, 30], "counts": []},
         {"size": [20, 30], "counts": [599]},
         {"size": [20, 30], "counts": [-1, 601]},
-        {"size": [20, 30], "counts": [300, 300.0]},
+        {"size": [20, 30], "counts": [299.5, 300.5]},
         {"size": [20, 30], "counts": [10**400]},
         {"size": [20, 30], "counts": ["600"]},
         {"size": [20, 30], "counts": [[600]]},

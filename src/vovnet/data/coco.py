@@ -29,6 +29,7 @@ from vovnet.data.dataset import (
     to_image_size,
     to_number,
 )
+from vovnet.data.images import annotated_orientation
 
 Id = int | str
 _KindAndDetail = tuple[str, str]
@@ -69,7 +70,12 @@ def _read_split(root: Path, split: str, files: dict[str, Path], on_problem: OnPr
         mended.append(("category-ids", detail + (f" (one of {len(new_ids)} classes)" if len(new_ids) > 1 else "")))
     report_mended(mended, path, on_problem)
     images = tuple(
-        replace(image, objects=tuple(objects[image_id]), unusable_objects=unusable[image_id])
+        replace(
+            image,
+            objects=tuple(objects[image_id]),
+            unusable_objects=unusable[image_id],
+            image_size=image.image_size or _stored_size(image.image_path, objects[image_id]),
+        )
         for image_id, image in listed.images.items()
     )
     return SplitAnnotations(root, "coco", split, classes.names, classes.own_ids(), images)
@@ -104,8 +110,9 @@ def _read_images(
     for entry in entries:
         image_id, image_path = to_id(entry.get("id")), finder.find(entry.get("file_name"))
         if image_id is None or image_id in listed.owners:
-            stated = reprlib.repr(entry.get("id"))
-            on_problem("listed-twice", finder.path, f"two images have the id {stated}, or it is no id")
+            stated, name = reprlib.repr(entry.get("id")), reprlib.repr(entry.get("file_name"))
+            fault = ", which is no id" if image_id is None else " of an image before it"
+            on_problem("listed-twice", finder.path, f"the image {name} has the id {stated}{fault}")
             continue
         listed.owners[image_id] = image_id
         number = to_number_id(image_id)
@@ -151,7 +158,9 @@ def _read_objects(
         subject = f"annotation {annotation.get('id', index)}"
         if image_id is None:
             stated = reprlib.repr(annotation.get("image_id"))
-            on_problem("annotation-without-image", path, f"{subject} is of image {stated}, which is not listed")
+            on_problem(
+                "annotation-without-image", path, f"{subject} is of image {stated}, which is not listed or left out"
+            )
         elif category_id not in classes.by_id:
             stated = reprlib.repr(annotation.get("category_id"))
             on_problem("unknown-class", path, f"{subject} has the category id {stated}, which is not listed")
@@ -173,6 +182,14 @@ def _to_object(index: int, annotation: Entry, class_name: str) -> ObjectAnnotati
         mask=stated_mask(annotation),
         stated=stated_box(annotation) if any(map(math.isnan, box)) else "",
     )
+
+
+def _stored_size(image_path: Path, objects: Sequence[ObjectAnnotation]) -> tuple[int, int] | None:
+    """The (height, width) that all run-length masks of an image state, if they are those of its pixels as stored."""
+    stated = [obj.mask.get("size") for obj in objects if isinstance(obj.mask, dict)]
+    sizes = {to_image_size(*size) if isinstance(size, list) and len(size) == 2 else None for size in stated}
+    size = sizes.pop() if len(sizes) == 1 else None
+    return size if annotated_orientation(image_path, size) != 1 else None
 
 
 def _find_repeated_ids(annotations: Sequence[Entry]) -> dict[int, Id]:

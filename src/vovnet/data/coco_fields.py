@@ -74,6 +74,11 @@ def stated_box(annotation: Entry) -> str:
 
 
 def stated_mask(annotation: Entry) -> object:
-    """The segmentation, or None for the various ways in which datasets without masks leave it empty."""
+    """The segmentation, or None for the various ways in which datasets without masks leave it empty.
+
+    A list that only holds a run-length object is that object.
+    """
     mask = annotation.get("segmentation")
+    if isinstance(mask, list) and len(mask) == 1 and isinstance(mask[0], dict):
+        mask = mask[0]
     return mask if mask and mask != [[]] else None

@@ -37,6 +37,10 @@ def parse_json(path: Path) -> dict[str, Any]:
     """The content of a COCO file, whose three lists exist and hold dictionaries."""
     try:
         content = json.loads(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}): download it again") from error
     for key in _LISTS:
@@ -87,6 +91,11 @@ def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
     with path.open("rb") as file:
         if not path.stat().st_size:
             yield b""  # cannot be mapped
+            return
+        encoding = json.detect_encoding(file.read(4))
+        if not encoding.startswith("utf-8"):
+            file.seek(0)
+            yield file.read().decode(encoding, errors="replace").encode(errors="replace")
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data

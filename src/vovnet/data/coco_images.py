@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -55,19 +56,23 @@ class ImageFinder:
         paths = [folder / relative for folder in self.folders]
         try:
             exact = next((path for path in paths if path.is_file()), None)
-            return exact or next(filter(None, map(self._find_in_any_case, paths)), None)
+            return exact or next(filter(None, map(self._find_alike, paths)), None)
         except OSError:  # a name too long for the file system
             return None
 
-    def _find_in_any_case(self, path: Path) -> Path | None:
-        """The file whose name differs in upper and lower case only, as file names on Windows may."""
+    def _find_alike(self, path: Path) -> Path | None:
+        """The file whose name differs in case or Unicode form only, as names on Windows and macOS may."""
         folder = path.parent
         if folder not in self._names:
             names = os.listdir(folder) if folder.is_dir() else []
-            counts = Counter(map(str.lower, names))
-            self._names[folder] = {name.lower(): name for name in names if counts[name.lower()] == 1}
-        name = self._names[folder].get(path.name.lower())
+            counts = Counter(map(_plain, names))
+            self._names[folder] = {_plain(name): name for name in names if counts[_plain(name)] == 1}
+        name = self._names[folder].get(_plain(path.name))
         return folder / name if name is not None and (folder / name).is_file() else None
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _to_path(file_name: str) -> PurePosixPath:

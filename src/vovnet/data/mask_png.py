@@ -16,8 +16,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations
-from vovnet.data.images import IMAGE_SUFFIXES, image_header_size, read_header
-from vovnet.data.orientation import means_stored_pixels
+from vovnet.data.image_files import find_images, is_image_name
+from vovnet.data.images import read_header
+from vovnet.data.orientation import means_stored_pixels, turn_array
+from vovnet.data.split_roles import find_role
+from vovnet.data.text import read_lines
 
 ALL = "all"  # the split of every image, if there are no sub-folders
 
@@ -30,7 +33,7 @@ def recognises(root: Path) -> bool:
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """The sub-folders of images/ in alphabetical order; `all` if there is none."""
+    """The sub-folders of images/ in alphabetical order, without those that hold something else; `all` for its own."""
     return tuple(_split_folders(root))
 
 
@@ -51,7 +54,10 @@ def _class_name(root: Path) -> str:
     path = root / "classes.txt"
     if not path.is_file():
         return "object"
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        names = [line.strip() for line in read_lines(path) if line.strip()]
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
     if len(names) != 1:
         raise ValueError(
             f"{path} must hold one class name, got {len(names)}: masks number objects, not classes, "
@@ -62,12 +68,12 @@ def _class_name(root: Path) -> str:
 
 def parse_numbers(path: Path) -> npt.NDArray[np.int32]:
     """The pixel values of a mask, (H, W). Raises ValueError if the file is damaged or no image with one channel."""
-    image_header_size(path)  # refuses files that are no image, and images too large to decode
+    _, orientation = read_header(path)  # refuses files that are no image, and images too large to decode
     with Image.open(path) as mask:
         if mask.mode not in _MODES:
             raise ValueError(f"{path} must have one channel of object numbers, got an image in mode {mask.mode}")
         try:
-            return np.asarray(mask).astype(np.int32)
+            return turn_array(np.asarray(mask), orientation).astype(np.int32)
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged PNGs
             raise ValueError(f"{path} is damaged or truncated ({error}): download it again") from error
 
@@ -119,12 +125,13 @@ def _split_folders(root: Path) -> dict[str, Path]:
     """Split → its folder of images."""
     top = _first_folder(root, _IMAGE_FOLDERS)
     assert top is not None, "recognises(root) was called before"
-    return {path.name: path for path in _sub_folders(top)} or {ALL: top}
+    folders = [path for path in _sub_folders(top) if find_role(path.name) or _images(path)]
+    return {path.name: path for path in folders} | ({ALL: top} if not folders or _images(top) else {})
 
 
 def _masks(folder: Path) -> dict[str, Path]:
     """Stem of the image → mask."""
-    paths = _files(folder, (".png",))
+    paths = _mask_files(folder)
     return {path.stem.removesuffix("_mask"): path for path in paths} | {path.stem: path for path in paths}
 
 
@@ -133,7 +140,7 @@ def _pairs(root: Path, split: str, on_problem: OnProblem) -> list[tuple[Path, Pa
     top, *folders = _mask_folders(root)
     masks = _masks(next((folder for folder in folders if folder.name == split), top))
     pairs: dict[str, tuple[Path, Path]] = {}
-    for path in _files(_split_folders(root)[split], IMAGE_SUFFIXES):
+    for path in find_images(_split_folders(root)[split], on_problem, below=False):
         if path.stem in pairs:
             on_problem("listed-twice", path, f"another image of this folder has the name {path.stem}")
         elif path.stem not in masks:
@@ -143,8 +150,12 @@ def _pairs(root: Path, split: str, on_problem: OnProblem) -> list[tuple[Path, Pa
     return list(pairs.values())
 
 
-def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_image_name(path) and not path.is_dir())
+
+
+def _mask_files(folder: Path) -> list[Path]:
+    return [path for path in _images(folder) if path.suffix.lower() == ".png"]
 
 
 def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: OnProblem) -> ImageAnnotation | None:
@@ -167,15 +178,14 @@ def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: O
 
 def files(root: Path) -> list[Path]:
     """The images and masks of all splits, whether they belong together or not."""
-    folders = ((folder, IMAGE_SUFFIXES) for folder in _split_folders(root).values())
-    masks = ((folder, (".png",)) for folder in _mask_folders(root))
-    return [path for folder, suffixes in (*folders, *masks) for path in _files(folder, suffixes)]
+    images = [path for folder in _split_folders(root).values() for path in _images(folder)]
+    return images + [path for folder in _mask_folders(root) for path in _mask_files(folder)]
 
 
 def masks_without_image(root: Path) -> list[Path]:
     """Masks that belong to no image of any split."""
-    stems = {path.stem for folder in _split_folders(root).values() for path in _files(folder, IMAGE_SUFFIXES)}
-    masks = (path for folder in _mask_folders(root) for path in _files(folder, (".png",)))
+    stems = {path.stem for folder in _split_folders(root).values() for path in _images(folder)}
+    masks = (path for folder in _mask_folders(root) for path in _mask_files(folder))
     return [path for path in masks if not {path.stem, path.stem.removesuffix("_mask")} & stems]
 
 

@@ -22,6 +22,7 @@ Run: TypeAlias = tuple[Font, str]
 PREFERRED = ("dejavusans", "notosans", "sourcehan", "wqy", "pingfang", "hiragino", "yahei", "yugoth", "malgun", "arial")
 UNUSUAL = ("bold", "italic", "oblique", "light", "thin", "black", "mono", "serif", "cond", "heavy", "medium")
 NO_LETTER = "\U0010ffff"  # never assigned, so that every font draws what it draws for a letter that it lacks
+UNASSIGNED = "\u0378"  # only a font of last resort draws it, and a placeholder for every other letter too
 PROBE_SIZE = 20
 
 load_default = lru_cache(maxsize=32)(ImageFont.load_default)
@@ -48,7 +49,7 @@ def font_folders() -> Iterator[Path]:
 
 @cache
 def _system_fonts() -> tuple[tuple[Path, ImageFont.FreeTypeFont], ...]:
-    """The fonts with outlines, the most usual first."""
+    """The fonts with outlines, the most usual first; without those of last resort, such as matplotlib's."""
     files = {file for folder in font_folders() for file in folder.rglob("*") if file.suffix in (".ttf", ".otf", ".ttc")}
 
     def rank(file: Path) -> tuple[bool, int, str]:
@@ -60,9 +61,11 @@ def _system_fonts() -> tuple[tuple[Path, ImageFont.FreeTypeFont], ...]:
     fonts = []
     for file in sorted(files, key=rank):
         try:
-            fonts.append((file, ImageFont.truetype(str(file), PROBE_SIZE)))
+            font = ImageFont.truetype(str(file), PROBE_SIZE)
         except (OSError, ValueError):  # damaged, or of coloured bitmaps
             continue
+        if not draws(font, UNASSIGNED):
+            fonts.append((file, font))
     return tuple(fonts)
 
 
@@ -72,11 +75,23 @@ def draws(font: Font, letter: str) -> bool:
         return True
     if not isinstance(font, ImageFont.FreeTypeFont):
         return letter.isascii()
+    # A mark that joins the letter before it is laid out on a dotted circle.
+    lacking = (NO_LETTER, f"\N{DOTTED CIRCLE}{NO_LETTER}")
     try:
-        mask, lacking = font.getmask(letter, mode="L"), font.getmask(NO_LETTER, mode="L")
+        drawn, *others = (_ink(font, text) for text in (letter, *lacking))
     except ValueError:  # the layout of a letter that only joins others
         return False
-    return mask.getbbox() is not None and (mask.size, bytes(mask)) != (lacking.size, bytes(lacking))
+    return drawn is not None and drawn not in others
+
+
+def _ink(font: ImageFont.FreeTypeFont, text: str) -> tuple[tuple[int, int], bytes] | None:
+    """Size and pixels of what is drawn, without its margins; None if that is nothing."""
+    mask = font.getmask(text, mode="L")
+    box = mask.getbbox()
+    if box is None:
+        return None
+    ink = mask.crop(box)
+    return ink.size, bytes(ink)
 
 
 @lru_cache(maxsize=4096)

@@ -34,7 +34,8 @@ class PredictionWriter:
 
     def __init__(self, folder: str | Path, *, draw: bool = True, contours: bool = False) -> None:
         self.folder, self.draw, self.contours = Path(folder), draw, contours
-        self._taken: set[str] = set()
+        self._taken: set[str] = set()  # image ids of images, and stems of videos, in lower case, as is:
+        self._videos: set[str] = set()
         self._video: VideoWriter | None = None
 
     def __enter__(self) -> PredictionWriter:
@@ -55,7 +56,7 @@ class PredictionWriter:
         """Add one image, or the next frame of a video. Frames must come in order, from 0."""
         if not prediction.frame:
             self._end_video(None)
-            self._stem = self._unused_stem(prediction.stem)
+            self._stem = self._unused_stem(prediction.stem, is_video=prediction.frame is not None)
         image_id = make_image_id(self._stem, prediction.frame)
         if self.draw:
             self._draw(prediction)
@@ -80,11 +81,18 @@ class PredictionWriter:
             self._video = VideoWriter(target, video_info(source).fps).__enter__()
         self._video.write(prediction.draw_pixels(), prediction.start_s, prediction.seconds)
 
-    def _unused_stem(self, stem: str) -> str:
-        candidates = chain([stem], (f"{stem}_{number}" for number in count(2)))
-        # "7" and "007" are one image_id; some file systems do not tell "A" from "a".
-        free = next(name for name in candidates if str(make_image_id(name)).lower() not in self._taken)
-        self._taken.add(str(make_image_id(free)).lower())
+    def _unused_stem(self, stem: str, *, is_video: bool) -> str:
+        def is_free(name: str) -> bool:
+            # "7" and "007" are one image_id; some file systems do not tell "A" from "a"; a_000001 is a frame of a.mp4.
+            image_id = str(make_image_id(name)).lower()
+            frames = [taken for taken in self._taken if _video_of(taken) == image_id] if is_video else []
+            return not frames and image_id not in self._taken and _video_of(image_id) not in self._videos
+
+        free = next(filter(is_free, chain([stem], (f"{stem}_{number}" for number in count(2)))))
+        taken = str(make_image_id(free)).lower()
+        self._taken.add(taken)
+        if is_video:
+            self._videos.add(taken)
         return free
 
     def _end_video(self, error_type: type[BaseException] | None, *details: Any) -> None:
@@ -98,3 +106,9 @@ class PredictionWriter:
         if error_type is not None and not issubclass(error_type, OSError):
             error_type = error = traceback = None
         self._stack.__exit__(error_type, error, traceback)
+
+
+def _video_of(image_id: str) -> str | None:
+    """The stem of the video that a frame with this id would be of."""
+    stem, _, frame = image_id.rpartition("_")
+    return stem if len(frame) >= 6 and frame.isdecimal() else None

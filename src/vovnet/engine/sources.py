@@ -19,6 +19,7 @@ import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
+from vovnet.data.image_files import may_be_image
 from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
 from vovnet.data.video import read_shown_frames
 from vovnet.download import check_scheme, download, is_url
@@ -28,7 +29,7 @@ from vovnet.weights.find import weights_hint
 
 ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
 T = TypeVar("T")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts")
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms")
 NOT_YET = (
     "cameras and streams are not read yet; record a video, as with `ffmpeg -i SOURCE -t 60 clip.mp4`, and name that"
@@ -96,13 +97,17 @@ def find_sources(sources: Iterable[str | Path], *, output: Path | None = None) -
 
 def _find(source: str, output: Path | None) -> list[str | Failure]:
     path = Path(source)
-    if source.partition("://")[0].lower() in STREAM_SCHEMES or path.is_char_device():
+    if not source.strip():
+        raise ValueError("a source is empty, as that of an unset variable: name a file, folder, pattern or URL")
+    is_camera = source.startswith("/dev/video") or path.is_char_device()
+    if is_camera or source.partition("://")[0].lower() in STREAM_SCHEMES:
         raise ValueError(f"{source} is a camera or a stream: {NOT_YET}")
     if is_url(source):
         check_scheme(source)
         return [source]
     if path.is_dir():
         files, unreadable = _walk(path)
+        _warn_of_skipped(files, path)
         complaint = f"folder {source} holds no image or video; looked in it and below for"
         return [*unreadable, *_media(files, path, output, None if unreadable else complaint)]
     if path.exists():
@@ -133,6 +138,15 @@ def _walk(folder: Path) -> tuple[list[Path], list[Failure]]:
         folders[:] = [name for name in folders if name[0] != "."]
         files += [Path(parent, name) for name in names if name[0] != "."]
     return files, unreadable
+
+
+def _warn_of_skipped(files: Iterable[Path], folder: Path) -> None:
+    """Says aloud how many files of a folder may be images or videos but are not read as such, as HEIC."""
+    readable = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+    skipped = sorted(path for path in files if path.suffix.lower() not in readable and may_be_image(path))
+    if skipped:
+        names = f"{len(skipped)} {'file' if len(skipped) == 1 else 'files'} (the first is {skipped[0].name})"
+        _LOG.warning("%s: skipped %s that cannot be read as images or videos", folder, names)
 
 
 def _media(paths: Iterable[Path], root: Path, output: Path | None, complaint: str | None) -> list[str]:

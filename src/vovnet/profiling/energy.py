@@ -242,6 +242,9 @@ def _warnings(recording: Recording, result: MethodResult) -> Iterator[str]:
         yield f"other processes kept {cores:.1f} CPU cores busy"
     if max(result.idle_power_w) > 1.1 * min(result.idle_power_w):
         yield "idle power changed: " + ", ".join(f"{power_w:.1f} W" for power_w in result.idle_power_w)
+    if result.power_w <= (idle_w := statistics.mean(result.idle_power_w)):
+        power = f"{result.power_w:.1f} W during the work is no more than the {idle_w:.1f} W at idle"
+        yield f"{power}: what was measured may not be the device that worked, or its clock may be off"
     if recording.dropouts:
         yield f"{recording.dropouts} readings failed and were left out"
     shortest_s = min(window.seconds for window in recording.trials)

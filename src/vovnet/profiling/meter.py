@@ -55,7 +55,8 @@ class Meter:
         rows = csv.reader(line for line in lines if line.endswith("\n"))  # the last line may be half written
         names = [name.strip().lower() for name in next(rows, [])]
         if missing := {"timestamp", "watts"} - set(names):
-            raise ValueError(f"{self._path} must have the columns timestamp,watts, lacks {sorted(missing)}")
+            what = f"lacks {' and '.join(sorted(missing))}: its first line is {','.join(names)[:80]!r}"
+            raise ValueError(f"{self._path} must have the columns timestamp,watts, separated by commas, {what}")
         if len(set(names)) < len(names):
             raise ValueError(f"{self._path} must have each column once, got {','.join(names)}")
         for fields in filter(None, rows):

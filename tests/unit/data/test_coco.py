@@ -100,7 +100,7 @@ def test_file_name_may_have_folders_but_not_leave(tmp_path: Path) -> None:
             "image 5, which is not listed",
         ),
         (changed(images=[{"id": 1, "file_name": "z.jpg"}], annotations=[]), r"lists z\.jpg"),
-        (changed(images=CONTENT["images"] * 2), "two images have the id 42"),
+        (changed(images=CONTENT["images"] * 2), "'b.jpg' has the id 42 of an image before it"),
         (changed(categories=CONTENT["categories"] * 2), "listed twice"),
     ],
 )

@@ -121,3 +121,23 @@ def test_categories_are_found_without_parsing_the_other_splits(tmp_path: Path) -
     assert open_dataset(tmp_path, "val").class_names == ("bus", "car")
     path.write_text("")
     assert open_dataset(tmp_path, "val").class_names == ("bus", "car")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_classes_are_numbered_alike_in_files_of_any_unicode_encoding(tmp_path: Path, encoding: str) -> None:
+    root = write_split(tmp_path, [CAR | {"category_id": 2}], categories=listed("bus", "car"))
+    write_split(root, [CAR], split="val", categories=listed("car"))
+    for path in (root / "annotations").iterdir():
+        path.write_text(path.read_text(), encoding=encoding)
+    for split in ("train", "val"):
+        data = open_dataset(root, split)
+        assert data.class_names == ("bus", "car")
+        assert data[0].target.labels.tolist() == [1]
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    root = write_split(tmp_path, categories=listed("car"))
+    path = root / "annotations/instances_train.json"
+    path.write_text(path.read_text().replace("car", "汽车"), encoding="gb2312")
+    with pytest.raises(ValueError, match=r"instances_train\.json is not UTF-8 text .*: save it as UTF-8"):
+        open_dataset(root)

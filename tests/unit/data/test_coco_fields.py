@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,8 @@ RECTANGLE = [40, 30, 80, 30, 80, 50, 40, 50]
         RECTANGLE,
         [[[40, 30], [80, 30], [80, 50], [40, 50]]],
         [[40, 30], [80, 30], [80, 50], [40, 50]],
+        [[str(value) for value in RECTANGLE]],
+        [[str(value) for value in RECTANGLE], ["1", "x"]],
     ],
 )
 def test_what_lies_beside_a_good_polygon_costs_no_object(tmp_path: Path, mask: object, caplog: Any) -> None:
@@ -231,3 +234,40 @@ def test_an_object_without_a_usable_mask_keeps_its_box_where_masks_are_not_neede
     clean_and_check(root, out)
     assert len(open_dataset(root)[0].target) == len(open_dataset(out)[0].target) == others + 1
     assert ("most masks are malformed" in caplog.text) == (others == 0)
+
+
+RUNS = [30 + 40 * HEIGHT, *[20, 60] * 39, 20, 30 + 40 * HEIGHT]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"size": [HEIGHT, WIDTH], "counts": list(map(float, RUNS))},
+        {"size": [float(HEIGHT), float(WIDTH)], "counts": RUNS},
+        [{"size": [HEIGHT, WIDTH], "counts": RUNS}],
+    ],
+)
+def test_runs_in_other_forms_are_masks(tmp_path: Path, mask: object) -> None:
+    root, out = write_split(tmp_path / "d", [CAR | {"segmentation": mask}]), tmp_path / "out"
+    assert check_dataset(root, workers=1).problems == ()
+    clean_and_check(root, out)
+    for folder in (root, out):
+        assert open_dataset(folder, masks=True)[0].target.masks.areas().tolist() == [800]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFKC", "NFD")])
+def test_a_name_in_another_unicode_form_is_the_same(tmp_path: Path, forms: tuple[str, str]) -> None:
+    stated, stored = (unicodedata.normalize(form, "Müller é.png") for form in forms)
+    root = write_split(tmp_path, images=[IMAGE | {"file_name": stated}])
+    (root / "images/train/a.png").rename(root / "images/train" / stored)
+    assert [sample.image_path.name for sample in open_dataset(root)] == [stored]
+
+
+@pytest.mark.parametrize(
+    ("image_id", "text"),
+    [(1, "the image 'b.png' has the id 1 of an image before it"), (None, "'b.png' has the id None, which is no id")],
+)
+def test_an_image_without_an_id_of_its_own_is_named(tmp_path: Path, image_id: object, text: str) -> None:
+    root = write_split(tmp_path, images=[IMAGE, IMAGE | {"id": image_id, "file_name": "b.png"}])
+    (problem,) = check_dataset(root, workers=1).problems
+    assert problem.detail.endswith(text)

@@ -249,3 +249,41 @@ def test_an_object_left_out_becomes_background(tmp_path: Path, factor: int) -> N
     write(root, [replace(split, images=(first, *others))], out)
     assert (parse_numbers(out / "masks/a.png") == np.where(NUMBERS == 3, 0, NUMBERS.astype(int) * factor)).all()
     assert (out / "masks/b.png").read_bytes() == (root / "masks/b.png").read_bytes()
+
+
+def test_every_file_that_is_no_image_is_a_problem(tmp_path: Path) -> None:
+    make(tmp_path)
+    for name in ("d.heic", "e", "f.raw", "._a.png", "notes.txt"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    (tmp_path / "masks/._a.png").write_bytes(b"x")
+    report = check_dataset(tmp_path, workers=1)
+    assert report.count_by_kind() == {"skipped-file": 3}
+    assert [len(split.images) for split in report.clean] == [3]
+
+
+@pytest.mark.parametrize("folder", ["thumbnails", "dir.png", "@eaDir"])
+def test_a_folder_without_images_hides_no_image(tmp_path: Path, folder: str) -> None:
+    make(tmp_path / "d")
+    (tmp_path / "d/images" / folder).mkdir()
+    report = check_dataset(tmp_path / "d", workers=1)
+    assert (report.problems, splits(tmp_path / "d")) == ((), ("all",))
+    write_cleaned_copy(report, tmp_path / "out")
+    assert len(open_dataset(tmp_path / "out")) == 3
+
+
+def test_images_beside_the_folders_of_splits_are_a_split(tmp_path: Path) -> None:
+    make(tmp_path)
+    for seed, split in enumerate(("train", "val")):
+        write_image(tmp_path / f"images/{split}/{split}.png", 10 + seed)
+        write_png(tmp_path / f"masks/{split}/{split}.png", NUMBERS)
+    (tmp_path / "images/test").mkdir()
+    assert splits(tmp_path) == ("test", "train", "val", "all")
+    assert [len(open_dataset(tmp_path, split)) for split in ("train", "val", "all")] == [1, 1, 3]
+    assert check_dataset(tmp_path, workers=1).count_by_kind() == {"empty-split": 1}
+
+
+@pytest.mark.parametrize(("text", "encoding"), [("car", "utf-16"), ("汽车", "gb2312"), ("car\0", "utf-8")])
+def test_class_names_that_are_no_utf_8_name_the_file(tmp_path: Path, text: str, encoding: str) -> None:
+    (make(tmp_path) / "classes.txt").write_text(text, encoding=encoding)
+    with pytest.raises(ValueError, match=r"classes\.txt .*: save it as UTF-8"):
+        open_dataset(tmp_path)

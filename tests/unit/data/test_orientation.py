@@ -138,6 +138,29 @@ def test_coco_masks_follow_the_pixels(tmp_path: Path, kind: str, orientation: in
 
 
 @pytest.mark.parametrize("orientation", SIDEWAYS)
+def test_a_run_length_mask_states_the_size_where_the_image_does_not(tmp_path: Path, orientation: int) -> None:
+    counts = oracle.encode(np.asfortranarray(stored_mask()))["counts"].decode()
+    root = make_coco(tmp_path / "d", "a.png", {"size": [HEIGHT, WIDTH], "counts": counts}, note="no size")
+    write_turned(root / "images/a.png", orientation)
+    report = check_dataset(root, workers=1)
+    assert report.problems == ()
+    write_cleaned_copy(report, tmp_path / "out")
+    for folder in (root, tmp_path / "out"):
+        for masks in (False, True):
+            assert_box_is_white(open_dataset(folder, masks=masks)[0])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_png_is_turned_by_its_own_orientation(tmp_path: Path, orientation: int) -> None:
+    root = make_masks(tmp_path, "a")
+    write_turned(root / "images/a.png", orientation)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored_mask()).save(root / "masks/a.png", exif=exif)
+    assert_box_is_white(open_dataset(root, masks=True)[0])
+
+
+@pytest.mark.parametrize("orientation", SIDEWAYS)
 def test_voc_and_mask_pngs_follow_the_pixels(tmp_path: Path, orientation: int) -> None:
     voc, masks = make_voc(tmp_path / "voc", "a"), make_masks(tmp_path / "masks", "a")
     write_turned(voc / "JPEGImages/a.png", orientation)

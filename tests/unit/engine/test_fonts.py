@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -113,6 +114,20 @@ def test_a_file_that_is_no_font_is_passed_over(install: Callable[[str], Path], t
     install("猫")
     (tmp_path / "damaged.ttf").write_bytes(damaged)
     assert readable("猫", load_default(20)) == "猫"
+
+
+@pytest.mark.parametrize("name", ["汽车", "자동차", "กรถ", "हाथी", "தமிழ்", "𠮷", "\x00"])
+def test_a_font_of_last_resort_draws_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It has a placeholder for every letter, as other fonts have a dotted circle for a mark without a letter."""
+    monkeypatch.setattr(fonts, "font_folders", lambda: [Path(get_data_path(), "fonts/ttf")])
+    for cached in CACHES:
+        cached.cache_clear()
+    assert all("LastResort" not in file.name for file, _ in fonts._system_fonts())
+    assert readable(name, load_default(20)) == "".join(
+        f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}" for letter in name
+    )
+    for cached in CACHES:
+        cached.cache_clear()
 
 
 def test_pieces_are_drawn_one_after_the_other_on_one_line(install: Callable[[str], Path]) -> None:

@@ -208,3 +208,16 @@ def test_frames_of_a_drawn_video_are_at_their_own_times(tmp_path: Path) -> None:
             writer.write(prediction(tmp_path / "clip.mkv", frame=index, shown=shown))
     drawn = read_shown_frames(tmp_path / "out/drawn/clip.mp4")
     assert [shown.start_s for shown in drawn] == pytest.approx(times_s, abs=2e-3)
+
+
+@pytest.mark.parametrize("video_first", [True, False])
+@pytest.mark.parametrize("names", [("clip.mp4", "clip_000001.jpg"), ("Clip.mp4", "clip_000000.png")])
+def test_no_image_has_the_id_of_a_frame(tmp_path: Path, names: tuple[str, str], video_first: bool) -> None:
+    """As where the frames of a video lie beside it."""
+    still = prediction(image(tmp_path / names[1]))
+    frames = [prediction(tmp_path / names[0], frame=index) for index in range(2)]
+    with PredictionWriter(tmp_path / "out", draw=False) as writer:
+        for item in [*frames, still] if video_first else [still, *frames]:
+            writer.write(item)
+    ids = [row["image_id"].lower() for row in rows(tmp_path / "out")]
+    assert len(set(ids)) == len(ids) == 3

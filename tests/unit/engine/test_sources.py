@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,29 @@ def test_nothing_there(tree: Path) -> None:
         expand_sources(["ftp://host/a.png"])
 
 
+@pytest.mark.parametrize("source", ["", " "])
+def test_an_empty_source_is_not_this_folder(source: str) -> None:
+    with pytest.raises(ValueError, match="a source is empty"):
+        expand_sources([source])
+
+
+def test_a_camera_that_is_not_there_is_a_camera() -> None:
+    with pytest.raises(ValueError, match="/dev/video97 is a camera or a stream"):
+        expand_sources(["/dev/video97"])
+
+
+@pytest.mark.parametrize("names", [["x.heic"], ["x.heic", "y.nef"], ["clip.ogv", "z"]])
+def test_files_that_cannot_be_read_are_counted_aloud(tree: Path, names: list[str], caplog: Any) -> None:
+    (tree / "odd.dat").unlink()
+    for name in names:
+        (tree / "sub" / name).touch()
+    assert len(expand_sources([tree])) == 4
+    files = "1 file" if len(names) == 1 else "2 files"
+    assert f"skipped {files} (the first is {names[0]}) that cannot be read as images or videos" in caplog.text
+
+
 def test_names_of_videos() -> None:
+    assert all(map(is_video, ["a.m4v", "a.MPG", "a.wmv", "a.mts", "a.3gp"]))
     assert is_video("a/b.MOV")
     assert not is_video("a/b.png")
     assert not is_video("https://example.org/a.mp4")

@@ -16,7 +16,7 @@ from vovnet.profiling.measurement import read_measurements, write_measurements
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.rapl import Rapl
 from vovnet.profiling.recording import Recording, Timeline, Window
-from vovnet.profiling.sensors import NoSensor, Sample, Source
+from vovnet.profiling.sensors import Method, NoSensor, Sample, Source
 from vovnet.profiling.zeus import ZeusChip, find_zeus_gpu
 
 from .complete import MEASUREMENT
@@ -212,6 +212,17 @@ def test_a_meters_log_is_not_used_where_it_cannot_be(tmp_path: Path) -> None:
         result = evaluate(replace(recording, samples=changed))  # beside the window, where its edge is interpolated
         assert result.energy_j_per_image is None
         assert f"{wrong:.4g} W was read" in str(result)
+
+
+@pytest.mark.parametrize("method", ["sampled", "paper", "meter"])
+@pytest.mark.parametrize(("idle_w", "doubtful"), [(60.0, True), (50.0, True), (20.0, False)])
+def test_power_that_is_no_higher_during_the_work_is_doubtful(method: Method, idle_w: float, doubtful: bool) -> None:
+    window, idle = Window(0.0, 10.0, images=20, counter_j=None), Window(20.0, 30.0, images=0, counter_j=None)
+    samples = tuple(Sample(second, 50.0 if second < 15 else idle_w) for second in range(31))
+    sources = {method: Source("watts", "")}
+    result = evaluate(Recording("", None, Timeline(), sources, None, (idle,), (window,), samples, 0, (), ()))
+    assert result.energy_j_per_image == 25
+    assert any("no more than the" in note for note in result.notes) == doubtful
 
 
 def test_what_a_counter_did_is_in_the_record(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ def test_a_meter_log(tmp_path: Path) -> None:
         ("timestamp,watts\n2026-01-01T00:00:00,5\n", "no zone"),
         ("timestamp,watts\n1,nan\n", "line 2.*not a finite number"),
         ("timestamp,watts\n1,5\ninf,5\n", "line 3.*not a finite number"),
-        ("timestamp;watts\n1;5\n", "columns timestamp,watts"),
+        ("timestamp;watts\n1;5\n", "separated by commas.*first line is 'timestamp;watts'"),
+        ("timestamp\twatts\n1\t5\n", "separated by commas.*first line is 'timestamp"),
+        ("timestamp,power\n1,5\n", "lacks watts: its first line is 'timestamp,power'"),
         ("", "columns timestamp,watts"),
         ("timestamp,watts\n1,5\n2,-50\n", "line 3.*watts below 0"),
         ("timestamp,watts\n1,5\n2,50,5\n", "line 3.*3 fields for 2 columns"),  # a decimal comma
