@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import reprlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from vovnet.errors import install_extra
+from vovnet.polygons import Floats, Polygons
 
 MOST_PIXELS = 2**31 - 1  # the most that the library for these codes can count
 
@@ -40,10 +41,12 @@ class RleMasks:
 
     counts: COCO's compressed code of each mask, made by `encode` or `paste`, or checked by `from_coco`.
     size: (height, width) of the image.
+    polygons: those of which the dataset made its masks, for objects that it describes by polygons; None if it has none.
     """
 
     counts: tuple[bytes, ...]
     size: tuple[int, int]
+    polygons: Polygons | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -53,7 +56,8 @@ class RleMasks:
         import torch
 
         indices = index.nonzero().flatten() if index.dtype == torch.bool else index
-        return RleMasks(tuple(self.counts[i] for i in indices.tolist()), self.size)
+        polygons = None if self.polygons is None else self.polygons[indices.cpu().numpy()]
+        return RleMasks(tuple(self.counts[i] for i in indices.tolist()), self.size, polygons)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """COCO's compressed run-length objects, ready for JSON."""
@@ -143,6 +147,29 @@ def _encode_crop(crop: npt.NDArray[np.bool_], top: int, left: int, size: tuple[i
 def _compress(runs: list[int], size: tuple[int, int]) -> bytes:
     counts: bytes = _codec().frPyObjects({"size": list(size), "counts": runs}, *size)["counts"]
     return counts
+
+
+def rasterise(polygons: Polygons, boxes: Floats, side: int) -> npt.NDArray[np.uint8]:
+    """What each object covers of its box, drawn as COCO draws it on side × side pixels: (M, side, side) of 0 and 1.
+
+    The polygons are moved and scaled before they are drawn, as in Detectron, where a box is at least a pixel wide and
+    high. An object without polygons covers nothing.
+
+    boxes: (M, 4), in the same pixels as the polygons.
+    """
+    bitmaps = np.zeros((len(polygons), side, side), dtype=np.uint8)
+    if not len(polygons.points):
+        return bitmaps
+    corner, size = boxes[:, :2], np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
+    owners = polygons.owners()
+    points = (polygons.points - corner[owners]) * side / size[owners]
+    outlines = np.split(points.ravel(), 2 * np.cumsum(polygons.corners)[:-1])
+    codes = _codec().frPyObjects([outline.tolist() for outline in outlines], side, side)
+    parts = _codec().decode(codes)  # (side, side, parts of all objects)
+    drawn = polygons.parts > 0
+    first = (np.cumsum(polygons.parts) - polygons.parts)[drawn]
+    bitmaps[drawn] = np.maximum.reduceat(parts.transpose(2, 0, 1), first, axis=0)
+    return bitmaps
 
 
 def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:

@@ -12,15 +12,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vovnet.masks import RleMasks
+from vovnet.polygons import Integers, Polygons
 
 _COLUMNS = ("boxes", "labels", "difficult", "crowd", "area")
 
 
-def _check_shapes(boxes: Tensor, masks: Tensor | RleMasks | None, **columns: Tensor) -> None:
+@dataclass(frozen=True, eq=False)
+class TrainingMasks:
+    """What each object of a training image covers, in pixels of the batch: its polygons, or a bitmap if it has none.
+
+    polygons: of all M objects.
+    bitmaps: uint8 (·, H, W) of 0 and 1, of the objects without polygons, in their order.
+    """
+
+    polygons: Polygons
+    bitmaps: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.bitmaps) != (without := int((self.polygons.parts == 0).sum())):
+            raise ValueError(
+                f"expected a bitmap of each of {without} objects without polygons, got {len(self.bitmaps)}"
+            )
+
+    @classmethod
+    def of(cls, masks: Tensor | TrainingMasks) -> TrainingMasks:
+        """The same masks, if they are a bitmap of every object."""
+        return masks if isinstance(masks, TrainingMasks) else cls(Polygons.make([[]] * len(masks)), masks)
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    def __getitem__(self, index: Tensor) -> TrainingMasks:
+        """The masks that a boolean mask or an index tensor of shape (M,) selects."""
+        objects = np.arange(len(self))[index.cpu().numpy()]
+        bitmaps = self.bitmap_indices()[objects]
+        return TrainingMasks(self.polygons[objects], self.bitmaps[torch.from_numpy(bitmaps[bitmaps >= 0])])
+
+    def bitmap_indices(self) -> Integers:
+        """(M,): the index of each object's bitmap; -1 for objects with polygons."""
+        without = self.polygons.parts == 0
+        return np.where(without, np.cumsum(without) - 1, -1)
+
+
+Masks = Tensor | RleMasks | TrainingMasks
+
+
+def _check_shapes(boxes: Tensor, masks: Masks | None, **columns: Tensor) -> None:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes must have shape (M, 4), got {tuple(boxes.shape)}")
     if masks is not None and len(masks) != len(boxes):
@@ -42,7 +84,7 @@ class Target:
     area: (M,) float32, pixels of the original image that the object covers if the dataset states it, else the area of
     the box. Evaluation sorts objects into small, medium and large by it; nothing else uses it.
     masks: None, or what each object covers: run-length codes in pixels of the original image in datasets and metrics;
-    uint8 (M, H, W) of 0 and 1 in pixels of the batch in training.
+    in training `TrainingMasks`, or just bitmaps, uint8 (M, H, W) of 0 and 1 in pixels of the batch.
     image_size: (height, width) of the image within a padded batch; None if the image fills the batch.
     """
 
@@ -51,7 +93,7 @@ class Target:
     difficult: Tensor
     crowd: Tensor
     area: Tensor
-    masks: Tensor | RleMasks | None = None
+    masks: Masks | None = None
     image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +109,7 @@ class Target:
         difficult: object | None = None,
         crowd: object | None = None,
         area: object | None = None,
-        masks: Tensor | RleMasks | None = None,
+        masks: Masks | None = None,
     ) -> Target:
         """A target from anything array-like. Omitted flags are False, omitted areas those of the boxes."""
 

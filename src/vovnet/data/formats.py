@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vovnet.data import coco, mask_png, voc, yolo
 from vovnet.data.dataset import (
     DetectionDataset,
@@ -24,6 +26,7 @@ from vovnet.data.images import MAX_PIXELS, annotated_orientation, image_header_s
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
+from vovnet.polygons import Polygons
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -231,10 +234,10 @@ def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation], mende
             f"{image.annotation_path} states {size[1]} × {size[0]} pixels for {image.image_path.name}, but at most "
             f"{MAX_PIXELS:,} pixels are supported: correct the size, or use a model without masks"
         )
-    codes = []
+    codes, outlines = [], []
     for obj in objects:
         try:
-            code, is_mended = _to_code(obj.mask, size)
+            code, polygons, is_mended = _to_code(obj.mask, size)
         except ValueError as error:
             name = f"object {obj.index + 1} ({obj.class_name} in {image.image_path.name})"
             raise ValueError(
@@ -242,21 +245,25 @@ def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation], mende
                 "`vovnet data check --fix`, or use a model without masks"
             ) from error
         codes.append(code)
+        outlines.append(polygons)
         mended += [image.image_path.name] if is_mended else []
-    return RleMasks(tuple(codes), size)
+    if not any(outlines):
+        return RleMasks(tuple(codes), size)
+    boxes = np.array([obj.box for obj in objects]).clip(0, [size[1], size[0]] * 2)
+    return RleMasks(tuple(codes), size, Polygons.make(outlines).drawable(boxes))
 
 
-def _to_code(mask: object, size: tuple[int, int]) -> tuple[bytes, bool]:
-    """The code of a mask, and whether what is no polygon was left out of it."""
+def _to_code(mask: object, size: tuple[int, int]) -> tuple[bytes, list[list[float]], bool]:
+    """The code of a mask, the polygons that it was made of, if any, and whether what is no polygon was left out."""
     if mask is None:
         raise ValueError("it has no mask")
     try:
-        return from_coco(mask, size), False
+        return from_coco(mask, size), mask if isinstance(mask, list) else [], False
     except ValueError:
         polygons, others = find_polygons(mask)
         if not polygons or not others:
             raise
-    return from_coco(polygons, size), True
+    return from_coco(polygons, size), polygons, True
 
 
 def _area(obj: ObjectAnnotation) -> float:

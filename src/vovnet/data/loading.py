@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
 from vovnet.masks import RleMasks
-from vovnet.structures import Target
+from vovnet.polygons import Polygons
+from vovnet.structures import Target, TrainingMasks
 
 Augmentation = Callable[[Tensor, Target, np.random.Generator], tuple[Tensor, Target]]
 """Changes a training image, uint8 RGB (3, H, W), and its objects; all randomness comes from the generator."""
@@ -28,15 +29,16 @@ class Batch(NamedTuple):
     """One micro-batch of training images with their objects.
 
     The objects of all images are concatenated: each tensor that a loader process sends takes a file descriptor, and a
-    process has about a thousand. Masks are packed because many batches wait in shared memory, where the masks of 16
-    images would take more space than the images.
+    process has about a thousand; the arrays of polygons take none. Bitmaps are packed because many batches wait in
+    shared memory, where the masks of 16 images would take more space than the images.
 
     images: uint8 RGB (N, 3, H, W).
     objects: those of the first image, then those of the second, and so on, without masks.
     counts: number of objects in each image.
     names: names of the image files.
     sizes: (height, width) of each image, which is padded with zeros at the bottom and right; None if all fill (H, W).
-    packed_masks: uint8 (sum of counts, H, W / 8), eight pixels of a row per byte, if the objects have masks.
+    packed_masks: uint8 (·, H, W / 8), eight pixels of a row per byte, of the objects with masks but without polygons.
+    polygons: those of all objects, if the objects have masks.
     """
 
     images: Tensor
@@ -45,18 +47,29 @@ class Batch(NamedTuple):
     names: list[str]
     sizes: list[tuple[int, int]] | None = None
     packed_masks: Tensor | None = None
+    polygons: Polygons | None = None
 
     @property
     def targets(self) -> list[Target]:
         """The objects of each image, in the pixels of `images`. Each access unpacks the masks into bitmaps."""
         targets = [self.objects[index] for index in torch.arange(len(self.objects)).split(self.counts)]
         if self.packed_masks is not None:
-            bitmaps = (np.unpackbits(masks.numpy(), axis=-1) for masks in self.packed_masks.split(self.counts))
-            targets = [replace(t, masks=torch.from_numpy(masks)) for t, masks in zip(targets, bitmaps, strict=True)]
+            targets = [replace(t, masks=masks) for t, masks in zip(targets, self._unpack(), strict=True)]
         if self.sizes is not None:
             sizes = [(height, width) for height, width in self.sizes]  # pinning memory turns the tuples into lists
             targets = [replace(target, image_size=size) for target, size in zip(targets, sizes, strict=True)]
         return targets
+
+    def _unpack(self) -> Iterator[Tensor | TrainingMasks]:
+        """The masks of each image."""
+        assert self.packed_masks is not None
+        assert self.polygons is not None
+        objects = np.split(np.arange(len(self.objects)), np.cumsum(self.counts)[:-1])
+        polygons = [self.polygons[index] for index in objects]
+        num_bitmaps = [int((of_image.parts == 0).sum()) for of_image in polygons]
+        for of_image, packed in zip(polygons, self.packed_masks.split(num_bitmaps), strict=True):
+            bitmaps = torch.from_numpy(np.unpackbits(packed.numpy(), axis=-1))
+            yield TrainingMasks(of_image, bitmaps) if of_image.parts.any() else bitmaps
 
 
 def _collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
@@ -71,14 +84,16 @@ def _collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
     padded = torch.zeros((len(images), 3, height, width), dtype=torch.uint8)
     for canvas, image, (h, w) in zip(padded, images, sizes, strict=True):
         canvas[:, :h, :w] = image
-    bitmaps = [target.masks for target in targets if isinstance(target.masks, Tensor)]
-    if len(bitmaps) < len(targets):
+    masks = [TrainingMasks.of(t.masks) for t in targets if isinstance(t.masks, Tensor | TrainingMasks)]
+    if len(masks) < len(targets):
         return Batch(padded, objects, counts, list(names), sizes)
-    packed = torch.zeros((sum(counts), height, width // 8), dtype=torch.uint8)
-    for canvas, masks in zip(packed.split(counts), bitmaps, strict=True):
-        bits = torch.from_numpy(np.packbits(masks.numpy(), axis=-1))
+    num_bitmaps = [len(of_image.bitmaps) for of_image in masks]
+    packed = torch.zeros((sum(num_bitmaps), height, width // 8), dtype=torch.uint8)
+    for canvas, of_image in zip(packed.split(num_bitmaps), masks, strict=True):
+        bits = torch.from_numpy(np.packbits(of_image.bitmaps.numpy(), axis=-1))
         canvas[:, : bits.shape[1], : bits.shape[2]] = bits
-    return Batch(padded, objects, counts, list(names), sizes, packed)
+    polygons = Polygons.cat([of_image.polygons for of_image in masks])
+    return Batch(padded, objects, counts, list(names), sizes, packed, polygons)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from vovnet.data.dataset import Box
 from vovnet.masks import RleMasks, decode, encode
+from vovnet.polygons import Polygons
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,9 +66,19 @@ def turn_box(box: Box, stored_size: tuple[int, int], orientation: int) -> Box:
 
 
 def turn_masks(masks: RleMasks, orientation: int) -> RleMasks:
-    """The masks in the upright image. One at a time is a bitmap."""
+    """The masks in the upright image, and the polygons that describe them. One mask at a time is a bitmap."""
     import torch
 
     size = masks.size[::-1] if orientation in SIDEWAYS else masks.size
     bitmaps = (decode(masks[torch.tensor([index])]) for index in range(len(masks)))
-    return RleMasks(tuple(encode(turn_pixels(bitmap, orientation)).counts[0] for bitmap in bitmaps), size)
+    codes = tuple(encode(turn_pixels(bitmap, orientation)).counts[0] for bitmap in bitmaps)
+    return RleMasks(codes, size, masks.polygons and _turn_polygons(masks.polygons, masks.size, orientation))
+
+
+def _turn_polygons(polygons: Polygons, stored_size: tuple[int, int], orientation: int) -> Polygons:
+    x, y = polygons.points.T
+    height, width = stored_size
+    if orientation in SIDEWAYS:
+        x, y, height, width = y, x, width, height
+    flips = _FLIPS.get(orientation, ())
+    return replace(polygons, points=np.stack([width - x if 2 in flips else x, height - y if 1 in flips else y], axis=1))

@@ -13,7 +13,8 @@ from torchvision.transforms.v2 import functional as F
 
 from vovnet.boxes import clip, fit_size, flip_horizontally, rescale
 from vovnet.masks import RleMasks, decode
-from vovnet.structures import Target
+from vovnet.polygons import Polygons
+from vovnet.structures import Target, TrainingMasks
 
 
 def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -38,8 +39,9 @@ class ResizeAugmentation:
     def __call__(self, image: Tensor, target: Target, rng: np.random.Generator) -> tuple[Tensor, Target]:
         """uint8 RGB (3, H, W) and its target → uint8 RGB (3, h, w) and the target in its pixels, with its `image_size`.
 
-        Run-length masks of (H, W) become bitmaps, uint8 (M, h, w). Boxes are clipped to the image; an object that lies
-        outside it is dropped, with its mask. Crowds stay: the loss leaves them out.
+        Polygons stay polygons. Run-length masks of (H, W) without polygons become bitmaps, uint8 (·, h, w). Boxes are
+        clipped to the image; an object that lies outside it is dropped, with its mask. Crowds stay: the loss leaves
+        them out.
         """
         short = self.short_sides[rng.integers(len(self.short_sides))]
         flip = rng.random() < self.flip
@@ -49,12 +51,27 @@ class ResizeAugmentation:
 
         boxes = clip(rescale(target.boxes, (height, width), size), size)
         target = replace(target, boxes=boxes)[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
-        masks = _resize_masks(target.masks, size) if isinstance(target.masks, RleMasks) else None
+        masks = _to_training_masks(target.masks, size, flip) if isinstance(target.masks, RleMasks) else None
         boxes = target.boxes
         if flip:
             image, boxes = image.flip(2), flip_horizontally(boxes, size[1])
-            masks = None if masks is None else masks.flip(2)
         return image, replace(target, boxes=boxes, masks=masks, image_size=size)
+
+
+def _to_training_masks(masks: RleMasks, size: tuple[int, int], flip: bool) -> Tensor | TrainingMasks:
+    """The masks in the image resized to (height, width) `size` and then maybe flipped; bitmaps if none has polygons."""
+    polygons = masks.polygons
+    without = masks if polygons is None else masks[torch.from_numpy(polygons.parts == 0)]
+    bitmaps = _resize_masks(without, size)
+    bitmaps = bitmaps.flip(2) if flip else bitmaps
+    return bitmaps if polygons is None else TrainingMasks(_resize_polygons(polygons, masks.size, size, flip), bitmaps)
+
+
+def _resize_polygons(polygons: Polygons, from_size: tuple[int, int], size: tuple[int, int], flip: bool) -> Polygons:
+    points = polygons.points * [size[1] / from_size[1], size[0] / from_size[0]]
+    if flip:
+        points[:, 0] = size[1] - points[:, 0]
+    return replace(polygons, points=points)
 
 
 def _resize_masks(masks: RleMasks, size: tuple[int, int]) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from vovnet.engine.fonts import Font, draw_runs, load_default, runs_box, text_runs
 from vovnet.masks import RleMasks, decode
 from vovnet.metrics.confusion import FALSE_POSITIVE, match_objects
-from vovnet.structures import Detections, Target
+from vovnet.structures import Detections, Masks, Target
 
 Colour = tuple[int, int, int]
 Pixels = npt.NDArray[np.uint8]
@@ -78,9 +78,7 @@ def draw_target(image: Tensor, target: Target, class_names: Sequence[str]) -> Te
     return _annotate(image, [items[index] for index in large_first])
 
 
-def _items(
-    boxes: Tensor, names: Sequence[str], colours: Sequence[Colour], masks: RleMasks | Tensor | None
-) -> list[_Item]:
+def _items(boxes: Tensor, names: Sequence[str], colours: Sequence[Colour], masks: Masks | None) -> list[_Item]:
     return [
         _Item(box, name, colour, masks[torch.tensor([index])] if isinstance(masks, RleMasks) else None)
         for index, (box, name, colour) in enumerate(zip(boxes.tolist(), names, colours, strict=True))
@@ -125,7 +123,7 @@ def class_colour(label: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _colours(labels: Sequence[int], masks: RleMasks | Tensor | None) -> list[Colour]:
+def _colours(labels: Sequence[int], masks: Masks | None) -> list[Colour]:
     """The class colour of each object; with masks a tone of it, so that objects of one class can be told apart."""
     seen: Counter[int] = Counter()
     colours = []

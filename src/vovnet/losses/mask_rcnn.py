@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
-from torchvision.models.detection.roi_heads import maskrcnn_loss
+from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from vovnet.boxes import pairwise_iou
-from vovnet.structures import Target
+from vovnet.masks import rasterise
+from vovnet.structures import Target, TrainingMasks
 
 P2_STRIDE = 4
 
@@ -36,7 +37,7 @@ class MaskRCNNLoss(nn.Module):
         self.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
 
     def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
-        """targets: boxes in pixels of the network's input; with masks, bitmaps (M, H, W) in the same pixels."""
+        """targets: boxes in pixels of the network's input; with masks, polygons or bitmaps in the same pixels."""
         objects = [target[~target.crowd] for target in targets]
         losses = self._proposal_losses(outputs, objects) | self._box_losses(outputs, objects)
         if "mask_logits" in outputs:
@@ -105,13 +106,34 @@ class MaskRCNNLoss(nn.Module):
     def _mask_loss(self, outputs: dict[str, Tensor], objects: Sequence[Target]) -> Tensor:
         """Binary cross entropy of the masks of the positive proposals, each in its own class."""
         logits, counts = outputs["mask_logits"].float(), outputs["proposals_per_image"].tolist()
-        masks, classes, proposals, matched = [], [], [], []
+        classes, mask_targets = [], []
         columns = (outputs[name].split(counts) for name in ("proposals", "proposal_labels", "proposal_objects"))
         for number, (target, boxes, label, index) in enumerate(zip(objects, *columns, strict=True)):
-            if not isinstance(target.masks, Tensor):
-                raise ValueError(f"expected a bitmap of every object of image {number} of the batch, got none")
-            masks.append(target.masks.to(logits.device))
-            classes.append((target.labels + 1).to(logits.device))
-            proposals.append(boxes[label > 0])
-            matched.append(index[label > 0])
-        return maskrcnn_loss(logits, proposals, masks, classes, matched)
+            if not isinstance(target.masks, Tensor | TrainingMasks):
+                expected = "polygons or a bitmap of every object"
+                raise ValueError(f"expected {expected} of image {number} of the batch, got none")
+            positive = label > 0
+            classes.append(label[positive])
+            masks = TrainingMasks.of(target.masks)
+            mask_targets.append(_mask_targets(masks, boxes[positive], index[positive], logits.shape[-1]))
+        label, mask_target = torch.cat(classes), torch.cat(mask_targets)
+        if not len(label):
+            return logits.sum() * 0
+        own_class = logits[torch.arange(len(label), device=label.device), label]
+        return F.binary_cross_entropy_with_logits(own_class, mask_target)
+
+
+def _mask_targets(masks: TrainingMasks, boxes: Tensor, matched: Tensor, side: int) -> Tensor:
+    """What the matched objects cover of their proposals (R, 4): (R, side, side) in [0, 1].
+
+    Polygons are drawn at this size, as in maskrcnn-benchmark and Detectron. Bitmaps are pooled by RoIAlign.
+    """
+    objects = matched.cpu().numpy()
+    polygons = masks.polygons[objects]
+    targets = torch.from_numpy(rasterise(polygons, boxes.double().cpu().numpy(), side)).to(boxes)
+    with_bitmap = (polygons.parts == 0).nonzero()[0]
+    if len(with_bitmap):
+        index = torch.from_numpy(masks.bitmap_indices()[objects[with_bitmap]]).to(boxes.device)
+        rows = torch.from_numpy(with_bitmap).to(boxes.device)
+        targets[rows] = project_masks_on_boxes(masks.bitmaps.to(boxes.device), boxes[rows], index, side)
+    return targets

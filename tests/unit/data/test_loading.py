@@ -106,8 +106,12 @@ def test_batches_do_not_depend_on_the_workers(workers):
         assert [t.boxes.tolist() for t in batch.targets] == [t.boxes.tolist() for t in expected.targets]
 
 
-def coco(folder, sizes):
-    """Images of (height, width) with one square object each, but for the last, which has none."""
+def coco(folder, sizes, kinds="polygons"):
+    """Images of (height, width) with one square object each, but for the last, which has none.
+
+    kinds: "polygons" or "runs", for all or for each object.
+    """
+    kinds = [kinds] * len(sizes) if isinstance(kinds, str) else kinds
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").mkdir()
     images, annotations = [], []
@@ -115,7 +119,9 @@ def coco(folder, sizes):
         Image.new("RGB", (width, height), (number, 0, 0)).save(folder / "images" / f"{number}.png")
         images.append({"id": number, "file_name": f"{number}.png", "height": height, "width": width})
         corners = [5, 5, 15, 5, 15, 15, 5, 15]
-        box = {"bbox": [5, 5, 10, 10], "area": 100, "segmentation": [corners], "category_id": 1}
+        runs = [5 * height + 5, *[10, height - 10] * 9, 10, height * (width - 15) + height - 15]
+        mask = [corners] if kinds[number - 1] == "polygons" else {"size": [height, width], "counts": runs}
+        box = {"bbox": [5, 5, 10, 10], "area": 100, "segmentation": mask, "category_id": 1}
         annotations.append({"id": number, "image_id": number, "iscrowd": 0, **box})
     content = {"images": images, "annotations": annotations[:-1], "categories": [{"id": 1, "name": "square"}]}
     (folder / "annotations" / "train.json").write_text(json.dumps(content))
@@ -124,7 +130,7 @@ def coco(folder, sizes):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_images_of_different_sizes_are_padded(tmp_path, workers):
-    dataset = coco(tmp_path, [(40, 60), (70, 50), (40, 40)])
+    dataset = coco(tmp_path, [(40, 60), (70, 50), (40, 40)], "runs")
     augment = ResizeAugmentation((40,), 100, flip=0)
     stream = BatchStream(3, batch_size=3, micro_batch_size=3, steps=1)
     (batch,) = training_batches(dataset, augment, stream, workers=workers, pin_memory=False)
@@ -177,9 +183,41 @@ def test_a_batch_without_objects_has_masks_all_the_same(tmp_path, workers):
 
 
 def test_masks_travel_as_one_tensor_of_bits(tmp_path):
-    batch = batch_of(coco(tmp_path, [(40, 60), (40, 70), (40, 40), (40, 40)]))
+    batch = batch_of(coco(tmp_path, [(40, 60), (40, 70), (40, 40), (40, 40)], "runs"))
     assert batch.packed_masks.dtype == torch.uint8
     assert batch.packed_masks.shape == (3, 64, 96 // 8)
+    assert all(isinstance(target.masks, torch.Tensor) for target in batch.targets)
+
+
+def test_polygons_travel_without_bitmaps(tmp_path):
+    batch = batch_of(coco(tmp_path, [(40, 60), (40, 70), (40, 40), (40, 40)]), workers=1)
+    assert batch.packed_masks.numel() == 0
+    for target in batch.targets:
+        if len(target):
+            assert target.masks.polygons.points.tolist() == [[5, 5], [15, 5], [15, 15], [5, 15]]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_polygons_and_bitmaps_in_one_batch(tmp_path, workers):
+    """Each object keeps its own, whatever the others in its batch have, and with any number of workers."""
+    sizes = [(40, 60), (80, 120), (40, 60), (80, 120), (40, 60), (40, 60)]
+    kinds = ["runs", "polygons", "polygons", "runs", "runs", "runs"]
+    batch = batch_of(coco(tmp_path, sizes, kinds), workers)
+    assert sorted(batch.counts) == [0, 1, 1, 1, 1, 1]
+    assert batch.packed_masks.shape == (3, 64, 64 // 8)
+    assert len(batch.polygons) == 5
+    for target, name in zip(batch.targets, batch.names, strict=True):
+        number = int(name[0])
+        start, end = (5, 15) if sizes[number - 1] == (40, 60) else (2.5, 7.5)
+        assert target.boxes.tolist() == [[start, start, end, end]] * len(target)
+        if number == 6:
+            assert target.masks.shape == (0, 64, 64)
+        elif kinds[number - 1] == "polygons":
+            assert target.masks.polygons.points.tolist() == [[start, start], [end, start], [end, end], [start, end]]
+            assert target.masks.bitmaps.shape == (0, 64, 64)
+        else:
+            assert target.masks.shape == (1, 64, 64)
+            assert target.masks.sum() == pytest.approx((end - start) ** 2, rel=0.5)
 
 
 def test_data_without_masks_gives_batches_without(tmp_path):

@@ -101,6 +101,9 @@ def assert_box_is_white(sample: Sample) -> None:
     assert sample.image_size == tuple(image.shape[1:])
     if isinstance(sample.target.masks, RleMasks):
         assert torch.equal(decode(sample.target.masks)[0], expected)
+        if sample.target.masks.polygons is not None:
+            outline = sample.target.masks.polygons.points.ravel().tolist()
+            assert np.array_equal(oracle.decode(oracle.frPyObjects([outline], *expected.shape))[..., 0], expected)
 
 
 @pytest.mark.parametrize("suffix", sorted(SAVE))
@@ -122,6 +125,7 @@ def test_orientation_in_xmp(tmp_path: Path, suffix: str) -> None:
     assert_box_is_white(sample)
 
 
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools'
 @pytest.mark.parametrize("orientation", SIDEWAYS)
 @pytest.mark.parametrize("kind", ["polygons", "runs", "compressed runs"])
 def test_coco_masks_follow_the_pixels(tmp_path: Path, kind: str, orientation: int) -> None:
@@ -133,7 +137,9 @@ def test_coco_masks_follow_the_pixels(tmp_path: Path, kind: str, orientation: in
     masks = {"polygons": [POLYGON], "runs": {"size": size, "counts": runs}}
     root = make_coco(tmp_path, "a.png", masks.get(kind, {"size": size, "counts": counts}))
     write_turned(root / "images/a.png", orientation)
-    assert_box_is_white(open_dataset(root, masks=True)[0])
+    sample = open_dataset(root, masks=True)[0]
+    assert_box_is_white(sample)
+    assert (sample.target.masks.polygons is not None) == (kind == "polygons")
     assert check_dataset(root, workers=1).problems == ()
 
 
