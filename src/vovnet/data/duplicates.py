@@ -35,7 +35,8 @@ def remove_duplicate_images(
     """The splits with each image once, and in one of train, val and test only; and the images that this takes out.
 
     Of two copies in a split, the one with more objects stays, else the first. Of two splits, test keeps a shared image,
-    else val; but a split keeps its images if it had none left otherwise. A split that joins others keeps what its
+    else val; but an image without objects gives way to the same one with objects, which would otherwise be lost, and a
+    split keeps its images if it had none left otherwise. A split that joins others keeps what its
     parts keep.
 
     splits: without images that cannot be read.
@@ -47,6 +48,7 @@ def remove_duplicate_images(
         if split.split not in unions:
             present[split.split], removed = _remove_within(split, digests)
             duplicates += removed
+    present, blank = _prefer_annotated(present)
     kept, leaks = _remove_leaks(present)
     paths = {name: {_key(image) for image in images.values()} for name, images in kept.items()}
     paths |= {name: set().union(*(paths[part] for part in parts)) for name, parts in unions.items()}
@@ -54,7 +56,7 @@ def remove_duplicate_images(
     def keep(split: SplitAnnotations) -> SplitAnnotations:
         return replace(split, images=tuple(image for image in split.images if _key(image) in paths[split.split]))
 
-    return tuple(map(keep, splits)), duplicates + leaks
+    return tuple(map(keep, splits)), duplicates + blank + leaks
 
 
 def _key(image: ImageAnnotation) -> tuple[int | str, Path]:
@@ -69,6 +71,26 @@ def _remove_within(split: SplitAnnotations, digests: Mapping[Path, bytes]) -> tu
             kept[digest] = image
     others = [(image, kept[digests[image.image_path]]) for image in split.images]
     return kept, [Duplicate(split.split, image, split.split, other) for image, other in others if image is not other]
+
+
+def _prefer_annotated(present: Mapping[str, _Images]) -> tuple[dict[str, _Images], list[Duplicate]]:
+    """The images without those that have no object, though a rival has the same image with objects; and these."""
+    rivals = find_rivals(present)
+    kept = dict(present)
+    blank = []
+    for name, images in present.items():
+        annotated = {
+            digest: other
+            for other in present
+            if frozenset((other, name)) in rivals
+            for digest, image in present[other].items()
+            if image.objects and digest in images and not images[digest].objects
+        }
+        rest = {digest: image for digest, image in images.items() if digest not in annotated}
+        if _has_images(rest, images):
+            kept[name] = rest
+            blank += [Duplicate(name, images[d], other, present[other][d]) for d, other in annotated.items()]
+    return kept, blank
 
 
 def _remove_leaks(present: Mapping[str, _Images]) -> tuple[dict[str, _Images], list[Duplicate]]:

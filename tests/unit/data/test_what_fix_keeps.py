@@ -229,6 +229,19 @@ def test_no_split_is_left_empty(tmp_path: Path, settings: str, kept: tuple[int, 
     assert (check_dataset(tmp_path / "out", workers=1).problems != ()) == stays
 
 
+@pytest.mark.parametrize("blank", ["val", "train"])
+def test_of_a_leak_the_image_with_objects_stays(tmp_path: Path, blank: str) -> None:
+    root = make_yolo(tmp_path / "d")
+    same_pixels("images/train/0.png", "images/val/again.png")(root)
+    (root / "labels/val/again.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.3 0.25 0.3 0.3\n")
+    (root / f"labels/{blank}/{'again' if blank == 'val' else '0'}.txt").write_text("")
+    report = fix(root)
+    (removal,) = report.removed
+    assert (removal.what, removal.kind, removal.split) == ("image", "split-leak", blank)
+    assert report.images_losing_objects == ()
+    assert check_dataset(tmp_path / "out", workers=1).problems == ()
+
+
 # ---- files
 
 
