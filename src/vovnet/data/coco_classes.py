@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vovnet.data.coco_fields import Entry, to_number_id
 from vovnet.data.coco_files import has_annotation, scan_categories
+from vovnet.data.split_roles import find_role
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def read_classes(files: Mapping[str, Path], split: str, categories: Sequence[Ent
         with contextlib.suppress(ValueError):  # reported when that split is opened
             by_id[name] = _by_id(lists[name], unused, files[name])
     names = [name for name in files if by_id.get(name)]
-    first = next((name for name in names if name.startswith("train")), names[0] if names else split)
+    first = next(filter(_is_training, names), names[0] if names else split)
     if not _are_related(own, by_id.get(first, {})):
         return Classes(own, tuple(own.values()), tuple(own), split)
     shared = {name: category_id for category_id, name in by_id[first].items()}
@@ -71,6 +72,11 @@ def read_classes(files: Mapping[str, Path], split: str, categories: Sequence[Ent
         if other == split:
             length = max(length, *(index for index, name in enumerate(shared, 1) if name in own.values()), 0)
     return Classes(own, tuple(shared)[:length], tuple(shared.values())[:length], first)
+
+
+def _is_training(split: str) -> bool:
+    role = find_role(split)
+    return role is not None and "train" in role.parts
 
 
 def _by_id(categories: Sequence[Entry], left_out: Collection[tuple[int, str]], path: Path) -> dict[int, str]:

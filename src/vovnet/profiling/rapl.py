@@ -59,8 +59,10 @@ class Rapl:
             changes = ", ".join(
                 f"{old / 1e6:.0f} J to {new / 1e6:.0f} J" for old, new in zip(last_uj, values_uj, strict=True)
             )
+            fell = any(new < old for new, old in zip(values_uj, last_uj, strict=True))
+            reason = "it was set back, since a wrap" if fell else "it was set forward, since such a rise"
             raise CounterError(
-                f"the RAPL counter went from {changes} in {seconds:.1f} s: it was set back, since a wrap would mean "
+                f"the RAPL counter went from {changes} in {seconds:.1f} s: {reason} would mean "
                 f"{sum(rises_uj) / 1e6:.0f} J, and the packages draw at most {self.sources[method].limit_w:.0f} W"
             )
         self._total_uj += sum(rises_uj)

@@ -146,7 +146,7 @@ class _Renderer:
         lines = []
         for number, row in enumerate(table.rows):
             marker = table.markers[number] if table.markers else ""
-            cells = [f'<th scope="row"{_class(self.cell_class(row, 0))}>{marker}{_text(row[0])}\n']
+            cells = [f'<th scope="row"{_class(self.cell_class(row, 0))}>{marker}{_breakable(row[0])}\n']
             for column, cell in enumerate(row[1:], start=1):
                 value = table.values[number][column] if numeric[column] else None
                 raw = "" if value is None or cell == f"{value:.7g}" else f' data-value="{value:.7g}"'
@@ -168,6 +168,11 @@ def _text(text: str) -> str:
     """The text escaped, and what is between backticks as code."""
     pieces = [escape(piece) for piece in split_code(text)]
     return "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces)).strip()
+
+
+def _breakable(name: str) -> str:
+    """As `_text`, with a place to break the line after the source of a model, as in torchvision:resnet50."""
+    return _text(name).replace(":", ":<wbr>")
 
 
 def _figure(figure: Figure) -> str:

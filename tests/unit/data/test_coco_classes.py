@@ -141,3 +141,15 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("car", "汽车"), encoding="gb2312")
     with pytest.raises(ValueError, match=r"instances_train\.json is not UTF-8 text .*: save it as UTF-8"):
         open_dataset(root)
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("cells_train", "a_val"), ("TRAIN2024", "EVAL2024")])
+def test_the_training_split_comes_first_whatever_it_is_called(tmp_path: Path, names: tuple[str, str]) -> None:
+    """The other one's file is corrected, not its own."""
+    train, other = names
+    root = write_split(tmp_path, [CAR | {"category_id": 2}], split=train, categories=listed("bus", "car"))
+    write_split(root, [CAR], split=other, categories=listed("car", "bus", "dog"))
+    (problem,) = [p for p in check_dataset(root, workers=1).problems if p.kind == "category-ids"]
+    assert problem.image == f"annotations/instances_{other}.json"
+    assert open_dataset(root, train).class_names == ("bus", "car")
+    assert open_dataset(root, other)[0].target.labels.tolist() == [1]

@@ -16,7 +16,7 @@ from vovnet.profiling.measurement import read_measurements, write_measurements
 from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.rapl import Rapl
 from vovnet.profiling.recording import Recording, Timeline, Window
-from vovnet.profiling.sensors import Method, NoSensor, Sample, Source
+from vovnet.profiling.sensors import CounterError, Method, NoSensor, Sample, Source
 from vovnet.profiling.zeus import ZeusChip, find_zeus_gpu
 
 from .complete import MEASUREMENT
@@ -127,6 +127,25 @@ def test_cpu_packages_whose_counter_is_set_back(tmp_path: Path, set_back: bool) 
         assert "it was set back, since a wrap would mean 26" in str(result)
     else:
         assert result.energy_j_per_image == pytest.approx(device.true_j_per_image, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("energy_j", "reason"),
+    [
+        (0, "it was set back, since a wrap would mean 261"),
+        (9000, "it was set forward, since such a rise would mean 8000 J"),
+        (1100, "it was set forward, since such a rise would mean 100 J"),
+    ],
+)
+def test_which_way_a_counter_was_set(tmp_path: Path, energy_j: int, reason: str) -> None:
+    FakeSys(tmp_path, device := Device(), packages=1, range_uj=262_143_328_850)
+    package = tmp_path / "sys/class/powercap/intel-rapl:0"
+    (package / "constraint_0_power_limit_uw").write_text("20000000")
+    (package / "energy_uj").write_text("1000000000")
+    sensor = Rapl(tmp_path, device.clock)
+    (package / "energy_uj").write_text(str(energy_j * 1_000_000))
+    with pytest.raises(CounterError, match=reason):
+        sensor.read("rapl")
 
 
 class Chip:
