@@ -186,11 +186,25 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     for _ in range(_MAX_NESTING):  # a hostile dict can hold itself
         if not isinstance(content, dict):
             raise ValueError(f"{path} must hold a state dict, got {type(content).__name__}")
-        content = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)), content)
+        content = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)), None) or (
+            _only_state_dict(content, path)
+        )
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise ValueError(f"{path} must hold a tensor under each name, got {type(tensor).__name__} under {name!r}")
     return dict(content)
+
+
+def _only_state_dict(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
+    """The one state dict among the values of a checkpoint; the checkpoint itself if there is none."""
+    inner = {
+        str(name): value
+        for name, value in content.items()
+        if isinstance(value, dict) and value and all(isinstance(tensor, Tensor) for tensor in value.values())
+    }
+    if len(inner) > 1:
+        raise ValueError(f"{path} holds several state dicts ({listed(inner)}); save only the one to use")
+    return next(iter(inner.values()), content)
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -62,6 +62,9 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
     "backbone_and_head.pth.tar": lambda s: {"state_dict": under("backbone.", s) | {"head.fc.weight": torch.ones(3, 4)}},
     "model_of_backbone.pth": lambda s: {"model_state_dict": under("model.backbone.", s)},
     "nested.pth": lambda s: {"model": {"state_dict": s}},
+    "deepspeed.pt": lambda s: {"module": s, "optimizer": None, "global_steps": 3},
+    "net.pth": lambda s: {"net": under("module.", s), "acc": 93.1, "epoch": 3},
+    "ema_alone.pth": lambda s: {"ema": s, "model": None, "optimizer": {"state": {}, "param_groups": []}},
     "without_average.pth": lambda s: {"state_dict": s, "state_dict_ema": None},
 }
 
@@ -113,6 +116,14 @@ def test_averaged_weights_are_taken_first(states: dict[str, tuple[str, State]], 
     model = AveragedModel(create_backbone("resnet50", style="torchvision"))
     torch.save(model.state_dict(), tmp_path / "averaged.pth")
     assert read_weights(tmp_path / "averaged.pth").model == "resnet50"
+
+
+def test_of_several_networks_none_is_guessed(states: dict[str, tuple[str, State]], tmp_path: Path) -> None:
+    _, state = states["torchvision"]
+    path = tmp_path / "distilled.pth"
+    torch.save({"teacher": state, "student": state, "epoch": 3}, path)
+    with pytest.raises(ValueError, match=r"holds several state dicts \(student teacher\); save only the one to use"):
+        read_weights(path)
 
 
 def test_another_network_beside_the_backbone_is_refused(states: dict[str, tuple[str, State]], tmp_path: Path) -> None:
