@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from vovnet.profiling.cost_types import Cost, LayerCost, ModelCost, Shape, check_dtype
 from vovnet.profiling.dispatch import Operations, uncompiled
-from vovnet.profiling.model_copy import copy_model, is_uninitialised, unwrapped
+from vovnet.profiling.model_copy import copy_model, in_eval_mode, is_uninitialised, unwrapped
 from vovnet.profiling.module_calls import following_calls
 from vovnet.profiling.operation_cost import operation_cost
 
@@ -122,18 +122,18 @@ def _trace(module: nn.Module, inputs: Sequence[Any]) -> tuple[_Trace, str | None
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import
 
     if is_uninitialised(module):
-        module = copy_model(module).cpu().eval()
+        module = in_eval_mode(copy_model(module).cpu())
         module(*_tensors(module, inputs))
     shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        model = copy_model(module, partial(_without_values, shapes_only)).eval()
+        model = in_eval_mode(copy_model(module, partial(_without_values, shapes_only)))
         with shapes_only, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torchvision calls functions that PyTorch has renamed
             return _run(model, inputs), None
-    except (RuntimeError, TypeError) as error:
+    except Exception as error:  # of any kind; if the model is at fault, the real run raises it again
         if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
             raise ValueError(f"the model must have values to be counted, but is on the meta device: {error}") from error
-        trace = _run(copy_model(module).cpu().eval(), inputs)
+        trace = _run(in_eval_mode(copy_model(module).cpu()), inputs)
         reason = str(error).partition("\n")[0].partition(". ")[0]
         return trace, f"counted in a real run on the CPU, since its shapes depend on values ({reason})"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vovnet.profiling.dispatch import Operations, uncompiled
-from vovnet.profiling.model_copy import copy_model
+from vovnet.profiling.model_copy import copy_model, in_eval_mode
 from vovnet.profiling.module_calls import following_calls
 
 
@@ -70,7 +70,7 @@ class _LiveTensors(Operations):
 def in_eval(module: nn.Module) -> Iterator[None]:
     """Eval mode inside the `with` statement; afterwards each part of the module is in its own mode again."""
     training = {part: part.training for part in module.modules()}
-    module.eval()
+    in_eval_mode(module)
     try:
         yield
     finally:

@@ -46,6 +46,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
+def in_eval_mode(model: nn.Module) -> nn.Module:
+    """The model itself, after it was put in eval mode. Programs of `torch.export` refuse, and have only one mode."""
+    try:
+        return model.eval()
+    except NotImplementedError:
+        for part in model.modules():
+            part.training = False
+        return model
+
+
 def is_uninitialised(model: nn.Module) -> bool:
     """Whether a lazy layer still waits for an input to know the shapes of its weights."""
     return any(nn.parameter.is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers()))

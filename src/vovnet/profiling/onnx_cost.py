@@ -160,7 +160,6 @@ class _Count:
     def _check(self, node: NodeProto) -> None:
         """Raises ValueError for a node without the inputs that counting needs; shape inference accepts such files."""
         needed = 1 + max(product_inputs(node) or (-1,)) or int(node.op_type in _TAKE_ONE)
-
         if not node.output or (is_standard(node) and len(node.input) < needed):
             name = node.name or node.op_type
             raise ValueError(f"{self.path} has a node {name} without the inputs or outputs it needs")

@@ -9,9 +9,8 @@ from typing import Any
 
 from vovnet.profiling.cost_types import Cost, LayerCost, Shape
 
-Place = tuple[
-    Any, ...
-]  # of a graph: the positions of the nodes around it; of an array: that of its graph, and its name
+# Of a graph the positions of the nodes around it; of an array the place of its graph, and its name.
+Place = tuple[Any, ...]
 
 
 @dataclass(frozen=True)

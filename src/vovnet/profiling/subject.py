@@ -15,7 +15,7 @@ from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EstimatedEnergy, estimate
 from vovnet.profiling.layer_times import time_layers
 from vovnet.profiling.memory import MIB, MemoryUse, measure_memory
-from vovnet.profiling.model_copy import is_uninitialised, unwrapped
+from vovnet.profiling.model_copy import copy_model, in_eval_mode, is_uninitialised, unwrapped
 from vovnet.profiling.number_format import Precision, cast, dtype_of
 from vovnet.profiling.onnx_cost import count_onnx_cost
 from vovnet.profiling.onnx_module import OnnxModule
@@ -104,22 +104,26 @@ def prepare(
         subject.run_and_wait()
         for size in batch_sizes:
             subject.with_batch(size).run_and_wait()
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, UsageError, ImportError, OSError):
         raise
-    except (RuntimeError, NotImplementedError, TypeError) as error:
-        sizes = "×".join(map(str, shape))
-        raise ValueError(f"{name} cannot run on an input of {sizes} in {precision} ({first_line(error)})") from error
+    except Exception as error:  # a model can raise anything, such as AssertionError for a size
+        if isinstance(error, ValueError) and isinstance(module, OnnxModule):
+            raise  # it names the file
+        sizes, reason = "×".join(map(str, shape)), first_line(error) or type(error).__name__
+        raise ValueError(f"{name} cannot run on an input of {sizes} in {precision} ({reason})") from error
     return subject
 
 
 def _prepare_module(
     name: str, module: nn.Module, shape: InputShape, device: torch.device, precision: Precision
 ) -> Subject:
-    module = unwrapped(module).eval()
+    module = in_eval_mode(unwrapped(module))
     cost = _count_cost(module, shape, precision)
     if is_uninitialised(module):
         with torch.no_grad():  # inference mode would make inference tensors of the weights
             module.cpu()(torch.rand(shape))
+    if any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers())):
+        module = copy_model(module)  # of normal tensors, since these cannot be moved or cast in place
     module = cast(module.to(device).to(memory_format=torch.channels_last), precision)
     return Subject(name, module, _random_images(shape, device, dtype_of(precision)), cost, precision)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -163,6 +163,30 @@ def test_a_model_whose_shapes_depend_on_values_is_run_with_a_note() -> None:
     assert cost.note.startswith("counted in a real run on the CPU, since its shapes depend on values (")
     assert module.training
     assert cost == count_cost(module, (1, 3, 8, 8))
+
+
+class ChoosesByType(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return {Tensor: super().forward}[type(x)](x)
+
+
+class AssertsValues(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        assert type(x) is Tensor
+        return super().forward(x)
+
+
+class AsksForAddress(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.data_ptr() else -x)
+
+
+@pytest.mark.parametrize("kind", [ChoosesByType, AssertsValues, AsksForAddress])
+def test_a_model_that_fails_on_shapes_alone_is_run(kind: type[nn.Conv2d]) -> None:
+    cost = count_cost(kind(3, 8, 3), (1, 3, 10, 10))
+    assert cost.total.multiply_adds == 64 * 8 * 27
+    assert cost.note is not None
+    assert "real run" in cost.note
 
 
 def test_errors() -> None:

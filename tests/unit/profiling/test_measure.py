@@ -112,6 +112,17 @@ def test_an_input_that_a_model_cannot_take(channels: int, size: int) -> None:
         measure_models({"net": nn.Conv2d(channels, 4, 3)}, {"net": (1, 3, size, size)}, device=CPU)
 
 
+@pytest.mark.parametrize("kind", [AssertionError, ValueError, KeyError, AttributeError, ZeroDivisionError])
+def test_whatever_a_model_raises_for_an_input_comes_with_its_name_and_the_size(kind: type[Exception]) -> None:
+    class Picky(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise kind
+
+    message = "net cannot run on an input of 1×3×8×8 in float32 \\(" + kind.__name__
+    with pytest.raises(ValueError, match=message):
+        measure_models({"net": Picky()}, {"net": (1, 3, 8, 8)}, device=CPU)
+
+
 def test_a_batch_that_a_model_cannot_take_shows_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Single(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -97,6 +97,15 @@ def lazy() -> nn.Module:
     return nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d())
 
 
+def built_in_inference_mode() -> nn.Module:
+    with torch.inference_mode():
+        return convolution()
+
+
+def exported_program() -> nn.Module:
+    return torch.export.export(convolution().eval(), (torch.rand(SHAPE),)).module()
+
+
 def knows_its_owner() -> nn.Module:
     model = with_attribute(threading.Lock())
     model[0].owners = [model]
@@ -118,6 +127,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "own way of copying": lambda: nn.Sequential(RefusesToBeCopied(), nn.ReLU()),
     "lazy": lazy,
     "refers to its owner": knows_its_owner,
+    "built in inference mode": built_in_inference_mode,
 }
 
 
@@ -159,6 +169,17 @@ def test_live_tensors_are_followed_in_a_copy(name: str) -> None:
     live_bytes, _ = follow_tensors(model, torch.rand(SHAPE))
     assert live_bytes >= 4 * (3 * 400 + 8 * 324)  # the input and the output of the convolution
     assert state_of(model) == before
+
+
+@pytest.mark.parametrize(
+    "build", [built_in_inference_mode, exported_program, lambda: nn.Sequential(exported_program())]
+)
+def test_models_that_cannot_be_moved_or_put_in_eval_mode_are_measured_by_name(build: Callable[[], nn.Module]) -> None:
+    assert count_cost(build(), SHAPE).total.multiply_adds == CONVOLUTION
+    (measured,) = measure_models({"net": build()}, {"net": SHAPE}, device=torch.device("cpu"), repetitions=1)
+    assert measured.cost.total.multiply_adds == CONVOLUTION
+    assert measured.memory is not None
+    assert measured.memory.live_mib is not None
 
 
 def test_memory_of_a_pruned_model() -> None:
