@@ -692,7 +692,7 @@ def test_debug_shows_the_traceback(run_vovnet: Callable[..., subprocess.Complete
 
 
 def test_an_error_of_ours_asks_for_debug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.weights.find.shipped_weights", lambda: {}["a slip"])
+    monkeypatch.setattr("vovnet.cli.list.shipped_weights", lambda: {}["a slip"])
     result = run("list")
     assert result.code == 1
     assert result.complaint == "KeyError: 'a slip' (run again with --debug for the traceback)"
