@@ -48,7 +48,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
     "repeated-id": ("two annotations have the same id", "a new id is written"),
     "category-ids": ("a split gives a class another category id than the first split does", "its id written"),
-    "size-mismatch": ("the annotation states a different image size", "true size written"),
+    "size-mismatch": (
+        "the annotation states a different image size",
+        "true size written; image left out if a box fits only the stated size",
+    ),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
     "not-a-number": ("a corner of a box is missing or not a finite number", _NO_BOX),
     "inverted-box": ("a box ends before it begins", _NO_BOX),

@@ -44,7 +44,8 @@ def repair_image(
 ) -> Repair:
     """The problems of an image by itself, and its annotation without them.
 
-    An image whose objects all have faults is left out: without them it would teach that nothing is there.
+    An image whose objects all have faults is left out: without them it would teach that nothing is there. So is one
+    that was resized after it was annotated: no box of it can be trusted.
 
     known_classes: names that objects may have; None allows all.
     needs_masks: every object must have a valid mask. Without it masks are not looked at.
@@ -59,7 +60,11 @@ def repair_image(
             true_size = image.image_size  # that of the boxes and masks
         else:
             stated, true = (f"{width} × {height}" for height, width in (image.image_size, true_size))
-            problems.append(("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}"))
+            mismatch = ("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}")
+            if fitting := [obj for obj in image.objects if _fits_only(image.image_size, true_size, obj.box)]:
+                detail = f"{mismatch[1]}, and {describe_box(fitting[0])} fits only the stated size: resized since?"
+                return Repair((("size-mismatch", detail),), why_left_out=("size-mismatch", detail))
+            problems.append(mismatch)
     kept: dict[object, list[tuple[ObjectAnnotation, object]]] = {}  # by class and box: objects and their masks
     for obj in image.objects:
         object_problems, repaired, mask_code = _repair_object(obj, true_size, known_classes, needs_masks)
@@ -84,6 +89,16 @@ def repair_image(
         return Repair(tuple(problems), tuple(left_out), why_left_out=why)
     size = image.image_size and true_size
     return Repair(tuple(problems), tuple(left_out), replace(image, objects=tuple(objects), image_size=size))
+
+
+def _fits_only(stated_size: tuple[int, int], true_size: tuple[int, int], box: Box) -> bool:
+    """Whether a box lies in an image of the stated size, but not in the image."""
+    if not is_valid_box(box):
+        return False
+    beyond_stated, beyond_true = (
+        max(-box[0], -box[1], box[2] - width, box[3] - height) for height, width in (stated_size, true_size)
+    )
+    return beyond_stated <= _EDGE_TOLERANCE < beyond_true
 
 
 def _usefulness(obj: ObjectAnnotation) -> tuple[bool, bool, bool]:

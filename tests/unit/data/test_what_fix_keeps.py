@@ -400,3 +400,26 @@ def test_the_report_lists_what_is_left_out(tmp_path: Path) -> None:
         ("annotation", "missing-annotation", "val.txt"),
     }
     assert report["images_losing_objects"] == ["JPEGImages/b.png"]
+
+
+# ---- images of another size than stated
+
+
+@pytest.mark.parametrize("box", [[WIDTH + 10, 2, 20, 20], [WIDTH - 10, 2, 30, 20], [2, HEIGHT, 5, HEIGHT - 1]])
+def test_an_image_that_was_resized_since_is_left_out_whole(tmp_path: Path, box: list[float]) -> None:
+    """Clipped or unscaled boxes would be wrong, and the objects beside them are wrong too."""
+    root = make_coco(tmp_path / "d")
+    set_entry("train", "images", 0, width=2 * WIDTH, height=2 * HEIGHT)(root)
+    set_entry("train", "annotations", 0, bbox=box)(root)
+    (problem,) = (p for p in fix(root).problems if p.kind == "size-mismatch")
+    assert "fits only the stated size: resized since?" in problem.detail
+    assert len(open_dataset(tmp_path / "out", "train")) == len(open_dataset(root, "train")) - 1
+
+
+@pytest.mark.parametrize("size", [(2 * HEIGHT, 2 * WIDTH), (HEIGHT, WIDTH + 1), (1, 1)])
+def test_a_wrong_size_costs_no_object_that_is_inside_the_image(tmp_path: Path, size: tuple[int, int]) -> None:
+    root = make_coco(tmp_path / "d")
+    set_entry("train", "images", 0, height=size[0], width=size[1])(root)
+    assert fix(root).count_by_kind() == {"size-mismatch": 1}
+    before, after = (open_dataset(path, "train") for path in (root, tmp_path / "out"))
+    assert [sample.target.boxes.tolist() for sample in after] == [sample.target.boxes.tolist() for sample in before]
