@@ -18,6 +18,11 @@ def install_extra(extra: str) -> str:
     return f"pip install '.[{extra}]' in the source folder of vovnet"
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """The count with its noun: "1 image", "2 images"; `plural` where that is not the noun with an s."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """ ", did you mean 'NAME'?" with the nearest known name after `prefix`, or nothing if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)

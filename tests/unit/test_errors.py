@@ -6,9 +6,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import vovnet
 from vovnet.cli.main import EXTRA_OF_PACKAGE
-from vovnet.errors import install_extra
+from vovnet.errors import counted, install_extra
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -31,3 +33,9 @@ def test_the_extra_of_a_package_installs_it() -> None:
     for package, extra in EXTRA_OF_PACKAGE.items():
         names = {re.split(r"[<>=;\[ ]", requirement)[0] for requirement in EXTRAS[extra]}
         assert distributions.get(package, package) in names, package
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 boxes"), (1, "1 box"), (2, "2 boxes"), (1000, "1000 boxes")])
+def test_nouns_agree_with_their_count(count: int, text: str) -> None:
+    assert counted(count, "box", "boxes") == text
+    assert counted(count, "image") == text.replace("boxes", "images").replace("box", "image")

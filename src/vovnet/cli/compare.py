@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vovnet.cli.app import app
 from vovnet.cli.options import Device, Fraction, Json, Positive, Several, Split, Threads, TopK
 from vovnet.cli.output import Output, complain, make_folder, need, set_threads, show_progress
-from vovnet.errors import UsageError
+from vovnet.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from vovnet.report.comparison import ComparedImage, Drawer, ImageSource
@@ -85,7 +85,7 @@ def compare(
         if truth and not drawer.marks_errors(detector):
             out.say(f"{heading}: errors are not marked, because its classes differ from those of {data}")
     files = f"figure.jpg and comparison.html in {output}" if compared else "nothing is written"
-    out.say(f"{len(compared)} images; {files}")
+    out.say(f"{counted(len(compared), 'image')}; {files}")
     if failures:
         out.say(f"{len(failures)} of {len(sources)} images could not be read (see above)")
     out.json({**comparison.to_dict(), "failures": failures, "output": str(output)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vovnet.cli.app import data_app
 from vovnet.cli.options import Json, Positive, Repeated, Switch
 from vovnet.cli.output import Output, show_progress
+from vovnet.errors import counted
 
 if TYPE_CHECKING:
     from vovnet.data.check import Report
@@ -106,10 +107,6 @@ def print_removals(report: Report, out: Output) -> None:
             f"{counted(losing, 'image')} kept without some objects, which are still visible there: correct the "
             "annotation of what matters (--json lists all that is left out)"
         )
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def print_statistics(report: Report, out: Output) -> None:

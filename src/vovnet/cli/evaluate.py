@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from vovnet.cli.app import app
 from vovnet.cli.options import BatchSize, Count, Device, Fraction, Json, Split, Switch, Threads, Weights
 from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
+from vovnet.errors import counted
 
 if TYPE_CHECKING:
     from vovnet.engine.evaluate import Evaluation
@@ -80,7 +81,7 @@ def evaluate(
         return 0
     if (last := Path(weights) / "last.safetensors").is_file():
         out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
-    out.say(f"{len(dataset)} images of {root}, split {dataset.split}")
+    out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
     print_evaluation(evaluation, out)
     write_evaluation(evaluation, output, worst=worst)
     out.say(f"results in {output}")

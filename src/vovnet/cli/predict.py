@@ -7,7 +7,7 @@ from pathlib import Path
 from vovnet.cli.app import app
 from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Switch, Threads, TopK, Weights
 from vovnet.cli.output import Output, complain, set_threads, show_progress
-from vovnet.errors import UsageError
+from vovnet.errors import UsageError, counted
 
 
 @app.command
@@ -80,7 +80,10 @@ def predict(
             for name in result.names:
                 counts[name] += 1
     out.table(["class", "detections"], [[name, str(count)] for name, count in counts.items()])
-    out.say(f"{images} images and frames, {sum(counts.values())} detections; results in {output}")
+    out.say(
+        f"{counted(images, 'image or frame', 'images and frames')}, {counted(sum(counts.values()), 'detection')}; "
+        f"results in {output}"
+    )
     if failures:
         out.say(f"{len(failures)} of {images + len(failures)} sources could not be read (see above)")
     out.json({"images": images, "detections": counts, "failures": failures, "output": str(output)})

@@ -24,7 +24,7 @@ from vovnet.data.dataset import (
 )
 from vovnet.data.images import MAX_PIXELS, annotated_orientation, image_header_size
 from vovnet.data.orientation import turn_box, turn_masks
-from vovnet.errors import UsageError, did_you_mean
+from vovnet.errors import UsageError, counted, did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
 from vovnet.polygons import Polygons
 
@@ -178,9 +178,9 @@ def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None
     invalid = [image.image_path.name for image in annotations.images for o in image.objects if not is_valid_box(o.box)]
     if invalid:
         _LOG.warning(
-            "%s, split %s: left out %d boxes without a finite, positive size (the first in %s); "
-            "`vovnet data check` lists them",
-            annotations.root, annotations.split, len(invalid), invalid[0],
+            "%s, split %s: left out %s without a finite, positive size (the first in %s); "
+            "`vovnet data check` lists all",
+            annotations.root, annotations.split, counted(len(invalid), "box", "boxes"), invalid[0],
         )  # fmt: skip
     if mended:
         _LOG.warning(

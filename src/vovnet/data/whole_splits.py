@@ -27,7 +27,11 @@ def find_split_problems(splits: Sequence[SplitAnnotations], explained: Collectio
         if any(image.objects or image.unusable_objects for image in split.images) or has_reason:
             continue
         if split.images:
-            detail = f"none of its {len(split.images)} images has an object"
+            detail = (
+                "its only image has no object"
+                if len(split.images) == 1
+                else f"none of its {len(split.images)} images has an object"
+            )
             problems.append(Problem("split-without-objects", split.split, "", detail))
         else:
             problems.append(Problem("empty-split", split.split, "", "the split has no image"))

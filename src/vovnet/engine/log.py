@@ -16,7 +16,7 @@ from typing import Any
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
-from vovnet.errors import install_extra
+from vovnet.errors import counted, install_extra
 from vovnet.files import replacing
 
 _LOG = logging.getLogger("vovnet")
@@ -105,8 +105,8 @@ def announce(config: TrainConfig, dataset: DetectionDataset, step: int, steps: i
     start = f"resumes at step {step}" if step else "starts anew"
     classes = ", ".join(dataset.class_names[:20]) + (", …" if len(dataset.class_names) > 20 else "")
     print(
-        f"{len(dataset)} images, {len(dataset.class_names)} classes ({classes}); {steps} steps of {config.batch_size} "
-        f"images on {device} → {config.output}; {start}",
+        f"{counted(len(dataset), 'image')}, {counted(len(dataset.class_names), 'class', 'classes')} ({classes}); "
+        f"{counted(steps, 'step')} of {counted(config.batch_size, 'image')} on {device} → {config.output}; {start}",
         file=sys.stderr,
         flush=True,
     )
