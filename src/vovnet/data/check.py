@@ -53,6 +53,7 @@ KINDS: dict[str, tuple[str, str]] = {
         "true size written; image left out if a box fits only the stated size",
     ),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
+    "bad-bndbox": ("a <bndbox> is not valid, but the object has another shape (VOC)", "box around the shape written"),
     "not-a-number": ("a corner of a box is missing or not a finite number", _NO_BOX),
     "inverted-box": ("a box ends before it begins", _NO_BOX),
     "empty-box": ("a box has no width or no height", _NO_BOX),

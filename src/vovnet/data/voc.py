@@ -14,12 +14,13 @@ from vovnet.data.dataset import (
     OnProblem,
     SplitAnnotations,
     raise_problem,
+    report_mended,
     to_number,
 )
 from vovnet.data.split_roles import find_role
 from vovnet.data.voc_layout import Layout, Part, find_layout, has_standard_layout
 from vovnet.data.voc_lists import NameFinder, drop_lines, filter_lines, is_for_one_class, read_list
-from vovnet.data.voc_xml import corrected_xml, parse_xml, read_box, stated_size
+from vovnet.data.voc_xml import corrected_xml, parse_xml, read_box, stands_in, stated_size
 
 _LOG = logging.getLogger("vovnet")
 ALL = "all"  # the split of every annotation file
@@ -185,7 +186,7 @@ def _read_xml(
         name = path.stem if where == part.annotations else f"{where.name}/{path.stem}"
         on_problem("missing-image", path, f"there is no {name}.jpg (or .png, …)")
         return None
-    objects, unusable = [], 0
+    objects, mended, unusable = [], [], 0
     for index, element in enumerate(tree.iterfind("object")):
         class_name = element.findtext("name", default="").strip()
         if not class_name:
@@ -194,7 +195,11 @@ def _read_xml(
             continue
         difficult = to_number(element.findtext("difficult", default="0")) == 1
         box, stated = read_box(element)
+        if stands_in(box, stated):
+            mended.append(("bad-bndbox", f"object {index + 1} ({class_name}): {stated}"))
+            stated = ""
         objects.append(ObjectAnnotation(index, class_name, box, difficult=difficult, stated=stated))
+    report_mended(mended, path, on_problem)
     return ImageAnnotation(image_path, path, image_id, tuple(objects), stated_size(tree), unusable)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vovnet.data.dataset import Box, ImageAnnotation, box_around_turned, to_image_size, to_number
+from vovnet.data.dataset import Box, ImageAnnotation, box_around_turned, is_valid_box, to_image_size, to_number
 from vovnet.data.text import read_bounded
 
 _MAX_BYTES = 10_000_000  # an annotation of 10,000 objects has 3 MB; the parsed tree takes some 30 times the file's size
@@ -75,14 +75,27 @@ def read_box(element: ElementTree.Element) -> tuple[Box, str]:
     """The box of an <object>, and what the file says instead if a corner of it is no number.
 
     The box is that of <bndbox>; else the one around roLabelImg's <robndbox> or around a <polygon>. In <bndbox> VOC
-    counts pixels from 1 and includes the last one; the other two hold points, which are taken as they are.
+    counts pixels from 1 and includes the last one; the other two hold points, which are taken as they are. If that of
+    them which comes first is no valid box, a later one stands in, and the text is that of the first.
     """
-    for tag, read in (("bndbox", _read_bndbox), ("robndbox", _read_robndbox), ("polygon", _read_polygon)):
-        shape = element.find(tag)
-        if shape is not None:
-            box = read(shape)
-            return box, "" if all(map(math.isfinite, box)) else _state(shape)
-    return (math.nan,) * 4, "there is no <bndbox>"
+    boxes = [
+        (shape, read(shape))
+        for tag, read in (("bndbox", _read_bndbox), ("robndbox", _read_robndbox), ("polygon", _read_polygon))
+        if (shape := element.find(tag)) is not None
+    ]
+    if not boxes:
+        return (math.nan,) * 4, "there is no <bndbox>"
+    first, box = boxes[0]
+    if is_valid_box(box):
+        return box, ""
+    if valid := [other for _, other in boxes[1:] if is_valid_box(other)]:
+        return valid[0], _state(first)
+    return box, "" if all(map(math.isfinite, box)) else _state(first)
+
+
+def stands_in(box: Box, stated: str) -> bool:
+    """Whether the box that `read_box` gave stands in for one that is not valid."""
+    return stated != "" and is_valid_box(box)
 
 
 def _read_bndbox(shape: ElementTree.Element) -> Box:
@@ -134,7 +147,7 @@ def corrected_xml(path: Path, image: ImageAnnotation) -> bytes:
         if index not in boxes:
             tree.remove(element)
             changed = True
-        elif read_box(element)[0] != boxes[index]:
+        elif read_box(element)[0] != boxes[index] or stands_in(*read_box(element)):
             x1, y1, x2, y2 = boxes[index]
             for side, value in zip(_SIDES, (x1 + 1, y1 + 1, x2, y2), strict=True):
                 _set_number(element, f"bndbox/{side}", value)

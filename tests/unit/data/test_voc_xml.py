@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.data.check import check_dataset
+from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.formats import open_dataset
 
 from .small_datasets import clean_and_check, write_image
@@ -183,6 +183,32 @@ def test_a_box_that_is_no_number_is_quoted(tmp_path: Path, shape: str, stated: s
     assert problem.kind == "not-a-number"
     assert stated in problem.detail
     assert "nan" not in problem.detail
+
+
+@pytest.mark.parametrize("shape", [POLYGON, TURNED])
+@pytest.mark.parametrize(
+    ("box", "stated"),
+    [
+        (BOX.replace("50", "fifty"), "bndbox: xmin 11, ymin 11, xmax fifty, ymax 30"),
+        (BOX.replace("<xmax>50</xmax>", ""), "xmax (missing)"),
+        (BOX.replace("50", "5"), "bndbox: xmin 11, ymin 11, xmax 5, ymax 30"),
+        (BOX.replace("50", "10"), "xmax 10"),
+        ("<bndbox/>", "xmin (missing)"),
+    ],
+)
+def test_another_shape_stands_in_for_a_bad_box(tmp_path: Path, shape: str, box: str, stated: str) -> None:
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "both").mkdir()
+    alone = make(tmp_path / "alone", document("x", None, shape).encode())
+    both = make(tmp_path / "both", document("x", None, box + shape).encode())
+    expected = open_dataset(alone)[0].target.boxes.tolist()
+    assert open_dataset(both)[0].target.boxes.tolist() == expected
+    report = check_dataset(both, workers=1)
+    assert [problem.kind for problem in report.problems] == ["bad-bndbox"]
+    assert stated in report.problems[0].detail
+    write_cleaned_copy(report, tmp_path / "out")
+    assert check_dataset(tmp_path / "out", workers=1).problems == ()
+    assert open_dataset(tmp_path / "out")[0].target.boxes.tolist() == [pytest.approx(expected[0], abs=1e-3)]
 
 
 @pytest.mark.parametrize(
