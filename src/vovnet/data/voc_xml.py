@@ -144,10 +144,11 @@ def corrected_xml(path: Path, image: ImageAnnotation) -> bytes:
             _set_number(tree, f"size/{side}", length)
     boxes = {obj.index: obj.box for obj in image.objects}
     for index, element in enumerate(tree.findall("object")):
+        box, stated = read_box(element)
         if index not in boxes:
             tree.remove(element)
             changed = True
-        elif read_box(element)[0] != boxes[index] or stands_in(*read_box(element)):
+        elif box != boxes[index] or stands_in(box, stated):
             x1, y1, x2, y2 = boxes[index]
             for side, value in zip(_SIDES, (x1 + 1, y1 + 1, x2, y2), strict=True):
                 _set_number(element, f"bndbox/{side}", value)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,6 @@ from vovnet.weights.file import MAX_BYTES
 from vovnet.weights.importing import import_weights
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _seeded_and_tidy(tmp_path: Path) -> Iterator[None]:
-    torch.manual_seed(0)
-    yield
-    for path in tmp_path.glob("*.*"):  # pytest would keep gigabytes
-        if path.is_file():
-            path.unlink()
 
 
 def lively(model: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ files with the functions of PyTorch.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,6 @@ from vovnet.weights.detector import ModelInfo, load_model, save_weights
 from vovnet.weights.importing import import_weights
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _seeded_and_tidy(tmp_path: Path) -> Iterator[None]:
-    torch.manual_seed(0)
-    yield
-    for path in tmp_path.glob("*.*"):  # pytest would keep gigabytes
-        path.unlink()
 
 
 def info_of(name: str, **options: object) -> ModelInfo:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,14 +27,6 @@ ANCHORS = {
     "rpn.anchor_generator.cell_anchors.1": [[-40, -20, 47, 27], [-28, -28, 35, 35], [-20, -44, 27, 51]],
     "rpn.anchor_generator.cell_anchors.2": [[-84, -40, 99, 55], [-56, -56, 71, 71], [-36, -80, 51, 95]],
 }
-
-
-@pytest.fixture(autouse=True)
-def _seeded_and_tidy(tmp_path: Path) -> Iterator[None]:
-    torch.manual_seed(0)
-    yield
-    for path in tmp_path.glob("*.*"):  # pytest would keep gigabytes
-        path.unlink()
 
 
 def lively(model: DetectionModel) -> DetectionModel:

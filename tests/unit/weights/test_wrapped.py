@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ from vovnet.weights.detector import ModelInfo
 from vovnet.weights.importing import import_weights
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _seeded_and_tidy(tmp_path: Path) -> Iterator[None]:
-    torch.manual_seed(0)
-    yield
-    for path in tmp_path.glob("*.*"):  # pytest would keep gigabytes
-        path.unlink()
 
 
 @pytest.fixture(scope="module")
