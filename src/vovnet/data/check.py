@@ -85,6 +85,8 @@ KINDS: dict[str, tuple[str, str]] = {
         "nothing: add such objects to train, or correct the name",
     ),
 }
+# Problems of files for which the cleaned copy lacks nothing.
+_COSTS_NOTHING = {"no-labels", "same-file", "repeated-id", "category-ids", "bad-bndbox"}
 _RANK = {kind: index for index, kind in enumerate(KINDS)}
 
 
@@ -206,7 +208,7 @@ def check_dataset(
     removed += [
         Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
         for p in file_problems
-        if any(word in KINDS[p.kind][1] for word in ("left out", "the first is kept"))
+        if p.kind not in _COSTS_NOTHING
     ]
     kept_paths = {image.image_path for split in clean for image in split.images}
     class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
