@@ -24,7 +24,8 @@ LAYERS = (
     {"zoo"},  # names of models
     {"data", "models", "losses", "metrics", "profiling"},  # independent of each other
     # pure functions and small helpers
-    {"boxes", "masks", "matching", "polygons", "structures", "files", "errors", "names", "download", "provenance"},
+    {"boxes", "masks", "matching", "polygons", "structures", "files", "errors", "names", "download", "provenance"}
+    | {"limits", "parsing", "printing"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = [LAYERS[6]]  # these may not import each other

@@ -7,7 +7,10 @@ from vovnet import __version__
 app = App(
     name="vovnet",
     help="Train and run small, real-time object detectors, and measure what any PyTorch model costs.",
-    help_epilogue="Errors are printed as one line; --debug shows the traceback.",
+    help_epilogue=(
+        "Errors are printed as one line; --debug shows the traceback. --limit NAME=VALUE raises a limit for files, "
+        "such as image_pixels; docs/limits.md names them."
+    ),
     version=__version__,
     help_format="markdown",
     suppress_keyboard_interrupt=False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
+from collections.abc import Sequence
 from io import TextIOWrapper
 
 from cyclopts import CycloptsError
@@ -23,19 +25,19 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 from vovnet.cli.app import app
 from vovnet.cli.output import complain, one_line
 from vovnet.errors import UsageError, install_extra
+from vovnet.limits import set_limit
 
 
 def main() -> None:
     """Run the command line; an error is a single sentence, with --debug the traceback."""
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    if debug:
-        arguments.remove("--debug")
+    debug = "--debug" in sys.argv[1:]
+    arguments: Sequence[str] = [word for word in sys.argv[1:] if word != "--debug"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks "√" still shows its table
     logging.basicConfig(format="vovnet: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
+        arguments = _apply_limits(arguments)
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except KeyboardInterrupt:
         complain("interrupted")
@@ -48,9 +50,22 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        complain(_one_sentence(error, arguments[0]))
+        complain(_one_sentence(error, next(iter(arguments), "")))
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _apply_limits(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments without `--limit NAME=VALUE`, which every command takes."""
+    rest, words = deque[str](), iter(arguments)
+    for word in words:
+        if word == "--limit":
+            set_limit(next(words, ""))
+        elif word.startswith("--limit="):
+            set_limit(word.removeprefix("--limit="))
+        else:
+            rest.append(word)
+    return tuple(rest)
 
 
 _MEMORY_OPTIONS = {

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vovnet.printing import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -58,11 +60,6 @@ def make_folder(output: Path) -> None:
 def is_main() -> bool:
     """Whether this process reports: the only one, or rank 0 under torchrun."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def printable(text: str) -> str:
-    """Replace control characters: a name in a stranger's file could otherwise drive the terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def metric(value: float | None) -> str:

@@ -20,7 +20,7 @@ from vovnet.data.image_files import find_images, is_image_name
 from vovnet.data.images import read_header
 from vovnet.data.orientation import means_stored_pixels, turn_array
 from vovnet.data.split_roles import find_role
-from vovnet.data.text import read_lines
+from vovnet.parsing import read_lines
 
 ALL = "all"  # the split of every image, if there are no sub-folders
 

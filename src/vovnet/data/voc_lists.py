@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from vovnet.data.images import IMAGE_SUFFIXES
-from vovnet.data.text import read_lines
+from vovnet.parsing import read_lines
 
-_MAX_BYTES = 500_000_000
 _NUMBERED = re.compile(r"(.*\S)\s+-?\d+\s*")
 _FLAGGED = re.compile(r"(.*\S.*)\s(?:-1|0|1)\s*")
 
@@ -50,7 +49,7 @@ class NameFinder:
 
 def read_list(path: Path) -> list[str]:
     """The lines that are not blank. ValueError, without the path, for a file that is not UTF-8 text."""
-    return [line for line in read_lines(path, _MAX_BYTES) if line.strip()]
+    return [line for line in read_lines(path, "list_bytes") if line.strip()]
 
 
 def is_for_one_class(name: str, names: Collection[str]) -> bool:

@@ -10,9 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vovnet.data.dataset import Box, ImageAnnotation, box_around_turned, is_valid_box, to_image_size, to_number
-from vovnet.data.text import read_bounded
+from vovnet.parsing import read_bounded
 
-_MAX_BYTES = 10_000_000  # an annotation of 10,000 objects has 3 MB; the parsed tree takes some 30 times the file's size
 _MAX_DEPTH = 50
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
@@ -32,7 +31,7 @@ _EXTENSIONS = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc
 
 def parse_xml(path: Path) -> ElementTree.Element:
     """The root element. ValueError, without the path, for a file that is no safe, well-formed XML."""
-    text = _decode(read_bounded(path, _MAX_BYTES))
+    text = _decode(read_bounded(path))
     # An annotation needs no entities, and nested ones can fill the memory.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("declares a document type or entities, which an annotation does not need: remove them")

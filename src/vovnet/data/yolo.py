@@ -13,7 +13,6 @@ from pathlib import Path
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem, to_number
 from vovnet.data.image_files import find_images
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size, why_unreadable
-from vovnet.data.text import read_lines
 from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, swap_folder
 from vovnet.data.yolo_settings import (
     ALL,
@@ -26,10 +25,10 @@ from vovnet.data.yolo_settings import (
     read_settings,
     write_yaml,
 )
+from vovnet.parsing import read_lines
 
 _LOG = logging.getLogger("vovnet")
 _LARGEST = 3.0  # a corner further away, in widths or heights of the image, is no fraction of it
-_MAX_LIST_BYTES = 500_000_000
 
 
 def recognises(root: Path) -> bool:
@@ -130,7 +129,7 @@ def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Pa
     if path.suffix.lower() != ".txt":
         raise ValueError(f"{path} must be a folder of images or a .txt file that lists them")
     try:
-        lines = [line.strip() for line in read_lines(path, _MAX_LIST_BYTES)]
+        lines = [line.strip() for line in read_lines(path, "list_bytes")]
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
         return []

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from vovnet.data.text import read_lines, read_text
+from vovnet.parsing import TypedLoader, naming, read_lines, read_text, read_yaml
 
 ALL = "all"  # the split of every image, where only classes.txt describes the dataset
 SPLITS = ("train", "val", "test")
@@ -21,7 +21,6 @@ _YAML_NAMES = ("data.yaml", "data.yml")
 YAML_SUFFIXES = (".yaml", ".yml")
 _OTHER_KEYS = {"val": ("valid", "validation")}  # further names of a split's key, as darknet and some exports write it
 _EMPTY = ("", "~", "null", "Null", "NULL")
-_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -123,18 +122,10 @@ def find_inside(folder: Path, entry: str, bases: Iterable[Path] = ()) -> Path | 
 def parse_yaml(path: Path) -> dict[str, Any]:
     """The top level of a YAML file, with all scalars as text: `yes` and `1.0` are class names like others.
 
-    Aliases share what they repeat, and no tag is followed, so a small file stays small.
+    Aliases are refused and no tag is followed, so a small file stays small.
     """
-    try:
-        text = read_text(path, _MAX_BYTES)
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
-    try:
-        content = yaml.load(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())})") from error
-    except RecursionError:
-        raise ValueError(f"{path} is not valid YAML for a dataset (it is nested too deeply)") from None
+    with naming(path):
+        content = read_yaml(path)
     if not isinstance(content, dict):
         kind = "a list" if isinstance(content, list) else "text" if content else "nothing"
         raise ValueError(f"{path} must hold the keys train, val and names, got {kind}")
@@ -143,7 +134,7 @@ def parse_yaml(path: Path) -> dict[str, Any]:
 
 def write_yaml(path: Path, out: Path, entries: Mapping[str, str]) -> None:
     """The YAML file with these entries and without `path`; everything else stays as it is."""
-    node: Any = yaml.compose(read_text(path, _MAX_BYTES), Loader=yaml.SafeLoader)
+    node: Any = yaml.compose(read_text(path, "yaml_bytes"), Loader=TypedLoader)
     replaced = {"path", *entries, *(key for split in entries for key in _OTHER_KEYS.get(split, ()))}
     kept = [(key, value) for key, value in node.value if key.value not in replaced]
     text = "tag:yaml.org,2002:str"
@@ -220,7 +211,7 @@ def _check_names(names: list[str], path: Path) -> tuple[str, ...]:
 def _name_lines(path: Path) -> list[str]:
     """One class name a line; blank lines may only follow the last one, because the number of a line counts."""
     try:
-        lines = [line.strip() for line in "\n".join(read_lines(path, _MAX_BYTES)).rstrip().split("\n")]
+        lines = [line.strip() for line in "\n".join(read_lines(path, "yaml_bytes")).rstrip().split("\n")]
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
     if lines != [""] and "" in lines:
@@ -251,7 +242,7 @@ def _is_small_number(value: object) -> bool:
 def _parse_darknet(path: Path) -> dict[str, str]:
     """The lines `key = value` of a .data file; {} for a file of another kind."""
     try:
-        pairs = (line.partition("=") for line in read_lines(path, _MAX_BYTES))
+        pairs = (line.partition("=") for line in read_lines(path, "yaml_bytes"))
     except ValueError:
         return {}
     return {key.strip(): value.strip() for key, separator, value in pairs if separator}

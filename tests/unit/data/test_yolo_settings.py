@@ -76,7 +76,6 @@ def test_a_file_that_describes_no_dataset(tmp_path: Path) -> None:
         ("[1.0, 007]", ("1.0", "007")),
         ("[2024-01-01, null]", ("2024-01-01", "null")),
         ("[!!bool x, on]", ("x", "on")),
-        ("&names [a, b]\nmore: *names", ("a", "b")),
         ('["car ", car]', ("car ", "car")),
     ],
 )
@@ -104,8 +103,9 @@ def test_names_are_text(tmp_path: Path, names: str, expected: tuple[str, ...]) -
         ("[cat, dog]\nkpt_shape: 17", "kpt_shape must be"),
         ("[cat, dog]\nkpt_shape: [17, 4]", "kpt_shape must be"),
         ("[cat, dog]\nkpt_shape: [a, 2]", "kpt_shape must be"),
-        ("&a [*a]", "not valid YAML|something else"),
-        ("[" * 5000, "nested too deeply"),
+        ("&a [*a]", r"the alias \*a in line 2"),
+        ("&names [a, b]\nmore: *names", r"the alias \*names in line 3: write the part out"),
+        ("[" * 5000, "nested more than 50 levels deep"),
     ],
     ids=lambda value: value[:20],
 )
@@ -129,8 +129,6 @@ def test_aliases_do_not_fill_the_memory(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"data\.yaml") as caught:
             open_dataset(root, "val")
         assert len(str(caught.value)) < 600
-    (root / "data.yaml").write_text(f"{bomb}{merges}{BODY}")
-    write_cleaned_copy(check_dataset(root, workers=1), tmp_path.parent / f"{tmp_path.name}-out")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1", "utf-32"])

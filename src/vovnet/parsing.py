@@ -1,0 +1,150 @@
+"""Reads text, JSON and YAML that strangers wrote. Whatever a file holds, the outcome is its content or one sentence.
+
+Every error here is a ValueError whose text goes on after the name of the file, "is not UTF-8 text", so that a caller
+can report file and reason apart; `naming` joins them.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vovnet.limits import limits, too_much
+from vovnet.printing import line
+
+_WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MOST_DIGITS = 18  # so that a number fits in 64 bits
+_DEEPEST = 50
+_MOST_NODES = 100_000  # of a YAML file, for which the parser takes seconds
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the path before the messages of this module."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+
+
+def read_bounded(path: Path, limit: str = "text_bytes") -> bytes:
+    """The content of a regular file. ValueError if it cannot be read or is larger than this one of `Limits`.
+
+    A named pipe would wait for ever, so only regular files are opened.
+    """
+    most = getattr(limits(), limit)
+    try:
+        if not path.is_file():
+            raise ValueError(f"is a {'folder' if path.is_dir() else 'special file or broken link'}, not a file")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+    if len(data) > most:
+        raise ValueError(too_much(limit, "").lstrip())
+    return data
+
+
+def read_text(path: Path, limit: str = "text_bytes") -> str:
+    """The text of a UTF-8 file, with or without byte order mark. ValueError for anything else."""
+    return decode(read_bounded(path, limit))
+
+
+def decode(data: bytes) -> str:
+    """The text of UTF-8 data, as of a file."""
+    if data.startswith(_WIDE_MARKS):
+        raise ValueError("is UTF-16 or UTF-32 text, expected UTF-8: save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{data[error.start]:02x} at position {error.start}"
+        raise ValueError(f"is not UTF-8 text ({byte}): save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError("holds NUL bytes, so it is not text: save it as UTF-8")
+    return text
+
+
+def read_lines(path: Path, limit: str = "text_bytes") -> list[str]:
+    """The lines of `read_text`, split only where a line ends: file names may hold the other separators of Unicode."""
+    return read_text(path, limit).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def read_json(path: Path, limit: str = "record_bytes") -> Any:
+    """The content of a JSON file. ValueError if it is no JSON, or holds a whole number of more than 18 digits."""
+    return parse_json(read_bounded(path, limit))
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value of a JSON text, as `read_json`."""
+    try:
+        return json.loads(decode(data) if isinstance(data, bytes) else data, parse_int=_bounded_int)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not valid JSON ({error}): it is damaged or cut short") from error
+    except RecursionError:
+        raise ValueError("is not valid JSON for this purpose (it is nested too deeply)") from None
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"holds the number {line(text, 30)} of {len(text)} digits, and 64 bits hold {_MOST_DIGITS}")
+    return int(text)
+
+
+class _Refused(yaml.YAMLError):
+    """Valid YAML that is not read here; the text goes on after the name of the file."""
+
+
+class _Bounded:
+    """Without aliases, which let a few lines stand for gigabytes, and with bounded depth and length."""
+
+    _depth = _nodes = 0
+
+    def compose_node(self: Any, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise _Refused(
+                f"repeats a part by the alias *{line(event.anchor, 40)} in line {event.start_mark.line + 1}: "
+                "write the part out, because aliases are not read"
+            )
+        self._depth += 1
+        self._nodes += 1
+        if self._depth > _DEEPEST:
+            raise _Refused(f"is nested more than {_DEEPEST} levels deep")
+        if self._nodes > _MOST_NODES:
+            raise _Refused(f"has more than {_MOST_NODES:,} entries")
+        node = super().compose_node(parent, index)  # type: ignore[misc]
+        self._depth -= 1
+        return node
+
+
+class TypedLoader(_Bounded, yaml.SafeLoader):
+    """Scalars as what they look like by YAML 1.1."""
+
+
+class TextLoader(_Bounded, yaml.BaseLoader):
+    """All scalars as text, because `no`, `012`, `1_000` and `12:30` are names like others. Tags are not followed."""
+
+
+def read_yaml(path: Path, loader: type[TypedLoader | TextLoader] = TextLoader) -> Any:
+    """The content of a YAML file. ValueError if it is no YAML or holds aliases."""
+    return parse_yaml(read_text(path, "yaml_bytes"), loader)
+
+
+def parse_yaml(text: str, loader: type[TypedLoader | TextLoader] = TextLoader) -> Any:
+    """The value of a YAML text, as `read_yaml`."""
+    try:
+        return yaml.load(text, Loader=loader)
+    except _Refused as error:
+        raise ValueError(str(error)) from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not valid YAML ({line(str(error), 200)})") from error
+    except RecursionError:
+        raise ValueError("is not valid YAML for this purpose (it is nested too deeply)") from None
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:  # of a strange tag
+        raise ValueError(f"is not valid YAML ({type(error).__name__}: {line(str(error), 100)})") from error

@@ -1,0 +1,45 @@
+"""Show what strangers wrote, in messages, tables and logs: short, on one line, and without power over the terminal."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+
+# Control characters; overrides of the writing direction, which let "gpj.exe" read as "exe.jpg"; line separators;
+# halves of surrogate pairs, which no encoding can write.
+_POWER = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSAFE = re.compile(f"[{_POWER}]")
+_LONGEST = 120
+
+
+def printable(text: str) -> str:
+    """The text without characters that could drive or confuse a terminal: all become �. Line ends and tabs stay."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def line(text: str, length: int = _LONGEST) -> str:
+    """The text on one printable line of at most `length` characters. The middle is cut, as names differ at the end."""
+    if len(text) > 4 * length:  # so that a text of any length costs little
+        text = text[: 2 * length] + text[-2 * length :]
+        cut = True
+    else:
+        cut = False
+    text = printable(" ".join(text.split()))
+    if len(text) <= length and not cut:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def quoted(value: object, length: int = 80) -> str:
+    """A foreign value in a message: as Python writes it, with what cannot be printed escaped, and cut to `length`."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = shown.maxlong = length
+    shown.maxlevel = 2
+    try:
+        text = shown.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = (
+            f"a number of about {abs(int(value)).bit_length() * 0.30103:.0f} digits" if isinstance(value, int) else "?"
+        )
+    return text if len(text) <= length else line(text, length)

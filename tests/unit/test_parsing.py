@@ -1,0 +1,108 @@
+"""Text, JSON and YAML of strangers: the content, or one sentence that goes on after the name of the file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from vovnet.parsing import TextLoader, TypedLoader, naming, parse_json, parse_yaml, read_text, read_yaml
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+def test_scalars_are_text_as_written() -> None:
+    text = "names: [no, 012, 1_000, 12:30, 0x1f, 1e5, ~, 2024-01-01, !!int 5, =, <<]"
+    assert parse_yaml(text) == {
+        "names": ["no", "012", "1_000", "12:30", "0x1f", "1e5", "~", "2024-01-01", "5", "=", "<<"]
+    }
+
+
+@pytest.mark.parametrize("loader", [TextLoader, TypedLoader])
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOMB,
+        "a: &x 1\nb: *x",
+        "a: &x [*x]",
+        "[" * 5000,
+        "- " * 5000 + "x",
+        "[" * 60 + "]" * 60,
+        "{" * 20000,
+        "a: [",
+        "? {a: b}\n: c",
+        "a: !!timestamp x\nb: [",
+        "\x01",
+        "%YAML 9.9\n---\na",
+        "a: b: c",
+        "\t- a",
+        "a: 1\n---\nb: 2",
+    ],
+)
+def test_strange_yaml_is_a_short_sentence(text: str, loader: type[TypedLoader | TextLoader]) -> None:
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=r"^(is|has|repeats|holds) ") as caught:
+        parse_yaml(text, loader)
+    assert type(caught.value) is ValueError
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!timestamp x",
+        "!!int x",
+        "!!binary 'é'",
+        "!!bool x",
+        "!!float x",
+        "!!python/name:os.system ''",
+        "{1: 2, [a]: 3}",
+        "!!set [a]",
+        "!!omap x",
+        "!!pairs x",
+        "!!null {}",
+    ],
+)
+def test_tags_that_lie_are_a_short_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^is not valid YAML ") as caught:
+        parse_yaml(text, TypedLoader)
+    assert type(caught.value) is ValueError
+
+
+@pytest.mark.parametrize("text", ["9" * 19, "[1, -" + "9" * 5000 + "]", '{"a": 1' + "0" * 400 + "}"])
+def test_whole_numbers_are_bounded(text: str) -> None:
+    with pytest.raises(ValueError, match="holds the number .* digits"):
+        parse_json(text)
+    assert parse_json("[999999999999999999, -1, 1e3]") == [999999999999999999, -1, 1000.0]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"\xff\xfe{\x00", b"\xe9", b"[" * 100_000, b'{"a":' * 100_000, b"[1,]", b"\x00", b"nul"]
+)
+def test_strange_json_is_a_short_sentence(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^(is|holds) ") as caught:
+        parse_json(data)
+    assert type(caught.value) is ValueError
+    assert len(str(caught.value)) < 200
+
+
+def test_a_file_above_its_limit_says_how_to_raise_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: " + "x" * 100)
+    monkeypatch.setenv("VOVNET_LIMITS", "yaml_bytes=50")
+    with pytest.raises(ValueError, match=r"^has more than 50 bytes: raise the limit with --limit yaml_bytes=N"):
+        read_yaml(path)
+    with pytest.raises(ValueError, match=r"a.yaml has more than 50 bytes"), naming(path):
+        read_yaml(path)
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    for path, what in ((tmp_path, "folder"), (Path("/dev/zero"), "special file"), (tmp_path / "x", "broken link")):
+        with pytest.raises(ValueError, match=what):
+            read_text(path)
