@@ -19,7 +19,11 @@ VARIABLE = "VOVNET_LIMITS"
 class Limits:
     """The limits and their defaults.
 
-    image_pixels: height × width of an image, of a mask or of the frames of a video. No camera takes more.
+    image_pixels: height × width of an image, of a mask or of the frames of a video. Few cameras take more, and decoding
+        takes a gigabyte. Where a format takes more memory, a pixel counts two or three times.
+    side_pixels: height or width of an image.
+    image_bytes: size of an image file.
+    mask_runs: stretches of pixels of one object in the columns of a mask PNG.
     network_pixels: height × width of the network's input, as weights or a config state it.
     text_bytes: size of a label file, an XML file or a CSV file.
     list_bytes: size of a list of images.
@@ -30,7 +34,10 @@ class Limits:
     download_bytes: size of an image from a URL.
     """
 
-    image_pixels: int = 150_000_000
+    image_pixels: int = 110_000_000
+    side_pixels: int = 100_000
+    image_bytes: int = 400_000_000
+    mask_runs: int = 5_000_000
     network_pixels: int = 4096 * 4096
     text_bytes: int = 10_000_000
     list_bytes: int = 500_000_000

@@ -22,9 +22,10 @@ from vovnet.data.dataset import (
     is_valid_box,
     raise_problem,
 )
-from vovnet.data.images import MAX_PIXELS, annotated_orientation, image_header_size
+from vovnet.data.images import annotated_orientation, image_header_size
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.errors import UsageError, counted, did_you_mean
+from vovnet.limits import check_limit
 from vovnet.masks import RleMasks, find_polygons, from_coco
 from vovnet.polygons import Polygons
 
@@ -229,11 +230,8 @@ def _valid_objects(image: ImageAnnotation, labels: dict[str, int]) -> list[Objec
 
 def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation], mended: list[str]) -> RleMasks:
     size = image.image_size or image_header_size(image.image_path)
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(
-            f"{image.annotation_path} states {size[1]} × {size[0]} pixels for {image.image_path.name}, but at most "
-            f"{MAX_PIXELS:,} pixels are supported: correct the size, or use a model without masks"
-        )
+    what = f"{image.annotation_path}: {image.image_path.name}, with a stated size of {size[1]} × {size[0]},"
+    check_limit("image_pixels", size[0] * size[1], what, "correct the size, or use a model without masks")
     codes, outlines = [], []
     for obj in objects:
         try:

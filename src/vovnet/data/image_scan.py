@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Condition
 
 import numpy as np
 import numpy.typing as npt
 
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
-from vovnet.data.images import read_header, read_image, read_pixels, why_unreadable
+from vovnet.data.image_opening import counted_pixels, open_image
+from vovnet.data.images import header_of, read_image, read_pixels, why_unreadable
 from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_box
+from vovnet.limits import limits
 
 _LOG = logging.getLogger("vovnet")
 _MANY_IMAGES = 3000  # for which importing PyTorch takes less time than its faster decoder saves
@@ -48,7 +52,7 @@ def scan_images(
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
         read = read_pixels if len(ordered) < _MANY_IMAGES else _read_fast
-        for path, scan in zip(ordered, pool.map(partial(_scan_image, read), ordered), strict=True):
+        for path, scan in zip(ordered, pool.map(partial(_scan_image, read, _PixelsInWork()), ordered), strict=True):
             scans[path] = scan
             if progress is not None:
                 progress(len(scans), len(ordered))
@@ -57,22 +61,52 @@ def scan_images(
     return scans
 
 
-def _read_fast(data: bytes) -> npt.NDArray[np.uint8]:
+def _read_fast(path: Path) -> npt.NDArray[np.uint8]:
     """The pixels of `read_pixels`, by a decoder that is faster but takes seconds to import."""
-    pixels: npt.NDArray[np.uint8] = read_image(data).permute(1, 2, 0).numpy()
+    pixels: npt.NDArray[np.uint8] = read_image(path).permute(1, 2, 0).numpy()
     return pixels
 
 
-def _scan_image(read: Callable[[bytes], npt.NDArray[np.uint8]], path: Path) -> ImageScan:
+class _PixelsInWork:
+    """Lets threads decode images at once while these have few pixels together; a larger image waits to be alone."""
+
+    def __init__(self) -> None:
+        self._changed, self._held = Condition(), 0
+
+    @contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        most = limits().image_pixels
+        with self._changed:
+            self._changed.wait_for(lambda: self._held == 0 or self._held + pixels <= most)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= pixels
+                self._changed.notify_all()
+
+
+def _scan_image(read: Callable[[Path], npt.NDArray[np.uint8]], in_work: _PixelsInWork, path: Path) -> ImageScan:
     try:
-        data = path.read_bytes()
-        image, (_, orientation) = read(data), read_header(data)
+        with open_image(path) as (pil_image, data):
+            _, orientation = header_of(pil_image)
+            pixels = counted_pixels(pil_image)
+            file = hashlib.blake2b(digest_size=16)
+            data.seek(0)
+            while chunk := data.read(2**20):
+                file.update(chunk)
+        with in_work.hold(pixels):
+            image = read(path)
+            shape = str(image.shape).encode()
+            digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()
+            size = image.shape[0], image.shape[1]
+            del image
     except (ValueError, OSError) as error:
+        if isinstance(error.__cause__, MemoryError):  # the image is not to blame, and may not be left out of a copy
+            raise
         return ImageScan(error=why_unreadable(path, error))
-    shape = str(image.shape).encode()
-    pixels = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, key=shape).digest()
-    file = hashlib.blake2b(data, digest_size=16).digest()
-    return ImageScan((image.shape[0], image.shape[1]), orientation, file, pixels)
+    return ImageScan(size, orientation, file.digest(), digest)
 
 
 def turn_boxes_upright(split: SplitAnnotations, scans: Mapping[Path, ImageScan]) -> SplitAnnotations:

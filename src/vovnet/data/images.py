@@ -5,7 +5,6 @@ PyTorch is imported when the first tensor is made, because the check of a datase
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vovnet.data.image_opening import open_image, reason, source_name
 from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_array, turn_pixels
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jfif", ".jpe", ".mpo", ".jp2", ".ppm",
     ".pgm",
 )  # fmt: skip
-MAX_PIXELS = 150_000_000  # 450 MB as RGB: more than any camera takes, less than exhausts a machine
 
 _ORIENTATION = 0x0112  # the EXIF tag
+_STRIP = 2**17  # pixels of a strip, which fit in the processor's cache
 
 
 def read_image(source: Path | bytes) -> Tensor:
@@ -37,47 +37,53 @@ def read_image(source: Path | bytes) -> Tensor:
     Transparent pixels become white, 16 bits are scaled to 8, and an animation gives its first frame. The memory layout
     is the decoder's, which is (H, W, 3) for most images.
 
-    Raises ValueError for data that is no image, is damaged or cut short, or has more than MAX_PIXELS; OSError for a
+    Raises ValueError for data that is no image, is damaged or cut short, or exceeds the limits; OSError for a
     missing file. Damage inside a JPEG that still has its end marker goes unnoticed: libjpeg only prints a warning.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    name = _name(source)
-    pil_image = _open(data, name)
-    decode = _fast_jpeg_decoder()
-    if decode is None or pil_image.format not in ("JPEG", "MPO") or pil_image.mode not in ("RGB", "L"):
-        return _to_tensor(_decode(pil_image, name))
-    with _explained_damage(name):  # the same pixels as Pillow's, sooner
-        return turn_pixels(decode(data), _orientation(pil_image))
+    with open_image(source) as (pil_image, file):
+        decode = _fast_jpeg_decoder()
+        if decode is None or pil_image.format not in ("JPEG", "MPO") or pil_image.mode not in ("RGB", "L"):
+            return _to_tensor(_decode(pil_image, source_name(source)))
+        with explained_damage(source_name(source)):  # the same pixels as Pillow's, sooner
+            orientation = exif_orientation(pil_image)
+            file.seek(0)
+            return turn_pixels(decode(bytearray(file.read())), orientation)
 
 
 def read_pixels(source: Path | bytes) -> npt.NDArray[np.uint8]:
     """uint8 RGB (H, W, 3), the values and errors of `read_image`, without PyTorch."""
-    name = _name(source)
-    return _decode(_open(source if isinstance(source, bytes) else source.read_bytes(), name), name)
+    with open_image(source) as (pil_image, _):
+        return _decode(pil_image, source_name(source))
 
 
 def _decode(pil_image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    with _explained_damage(name):
+    """The upright pixels; the image is closed, so that memory does not hold both forms of its pixels when it turns."""
+    with explained_damage(name):
         pil_image.load()
+        orientation = exif_orientation(pil_image)
     try:
-        return turn_array(_to_rgb(_pil_to_array(pil_image)), _orientation(pil_image))
+        pixels = _to_rgb(pil_image)
     except ValueError as error:
-        raise ValueError(f"{name} cannot be converted to 8-bit RGB ({error}): save it as PNG or JPEG") from error
+        raise ValueError(
+            f"{name} cannot be converted to 8-bit RGB ({reason(error)}): save it as PNG or JPEG"
+        ) from error
+    pil_image.close()
+    return turn_array(pixels, orientation)
 
 
 @contextmanager
-def _explained_damage(name: str) -> Iterator[None]:
+def explained_damage(name: str) -> Iterator[None]:
+    """What a decoder raises as a ValueError that names the image."""
     try:
         yield
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise OSError(f"{name} needs more memory to decode than there is: free some or scale it down") from error
     except Exception as error:  # damaged data raises OSError, SyntaxError, struct.error, RuntimeError, …
-        reason = str(error).rsplit(", ", 1)[-1]  # without torchvision's source line
-        raise ValueError(f"{name} is damaged or cut short ({reason}): fetch it again or remove it") from error
+        raise ValueError(f"{name} is damaged or cut short ({reason(error)}): fetch it again or remove it") from error
 
 
 @cache
-def _fast_jpeg_decoder() -> Callable[[bytes], Tensor] | None:
+def _fast_jpeg_decoder() -> Callable[[bytearray], Tensor] | None:
     """torchvision's decoder, 1.5 times as fast as Pillow's, if there is one: torchvision has announced its removal."""
     import torch
 
@@ -85,7 +91,7 @@ def _fast_jpeg_decoder() -> Callable[[bytes], Tensor] | None:
         from torchvision.io import ImageReadMode, decode_jpeg
     except ImportError:
         return None
-    return lambda data: decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    return lambda data: decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), mode=ImageReadMode.RGB)
 
 
 def image_header_size(source: Path | bytes) -> tuple[int, int]:
@@ -96,10 +102,15 @@ def image_header_size(source: Path | bytes) -> tuple[int, int]:
 
 def read_header(source: Path | bytes) -> tuple[tuple[int, int], int]:
     """(height, width) of the upright image, and its EXIF orientation, 1 to 8."""
-    with _open(source, _name(source)) as pil_image:
-        width, height = pil_image.size
-        orientation = _orientation(pil_image)
-        swapped = orientation in SIDEWAYS and pil_image.format != "TIFF"  # of a TIFF, Pillow reports the upright size
+    with open_image(source) as (pil_image, _):
+        return header_of(pil_image)
+
+
+def header_of(pil_image: Image.Image) -> tuple[tuple[int, int], int]:
+    """The result of `read_header` for an open image."""
+    width, height = pil_image.size
+    orientation = exif_orientation(pil_image)
+    swapped = orientation in SIDEWAYS and pil_image.format != "TIFF"  # of a TIFF, Pillow reports the upright size
     return (width, height) if swapped else (height, width), orientation
 
 
@@ -136,7 +147,7 @@ def to_image_tensor(value: object) -> Tensor:
 
     if isinstance(value, Image.Image):
         value.load()
-        return _to_tensor(turn_array(_to_rgb(_pil_to_array(value)), _orientation(value)))
+        return _to_tensor(turn_array(_to_rgb(value), exif_orientation(value)))
     if isinstance(value, np.ndarray):
         if value.ndim != 2 and not (value.ndim == 3 and value.shape[2] in (1, 3, 4)):
             raise ValueError(
@@ -152,51 +163,14 @@ def to_image_tensor(value: object) -> Tensor:
     raise TypeError(f"an image must be a PIL image, NumPy array or tensor, got {type(value).__name__}")
 
 
-def _name(source: Path | bytes) -> str:
-    return "the image" if isinstance(source, bytes) else str(source)
-
-
-def _open(source: Path | bytes, name: str) -> Image.Image:
-    """The image with only its header read. Raises as `read_image` does."""
-    if not (source if isinstance(source, bytes) else source.stat().st_size):
-        raise ValueError(f"{name} is empty: fetch it again or remove it")
-    remedy = "cut it into tiles or scale it down"
-    try:
-        pil_image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(
-            f"{name} is not an image in a known format (JPEG, PNG, TIFF, WebP, …): convert or remove it"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels: {remedy}") from error
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except Exception as error:  # each format's plugin raises its own
-        raise ValueError(f"{name} has a damaged header ({error}): fetch it again or remove it") from error
-    if pil_image.width * pil_image.height > MAX_PIXELS:
-        size = f"{pil_image.width} × {pil_image.height}"
-        raise ValueError(f"{name} has {size} pixels, more than {MAX_PIXELS:,}: {remedy}")
-    return pil_image
-
-
-def _orientation(pil_image: Image.Image) -> int:
+def exif_orientation(pil_image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 if none is stated."""
     try:
         # The base class's method, because PNG's own would decode the whole image.
         orientation = int(Image.Image.getexif(pil_image).get(_ORIENTATION, 1))
     except Exception:  # damaged EXIF data states no orientation
         return 1
     return orientation if 1 <= orientation <= 8 else 1
-
-
-def _pil_to_array(pil_image: Image.Image) -> np.ndarray:
-    if pil_image.mode.startswith("I"):  # Pillow's own conversion to 8 bits clips at 255
-        values = np.asarray(pil_image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("values of more than 16 bits: save it with 8 or 16 bits per channel")
-        return values.astype(np.uint16)
-    if pil_image.mode == "F":
-        return np.asarray(pil_image)
-    return np.asarray(pil_image.convert("RGBA" if pil_image.has_transparency_data else "RGB"))
 
 
 def _to_tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:
@@ -206,19 +180,54 @@ def _to_tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
 
 
-def _to_rgb(image: np.ndarray) -> npt.NDArray[np.uint8]:
-    """(H, W) or (H, W, 1|3|4) → uint8 (H, W, 3), with an alpha plane blended over white."""
-    values = _to_uint8(image)
-    pixels = values[:, :, None] if values.ndim == 2 else values
-    if pixels.shape[2] == 4:
-        alpha = pixels[:, :, 3:].astype(np.int32)
-        return ((pixels[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels
+def _to_rgb(image: Image.Image | np.ndarray) -> npt.NDArray[np.uint8]:
+    """A loaded image, or an array (H, W) or (H, W, 1|3|4) → uint8 (H, W, 3), with an alpha plane blended over white.
+
+    One strip of rows at a time, because the steps in between take up to 40 bytes per pixel.
+    """
+    width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+    pixels = np.empty((height, width, 3), np.uint8)
+    for rows in strips((height, width)):
+        if isinstance(image, Image.Image):
+            _fill(pixels[rows], _pil_to_array(image.crop((0, rows.start, width, rows.stop))))
+        else:
+            _fill(pixels[rows], image[rows])
+    return pixels
+
+
+def strips(shape: tuple[int, int]) -> Iterator[slice]:
+    """The rows of an image (H, W) in slices of few pixels."""
+    height, width = shape
+    rows = max(1, _STRIP // max(1, width))
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
+def _pil_to_array(pil_image: Image.Image) -> np.ndarray:
+    if pil_image.mode.startswith("I"):  # Pillow's own conversion to 8 bits clips at 255
+        values = np.asarray(pil_image)
+        if values.dtype != np.uint16 and (values.min() < 0 or values.max() > 65535):
+            raise ValueError("values of more than 16 bits: save it with 8 or 16 bits per channel")
+        return values.astype(np.uint16)
+    transparent = pil_image.has_transparency_data
+    if pil_image.mode == "F" or (pil_image.mode == "RGB" and not transparent):
+        return np.asarray(pil_image)
+    return np.asarray(pil_image.convert("RGBA" if transparent else "RGB"))
+
+
+def _fill(pixels: npt.NDArray[np.uint8], values: np.ndarray) -> None:
+    """Writes (H, W) or (H, W, 1|3|4) as uint8 RGB (H, W, 3)."""
+    values = _to_uint8(values[:, :, None] if values.ndim == 2 else values)
+    if values.shape[2] != 4:
+        pixels[:] = values
+        return
+    alpha = values[:, :, 3:].astype(np.uint16)
+    pixels[:] = (values[:, :, :3] * alpha + (255 * (255 - alpha) + 127)) // 255  # at most 65,152
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8:
-        return np.array(values)  # a copy, because torch takes neither negative strides nor read-only memory
+        return values
     if values.dtype == np.uint16:
         return np.rint(values / 257).astype(np.uint8)
     if values.dtype == np.bool_:

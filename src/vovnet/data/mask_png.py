@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,19 @@ from PIL import Image
 
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations
 from vovnet.data.image_files import find_images, is_image_name
-from vovnet.data.images import read_header
+from vovnet.data.image_opening import open_image
+from vovnet.data.images import exif_orientation, explained_damage, read_header, strips
 from vovnet.data.orientation import means_stored_pixels, turn_array
 from vovnet.data.split_roles import find_role
+from vovnet.limits import check_limit
 from vovnet.parsing import read_lines
 
 ALL = "all"  # the split of every image, if there are no sub-folders
 
 _IMAGE_FOLDERS = ("images", "PNGImages")
-_MODES = ("1", "L", "P", "I;16", "I")  # Pillow's modes with one channel; a palette only colours the numbers
+# Pillow's modes with one channel; a palette only colours the numbers.
+_TYPES = {"1": np.uint8, "L": np.uint8, "P": np.uint8, "I;16": np.uint16, "I": np.int32}
+_MOST_OBJECTS = 2**16
 
 
 def recognises(root: Path) -> bool:
@@ -66,31 +71,39 @@ def _class_name(root: Path) -> str:
     return names[0]
 
 
-def parse_numbers(path: Path) -> npt.NDArray[np.int32]:
-    """The pixel values of a mask, (H, W). Raises ValueError if the file is damaged or no image with one channel."""
-    _, orientation = read_header(path)  # refuses files that are no image, and images too large to decode
-    with Image.open(path) as mask:
-        if mask.mode not in _MODES:
+def parse_numbers(path: Path) -> npt.NDArray[np.integer[Any]]:
+    """The pixel values of a mask, (H, W), in the smallest type that holds those of its kind.
+
+    Raises ValueError if the file is damaged or no PNG with one channel.
+    """
+    with open_image(path, ("PNG",)) as (mask, _):
+        if mask.mode not in _TYPES:
             raise ValueError(f"{path} must have one channel of object numbers, got an image in mode {mask.mode}")
-        try:
-            return turn_array(np.asarray(mask), orientation).astype(np.int32)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged PNGs
-            raise ValueError(f"{path} is damaged or truncated ({error}): download it again") from error
+        with explained_damage(str(path)):
+            mask.load()
+        orientation = exif_orientation(mask)
+        numbers = np.empty(mask.size[::-1], _TYPES[mask.mode])
+        for rows in strips(numbers.shape):
+            numbers[rows] = np.asarray(mask.crop((0, rows.start, mask.width, rows.stop)))
+    return turn_array(numbers, orientation)
 
 
-def to_objects(numbers: npt.NDArray[np.int32], class_name: str) -> tuple[ObjectAnnotation, ...]:
-    """The objects of a mask (H, W) in the order of their numbers, each with the box, area and runs of its pixels."""
+def to_objects(numbers: npt.NDArray[np.integer[Any]], class_name: str) -> tuple[ObjectAnnotation, ...]:
+    """The objects of a mask (H, W) in the order of their numbers, each with the box, area and runs of its pixels.
+
+    Raises ValueError for more runs than the limit, or more objects than 16 bits number.
+    """
     height, width = numbers.shape
-    pixels = numbers.T.ravel()  # column by column, as COCO counts runs
-    starts = np.append(0, np.flatnonzero(np.diff(pixels)) + 1)
-    ends = np.append(starts[1:], pixels.size)
-    number_of_run = pixels[starts]
+    starts, number_of_run = _find_runs(numbers)
+    ends = np.append(starts[1:], numbers.size)
     order = np.argsort(number_of_run, kind="stable")
     object_numbers, firsts = np.unique(number_of_run[order], return_index=True)
+    if len(object_numbers) > _MOST_OBJECTS:
+        raise ValueError(f"has {len(object_numbers):,} different numbers, and objects are at most {_MOST_OBJECTS:,}")
     runs_of_objects = np.split(order, firsts[1:])
 
     def to_object(number: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> ObjectAnnotation:
-        """starts, ends: positions in `pixels` at which the object's runs start and before which they end."""
+        """starts, ends: the positions, column by column, at which the object's runs start and before which they end."""
         (left, top), (right, bottom) = (np.divmod(positions, height) for positions in (starts, ends - 1))
         full_height = (left < right).any()  # a run that continues in the next column touches the upper and lower edge
         y1, y2 = (0, height) if full_height else (int(top.min()), int(bottom.max()) + 1)
@@ -105,6 +118,21 @@ def to_objects(numbers: npt.NDArray[np.int32], class_name: str) -> tuple[ObjectA
         for number, runs in zip(object_numbers, runs_of_objects, strict=True)
         if number
     )
+
+
+def _find_runs(numbers: npt.NDArray[np.integer[Any]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.integer[Any]]]:
+    """Where runs of equal pixels start, column by column as COCO counts them, and the number of each."""
+    height, _ = numbers.shape
+    starts, number_of_run = [np.zeros(1, np.int64)], [numbers[:1, 0]]
+    last, found = numbers[0, 0], 1
+    for columns in strips(numbers.shape[::-1]):
+        pixels = numbers[:, columns].T.ravel()
+        changes = np.flatnonzero(np.append(pixels[0] != last, pixels[1:] != pixels[:-1]))
+        last, found = pixels[-1], found + len(changes)
+        check_limit("mask_runs", found, "", "simplify its outlines")
+        starts.append(changes + columns.start * height)
+        number_of_run.append(pixels[changes])
+    return np.concatenate(starts), np.concatenate(number_of_run)
 
 
 def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
@@ -166,14 +194,15 @@ def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: O
         return None
     try:
         numbers = parse_numbers(mask_path)
+        objects = to_objects(numbers, class_name)
     except (ValueError, OSError) as error:
-        on_problem("bad-annotation", mask_path, str(error).removeprefix(f"{mask_path} "))
+        on_problem("bad-annotation", mask_path, str(error).removeprefix(str(mask_path)).strip())
         return None
     if numbers.shape != size and not means_stored_pixels(numbers.shape, size, orientation):
         stated, true = (f"{width} × {height}" for height, width in (numbers.shape, size))
         on_problem("mask-size", mask_path, f"has {stated} pixels (width × height), {image_path.name} has {true}")
         return None
-    return ImageAnnotation(image_path, mask_path, image_path.stem, to_objects(numbers, class_name), numbers.shape)
+    return ImageAnnotation(image_path, mask_path, image_path.stem, objects, numbers.shape)
 
 
 def files(root: Path) -> list[Path]:
@@ -195,9 +224,13 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
         path = out / image.annotation_path.relative_to(root)
         path.parent.mkdir(parents=True, exist_ok=True)
         numbers = parse_numbers(image.annotation_path)
-        left_out = ~np.isin(numbers, [0, *(obj.index + 1 for obj in image.objects)])
-        if left_out.any():
-            numbers[left_out] = 0
+        kept = [0, *(obj.index + 1 for obj in image.objects)]
+        changed = False
+        for rows in strips(numbers.shape):
+            left_out = ~np.isin(numbers[rows], kept)
+            numbers[rows][left_out] = 0
+            changed |= bool(left_out.any())
+        if changed:
             Image.fromarray(numbers.astype(np.uint16 if numbers.max() > 255 else np.uint8)).save(path)
         else:
             shutil.copy2(image.annotation_path, path)

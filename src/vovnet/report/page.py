@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -192,8 +191,9 @@ def _figure(figure: Figure) -> str:
 
 def _size(content: bytes) -> str:
     """Width and height, which keep the page from jumping while it loads; nothing for a file that is not an image."""
-    from PIL import Image, UnidentifiedImageError
+    from vovnet.data.images import image_header_size
 
-    with suppress(UnidentifiedImageError), Image.open(io.BytesIO(content)) as image:
-        return f' width="{image.width}" height="{image.height}"'
+    with suppress(ValueError):
+        height, width = image_header_size(content)
+        return f' width="{width}" height="{height}"'
     return ""

@@ -193,7 +193,7 @@ def twice(root: Path) -> None:
     ("spoil", "kind", "file", "message"),
     [
         (without_mask, "missing-annotation", "a.png", r"there is no mask a\.png or a_mask\.png"),
-        (cut_short, "bad-annotation", "a.png", "is damaged or truncated"),
+        (cut_short, "bad-annotation", "a.png", "is damaged or cut short"),
         (no_image, "bad-annotation", "a.png", "is not an image"),
         (empty_file, "bad-annotation", "a.png", "is empty"),
         (in_colour, "bad-annotation", "a.png", "one channel of object numbers, got an image in mode RGB"),
