@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vovnet.files import replacing
+from vovnet.limits import check_limit, limits
+from vovnet.printing import line
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 TICKS_PER_S = 90_000  # of a written file, at least
 SHORTEST_S = 0.001  # between two frames: the unit of .mkv
 LARGEST_GAP_S = 3600.0  # a larger one is a clock that was set: the containers cannot hold it
+
+# Containers that hold their streams themselves. Others are lists of files and addresses that are read in turn.
+_CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,mxf,dv,ivf,obu"
+_PIXELS_COUNT = 3  # times: the decoder keeps frames to which later ones refer
 
 
 class ShownFrame(NamedTuple):
@@ -54,15 +61,32 @@ class VideoInfo:
 def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     import av
 
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise FileNotFoundError(f"expected a video, but {str(path)!r} does not exist")
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is a folder, device or pipe, expected a video file")
+    pixels = limits().image_pixels // _PIXELS_COUNT
+    options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS, "max_pixels": str(pixels)}
     try:
-        with av.open(str(path)) as container:
+        # A name such as "concat:a.mp4" is a protocol unless a folder stands before it.
+        with av.open(os.path.abspath(path), options=options) as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video stream")
-            yield container, container.streams.video[0]
+            stream = container.streams.video[0]
+            _check_size(stream.width, stream.height, path)
+            stream.codec_context.options = {"max_pixels": options["max_pixels"]}  # for frames larger than stated
+            yield container, stream
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path} cannot be read as a video: it is damaged or no video ({error.strerror})") from None
+        raise ValueError(
+            f"{path} cannot be read as a video: it is damaged, no video, or a list of other files "
+            f"({line(error.strerror or str(error), 100)})"
+        ) from None
+
+
+def _check_size(width: int, height: int, path: str | Path) -> None:
+    what = f"{path}, with frames of {width} × {height} pixels that count {_PIXELS_COUNT} times,"
+    check_limit("image_pixels", _PIXELS_COUNT * width * height, what, "scale it down")
+    check_limit("side_pixels", max(width, height), f"a side of {path}, with frames of {width} × {height} pixels,")
 
 
 def _decode(
@@ -79,13 +103,15 @@ def _decode(
             if packet.size:
                 slots.append(packet.dts)
             for frame in packet.decode():
+                _check_size(frame.width, frame.height, path)
                 slot = slots.popleft() if slots else None
                 stated = slot if in_slots else frame.pts
                 unit = stream.time_base or frame.time_base
                 yield frame, None if stated is None or not unit else float(stated * unit)
                 count += 1
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path} is damaged after frame {count} ({error.strerror})") from None
+        reason = line(error.strerror or str(error), 100)
+        raise ValueError(f"{path} is damaged after frame {count} ({reason})") from None
     if count == 0:
         raise ValueError(f"{path} holds no frames")
 

@@ -10,9 +10,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from threading import Condition
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -28,7 +29,6 @@ from vovnet.models.preprocessing import Preprocessing
 from vovnet.weights.find import weights_hint
 
 ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
-T = TypeVar("T")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts")
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms")
 NOT_YET = (
@@ -36,6 +36,7 @@ NOT_YET = (
 )
 DRAWN, DETECTION_FILES = "drawn", ("detections.json", "detections.csv")  # what `vovnet predict` writes
 FIGURE, PAGE = "figure.jpg", "comparison.html"  # and `vovnet compare`
+_MOST_HELD = 2**28  # bytes of pixels: ten frames of 4K
 _LOG = logging.getLogger("vovnet")
 
 
@@ -224,13 +225,24 @@ def read_batches(
 ) -> Generator[list[SourceImage | Failure]]:
     """The images of `find_inputs` in lists of `batch_size`, resized for the network; a `Failure` for unreadable ones.
 
-    A thread reads at most `batch_size` images ahead.
+    A thread reads at most `batch_size` images ahead, and fewer if they are so large that their pixels would fill the
+    memory; so are the lists.
 
     keep_images: also hold the pixels of image files. Those of other images are always held.
     """
     with closing(_read_ahead(_read_inputs(inputs, preprocessing, keep_images), batch_size)) as images:
-        while batch := list(islice(images, batch_size)):
+        batch: list[SourceImage | Failure] = []
+        for image in images:
+            batch.append(image)
+            if len(batch) == batch_size or sum(map(_held_bytes, batch)) >= _MOST_HELD:
+                yield batch
+                batch = []
+        if batch:
             yield batch
+
+
+def _held_bytes(image: SourceImage | Failure) -> int:
+    return 0 if isinstance(image, Failure) or image.pixels is None else image.pixels.nbytes
 
 
 def _read_inputs(
@@ -247,9 +259,10 @@ def _read_inputs(
                 height, width = pixels.shape[1:]
                 if height == 0 or width == 0:
                     raise ValueError(f"image {source} has no pixels: its size is {(height, width)}")
-                keep = keep_images or not is_file or frame is not None
-                resized = preprocessing.resize(pixels)
-                yield SourceImage(source, frame, start_s, seconds, resized, (height, width), pixels if keep else None)
+                resized, size = preprocessing.resize(pixels), (height, width)
+                kept = pixels if keep_images or not is_file or frame is not None else None
+                del pixels  # or it would be held while the next is decoded
+                yield SourceImage(source, frame, start_s, seconds, resized, size, kept)
         except (ValueError, OSError) as error:
             yield Failure(source, error)
 
@@ -263,14 +276,31 @@ def _read(item: Any) -> Iterator[tuple[int | None, Tensor, float | None, float |
         yield None, read_source(item) if isinstance(item, str) else to_image_tensor(item), None, None
 
 
-def _read_ahead(items: Iterator[T], depth: int) -> Generator[T]:
-    """The same items in order, made by a thread that is at most `depth` of them ahead."""
+def _read_ahead(items: Iterator[SourceImage | Failure], depth: int) -> Generator[SourceImage | Failure]:
+    """The same items in order, made by a thread that is at most `depth` of them and _MOST_HELD bytes ahead."""
     end: Any = object()
+    changed, held, closed = Condition(), 0, False
+
+    def read() -> Any:
+        nonlocal held
+        with changed:
+            changed.wait_for(lambda: closed or held < _MOST_HELD)
+        item = next(items, end)
+        with changed:
+            held += 0 if item is end else _held_bytes(item)
+        return item
+
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
         try:
-            waiting = deque(pool.submit(next, items, end) for _ in range(depth))
+            waiting = deque(pool.submit(read) for _ in range(depth))
             while (item := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(next, items, end))
+                with changed:
+                    held -= _held_bytes(item)
+                    changed.notify()
+                waiting.append(pool.submit(read))
                 yield item
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            with changed:
+                closed = True
+                changed.notify()
