@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vovnet.data.mp4_samples import check_samples
 from vovnet.files import replacing
 from vovnet.limits import check_limit, limits
 from vovnet.printing import line
@@ -31,7 +32,7 @@ SHORTEST_S = 0.001  # between two frames: the unit of .mkv
 LARGEST_GAP_S = 3600.0  # a larger one is a clock that was set: the containers cannot hold it
 
 # Containers that hold their streams themselves. Others are lists of files and addresses that are read in turn.
-_CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,mxf,dv,ivf,obu"
+_CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg"
 _PIXELS_COUNT = 3  # times: the decoder keeps frames to which later ones refer
 
 
@@ -65,14 +66,17 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise FileNotFoundError(f"expected a video, but {str(path)!r} does not exist")
     if not Path(path).is_file():
         raise ValueError(f"{path} is a folder, device or pipe, expected a video file")
+    check_samples(path)
     pixels = limits().image_pixels // _PIXELS_COUNT
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS, "max_pixels": str(pixels)}
     try:
         # A name such as "concat:a.mp4" is a protocol unless a folder stands before it.
-        with av.open(os.path.abspath(path), options=options) as container:
+        with av.open(os.path.abspath(path), options=options, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ValueError(f"{path} is coded in a way that is not known here: convert it to H.264")
             _check_size(stream.width, stream.height, path)
             stream.codec_context.options = {"max_pixels": options["max_pixels"]}  # for frames larger than stated
             yield container, stream
@@ -81,6 +85,10 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             f"{path} cannot be read as a video: it is damaged, no video, or a list of other files "
             f"({line(error.strerror or str(error), 100)})"
         ) from None
+    except Exception as error:  # of the library, for what it did not expect
+        if isinstance(error, ValueError | OSError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path} cannot be read as a video ({line(str(error), 100)})") from error
 
 
 def _check_size(width: int, height: int, path: str | Path) -> None:
@@ -134,8 +142,9 @@ def read_frames(path: str | Path) -> Generator[Tensor, None, None]:
     frame.
     """
     with closing(read_shown_frames(path)) as frames:
-        for frame in frames:
-            yield frame.pixels
+        for pixels, _, _ in frames:
+            yield pixels
+            del pixels
 
 
 def read_shown_frames(path: str | Path) -> Generator[ShownFrame, None, None]:
@@ -198,7 +207,7 @@ class VideoWriter:
 
     def __init__(self, path: str | Path, fps: Fraction | float) -> None:
         self.path = Path(path)
-        self.fps = Fraction(fps).limit_denominator(1001)
+        self.fps = min(max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001)), Fraction(TICKS_PER_S))
         self.image_size: tuple[int, int] | None = None
         # Whole ticks in a frame of constant rate. AVI has a slot for each frame instead.
         self._fixed = self.path.suffix.lower() == ".avi"

@@ -172,6 +172,7 @@ class Detector:
                         yield image
                     else:
                         yield self._prediction(image, next(detections), labels, top_k)
+                del batch, images, image  # large pixels would be held while the next batch is read
 
     def _prediction(self, image: SourceImage, detections: Detections, labels: Tensor | None, top_k: int) -> Prediction:
         keep = torch.arange(len(detections))

@@ -36,7 +36,7 @@ NOT_YET = (
 )
 DRAWN, DETECTION_FILES = "drawn", ("detections.json", "detections.csv")  # what `vovnet predict` writes
 FIGURE, PAGE = "figure.jpg", "comparison.html"  # and `vovnet compare`
-_MOST_HELD = 2**28  # bytes of pixels: ten frames of 4K
+_MOST_AHEAD, _MOST_IN_BATCH = 100_000_000, 200_000_000  # bytes of pixels: four and eight frames of 4K
 _LOG = logging.getLogger("vovnet")
 
 
@@ -234,7 +234,8 @@ def read_batches(
         batch: list[SourceImage | Failure] = []
         for image in images:
             batch.append(image)
-            if len(batch) == batch_size or sum(map(_held_bytes, batch)) >= _MOST_HELD:
+            del image  # nothing holds an image that the caller has let go
+            if len(batch) == batch_size or sum(map(_held_bytes, batch)) >= _MOST_IN_BATCH:
                 yield batch
                 batch = []
         if batch:
@@ -270,21 +271,22 @@ def _read_inputs(
 def _read(item: Any) -> Iterator[tuple[int | None, Tensor, float | None, float | None]]:
     """Frame index, pixels, uint8 RGB (3, H, W), and when and for how long it is shown; only pixels of an image."""
     if isinstance(item, str) and is_video(item):
-        for index, frame in enumerate(read_shown_frames(item)):
-            yield index, *frame
+        for index, (pixels, start_s, seconds) in enumerate(read_shown_frames(item)):
+            yield index, pixels, start_s, seconds
+            del pixels
     else:
         yield None, read_source(item) if isinstance(item, str) else to_image_tensor(item), None, None
 
 
 def _read_ahead(items: Iterator[SourceImage | Failure], depth: int) -> Generator[SourceImage | Failure]:
-    """The same items in order, made by a thread that is at most `depth` of them and _MOST_HELD bytes ahead."""
+    """The same items in order, made by a thread that is at most `depth` of them and _MOST_AHEAD bytes ahead."""
     end: Any = object()
     changed, held, closed = Condition(), 0, False
 
     def read() -> Any:
         nonlocal held
         with changed:
-            changed.wait_for(lambda: closed or held < _MOST_HELD)
+            changed.wait_for(lambda: closed or held < _MOST_AHEAD)
         item = next(items, end)
         with changed:
             held += 0 if item is end else _held_bytes(item)
@@ -299,6 +301,7 @@ def _read_ahead(items: Iterator[SourceImage | Failure], depth: int) -> Generator
                     changed.notify()
                 waiting.append(pool.submit(read))
                 yield item
+                del item
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             with changed:

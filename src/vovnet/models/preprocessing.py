@@ -15,6 +15,8 @@ from torchvision.transforms.v2 import functional as F
 from vovnet.boxes import fit_size
 from vovnet.errors import UsageError, choose
 
+_LARGE = 2**25  # pixels of an image of which one channel at a time becomes floats
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -55,8 +57,9 @@ class Preprocessing:
         if self.antialias:
             return F.resize(image, list(size), interpolation=F.InterpolationMode.BILINEAR, antialias=True)
         # For 8-bit images torch would round after each axis, OpenCV rounds once.
-        resized = interpolate(image[None].float(), size, mode="bilinear", antialias=False)[0]
-        return resized.round().to(image.dtype)
+        planes = image.split(1 if image[0].numel() > _LARGE else len(image))
+        resized = [interpolate(part[None].float(), size, mode="bilinear", antialias=False)[0] for part in planes]
+        return torch.cat(resized).round().to(image.dtype)
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) → the network's input, float32 (N, 3, H, W) in channels_last."""
