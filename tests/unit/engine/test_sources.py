@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from vovnet.engine import sources
 from vovnet.engine.prediction import Failure
-from vovnet.engine.sources import expand_sources, find_sources, is_video
+from vovnet.engine.sources import SourceImage, expand_sources, find_sources, is_video
+from vovnet.models.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -206,3 +210,27 @@ def test_a_folder_that_cannot_be_read_leaves_the_others(tree: Path, monkeypatch:
     assert found == [str(tree / "a.png"), str(tree / "b.JPG")]
     (alone,) = find_sources([tree / "sub"])
     assert isinstance(alone, Failure)
+
+
+def test_large_frames_wait_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images a batch may hold, and though the first are small."""
+    made = []
+
+    def frames(inputs: object, preprocessing: object, keep_images: bool) -> Iterator[SourceImage]:
+        for index in range(40):
+            made.append(index)
+            side = 10 if index < 4 else 100
+            pixels = torch.zeros(3, side, side, dtype=torch.uint8)
+            yield SourceImage("x.mp4", index, 0.0, 1.0, pixels, (side, side), pixels)
+
+    monkeypatch.setattr(sources, "_read_inputs", frames)
+    monkeypatch.setattr(sources, "_MOST_AHEAD", 50_000)
+    monkeypatch.setattr(sources, "_MOST_IN_BATCH", 90_000)
+    taken, ahead = [], 0
+    for batch in sources.read_batches([], Preprocessing((10, 10)), 32, keep_images=False):
+        time.sleep(0.02)
+        taken += [image.frame for image in batch]
+        ahead = max(ahead, len(made) - len(taken))
+        assert sum(image.pixels.nbytes for image in batch) < 90_000 + 30_000
+    assert taken == list(range(40))
+    assert 1 <= ahead <= 3
