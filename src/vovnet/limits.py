@@ -36,7 +36,7 @@ class Limits:
 
     image_pixels: int = 110_000_000
     side_pixels: int = 100_000
-    image_bytes: int = 400_000_000
+    image_bytes: int = 200_000_000
     mask_runs: int = 5_000_000
     network_pixels: int = 4096 * 4096
     text_bytes: int = 10_000_000

@@ -36,7 +36,8 @@ def hls(address: str) -> str:
 def dash(address: str) -> str:
     return (
         '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
-        'mediaPresentationDuration="PT1S" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4">'
+        'mediaPresentationDuration="PT1S" profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period>'
+        '<AdaptationSet mimeType="video/mp4">'
         f'<Representation id="1" bandwidth="1" width="64" height="48"><BaseURL>{address}</BaseURL></Representation>'
         "</AdaptationSet></Period></MPD>"
     )
