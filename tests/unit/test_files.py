@@ -47,7 +47,7 @@ def test_a_name_of_the_greatest_length_can_be_written(tmp_path, name):
 
 
 def test_a_name_that_is_too_long_is_an_error_with_the_name(tmp_path):
-    with pytest.raises(OSError, match=r"could not write .*aaa \(File name too long\); choose another folder or name"):
+    with pytest.raises(OSError, match=r"could not write .*aaa \(File name too long\); choose a shorter name"):
         write_text(tmp_path / ("a" * 256), "new")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vovnet.files import replacing
+from vovnet.files import write_bytes, write_text
 from vovnet.profiling.measurement import Measurement, write_measurements
 from vovnet.report.document import BulletList, Figure, Section, parts_to_markdown
 from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows
@@ -50,10 +50,7 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
         "measurement.md": to_markdown(measurements),
     }
     for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    for old in (folder / "layers").glob("[0-9][0-9]_*"):
-        old.unlink()
+        write_text(folder / name, text)
     first, *others = model_tables(rows)
     first = replace(first, markers=[marker_svg(index) for index in range(len(rows))])
     write_page(
@@ -69,6 +66,10 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
         scripted=True,
         item_class=lambda text: "warning" if is_warning(text) else "",
     )
+    stems = [_layers_stem(row, number) for number, row in enumerate(rows, 1)]
+    for old in (folder / "layers").glob("[0-9][0-9]_*"):
+        if old.stem.removesuffix("_roofline") not in stems:
+            old.unlink()
 
 
 def _write_model_plots(rows: Sequence[Measurement], folder: Path) -> list[Figure]:
@@ -89,13 +90,17 @@ def _write_model_plots(rows: Sequence[Measurement], folder: Path) -> list[Figure
 
 def _write_layer_plots(row: Measurement, folder: Path, number: int) -> Section:
     """Write the plots of a model's layers; returns its section of the page."""
-    stem = f"{number:02d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', row.name)[:80]}"
+    stem = _layers_stem(row, number)
     figures = [
         _write_plot(plot_layers(row), folder / "layers" / stem, "Layer by layer, in the order of the calls"),
         _write_plot(plot_layer_roofline(row), folder / "layers" / f"{stem}_roofline", "Roofline of the layers"),
     ]
     _, *columns = LAYER_COLUMNS  # the first is the model
     return Section(row.name, [*filter(None, figures), make_table("", columns, layer_rows(row))])
+
+
+def _layers_stem(row: Measurement, number: int) -> str:
+    return f"{number:02d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', row.name)[:80]}"
 
 
 def _write_plot(plot: Plot | None, path: Path, caption: str) -> Figure | None:
@@ -106,6 +111,5 @@ def _write_plot(plot: Plot | None, path: Path, caption: str) -> Figure | None:
         svg.unlink(missing_ok=True)
         return None
     for file, content in ((png, plot.png()), (svg, plot.svg())):
-        with replacing(file) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(file, content)
     return Figure.of_file(svg, caption)
