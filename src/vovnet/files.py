@@ -110,17 +110,20 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = 1) -> Non
 
 def write_image(path: str | Path, image: Image, **options: Any) -> None:
     """Writes an image in the format of the suffix, completely or not at all. `options` are those of Pillow's save."""
+    write_bytes(path, image_content(path, image, **options))
+
+
+def image_content(path: str | Path, image: Image, **options: Any) -> bytes:
+    """The content of an image file at `path`: Pillow itself does not notice when only a part fits on the disk."""
     from PIL.Image import registered_extensions
 
-    content = io.BytesIO()  # because Pillow does not notice when only a part of the data fits on the disk
+    content = io.BytesIO()
     try:
         image.save(content, registered_extensions()[Path(path).suffix.lower()], **options)
     except (OSError, ValueError, KeyError) as error:
         size = f"{image.width} × {image.height} pixels"
-        raise ValueError(
-            f"{line(str(path))} cannot hold the image of {size} ({line(str(error))}); PNG holds all sizes"
-        ) from error
-    write_bytes(path, content.getvalue())
+        raise ValueError(f"{line(str(path))} cannot hold an image of {size} ({line(str(error))})") from error
+    return content.getvalue()
 
 
 def append_text(path: str | Path, text: str) -> None:
@@ -184,7 +187,7 @@ def is_special(path: Path) -> bool:
 
 
 def _leads_to_open_file(path: Path) -> bool:
-    """Whether the path, or a link on its way, is such as /dev/fd/3. Whoever has that file open goes on to write to it."""
+    """Whether the path or a link on its way is such as /dev/fd/3: whoever has the file open goes on to write to it."""
     while True:
         path = Path(os.path.realpath(path.parent), path.name)
         if str(path).startswith(("/proc/", "/dev/fd/")):

@@ -20,6 +20,7 @@ from vovnet.data.image_files import find_images, is_image_name
 from vovnet.data.images import read_header
 from vovnet.data.orientation import means_stored_pixels, turn_array
 from vovnet.data.split_roles import find_role
+from vovnet.files import image_content
 from vovnet.parsing import read_lines
 
 ALL = "all"  # the split of every image, if there are no sub-folders
@@ -198,6 +199,7 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
         left_out = ~np.isin(numbers, [0, *(obj.index + 1 for obj in image.objects)])
         if left_out.any():
             numbers[left_out] = 0
-            Image.fromarray(numbers.astype(np.uint16 if numbers.max() > 255 else np.uint8)).save(path)
+            mask = Image.fromarray(numbers.astype(np.uint16 if numbers.max() > 255 else np.uint8))
+            path.write_bytes(image_content(path, mask))
         else:
             shutil.copy2(image.annotation_path, path)
