@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -25,11 +26,29 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 from vovnet.cli.app import app
 from vovnet.cli.output import complain, one_line
 from vovnet.errors import UsageError, install_extra
+from vovnet.files import is_full
 from vovnet.limits import set_limit
+from vovnet.printing import line
+
+_BROKEN_PIPE = 141  # as a shell reports a program that the signal SIGPIPE ended
 
 
 def main() -> None:
     """Run the command line; an error is a single sentence, with --debug the traceback."""
+    _open_closed_streams()
+    try:
+        status = _run()
+    except BrokenPipeError:  # whoever read the output, as `head`, has enough of it
+        status = _BROKEN_PIPE
+    except SystemExit as stop:  # of rich, for the same reason
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        status = _BROKEN_PIPE
+    sys.exit(_flush(status))
+
+
+def _run() -> int:
+    """The exit status."""
     debug = "--debug" in sys.argv[1:]
     arguments: Sequence[str] = [word for word in sys.argv[1:] if word != "--debug"]
     for stream in (sys.stdout, sys.stderr):
@@ -42,6 +61,8 @@ def main() -> None:
     except KeyboardInterrupt:
         complain("interrupted")
         status = 130
+    except BrokenPipeError:
+        raise
     except (CycloptsError, UsageError) as error:
         if debug:
             raise
@@ -52,7 +73,30 @@ def main() -> None:
             raise
         complain(_one_sentence(error, next(iter(arguments), "")))
         status = 1
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
+
+
+def _open_closed_streams() -> None:
+    """Opens streams that the shell closed, as by `>&-`. Else the next file opened would get what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w" if number else "r")  # noqa: SIM115 (lasts as long as the process)
+            if stream.fileno() != number:
+                os.dup2(stream.fileno(), number)
+            setattr(sys, name, stream)
+
+
+def _flush(status: int) -> int:
+    """The exit status, which is another if the last of the output cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python complains when it exits
+            status = _BROKEN_PIPE if isinstance(error, BrokenPipeError) else status or 1
+            if stream is sys.stdout and status == 1:
+                complain(f"could not write the output ({error.strerror}): free some disk space")
+    return status
 
 
 def _apply_limits(arguments: Sequence[str]) -> Sequence[str]:
@@ -100,5 +144,11 @@ def _one_sentence(error: Exception, command: str) -> str:
         if extra is None or "pip install" in text:
             return text
         return f"{text}; this needs an extra: {install_extra(extra)}"
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{line(os.fsdecode(error.filename), 300)}: "
+        if is_full(error):
+            return f"{where}{error.strerror}; free some disk space or write to another disk"
+        denied = isinstance(error, PermissionError) and where
+        return f"{where}{error.strerror}" + ("; allow it with chmod, or choose another" if denied else "")
     expected = isinstance(error, ValueError | OSError | FloatingPointError)
     return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"

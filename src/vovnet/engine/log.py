@@ -17,7 +17,7 @@ from typing import Any
 from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import counted, install_extra
-from vovnet.files import replacing
+from vovnet.files import append_text, write_text
 
 _LOG = logging.getLogger("vovnet")
 
@@ -58,12 +58,10 @@ def json_lines(path: Path, last_step: int) -> LogHook:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):  # the kill cut this line short
             break
-    with replacing(path) as temporary:
-        temporary.write_text("".join(kept))
+    write_text(path, "".join(kept))
 
     def log(record: Record) -> None:
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_text(path, json.dumps(record) + "\n")
 
     return log
 
