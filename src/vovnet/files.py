@@ -13,8 +13,8 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -50,7 +50,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 yield temporary
                 _write_through(temporary, path)
             return
-        target = _target(path)
+        target = _follow(path)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         temporary = target.with_name(_temporary_name(target) + _suffix(target))
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     with _explained(path):
-        target = Path(os.path.realpath(path))
+        target = _follow(path)
         is_there = target.exists()
         temporary = (target if is_there else target.parent) / _temporary_name(target)
         try:
@@ -96,6 +98,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes `data`, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together: all of them, or none if there is no room for all."""
+    with ExitStack() as stack:
+        for path, data in contents.items():
+            stack.enter_context(replacing(path)).write_bytes(data)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -175,6 +184,11 @@ def csv_line(cells: Sequence[float | str | None], end: str = "\n") -> str:
     return content.getvalue().removesuffix("\r\n") + end
 
 
+def is_below(path: str | Path, folder: str | Path) -> bool:
+    """Whether `path` is the folder or in it, by any name that links give it."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
 def is_special(path: Path) -> bool:
     """Whether a path is a device, a pipe, a socket, or a file that is open, as /dev/stdout, or by a link to one."""
     try:
@@ -217,12 +231,11 @@ def _write_through(temporary: Path, path: Path) -> None:
         shutil.copyfileobj(source, target)
 
 
-def _target(path: Path) -> Path:
-    """The file to replace: `path`, or where it leads as a link."""
+def _follow(path: Path) -> Path:
+    """`path`, or where it leads as a link."""
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    for code, is_wrong in ((errno.ELOOP, target.is_symlink()), (errno.EISDIR, target.is_dir())):
-        if is_wrong:
-            raise OSError(code, os.strerror(code), str(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     return target
 
 
@@ -238,8 +251,11 @@ def _explained(path: Path) -> Iterator[None]:
         of_disk = is_full(error) and (error.errno != errno.EIO or error.filename is None)
         if is_sentence or not (of_disk or _is_about(error, path)):
             raise
+        reason = line(str(error.strerror))
+        if isinstance(error, FileExistsError) and error.filename is not None:  # from making the folders above
+            reason = f"{line(os.fsdecode(error.filename))} is not a folder"
         sentence = OSError(
-            f"could not write {line(str(path), 300)} ({line(str(error.strerror))}); {_remedy(error, path)}; "
+            f"could not write {line(str(path), 200)} ({reason}); {_remedy(error, path)}; "
             "what was there before is unharmed"
         )
         sentence.errno = error.errno

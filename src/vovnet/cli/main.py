@@ -25,10 +25,8 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 )
 from vovnet.cli.app import app
 from vovnet.cli.output import complain, one_line
-from vovnet.errors import UsageError, install_extra
-from vovnet.files import is_full
+from vovnet.errors import UsageError, describe, install_extra
 from vovnet.limits import set_limit
-from vovnet.printing import line
 
 _BROKEN_PIPE = 141  # as a shell reports a program that the signal SIGPIPE ended
 
@@ -132,7 +130,7 @@ EXTRA_OF_PACKAGE = {
 
 
 def _one_sentence(error: Exception, command: str) -> str:
-    text = str(error)
+    text = describe(error)
     if " in DataLoader worker process" in text:  # the message is the worker's traceback; its last line is the error
         text = text.strip().rsplit("\n", 1)[-1].partition(": ")[2]
     text = one_line(text)
@@ -144,11 +142,5 @@ def _one_sentence(error: Exception, command: str) -> str:
         if extra is None or "pip install" in text:
             return text
         return f"{text}; this needs an extra: {install_extra(extra)}"
-    if isinstance(error, OSError) and error.strerror:
-        where = "" if error.filename is None else f"{line(os.fsdecode(error.filename), 300)}: "
-        if is_full(error):
-            return f"{where}{error.strerror}; free some disk space or write to another disk"
-        denied = isinstance(error, PermissionError) and where
-        return f"{where}{error.strerror}" + ("; allow it with chmod, or choose another" if denied else "")
     expected = isinstance(error, ValueError | OSError | FloatingPointError)
     return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"

@@ -7,7 +7,7 @@ from pathlib import Path
 from vovnet.cli.app import app
 from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Switch, Threads, TopK, Weights
 from vovnet.cli.output import Output, complain, set_threads, show_progress
-from vovnet.errors import UsageError, counted
+from vovnet.errors import UsageError, counted, describe
 
 
 @app.command
@@ -82,8 +82,8 @@ def predict(
             except (ValueError, OSError) as error:
                 if is_full(error):
                     raise
-                failures.append({"source": result.source, "reason": str(error)})
-                complain(str(error))
+                failures.append({"source": result.source, "reason": describe(error)})
+                complain(describe(error))
             images += 1
             for name in result.names:
                 counts[name] += 1

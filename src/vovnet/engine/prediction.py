@@ -17,6 +17,7 @@ from vovnet.data.images import IMAGE_SUFFIXES, read_image
 from vovnet.data.video import read_frames
 from vovnet.download import is_url
 from vovnet.engine.drawing import draw_detections
+from vovnet.errors import describe
 from vovnet.files import encodable, write_image
 from vovnet.metrics.coco import to_coco_results
 from vovnet.structures import Detections
@@ -113,4 +114,4 @@ class Failure:
 
     @property
     def reason(self) -> str:
-        return str(self.error)
+        return describe(self.error)

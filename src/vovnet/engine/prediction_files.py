@@ -11,7 +11,7 @@ from typing import Any
 
 from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.prediction import Prediction, make_image_id
-from vovnet.files import csv_line, file_name, json_text, replacing
+from vovnet.files import csv_line, file_name, is_below, json_text, replacing
 
 CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
 _CSV_END = "\r\n"
@@ -107,7 +107,7 @@ class PredictionWriter:
             return target
         if target.samefile(source):
             raise ValueError(f"the annotated image would replace its source {source}; choose another output folder")
-        if not self._has_results and Path(source).resolve().is_relative_to(self.folder.resolve()):
+        if not self._has_results and is_below(source, self.folder):
             raise ValueError(
                 f"{target} exists, and no detections.json beside its folder shows that vovnet drew it: choose another "
                 "output folder"

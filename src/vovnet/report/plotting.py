@@ -59,10 +59,10 @@ class Plot:
         self.titles[gid] = titles
 
     def png(self) -> bytes:
-        return _file_content(self.figure, "png")
+        return figure_content(self.figure, "png")
 
     def svg(self) -> bytes:
-        return _finish_svg(_file_content(self.figure, "svg"), self.titles)
+        return _finish_svg(figure_content(self.figure, "svg"), self.titles)
 
 
 def make_figure(width_inch: float, height_inch: float) -> Figure:
@@ -73,10 +73,10 @@ def make_figure(width_inch: float, height_inch: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write the figure in the format of the suffix, completely or not at all."""
-    write_bytes(path, _file_content(figure, path.suffix.removeprefix(".")))
+    write_bytes(path, figure_content(figure, path.suffix.removeprefix(".")))
 
 
-def _file_content(figure: Figure, format: str) -> bytes:
+def figure_content(figure: Figure, format: str) -> bytes:
     """The figure as a file. SVGs hold no date and no random ids."""
     from matplotlib import rc_context
 
