@@ -151,14 +151,19 @@ def append_text(path: str | Path, text: str) -> None:
 
 def file_name(stem: str, suffix: str) -> str:
     """The name of a file with this stem; one that is too long is cut, and ends in a digest of the whole stem."""
+    name = re.sub("[/\0]", "_", stem)
     try:
-        name = os.fsencode(re.sub("[/\0]", "_", stem))
+        size = len(os.fsencode(name))
     except UnicodeEncodeError:
-        name = os.fsencode(re.sub("[/\0]", "_", encodable(stem)))
-    if len(name) + len(suffix) > _LONGEST_NAME:
-        end = f"_{hashlib.blake2b(name, digest_size=6).hexdigest()}"
-        name = name[: _LONGEST_NAME - len(suffix) - len(end)].decode(errors="ignore").encode() + end.encode()
-    return os.fsdecode(name) + suffix
+        name = encodable(name)
+        size = len(name.encode())
+    if size + len(suffix) > _LONGEST_NAME:
+        suffix = f"_{hashlib.blake2b(name.encode(errors='surrogatepass'), digest_size=6).hexdigest()}{suffix}"
+        room = _LONGEST_NAME - len(suffix)
+        name = name[:room]
+        while len(os.fsencode(name)) > room:
+            name = name[:-1]
+    return name + suffix
 
 
 def encodable(text: str) -> str:
