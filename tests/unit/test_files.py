@@ -173,14 +173,16 @@ def test_the_file_that_stdout_goes_to_is_written_on(tmp_path, name):
 
 def test_the_sentence_says_what_helps(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"could not write .*/file/b/a.txt \(.*/file is not a folder\); choose another"):
+    with pytest.raises(OSError, match=r"could not write .*/file/a.txt \(.*/file is not a folder\); choose another"):
+        write_text(tmp_path / "file" / "a.txt", "x")
+    with pytest.raises(OSError, match=r"could not write .*/file/b/a.txt \(Not a directory\); choose another"):
         write_text(tmp_path / "file" / "b" / "a.txt", "x")
     for name in ("a\0b.txt", "a\ud800.txt"):
         with pytest.raises(OSError, match=r"could not write .*the name .*choose another folder or name"):
             write_text(tmp_path / name, "x")
-    with pytest.raises(OSError, match=r"could not write .*allow writing in the folder .* or choose another one"):
-        with replacing(tmp_path / "a.txt") as temporary:
-            raise PermissionError(errno.EACCES, "Permission denied", str(temporary))
+    allow = pytest.raises(OSError, match=r"could not write .*allow writing in the folder .* or choose another one")
+    with allow, replacing(tmp_path / "a.txt") as temporary:
+        raise PermissionError(errno.EACCES, "Permission denied", str(temporary))
 
 
 def video(path: Path) -> None:
@@ -217,9 +219,9 @@ def test_no_writer_mistakes_a_part_for_the_whole(tmp_path, name):
     size = path.stat().st_size
     path.write_text("old")
     for room in (1, size // 2, size - 1):
-        with pytest.raises(OSError, match=r"could not write .*free some disk space.*unharmed") as caught:
-            with small_disk(room):
-                WRITERS[name](path)
+        full = pytest.raises(OSError, match=r"could not write .*free some disk space.*unharmed")
+        with full as caught, small_disk(room):
+            WRITERS[name](path)
         assert is_full(caught.value)
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
