@@ -23,6 +23,7 @@ from vovnet.printing import line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+LEFTOVERS = f".{12 * '[0-9a-f]'}.*.part*"  # pattern of files that a killed process did not finish
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LONGEST_SUFFIX = 16
@@ -87,6 +88,12 @@ def new_folder(path: str | Path) -> Iterator[Path]:
                 temporary.rename(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it, unless they are there."""
+    with _explained(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def is_full(error: BaseException) -> bool:

@@ -53,6 +53,7 @@ def _run() -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks "√" still shows its table
     logging.basicConfig(format="vovnet: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else it complains where it cannot keep its cache
     try:
         arguments = _apply_limits(arguments)
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
