@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
+
+from vovnet.printing import line
 
 T = TypeVar("T")
 
@@ -42,3 +46,14 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         raise unknown_name(what, name, table)
     return table[name]
+
+
+def describe(error: Exception) -> str:
+    """The text of an error; one of the system without its number and with what helps."""
+    if not (isinstance(error, OSError) and error.strerror):
+        return str(error)
+    where = "" if error.filename is None else f"{line(os.fsdecode(error.filename), 300)}: "
+    denied = isinstance(error, PermissionError) and where
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "; free some disk space" if full else "; allow it with chmod, or choose another" if denied else ""
+    return f"{where}{error.strerror}{remedy}"

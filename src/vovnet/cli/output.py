@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vovnet.files import json_text, write_json
 from vovnet.printing import printable
 
 if TYPE_CHECKING:
@@ -43,16 +45,17 @@ class Output:
 
     def json(self, content: object) -> None:
         if self.json_file == "-":
-            print(json.dumps(content))
+            print(json_text(content))
         elif self.json_file is not None:
-            from vovnet.files import write_json
-
             write_json(self.json_file, content)
 
 
 def make_folder(output: Path) -> None:
+    """Make the folder, and try whether a file can be made there, before work that takes long."""
     try:
         output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
     except OSError as error:
         raise OSError(f"cannot write into {output} ({error.strerror}); choose another --output") from None
 
@@ -68,7 +71,8 @@ def metric(value: float | None) -> str:
 
 
 def complain(text: str) -> None:
-    print(f"vovnet: {printable(text)}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody can be told that nobody can be told
+        print(f"vovnet: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def show_progress() -> Progress:

@@ -7,7 +7,7 @@ from pathlib import Path
 from vovnet.cli.app import app
 from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Switch, Threads, TopK, Weights
 from vovnet.cli.output import Output, complain, set_threads, show_progress
-from vovnet.errors import UsageError, counted
+from vovnet.errors import UsageError, counted, describe
 
 
 @app.command
@@ -46,6 +46,7 @@ def predict(
     from vovnet.engine.detector import load
     from vovnet.engine.prediction import Failure
     from vovnet.engine.prediction_files import PredictionWriter
+    from vovnet.files import is_full
 
     if not sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
@@ -66,7 +67,7 @@ def predict(
     except ValueError as error:
         raise UsageError(str(error)) from None
     counts: dict[str, int] = dict.fromkeys(detector.class_names, 0)
-    images, failures = 0, []
+    images, unread, failures = 0, 0, []
     with PredictionWriter(output, draw=draw, contours=contours) as writer, show_progress() as progress:
         task = progress.add_task("images", total=None)
         for result in results:
@@ -74,8 +75,15 @@ def predict(
             if isinstance(result, Failure):
                 failures.append({"source": result.source, "reason": result.reason})
                 complain(result.reason)
+                unread += 1
                 continue
-            writer.write(result)
+            try:
+                writer.write(result)
+            except (ValueError, OSError) as error:
+                if is_full(error):
+                    raise
+                failures.append({"source": result.source, "reason": describe(error)})
+                complain(describe(error))
             images += 1
             for name in result.names:
                 counts[name] += 1
@@ -85,6 +93,6 @@ def predict(
         f"results in {output}"
     )
     if failures:
-        out.say(f"{len(failures)} of {images + len(failures)} sources could not be read (see above)")
+        out.say(f"{len(failures)} of {images + unread} sources could not be read or drawn (see above)")
     out.json({"images": images, "detections": counts, "failures": failures, "output": str(output)})
     return 1 if failures else 0

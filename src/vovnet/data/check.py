@@ -29,6 +29,7 @@ from vovnet.data.repairs import repair_image
 from vovnet.data.split_roles import find_role, find_unions
 from vovnet.data.statistics import Statistics, compute_statistics
 from vovnet.data.whole_splits import find_split_problems, hints_about_copy, hints_about_names
+from vovnet.files import new_folder
 from vovnet.masks import RleMasks, find_polygons
 
 _LOG = logging.getLogger("vovnet")
@@ -234,19 +235,19 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
     """Writes the dataset without its problems to a new folder, in its own format; KINDS says how.
 
     Images, annotation files without problems and all other files are copied byte for byte. The original is only read.
-    The copy is read back; ValueError if it is not what the report promises.
+    The copy is read back; ValueError if it is not what the report promises. It appears when it is complete.
 
     Returns what the copy lacks: `report.removed`, and links and special files.
     """
     out, folder = Path(out), report.clean[0].root
     require_new_folder(out, folder)
-    out.mkdir(parents=True, exist_ok=True)
-    find_format(report.root).write(report.root, report.clean, out)
-    copy_files({image.image_path for split in report.clean for image in split.images}, folder, out)
-    copy_annotations(report.unchanged, folder, out)
-    lacking = copy_other_files(folder, out, report.left_out)
-    if any(split.images for split in report.clean):
-        lacking += _read_back(report, out)
+    with new_folder(out) as copy:
+        find_format(report.root).write(report.root, report.clean, copy)
+        copy_files({image.image_path for split in report.clean for image in split.images}, folder, copy)
+        copy_annotations(report.unchanged, folder, copy)
+        lacking = copy_other_files(folder, copy, report.left_out)
+        if any(split.images for split in report.clean):
+            lacking += _read_back(report, copy)
     return report.removed + tuple(lacking)
 
 
@@ -254,9 +255,7 @@ def _read_back(report: Report, out: Path) -> list[Removal]:
     """Compares the copy with the report. Removes, and returns, labels of images that could not be read."""
     splits, problems = _read_all_splits(out / report.root.name if report.root.is_file() else out)
     if difference := find_difference(report.clean, splits):
-        raise ValueError(
-            f"{out} is not what the check promised: {difference}; do not use this copy, and report the fault"
-        )
+        raise ValueError(f"no copy is written: it is not what the check promised: {difference}; report the fault")
     used = {path for split in splits for path in files_of(split)}
     removed = []
     for problem in problems:

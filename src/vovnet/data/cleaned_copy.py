@@ -11,6 +11,7 @@ from pathlib import Path
 from vovnet.data import mask_png
 from vovnet.data.dataset import Box, SplitAnnotations
 from vovnet.data.problem import Problem, Removal
+from vovnet.files import is_below
 
 _LISTS = (".txt", ".yaml", ".yml", ".data")
 _ROUNDING = 0.01  # pixels that the text of an annotation may be off
@@ -20,7 +21,7 @@ def require_new_folder(out: Path, folder: Path) -> None:
     """FileExistsError or ValueError if a cleaned copy of a data folder must not be written to `out`."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the cleaned copy")
-    if out.resolve().is_relative_to(folder.resolve()):
+    if is_below(out, folder):
         raise ValueError(f"{out} lies inside the data folder {folder}: name a folder outside it for the cleaned copy")
 
 
@@ -101,13 +102,12 @@ def copy_other_files(root: Path, out: Path, left_out: Collection[Path]) -> list[
 
 def _walk(root: Path) -> Iterator[tuple[Path, str]]:
     """Every file and linked folder below a folder, with the reason why it cannot be copied, or ""."""
-    inside = root.resolve()
     for folder, subfolders, files in os.walk(root):
         for path in (Path(folder, name) for name in sorted(subfolders)):
             if path.is_symlink():
                 yield path, "a link to a folder; only the images and annotations that it leads to are copied"
         for path in (Path(folder, name) for name in sorted(files)):
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            if path.is_symlink() and not is_below(path, root):
                 yield path, "a link to a file outside the data folder"
             elif not path.is_file():
                 yield path, "a link that leads nowhere" if path.is_symlink() else "not a regular file"

@@ -22,6 +22,7 @@ from vovnet.data.image_opening import open_image
 from vovnet.data.images import exif_orientation, explained_damage, read_header, strips
 from vovnet.data.orientation import means_stored_pixels, turn_array
 from vovnet.data.split_roles import find_role
+from vovnet.files import image_content
 from vovnet.limits import check_limit
 from vovnet.parsing import read_lines
 
@@ -231,6 +232,7 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
             numbers[rows][left_out] = 0
             changed |= bool(left_out.any())
         if changed:
-            Image.fromarray(numbers.astype(np.uint16 if numbers.max() > 255 else np.uint8)).save(path)
+            mask = Image.fromarray(numbers.astype(np.uint16 if numbers.max() > 255 else np.uint8))
+            path.write_bytes(image_content(path, mask))
         else:
             shutil.copy2(image.annotation_path, path)

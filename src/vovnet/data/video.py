@@ -249,7 +249,7 @@ class VideoWriter:
 
         start_s, seconds: as in `ShownFrame`; None is at once after the frame before, and for 1 / fps.
         """
-        from av import VideoFrame
+        from av import FFmpegError, VideoFrame
 
         height, width = image.shape[1:]
         if self.image_size is None:
@@ -266,7 +266,15 @@ class VideoWriter:
         duration = 1 / self.fps if seconds is None else Fraction(seconds)
         self._durations[frame.pts] = max(1, round(duration / self._unit))
         self._next = frame.pts + self._durations[frame.pts]
-        self._mux(self._stream.encode(frame))
+        try:
+            self._mux(self._stream.encode(frame))
+        except FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            raise ValueError(
+                f"{self.path} cannot hold frames of {height} × {width} pixels ({error.strerror}); H.264 takes at most "
+                "16,384 in a row"
+            ) from error
 
     def _time(self, start_s: float | None) -> int:
         if start_s is None:

@@ -25,7 +25,9 @@ from vovnet.data.yolo_settings import (
     read_settings,
     write_yaml,
 )
+from vovnet.files import encodable
 from vovnet.parsing import read_lines
+from vovnet.printing import quoted
 
 _LOG = logging.getLogger("vovnet")
 _LARGEST = 3.0  # a corner further away, in widths or heights of the image, is no fraction of it
@@ -220,15 +222,21 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     settings = read_settings(root)
     out.mkdir(parents=True, exist_ok=True)
     for split in splits:
-        lines = [f"./{image.image_path.relative_to(settings.folder).as_posix()}\n" for image in split.images]
         if settings.entries:
-            (out / f"{split.split}.txt").write_text("".join(lines), encoding="utf-8")
+            names = [image.image_path.relative_to(settings.folder).as_posix() for image in split.images]
+            (out / f"{split.split}.txt").write_text("".join(map(_list_line, names)), encoding="utf-8")
         for image in split.images:
             if image.annotation_path.is_file():
                 path = out / image.annotation_path.relative_to(settings.folder)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(_corrected_labels(image, settings.keypoints), encoding="utf-8")
     _write_settings(settings, [split.split for split in splits], out)
+
+
+def _list_line(name: str) -> str:
+    if encodable(name) != name or {"\n", "\r"} & set(name):
+        raise ValueError(f"the copy needs a list of images, which cannot name {quoted(name)}: rename that file")
+    return f"./{name}\n"
 
 
 def _write_settings(settings: Settings, names: Sequence[str], out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -117,7 +118,7 @@ class Detector:
         Nothing happens until the predictions are taken. The annotated video appears after the last of them.
         `options` are those of `predict`. Raises ValueError or FileNotFoundError for a video that cannot be read.
         """
-        if output_path is not None and Path(output_path).resolve() == Path(path).resolve():
+        if output_path is not None and os.path.realpath(output_path) == os.path.realpath(path):
             raise ValueError(f"the annotated video would replace its source {path}; choose another output_path")
         writer = None if output_path is None else VideoWriter(output_path, video_info(path).fps)
         with writer or nullcontext():

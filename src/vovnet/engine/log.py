@@ -17,7 +17,7 @@ from typing import Any
 from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import counted, install_extra
-from vovnet.files import replacing
+from vovnet.files import LEFTOVERS, append_text, make_folder, write_text
 
 _LOG = logging.getLogger("vovnet")
 
@@ -30,8 +30,8 @@ def open_log(config: TrainConfig, last_step: int, more: Sequence[LogHook] = ()) 
 
     Makes the output folder and removes unfinished files of a killed run from it.
     """
-    config.output.mkdir(parents=True, exist_ok=True)
-    for leftover in config.output.glob(".*.part*"):
+    make_folder(config.output)
+    for leftover in config.output.glob(LEFTOVERS):
         leftover.unlink()
     hooks: list[LogHook] = [console, json_lines(config.output / "log.jsonl", last_step), *more]
     if config.tensorboard and not has_tensorboard():
@@ -52,18 +52,16 @@ def json_lines(path: Path, last_step: int) -> LogHook:
     Removes lines of steps after `last_step`: the killed run that wrote them did not save these steps.
     """
     kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
         try:
             if json.loads(line)["step"] <= last_step:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):  # the kill cut this line short
             break
-    with replacing(path) as temporary:
-        temporary.write_text("".join(kept))
+    write_text(path, "".join(kept))
 
     def log(record: Record) -> None:
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_text(path, json.dumps(record) + "\n")
 
     return log
 

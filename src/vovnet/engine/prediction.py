@@ -17,9 +17,13 @@ from vovnet.data.images import IMAGE_SUFFIXES, read_image
 from vovnet.data.video import read_frames
 from vovnet.download import is_url
 from vovnet.engine.drawing import draw_detections
-from vovnet.files import replacing
+from vovnet.errors import describe
+from vovnet.files import encodable, write_image
 from vovnet.metrics.coco import to_coco_results
 from vovnet.structures import Detections
+
+_LARGEST_ID = 2**63 - 1
+_MOST_DIGITS = len(str(_LARGEST_ID))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,7 +56,7 @@ class Prediction(Detections):
         """The file name without folder and suffix."""
         if is_url(self.source):
             url = urlsplit(self.source)
-            return Path(url.path).stem or url.netloc
+            return Path(url.path).stem or url.netloc.rpartition("@")[2]  # without a password
         return Path(self.source).stem
 
     def image(self) -> Tensor:
@@ -74,8 +78,7 @@ class Prediction(Detections):
         if path is not None:
             if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
                 raise ValueError(f"{path} must end in one of {' '.join(IMAGE_SUFFIXES)}")
-            with replacing(path) as temporary:
-                annotated.save(temporary, quality=92)
+            write_image(path, annotated, quality=92)
         return annotated
 
     def to_coco(self, image_id: int | str | None = None, *, contours: bool = False) -> list[dict[str, Any]]:
@@ -90,19 +93,25 @@ class Prediction(Detections):
 
 
 def make_image_id(stem: str, frame: int | None = None) -> int | str:
-    """A file's stem, as a number where it is one (COCO's "000000000139" → 139); stem_frame for a frame of a video."""
+    """A file's stem, as a number where it is one (COCO's "000000000139" → 139); stem_frame for a frame of a video.
+
+    A number that does not fit in 64 bits stays text. So do bytes of a file name that are no UTF-8, written as \\udc80.
+    """
     if frame is not None:
-        return f"{stem}_{frame:06d}"
-    return int(stem) if stem.isdecimal() else stem
+        return f"{encodable(stem)}_{frame:06d}"
+    digits = stem.lstrip("0") or "0"
+    if stem.isdecimal() and len(digits) <= _MOST_DIGITS and int(digits) <= _LARGEST_ID:
+        return int(digits)
+    return encodable(stem)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A source that could not be read, or a video that broke off, and the reason."""
+    """A source that could not be read or drawn, or a video that broke off, and the reason."""
 
     source: str
     error: ValueError | OSError
 
     @property
     def reason(self) -> str:
-        return str(self.error)
+        return describe(self.error)

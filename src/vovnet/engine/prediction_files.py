@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from contextlib import ExitStack
+import os
+from contextlib import ExitStack, suppress
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +11,10 @@ from typing import Any
 
 from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.prediction import Prediction, make_image_id
-from vovnet.files import replacing
+from vovnet.files import csv_line, file_name, is_below, json_text, replacing
 
 CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
+_CSV_END = "\r\n"
 
 
 class PredictionWriter:
@@ -22,11 +22,12 @@ class PredictionWriter:
 
     drawn/            with `draw`: each annotated image under its own name (.png stays PNG, other formats become JPEG
                       of quality 92), each annotated video as .mp4. If sources share a stem, the later ones become
-                      stem_2, stem_3, …
+                      stem_2, stem_3, … A name that is too long is cut.
     detections.json   a list of COCO results. Masks are run-length codes, or polygons with `contours`. `image_id` is the
-                      stem of the annotated file, as a number where it is one ("000000000139.jpg" → 139); stem_frame
-                      for a frame of a video.
-    detections.csv    one row per detection; boxes in pixels; `frame` counts from 0, empty for images.
+                      stem of the annotated file before it is cut, as `make_image_id` has it; stem_frame for a frame of
+                      a video.
+    detections.csv    one row per detection; boxes in pixels; `frame` counts from 0, empty for images. Text that a
+                      spreadsheet would run as a formula starts with an apostrophe.
 
     A file appears, or replaces an older one, when it is complete. A `with` block that ends early still completes the
     files with what was written so far. Only an OSError keeps the older json, csv and video.
@@ -36,13 +37,16 @@ class PredictionWriter:
         self.folder, self.draw, self.contours = Path(folder), draw, contours
         self._taken: set[str] = set()  # image ids of images, and stems of videos, in lower case, as is:
         self._videos: set[str] = set()
+        self._files: set[str] = set()
         self._video: VideoWriter | None = None
+        self._draws_frames = True
+        self._has_results = all((self.folder / name).exists() for name in ("detections.json", "detections.csv"))
 
     def __enter__(self) -> PredictionWriter:
         with ExitStack() as stack:
             path = stack.enter_context(replacing(self.folder / "detections.csv"))
-            self._rows = csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")))
-            self._rows.writerow(CSV_COLUMNS)
+            self._csv = stack.enter_context(path.open("w", newline="", encoding="utf-8"))
+            self._csv.write(csv_line(CSV_COLUMNS, _CSV_END))
             path = stack.enter_context(replacing(self.folder / "detections.json"))
             self._json = stack.enter_context(path.open("w", encoding="utf-8"))
             self._json.write("[")
@@ -53,44 +57,75 @@ class PredictionWriter:
         return self
 
     def write(self, prediction: Prediction) -> None:
-        """Add one image, or the next frame of a video. Frames must come in order, from 0."""
+        """Add one image, or the next frame of a video. Frames must come in order, from 0.
+
+        Raises ValueError or OSError if it cannot be drawn: its detections are written, and the next one can follow. Of
+        a video that cannot be drawn, one frame raises it, and no annotated video appears.
+        """
         if not prediction.frame:
-            self._end_video(None)
             self._stem = self._unused_stem(prediction.stem, is_video=prediction.frame is not None)
         image_id = make_image_id(self._stem, prediction.frame)
-        if self.draw:
-            self._draw(prediction)
-        for result in prediction.to_coco(image_id, contours=self.contours):
-            self._json.write(self._separator + json.dumps(result))
-            self._separator = ",\n"
+        results = list(map(json_text, prediction.to_coco(image_id, contours=self.contours)))
         source = [prediction.source, "" if prediction.frame is None else prediction.frame, image_id]
         boxes, scores = prediction.boxes.tolist(), prediction.scores.tolist()
-        for box, name, score in zip(boxes, prediction.names, scores, strict=True):
-            self._rows.writerow([*source, name, f"{score:.4f}", *(f"{side:.2f}" for side in box)])
+        rows = [
+            f"{csv_line([*source, name], end='')},{score:.4f},{','.join(f'{side:.2f}' for side in box)}{_CSV_END}"
+            for box, name, score in zip(boxes, prediction.names, scores, strict=True)
+        ]
+        for result in results:
+            self._json.write(self._separator + result)
+            self._separator = ",\n"
+        self._csv.writelines(rows)
+        if self.draw:
+            self._draw(prediction)
 
     def _draw(self, prediction: Prediction) -> None:
-        source = Path(prediction.source)
-        suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
-        target = self.folder / "drawn" / f"{self._stem}{suffix if prediction.frame is None else '.mp4'}"
-        if source.exists() and target.exists() and target.samefile(source):
-            raise ValueError(f"the annotated image would replace its source {source}; choose another output folder")
+        if not prediction.frame:
+            self._draws_frames = True
+            self._end_video(None)
         if prediction.frame is None:
-            prediction.draw(target)
-            return
-        if self._video is None:
-            self._video = VideoWriter(target, video_info(source).fps).__enter__()
-        self._video.write(prediction.draw_pixels(), prediction.start_s, prediction.seconds)
+            is_png = Path(prediction.source).suffix.lower() == ".png"
+            prediction.draw(self._target(prediction.source, ".png" if is_png else ".jpg"))
+        elif self._draws_frames:
+            try:
+                if self._video is None:
+                    target = self._target(prediction.source, ".mp4")
+                    self._video = VideoWriter(target, video_info(prediction.source).fps).__enter__()
+                self._video.write(prediction.draw_pixels(), prediction.start_s, prediction.seconds)
+            except (ValueError, OSError) as error:
+                self._draws_frames = False
+                with suppress(ValueError, OSError):
+                    self._end_video(type(error), error, error.__traceback__)
+                raise
+
+    def _target(self, source: str, suffix: str) -> Path:
+        """The annotated file. ValueError if it would replace a source, or what may be a file of the user."""
+        target = self.folder / "drawn" / file_name(self._stem, suffix)
+        if target.is_symlink():
+            raise ValueError(f"{target} is a link, which is not followed: remove it or choose another output folder")
+        if not target.exists() or not os.path.exists(source):
+            return target
+        if target.samefile(source):
+            raise ValueError(f"the annotated image would replace its source {source}; choose another output folder")
+        if not self._has_results and is_below(source, self.folder):
+            raise ValueError(
+                f"{target} exists, and no detections.json beside its folder shows that vovnet drew it: choose another "
+                "output folder"
+            )
+        return target
 
     def _unused_stem(self, stem: str, *, is_video: bool) -> str:
         def is_free(name: str) -> bool:
             # "7" and "007" are one image_id; some file systems do not tell "A" from "a"; a_000001 is a frame of a.mp4.
             image_id = str(make_image_id(name)).lower()
             frames = [taken for taken in self._taken if _video_of(taken) == image_id] if is_video else []
-            return not frames and image_id not in self._taken and _video_of(image_id) not in self._videos
+            is_known = image_id in self._taken or _file_key(name) in self._files
+            return not frames and not is_known and _video_of(image_id) not in self._videos
 
         free = next(filter(is_free, chain([stem], (f"{stem}_{number}" for number in count(2)))))
         taken = str(make_image_id(free)).lower()
         self._taken.add(taken)
+        self._files.add(_file_key(free))
         if is_video:
             self._videos.add(taken)
         return free
@@ -106,6 +141,11 @@ class PredictionWriter:
         if error_type is not None and not issubclass(error_type, OSError):
             error_type = error = traceback = None
         self._stack.__exit__(error_type, error, traceback)
+
+
+def _file_key(stem: str) -> str:
+    """The same for stems whose annotated files have the same name."""
+    return file_name(stem, ".jpg").lower()
 
 
 def _video_of(image_id: str) -> str | None:

@@ -25,6 +25,7 @@ from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
 from vovnet.data.video import read_shown_frames
 from vovnet.download import check_scheme, download, is_url
 from vovnet.engine.prediction import Failure
+from vovnet.files import is_below
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.weights.find import weights_hint
 
@@ -100,19 +101,19 @@ def _find(source: str, output: Path | None) -> list[str | Failure]:
     path = Path(source)
     if not source.strip():
         raise ValueError("a source is empty, as that of an unset variable: name a file, folder, pattern or URL")
-    is_camera = source.startswith("/dev/video") or path.is_char_device()
-    if is_camera or source.partition("://")[0].lower() in STREAM_SCHEMES:
-        raise ValueError(f"{source} is a camera or a stream: {NOT_YET}")
-    if is_url(source):
+    is_stream = source.partition("://")[0].lower() in STREAM_SCHEMES
+    if is_url(source) and not is_stream:  # before it is looked for as a file, for which it may be too long
         check_scheme(source)
         return [source]
+    if is_stream or source.startswith("/dev/video") or path.is_char_device():
+        raise ValueError(f"{source} is a camera or a stream: {NOT_YET}")
     if path.is_dir():
         files, unreadable = _walk(path)
         _warn_of_skipped(files, path)
         complaint = f"folder {source} holds no image or video; looked in it and below for"
         return [*unreadable, *_media(files, path, output, None if unreadable else complaint)]
     if path.exists():
-        if output is not None and _is_below(path, output / DRAWN):
+        if output is not None and is_below(path, output / DRAWN):
             raise ValueError(f"{source} is a result in the output folder: copy it elsewhere or choose another output")
         return [source]
     if glob.has_magic(source):
@@ -171,18 +172,13 @@ def _is_result(path: Path, root: Path, output: Path | None) -> bool:
 
     All of the output folder is, unless the user named that folder or one in it: then only what is written there is.
     """
-    if output is not None and _is_below(path, output / DRAWN if _is_below(root, output) else output):
+    if output is not None and is_below(path, output / DRAWN if is_below(root, output) else output):
         return True
     if path.name == FIGURE and path.with_name(PAGE).exists():
         return True
     inside = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
     folders = [parent for parent in list(path.parents)[: len(inside) - 1] if parent.name == DRAWN]
     return any(all((folder.parent / name).exists() for name in DETECTION_FILES) for folder in folders)
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    """Whether `path` is the folder or in it, by any name that links give it."""
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def read_source(source: str) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vovnet.files import replacing, write_json
+from vovnet.files import write_bytes, write_json, write_text
 from vovnet.paper.answers import LEGEND
 from vovnet.report import page
 from vovnet.report.document import Section, escape_markdown, to_dict, to_markdown
@@ -17,8 +17,7 @@ def write_folder(sections: Mapping[str, Section], folder: Path) -> dict[str, Any
     ordered = list(sections.values())
     content = {name: to_dict(section) for name, section in sections.items()}
     write_figures(ordered, folder)
-    with replacing(folder / "reproduction.md") as temporary:
-        temporary.write_text(markdown_page(ordered), encoding="utf-8")
+    write_text(folder / "reproduction.md", markdown_page(ordered))
     write_json(folder / "reproduction.json", content)
     write_page(ordered, folder / "reproduction.html")
     return content
@@ -26,8 +25,7 @@ def write_folder(sections: Mapping[str, Section], folder: Path) -> dict[str, Any
 
 def write_figures(sections: Sequence[Section], folder: Path) -> None:
     for figure in (figure for section in sections for figure in section.figures):
-        with replacing(folder / figure.name) as temporary:
-            temporary.write_bytes(figure.content)
+        write_bytes(folder / figure.name, figure.content)
 
 
 def markdown_page(sections: Sequence[Section], figure_folder: str = "") -> str:

@@ -5,6 +5,7 @@ Classes are matched by name: a class that several detectors know has the same co
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -182,11 +183,11 @@ def _find_samples(dataset: DetectionDataset, names: Sequence[str]) -> list[Sampl
     by_name: dict[str, list[Sample]] = {}
     for sample in dataset:
         path = sample.image_path
-        for name in {path.stem, path.name, str(path.resolve())}:
+        for name in {path.stem, path.name, os.path.realpath(path)}:
             by_name.setdefault(name, []).append(sample)
     chosen = []
     for name in names:
-        samples = by_name.get(name) or by_name.get(str(Path(name).resolve()), [])
+        samples = by_name.get(name) or by_name.get(os.path.realpath(name), [])
         if not samples:
             hint = did_you_mean(name, by_name)
             raise UsageError(f"{name} is not an image of {dataset.root}, split {dataset.split}{hint}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.engine.fonts import draw_runs, load_font, readable, text_runs
-from vovnet.files import replacing
+from vovnet.files import write_image
 from vovnet.report import page
 from vovnet.report.comparison import ComparedImage, Comparison, Tally
 from vovnet.report.document import Figure, Section, Table
@@ -54,9 +54,7 @@ def draw_figure(comparison: Comparison) -> Image:
 
 def write_figure(comparison: Comparison, path: str | Path) -> None:
     """Write the figure in the format of the suffix; JPEG without chroma subsampling, which blurs text."""
-    figure = draw_figure(comparison)
-    with replacing(path) as temporary:
-        figure.save(temporary, quality=90, subsampling=0)
+    write_image(path, draw_figure(comparison), quality=90, subsampling=0)
 
 
 def write_page(comparison: Comparison, path: str | Path) -> None:

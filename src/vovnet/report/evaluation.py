@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from torchvision.transforms.v2.functional import to_pil_image
@@ -10,34 +9,32 @@ from torchvision.transforms.v2.functional import to_pil_image
 from vovnet.data.images import read_image
 from vovnet.engine.drawing import draw_detections
 from vovnet.engine.evaluate import Evaluation
-from vovnet.files import replacing, write_json
+from vovnet.files import file_name, image_content, json_text, write_files
 from vovnet.metrics.coco import to_coco_results
 from vovnet.report.plots import plot_confusion, plot_precision_recall
-from vovnet.report.plotting import save_figure
+from vovnet.report.plotting import figure_content
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -> None:
     """Write evaluation.json, detections.json (COCO results), two plots and `worst` annotated images into `folder`.
 
-    Files of an earlier evaluation there are replaced.
+    Files of an earlier evaluation there are replaced or removed, once all the new ones have been written.
     """
     dataset, names = evaluation.dataset, evaluation.dataset.class_names
     ids = [sample.image_id for sample in dataset]
     results = to_coco_results(evaluation.detections, ids, dataset.category_ids)
-    write_json(folder / "evaluation.json", evaluation.to_dict())
-    with replacing(folder / "detections.json") as temporary:
-        temporary.write_text("[\n" + ",\n".join(map(json.dumps, results)) + "\n]\n")
+    files = {
+        folder / "evaluation.json": json_text(evaluation.to_dict(), indent=1).encode() + b"\n",
+        folder / "detections.json": ("[\n" + ",\n".join(map(json_text, results)) + "\n]\n").encode(),
+    }
     figures = {
         "precision_recall": plot_precision_recall(evaluation.voc, names),
         "confusion": plot_confusion(evaluation.confusion, names),
     }
     for name, figure in figures.items():
-        for suffix in (".png", ".svg"):
-            with replacing(folder / f"{name}{suffix}") as temporary:
-                save_figure(figure, temporary)
+        for suffix in ("png", "svg"):
+            files[folder / f"{name}.{suffix}"] = figure_content(figure, suffix)
 
-    for path in (folder / "worst").glob("[0-9][0-9]*_*.jpg"):
-        path.unlink()
     error_counts = evaluation.errors.sum(axis=1)
     order = [index for index in (-error_counts).argsort(kind="stable")[:worst] if error_counts[index]]
     for rank, index in enumerate(order, start=1):
@@ -48,5 +45,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -
             names,
             target=sample.target,
         )
-        with replacing(folder / "worst" / f"{rank:02d}_{sample.image_path.stem}.jpg") as temporary:
-            to_pil_image(annotated).save(temporary, quality=92)
+        path = folder / "worst" / file_name(f"{rank:02d}_{sample.image_path.stem}", ".jpg")
+        files[path] = image_content(path, to_pil_image(annotated), quality=92)
+    write_files(files)
+    for path in set((folder / "worst").glob("[0-9][0-9]*_*.jpg")) - files.keys():
+        path.unlink()

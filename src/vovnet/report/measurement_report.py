@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vovnet.files import replacing
+from vovnet.files import write_bytes, write_text
 from vovnet.profiling.measurement import Measurement, write_measurements
 from vovnet.report.document import BulletList, Figure, Section, parts_to_markdown
 from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows
@@ -23,6 +23,7 @@ INTRODUCTION = (
     "Operations, memory access, time, memory and energy of a forward pass. “G multiply-adds/s” is what the VoVNet "
     "paper calls GPU-computation efficiency in FLOP/s; a multiply-add is two FLOPs here."
 )
+_MODEL_PLOTS = ("tradeoffs", "roofline", "stages", "batches")
 HOVER = (
     "Error bars are the intervals that the tables have in parentheses. Point at a marker or a bar to see its values."
 )
@@ -50,25 +51,29 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
         "measurement.md": to_markdown(measurements),
     }
     for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    for old in (folder / "layers").glob("[0-9][0-9]_*"):
-        old.unlink()
+        write_text(folder / name, text)
     first, *others = model_tables(rows)
     first = replace(first, markers=[marker_svg(index) for index in range(len(rows))])
+    plots = _write_model_plots(rows, folder)
+    layers = [_write_layer_plots(row, folder, number) for number, row in enumerate(rows, 1)]
     write_page(
         folder / "measurement.html",
         title=f"What {rows[0].name} costs" if len(rows) == 1 else f"What {len(rows)} models cost",
         introduction=INTRODUCTION,
         sections=[
             Section("Models", [first, *others]),
-            Section("Plots", [HOVER, *_write_model_plots(rows, folder)]),
-            Choice("Layers", "Model", [_write_layer_plots(row, folder, number) for number, row in enumerate(rows, 1)]),
+            Section("Plots", [HOVER, *plots]),
+            Choice("Layers", "Model", layers),
             Section("Conditions and methods", [BulletList("", remarks(rows))]),
         ],
         scripted=True,
         item_class=lambda text: "warning" if is_warning(text) else "",
     )
+    written = {Path(figure.name).stem for figures in (plots, *(part.figures for part in layers)) for figure in figures}
+    old = [folder / f"{name}{suffix}" for name in _MODEL_PLOTS for suffix in (".png", ".svg")]
+    for path in (*old, *(folder / "layers").glob("[0-9][0-9]_*")):  # last, so that a full disk costs none of them
+        if path.stem not in written:
+            path.unlink(missing_ok=True)
 
 
 def _write_model_plots(rows: Sequence[Measurement], folder: Path) -> list[Figure]:
@@ -99,13 +104,10 @@ def _write_layer_plots(row: Measurement, folder: Path, number: int) -> Section:
 
 
 def _write_plot(plot: Plot | None, path: Path, caption: str) -> Figure | None:
-    """Write the plot as PNG and SVG; without one, remove those of an earlier report. Returns the SVG."""
+    """Write the plot as PNG and SVG. Returns the SVG, or None without a plot."""
     png, svg = (path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".svg"))  # names can hold dots
     if plot is None:
-        png.unlink(missing_ok=True)
-        svg.unlink(missing_ok=True)
         return None
     for file, content in ((png, plot.png()), (svg, plot.svg())):
-        with replacing(file) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(file, content)
     return Figure.of_file(svg, caption)

@@ -17,7 +17,7 @@ from importlib import resources
 from itertools import groupby
 from pathlib import Path
 
-from vovnet.files import replacing
+from vovnet.files import write_bytes
 from vovnet.report.document import Figure, Part, Section, Table, split_code
 
 SKELETON = """<!doctype html>
@@ -83,9 +83,8 @@ def write_page(
         sections="".join(renderer.section(section, f"section-{i}") for i, section in enumerate(sections, 1)),
         script=f"<script>{script}</script>\n" if scripted else "",
     )
-    with replacing(path) as temporary:
-        # A file name need not be valid text. Other line ends would have another hash than the policy's.
-        temporary.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+    # A file name need not be valid text. Other line ends would have another hash than the policy's.
+    write_bytes(path, page.encode(errors="replace"))
 
 
 def content_policy(script: str = "") -> str:

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 
 from vovnet.engine.fonts import draws, font_file_for, load_font, readable
+from vovnet.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -58,10 +59,10 @@ class Plot:
         self.titles[gid] = titles
 
     def png(self) -> bytes:
-        return _file_content(self.figure, "png")
+        return figure_content(self.figure, "png")
 
     def svg(self) -> bytes:
-        return _finish_svg(_file_content(self.figure, "svg"), self.titles)
+        return _finish_svg(figure_content(self.figure, "svg"), self.titles)
 
 
 def make_figure(width_inch: float, height_inch: float) -> Figure:
@@ -70,20 +71,20 @@ def make_figure(width_inch: float, height_inch: float) -> Figure:
     return Figure(figsize=(width_inch, height_inch), dpi=130, layout="constrained")
 
 
-def save_figure(figure: Figure, file: Path | BinaryIO, format: str | None = None) -> None:
-    """Write the figure; the format is that of the file's suffix unless given. SVGs hold no date and no random ids."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write the figure in the format of the suffix, completely or not at all."""
+    write_bytes(path, figure_content(figure, path.suffix.removeprefix(".")))
+
+
+def figure_content(figure: Figure, format: str) -> bytes:
+    """The figure as a file. SVGs hold no date and no random ids."""
     from matplotlib import rc_context
 
     choose_fonts(figure)
-    format = format or Path(str(file)).suffix.removeprefix(".")
+    file = io.BytesIO()
     metadata = {"Date": None} if format == "svg" else None
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vovnet", "font.sans-serif": ["DejaVu Sans"]}):
         figure.savefig(file, format=format, metadata=metadata)
-
-
-def _file_content(figure: Figure, format: str) -> bytes:
-    file = io.BytesIO()
-    save_figure(figure, file, format)
     return file.getvalue()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vovnet.files import csv_line
 from vovnet.report.document import Table
 
 T = TypeVar("T")
@@ -94,9 +93,7 @@ def to_csv(columns: Iterable[Column[T]], rows: Sequence[T]) -> str:
             fields += [f"{column.name}_low", f"{column.name}_high"]
             for line, row in zip(lines, rows, strict=True):
                 line += column.interval(row) or (None, None)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_without_formula, line) for line in [fields, *lines])
-    return text.getvalue()
+    return "".join(map(csv_line, [fields, *lines]))
 
 
 def describe(columns: Iterable[Column[T]], row: T) -> str:
@@ -113,9 +110,3 @@ def number(value: float) -> str:
     if abs(value) < 1e-4:
         return f"{value:.3e}"
     return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
-
-
-def _without_formula(value: Value) -> Value:
-    """Put an apostrophe before text that a spreadsheet would run as a formula."""
-    formula = isinstance(value, str) and (value.lstrip().startswith(("=", "+", "-", "@")) or value[:1] in ("\t", "\r"))
-    return f"'{value}" if formula else value

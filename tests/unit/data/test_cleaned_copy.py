@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,7 @@ import yaml
 from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.formats import open_dataset
 
+from ..small_disk import small_disk
 from .small_datasets import (
     HEIGHT,
     WIDTH,
@@ -106,3 +113,63 @@ def test_coco_with_images_beside_the_json(tmp_path: Path) -> None:
     cut_short("train/3.png")(root)
     clean_and_check(root, out)
     assert (len(open_dataset(out, "train")), len(open_dataset(out, "val"))) == (4, 2)
+
+
+MAKERS = [make_voc, make_coco, make_yolo]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_full_disk_leaves_no_copy(tmp_path: Path, make: Callable[[Path], Path], is_there: bool) -> None:
+    root, out = make(tmp_path / "d"), tmp_path / "out"
+    if is_there:
+        out.mkdir()
+    report = check_dataset(root)
+    largest = max(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    for room in (10, largest // 2):
+        with pytest.raises(OSError, match=r"could not write .*out .*free some disk space"), small_disk(room):
+            write_cleaned_copy(report, out)
+        assert sorted(os.listdir(tmp_path)) == (["d", "out"] if is_there else ["d"])
+        assert not is_there or os.listdir(out) == []
+    write_cleaned_copy(report, out)
+    assert files(out).keys() == files(root).keys() or make is make_yolo
+
+
+@pytest.mark.parametrize("after", [0, 3, 9])
+def test_a_kill_leaves_no_copy_that_looks_whole(tmp_path: Path, after: int) -> None:
+    """after: files that are copied before the kill."""
+    root, out = make_voc(tmp_path / "d"), tmp_path / "out"
+    code = f"""
+import os, shutil, signal
+from vovnet.data.check import check_dataset, write_cleaned_copy
+copy, count = shutil.copy2, 0
+def kill(*arguments):
+    global count
+    if count == {after}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    count += 1
+    return copy(*arguments)
+shutil.copy2 = kill
+write_cleaned_copy(check_dataset({str(root)!r}), {str(out)!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == -signal.SIGKILL
+    assert not out.exists()
+    write_cleaned_copy(check_dataset(root), out)  # what is left is not in the way
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\rb.png", os.fsdecode(b"caf\xe9.png")])
+def test_a_name_that_no_list_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    root, out = make_yolo(tmp_path / "d"), tmp_path / "out"
+    image = next((root / "images").rglob("*.png"))
+    shutil.copy(image, image.with_name(name))
+    label = Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt")
+    shutil.copy(label, label.with_name(name).with_suffix(".txt"))
+    image.unlink()
+    label.unlink()
+    with pytest.raises(ValueError, match="cannot name .*: rename that file"):
+        write_cleaned_copy(check_dataset(root), out)
+    assert not out.exists()

@@ -267,6 +267,12 @@ def test_image_ids() -> None:
     assert make_image_id("000000000139") == 139
     assert make_image_id("BloodImage_00001") == "BloodImage_00001"
     assert make_image_id("clip", 17) == "clip_000017"
+    assert make_image_id(str(2**63 - 1)) == 2**63 - 1
+    assert make_image_id("0" * 5000 + "7") == 7
+    for text in (str(2**63), "9" * 5000, "²", "1²", "-1", "1.5", "", "caf\u00e9"):
+        assert make_image_id(text) == text
+    assert make_image_id("caf\udce9") == "caf\\udce9"
+    assert make_image_id("caf\udce9", 1) == "caf\\udce9_000001"
 
 
 def make_clip(path: Path, frames: int = 7) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from vovnet.models.preprocessing import Preprocessing
 from vovnet.report.evaluation import write_evaluation
 from vovnet.structures import Detections, Target
 
+from ..small_disk import small_disk
 from . import masking
 
 NAMES = ("cat", "dog")
@@ -205,6 +207,29 @@ def test_files(dataset: DetectionDataset, tmp_path: Path) -> None:
 
     write_evaluation(result, folder, worst=1)
     assert [path.name for path in (folder / "worst").iterdir()] == ["01_1.jpg"]
+
+
+def test_a_small_disk_keeps_all_of_an_older_evaluation(dataset: DetectionDataset, tmp_path: Path) -> None:
+    """Also the images that the new one would remove, because its own come first."""
+    result = evaluate(scripted(), dataset, workers=0)
+    write_evaluation(result, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    largest = max(map(len, before.values()))
+    for room in (10, largest // 2, largest - 1):
+        with pytest.raises(OSError, match=r"could not write .*free some disk space"), small_disk(room):
+            write_evaluation(result, tmp_path / "out", worst=1)
+        assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "é" * 124 + "e", "n\nl"])
+def test_the_longest_name_has_a_worst_image(dataset: DetectionDataset, tmp_path: Path, stem: str) -> None:
+    result = evaluate(scripted(), dataset, workers=0)
+    path = dataset[1].image_path
+    renamed = path.rename(path.with_name(f"{stem}{path.suffix}"))
+    samples = [replace(one, image_path=renamed) if one.image_path == path else one for one in dataset]
+    write_evaluation(replace(result, dataset=replace(dataset, samples=tuple(samples))), tmp_path / "out", worst=1)
+    (name,) = os.listdir(tmp_path / "out" / "worst")
+    assert name.startswith(f"01_{stem[:100]}")
 
 
 def ellipses() -> Detector:

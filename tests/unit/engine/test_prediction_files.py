@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from torch import Tensor
 from vovnet.data.video import ShownFrame, VideoWriter, read_frames, read_shown_frames, video_info
 from vovnet.engine.prediction import Prediction
 from vovnet.engine.prediction_files import CSV_COLUMNS, PredictionWriter
+from vovnet.files import is_full
 from vovnet.masks import RleMasks, encode, from_coco
+
+from ..small_disk import small_disk
 
 
 def prediction(
@@ -221,3 +225,131 @@ def test_no_image_has_the_id_of_a_frame(tmp_path: Path, names: tuple[str, str], 
             writer.write(item)
     ids = [row["image_id"].lower() for row in rows(tmp_path / "out")]
     assert len(set(ids)) == len(ids) == 3
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (3, 32, 40), dtype=np.uint8)
+HOSTILE = [
+    "a" * 251 + ".jpg",
+    "a" * 250 + "b.png",
+    "b" * 252 + ".j",
+    "é" * 125 + ".jpg",
+    "n\nl.jpg",
+    "cr\rx.jpg",
+    " lead.jpg",
+    "trail. .jpg",
+    "-.jpg",
+    "=cmd|' /C calc'!A0.jpg",
+    "😀.jpg",
+    "²³.jpg",
+    "9" * 200 + ".jpg",
+    os.fsdecode(b"caf\xe9.jpg"),
+    "https://host/" + "x" * 300,
+    "https://host/" + "9" * 5000,
+    "https://host/%2F..",
+    "https://host/..",
+    "https://host/a%00b\0c.png",
+    "https://name:password@host",
+    "https://host/\ud800.jpg",
+]
+
+
+def test_whatever_a_source_is_called_its_results_are_written(tmp_path: Path) -> None:
+    pixels = torch.from_numpy(NOISE)
+    sources = [name if "://" in name else str(tmp_path / name) for name in HOSTILE]
+    with PredictionWriter(tmp_path / "out") as writer:
+        for source in sources:
+            writer.write(prediction(source, pixels=pixels))
+    entries = json.loads((tmp_path / "out" / "detections.json").read_bytes().decode())
+    table = rows(tmp_path / "out")
+    assert len({entry["image_id"] for entry in entries}) == len(table) == len(HOSTILE)
+    for entry in entries:
+        str(entry["image_id"]).encode()  # no half of a surrogate pair
+    assert entries[13]["image_id"] == "caf\\udce9"
+    drawn = os.listdir(tmp_path / "out" / "drawn")
+    assert len(drawn) == len(HOSTILE)
+    assert {"cr\rx.jpg", "trail. .jpg", "-.jpg", "host.jpg", os.fsdecode(b"caf\xe9.jpg")} <= set(drawn)
+    for name in drawn:
+        with Image.open(tmp_path / "out" / "drawn" / name) as saved:
+            assert saved.size == (40, 32)
+
+
+def test_text_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    pixels = torch.from_numpy(NOISE)
+    with PredictionWriter(tmp_path) as writer:
+        for source in ("=1.png", "@x.png", "-2.png", "3.png"):
+            writer.write(prediction(source, pixels=pixels))
+    assert [row["image_id"] for row in rows(tmp_path)] == ["'=1", "'@x", "'-2", "3"]
+    assert [row["file"] for row in rows(tmp_path)] == ["'=1.png", "'@x.png", "'-2.png", "3.png"]
+    assert {(row["score"], row["x1"]) for row in rows(tmp_path)} == {("0.8750", "2.00")}
+
+
+def test_an_image_that_cannot_be_drawn_keeps_its_detections_and_the_others(tmp_path: Path) -> None:
+    (tmp_path / "out" / "drawn" / "a.png").mkdir(parents=True)
+    (tmp_path / "photo.png").write_bytes(b"mine")
+    (tmp_path / "out" / "drawn" / "b.png").symlink_to(tmp_path / "photo.png")
+    with PredictionWriter(tmp_path / "out") as writer:
+        with pytest.raises(OSError, match=r"could not write .*a.png \(Is a directory\)"):
+            writer.write(prediction(image(tmp_path / "a.png")))
+        with pytest.raises(ValueError, match=r"b.png is a link"):
+            writer.write(prediction(image(tmp_path / "b.png")))
+        with pytest.raises(ValueError, match=r"c.jpg cannot hold an image of 70000 × 2 pixels"):
+            writer.write(prediction("c.jpg", pixels=torch.zeros(3, 2, 70_000, dtype=torch.uint8)))
+        writer.write(prediction(image(tmp_path / "d.png")))
+    assert [row["image_id"] for row in rows(tmp_path / "out")] == ["a", "b", "c", "d"]
+    assert sorted(os.listdir(tmp_path / "out" / "drawn")) == ["a.png", "b.png", "d.png"]
+    assert (tmp_path / "photo.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("sizes", [[(32, 40), (16, 40), (16, 40)], [(2, 20_000)] * 3])
+def test_a_video_that_cannot_be_drawn_is_told_once(tmp_path: Path, sizes: list[tuple[int, int]]) -> None:
+    with VideoWriter(tmp_path / "clip.mkv", 12) as video:
+        video.write(torch.from_numpy(NOISE))
+    problems = []
+    with PredictionWriter(tmp_path / "out") as writer:
+        for frame, size in enumerate(sizes):
+            try:
+                writer.write(
+                    prediction(tmp_path / "clip.mkv", frame=frame, pixels=torch.zeros(3, *size, dtype=torch.uint8))
+                )
+            except ValueError as error:
+                problems.append(str(error))
+        writer.write(prediction(image(tmp_path / "d.png")))
+    (problem,) = problems
+    assert "clip.mp4" in problem
+    assert len(rows(tmp_path / "out")) == 4
+    assert os.listdir(tmp_path / "out" / "drawn") == ["d.png"]
+
+
+def test_images_of_the_user_below_a_source_folder_stay(tmp_path: Path) -> None:
+    """As with `vovnet predict FOLDER --output FOLDER`, where nothing shows that FOLDER/drawn holds results."""
+    mine = image(tmp_path / "drawn" / "a.png", 10).read_bytes()
+    source = image(tmp_path / "a.png")
+    with PredictionWriter(tmp_path) as writer, pytest.raises(ValueError, match=r"no detections.json .*another output"):
+        writer.write(prediction(source))
+    assert (tmp_path / "drawn" / "a.png").read_bytes() == mine
+    with PredictionWriter(tmp_path) as writer:  # now detections.json shows it
+        writer.write(prediction(source))
+    assert (tmp_path / "drawn" / "a.png").read_bytes() != mine
+
+
+def test_a_small_disk_keeps_all_older_results(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "clip.mkv", 12) as video:
+        for _ in range(3):
+            video.write(torch.from_numpy(NOISE))
+    out = tmp_path / "out"
+
+    def run() -> None:
+        with PredictionWriter(out) as writer:
+            writer.write(prediction(image(tmp_path / "a.png")))
+            writer.write(prediction("b.jpg", pixels=torch.from_numpy(NOISE)))
+            for frame, shown in enumerate(read_shown_frames(tmp_path / "clip.mkv")):
+                writer.write(prediction(tmp_path / "clip.mkv", frame=frame, shown=shown))
+
+    run()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    sizes = [len(data) for data in before.values()]
+    for room in (10, min(sizes) - 1, max(sizes) - 1):
+        with pytest.raises(OSError, match=r"could not write .*free some disk space") as caught, small_disk(room):
+            run()
+        assert is_full(caught.value)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

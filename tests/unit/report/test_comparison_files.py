@@ -27,6 +27,7 @@ from vovnet.report.comparison_files import (
 )
 from vovnet.report.page import content_policy
 
+from ..small_disk import small_disk
 from .compared import HOSTILE, annotated, comparison
 from .tags import Tags
 
@@ -144,6 +145,18 @@ def test_long_and_odd_names_stay_one_line_within_their_width() -> None:
     assert long.endswith("end.jpg")
     assert "…" in long
     assert _fit_text("a\nb\x1b[31m\udcff", font, 300) == "a�b�[31m�"
+
+
+def test_a_small_disk_keeps_the_older_figure(tmp_path: Path) -> None:
+    for name, write in (("figure.jpg", write_figure), ("figure.png", write_figure), ("page.html", write_page)):
+        path = tmp_path / name
+        write(comparison(), path)
+        size = path.stat().st_size
+        path.write_text("old")
+        for room in (10, size - 1):
+            with pytest.raises(OSError, match=r"could not write .*free some disk space"), small_disk(room):
+                write(comparison(), path)
+            assert path.read_text() == "old"
 
 
 def test_the_suffix_chooses_the_format(tmp_path: Path) -> None:

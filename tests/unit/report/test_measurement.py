@@ -21,6 +21,7 @@ from vovnet.report.measurement_report import to_markdown, write_measurement_repo
 from vovnet.report.model_tables import MULTIPLY_ADDS_PER_S, label_measurements, model_columns, model_tables
 from vovnet.report.table import Column, describe, make_table, number, to_csv
 
+from ..small_disk import small_disk
 from .measured import bare_measurements, energy, latency, measurements
 
 BARE = bare_measurements()
@@ -181,6 +182,20 @@ def test_the_folder_of_a_report(tmp_path: Path) -> None:
     tables = {"measurement.json", "measurement.csv", "measurement.md", "measurement.html", "layers.csv"}
     assert found == plots | tables
     assert read_measurements(tmp_path / "measurement.json") == BARE[:1]
+
+
+@pytest.mark.parametrize("room", [10, 60_000])
+def test_a_small_disk_cuts_no_file_of_a_report(tmp_path: Path, room: int) -> None:
+    write_measurement_report(BARE[:1], tmp_path / "new")
+    write_measurement_report(FULL[:2], tmp_path / "out")
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    old = {path: path.read_bytes() for path in files}
+    with pytest.raises(OSError, match=r"could not write .*free some disk space"), small_disk(room):
+        write_measurement_report(BARE[:1], tmp_path / "out")
+    for path, content in old.items():
+        new = tmp_path / "new" / path.relative_to(tmp_path / "out")
+        assert path.read_bytes() in (content, new.read_bytes() if new.exists() else content)
+    assert not list(tmp_path.rglob("*.part*"))
 
 
 def test_nothing_measured_is_no_report(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vovnet.files import replacing
+from vovnet.files import write_bytes
 from vovnet.paper.aggregation.cifar10 import ORIGINAL
 from vovnet.paper.aggregation.connections import TITLES, Run, hypothesis_rows, normalized, runs_by_network, verdicts
 from vovnet.paper.published import TABLES
@@ -118,8 +118,7 @@ def write_figure2(runs: Sequence[Run], folder: Path) -> list[Path]:
     if not any("strengths" in run for run in runs):
         return []
     for name, colour_map in COLOUR_MAPS.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_bytes(_png(runs, colour_map))
+        write_bytes(folder / name, _png(runs, colour_map))
     return [folder / name for name in COLOUR_MAPS]
 
 
