@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.data.dataset import DetectionDataset
+from vovnet.data.loaders import Batches
 from vovnet.data.loading import Batch, BatchStream, training_batches
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
@@ -66,7 +68,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    with workers(config.device) as group, stop_requests() as stop_requested:
+    with workers(config.device) as group, stop_requests() as stop_requested, ExitStack() as until_end:
         # Build.
         torch.manual_seed(config.seed)
         dataset, val = open_data(config)
@@ -100,6 +102,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
         # Loop.
         batches = _open_batches(dataset, config, model, group, start_step=state.step)
+        until_end.callback(batches.close)
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock = Clock(state.step)
@@ -199,7 +202,7 @@ def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, Det
 
 def _open_batches(
     dataset: DetectionDataset, config: TrainConfig, model: DetectionModel, group: Workers, *, start_step: int
-) -> Iterator[Batch]:
+) -> Batches[Batch]:
     """The micro-batches of this process from step `start_step` to the end of the run."""
     micro_batch_size, _ = micro_batches(config, group.world_size)
     stream = BatchStream(
@@ -215,7 +218,15 @@ def _open_batches(
     )
     augment = make_augmentation(model.preprocessing, config)
     on_cuda = group.device.type == "cuda"
-    return iter(training_batches(dataset, augment, stream, workers=config.workers, pin_memory=on_cuda))
+    shortest = min(config.resize.short_sides, default=0) ** 2
+    return training_batches(
+        dataset,
+        augment,
+        stream,
+        workers=config.workers,
+        pin_memory=on_cuda,
+        image_pixels=shortest or model.preprocessing.least_pixels,
+    )
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

@@ -48,6 +48,12 @@ class Preprocessing:
         first, second, third = self.mean
         return (third, second, first) if self.channel_order == "BGR" else self.mean
 
+    @property
+    def least_pixels(self) -> int:
+        """Height × width of the network's input for an image that is not much longer than wide."""
+        height, width = self.image_size
+        return min(height, width) ** 2 if self.keep_ratio else height * width
+
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the network's input for an image of (height, width)."""
         return fit_size(image_size, *self.image_size) if self.keep_ratio else self.image_size
