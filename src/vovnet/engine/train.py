@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +32,7 @@ from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augment
 from vovnet.engine.training_warnings import warn_before_training
 from vovnet.errors import UsageError
 from vovnet.files import write_json
+from vovnet.folder_lock import folder_lock
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
@@ -69,6 +70,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
     if config.threads:
         torch.set_num_threads(config.threads)
     with workers(config.device) as group, stop_requests() as stop_requested, ExitStack() as until_end:
+        until_end.enter_context(folder_lock(config.output) if group.is_main else nullcontext())
         # Build.
         torch.manual_seed(config.seed)
         dataset, val = open_data(config)
@@ -101,8 +103,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
         # Loop.
-        batches = _open_batches(dataset, config, model, group, start_step=state.step)
-        until_end.callback(batches.close)
+        batches = until_end.enter_context(closing(_open_batches(dataset, config, model, group, start_step=state.step)))
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock = Clock(state.step)
