@@ -38,10 +38,10 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> UsageError:
     """
     known = list(known)
     near = did_you_mean(name, known) if isinstance(name, str) else ""
-    return UsageError(f"no {what} is called {quoted(name)}" + (near or f" (there are: {_listed(known)})"))
+    return UsageError(f"no {what} is called {quoted(name)}" + (near or f" (there are: {listed(known)})"))
 
 
-def _listed(names: list[str], length: int = 300) -> str:
+def listed(names: list[str], length: int = 300) -> str:
     """The names, or as many as fit in `length` characters and the number of the others."""
     shown = names
     while shown and len(", ".join(shown)) > length:
