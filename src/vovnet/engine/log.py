@@ -18,7 +18,10 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import counted, install_extra
 from vovnet.files import replacing
+from vovnet.parsing import parse_json
 
+_LONGEST_LINE = 1_000_000
+_MOST_SECONDS = 86_400 * 99_999
 _LOG = logging.getLogger("vovnet")
 
 Record = Mapping[str, Any]
@@ -51,21 +54,28 @@ def json_lines(path: Path, last_step: int) -> LogHook:
 
     Removes lines of steps after `last_step`: the killed run that wrote them did not save these steps.
     """
-    kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):  # the kill cut this line short
-            break
-    with replacing(path) as temporary:
-        temporary.write_text("".join(kept))
+    with replacing(path) as temporary, temporary.open("wb") as kept:
+        for line in _lines(path):
+            try:
+                if parse_json(line)["step"] <= last_step:
+                    kept.write(line + b"\n")
+            except (ValueError, KeyError, TypeError, IndexError):  # the kill cut this line short
+                continue
 
     def log(record: Record) -> None:
         with path.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     return log
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a log, none of which is long unless it is damaged."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        while line := file.readline(_LONGEST_LINE):
+            yield line.removesuffix(b"\n")
 
 
 def has_tensorboard() -> bool:
@@ -94,7 +104,7 @@ def console(record: Record) -> None:
         losses = " ".join(f"{k.removesuffix('_loss')} {v:.3f}" for k, v in record.items() if k.endswith("_loss"))
         parts.append(f"loss {record['loss']:.3f} ({losses})")
         parts.append(f"lr {record['learning_rate']:.2e}  {record['images_per_s']:.2f} images/s")
-        parts.append(f"{timedelta(seconds=round(record['seconds_left']))} left")
+        parts.append(f"{timedelta(seconds=min(round(record['seconds_left']), _MOST_SECONDS))} left")
     else:
         parts += [f"{k} {v:.4f}" for k, v in record.items() if k.startswith("val_") and v is not None]
     print("  ".join(parts), file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 from pathlib import Path
@@ -19,6 +18,7 @@ from vovnet.paper.aggregation.config import AggregationConfig
 from vovnet.paper.aggregation.connections import strengths
 from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
 from vovnet.paper.aggregation.training import Hook, check_settings, test_accuracy, train_classifier
+from vovnet.parsing import naming, read_json
 from vovnet.profiling.cost import count_cost, count_parameters
 from vovnet.provenance import count_threads, device_name, record_header
 
@@ -99,6 +99,9 @@ def _finished_record(folder: Path, config: AggregationConfig) -> dict[str, Any] 
     path = folder / "record.json"
     if not path.exists():
         return None
-    record: dict[str, Any] = json.loads(path.read_text())
+    with naming(path):
+        record = read_json(path)
+        if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+            raise ValueError("is no record of a run of this study: move it away, and the run starts anew")
     check_settings(record["settings"], config.settings(), path)
     return record
