@@ -33,9 +33,11 @@ from vovnet.engine.training_warnings import warn_before_training
 from vovnet.errors import UsageError
 from vovnet.files import write_json
 from vovnet.folder_lock import folder_lock
+from vovnet.limits import check_limit
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.printing import line
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
 from vovnet.weights.detector import ModelInfo, load_weights, save_weights
@@ -159,6 +161,8 @@ def _build_model(
     info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
     if checkpoint is not None:
         info = ModelInfo.from_dict(checkpoint["info"])  # has the options that came with `backbone_weights`
+    values = sum(tensor.nbytes for tensor in info.build_on_meta().state_dict().values())
+    check_limit("weights_bytes", values, f"{line(config.model)} with these options and classes")
     if config.weights and checkpoint is None:
         info, model = _load_detector(info, config)
     elif config.backbone_weights and checkpoint is None:
