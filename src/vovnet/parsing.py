@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 
 from vovnet.limits import limits, too_much
-from vovnet.printing import line
+from vovnet.printing import line, quoted
 
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOST_DIGITS = 18  # so that a number fits in 64 bits
@@ -131,12 +132,58 @@ class TextLoader(_Bounded, yaml.BaseLoader):
     """All scalars as text, because `no`, `012`, `1_000` and `12:30` are names like others. Tags are not followed."""
 
 
-def read_yaml(path: Path, loader: type[TypedLoader | TextLoader] = TextLoader) -> Any:
+class ConfigLoader(_Bounded, yaml.SafeLoader):
+    """Plain scalars by the core rules of YAML 1.2: null, true, 12, 0x1f, 1e-4, .inf; all others are text, as `no`,
+    `012`, `1_000` and `12:30`. Keys are always text, and may not come twice in one section."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        values: dict[Hashable, Any] = {}
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            number = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _Refused(f"has a list or section as a key in line {number}, expected text")
+            key = str(key_node.value)
+            if key in lines:
+                where = f"line {number}" if number == lines[key] else f"lines {lines[key]} and {number}"
+                raise _Refused(f"states {quoted(key, 40)} twice, in {where}: leave one out")
+            lines[key] = number
+            values[key] = self.construct_object(value_node, deep=True)
+        return values
+
+    def construct_yaml_map(self, node: yaml.MappingNode) -> Generator[dict[Any, Any], None, None]:
+        yield self.construct_mapping(node)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node))
+        return int(text, 16) if "0x" in text and len(text) <= _MOST_DIGITS else _bounded_int(text)
+
+
+ConfigLoader.yaml_implicit_resolvers = {}  # those of YAML 1.1 go
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))"
+        r"|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    ConfigLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first)
+ConfigLoader.add_constructor("tag:yaml.org,2002:map", ConfigLoader.construct_yaml_map)
+ConfigLoader.add_constructor("tag:yaml.org,2002:int", ConfigLoader.construct_yaml_int)
+
+_Loader = type[TypedLoader | TextLoader | ConfigLoader]
+
+
+def read_yaml(path: Path, loader: _Loader = TextLoader) -> Any:
     """The content of a YAML file. ValueError if it is no YAML or holds aliases."""
     return parse_yaml(read_text(path, "yaml_bytes"), loader)
 
 
-def parse_yaml(text: str, loader: type[TypedLoader | TextLoader] = TextLoader) -> Any:
+def parse_yaml(text: str, loader: _Loader = TextLoader) -> Any:
     """The value of a YAML text, as `read_yaml`."""
     try:
         return yaml.load(text, Loader=loader)

@@ -39,6 +39,7 @@ from vovnet.models.detectors.ssd import (
     ssd300_mobilenet,
 )
 from vovnet.names import DETECTORS, MASK_RCNN_BACKBONES, REFINEDET_BACKBONES
+from vovnet.printing import line, quoted
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(VoVNet, variant) for name, variant in TABLE_1.items()},
@@ -200,7 +201,21 @@ def _build(
     fixed: keyword arguments that the user may not set.
     """
     parameters = inspect.signature(builder).parameters
-    keywords = {key: None for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY and key not in fixed}
-    for option in options:
-        choose(keywords, option, f"option of {name}")
+    keywords = {key: p for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY and key not in fixed}
+    for option, value in options.items():
+        hint = str(choose(keywords, option, f"option of {name}").annotation)
+        expected, right = _OPTION_TYPES.get(hint, ("", lambda value: True))
+        if not right(value):
+            raise UsageError(f"{option} must be {expected}, got {quoted(value)} (an option of {line(name)})")
     return builder(*arguments, **options)
+
+
+# By the annotations of the builders; what else they take, the builders check.
+_OPTION_TYPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": ("a whole number from 1 to 65,536", lambda value: type(value) is int and 1 <= value <= 2**16),
+    "Mapping[str, Any] | None": (
+        "a section with keys and values",
+        lambda value: isinstance(value, Mapping | None) and all(isinstance(key, str) for key in value or ()),
+    ),
+}

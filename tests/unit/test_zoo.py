@@ -1,5 +1,7 @@
 """What the table says about each detector: its loss and what the config sets there, masks, parameter names."""
 
+import re
+
 import pytest
 import torch
 
@@ -134,3 +136,42 @@ def test_the_listed_names_are_those_of_the_tables():
         )
         == DETECTORS
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("maskrcnn_vovnet39_gn", {"image_size": [20000, 20000]}, "20000 × 20000 has more than 16,777,216 pixels"),
+        ("fasterrcnn_resnet50", {"image_size": [1, 2**30]}, "--limit network_pixels=N"),
+        ("maskrcnn_vovnet39", {"image_size": [2**62, 2**62]}, "two whole numbers"),
+        ("maskrcnn_vovnet39", {"image_size": 800}, "image_size must be two whole numbers of at least 1, got 800"),
+        ("maskrcnn_vovnet39", {"image_size": [800, "x"]}, "two whole numbers"),
+        ("maskrcnn_vovnet39", {"image_size": {"a": 1, "b": 2}}, "two whole numbers"),
+        ("maskrcnn_vovnet39", {"image_size": [0, 10]}, "two whole numbers"),
+        ("maskrcnn_vovnet39", {"image_size": [True, 10.0]}, "two whole numbers"),
+        ("maskrcnn_vovnet39", {"rois": 10**12}, "rois must be a whole number from 1 to 65,536, got 1000000000000"),
+        ("maskrcnn_vovnet39", {"rois": -1}, "rois must be a whole number"),
+        ("maskrcnn_vovnet39", {"anchors": ["x"]}, "no set of anchors is called"),
+        ("maskrcnn_vovnet39", {"backbone": 5}, "backbone must be a section"),
+        ("maskrcnn_vovnet39", {"backbone": {1: 5}}, "backbone must be a section"),
+        ("refinedet320_vovnet39", {"backbone": {"identity": "no"}}, "identity must be true or false, got 'no'"),
+        ("refinedet320_vovnet39", {"backbone": {"norm": {}}}, "norm must be"),
+        ("refinedet320_vovnet39", {"width": 2.5}, "width must be a whole number"),
+        ("dsod300_vovnet27_slim", {"anchors": {}}, "no set of anchors is called {}"),
+        ("dsod300_vovnet27_slim", {"pixels": {1: 2}}, "pixels must be a section"),
+        ("dsod300_vovnet27_slim", {"pixels": {"mean": [10**400, 0, 0]}}, "mean must be three numbers"),
+        ("dsod300_vovnet27_slim", {"a" * 10**6: 2}, "no option of dsod300_vovnet27_slim is called"),
+        ("dsod300_vovnet27_slim", {"init": "a" * 10**6}, "init must be"),
+        ("x" * 10**6, {}, "no detector is called"),
+    ],
+)
+def test_options_of_a_stranger_end_in_one_short_sentence(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        create_model(name, 3, **options)
+    assert len(str(error.value)) <= 500
+    assert "\n" not in str(error.value)
+
+
+def test_the_limit_of_the_network_input_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOVNET_LIMITS", "network_pixels=500000000")
+    assert create_model("maskrcnn_vovnet27_slim", 1, image_size=[20000, 20000]).preprocessing.image_size[0] == 20000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,7 @@ from vovnet.cli.app import app
 from vovnet.cli.options import BatchSize, Count, Device, Fraction, Json, Split, Switch, Threads, Weights
 from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
 from vovnet.errors import counted
+from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
     from vovnet.engine.evaluate import Evaluation
@@ -65,28 +67,29 @@ def evaluate(
     dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.model.masks)
     require_objects(dataset)
     make_folder(output)
-    with show_progress() as progress:
-        task = progress.add_task("images", total=len(dataset))
-        evaluation = run(
-            detector,
-            dataset,
-            batch_size=batch_size,
-            workers=workers,
-            score_threshold=score_threshold,
-            soft_nms=soft_nms,
-            multi_scale=test,
-            on_image=lambda count: progress.update(task, completed=count),
-        )
-    if not is_main():
+    with folder_lock(output) if is_main() else nullcontext():
+        with show_progress() as progress:
+            task = progress.add_task("images", total=len(dataset))
+            evaluation = run(
+                detector,
+                dataset,
+                batch_size=batch_size,
+                workers=workers,
+                score_threshold=score_threshold,
+                soft_nms=soft_nms,
+                multi_scale=test,
+                on_image=lambda count: progress.update(task, completed=count),
+            )
+        if not is_main():
+            return 0
+        if (last := Path(weights) / "last.safetensors").is_file():
+            out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
+        out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
+        print_evaluation(evaluation, out)
+        write_evaluation(evaluation, output, worst=worst)
+        out.say(f"results in {output}")
+        out.json(evaluation.to_dict())
         return 0
-    if (last := Path(weights) / "last.safetensors").is_file():
-        out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
-    out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
-    print_evaluation(evaluation, out)
-    write_evaluation(evaluation, output, worst=worst)
-    out.say(f"results in {output}")
-    out.json(evaluation.to_dict())
-    return 0
 
 
 def print_evaluation(evaluation: Evaluation, out: Output) -> None:

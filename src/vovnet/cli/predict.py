@@ -8,6 +8,7 @@ from vovnet.cli.app import app
 from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Switch, Threads, TopK, Weights
 from vovnet.cli.output import Output, complain, set_threads, show_progress
 from vovnet.errors import UsageError, counted, describe
+from vovnet.folder_lock import folder_lock
 
 
 @app.command
@@ -68,7 +69,11 @@ def predict(
         raise UsageError(str(error)) from None
     counts: dict[str, int] = dict.fromkeys(detector.class_names, 0)
     images, unread, failures = 0, 0, []
-    with PredictionWriter(output, draw=draw, contours=contours) as writer, show_progress() as progress:
+    with (
+        folder_lock(output),
+        PredictionWriter(output, draw=draw, contours=contours) as writer,
+        show_progress() as progress,
+    ):
         task = progress.add_task("images", total=None)
         for result in results:
             progress.advance(task)

@@ -10,6 +10,7 @@ from vovnet.cli.app import app
 from vovnet.cli.options import Device, Json, Repetitions, Switch
 from vovnet.cli.output import Output, make_folder, need, show_progress
 from vovnet.errors import UsageError
+from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
     from vovnet.report.document import Section
@@ -75,25 +76,26 @@ def reproduce(
     if measure and not measured:
         raise UsageError(f"--measure is for {', '.join(MEASURED_TABLES)}: name one of them")
     make_folder(output)
-    earlier = records if records is not None else RECORDS if RECORDS.is_dir() else None
-    data = {kind: folder for kind, folder in (("voc", voc), ("coco", coco)) if folder is not None}
-    with show_progress() as progress:
-        task = progress.add_task("", total=None)
+    with folder_lock(output):
+        earlier = records if records is not None else RECORDS if RECORDS.is_dir() else None
+        data = {kind: folder for kind, folder in (("voc", voc), ("coco", coco)) if folder is not None}
+        with show_progress() as progress:
+            task = progress.add_task("", total=None)
 
-        def say(what: str) -> None:
-            progress.update(task, description=what)
+            def say(what: str) -> None:
+                progress.update(task, description=what)
 
-        for table in measured:
-            measure_table(
-                table, output / f"{table}.json", device=device, repetitions=repetitions, energy=energy, on_step=say
-            )
-        sources = Sources(earlier, output, measured, runs, data, device, say)
-        sections = {}
-        for name in chosen:
-            say(name)
-            sections[name] = section_of(name, sources)
-        say("figures and pages")
-        content = write_folder(sections, output)
+            for table in measured:
+                measure_table(
+                    table, output / f"{table}.json", device=device, repetitions=repetitions, energy=energy, on_step=say
+                )
+            sources = Sources(earlier, output, measured, runs, data, device, say)
+            sections = {}
+            for name in chosen:
+                say(name)
+                sections[name] = section_of(name, sources)
+            say("figures and pages")
+            content = write_folder(sections, output)
     print_sections(sections.values(), out)
     out.say(f"reproduction.md, .json, .html and figures in {output}")
     out.json(content)

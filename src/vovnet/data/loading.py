@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
+from vovnet.data.loaders import Batches, load_batches
 from vovnet.masks import RleMasks
 from vovnet.polygons import Polygons
 from vovnet.structures import Target, TrainingMasks
@@ -174,30 +174,28 @@ class _TrainingImages(Dataset[tuple[Tensor, Target, str]]):
         return image, target, sample.image_path.name
 
 
-def start_loader(_: int) -> None:
-    """Prepares a loader process: it uses one core, and only its parent stops it.
-
-    Ctrl-C and the stop signal of a batch system go to a whole process group, so the loader process leaves its group.
-    """
-    torch.set_num_threads(1)
-    if hasattr(os, "setsid"):
-        os.setsid()
-
-
 def training_batches(
-    dataset: DetectionDataset, augment: Augmentation, stream: BatchStream, *, workers: int, pin_memory: bool
-) -> Iterable[Batch]:
-    """Augmented micro-batches in the order of `stream`.
+    dataset: DetectionDataset,
+    augment: Augmentation,
+    stream: BatchStream,
+    *,
+    workers: int,
+    pin_memory: bool,
+    image_pixels: int = 0,
+) -> Batches[Batch]:
+    """Augmented micro-batches in the order of `stream`; see `load_batches`.
 
     workers: number of loader processes; 0 loads in this process.
     pin_memory: use page-locked memory, from which batches reach a GPU faster.
+    image_pixels: height × width of an image in a batch at least, if that is known.
     """
-    return DataLoader(
+    return load_batches(
         _TrainingImages(dataset, augment, stream.seed),
-        batch_sampler=stream,
-        num_workers=workers,
-        collate_fn=_collate,
+        stream,
+        workers=workers,
+        collate=_collate,
+        name_of=lambda key: dataset[key[1]].image_path.name,
+        batch_bytes=stream.micro_batch_size * 3 * image_pixels,
+        prefetch=4,
         pin_memory=pin_memory,
-        worker_init_fn=start_loader,
-        prefetch_factor=4 if workers else None,
     )

@@ -7,24 +7,53 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from vovnet.engine.config_keys import hint, keys_of
+from vovnet.engine.config_keys import explain
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.names import published_configs
+from vovnet.parsing import ConfigLoader, parse_yaml, read_text
+from vovnet.printing import line, quoted
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+BatchSize = Annotated[int, Field(gt=0, le=65_536)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+_DEEPEST_KEY = 20
+_LONGEST_TEXT = 4096  # of a path in Linux
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses text that can be no name or path, and 012 for a number, which YAML 1.1 reads as 10."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if not isinstance(text, str):
+                continue
+            if len(text) > _LONGEST_TEXT:
+                raise ValueError(f"text may have {_LONGEST_TEXT:,} characters, got {len(text):,}")
+            if "\0" in text or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
+                raise ValueError(f"must be text without NUL and halves of characters, got {quoted(text)}")
+            if re.fullmatch(r"[-+]?0\d+", text) and _is_number(annotation):
+                raise ValueError(f"write {text} without leading zeros, which some programs read as octal")
+        return value
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a key takes numbers and no text."""
+    types = {annotation, *get_args(annotation)}
+    types |= {inner for outer in types for inner in get_args(outer)}
+    return bool(types & {int, float}) and str not in types
 
 
 class DataSource(Section):
@@ -57,7 +86,7 @@ class AugmentConfig(Section):
     """Augmentation for detectors with an input of fixed size; the defaults are SSD's.
 
     photometric: probability of each change of colour and brightness.
-    expand: largest ratio of a padded image's side to the original; 1: no padding.
+    expand: largest ratio of a padded image's side to the original, up to 16; 1: no padding.
     crop_min_scale: smallest side of a crop, as a fraction of the image's side; 1: no crops.
     flip: probability of a horizontal flip.
     flip_vertical: probability of a vertical flip.
@@ -65,7 +94,7 @@ class AugmentConfig(Section):
     """
 
     photometric: Fraction = 0.5
-    expand: Annotated[float, Field(ge=1)] = 4.0
+    expand: Annotated[float, Field(ge=1, le=16)] = 4.0
     crop_min_scale: PositiveFraction = 0.3
     flip: Fraction = 0.5
     flip_vertical: Fraction = 0.0
@@ -137,19 +166,19 @@ class LossConfig(Section):
 class ScheduleConfig(Section):
     """The length of the run and its learning rates. Give either `iterations` or `epochs`.
 
-    iterations: number of optimizer steps.
-    epochs: number of passes over the training images.
+    iterations: number of optimizer steps, up to 1,000,000,000.
+    epochs: number of passes over the training images, up to 1,000,000.
     kind: "step": the rate is multiplied by `gamma` at each of `milestones`; "cosine": it falls to 0 over the run.
-    milestones: optimizer steps.
+    milestones: optimizer steps, up to 1,000 of them.
     gamma: factor of the rate at a milestone.
     warmup_iterations: steps of linear warm-up.
     warmup_factor: the warm-up starts at this fraction of the rate.
     """
 
-    iterations: PositiveInt | None = None
-    epochs: PositiveFloat | None = None
+    iterations: Annotated[int, Field(gt=0, le=10**9)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=10**6)] | None = None
     kind: Literal["step", "cosine"] = "step"
-    milestones: tuple[int, ...] = ()
+    milestones: Annotated[tuple[int, ...], Field(max_length=1000)] = ()
     gamma: PositiveFraction = 0.1
     warmup_iterations: NonNegativeInt = 0
     warmup_factor: PositiveFraction = 0.01
@@ -174,7 +203,7 @@ class TrainConfig(Section):
     optimizer: the optimizer.
     loss: the loss.
     schedule: the length of the run and its learning rates.
-    batch_size: images per optimizer step, over all processes.
+    batch_size: images per optimizer step, over all processes; up to 65,536.
     micro_batch_size: images per forward pass of one process, or fewer if its share of the batch is smaller.
     precision: "bf16" and "fp16" are mixed precision, fp16 on CUDA GPUs only; "auto" is bf16 on a GPU that supports it,
         else fp32. bf16 is about twice as fast as fp32 on CPUs with AVX512-BF16 or AMX, and slower on others.
@@ -184,9 +213,9 @@ class TrainConfig(Section):
         pass, not with 0 and 1, so that a small share is no harm to a short run; null: PyTorch's 0.1, which starts with
         0 and 1. Caffe's moving_average_fraction 0.999 is 0.001.
     ema_decay: decay of the average of the weights, which is then evaluated and saved; null: no average.
-    seed: seed of everything random.
-    workers: loader processes per training process.
-    threads: CPU threads; null: PyTorch's default.
+    seed: seed of everything random, of at most 63 bits.
+    workers: loader processes per training process, up to 1,024.
+    threads: CPU threads, up to 4,096; null: PyTorch's default.
     metric: the best weights are those with the highest value of this metric on `val`.
     evaluate_every: epochs between evaluations.
     checkpoint_every: optimizer steps between checkpoints.
@@ -206,16 +235,16 @@ class TrainConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     schedule: ScheduleConfig
-    batch_size: PositiveInt
-    micro_batch_size: PositiveInt
+    batch_size: BatchSize
+    micro_batch_size: BatchSize
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
     sync_bn: bool = False
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    seed: NonNegativeInt = 0
-    workers: NonNegativeInt = 2
-    threads: PositiveInt | None = None
+    seed: Seed = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    threads: Annotated[int, Field(gt=0, le=4096)] | None = None
     metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
     evaluate_every: PositiveInt = 1
     checkpoint_every: PositiveInt = 1000
@@ -232,19 +261,7 @@ class TrainConfig(Section):
             )
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number. YAML 1.1 reads it as text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
 Schema = TypeVar("Schema", bound=Section)
-
-# pydantic's types of problems that speak of Python's types.
-_PLAIN_TYPES = {"tuple_type": "a list", "dict_type": "a section with keys and values"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -261,69 +278,46 @@ def read_config(schema: type[Schema], path: str | Path, overrides: Sequence[str]
     values.
     """
     path = _find_config(path)
-    values = _parse(path.read_text(), str(path))
+    try:
+        text = read_text(path, "yaml_bytes")
+    except ValueError as error:
+        raise UsageError(f"{line(str(path), 80)} {error}") from None
+    values = _parse(text, str(path))
     if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold keys and values, got {type(values).__name__}")
+        raise UsageError(f"{line(str(path), 80)} must hold keys and values, got {type(values).__name__}")
     values.setdefault("output", f"runs/{path.stem}")
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not all(key.split(".")):
-            raise UsageError(f"expected key=value, got {override!r}")
+        if not equals or not all(key.split(".")) or key.count(".") > _DEEPEST_KEY:
+            raise UsageError(f"expected key=value, got {quoted(override)}")
         section = values
         *parents, last = key.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise UsageError(f"{parent!r} in {key!r} is a value, not a section")
+                raise UsageError(f"{quoted(parent)} in {quoted(key)} is a value, not a section")
         section[last] = _parse(text, override)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise UsageError(f"{path}: " + "; ".join(_explain(schema, error))) from None
+        raise UsageError(f"{line(str(path), 80)}: {explain(schema, error)}") from None
 
 
 def _find_config(source: str | Path) -> Path:
     """The file `source`, or the published config of that name, with or without "configs/" and ".yaml"."""
     path, published = Path(source), published_configs()
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name that is too long
+        if path.is_file():
+            return path
     name = path.name.removesuffix(".yaml")
     if name in published and path in (Path(name), Path(f"{name}.yaml"), Path("configs") / f"{name}.yaml"):
         return published[name]
-    hint = did_you_mean(name, published) or "; `vovnet list` names the published ones"
-    raise FileNotFoundError(f"no config file {source}{hint}")
+    remedy = did_you_mean(name, published) or "; `vovnet list` names the published ones"
+    raise FileNotFoundError(f"no config file {line(str(source))}{remedy}")
 
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def _explain(schema: type[Section], error: ValidationError) -> Iterator[str]:
-    for problem in error.errors(include_url=False):
-        message = problem["msg"].removeprefix("Value error, ")
-        name = ".".join(str(part) for part in problem["loc"])
-        if not name:
-            yield message
-        elif problem["type"] == "extra_forbidden":
-            for key in _leaves(name, problem["input"]):
-                yield f"unknown key {key!r}{hint(schema, key)}"
-        elif problem["type"] in ("model_type", "model_attributes_type"):
-            keys = ", ".join(f"{name}.{key}" for key in keys_of(schema, name.split(".")))
-            yield f"{name} is a section, got {problem['input']!r}; set its keys: {keys}"
-        else:
-            if problem["type"] in _PLAIN_TYPES:
-                message = f"must be {_PLAIN_TYPES[problem['type']]}"
-            got = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
-            yield f"{name}: {message[:1].lower()}{message[1:]}{got}"
-
-
-def _leaves(name: str, value: Any) -> Iterator[str]:
-    """The dotted keys in an unknown section, or its own name if it is a value."""
-    if not isinstance(value, dict) or not value:
-        yield name
-        return
-    for key, inner in value.items():
-        yield from _leaves(f"{name}.{key}", inner)
+        return parse_yaml(text, ConfigLoader)
+    except ValueError as error:
+        raise UsageError(f"{line(where, 80)} {error}") from None

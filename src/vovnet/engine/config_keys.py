@@ -1,14 +1,16 @@
-"""What somebody may have meant who wrote a key that a config does not have."""
+"""What is wrong with a config, in one sentence, and what somebody may have meant by a key that it does not have."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from vovnet.errors import did_you_mean
+from vovnet.errors import counted, did_you_mean, listed
+from vovnet.printing import line, quoted
 
 # Names that other programs use, without "_" and "-", some with their section → the key here.
 _SYNONYMS = {
@@ -70,12 +72,53 @@ _NO_KEYS = {
     ),
 }
 
+# pydantic's types of problems that speak of Python's types.
+_PLAIN_TYPES = {"tuple_type": "a list", "dict_type": "a section with keys and values"}
+_MOST_PROBLEMS = 5
+
+
+def explain(schema: type[BaseModel], error: ValidationError) -> str:
+    """The first problems and the number of the others."""
+    shown = [line(problem, 400) for problem in islice(_problems(schema, error), _MOST_PROBLEMS)]
+    while len(shown) > 1 and len("; ".join(shown)) > 400:
+        shown.pop()
+    more = error.error_count() - len(shown)
+    return "; ".join(shown) + (f"; and {counted(more, 'other problem')}" if more > 0 else "")
+
+
+def _problems(schema: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        name = ".".join(line(str(part), 60) for part in problem["loc"])
+        if not name:
+            yield message
+        elif problem["type"] == "extra_forbidden":
+            for key in _leaves(name, problem["input"]):
+                yield f"unknown key {quoted(key)}{hint(schema, key)}"
+        elif problem["type"] in ("model_type", "model_attributes_type"):
+            keys = [f"{name}.{key}" for key in keys_of(schema, name.split("."))]
+            yield f"{name} is a section, got {quoted(problem['input'])}; set its keys: {listed(keys, length=150)}"
+        else:
+            if problem["type"] in _PLAIN_TYPES:
+                message = f"must be {_PLAIN_TYPES[problem['type']]}"
+            got = "" if problem["type"] in ("missing", "value_error") else f", got {quoted(problem['input'])}"
+            yield f"{name}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def _leaves(name: str, value: Any) -> Iterator[str]:
+    """The dotted keys in an unknown section, or its own name if it is a value."""
+    if not isinstance(value, dict) or not value:
+        yield name
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{name}.{line(str(key), 60)}", inner)
+
 
 def hint(schema: type[BaseModel], key: str) -> str:
     """ ", did you mean …?" for an unknown dotted key, or what else helps."""
-    *parents, last = key.split(".")
+    *parents, last = line(key).split(".")
     plain, known = _plain(last), list(_dotted_keys(schema))
-    synonym = _SYNONYMS.get(_plain(key)) or _SYNONYMS.get(plain, "")
+    synonym = _SYNONYMS.get(_plain(line(key))) or _SYNONYMS.get(plain, "")
     same = [name for name in known if _plain(name.split(".")[-1]) == plain]
     same = same or [name for name in known if name in (synonym, synonym.split(".")[-1])]
     if same:
@@ -88,7 +131,7 @@ def hint(schema: type[BaseModel], key: str) -> str:
     by_last = {name.split(".")[-1]: name for name in reversed(known)}  # of two, the first
     near = difflib.get_close_matches(last, by_last, n=1)
     elsewhere = f", did you mean {by_last[near[0]]!r}?" if near else ""
-    return did_you_mean(last, siblings, prefix) or elsewhere or f" (known keys: {', '.join(siblings)})"
+    return did_you_mean(last, siblings, prefix) or elsewhere or f" (known keys: {listed(siblings, length=150)})"
 
 
 def keys_of(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:

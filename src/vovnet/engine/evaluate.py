@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
-from vovnet.data.loading import start_loader
+from vovnet.data.loaders import load_batches
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
@@ -71,21 +72,25 @@ def detect_dataset(
     if soft_nms and multi_scale is not None:
         raise UsageError("soft-NMS is for a test at one scale; a multi-scale test uses box voting: choose one of them")
     indices = range(group.rank, len(dataset), group.world_size)
-    loader = DataLoader(
-        _Images(dataset, detector.model.preprocessing if multi_scale is None else None, indices),
-        batch_size if multi_scale is None else 1,
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=start_loader,
+    preprocessing = detector.model.preprocessing if multi_scale is None else None
+    size = min(batch_size, len(indices)) if multi_scale is None else 1
+    batches = load_batches(
+        _Images(dataset, preprocessing, indices),
+        (list(range(len(indices))[start : start + size]) for start in range(0, len(indices), max(1, size))),
+        workers=workers,
+        collate=_collate,
+        name_of=lambda index: dataset[indices[index]].image_path.name,
+        batch_bytes=size * 3 * preprocessing.least_pixels if preprocessing else 0,
     )
     own: list[Detections] = []
-    for images, image_sizes in loader:
-        if multi_scale is not None:
-            own.append(detect_multi_scale(detector, images[0], multi_scale))
-        else:
-            detections = detector.detect(list(images), image_sizes)
-            own += map(apply_soft_nms, detections) if soft_nms else detections
-        on_image(len(own))
+    with closing(batches):
+        for images, image_sizes in batches:
+            if multi_scale is not None:
+                own.append(detect_multi_scale(detector, images[0], multi_scale))
+            else:
+                detections = detector.detect(list(images), image_sizes)
+                own += map(apply_soft_nms, detections) if soft_nms else detections
+            on_image(len(own))
     parts = group.gather(own)
     return [parts[index % group.world_size][index // group.world_size] for index in range(len(dataset))]
 

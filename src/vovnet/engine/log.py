@@ -17,8 +17,11 @@ from typing import Any
 from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import counted, install_extra
-from vovnet.files import LEFTOVERS, append_text, make_folder, write_text
+from vovnet.files import LEFTOVERS, append_text, make_folder, write_bytes
+from vovnet.parsing import parse_json
 
+_LONGEST_LINE = 1_000_000
+_MOST_SECONDS = 86_400 * 99_999
 _LOG = logging.getLogger("vovnet")
 
 Record = Mapping[str, Any]
@@ -52,18 +55,27 @@ def json_lines(path: Path, last_step: int) -> LogHook:
     Removes lines of steps after `last_step`: the killed run that wrote them did not save these steps.
     """
     kept = []
-    for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
+    for written in _lines(path):
         try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):  # the kill cut this line short
+            if parse_json(written)["step"] <= last_step:
+                kept.append(written + b"\n")
+        except (ValueError, KeyError, TypeError, IndexError):  # the kill cut this line short
             break
-    write_text(path, "".join(kept))
+    write_bytes(path, b"".join(kept))
 
     def log(record: Record) -> None:
         append_text(path, json.dumps(record) + "\n")
 
     return log
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a log, none of which is long unless it is damaged."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        while line := file.readline(_LONGEST_LINE):
+            yield line.removesuffix(b"\n")
 
 
 def has_tensorboard() -> bool:
@@ -92,7 +104,7 @@ def console(record: Record) -> None:
         losses = " ".join(f"{k.removesuffix('_loss')} {v:.3f}" for k, v in record.items() if k.endswith("_loss"))
         parts.append(f"loss {record['loss']:.3f} ({losses})")
         parts.append(f"lr {record['learning_rate']:.2e}  {record['images_per_s']:.2f} images/s")
-        parts.append(f"{timedelta(seconds=round(record['seconds_left']))} left")
+        parts.append(f"{timedelta(seconds=min(round(record['seconds_left']), _MOST_SECONDS))} left")
     else:
         parts += [f"{k} {v:.4f}" for k, v in record.items() if k.startswith("val_") and v is not None]
     print("  ".join(parts), file=sys.stderr, flush=True)

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from vovnet.data.dataset import DetectionDataset
+from vovnet.engine.checkpoint import check_checkpoint, damaged
 from vovnet.engine.config import TrainConfig
+from vovnet.engine.config_keys import explain
 from vovnet.engine.schedule import learning_rate, total_steps
 from vovnet.engine.training_data import fingerprint
+from vovnet.printing import line
 from vovnet.weights.file import load_checkpoint
 
 _MAY_DIFFER = {"resume", "workers", "threads", "output", "device", "log_every", "checkpoint_every", "tensorboard"}
@@ -26,11 +31,15 @@ def find_checkpoint(config: TrainConfig, dataset: DetectionDataset) -> dict[str,
     last = config.output / "last.pt"
     if config.resume and last.exists():
         checkpoint = load_checkpoint(last)
-        saved = TrainConfig.model_validate(checkpoint["config"])  # adds the defaults of keys newer than the file
+        check_checkpoint(checkpoint, last)
+        try:
+            saved = TrainConfig.model_validate(checkpoint["config"])  # adds the defaults of keys newer than the file
+        except ValidationError as error:
+            raise damaged(last, f"its config: {line(explain(TrainConfig, error), 200)}") from None
         if problems := [*_other_settings(saved, config), *_other_data(checkpoint, dataset, config)]:
             raise ValueError(
-                f"{last} belongs to a run with other settings ({'; '.join(problems)}); resume it with its own settings "
-                "or choose another output=FOLDER"
+                f"{line(str(last))} belongs to a run with other settings ({line('; '.join(problems), 250)}); resume it "
+                "with its own settings or choose another output=FOLDER"
             )
         _check_schedule(saved, config, checkpoint["step"], len(dataset))
         return checkpoint
@@ -52,7 +61,8 @@ def _other_settings(saved: TrainConfig, config: TrainConfig) -> Iterator[str]:
 def _other_data(checkpoint: Mapping[str, Any], dataset: DetectionDataset, config: TrainConfig) -> Iterator[str]:
     classes = checkpoint["info"]["class_names"]
     if tuple(classes) != tuple(dataset.class_names):
-        yield f"the dataset's classes were {', '.join(classes)}, are {', '.join(dataset.class_names)}"
+        were, are = (line(", ".join(names), 80) for names in (classes, dataset.class_names))
+        yield f"the dataset's classes were {were}, are {are}"
     if checkpoint["images"] != fingerprint(dataset):
         yield f"the dataset's images: other names or another order in {config.data.root}, split {config.data.train}"
 
@@ -65,6 +75,8 @@ def _check_schedule(saved: TrainConfig, config: TrainConfig, step: int, num_imag
         for key, old in saved.schedule.model_dump(mode="json").items()
         if old != (new := config.schedule.model_dump(mode="json")[key])
     ]
+    if step > before:
+        raise damaged(config.output / "last.pt", f"it is at step {step} of {before}")
     if not keys:
         return
     path, weights = config.output / "last.pt", config.output / "last.safetensors"
@@ -100,4 +112,4 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else line(str(value), 60)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.data.dataset import DetectionDataset
+from vovnet.data.loaders import Batches
 from vovnet.data.loading import Batch, BatchStream, training_batches
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
@@ -30,9 +32,12 @@ from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augment
 from vovnet.engine.training_warnings import warn_before_training
 from vovnet.errors import UsageError
 from vovnet.files import write_json
+from vovnet.folder_lock import folder_lock
+from vovnet.limits import check_limit
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.printing import line
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
 from vovnet.weights.detector import ModelInfo, load_weights, save_weights
@@ -66,7 +71,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    with workers(config.device) as group, stop_requests() as stop_requested:
+    with workers(config.device) as group, stop_requests() as stop_requested, ExitStack() as until_end:
+        until_end.enter_context(folder_lock(config.output) if group.is_main else nullcontext())
         # Build.
         torch.manual_seed(config.seed)
         dataset, val = open_data(config)
@@ -99,7 +105,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
         # Loop.
-        batches = _open_batches(dataset, config, model, group, start_step=state.step)
+        batches = until_end.enter_context(closing(_open_batches(dataset, config, model, group, start_step=state.step)))
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock = Clock(state.step)
@@ -155,6 +161,8 @@ def _build_model(
     info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
     if checkpoint is not None:
         info = ModelInfo.from_dict(checkpoint["info"])  # has the options that came with `backbone_weights`
+    values = sum(tensor.nbytes for tensor in info.build_on_meta().state_dict().values())
+    check_limit("weights_bytes", values, f"{line(config.model)} with these options and classes")
     if config.weights and checkpoint is None:
         info, model = _load_detector(info, config)
     elif config.backbone_weights and checkpoint is None:
@@ -199,7 +207,7 @@ def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, Det
 
 def _open_batches(
     dataset: DetectionDataset, config: TrainConfig, model: DetectionModel, group: Workers, *, start_step: int
-) -> Iterator[Batch]:
+) -> Batches[Batch]:
     """The micro-batches of this process from step `start_step` to the end of the run."""
     micro_batch_size, _ = micro_batches(config, group.world_size)
     stream = BatchStream(
@@ -215,7 +223,15 @@ def _open_batches(
     )
     augment = make_augmentation(model.preprocessing, config)
     on_cuda = group.device.type == "cuda"
-    return iter(training_batches(dataset, augment, stream, workers=config.workers, pin_memory=on_cuda))
+    shortest = min(config.resize.short_sides, default=0) ** 2
+    return training_batches(
+        dataset,
+        augment,
+        stream,
+        workers=config.workers,
+        pin_memory=on_cuda,
+        image_pixels=shortest or model.preprocessing.least_pixels,
+    )
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

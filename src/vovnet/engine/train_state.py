@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from vovnet.engine.checkpoint import check_optimizer, damaged
 from vovnet.engine.config import TrainConfig
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.printing import line
 from vovnet.weights.detector import ModelInfo
 from vovnet.weights.file import DETECTOR_FORMAT, load_state, save_checkpoint
 
@@ -78,13 +80,22 @@ class TrainState:
         save_checkpoint(path, checkpoint)
 
     def load(self, checkpoint: Mapping[str, Any], path: Path) -> None:
-        """Go back to the state in a checkpoint that was read from `path`."""
+        """Go back to the state in a checkpoint that was read from `path` and checked by `check_checkpoint`.
+
+        ValueError if it is of another network or optimizer.
+        """
         load_state(self.model, checkpoint["model"], str(path))
         if self.ema is not None:
+            if checkpoint["ema"] is None:
+                raise damaged(path, "it lacks the averaged weights")
             load_state(self.ema.module, checkpoint["ema"], str(path))
             self.ema.n_averaged.fill_(checkpoint["step"])
+        check_optimizer(checkpoint["optimizer"], self.optimizer, path)
         self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.scaler.load_state_dict(checkpoint["scaler"])
+        try:
+            self.scaler.load_state_dict(checkpoint["scaler"])
+        except (KeyError, RuntimeError) as error:
+            raise damaged(path, f"its loss scaler: {line(str(error), 80)}") from None
         self.step, self.best, self.best_step = (checkpoint[key] for key in ("step", "best", "best_step"))
         self.last = checkpoint.get("last")  # older checkpoints lack it
         self.loss_sums = LossSums(**checkpoint["window"])

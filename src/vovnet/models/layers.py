@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from vovnet.printing import quoted
+
 Norm = Literal["batch", "group", "frozen"]
 Init = Literal["kaiming", "xavier"]
 
@@ -18,7 +20,7 @@ def check_option(name: str, value: str, options: Any) -> None:
     """ValueError with the alternatives if `value` is not one of the strings of the Literal `options`."""
     *others, last = map(repr, get_args(options))
     if value not in get_args(options):
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {quoted(value)}")
 
 
 def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:

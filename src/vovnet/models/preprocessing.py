@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Any, Literal
 
 import torch
@@ -14,6 +13,8 @@ from torchvision.transforms.v2 import functional as F
 
 from vovnet.boxes import fit_size
 from vovnet.errors import UsageError, choose
+from vovnet.limits import check_limit
+from vovnet.printing import quoted
 
 _LARGE = 2**25  # pixels of an image of which one channel at a time becomes floats
 
@@ -36,11 +37,24 @@ class Preprocessing:
     keep_ratio: bool = False
     antialias: bool = True
 
+    def __post_init__(self) -> None:
+        """Every detector has one of these, so this bounds the input of all, wherever its size was stated."""
+        if not _two_sides(self.image_size):
+            raise UsageError(f"image_size must be two whole numbers of at least 1, got {quoted(self.image_size)}")
+        height, width = self.image_size
+        check_limit("network_pixels", height * width, f"a network's input of {height} × {width}", "lower image_size")
+
     @property
     def mean_rgb(self) -> tuple[float, float, float]:
         """`mean` in RGB order."""
         first, second, third = self.mean
         return (third, second, first) if self.channel_order == "BGR" else self.mean
+
+    @property
+    def least_pixels(self) -> int:
+        """Height × width of the network's input for an image that is not much longer than wide."""
+        height, width = self.image_size
+        return min(height, width) ** 2 if self.keep_ratio else height * width
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the network's input for an image of (height, width)."""
@@ -81,20 +95,25 @@ def with_pixels(preprocessing: Preprocessing, pixels: Mapping[str, Any] | None) 
     Raises UsageError for another key or a value of another kind. They may come from a stranger's file.
     """
     if not isinstance(pixels, Mapping | None):
-        raise UsageError(f"pixels must be a section with some of the keys {', '.join(_PIXELS)}, got {pixels!r}")
+        raise UsageError(f"pixels must be a section with some of the keys {', '.join(_PIXELS)}, got {quoted(pixels)}")
     values: dict[str, Any] = dict(pixels or {})
     for key, value in values.items():
         expected, right = choose(_PIXELS, key, "key of pixels")
         if not right(value):
-            raise UsageError(f"pixels.{key} must be {expected}, got {value!r}")
+            raise UsageError(f"pixels.{key} must be {expected}, got {quoted(value)}")
         if isinstance(value, list):
             values[key] = tuple(value)
     return replace(preprocessing, **values)
 
 
+def _two_sides(value: Any) -> bool:
+    sides = isinstance(value, tuple) and len(value) == 2
+    return sides and all(type(side) is int and 1 <= side < 2**31 for side in value)
+
+
 def _three_numbers(value: Any) -> bool:
     numbers = isinstance(value, list | tuple) and len(value) == 3
-    return numbers and all(type(number) in (int, float) and isfinite(number) for number in value)
+    return numbers and all(type(number) in (int, float) and abs(number) < 1e30 for number in value)
 
 
 _PIXELS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {

@@ -1,9 +1,11 @@
 import re
 import shutil
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import vovnet.names
 from vovnet.engine import config_keys
@@ -11,6 +13,7 @@ from vovnet.engine.config import Section, TrainConfig, load_config, read_config
 from vovnet.errors import UsageError
 from vovnet.names import published_configs
 from vovnet.paper.aggregation.config import AggregationConfig
+from vovnet.parsing import ConfigLoader, parse_yaml
 
 BASIC = """
 model: dsod300_vovnet27_slim
@@ -214,3 +217,131 @@ def test_every_key_is_documented():
             assert re.search(rf"^    {key}: ", section.__doc__, re.MULTILINE), f"{section.__name__}.{key}"
             if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
                 sections.append(field.annotation)
+
+
+def test_what_yaml_1_1_reads_as_something_else_is_text_where_text_is_wanted(config_file):
+    for written in ("no", "012", "1_000", "12:30", "2024-01-01", "on", "0o17", "=", "<<"):
+        assert load_config(config_file, [f"data.train={written}"]).data.train == written
+        config_file.write_text(BASIC.replace("somewhere", f"somewhere, train: {written}, more_train: []"))
+        assert load_config(config_file).data.train == written
+        assert load_config(config_file, [f"model_options.anchors={written}"]).model_options == {"anchors": written}
+        config_file.write_text(BASIC)
+
+
+def test_yes_and_no_still_are_true_and_false_where_that_is_wanted(config_file):
+    for written, value in (
+        ("yes", True),
+        ("on", True),
+        ("True", True),
+        ("no", False),
+        ("off", False),
+        ("FALSE", False),
+    ):
+        assert load_config(config_file, [f"resume={written}"]).resume is value
+    assert load_config(config_file, ["tensorboard=~"]).tensorboard is None
+    assert load_config(config_file, ["seed=0x1f", "workers=+3"]).seed == 31
+
+
+@pytest.mark.parametrize("config", sorted(published_configs().values()), ids=lambda path: path.stem)
+def test_published_configs_mean_what_they_meant_by_yaml_1_1(config):
+    class Loader(yaml.SafeLoader):
+        pass
+
+    exponent = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+0123456789."))
+    text = config.read_text()
+    assert repr(parse_yaml(text, ConfigLoader)) == repr(yaml.load(text, Loader))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{1: 2, [a]: 3}", "has a list or section as a key in line 1"),
+        ("? {a: b}\n: c", "has a list or section as a key in line 1"),
+        ("1.5: x\nmodel: a", "unknown key '1.5'"),
+        ("~: x\n1: y", "and 2 other problems"),
+        ("a: !!timestamp x", "is not valid YAML"),
+        ("a: !!int x", "is not valid YAML"),
+        ("a: !!python/object/apply:os.system [x]", "is not valid YAML"),
+        ("a: &a [*a]", "the alias *a in line 1"),
+        ("[" * 100_000, "nested more than 50 levels"),
+        ("seed: 1\nseed: 2", "states 'seed' twice, in lines 1 and 2: leave one out"),
+        ("data: {root: a, root: b}", "states 'root' twice, in line 1: leave one out"),
+        (BASIC + "model_options: {pixels: {1: 2, 1: 3}}", "states '1' twice"),
+        ("seed: " + "9" * 5000, "of 5000 digits"),
+        (BASIC + "output: 'x\\0'", None),
+        (BASIC + 'output: "x\\0"', "output: must be text without NUL"),
+        (BASIC + 'device: "\\ud800"', "device: must be text without NUL"),
+        (BASIC + "weights: " + "x" * 100_000, "weights: text may have 4,096 characters, got 100,000"),
+        ("\n".join(f"k{i}: {'x' * 100}" for i in range(5000)), "; and 500"),
+        (BASIC + "optimizer: {rules: [" + "{match: 1, x: 1}," * 3000 + "]}", "other problems"),
+        (BASIC + "optimizer: {kind: [" + "x," * 10_000 + "]}", "optimizer.kind"),
+        (b"model: \xff", "is not UTF-8 text"),
+        ("model: a".encode("utf-16"), "expected UTF-8"),
+        (b"model: \0", "NUL"),
+        (b"a: \x1b[31m", "is not valid YAML"),
+        (b"", "must hold keys and values"),
+    ],
+)
+def test_a_strange_file_is_one_short_sentence(tmp_path, content, message):
+    path = tmp_path / "strange.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    if message is None:
+        assert load_config(path)
+        return
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
+        load_config(path)
+    assert str(path) in str(error.value) or len(str(path)) > 80
+    assert len(str(error.value)) <= 500
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seed=-1", "greater than or equal to 0"),
+        (f"seed={2**70}", "of 22 digits"),
+        ("batch_size=1000000000", "batch_size: input should be less than or equal to 65536"),
+        ("micro_batch_size=65537", "less than or equal to 65536"),
+        ("workers=1000000", "less than or equal to 1024"),
+        ("workers=-1", "greater than or equal to 0"),
+        ("threads=5000", "less than or equal to 4096"),
+        ("schedule.iterations=1000000000000", "less than or equal to 1000000000"),
+        ("schedule={epochs: 1e12}", "less than or equal to 1000000"),
+        ("schedule={epochs: .nan}", "finite number"),
+        (f"schedule.milestones={list(range(2000))}", "at most 1000 items"),
+        ("log_every=0", "greater than 0"),
+        ("evaluate_every=-1", "greater than 0"),
+        ("checkpoint_every=0.5", "valid integer"),
+        ("optimizer.learning_rate=.nan", "finite number"),
+        ("optimizer.learning_rate=nan", "finite number"),
+        ("optimizer.learning_rate=1e999", "finite number"),
+        ("optimizer.weight_decay=.inf", "finite number"),
+        ("optimizer.momentum=-1", "greater than or equal to 0"),
+        ("augment.expand=1e9", "less than or equal to 16"),
+        ("batch_size=012", "write 012 without leading zeros"),
+        ("schedule.milestones=[1, -010]", "write -010 without leading zeros"),
+        ("batch_size=12:30", "valid integer"),
+        ("model_options={[a]: 3}", "has a list or section as a key"),
+        ("x" * 10**6, "expected key=value"),
+        ("x" * 10**6 + "=1", "unknown key"),
+        ("model=" + "x" * 10**6, "text may have 4,096 characters"),
+        (".".join("a" * 5000) + "=1", "expected key=value"),
+        ("seed=" + "[" * 10**5, "nested more than 50 levels"),
+        ("device=\x1b[31m", "is not valid YAML"),
+    ],
+)
+def test_a_strange_value_is_one_short_sentence_at_once(config_file, setting, message):
+    began = time.monotonic()
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
+        load_config(config_file, [setting])
+    assert len(str(error.value)) <= 500
+    assert str(error.value).isprintable()
+    assert time.monotonic() - began < 5
+
+
+def test_a_name_that_can_be_no_file(tmp_path):
+    for name in ("a" * 5000, "a\0b", tmp_path):
+        with pytest.raises(FileNotFoundError, match="no config file") as error:
+            load_config(name)
+        assert len(str(error.value)) <= 500

@@ -291,8 +291,8 @@ def mask_rcnn(
         raise unknown_name("set of anchors", anchors, get_args(Anchors))
     norm = "group" if group_norm else "frozen"
     net: Any = make_backbone(**{"norm": norm, **(backbone or {}), "features_only": True})
-    short, long = image_size  # a list in a config
-    preprocessing = with_pixels(Preprocessing((short, long), mean=MEAN, keep_ratio=True), pixels)
+    size: Any = tuple(image_size) if isinstance(image_size, list) else image_size  # a list in a config
+    preprocessing = with_pixels(Preprocessing(size, mean=MEAN, keep_ratio=True), pixels)
     return MaskRCNN(
         net, net.channels, num_classes, preprocessing, group_norm=group_norm, masks=masks, rois=rois, anchors=anchors
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from vovnet.engine.config import Fraction, Section
+from vovnet.engine.config import BatchSize, Fraction, Section, Seed
 from vovnet.errors import unknown_name
 from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
 
@@ -27,17 +27,17 @@ class AggregationConfig(Section):
     data: Path
     download: bool = False
     networks: tuple[str, ...] = tuple(CIFAR_NETWORKS)
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     train_images: PositiveInt | None = None
-    epochs: PositiveFloat = 300
-    batch_size: PositiveInt = 64
+    epochs: Annotated[float, Field(gt=0, le=10**6)] = 300
+    batch_size: BatchSize = 64
     learning_rate: PositiveFloat = 0.1
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegativeFloat = 1e-4
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "auto"
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(gt=0, le=4096)] | None = None
     log_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 200
     output: Path

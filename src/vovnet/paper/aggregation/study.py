@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 from pathlib import Path
@@ -13,11 +12,13 @@ import torch
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.interrupts import stop_requests
 from vovnet.files import write_json
+from vovnet.folder_lock import folder_lock
 from vovnet.paper.aggregation.cifar10 import SIDE, Cifar10, read_cifar10
 from vovnet.paper.aggregation.config import AggregationConfig
 from vovnet.paper.aggregation.connections import strengths
 from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
 from vovnet.paper.aggregation.training import Hook, check_settings, test_accuracy, train_classifier
+from vovnet.parsing import naming, read_json
 from vovnet.profiling.cost import count_cost, count_parameters
 from vovnet.provenance import count_threads, device_name, record_header
 
@@ -34,21 +35,22 @@ def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tupl
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    runs = [(network, seed) for seed in config.seeds for network in config.networks]
-    unfinished = [run for run in runs if _finished_record(config.run_folder(*run), config) is None]
-    if unfinished:
-        train = read_cifar10(config.data, "train", download=config.download).first(config.train_images)
-        test = read_cifar10(config.data, "test", download=config.download)
-        with stop_requests() as stop:
-            while unfinished and not stop.is_set():
-                if not _run(*unfinished[0], train, test, config, device=device, hook=hook, stop=stop):
-                    break
-                unfinished.pop(0)
-    folders = (path.parent for path in sorted(config.output.glob("*/record.json")))
-    records = [record for folder in folders if (record := _finished_record(folder, config)) is not None]
-    records.sort(key=lambda record: (record["seed"], list(CIFAR_NETWORKS).index(record["network"])))
-    write_json(config.output / "aggregation.json", {**record_header("vovnet study aggregation"), "runs": records})
-    return records, not unfinished
+    with folder_lock(config.output):
+        runs = [(network, seed) for seed in config.seeds for network in config.networks]
+        unfinished = [run for run in runs if _finished_record(config.run_folder(*run), config) is None]
+        if unfinished:
+            train = read_cifar10(config.data, "train", download=config.download).first(config.train_images)
+            test = read_cifar10(config.data, "test", download=config.download)
+            with stop_requests() as stop:
+                while unfinished and not stop.is_set():
+                    if not _run(*unfinished[0], train, test, config, device=device, hook=hook, stop=stop):
+                        break
+                    unfinished.pop(0)
+        folders = (path.parent for path in sorted(config.output.glob("*/record.json")))
+        records = [record for folder in folders if (record := _finished_record(folder, config)) is not None]
+        records.sort(key=lambda record: (record["seed"], list(CIFAR_NETWORKS).index(record["network"])))
+        write_json(config.output / "aggregation.json", {**record_header("vovnet study aggregation"), "runs": records})
+        return records, not unfinished
 
 
 def _run(
@@ -97,6 +99,9 @@ def _finished_record(folder: Path, config: AggregationConfig) -> dict[str, Any] 
     path = folder / "record.json"
     if not path.exists():
         return None
-    record: dict[str, Any] = json.loads(path.read_text())
+    with naming(path):
+        record = read_json(path)
+        if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+            raise ValueError("is no record of a run of this study: move it away, and the run starts anew")
     check_settings(record["settings"], config.settings(), path)
     return record

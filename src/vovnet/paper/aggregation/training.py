@@ -7,22 +7,38 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vovnet.engine.checkpoint import OptimizerState, check_optimizer, damaged
 from vovnet.engine.optimizer import set_learning_rate
 from vovnet.errors import UsageError
 from vovnet.paper.aggregation.cifar10 import Cifar10, augment, normalize
 from vovnet.paper.aggregation.config import AggregationConfig
+from vovnet.printing import line
 from vovnet.weights.file import load_checkpoint, load_state, save_checkpoint
 
 FORMAT = "vovnet-classifier-1"
 TEST_BATCH = 500
 
 Hook = Callable[[Mapping[str, Any]], object]
+
+
+class _Checkpoint(BaseModel):
+    """What `TrainingState.save` writes."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    settings: dict[str, Any]
+    sums: Tensor
+    model: dict[str, Tensor]
+    optimizer: OptimizerState
+    step: Annotated[int, Field(strict=True, ge=0, lt=2**62)]
+    log: list[dict[str, Any]]
 
 
 class TrainingState:
@@ -60,8 +76,16 @@ class TrainingState:
     def load(self, path: Path) -> None:
         """Continue from a checkpoint. Raises UsageError if it was made with other settings."""
         checkpoint = load_checkpoint(path, FORMAT)
+        try:
+            _Checkpoint.model_validate(checkpoint)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise damaged(path, f"{'.'.join(line(str(part), 40) for part in first['loc'])}: {first['msg']}") from None
+        if checkpoint["sums"].shape != self.sums.shape:
+            raise damaged(path, "its sums have another shape")
         check_settings(checkpoint["settings"], self.settings, path)
         load_state(self.model, checkpoint["model"], str(path))
+        check_optimizer(checkpoint["optimizer"], self.optimizer, path)
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.step, self.log, self.sums = checkpoint["step"], checkpoint["log"], checkpoint["sums"].to(self.sums.device)
 

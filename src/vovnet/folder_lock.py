@@ -1,0 +1,110 @@
+"""One run at a time in an output folder: two would destroy each other's files, and both would report success."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from vovnet.printing import line
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+NAME = ".vovnet-lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_LOG = logging.getLogger("vovnet")
+_held: set[tuple[int, int]] = set()  # device and inode of folders: the system's locks do not stop other threads
+_changing = threading.Lock()
+
+
+class _InUseError(Exception):
+    """Another run has the folder; the text says which."""
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of the folder while the block runs. The folder is created.
+
+    OSError that names the other run if one has the folder. The system drops the lock with its process, whatever ends
+    that. A folder that cannot be created or written to gets no lock: writing there gives its own error.
+    """
+    created, held = list[Path](), None
+    try:
+        created += [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        held = _acquire(folder)
+    except _InUseError as other:
+        raise OSError(
+            f"{folder} is in use by {other}: wait for its end, stop it, or choose another output folder"
+        ) from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        if held is not None:
+            _release(folder, *held)
+        with suppress(OSError):  # a run that wrote nothing leaves nothing
+            for path in created:
+                path.rmdir()
+
+
+def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]]:
+    """The open lock file, and the folder's device and inode."""
+    status = folder.stat()
+    key = (status.st_dev, status.st_ino)
+    with _changing:  # to open the file of a lock that this process has, and to close it, would drop the lock
+        if key in _held:
+            raise _InUseError("another thread of this process")
+        path = folder / NAME
+        while True:
+            file = path.open("ab+", buffering=0)
+            try:
+                _lock(file, folder)
+                if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                    break
+            except BaseException:
+                file.close()
+                raise
+            file.close()  # its owner ended and removed it in between
+        owner = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        with suppress(OSError):  # a full disk
+            file.truncate(0)
+            file.write(owner.encode())
+        _held.add(key)
+        return file, key
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    """A POSIX record lock, which NFS has too. _InUseError if another process has it."""
+    if fcntl is None:
+        _LOG.warning("this system has no locks of the kind used here: start no second run in %s", folder)
+        return
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            file.seek(0)
+            owner = line(file.read(500).decode(errors="replace"), 150)
+            raise _InUseError(owner or "another run") from None
+        if error.errno not in _NO_LOCKS:
+            raise
+        _LOG.warning("the file system of %s has no locks (%s): start no second run there", folder, error.strerror)
+
+
+def _release(folder: Path, file: IO[bytes], key: tuple[int, int]) -> None:
+    with _changing:
+        with suppress(OSError):  # before the lock is gone, so that nobody else's file is removed
+            (folder / NAME).unlink()
+        file.close()
+        _held.discard(key)

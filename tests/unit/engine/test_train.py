@@ -1,0 +1,43 @@
+"""What ends a training run before its first step, in one sentence and without taking memory."""
+
+import resource
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from vovnet.engine.config import load_config
+from vovnet.engine.train import _build_model, train
+from vovnet.folder_lock import folder_lock
+
+BASIC = "data: {root: x}\nschedule: {iterations: 1}\nbatch_size: 1\nmicro_batch_size: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "classes", "message"),
+    [
+        ("refinedet320_vovnet39", "{width: 65536}", 3, "has more than 2,147,483,648 bytes"),
+        ("dsod300_vovnet27_slim", "{}", 100_000, "has more than 2,147,483,648 bytes"),
+        ("maskrcnn_vovnet39_gn", "{image_size: [20000, 20000]}", 3, "has more than 16,777,216 pixels"),
+        ("fasterrcnn_resnet50", "{image_size: no}", 3, "image_size must be two whole numbers"),
+    ],
+)
+def test_a_network_of_any_size_takes_no_memory(tmp_path, model, options, classes, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"model: {model}\nmodel_options: {options}\n{BASIC}")
+    names = tuple(map(str, range(classes)))
+    dataset = SimpleNamespace(class_names=names, category_ids=tuple(range(classes)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=message) as error:
+        _build_model(load_config(path), dataset, None, torch.device("cpu"))
+    assert len(str(error.value)) <= 500
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
+def test_a_second_run_in_a_folder_stops_before_anything_else(tmp_path, small_voc):
+    path = tmp_path / "config.yaml"
+    path.write_text("model: dsod300_vovnet27_slim\n" + BASIC.replace("root: x", f"root: {small_voc}"))
+    config = load_config(path, [f"output={tmp_path / 'run'}", "workers=0"])
+    with folder_lock(config.output), pytest.raises(OSError, match="is in use by .*choose another output folder"):
+        train(config)
+    assert list(tmp_path.glob("run/*")) == []
