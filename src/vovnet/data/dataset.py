@@ -145,7 +145,12 @@ def box_around_turned(centre: tuple[float, float], size: tuple[float, float], de
 
 
 def to_number(text: object) -> float:
-    """The number that a file states, or NaN if it states none."""
+    """The number that a file states, or NaN if it states none.
+
+    `float` also takes 1_000 and the digits of all scripts, which no program writes for numbers and others misread.
+    """
+    if isinstance(text, str) and ("_" in text or not text.strip().isascii()):
+        return math.nan
     try:
         return float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
