@@ -43,7 +43,7 @@ def read_bounded(path: Path, limit: str = "text_bytes") -> bytes:
     most = getattr(limits(), limit)
     try:
         if not path.is_file():
-            raise ValueError(f"is a {'folder' if path.is_dir() else 'special file or broken link'}, not a file")
+            raise ValueError(_why_no_file(path))
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = file.read(min(size, most) + 1)  # which reserves that much
@@ -54,6 +54,14 @@ def read_bounded(path: Path, limit: str = "text_bytes") -> bytes:
     if len(data) > most:
         raise ValueError(too_much(limit, "").lstrip())
     return data
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder, not a file"
+    if path.is_symlink() and not path.exists():
+        return "is a broken link"
+    return "is a special file, such as a pipe or a device" if path.exists() else "does not exist"
 
 
 def read_text(path: Path, limit: str = "text_bytes") -> str:
@@ -161,8 +169,22 @@ def read_yaml(path: Path, loader: type[TypedLoader | TextLoader] = TextLoader) -
 
 def parse_yaml(text: str, loader: type[TypedLoader | TextLoader] = TextLoader) -> Any:
     """The value of a YAML text, as `read_yaml`."""
-    try:
+    with _sentences():
         return yaml.load(text, Loader=loader)
+
+
+def compose_yaml(path: Path) -> yaml.Node | None:
+    """The nodes of a YAML file, within the same bounds, to write it again; None for an empty file."""
+    text = read_text(path, "yaml_bytes")
+    with _sentences():
+        return yaml.compose(text, Loader=TypedLoader)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Every error of the YAML library as a ValueError of one sentence."""
+    try:
+        yield
     except _Refused as error:
         raise ValueError(str(error)) from None
     except yaml.YAMLError as error:

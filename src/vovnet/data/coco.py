@@ -66,7 +66,9 @@ def _read_split(root: Path, split: str, files: dict[str, Path], on_problem: OnPr
     ]
     if new_ids := classes.new_ids():
         own, shared = next(iter(new_ids.items()))
-        detail = f"{quoted(classes.by_id[own])} has the category id {own}, but {shared} in the split {line(classes.first)}"
+        detail = (
+            f"{quoted(classes.by_id[own])} has the category id {own}, but {shared} in the split {line(classes.first)}"
+        )
         mended.append(("category-ids", detail + (f" (one of {len(new_ids)} classes)" if len(new_ids) > 1 else "")))
     report_mended(mended, path, on_problem)
     images = tuple(

@@ -29,7 +29,11 @@ def to_number_id(value: object) -> int | None:
     """The id as a number, which is equal for 7, 7.0, "7" and "007"; None if it is none."""
     value = to_id(value)
     if isinstance(value, str):
-        return int(value.partition(".")[0]) if len(value) < 100 and re.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", value) else None
+        return (
+            int(value.partition(".")[0])
+            if len(value) < 100 and re.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", value)
+            else None
+        )
     return value
 
 

@@ -33,9 +33,7 @@ class ImageFinder:
         name finds it, if no other image of the split has it.
         """
         if not isinstance(file_name, str) or not file_name:
-            self.on_problem(
-                "bad-annotation", self.path, f"an image must have a file_name, got {quoted(file_name, 40)}"
-            )
+            self.on_problem("bad-annotation", self.path, f"an image must have a file_name, got {quoted(file_name, 40)}")
             return None
         relative = _to_path(file_name)
         inside = relative.parts and not (relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0])

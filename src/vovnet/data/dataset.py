@@ -157,6 +157,12 @@ def to_number(text: object) -> float:
         return math.nan
 
 
+def size_text(size: tuple[int, int]) -> str:
+    """A stated (height, width) as width × height; a number that cannot be meant is rounded."""
+    height, width = (f"{length:.3g}" if length >= 10**12 else str(length) for length in size)
+    return f"{width} × {height}"
+
+
 def to_image_size(height: object, width: object) -> tuple[int, int] | None:
     """(height, width) as a file states them, or None unless both are positive, finite numbers."""
     numbers = to_number(height), to_number(width)

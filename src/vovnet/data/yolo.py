@@ -19,6 +19,7 @@ from vovnet.data.yolo_settings import (
     CLASSES,
     YAML_SUFFIXES,
     Settings,
+    exists,
     find_inside,
     find_settings,
     has_usual_yaml,
@@ -26,6 +27,7 @@ from vovnet.data.yolo_settings import (
     write_yaml,
 )
 from vovnet.parsing import read_lines
+from vovnet.printing import line as shorten
 
 _LOG = logging.getLogger("vovnet")
 _LARGEST = 3.0  # a corner further away, in widths or heights of the image, is no fraction of it
@@ -71,7 +73,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     """The splits of these names. An image without a label file has no objects, but some image must have one."""
     settings = read_settings(root)
     if on_problem is not raise_problem and "test" in settings.entries and "test" not in names:
-        entries = ", ".join(settings.entries["test"])
+        entries = shorten(", ".join(settings.entries["test"]))
         _LOG.warning("%s: there is no split test: %s does not exist", settings.path, entries)
 
     def read_split(split: str) -> SplitAnnotations:
@@ -102,14 +104,14 @@ def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[
     for entry in settings.entries[split]:
         source = _locate(settings, entry)
         if source is None:
-            detail = f"{split}: {entry} is not a folder or list in {settings.folder}"
-            if any((settings.folder / base / entry).exists() for base in (settings.base, ".")):
+            detail = f"{split}: {shorten(entry)} is not a folder or list in {settings.folder}"
+            if any(exists(settings.folder / base / entry) for base in (settings.base, ".")):
                 detail += f": move {settings.path.name} into a folder that holds all images, none of them behind a link"
             on_problem("missing-image", settings.path, detail)
             continue
         for path in find_images(source, on_problem) if source.is_dir() else _read_list(settings, source, on_problem):
             if path in images:
-                on_problem("listed-twice", source, f"the split {split} has {path.name} twice")
+                on_problem("listed-twice", source, f"the split {split} has {shorten(path.name)} twice")
             images[path] = None
     return list(images)
 
@@ -138,10 +140,10 @@ def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Pa
         image = find_inside(settings.folder, line, [path.parent])
         if image is not None and image.is_file():
             images.append(image)
-        elif image is None and (path.parent / line).is_file():
-            on_problem("bad-annotation", path, f"lists {line}, which lies outside the data folder")
+        elif image is None and exists(path.parent / line):
+            on_problem("bad-annotation", path, f"lists {shorten(line)}, which lies outside the data folder")
         else:
-            on_problem("missing-image", path, f"lists {line}, which does not exist")
+            on_problem("missing-image", path, f"lists {shorten(line)}, which does not exist")
     return images
 
 
@@ -171,13 +173,15 @@ def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: O
         label = line.label(len(settings.class_names))
         if label is None:
             classes = f"not 0 to {len(settings.class_names) - 1}"
-            on_problem("unknown-class", path, f"line {number + 1} has the class {line.class_text[:40]}, {classes}")
+            on_problem(
+                "unknown-class", path, f"line {number + 1} has the class {shorten(line.class_text, 40)}, {classes}"
+            )
             unusable += 1
             continue
         x1, y1, x2, y2 = line.box
         box = (x1 * width, y1 * height, x2 * width, y2 * height)
         possible = all(abs(corner) <= _LARGEST for corner in line.box)
-        stated = "" if possible else f"line {number + 1}: {text.strip()[:200]}"
+        stated = "" if possible else f"line {number + 1}: {shorten(text, 200)}"
         if stated and all(map(math.isfinite, box)):
             stated += ", which looks like pixels: expected fractions of the image, 0 to 1"
         objects.append(ObjectAnnotation(number, settings.class_names[label], box, stated=stated))

@@ -68,7 +68,7 @@ def test_a_meter_log_as_other_programs_write_it(tmp_path: Path) -> None:
 
 def test_a_log_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "meter.csv").write_text("timestamp,watts\n1,5\n", encoding="utf-16")
-    with pytest.raises(ValueError, match=r"meter\.csv must be CSV in UTF-8"):
+    with pytest.raises(ValueError, match=r"meter\.csv is UTF-16 .* save it as UTF-8"):
         Meter(tmp_path / "meter.csv")
 
 
