@@ -23,7 +23,7 @@ from vovnet.printing import line, quoted
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOST_DIGITS = 18  # so that a number fits in 64 bits
 _DEEPEST = 50
-_MOST_NODES = 100_000  # of a YAML file, for which the parser takes seconds
+_MOST_NODES = 50_000  # of a YAML file, for which the parser takes seconds: names for 25,000 classes
 
 
 @contextmanager
@@ -188,7 +188,11 @@ def _sentences() -> Iterator[None]:
     except _Refused as error:
         raise ValueError(str(error)) from None
     except yaml.YAMLError as error:
-        raise ValueError(f"is not valid YAML ({line(str(error), 200)})") from error
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+        raise ValueError(
+            f"is not valid YAML ({where}{line(getattr(error, 'problem', '') or str(error), 200)})"
+        ) from error
     except RecursionError:
         raise ValueError("is not valid YAML for this purpose (it is nested too deeply)") from None
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:  # of a strange tag

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vovnet.data.dataset import Box, ImageAnnotation, box_around_turned, is_valid_box, to_image_size, to_number
+from vovnet.limits import limits, too_much
 from vovnet.parsing import read_bounded
 from vovnet.printing import line
 
@@ -43,6 +44,8 @@ def parse_xml(path: Path) -> ElementTree.Element:
         tree = ElementTree.fromstring(text)  # of a str, expat ignores the declared encoding
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"is not well-formed XML ({error})") from error
+    if len(tree) > limits().image_objects:  # objects are the children of the root
+        raise ValueError(too_much("image_objects", "").lstrip())
     level = list(tree)
     for _ in range(_MAX_DEPTH):
         level = [child for element in level for child in element]

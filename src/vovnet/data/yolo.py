@@ -13,7 +13,7 @@ from pathlib import Path
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem, to_number
 from vovnet.data.image_files import find_images
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size, why_unreadable
-from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, swap_folder
+from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, read_label_lines, swap_folder
 from vovnet.data.yolo_settings import (
     ALL,
     CLASSES,
@@ -136,8 +136,9 @@ def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Pa
         on_problem("bad-annotation", path, str(error))
         return []
     images = []
+    found = {line: find_inside(settings.folder, line, [path.parent]) for line in dict.fromkeys(filter(None, lines))}
     for line in filter(None, lines):
-        image = find_inside(settings.folder, line, [path.parent])
+        image = found[line]
         if image is not None and image.is_file():
             images.append(image)
         elif image is None and exists(path.parent / line):
@@ -150,7 +151,7 @@ def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Pa
 def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: OnProblem) -> ImageAnnotation:
     objects, unusable, lines = [], 0, []
     try:
-        lines = read_lines(path) if path.exists() else []
+        lines = read_label_lines(path) if path.exists() else []
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
         unusable = 1  # at least
@@ -252,7 +253,7 @@ def _corrected_labels(image: ImageAnnotation, keypoints: int | None) -> str:
     """The lines of the remaining objects; a box that changed is rewritten, and a polygon clipped; keypoints stay."""
     assert image.image_size is not None, "the boxes in pixels were computed with it"
     height, width = image.image_size
-    lines = read_lines(image.annotation_path)
+    lines = read_label_lines(image.annotation_path)
     corrected = []
     for obj in image.objects:
         text = lines[obj.index]

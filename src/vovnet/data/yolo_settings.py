@@ -6,12 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vovnet.parsing import compose_yaml, naming, read_lines, read_yaml
+from vovnet import parsing
+from vovnet.parsing import compose_yaml, naming, read_lines, read_text
 from vovnet.printing import line, quoted
 
 ALL = "all"  # the split of every image, where only classes.txt describes the dataset
@@ -131,17 +133,23 @@ def exists(path: Path) -> bool:
         return False
 
 
-def parse_yaml(path: Path) -> dict[str, Any]:
+def parse_yaml(path: Path) -> Mapping[str, Any]:
     """The top level of a YAML file, with all scalars as text: `yes` and `1.0` are class names like others.
 
     Aliases are refused and no tag is followed, so a small file stays small.
     """
     with naming(path):
-        content = read_yaml(path)
+        content = _parse(read_text(path, "yaml_bytes"))
     if not isinstance(content, dict):
         kind = "a list" if isinstance(content, list) else "text" if content else "nothing"
         raise ValueError(f"{path} must hold the keys train, val and names, got {kind}")
     return content
+
+
+@lru_cache(maxsize=2)
+def _parse(text: str) -> Any:
+    """The content of a YAML text, which is needed several times and takes long for thousands of names."""
+    return parsing.parse_yaml(text)
 
 
 def write_yaml(path: Path, out: Path, entries: Mapping[str, str]) -> None:

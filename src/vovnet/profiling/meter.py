@@ -53,6 +53,8 @@ class Meter:
         return [sample for _, sample in numbered]
 
     def _numbered_samples(self) -> Iterator[tuple[int, Sample]]:
+        if not self._path.exists():
+            raise FileNotFoundError(f"the meter log {self._path} does not exist")
         with naming(self._path):
             *lines, _ = read_lines(self._path, "record_bytes")  # the last line may be half written
         rows = csv.reader(f"{text}\n" for text in lines)
