@@ -44,7 +44,7 @@ def sentences(root: Path, *, masks: bool = False) -> list[str]:
         json.dumps(report.to_dict(), allow_nan=False).encode()
         assert all(len(problem.detail) < 400 and "\n" not in problem.detail for problem in report.problems)
         assert all(len(hint) < 800 and "\n" not in hint for hint in report.hints)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 10
     for text in said:
         assert str(root) in text
         assert "\n" not in text
@@ -228,8 +228,8 @@ def test_category_ids_that_annotations_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "<a>" * 1_000_000,
-        "<a>" * 300_000 + "</a>" * 300_000,
+        "<a>" * 2_000_000,
+        "<a>" * 100_000 + "</a>" * 100_000,
         "<annotation>" + "<object/>" * 150_000 + "</annotation>",
         "<r " + " ".join(f'a{n}=""' for n in range(1_000_001)) + "/>",
         xml_of((1, 1, "1e400", "nan")),
