@@ -30,7 +30,8 @@ def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> l
 
     Files that may be images but cannot be read as such are reported as skipped files; they do not stop training.
     """
-    images, others = [], []
+    images: list[Path] = []
+    others: list[Path] = []
     for path in sorted(folder.rglob("*") if below else folder.iterdir()):
         if path.is_file():
             (images if is_image_name(path) else others).append(path)

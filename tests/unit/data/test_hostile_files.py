@@ -52,9 +52,7 @@ def sentences(root: Path, *, masks: bool = False) -> list[str]:
     return said
 
 
-BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
-)
+BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
 
 
 @pytest.mark.parametrize(
@@ -334,3 +332,30 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, what: str) ->
         root = make(tmp_path / name)
         replace(root / path)
         sentences(root)
+
+
+def test_problems_beyond_the_first_of_a_kind_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vovnet.data.check._MOST_PROBLEMS", 3)
+    root = make_yolo(tmp_path / "d")
+    (root / "labels/train/0.txt").write_text("0\n" * 10)
+    (root / "labels/train/1.txt").write_text("0\n" * 3)
+    details = [problem.detail for problem in check_dataset(root, workers=1).problems]
+    assert len(details) == 3 + 1 + 3
+    assert "and 7 more problems of this kind" in details
+
+
+def test_foreign_names_take_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vovnet.cli.data import check
+
+    name = "cat\nvovnet: all is well\u202e\x1b[31m" + "x" * 100_000
+    categories = [{"id": 1, "name": name}, {"id": 2, "name": name.upper()}]
+    root = write_split(tmp_path / "d", [CAR | {"bbox": [1, 1, 0, 0]}, CAR | {"id": "a\nb", "image_id": "\n" * 99}])
+    content = json.loads((root / "annotations/instances_train.json").read_text()) | {"categories": categories}
+    (root / "annotations/instances_train.json").write_text(json.dumps(content))
+    assert check(root, json_file=str(tmp_path / "a.json")) == 1
+    printed = capsys.readouterr().out
+    assert not any(text.startswith(("vovnet:", "b")) and "boxes" not in text for text in printed.splitlines())
+    assert "\x1b" not in printed
+    assert "\u202e" not in printed
+    assert max(map(len, printed.splitlines())) < 1000
+    assert json.loads((tmp_path / "a.json").read_text())["class_names"] == [name, name.upper()]
