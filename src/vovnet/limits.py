@@ -25,11 +25,13 @@ class Limits:
     image_bytes: size of an image file.
     mask_runs: stretches of pixels of one object in the columns of a mask PNG.
     network_pixels: height × width of the network's input, as weights or a config state it.
+    image_objects: objects that a label file or an XML file states for one image.
     text_bytes: size of a label file, an XML file or a CSV file.
     list_bytes: size of a list of images.
     yaml_bytes: size of a YAML file.
     json_bytes: size of a JSON file. The largest of COCO and LVIS have 1.2 GB.
-    record_bytes: size of a record that vovnet wrote: measurements, evaluations, reproductions.
+    record_bytes: size of a record that vovnet wrote (measurements, evaluations, reproductions), or of the log of a
+        power meter.
     weights_bytes: size of weights or a checkpoint, unpacked.
     download_bytes: size of an image from a URL.
     """
@@ -39,6 +41,7 @@ class Limits:
     image_bytes: int = 200_000_000
     mask_runs: int = 5_000_000
     network_pixels: int = 4096 * 4096
+    image_objects: int = 100_000
     text_bytes: int = 10_000_000
     list_bytes: int = 500_000_000
     yaml_bytes: int = 1_000_000

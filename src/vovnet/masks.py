@@ -9,7 +9,6 @@ A code lists the lengths of runs of pixels, column by column, alternately outsid
 
 from __future__ import annotations
 
-import reprlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
 
 from vovnet.errors import install_extra
 from vovnet.polygons import Floats, Polygons
+from vovnet.printing import quoted
 
 MOST_PIXELS = 2**31 - 1  # the most that the library for these codes can count
+_LONGEST_OUTLINE = 10_000_000  # pixels of an object's outlines, which take a second and 450 MB to draw
 
 
 def _codec() -> ModuleType:
@@ -186,7 +187,7 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:
     if not isinstance(segmentation, dict):
         return _from_polygons(segmentation, size)
     if segmentation.get("size") != list(size):
-        stated = reprlib.repr(segmentation.get("size"))
+        stated = quoted(segmentation.get("size"))
         raise ValueError(f"the mask must have the image's size [height, width] = {list(size)}, got {stated}")
     match segmentation.get("counts"):
         case list() as runs:
@@ -206,11 +207,11 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:
 def _from_polygons(polygons: object, size: tuple[int, int]) -> bytes:
     expected = "a mask must be a run-length object or a list of polygons [x1, y1, x2, y2, x3, y3, …], got "
     if not isinstance(polygons, list) or not polygons:
-        raise ValueError(expected + reprlib.repr(polygons))
-    longest = size[0] * size[1] + 2 * sum(size)
+        raise ValueError(expected + quoted(polygons))
+    longest, total = size[0] * size[1] + 2 * sum(size), 0.0
     for polygon in polygons:
         if not _is_polygon(polygon):
-            raise ValueError(expected + reprlib.repr(polygon))
+            raise ValueError(expected + quoted(polygon))
         points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
         if outline > longest:  # drawing it takes time and memory in proportion to its length
@@ -218,6 +219,11 @@ def _from_polygons(polygons: object, size: tuple[int, int]) -> bytes:
                 f"the outline of a mask's polygon must be at most {longest} pixels long in an image of {size[1]} × "
                 f"{size[0]} pixels, got {outline:.0f}"
             )
+        total += outline
+    if total > _LONGEST_OUTLINE:
+        raise ValueError(
+            f"the outlines of a mask must be at most {_LONGEST_OUTLINE:,} pixels long in all, got {total:,.0f}"
+        )
     codec = _codec()
     codes = codec.frPyObjects([[float(value) for value in polygon] for polygon in polygons], *size)
     while len(codes) > 1:  # few at a time: each step of a merge walks through everything merged before
@@ -257,7 +263,7 @@ def find_polygons(segmentation: object) -> tuple[list[list[float]], str]:
     polygons, others = [part for part in parts if _is_polygon(part)], [part for part in parts if not _is_polygon(part)]
     if polygons == original:
         return polygons, ""
-    return polygons, reprlib.repr(others[0]) if others else "lists of another depth, or text for numbers"
+    return polygons, quoted(others[0]) if others else "lists of another depth, or text for numbers"
 
 
 def _with_numbers(value: object, depth: int) -> object:
@@ -293,10 +299,13 @@ def _checked(counts: bytes, size: tuple[int, int]) -> bytes:
     position_in_number = np.arange(len(digits)) - np.repeat(starts, lengths)
     runs = np.add.reduceat((digits & 0x1F) << 5 * position_in_number, starts)
     runs -= (digits[ends] & 0x10) >> 4 << 5 * lengths
+    pixels = size[0] * size[1]
+    if np.abs(runs).max() > pixels:  # so that no sum below exceeds 64 bits
+        raise ValueError(f"the mask's runs must sum to {pixels}, the image's pixels")
     for differences in (runs[1::2], runs[2::2]):
         np.cumsum(differences, out=differences)
-    if runs.min() < 0 or runs.sum() != size[0] * size[1]:
-        raise ValueError(f"the mask's runs must sum to {size[0] * size[1]}, the image's pixels")
+    if runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
+        raise ValueError(f"the mask's runs must sum to {pixels}, the image's pixels")
     return counts
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +24,7 @@ from vovnet.printing import line, quoted
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MOST_DIGITS = 18  # so that a number fits in 64 bits
 _DEEPEST = 50
-_MOST_NODES = 100_000  # of a YAML file, for which the parser takes seconds
+_MOST_NODES = 50_000  # of a YAML file, for which the parser takes seconds: names for 25,000 classes
 
 
 @contextmanager
@@ -42,14 +44,25 @@ def read_bounded(path: Path, limit: str = "text_bytes") -> bytes:
     most = getattr(limits(), limit)
     try:
         if not path.is_file():
-            raise ValueError(f"is a {'folder' if path.is_dir() else 'special file or broken link'}, not a file")
+            raise ValueError(_why_no_file(path))
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, most) + 1)  # which reserves that much
+            if len(data) > size:  # it has grown, or states no size, as those in /proc
+                data += file.read(most + 1 - len(data)) if len(data) <= most else b""
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from error
     if len(data) > most:
         raise ValueError(too_much(limit, "").lstrip())
     return data
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder, not a file"
+    if path.is_symlink() and not path.exists():
+        return "is a broken link"
+    return "is a special file, such as a pipe or a device" if path.exists() else "does not exist"
 
 
 def read_text(path: Path, limit: str = "text_bytes") -> str:
@@ -81,14 +94,23 @@ def read_json(path: Path, limit: str = "record_bytes") -> Any:
     return parse_json(read_bounded(path, limit))
 
 
-def parse_json(data: bytes | str) -> Any:
-    """The value of a JSON text, as `read_json`."""
+def parse_json(data: bytes | str, *, long_numbers: bool = False) -> Any:
+    """The value of a JSON text, as `read_json`.
+
+    long_numbers: take whole numbers of any length. A look at each takes long where millions are, as in COCO's files;
+        the caller checks those that it uses.
+    """
+    parse_int = None if long_numbers else _bounded_int
     try:
-        return json.loads(decode(data) if isinstance(data, bytes) else data, parse_int=_bounded_int)
+        return json.loads(decode(data) if isinstance(data, bytes) else data, parse_int=parse_int)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not valid JSON ({error}): it is damaged or cut short") from error
     except RecursionError:
         raise ValueError("is not valid JSON for this purpose (it is nested too deeply)") from None
+    except ValueError as error:
+        if not long_numbers or isinstance(error, UnicodeError):
+            raise
+        raise ValueError("holds a whole number of thousands of digits") from None
 
 
 def _bounded_int(text: str) -> int:
@@ -122,6 +144,15 @@ class _Bounded:
         node = super().compose_node(parent, index)  # type: ignore[misc]
         self._depth -= 1
         return node
+
+    def construct_mapping(self: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Of two equal keys the last one would win, and nobody would notice."""
+        stated = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]
+        if len(mapping) < len(stated) and ("tag:yaml.org,2002:merge", "<<") not in stated:
+            twice = next((value for (_, value), count in Counter(stated).items() if count > 1), stated[0][1])
+            raise _Refused(f"has the key {quoted(twice, 40)} twice: remove one")
+        return mapping
 
 
 class TypedLoader(_Bounded, yaml.SafeLoader):
@@ -185,12 +216,30 @@ def read_yaml(path: Path, loader: _Loader = TextLoader) -> Any:
 
 def parse_yaml(text: str, loader: _Loader = TextLoader) -> Any:
     """The value of a YAML text, as `read_yaml`."""
-    try:
+    with _sentences():
         return yaml.load(text, Loader=loader)
+
+
+def compose_yaml(path: Path) -> yaml.Node | None:
+    """The nodes of a YAML file, within the same bounds, to write it again; None for an empty file."""
+    text = read_text(path, "yaml_bytes")
+    with _sentences():
+        return yaml.compose(text, Loader=TypedLoader)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Every error of the YAML library as a ValueError of one sentence."""
+    try:
+        yield
     except _Refused as error:
         raise ValueError(str(error)) from None
     except yaml.YAMLError as error:
-        raise ValueError(f"is not valid YAML ({line(str(error), 200)})") from error
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+        raise ValueError(
+            f"is not valid YAML ({where}{line(getattr(error, 'problem', '') or str(error), 200)})"
+        ) from error
     except RecursionError:
         raise ValueError("is not valid YAML for this purpose (it is nested too deeply)") from None
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:  # of a strange tag

@@ -266,3 +266,16 @@ def test_outline_of_a_pasted_disc() -> None:
 def test_sizes_that_no_library_can_count_are_refused() -> None:
     with pytest.raises(ValueError, match=r"at most 2,147,483,647 pixels, got 100000 × 100000"):
         from_coco({"size": [100000, 100000], "counts": [10**10]}, (100000, 100000))
+
+
+@pytest.mark.parametrize("code", ["oooooo?" * 40, "PPPPPP0" * 40, "0" + "oooooo?" * 3 + "PPPPPPP" * 3 + "0"])
+def test_runs_that_exceed_the_image_are_refused_before_they_are_added(code: str) -> None:
+    with pytest.raises(ValueError, match="runs must sum to 200|not a run-length code"):
+        from_coco({"size": [10, 20], "counts": code}, (10, 20))
+
+
+def test_the_outlines_of_a_mask_are_bounded() -> None:
+    zigzag = [[value for y in range(700) for value in (3000 * (y % 2), y)] for _ in range(6)]
+    assert from_coco(zigzag[:1], (3000, 3000))
+    with pytest.raises(ValueError, match="outlines of a mask must be at most 10,000,000 pixels long in all"):
+        from_coco(zigzag, (3000, 3000))

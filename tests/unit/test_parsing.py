@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.parsing import TextLoader, TypedLoader, naming, parse_json, parse_yaml, read_text, read_yaml
+from vovnet.parsing import TextLoader, TypedLoader, compose_yaml, naming, parse_json, parse_yaml, read_text, read_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"
@@ -103,6 +103,33 @@ def test_a_file_above_its_limit_says_how_to_raise_it(tmp_path: Path, monkeypatch
 
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
-    for path, what in ((tmp_path, "folder"), (Path("/dev/zero"), "special file"), (tmp_path / "x", "broken link")):
+    for path, what in ((tmp_path, "folder"), (Path("/dev/zero"), "special file"), (tmp_path / "x", "does not exist")):
         with pytest.raises(ValueError, match=what):
             read_text(path)
+
+
+@pytest.mark.parametrize("loader", [TextLoader, TypedLoader])
+@pytest.mark.parametrize(
+    ("text", "key"), [("a: 1\nb: 2\na: 3", "a"), ("{x: {no: 1, no: 2}}", "no"), ("- ? 1\n- {1: a, 1: b}", "1")]
+)
+def test_a_key_that_is_there_twice_is_named(text: str, key: str, loader: type[TypedLoader | TextLoader]) -> None:
+    with pytest.raises(ValueError, match=rf"has the key '{key}' twice: remove one"):
+        parse_yaml(text, loader)
+
+
+def test_equal_values_are_no_repeated_key() -> None:
+    assert parse_yaml("a: {x: 1}\nb: {x: 1}") == {"a": {"x": "1"}, "b": {"x": "1"}}
+    assert parse_yaml("<<: {a: 1, b: 2}\na: 3", TypedLoader) == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("text", [BOMB, "[" * 99, "- a\n" * 60_000, "a: [", "a: *b"])
+def test_nodes_have_the_bounds_of_values(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"^(is|has|repeats) "):
+        compose_yaml(tmp_path / "a.yaml")
+
+
+def test_long_numbers_are_taken_where_the_caller_checks_them() -> None:
+    assert parse_json("[1" + "0" * 400 + ", 1e999]", long_numbers=True) == [10**400, float("inf")]
+    with pytest.raises(ValueError, match="holds a whole number of thousands of digits"):
+        parse_json("9" * 5000, long_numbers=True)

@@ -10,11 +10,14 @@ from vovnet.cli.app import data_app
 from vovnet.cli.options import Json, Positive, Repeated, Switch
 from vovnet.cli.output import Output, show_progress
 from vovnet.errors import counted
+from vovnet.printing import line
 
 if TYPE_CHECKING:
     from vovnet.data.check import Report
 
-_MOST_LINES = 20  # of problems and files that the terminal shows
+_MOST_LINES = 20  # of problems, hints and files that the terminal shows
+_MOST_CLASSES = 2000  # in a table; LVIS has 1203
+_NAME, _PATH, _DETAIL = 60, 300, 600  # characters of a class or split, a file, a sentence that are shown
 
 
 @data_app.command
@@ -60,8 +63,8 @@ def check(
         )
     print_statistics(report, out)
     for problem in report.problems[:_MOST_LINES]:
-        where = " ".join(part for part in (problem.split, problem.image) if part)
-        out.say(f"{problem.kind}: {where}: {problem.detail}")
+        where = " ".join(line(part, _PATH) for part in (problem.split, problem.image) if part)
+        out.say(f"{problem.kind}: {where}: {line(problem.detail, _DETAIL)}")
     if len(report.problems) > _MOST_LINES:
         out.say(f"… and {len(report.problems) - _MOST_LINES} more (--json writes all of them)")
     if report.problems:
@@ -70,15 +73,17 @@ def check(
             ["problem", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
         )
     print_removals(report, out)
-    for hint in report.hints:
-        out.say(f"hint: {hint}")
+    for hint in report.hints[:_MOST_LINES]:
+        out.say(f"hint: {line(hint, _DETAIL)}")
+    if len(report.hints) > _MOST_LINES:
+        out.say(f"… and {len(report.hints) - _MOST_LINES} more hints (--json writes all of them)")
     out.say(f"{counted(len(report.problems), 'problem')} in {root}")
     removed = report.removed
     if fix is not None:
         removed = write_cleaned_copy(report, fix)
         lacking = removed[len(report.removed) :]
         for removal in lacking[:_MOST_LINES]:
-            out.say(f"not in the copy: {removal.image}: {removal.detail}")
+            out.say(f"not in the copy: {line(removal.image, _PATH)}: {line(removal.detail, _DETAIL)}")
         if len(lacking) > _MOST_LINES:
             out.say(f"… and {len(lacking) - _MOST_LINES} more files (--json writes all of them)")
         out.say(f"cleaned copy in {fix}")
@@ -95,7 +100,9 @@ def print_removals(report: Report, out: Output) -> None:
     for split in report.statistics.splits:
         images = kept[split.split].images
         objects = sum(len(image.objects) for image in images)
-        rows.append([split.split, *map(str, (len(images), split.images, objects, split.annotated_objects))])
+        rows.append(
+            [line(split.split, _NAME), *map(str, (len(images), split.images, objects, split.annotated_objects))]
+        )
     out.table(["--fix keeps", "images", "of", "objects", "of"], rows)
     if emptied := len({removal.image for removal in report.removed if removal.kind == "no-object-left"}):
         out.say(
@@ -115,13 +122,18 @@ def print_statistics(report: Report, out: Output) -> None:
     splits, boxes = statistics.splits, statistics.boxes
     out.table(
         ["split", "images", "without objects", "objects"],
-        [[s.split, str(s.images), str(s.images_without_objects), str(s.objects)] for s in splits],
+        [[line(s.split, _NAME), str(s.images), str(s.images_without_objects), str(s.objects)] for s in splits],
     )
-    names = dict.fromkeys(name for split in splits for name in split.objects_per_class)
+    names = list(dict.fromkeys(name for split in splits for name in split.objects_per_class))
     out.table(
-        ["objects per class", *(split.split for split in splits)],
-        [[name, *(str(split.objects_per_class.get(name, 0)) for split in splits)] for name in names],
+        ["objects per class", *(line(split.split, _NAME) for split in splits)],
+        [
+            [line(name, _NAME), *(str(split.objects_per_class.get(name, 0)) for split in splits)]
+            for name in names[:_MOST_CLASSES]
+        ],
     )
+    if len(names) > _MOST_CLASSES:
+        out.say(f"… and {len(names) - _MOST_CLASSES} more classes (--json writes all of them)")
     percentiles = list(boxes.relative_size)
     out.table(
         ["boxes", *(f"{p} %" for p in percentiles)],

@@ -88,6 +88,7 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 # Problems of files for which the cleaned copy lacks nothing.
 _COSTS_NOTHING = {"no-labels", "same-file", "repeated-id", "category-ids", "bad-bndbox"}
+_MOST_PROBLEMS = 100_000  # of a kind in a file that are listed
 _RANK = {kind: index for index, kind in enumerate(KINDS)}
 
 
@@ -272,10 +273,13 @@ def _relative(path: Path, root: Path) -> str:
 
 def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]:
     """All annotations of a dataset, and the problems of its files, each once even if two splits use the file."""
-    problems: list[Problem] = []
+    problems: dict[Problem, None] = {}
+    counts: Counter[tuple[str, Path]] = Counter()
 
     def add_problem(kind: str, path: Path, detail: str) -> None:
-        problems.append(Problem(kind, "", _relative(path, data_folder(root)), detail))
+        counts[kind, path] += 1
+        if counts[kind, path] <= _MOST_PROBLEMS:
+            problems[Problem(kind, "", _relative(path, data_folder(root)), detail)] = None
 
     format_module = find_format(root)
     names = format_module.splits(root)
@@ -290,7 +294,11 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     strays += mask_png.masks_without_image(root) if format_module is mask_png else []
     for path in strays:
         add_problem("annotation-without-image", path, "there is no image of this name")
-    return splits, list(dict.fromkeys(problems))
+    for (kind, path), count in counts.items():
+        if count > _MOST_PROBLEMS:
+            detail = f"and {count - _MOST_PROBLEMS:,} more problems of this kind"
+            problems[Problem(kind, "", _relative(path, data_folder(root)), detail)] = None
+    return splits, list(problems)
 
 
 def _has_masks(split: SplitAnnotations) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import reprlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from vovnet.data.dataset import (
     to_number,
 )
 from vovnet.data.images import annotated_orientation
+from vovnet.printing import line, quoted
 
 Id = int | str
 _KindAndDetail = tuple[str, str]
@@ -61,12 +61,14 @@ def _read_split(root: Path, split: str, files: dict[str, Path], on_problem: OnPr
     listed = _read_images(content["images"], finder, mended, on_problem)
     objects, unusable = _read_objects(content["annotations"], classes, listed, path, on_problem)
     mended += [
-        ("repeated-id", f"annotation {index + 1} has the id {annotation_id!r} of another one")
+        ("repeated-id", f"annotation {index + 1} has the id {quoted(annotation_id)} of another one")
         for index, annotation_id in _find_repeated_ids(content["annotations"]).items()
     ]
     if new_ids := classes.new_ids():
         own, shared = next(iter(new_ids.items()))
-        detail = f"{classes.by_id[own]!r} has the category id {own}, but {shared} in the split {classes.first}"
+        detail = (
+            f"{quoted(classes.by_id[own])} has the category id {own}, but {shared} in the split {line(classes.first)}"
+        )
         mended.append(("category-ids", detail + (f" (one of {len(new_ids)} classes)" if len(new_ids) > 1 else "")))
     report_mended(mended, path, on_problem)
     images = tuple(
@@ -110,7 +112,7 @@ def _read_images(
     for entry in entries:
         image_id, image_path = to_id(entry.get("id")), finder.find(entry.get("file_name"))
         if image_id is None or image_id in listed.owners:
-            stated, name = reprlib.repr(entry.get("id")), reprlib.repr(entry.get("file_name"))
+            stated, name = quoted(entry.get("id")), quoted(entry.get("file_name"))
             fault = ", which is no id" if image_id is None else " of an image before it"
             on_problem("listed-twice", finder.path, f"the image {name} has the id {stated}{fault}")
             continue
@@ -125,15 +127,18 @@ def _read_images(
         if twin is not None:
             twin_size = listed.images[twin].image_size
             if size and twin_size and size != twin_size:
-                detail = f"lists {image_path.name} twice with two sizes, as images {twin!r} and {image_id!r}"
+                ids = f"{quoted(twin)} and {quoted(image_id)}"
+                detail = f"lists {line(image_path.name)} twice with two sizes, as images {ids}"
                 on_problem("listed-twice", finder.path, detail)
                 listed.owners[image_id] = None
                 continue
             listed.owners[image_id] = twin
             listed.images[twin] = replace(listed.images[twin], image_size=twin_size or size)
-            mended.append(("same-file", f"images {twin!r} and {image_id!r} are the same file {image_path.name}"))
+            ids = f"{quoted(twin)} and {quoted(image_id)}"
+            mended.append(("same-file", f"images {ids} are the same file {line(image_path.name)}"))
         elif type(same_number) is not type(image_id):
-            detail = f"two images have the ids {same_number!r} and {image_id!r}, which are the same number"
+            ids = f"{quoted(same_number)} and {quoted(image_id)}"
+            detail = f"two images have the ids {ids}, which are the same number"
             on_problem("listed-twice", finder.path, detail)
             listed.owners[image_id] = None
         else:
@@ -155,19 +160,21 @@ def _read_objects(
     unusable: Counter[Id] = Counter()
     for index, annotation in enumerate(annotations):
         image_id, category_id = listed.owner(annotation.get("image_id")), to_number_id(annotation.get("category_id"))
-        subject = f"annotation {annotation.get('id', index)}"
         if image_id is None:
-            stated = reprlib.repr(annotation.get("image_id"))
-            on_problem(
-                "annotation-without-image", path, f"{subject} is of image {stated}, which is not listed or left out"
-            )
+            detail = f"is of image {quoted(annotation.get('image_id'))}, which is not listed or left out"
+            on_problem("annotation-without-image", path, f"{_subject(index, annotation)} {detail}")
         elif category_id not in classes.by_id:
-            stated = reprlib.repr(annotation.get("category_id"))
-            on_problem("unknown-class", path, f"{subject} has the category id {stated}, which is not listed")
+            detail = f"has the category id {quoted(annotation.get('category_id'))}, which is not listed"
+            on_problem("unknown-class", path, f"{_subject(index, annotation)} {detail}")
             unusable[image_id] += 1
         else:
             objects[image_id].append(_to_object(index, annotation, classes.by_id[category_id]))
     return objects, unusable
+
+
+def _subject(index: int, annotation: Entry) -> str:
+    stated = annotation.get("id", index)
+    return f"annotation {line(stated) if isinstance(stated, str) else quoted(stated)}"
 
 
 def _to_object(index: int, annotation: Entry, class_name: str) -> ObjectAnnotation:

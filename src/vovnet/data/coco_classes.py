@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vovnet.data.coco_fields import Entry, to_number_id
-from vovnet.data.coco_files import has_annotation, scan_categories
+from vovnet.data.coco_files import find_category_ids, scan_categories
 from vovnet.data.split_roles import find_role
+from vovnet.printing import quoted
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class Classes:
     def own_ids(self) -> tuple[int, ...]:
         """The category id of each name in the split's own file; a free one where it lacks the class."""
         own = {name: category_id for category_id, name in self.by_id.items()}
-        for name, shared_id in zip(self.names, self.shared_ids, strict=True):
-            own.setdefault(name, _free_id(shared_id, own.values()))
-        return tuple(own[name] for name in self.names)
+        ids = _Ids(self.by_id)
+        return tuple(
+            own[name] if name in own else ids.take(shared_id)
+            for name, shared_id in zip(self.names, self.shared_ids, strict=True)
+        )
 
     def new_ids(self) -> dict[int, int]:
         """Category id in the split's own file → the shared one, where they differ."""
@@ -53,7 +56,7 @@ def read_classes(files: Mapping[str, Path], split: str, categories: Sequence[Ent
     """
     lists = {name: scan_categories(path) for name, path in files.items() if name != split} | {split: categories}
     roots = {root for entries in lists.values() for root in _find_roots(entries)}
-    unused = {root for root in roots if not _has_annotations(root, files, lists)}
+    unused = roots - _used(roots, files, lists)
     own = _by_id(categories, unused, files[split])
     by_id = {split: own}
     for name in lists.keys() - {split}:
@@ -67,10 +70,11 @@ def read_classes(files: Mapping[str, Path], split: str, categories: Sequence[Ent
     length = len(shared)
     for other in names:
         if _are_related(by_id[other], by_id[first]):
-            for category_id, name in by_id[other].items():
-                shared.setdefault(name, _free_id(category_id, shared.values()))
+            ids = _Ids(shared.values())
+            shared |= {name: ids.take(wanted) for wanted, name in by_id[other].items() if name not in shared}
         if other == split:
-            length = max(length, *(index for index, name in enumerate(shared, 1) if name in own.values()), 0)
+            own_names = set(own.values())
+            length = max(length, *(index for index, name in enumerate(shared, 1) if name in own_names), 0)
     return Classes(own, tuple(shared)[:length], tuple(shared.values())[:length], first)
 
 
@@ -82,17 +86,18 @@ def _is_training(split: str) -> bool:
 def _by_id(categories: Sequence[Entry], left_out: Collection[tuple[int, str]], path: Path) -> dict[int, str]:
     """Category id → name, in the order of the ids, without those to be left out."""
     names: dict[int, str] = {}
+    ids: dict[str, int] = {}
     for category in categories:
         category_id, name = to_number_id(category.get("id")), category.get("name")
         if category_id is None or not isinstance(name, str):
-            raise ValueError(f"{path}: a category must have an integer id and a name, got {category}")
+            raise ValueError(f"{path}: a category must have an integer id and a name as text, got {quoted(category)}")
         if (category_id, name) in left_out:
             continue
-        if category_id in names or name in names.values():
+        if category_id in names or name in ids:
             raise ValueError(
-                f"{path}: category {category_id} ({name!r}) is listed twice: give each its own id and name"
+                f"{path}: category {category_id} ({quoted(name)}) is listed twice: give each its own id and name"
             )
-        names[category_id] = name
+        names[category_id], ids[name] = name, category_id
     return dict(sorted(names.items()))
 
 
@@ -111,15 +116,20 @@ def _find_roots(categories: Sequence[Entry]) -> set[tuple[int, str]]:
     return roots
 
 
-def _has_annotations(
-    category: tuple[int, str], files: Mapping[str, Path], lists: Mapping[str, Sequence[Entry]]
-) -> bool:
-    """Whether any split has an annotation of the category with this id and name."""
-    return any(
-        any((to_number_id(entry.get("id")), entry.get("name")) == category for entry in entries)
-        and has_annotation(files[split], category[0])
-        for split, entries in lists.items()
-    )
+def _used(
+    categories: Collection[tuple[int, str]], files: Mapping[str, Path], lists: Mapping[str, Sequence[Entry]]
+) -> set[tuple[int, str]]:
+    """Those of the categories, given as id and name, of which any split has an annotation."""
+    used: set[tuple[int, str]] = set()
+    for split, entries in lists.items():
+        stated = {(to_number_id(entry.get("id")), _text(entry.get("name"))) for entry in entries}
+        wanted = {category[0]: category for category in categories if category in stated}
+        used |= {wanted[category_id] for category_id in find_category_ids(files[split], wanted)}
+    return used
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _are_related(classes: Mapping[int, str], others: Mapping[int, str]) -> bool:
@@ -128,5 +138,16 @@ def _are_related(classes: Mapping[int, str], others: Mapping[int, str]) -> bool:
     return common == min(len(names), len(other_names)) or 2 * common >= max(len(names), len(other_names))
 
 
-def _free_id(wanted: int, taken: Collection[int]) -> int:
-    return wanted if wanted not in taken else max(taken) + 1
+class _Ids:
+    """Hands out category ids that are not taken."""
+
+    def __init__(self, taken: Iterable[int]) -> None:
+        self._taken = set(taken)
+        self._highest = max(self._taken, default=0)
+
+    def take(self, wanted: int) -> int:
+        """The wanted id, or one above all others if it is taken."""
+        free = wanted if wanted not in self._taken else self._highest + 1
+        self._taken.add(free)
+        self._highest = max(self._highest, free)
+        return free

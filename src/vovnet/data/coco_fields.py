@@ -9,6 +9,7 @@ from typing import Any
 
 from vovnet.data.dataset import Box, box_around_turned, to_number
 from vovnet.masks import find_polygons
+from vovnet.printing import line, quoted
 
 Entry = dict[str, Any]
 
@@ -16,17 +17,23 @@ _LONGEST_TEXT = 100  # characters of the file that a problem repeats
 
 
 def to_id(value: object) -> int | str | None:
-    """The id that a file states, or None for what can be none. 7.0 is 7."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
+    """The id that a file states, or None for what can be none. 7.0 is 7. A number has at most 18 digits."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**18 or value % 1:
+        return None
+    return int(value)
 
 
 def to_number_id(value: object) -> int | None:
     """The id as a number, which is equal for 7, 7.0, "7" and "007"; None if it is none."""
     value = to_id(value)
     if isinstance(value, str):
-        return int(value.partition(".")[0]) if re.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", value) else None
+        return (
+            int(value.partition(".")[0])
+            if len(value) < 100 and re.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", value)
+            else None
+        )
     return value
 
 
@@ -69,8 +76,11 @@ def stated_box(annotation: Entry) -> str:
     """The box as the file writes it, cut to a legible length."""
     if "bbox" not in annotation:
         return "it has no bbox"
-    text = json.dumps(annotation["bbox"], ensure_ascii=False)
-    return f"bbox {text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + '…'}"
+    try:
+        text = json.dumps(annotation["bbox"], ensure_ascii=False)
+    except RecursionError:
+        text = quoted(annotation["bbox"])
+    return f"bbox {line(text, _LONGEST_TEXT)}"
 
 
 def stated_mask(annotation: Entry) -> object:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vovnet import parsing
 from vovnet.data import mask_png, yolo
+from vovnet.limits import limits
+from vovnet.parsing import decode, naming, read_bounded
 
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 _LISTS = ("images", "annotations", "categories")
+_CATEGORY_ID = re.compile(rb'"category_id"\s*:\s*"?([+-]?[0-9]{1,18})(?:\.0*)?"?\s*[,}]')
+_MOST_LISTS = 10  # called "categories" that are looked at: annotations may have lists of this name
 _LONGEST_LIST = 8 * 2**20  # bytes of "categories": fifty times the length of LVIS's
 
 
@@ -34,15 +40,9 @@ def _split_name(path: Path) -> str:
 
 
 def parse_json(path: Path) -> dict[str, Any]:
-    """The content of a COCO file, whose three lists exist and hold dictionaries."""
-    try:
-        content = json.loads(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): download it again") from error
+    """The content of a COCO file, whose three lists exist and hold dictionaries. Numbers may have any size."""
+    with naming(path):
+        content = parsing.parse_json(_decode(read_bounded(path, "json_bytes")), long_numbers=True)
     for key in _LISTS:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -50,9 +50,19 @@ def parse_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _decode(data: bytes) -> str:
+    encoding = json.detect_encoding(data)
+    if encoding.startswith("utf-8"):
+        return decode(data)
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not {encoding.upper()} text ({error.reason} at byte {error.start})") from error
+
+
 def scan_categories(path: Path) -> list[dict[str, Any]]:
     """The list "categories" of a COCO file; empty if it cannot be found."""
-    for text in _lists(path, "categories"):
+    for text in islice(_lists(path, "categories"), _MOST_LISTS):
         try:
             entries, _ = json.JSONDecoder().raw_decode(text)
         except (ValueError, RecursionError):
@@ -62,11 +72,17 @@ def scan_categories(path: Path) -> list[dict[str, Any]]:
     return []
 
 
-def has_annotation(path: Path, category_id: int) -> bool:
-    """Whether an annotation in a COCO file is of this category."""
-    pattern = re.compile(rb'"category_id"\s*:\s*"?%d(\.0*)?"?\s*[,}]' % category_id)
+def find_category_ids(path: Path, wanted: Collection[int]) -> set[int]:
+    """Those of the category ids that an annotation in a COCO file has."""
+    found: set[int] = set()
     with _mapped(path) as data:
-        return pattern.search(data) is not None
+        for match in _CATEGORY_ID.finditer(data) if wanted else ():
+            category_id = int(match[1])
+            if category_id in wanted:
+                found.add(category_id)
+                if len(found) == len(wanted):
+                    break
+    return found
 
 
 def _is_coco(path: Path) -> bool:
@@ -80,7 +96,7 @@ def _lists(path: Path, key: str) -> Iterator[str]:
         position = len(data)
         while (position := data.rfind(quoted, 0, position)) >= 0:
             start = position + len(quoted)
-            opening = re.match(rb"\s*:\s*(?=\[)", data[start : start + 100])
+            opening = re.match(rb"\s*:\s*(?=\[\s*(?:[{\]]|\Z))", data[start : start + 100])
             if opening:
                 start += opening.end()
                 yield data[start : start + _LONGEST_LIST].decode(errors="replace")
@@ -88,14 +104,14 @@ def _lists(path: Path, key: str) -> Iterator[str]:
 
 @contextmanager
 def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
+    if not path.is_file() or not path.stat().st_size:  # a pipe would wait, and nothing cannot be mapped
+        yield b""
+        return
     with path.open("rb") as file:
-        if not path.stat().st_size:
-            yield b""  # cannot be mapped
-            return
         encoding = json.detect_encoding(file.read(4))
         if not encoding.startswith("utf-8"):
             file.seek(0)
-            yield file.read().decode(encoding, errors="replace").encode(errors="replace")
+            yield file.read(limits().json_bytes).decode(encoding, errors="replace").encode(errors="replace")
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vovnet.data.dataset import OnProblem
+from vovnet.printing import line, quoted
 
 
 class ImageFinder:
@@ -33,9 +33,7 @@ class ImageFinder:
         name finds it, if no other image of the split has it.
         """
         if not isinstance(file_name, str) or not file_name:
-            self.on_problem(
-                "bad-annotation", self.path, f"an image must have a file_name, got {reprlib.repr(file_name)}"
-            )
+            self.on_problem("bad-annotation", self.path, f"an image must have a file_name, got {quoted(file_name, 40)}")
             return None
         relative = _to_path(file_name)
         inside = relative.parts and not (relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0])
@@ -43,11 +41,11 @@ class ImageFinder:
         if found is None and relative.name and self._counts[relative.name] == 1:
             found = self._find(PurePosixPath(relative.name))
         if found is None and not inside:
-            detail = f"file_name must stay inside the data folder, got {reprlib.repr(file_name)}"
+            detail = f"file_name must stay inside the data folder, got {quoted(file_name, 40)}"
             self.on_problem("bad-annotation", self.path, detail)
         elif found is None:
-            names = ", ".join(folder.name for folder in self.folders)
-            name = file_name if file_name.isprintable() and len(file_name) < 200 else reprlib.repr(file_name)
+            names = ", ".join(line(folder.name, 40) for folder in self.folders)
+            name = file_name if file_name.isprintable() and len(file_name) < 200 else quoted(file_name, 40)
             detail = f"lists {name}, which is in none of the folders {names}"
             self.on_problem("missing-image", self.path, detail)
         return found

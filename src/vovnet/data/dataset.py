@@ -145,11 +145,22 @@ def box_around_turned(centre: tuple[float, float], size: tuple[float, float], de
 
 
 def to_number(text: object) -> float:
-    """The number that a file states, or NaN if it states none."""
+    """The number that a file states, or NaN if it states none.
+
+    `float` also takes 1_000 and the digits of all scripts, which no program writes for numbers and others misread.
+    """
+    if isinstance(text, str) and ("_" in text or not text.strip().isascii()):
+        return math.nan
     try:
         return float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return math.nan
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """A stated (height, width) as width × height; a number that cannot be meant is rounded."""
+    height, width = (f"{length:.3g}" if length >= 10**12 else str(length) for length in size)
+    return f"{width} × {height}"
 
 
 def to_image_size(height: object, width: object) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ from vovnet.data.dataset import (
     SplitAnnotations,
     is_valid_box,
     raise_problem,
+    size_text,
 )
 from vovnet.data.images import annotated_orientation, image_header_size
 from vovnet.data.orientation import turn_box, turn_masks
@@ -28,12 +29,14 @@ from vovnet.errors import UsageError, counted, did_you_mean
 from vovnet.limits import check_limit
 from vovnet.masks import RleMasks, find_polygons, from_coco
 from vovnet.polygons import Polygons
+from vovnet.printing import line, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _LOG = logging.getLogger("vovnet")
 _MAX_NEIGHBOURS = 50  # folders looked at for a hint
+_MOST_NAMES = 10  # of splits that a message lists
 _VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 # The first function that recognises a folder says which module reads it.
 _CERTAIN_FORMATS: tuple[tuple[Callable[[Path], bool], ModuleType], ...] = (
@@ -159,13 +162,19 @@ def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> s
     if split is None and len(names) == 1:
         return names[0]
     if split is None:
-        raise UsageError(f"{root} has the splits {', '.join(names)}: name one of them")
+        raise UsageError(f"{root} has the splits {_list_names(names)}: name one of them")
     if split in names or (format_module in (voc, yolo) and format_module.has_split(root, split)):
         return split
     same = [name for name in names if name in _VALIDATION_NAMES]
     if split in _VALIDATION_NAMES and len(same) == 1:
         return same[0]
-    raise UsageError(f"{root} has no split {split!r}{did_you_mean(split, names)} (there are: {', '.join(names)})")
+    hint = did_you_mean(split, names)
+    raise UsageError(f"{root} has no split {quoted(split)}{hint} (there are: {_list_names(names)})")
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(line(name, 40) for name in names[:_MOST_NAMES]) + more
 
 
 def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None, masks: bool) -> DetectionDataset:
@@ -176,7 +185,9 @@ def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None
     ids = dict(zip(annotations.class_names, annotations.category_ids, strict=True))
     unused_ids = itertools.count(max(annotations.category_ids, default=0) + 1)
     category_ids = tuple(ids[name] if name in ids else next(unused_ids) for name in names)
-    invalid = [image.image_path.name for image in annotations.images for o in image.objects if not is_valid_box(o.box)]
+    invalid = [
+        line(image.image_path.name) for image in annotations.images for o in image.objects if not is_valid_box(o.box)
+    ]
     if invalid:
         _LOG.warning(
             "%s, split %s: left out %s without a finite, positive size (the first in %s); "
@@ -222,7 +233,8 @@ def _valid_objects(image: ImageAnnotation, labels: dict[str, int]) -> list[Objec
         if obj.class_name not in labels:
             hint = did_you_mean(obj.class_name, labels)
             raise ValueError(
-                f"{image.annotation_path}: unknown class {obj.class_name!r} in {image.image_path.name}{hint} "
+                f"{image.annotation_path}: unknown class {quoted(obj.class_name, 40)} in "
+                f"{line(image.image_path.name, 40)}{hint} "
                 f"(expected one of {len(labels)}): correct the annotation or use a model of these classes"
             )
     return objects
@@ -230,21 +242,21 @@ def _valid_objects(image: ImageAnnotation, labels: dict[str, int]) -> list[Objec
 
 def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation], mended: list[str]) -> RleMasks:
     size = image.image_size or image_header_size(image.image_path)
-    what = f"{image.annotation_path}: {image.image_path.name}, with a stated size of {size[1]} × {size[0]},"
-    check_limit("image_pixels", size[0] * size[1], what, "correct the size, or use a model without masks")
+    what = f"{image.annotation_path} states {size_text(size)} pixels for {line(image.image_path.name)}, which"
+    check_limit("image_pixels", size[0] * size[1], what, "correct the size, use a model without masks")
     codes, outlines = [], []
     for obj in objects:
         try:
             code, polygons, is_mended = _to_code(obj.mask, size)
         except ValueError as error:
-            name = f"object {obj.index + 1} ({obj.class_name} in {image.image_path.name})"
+            name = f"object {obj.index + 1} ({line(obj.class_name, 40)} in {line(image.image_path.name)})"
             raise ValueError(
                 f"{image.annotation_path}: {name}: {error}; correct it, leave such objects out with "
                 "`vovnet data check --fix`, or use a model without masks"
             ) from error
         codes.append(code)
         outlines.append(polygons)
-        mended += [image.image_path.name] if is_mended else []
+        mended += [line(image.image_path.name)] if is_mended else []
     if not any(outlines):
         return RleMasks(tuple(codes), size)
     boxes = np.array([obj.box for obj in objects]).clip(0, [size[1], size[0]] * 2)

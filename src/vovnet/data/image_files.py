@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, raise_problem
 from vovnet.data.images import IMAGE_SUFFIXES
+from vovnet.printing import line
 
 _LOG = logging.getLogger("vovnet")
 # Files that are expected beside images. Any other file may be an image in a format that cannot be read, such as HEIC.
@@ -29,20 +30,27 @@ def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> l
 
     Files that may be images but cannot be read as such are reported as skipped files; they do not stop training.
     """
-    paths = sorted(path for path in (folder.rglob("*") if below else folder.iterdir()) if not path.is_dir())
-    report_skipped((path for path in paths if not is_image_name(path)), on_problem)
-    return [path for path in paths if is_image_name(path)]
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(folder.rglob("*") if below else folder.iterdir()):
+        if path.is_file():
+            (images if is_image_name(path) else others).append(path)
+        elif not path.is_dir():  # opening a pipe would wait for ever; a broken link is an image that cannot be read
+            (images if is_image_name(path) and not path.exists() else others).append(path)
+    report_skipped(others, on_problem)
+    return images
 
 
 def report_skipped(paths: Iterable[Path], on_problem: OnProblem) -> None:
     """Reports those of the paths, none of them an image that can be read, that may hold an image."""
     skipped = [path for path in paths if may_be_image(path)]
     if skipped and on_problem is raise_problem:
-        names = f"{len(skipped)} {'file' if len(skipped) == 1 else 'files'} (the first is {skipped[0].name})"
+        names = f"{len(skipped)} {'file' if len(skipped) == 1 else 'files'} (the first is {line(skipped[0].name)})"
         _LOG.warning("%s: skipped %s that cannot be read as images", skipped[0].parent, names)
         return
     for path in skipped:
-        kind = f"a {path.suffix} file" if path.suffix else "a file without a suffix"
+        kind = f"a {line(path.suffix, 20)} file" if path.suffix else "a file without a suffix"
+        kind = "a special file, such as a pipe or a device," if path.exists() and not path.is_file() else kind
         on_problem("skipped-file", path, f"{kind} is not read as an image: convert it to JPEG or PNG, or remove it")
 
 

@@ -6,11 +6,12 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box
+from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box, size_text
 from vovnet.data.image_scan import ImageScan
 from vovnet.data.orientation import means_stored_pixels
 from vovnet.errors import did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
+from vovnet.printing import line, quoted
 
 NO_OBJECT_LEFT = "no-object-left"  # why an image is left out whose objects all have faults
 
@@ -19,6 +20,8 @@ _EDGE_TOLERANCE = 0.5  # pixels beyond the edge that count as rounding
 # whichever is larger. Polygons thinner than a pixel leave nothing in a mask, so COCO's own boxes are up to 6 pixels or
 # 10 % too long.
 _MASK_TOLERANCE_PIXELS, _MASK_TOLERANCE_FRACTION = 6.0, 0.1
+
+_MOST_ALIKE = 100  # objects of one box and class whose masks are compared
 
 _KindAndDetail = tuple[str, str]
 
@@ -59,7 +62,7 @@ def repair_image(
         if means_stored_pixels(image.image_size, true_size, scan.orientation):
             true_size = image.image_size  # that of the boxes and masks
         else:
-            stated, true = (f"{width} × {height}" for height, width in (image.image_size, true_size))
+            stated, true = size_text(image.image_size), size_text(true_size)
             mismatch = ("size-mismatch", f"stated {stated} pixels (width × height), the image has {true}")
             if fitting := [obj for obj in image.objects if _fits_only(image.image_size, true_size, obj.box)]:
                 detail = f"{mismatch[1]}, and {describe_box(fitting[0])} fits only the stated size: resized since?"
@@ -74,7 +77,9 @@ def repair_image(
             continue
         mask = mask_code if needs_masks else obj.mask
         same_box = kept.setdefault((obj.class_name, obj.crowd, *(round(corner, 2) for corner in repaired.box)), [])
-        same = next((i for i, (_, other) in enumerate(same_box) if None in (mask, other) or mask == other), None)
+        same = next(
+            (i for i, (_, other) in enumerate(same_box[:_MOST_ALIKE]) if None in (mask, other) or mask == other), None
+        )
         if same is None:
             same_box.append((repaired, mask))
             continue
@@ -112,8 +117,8 @@ def _repair_object(
     """The problems of an object, the object corrected or None to leave it out, and the code of its mask."""
     if known_classes is not None and obj.class_name not in known_classes:
         hint = did_you_mean(obj.class_name, known_classes)
-        return [("unknown-class", f"object {obj.index + 1}: {obj.class_name!r} is not known{hint}")], None, b""
-    name = f"object {obj.index + 1} ({obj.class_name})"
+        return [("unknown-class", f"object {obj.index + 1}: {quoted(obj.class_name)} is not known{hint}")], None, b""
+    name = f"object {obj.index + 1} ({line(obj.class_name, 60)})"
     polygons, others = find_polygons(obj.mask) if needs_mask else ([], "")
     mask = polygons if polygons and others else obj.mask
     bad_polygon = [("bad-polygon", f"{name}: its mask also holds {others}")] if polygons and others else []
@@ -186,7 +191,7 @@ def _check_mask(mask: object, box: Box, image_size: tuple[int, int]) -> tuple[st
 def describe_box(obj: ObjectAnnotation) -> str:
     """An object's number, class and box, as the file states it."""
     corners = obj.stated or f"x1 y1 x2 y2 = {_spaced(obj.box)}"
-    return f"object {obj.index + 1} ({obj.class_name}): {corners}"
+    return f"object {obj.index + 1} ({line(obj.class_name, 60)}): {corners}"
 
 
 def _spaced(box: Box) -> str:

@@ -15,6 +15,7 @@ from vovnet.data.dataset import SplitAnnotations, is_valid_box
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _INPUT_SIDES = (300, 320, 512)  # of the detectors that resize every image to one size
 _TOO_SMALL = 10.0  # pixels: a third of the smallest default box of 30 pixels, which then has an IoU of 0.1 at most
+_LARGEST = 1e9  # pixels
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels
 
 
@@ -116,6 +117,8 @@ def _box_statistics(splits: Sequence[SplitAnnotations], image_sizes: Mapping[Pat
     for path, image in images.items():
         height, width = image_sizes[path]
         for x1, y1, x2, y2 in (obj.box for obj in image.objects if is_valid_box(obj.box)):
+            if max(x2 - x1, y2 - y1) > _LARGEST:  # not meant, and its area may be infinite
+                continue
             areas.append((x2 - x1) * (y2 - y1))
             relative_sizes.append(math.sqrt(areas[-1] / (height * width)))
             aspect_ratios.append((x2 - x1) / (y2 - y1))

@@ -21,6 +21,7 @@ from vovnet.data.split_roles import find_role
 from vovnet.data.voc_layout import Layout, Part, find_layout, has_standard_layout
 from vovnet.data.voc_lists import NameFinder, drop_lines, filter_lines, is_for_one_class, read_list
 from vovnet.data.voc_xml import corrected_xml, parse_xml, read_box, stands_in, stated_size
+from vovnet.printing import line as shorten
 
 _LOG = logging.getLogger("vovnet")
 ALL = "all"  # the split of every annotation file
@@ -156,10 +157,10 @@ def _read_names(path: Path, xml_files: Mapping[str, Path], on_problem: OnProblem
     for line in lines:
         name = finder.find(line, flagged=flagged)
         if name is None:
-            stated = line.strip()
+            stated = shorten(line)
             on_problem("missing-annotation", path, f"lists {stated}, but there is no Annotations/{stated}.xml")
         elif name in names:
-            on_problem("listed-twice", path, f"lists {name} twice")
+            on_problem("listed-twice", path, f"lists {shorten(name)} twice")
         else:
             names[name] = None
     return list(names)
@@ -183,7 +184,7 @@ def _read_xml(
     image_path = part.find_image(tables, path, tree.findtext("filename", default="").strip())
     if image_path is None:
         where = part.images[0][0]
-        name = path.stem if where == part.annotations else f"{where.name}/{path.stem}"
+        name = shorten(path.stem if where == part.annotations else f"{where.name}/{path.stem}")
         on_problem("missing-image", path, f"there is no {name}.jpg (or .png, …)")
         return None
     objects, mended, unusable = [], [], 0
@@ -196,7 +197,7 @@ def _read_xml(
         difficult = to_number(element.findtext("difficult", default="0")) == 1
         box, stated = read_box(element)
         if stands_in(box, stated):
-            mended.append(("bad-bndbox", f"object {index + 1} ({class_name}): {stated}"))
+            mended.append(("bad-bndbox", f"object {index + 1} ({shorten(class_name, 60)}): {stated}"))
             stated = ""
         objects.append(ObjectAnnotation(index, class_name, box, difficult=difficult, stated=stated))
     report_mended(mended, path, on_problem)

@@ -11,8 +11,11 @@ from pathlib import Path
 from vovnet.data.images import IMAGE_SUFFIXES
 from vovnet.parsing import read_lines
 
-_NUMBERED = re.compile(r"(.*\S)\s+-?\d+\s*")
-_FLAGGED = re.compile(r"(.*\S.*)\s(?:-1|0|1)\s*")
+_MOST_FOLDERS = 30  # of a path, whose ends may name an annotation
+_MOST_NUMBERS = 30  # after a name in a list
+_NUMBER = re.compile(r"-?\d+")
+_FLAGS = ("-1", "0", "1")
+_LONGEST_PATH = 4096  # characters; no file system has longer ones
 
 
 class NameFinder:
@@ -31,8 +34,10 @@ class NameFinder:
 
         flagged: the list is for one class, so `photo 1` is more likely `photo` with a flag than the name `photo 1`.
         """
-        match = _FLAGGED.fullmatch(line)
-        without_flag = [match[1].strip(), match[1].rstrip(), match[1]] if match else []
+        if len(line) > _LONGEST_PATH:
+            return None
+        name = _without_flag(line)
+        without_flag = [name.strip(), name.rstrip(), name] if name else []
         readings = [*without_flag, line, line.strip()] if flagged else [line, line.strip(), *without_flag]
         return next((name for reading in readings for name in self._spellings(reading)), None)
 
@@ -41,7 +46,8 @@ class NameFinder:
         text = _normalise(text)
         for spelling in dict.fromkeys((text, _without_suffix(text), _without_suffix(text.replace("\\", "/")))):
             parts = spelling.split("/")
-            tails = ("/".join(parts[start:]) for start in range(len(parts)))
+            starts = (0, *range(max(1, len(parts) - _MOST_FOLDERS), len(parts)))
+            tails = ("/".join(parts[start:]) for start in starts)
             yield from (self._by_name[tail] for tail in tails if tail in self._by_name)
             if spelling in self._by_stem:
                 yield self._by_stem[spelling]
@@ -54,7 +60,8 @@ def read_list(path: Path) -> list[str]:
 
 def is_for_one_class(name: str, names: Collection[str]) -> bool:
     """Whether a list is like `cat_train` beside `train`."""
-    return name.rpartition("_")[2] in set(names) - {name}
+    last = name.rpartition("_")[2]
+    return last != name and last in names
 
 
 def filter_lines(lines: Iterable[str], kept: Collection[str], finder: NameFinder, *, flagged: bool) -> list[str]:
@@ -71,11 +78,23 @@ def drop_lines(lines: Iterable[str], names: Collection[str], finder: NameFinder)
     """The lines but those of these names, which numbers may follow, as in the lists of actions."""
 
     def find(line: str) -> str | None:
-        name = finder.find(line, flagged=False)
-        match = _NUMBERED.fullmatch(line)
-        return find(match[1]) if name is None and match else name
+        for _ in range(_MOST_NUMBERS):
+            name = finder.find(line, flagged=False)
+            *before, number = line[-_LONGEST_PATH:].rsplit(maxsplit=1) or [""]
+            if name is not None or not before or not _NUMBER.fullmatch(number):
+                return name
+            line = before[0]
+        return None
 
     return [line for line in lines if find(line) not in names]
+
+
+def _without_flag(line: str) -> str:
+    """What precedes a flag and a space before it; "" if the line has no such end."""
+    line = line.rstrip()
+    flag = next((flag for flag in _FLAGS if line.endswith(flag)), "")
+    name = line.removesuffix(flag)
+    return name[:-1] if flag and name[-1:].isspace() and name.strip() else ""
 
 
 def _normalise(text: str) -> str:

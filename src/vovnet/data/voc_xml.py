@@ -10,9 +10,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vovnet.data.dataset import Box, ImageAnnotation, box_around_turned, is_valid_box, to_image_size, to_number
+from vovnet.limits import limits, too_much
 from vovnet.parsing import read_bounded
+from vovnet.printing import line
 
 _MAX_DEPTH = 50
+_MOST_TAGS = 1_000_000  # of which Python makes 300 MB
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -35,10 +38,14 @@ def parse_xml(path: Path) -> ElementTree.Element:
     # An annotation needs no entities, and nested ones can fill the memory.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("declares a document type or entities, which an annotation does not need: remove them")
+    if text.count("<") + text.count("=") > _MOST_TAGS:  # an element or attribute takes thirty times its text
+        raise ValueError(f"has more than {_MOST_TAGS:,} tags and attributes, which no annotation does")
     try:
         tree = ElementTree.fromstring(text)  # of a str, expat ignores the declared encoding
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"is not well-formed XML ({error})") from error
+    if len(tree) > limits().image_objects:  # objects are the children of the root
+        raise ValueError(too_much("image_objects", "").lstrip())
     level = list(tree)
     for _ in range(_MAX_DEPTH):
         level = [child for element in level for child in element]
@@ -127,7 +134,7 @@ def _state(shape: ElementTree.Element) -> str:
     leaves = [leaf for leaf in shape.iter() if leaf is not shape and not len(leaf)]
     stated = ", ".join(f"{leaf.tag} {(leaf.text or '').strip() or '(empty)'}" for leaf in leaves[:12])
     missing = ", ".join(f"{side} (missing)" for side in _SIDES if shape.tag == "bndbox" and shape.find(side) is None)
-    return f"{shape.tag}: {', '.join(filter(None, (stated, missing))) or 'empty'}"[:200]
+    return line(f"{shape.tag}: {', '.join(filter(None, (stated, missing))) or 'empty'}", 200)
 
 
 def stated_size(tree: ElementTree.Element) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from vovnet.data.dataset import SplitAnnotations
 from vovnet.data.problem import Problem
 from vovnet.data.split_roles import find_rivals, find_role
+from vovnet.printing import quoted
 
 _MOST_NAMES = 10  # that a sentence lists
 _EXPLAINS_NOTHING = {"skipped-file", "listed-twice", "annotation-without-image"}  # kinds that leave no split empty
@@ -74,7 +75,7 @@ def _holds_train(name: str) -> bool:
 def _join(names: Sequence[str]) -> str:
     """The first names, quoted, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(map(repr, names[:_MOST_NAMES])) + more
+    return ", ".join(quoted(name, 40) for name in names[:_MOST_NAMES]) + more
 
 
 def hints_about_names(names: Iterable[str]) -> list[str]:

@@ -13,12 +13,13 @@ from pathlib import Path
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem, to_number
 from vovnet.data.image_files import find_images
 from vovnet.data.images import IMAGE_SUFFIXES, image_header_size, why_unreadable
-from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, swap_folder
+from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, read_label_lines, swap_folder
 from vovnet.data.yolo_settings import (
     ALL,
     CLASSES,
     YAML_SUFFIXES,
     Settings,
+    exists,
     find_inside,
     find_settings,
     has_usual_yaml,
@@ -27,6 +28,7 @@ from vovnet.data.yolo_settings import (
 )
 from vovnet.files import encodable
 from vovnet.parsing import read_lines
+from vovnet.printing import line as shorten
 from vovnet.printing import quoted
 
 _LOG = logging.getLogger("vovnet")
@@ -73,7 +75,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     """The splits of these names. An image without a label file has no objects, but some image must have one."""
     settings = read_settings(root)
     if on_problem is not raise_problem and "test" in settings.entries and "test" not in names:
-        entries = ", ".join(settings.entries["test"])
+        entries = shorten(", ".join(settings.entries["test"]))
         _LOG.warning("%s: there is no split test: %s does not exist", settings.path, entries)
 
     def read_split(split: str) -> SplitAnnotations:
@@ -104,14 +106,14 @@ def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[
     for entry in settings.entries[split]:
         source = _locate(settings, entry)
         if source is None:
-            detail = f"{split}: {entry} is not a folder or list in {settings.folder}"
-            if any((settings.folder / base / entry).exists() for base in (settings.base, ".")):
+            detail = f"{split}: {shorten(entry)} is not a folder or list in {settings.folder}"
+            if any(exists(settings.folder / base / entry) for base in (settings.base, ".")):
                 detail += f": move {settings.path.name} into a folder that holds all images, none of them behind a link"
             on_problem("missing-image", settings.path, detail)
             continue
         for path in find_images(source, on_problem) if source.is_dir() else _read_list(settings, source, on_problem):
             if path in images:
-                on_problem("listed-twice", source, f"the split {split} has {path.name} twice")
+                on_problem("listed-twice", source, f"the split {split} has {shorten(path.name)} twice")
             images[path] = None
     return list(images)
 
@@ -136,21 +138,22 @@ def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Pa
         on_problem("bad-annotation", path, str(error))
         return []
     images = []
+    found = {line: find_inside(settings.folder, line, [path.parent]) for line in dict.fromkeys(filter(None, lines))}
     for line in filter(None, lines):
-        image = find_inside(settings.folder, line, [path.parent])
+        image = found[line]
         if image is not None and image.is_file():
             images.append(image)
-        elif image is None and (path.parent / line).is_file():
-            on_problem("bad-annotation", path, f"lists {line}, which lies outside the data folder")
+        elif image is None and exists(path.parent / line):
+            on_problem("bad-annotation", path, f"lists {shorten(line)}, which lies outside the data folder")
         else:
-            on_problem("missing-image", path, f"lists {line}, which does not exist")
+            on_problem("missing-image", path, f"lists {shorten(line)}, which does not exist")
     return images
 
 
 def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: OnProblem) -> ImageAnnotation:
     objects, unusable, lines = [], 0, []
     try:
-        lines = read_lines(path) if path.exists() else []
+        lines = read_label_lines(path) if path.exists() else []
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
         unusable = 1  # at least
@@ -173,13 +176,15 @@ def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: O
         label = line.label(len(settings.class_names))
         if label is None:
             classes = f"not 0 to {len(settings.class_names) - 1}"
-            on_problem("unknown-class", path, f"line {number + 1} has the class {line.class_text[:40]}, {classes}")
+            on_problem(
+                "unknown-class", path, f"line {number + 1} has the class {shorten(line.class_text, 40)}, {classes}"
+            )
             unusable += 1
             continue
         x1, y1, x2, y2 = line.box
         box = (x1 * width, y1 * height, x2 * width, y2 * height)
         possible = all(abs(corner) <= _LARGEST for corner in line.box)
-        stated = "" if possible else f"line {number + 1}: {text.strip()[:200]}"
+        stated = "" if possible else f"line {number + 1}: {shorten(text, 200)}"
         if stated and all(map(math.isfinite, box)):
             stated += ", which looks like pixels: expected fractions of the image, 0 to 1"
         objects.append(ObjectAnnotation(number, settings.class_names[label], box, stated=stated))
@@ -256,7 +261,7 @@ def _corrected_labels(image: ImageAnnotation, keypoints: int | None) -> str:
     """The lines of the remaining objects; a box that changed is rewritten, and a polygon clipped; keypoints stay."""
     assert image.image_size is not None, "the boxes in pixels were computed with it"
     height, width = image.image_size
-    lines = read_lines(image.annotation_path)
+    lines = read_label_lines(image.annotation_path)
     corrected = []
     for obj in image.objects:
         text = lines[obj.index]

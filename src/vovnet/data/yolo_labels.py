@@ -11,6 +11,8 @@ from pathlib import Path
 
 from vovnet.data.dataset import Box, to_number
 from vovnet.data.image_files import is_image_name
+from vovnet.limits import limits, too_much
+from vovnet.parsing import read_lines
 
 _MAX_FILES_SEARCHED = 200_000
 
@@ -34,6 +36,14 @@ class Line:
         """The index of the class; None if there is no such class."""
         number = to_number(self.class_text)
         return int(number) if number.is_integer() and 0 <= number < class_count else None
+
+
+def read_label_lines(path: Path) -> list[str]:
+    """The lines of a label file. ValueError, without the path, if it cannot be read or has too many."""
+    lines = read_lines(path)
+    if len(lines) > limits().image_objects and sum(bool(line.strip()) for line in lines) > limits().image_objects:
+        raise ValueError(too_much("image_objects", "").lstrip())
+    return lines
 
 
 def parse_line(line: str, keypoints: int | None) -> Line:

@@ -6,12 +6,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vovnet.parsing import TypedLoader, naming, read_lines, read_text, read_yaml
+from vovnet import parsing
+from vovnet.parsing import compose_yaml, naming, read_lines, read_text
+from vovnet.printing import line, quoted
 
 ALL = "all"  # the split of every image, where only classes.txt describes the dataset
 SPLITS = ("train", "val", "test")
@@ -19,6 +22,7 @@ CLASSES = "classes.txt"
 
 _YAML_NAMES = ("data.yaml", "data.yml")
 YAML_SUFFIXES = (".yaml", ".yml")
+_LONGEST_PATH, _MOST_FOLDERS = 4096, 30  # characters of a path, and folders in it that may be those of a machine
 _OTHER_KEYS = {"val": ("valid", "validation")}  # further names of a split's key, as darknet and some exports write it
 _EMPTY = ("", "~", "null", "Null", "NULL")
 
@@ -77,7 +81,7 @@ def read_settings(root: Path) -> Settings:
         content: Mapping[str, Any] = _parse_darknet(path)
         names_path = find_inside(folder, str(content.get("names")))
         if names_path is None:
-            raise ValueError(f"{path}: names = {content.get('names')} is not a file in {folder}")
+            raise ValueError(f"{path}: names = {line(str(content.get('names')))} is not a file in {folder}")
         return Settings(path, folder, _check_names(_name_lines(names_path), names_path), _entries(content, path))
     content = parse_yaml(path)
     base = content.get("path", ".")
@@ -93,12 +97,14 @@ def find_inside(folder: Path, entry: str, bases: Iterable[Path] = ()) -> Path | 
     a folder beside the YAML file. So the entry is tried as it is, then without more and more of its leading folders.
     The name `images` alone is too common to tell a split.
     """
+    if len(entry) > _LONGEST_PATH:
+        return None
     inside = folder.resolve()
     spelled = entry.replace("\\", "/").strip()
     parts = [part for part in spelled.split("/") if part not in ("", ".", "..")]
     if any(part.endswith(":") for part in parts[:1]):  # C:/…
         parts = parts[1:]
-    tails = ["/".join(parts[start:]) for start in range(len(parts))]
+    tails = ["/".join(parts[start:]) for start in range(max(0, len(parts) - _MOST_FOLDERS), len(parts))]
     if len(tails) > 1 and tails[-1].lower() == "images":
         tails.pop()
     bases = (*bases, folder)
@@ -114,27 +120,42 @@ def find_inside(folder: Path, entry: str, bases: Iterable[Path] = ()) -> Path | 
                     if "images" in relative.parts:  # labels/ is beside this name, wherever it leads
                         return folder / relative
                 return folder / candidate.resolve().relative_to(inside)
-        except (OSError, ValueError):  # too long, or with a NUL: no path
+        except (OSError, ValueError, RuntimeError):  # too long, with a NUL, or a loop of links: no path
             continue
     return None
 
 
-def parse_yaml(path: Path) -> dict[str, Any]:
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder, for a path that a file states: it may be none at all."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def parse_yaml(path: Path) -> Mapping[str, Any]:
     """The top level of a YAML file, with all scalars as text: `yes` and `1.0` are class names like others.
 
     Aliases are refused and no tag is followed, so a small file stays small.
     """
     with naming(path):
-        content = read_yaml(path)
+        content = _parse(read_text(path, "yaml_bytes"))
     if not isinstance(content, dict):
         kind = "a list" if isinstance(content, list) else "text" if content else "nothing"
         raise ValueError(f"{path} must hold the keys train, val and names, got {kind}")
     return content
 
 
+@lru_cache(maxsize=2)
+def _parse(text: str) -> Any:
+    """The content of a YAML text, which is needed several times and takes long for thousands of names."""
+    return parsing.parse_yaml(text)
+
+
 def write_yaml(path: Path, out: Path, entries: Mapping[str, str]) -> None:
     """The YAML file with these entries and without `path`; everything else stays as it is."""
-    node: Any = yaml.compose(read_text(path, "yaml_bytes"), Loader=TypedLoader)
+    with naming(path):
+        node: Any = compose_yaml(path)
     replaced = {"path", *entries, *(key for split in entries for key in _OTHER_KEYS.get(split, ()))}
     kept = [(key, value) for key, value in node.value if key.value not in replaced]
     text = "tag:yaml.org,2002:str"
@@ -183,18 +204,26 @@ def _yaml_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     if isinstance(names, dict):
         wrong = next((key for key in names if not _is_small_number(key)), None)
         if wrong is not None:
-            raise ValueError(f"{expected}, got the key {wrong[:40]!r}")
+            raise ValueError(f"{expected}, got the key {quoted(wrong, 40)}")
         by_index = {int(key): name for key, name in names.items()}
+        if len(by_index) < len(names):
+            raise ValueError(f"{expected}, but two keys are the same number")
         gap = next((index for index in range(len(names)) if index not in by_index), None)
         if gap is not None:
             raise ValueError(f"{expected}, but {gap} is missing: give it a name, too")
         names = [by_index[index] for index in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        got = f"the text {names[:40]!r}" if isinstance(names, str) else "something else in it" if names else "nothing"
+        got = (
+            f"the text {quoted(names, 40)}"
+            if isinstance(names, str)
+            else "something else in it"
+            if names
+            else "nothing"
+        )
         raise ValueError(f"{expected}, got {got}")
     count = content.get("nc", str(len(names)))
     if not isinstance(count, str) or count.strip() != str(len(names)):
-        stated = count[:40] if isinstance(count, str) else "no number"
+        stated = line(count, 40) if isinstance(count, str) else "no number"
         raise ValueError(f"{path}: nc is {stated}, but names has {len(names)} entries: make them agree")
     return _check_names(names, path)
 
@@ -204,7 +233,7 @@ def _check_names(names: list[str], path: Path) -> tuple[str, ...]:
         raise ValueError(f"{path} must hold a class name on each line, got an empty file")
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise ValueError(f"{path}: class names must differ from each other, but {twice[:40]!r} is there twice")
+        raise ValueError(f"{path}: class names must differ from each other, but {quoted(twice, 40)} is there twice")
     return tuple(names)
 
 
@@ -229,14 +258,12 @@ def _keypoints(content: Mapping[str, Any], path: Path) -> int | None:
         raise ValueError(f"{path}: kpt_shape must be [number of keypoints, 2 or 3], such as [17, 3]")
     count, dimensions = map(int, shape)
     if dimensions not in (2, 3) or not 0 < count <= 10_000:
-        raise ValueError(
-            f"{path}: kpt_shape must be [number of keypoints, 2 or 3], got [{shape[0][:9]}, {shape[1][:9]}]"
-        )
+        raise ValueError(f"{path}: kpt_shape must be [number of keypoints, 2 or 3], got [{shape[0]}, {shape[1]}]")
     return count * dimensions
 
 
 def _is_small_number(value: object) -> bool:
-    return isinstance(value, str) and value.isdecimal() and len(value) < 7
+    return isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 7
 
 
 def _parse_darknet(path: Path) -> dict[str, str]:

@@ -10,6 +10,8 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+from vovnet.parsing import naming, read_lines
+from vovnet.printing import line, quoted
 from vovnet.profiling.sensors import LIMIT_W, DeviceState, Method, Sample, Source
 
 LATEST_S = 1e11  # year 5138; seconds since 1970 are less, milliseconds since 1973 are more
@@ -39,32 +41,35 @@ class Meter:
         """The whole log, ordered by time. Raises ValueError that names the faulty line."""
         try:
             numbered = list(self._numbered_samples())
-        except (UnicodeDecodeError, csv.Error) as error:
+        except csv.Error as error:
             raise ValueError(f"{self._path} must be CSV in UTF-8 ({error}): export it again") from None
-        for (_, before), (line, sample) in pairwise(numbered):
+        for (_, before), (number, sample) in pairwise(numbered):
             if sample.time_s <= before.time_s:
                 what = "repeats" if sample.time_s == before.time_s else f"is {before.time_s - sample.time_s:g} s before"
                 raise ValueError(
-                    f"{self._path}, line {line}: its timestamp {what} that of the reading before; "
+                    f"{self._path}, line {number}: its timestamp {what} that of the reading before; "
                     "each must be later: log fractions of a second, and start a new log after the clock was set"
                 )
         return [sample for _, sample in numbered]
 
     def _numbered_samples(self) -> Iterator[tuple[int, Sample]]:
-        lines = self._path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-        rows = csv.reader(line for line in lines if line.endswith("\n"))  # the last line may be half written
+        if not self._path.exists():
+            raise FileNotFoundError(f"the meter log {self._path} does not exist")
+        with naming(self._path):
+            *lines, _ = read_lines(self._path, "record_bytes")  # the last line may be half written
+        rows = csv.reader(f"{text}\n" for text in lines)
         names = [name.strip().lower() for name in next(rows, [])]
         if missing := {"timestamp", "watts"} - set(names):
-            what = f"lacks {' and '.join(sorted(missing))}: its first line is {','.join(names)[:80]!r}"
+            what = f"lacks {' and '.join(sorted(missing))}: its first line is {quoted(','.join(names))}"
             raise ValueError(f"{self._path} must have the columns timestamp,watts, separated by commas, {what}")
         if len(set(names)) < len(names):
-            raise ValueError(f"{self._path} must have each column once, got {','.join(names)}")
+            raise ValueError(f"{self._path} must have each column once, got {line(','.join(names))}")
         for fields in filter(None, rows):
             try:
                 yield rows.line_num, _sample(names, fields)
             except (IndexError, ValueError) as error:  # the first: the line is too short
                 reason = "too few fields" if isinstance(error, IndexError) else error
-                message = f"expected a timestamp and watts, got {','.join(fields)} ({reason})"
+                message = f"expected a timestamp and watts, got {line(','.join(fields))} ({reason})"
                 raise ValueError(f"{self._path}, line {rows.line_num}: {message}") from None
 
 
@@ -84,7 +89,7 @@ def _sample(names: list[str], fields: list[str]) -> Sample:
 def _number(text: str) -> float:
     """Plain ASCII digits, as programs write them; `float` also takes "1_000", "nan" and "infinity"."""
     if not re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text.strip()):
-        raise ValueError(f"not a finite number with a decimal point: {text.strip()!r}")
+        raise ValueError(f"not a finite number with a decimal point: {quoted(text.strip())}")
     return float(text)
 
 

@@ -152,7 +152,7 @@ def test_a_box_a_little_outside_is_given_in_pixels(tmp_path: Path) -> None:
         (b"0 0.5\0 0.5 0.2 0.5\n", "holds NUL bytes"),
         (b"0 0.5 0.5 0.2 0.5\n" * 600_000, "has more than 10,000,000 bytes"),
         ("folder", "is a folder, not a file"),
-        ("pipe", "is a special file or broken link, not a file"),
+        ("pipe", "is a special file, such as a pipe or a device"),
     ],
     ids=["utf-16", "utf-32", "wide", "latin-1", "image", "NUL", "huge", "folder", "pipe"],
 )

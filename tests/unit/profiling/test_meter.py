@@ -68,10 +68,30 @@ def test_a_meter_log_as_other_programs_write_it(tmp_path: Path) -> None:
 
 def test_a_log_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "meter.csv").write_text("timestamp,watts\n1,5\n", encoding="utf-16")
-    with pytest.raises(ValueError, match=r"meter\.csv must be CSV in UTF-8"):
+    with pytest.raises(ValueError, match=r"meter\.csv is UTF-16 .* save it as UTF-8"):
         Meter(tmp_path / "meter.csv")
 
 
 def test_a_log_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="meter.csv"):
         Meter(tmp_path / "meter.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"timestamp,watts\n1,5\0\n",
+        b"timestamp,watts\n1," + b"9" * 400 + b"\n",
+        b"timestamp,watts\n1," + b"\x1b[31m" * 100_000 + b"\n",
+        b"timestamp,watts\n1,1_000\n",
+        ("x" * 1_000_000).encode(),
+        b"timestamp,watts," + b"a," * 100_000 + b"\n",
+        b'timestamp,watts\n"' + b"x\n" * 200_000,
+    ],
+)
+def test_a_strange_log_is_a_short_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "meter.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"meter\.csv") as caught:
+        Meter(tmp_path / "meter.csv")
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 500
+    assert "\n" not in str(caught.value)
