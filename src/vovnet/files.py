@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -93,9 +94,9 @@ def _write_through(temporary: Path, path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder, for this process, which is not too long where the file's own is not."""
+    """A name in the same folder, which no other writer has, and which is not too long where the file's own is not."""
     digest = hashlib.blake2b(os.fsencode(path.name), digest_size=6).hexdigest()
-    return path.with_name(f".{digest}.{os.getpid()}.part{_suffix(path)}")
+    return path.with_name(f".{digest}.{secrets.token_hex(4)}.part{_suffix(path)}")
 
 
 def _suffix(path: Path) -> str:

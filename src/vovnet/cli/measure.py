@@ -66,8 +66,8 @@ class Images:
     split: Split = None
 
     def paths(self) -> list[Path]:
-        from vovnet.download import is_url
         from vovnet.engine.sources import expand_sources, is_video
+        from vovnet.urls import is_url
 
         paths = expand_sources(self.images or ())
         if unsuitable := [path for path in paths if is_url(path) or is_video(path)]:

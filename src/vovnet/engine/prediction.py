@@ -15,11 +15,11 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from vovnet.data.images import IMAGE_SUFFIXES, read_image
 from vovnet.data.video import read_frames
-from vovnet.download import is_url
 from vovnet.engine.drawing import draw_detections
 from vovnet.files import replacing
 from vovnet.metrics.coco import to_coco_results
 from vovnet.structures import Detections
+from vovnet.urls import is_url
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
