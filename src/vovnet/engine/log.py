@@ -18,6 +18,7 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import counted, install_extra
 from vovnet.files import replacing
+from vovnet.parsing import naming, parse_json, read_lines
 
 _LOG = logging.getLogger("vovnet")
 
@@ -51,10 +52,12 @@ def json_lines(path: Path, last_step: int) -> LogHook:
 
     Removes lines of steps after `last_step`: the killed run that wrote them did not save these steps.
     """
+    with naming(path):
+        lines = read_lines(path, "record_bytes") if path.exists() else []
     kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in lines:
         try:
-            if json.loads(line)["step"] <= last_step:
+            if parse_json(line)["step"] <= last_step:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):  # the kill cut this line short
             break

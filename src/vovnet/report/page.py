@@ -192,8 +192,11 @@ def _figure(figure: Figure) -> str:
 
 def _size(content: bytes) -> str:
     """Width and height, which keep the page from jumping while it loads; nothing for a file that is not an image."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    with suppress(UnidentifiedImageError), Image.open(io.BytesIO(content)) as image:
+    with (
+        suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError),
+        Image.open(io.BytesIO(content)) as image,
+    ):
         return f' width="{image.width}" height="{image.height}"'
     return ""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vovnet.printing import line, printable
 from vovnet.report.document import Table
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Column(Generic[T]):
     def text(self, row: T) -> str:
         value, interval = self.value(row), self.scaled_interval(row) if self.interval_in_tables else None
         if value is None or isinstance(value, str):
-            return MISSING if value is None else value
+            return MISSING if value is None else line(value, 200)
         suffix = f" ({number(interval[0])} – {number(interval[1])})" if interval else ""
         return ("≥ " if self.at_least(row) else "") + number(value / self.scale) + suffix
 
@@ -88,14 +89,14 @@ def to_csv(columns: Iterable[Column[T]], rows: Sequence[T]) -> str:
     lines: list[list[Value]] = [[] for _ in rows]
     for column in used_columns(columns, rows):
         fields.append(column.name)
-        for line, row in zip(lines, rows, strict=True):
-            line.append(column.value(row))
+        for cells, row in zip(lines, rows, strict=True):
+            cells.append(column.value(row))
         if column.interval and column.interval_in_tables:
             fields += [f"{column.name}_low", f"{column.name}_high"]
-            for line, row in zip(lines, rows, strict=True):
-                line += column.interval(row) or (None, None)
+            for cells, row in zip(lines, rows, strict=True):
+                cells += column.interval(row) or (None, None)
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_without_formula, line) for line in [fields, *lines])
+    csv.writer(text, lineterminator="\n").writerows(map(_without_formula, cells) for cells in [fields, *lines])
     return text.getvalue()
 
 
@@ -116,6 +117,7 @@ def number(value: float) -> str:
 
 
 def _without_formula(value: Value) -> Value:
-    """Put an apostrophe before text that a spreadsheet would run as a formula."""
+    """Put an apostrophe before text that a spreadsheet would run as a formula; text drives no terminal either."""
+    value = printable(value) if isinstance(value, str) else value
     formula = isinstance(value, str) and (value.lstrip().startswith(("=", "+", "-", "@")) or value[:1] in ("\t", "\r"))
     return f"'{value}" if formula else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 from pathlib import Path
@@ -18,6 +17,7 @@ from vovnet.paper.aggregation.config import AggregationConfig
 from vovnet.paper.aggregation.connections import strengths
 from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
 from vovnet.paper.aggregation.training import Hook, check_settings, test_accuracy, train_classifier
+from vovnet.paper.records import check_alike, read_aggregation_run
 from vovnet.profiling.cost import count_cost, count_parameters
 from vovnet.provenance import count_threads, device_name, record_header
 
@@ -46,6 +46,7 @@ def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tupl
                 unfinished.pop(0)
     folders = (path.parent for path in sorted(config.output.glob("*/record.json")))
     records = [record for folder in folders if (record := _finished_record(folder, config)) is not None]
+    check_alike(records, config.output)
     records.sort(key=lambda record: (record["seed"], list(CIFAR_NETWORKS).index(record["network"])))
     write_json(config.output / "aggregation.json", {**record_header("vovnet study aggregation"), "runs": records})
     return records, not unfinished
@@ -97,6 +98,6 @@ def _finished_record(folder: Path, config: AggregationConfig) -> dict[str, Any] 
     path = folder / "record.json"
     if not path.exists():
         return None
-    record: dict[str, Any] = json.loads(path.read_text())
+    record = read_aggregation_run(path)
     check_settings(record["settings"], config.settings(), path)
     return record
