@@ -5,12 +5,13 @@ Each function returns a record as it stands in its file, so that records of earl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from vovnet.printing import quoted
 from vovnet.profiling.ranges import Count, Fraction, NonNegative, Positive, Size
 from vovnet.records import RecordPart, read_record
 
@@ -86,7 +87,7 @@ _Block = Annotated[list[_Strengths], Field(min_length=1, max_length=MOST)]
 
 class _Run(RecordPart, extra="allow"):
     __pydantic_extra__: dict[str, Value | list[Value]]
-    network: Literal["densenet40", "osa_12_20", "osa_5_43", "resnet56"]
+    network: str
     seed: int
     test_accuracy: Fraction
     train_images: Size
@@ -145,17 +146,28 @@ def read_blood_cells(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_aggregation_run(path: Path) -> dict[str, Any]:
-    """The record of one network and seed of the aggregation study."""
+def read_aggregation_run(path: Path, networks: Collection[str]) -> dict[str, Any]:
+    """The record of one seed of one of the networks of the aggregation study."""
     run: dict[str, Any] = read_record(path, _Run, "a record of a network of `vovnet study aggregation`")
+    _check_networks([run], networks, path)
     return run
 
 
-def read_aggregation(path: Path) -> list[Run]:
-    """The runs of the aggregation study."""
+def read_aggregation(path: Path, networks: Collection[str]) -> list[Run]:
+    """The runs of the aggregation study, each of one of its networks."""
     runs: list[Run] = read_record(path, _Study, "a record of `vovnet study aggregation`")["runs"]
+    _check_networks(runs, networks, path)
     check_alike(runs, path)
     return runs
+
+
+def _check_networks(runs: Sequence[Run], networks: Collection[str], path: Path) -> None:
+    for run in runs:
+        if run["network"] not in networks:
+            raise ValueError(
+                f"{path} is not a record of `vovnet study aggregation`: network: must be one of "
+                f"{', '.join(networks)}, got {quoted(run['network'], 40)}"
+            )
 
 
 def check_alike(runs: Sequence[Run], path: Path) -> None:

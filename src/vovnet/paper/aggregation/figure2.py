@@ -58,7 +58,7 @@ def figure_2_section(records: Path | None) -> Section:
         "published protocol, which needs a GPU."
     )
     path = records / RECORD if records else None
-    runs = read_aggregation(path) if path is not None and path.is_file() else []
+    runs = read_aggregation(path, TITLES) if path is not None and path.is_file() else []
     if not any("strengths" in run for run in runs):
         return Section(title, [f"Not run. {command}"])
     text = f"Measured: {' / '.join(dict.fromkeys(map(_conditions, runs)))}."

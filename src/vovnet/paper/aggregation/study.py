@@ -98,6 +98,6 @@ def _finished_record(folder: Path, config: AggregationConfig) -> dict[str, Any] 
     path = folder / "record.json"
     if not path.exists():
         return None
-    record = read_aggregation_run(path)
+    record = read_aggregation_run(path, CIFAR_NETWORKS)
     check_settings(record["settings"], config.settings(), path)
     return record
