@@ -18,7 +18,7 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import counted, install_extra
 from vovnet.files import replacing
-from vovnet.parsing import naming, parse_json, read_lines
+from vovnet.parsing import naming, parse_json, read_bounded
 
 _LOG = logging.getLogger("vovnet")
 
@@ -53,16 +53,16 @@ def json_lines(path: Path, last_step: int) -> LogHook:
     Removes lines of steps after `last_step`: the killed run that wrote them did not save these steps.
     """
     with naming(path):
-        lines = read_lines(path, "record_bytes") if path.exists() else []
+        lines = read_bounded(path, "record_bytes").splitlines() if path.exists() else []
     kept = []
     for line in lines:
         try:
             if parse_json(line)["step"] <= last_step:
-                kept.append(line + "\n")
+                kept.append(line + b"\n")
         except (ValueError, KeyError, TypeError):  # the kill cut this line short
             break
     with replacing(path) as temporary:
-        temporary.write_text("".join(kept))
+        temporary.write_bytes(b"".join(kept))
 
     def log(record: Record) -> None:
         with path.open("a") as file:

@@ -130,7 +130,9 @@ def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float
         # A fixed threshold. Otherwise glibc raises it when a tensor is freed, and does not return the next tensors.
         environment = os.environ | {"PYTHONPATH": paths, "MALLOC_MMAP_THRESHOLD_": "131072"}
         try:
-            child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s)
+            child = subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", timeout=timeout_s
+            )
         except subprocess.TimeoutExpired:
             return _failed(f"it took longer than {timeout_s:g} s for {PASSES} passes")
     if child.returncode < 0:
