@@ -1,113 +1,153 @@
-"""Downloads from http and https URLs, bounded in size and time."""
+"""Downloads from http and https URLs, bounded in size and time, whatever a server sends."""
 
 from __future__ import annotations
 
 import http.client
 import io
-import re
 import ssl
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Literal
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-MAX_REDIRECTS = 4
+from vovnet.bounded_http import MAX_REDIRECTS, Visit, open_url, proxy_variable
+from vovnet.limits import limits
+from vovnet.printing import line
+from vovnet.urls import check_url, shown_url
+
+SILENCE_S = 30.0
 _CHUNK = 2**16
+_COMPRESSIONS = ("gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress")
 
-T = TypeVar("T")
-
-
-def is_url(text: str) -> bool:
-    """Whether `text` starts like a URL: `scheme://`. It need not be http."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+Kind = Literal["download", "weights"]
 
 
-def check_scheme(url: str) -> None:
-    """Raises ValueError unless `url` is an http or https URL."""
-    if not _is_web(url):
-        raise ValueError(f"only http:// and https:// URLs can be downloaded, got {url}")
-    try:
-        host, _ = urlsplit(url).hostname, urlsplit(url).port  # the latter raises unless it is a possible one
-    except ValueError as error:
-        raise ValueError(f"{url} is no valid URL ({error})") from None
-    if not host:
-        raise ValueError(f"{url} is no valid URL (it names no host)")
+def download(
+    url: str, *, max_bytes: int | None = None, timeout_s: float | None = None, silence_s: float = SILENCE_S
+) -> bytes:
+    """The content of the file at an http or https URL.
 
-
-def download(url: str, *, max_bytes: int = 50 * 2**20, timeout_s: float = 10.0, silence_s: float = 30.0) -> bytes:
-    """The content of the file at an http or https URL; the default limits suit an image.
-
-    max_bytes: largest file accepted. It is checked against the announced length and against what arrives.
-    timeout_s: limit for name look-up, connection, redirects and content together.
-    silence_s: limit for a pause in which nothing arrives.
+    max_bytes: largest file accepted, checked against the announced length and what arrives; None for `download_bytes`.
+    timeout_s: limit for name look-up, connection, redirects and content together; None for `download_seconds`.
+    silence_s: limit for a pause in which nothing arrives, and for an answer to begin.
 
     Raises ValueError for another scheme, for a text page and for a file that is too large; TimeoutError; OSError if the
     server cannot be reached, answers with an error, sends nothing or closes the connection early.
     """
     content = io.BytesIO()
-    _download(url, content, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
+    _download(url, content, "download", max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
     return content.getvalue()
 
 
-def download_file(url: str, path: Path, *, max_bytes: int, timeout_s: float) -> None:
-    """Like `download`, but writes the content to `path` as it arrives, so that a large file needs no memory."""
-    with path.open("wb") as file:
-        _download(url, file, max_bytes=max_bytes, timeout_s=timeout_s, silence_s=30.0)
+def download_weights(
+    url: str,
+    path: Path,
+    *,
+    max_bytes: int | None = None,
+    timeout_s: float | None = None,
+    silence_s: float = SILENCE_S,
+) -> None:
+    """As `download`, but to a file, within `weights_bytes` and `weights_seconds`.
 
-
-def call_within(timeout_s: float, function: Callable[[], T]) -> T:
-    """The result of `function`, which runs in a thread. After `timeout_s`: TimeoutError, and the thread is left behind.
-
-    A socket's timeout covers neither the name look-up nor a header that arrives byte by byte. Waiting for a thread
-    does.
+    The content is written as it arrives, so that a large file needs no memory.
     """
-    result: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            result.set_result(function())
-        except BaseException as error:
-            result.set_exception(error)
-
-    threading.Thread(target=work, name="download", daemon=True).start()
-    return result.result(timeout_s)
+    with path.open("wb") as file:
+        _download(url, file, "weights", max_bytes=max_bytes, timeout_s=timeout_s, silence_s=silence_s)
 
 
-def _download(url: str, file: IO[bytes], *, max_bytes: int, timeout_s: float, silence_s: float) -> None:
-    check_scheme(url)
-    silence_s = min(timeout_s, silence_s)
-    deadline = time.monotonic() + timeout_s
-    visit = _Visit(url)
-
-    def receive() -> None:
-        _receive(visit, file, max_bytes=max_bytes, deadline=deadline, silence_s=silence_s)
-
+def _download(
+    url: str, file: IO[bytes], kind: Kind, *, max_bytes: int | None, timeout_s: float | None, silence_s: float
+) -> None:
+    check_url(url)
+    allowed_bytes: int = getattr(limits(), f"{kind}_bytes") if max_bytes is None else max_bytes
+    allowed_s: float = getattr(limits(), f"{kind}_seconds") if timeout_s is None else timeout_s
+    visit = Visit(url, url, time.monotonic() + allowed_s, min(allowed_s, silence_s))
+    too_large = (
+        f"the file at {shown_url(url)} is larger than the limit of {allowed_bytes} bytes: "
+        f"raise the limit with --limit {kind}_bytes=N if you trust it"
+    )
+    received = 0
     try:
-        call_within(timeout_s, receive)
+        with closing(_receive(visit, allowed_bytes, too_large)) as chunks:
+            for chunk in chunks:
+                received += file.write(chunk)
     except TimeoutError:
-        problem = f"{url} is too slow" if visit.answered else f"could not reach {visit.host}: no answer"
+        slow = f"{shown_url(url)} is too slow" if visit.answered else f"could not reach {visit.host}: no answer"
         raise TimeoutError(
-            f"{problem}: the limit is {timeout_s:g} s in all and {silence_s:g} s of silence; try again later"
+            f"{slow}: the limit is {allowed_s:g} s in all and {visit.silence_s:g} s of silence; try again later, "
+            f"or raise the limit with --limit {kind}_seconds=N"
         ) from None
+    if visit.stated_bytes is not None and received < visit.stated_bytes:
+        raise OSError(
+            f"{shown_url(url)} closed the connection after {received} of {visit.stated_bytes} bytes; try again"
+        )
+    if received == 0:
+        raise OSError(f"{shown_url(url)} sent an empty file; check the URL")
 
 
-@dataclass
-class _Visit:
-    """How far a download has come. location: the URL that was asked last, after redirects."""
+def _receive(visit: Visit, allowed_bytes: int, too_large: str) -> Generator[bytes]:
+    """The content in pieces. Every error of the network is one sentence."""
+    received = 0
+    try:
+        with open_url(visit) as response:
+            visit.stated_bytes = _check_header(visit, response)
+            if (visit.stated_bytes or 0) > allowed_bytes:
+                raise _RefusedError(too_large)
+            while chunk := response.read1(_CHUNK):
+                received += len(chunk)
+                if received > allowed_bytes:
+                    raise _RefusedError(too_large)
+                visit.wait_s()
+                yield chunk
+    except HTTPError as error:
+        error.close()
+        raise OSError(_refusal(visit.shown, error)) from None
+    except URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise error.reason from None
+        raise visit.failure(_reason(error.reason)) from None
+    except TimeoutError:
+        raise
+    except _RefusedError as error:
+        raise ValueError(str(error)) from None
+    except (http.client.InvalidURL, ValueError, OverflowError) as error:
+        if proxy_variable(visit.location):  # whose text may hold a password
+            raise visit.failure("the proxy is no valid URL") from None
+        raise ValueError(f"{visit.shown} is no valid URL ({_reason(error)})") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(f"{visit.shown} closed the connection early ({_reason(error)}); try again") from None
 
-    url: str
-    location: str = ""
-    answered: bool = False
 
-    @property
-    def host(self) -> str:
-        return urlsplit(self.location or self.url).hostname or self.url
+class _RefusedError(ValueError):
+    """An answer that is not taken."""
+
+
+def _check_header(visit: Visit, response: http.client.HTTPResponse) -> int | None:
+    """The stated number of bytes, if there is one. `_RefusedError` or HTTPError for an answer that is no whole file."""
+    headers = response.headers
+    if response.status != 200:  # 206 is a part of a file, 204 none
+        reason = f"{response.reason} instead of the file"
+        raise HTTPError(visit.url, response.status, reason, headers, None)
+    kind = headers.get_content_type()
+    if headers.get("Content-Type") and kind.startswith("text/"):
+        raise _RefusedError(f"{visit.shown} sent a page of type {line(kind, 40)}; use the URL of the file itself")
+    content, transfer = (
+        ", ".join(headers.get_all(name, [])).lower() for name in ("Content-Encoding", "Transfer-Encoding")
+    )
+    if any(word.strip() in _COMPRESSIONS for word in content.split(",")) or transfer not in ("", "chunked", "identity"):
+        raise _RefusedError(
+            f"{visit.shown} sent its file encoded as {line(content or transfer, 40)}, which was not asked for; "
+            "download the file and give its path"
+        )
+    lengths = list(dict.fromkeys(length.strip() for length in headers.get_all("Content-Length", [])))
+    if not lengths or response.chunked:
+        return None
+    if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdecimal()):
+        stated = line(", ".join(lengths), 40)
+        raise _RefusedError(f"{visit.shown} states no possible size of its file (Content-Length: {stated}); try again")
+    return int(lengths[0]) if len(lengths[0]) <= 18 else 10**18
 
 
 def _reason(error: BaseException | str) -> str:
@@ -120,72 +160,7 @@ def _reason(error: BaseException | str) -> str:
         text = error.strerror
     else:
         text = str(error) or type(error).__name__
-    return " ".join(text.split())[:200]
-
-
-def _is_web(url: str) -> bool:
-    return url.lower().startswith(("http://", "https://"))
-
-
-class _WebRedirects(HTTPRedirectHandler):
-    """Follows redirects to http and https only."""
-
-    max_redirections = MAX_REDIRECTS
-
-    def __init__(self, visit: _Visit) -> None:
-        self.visit = visit
-
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
-    ) -> Request | None:
-        if not _is_web(newurl):
-            raise HTTPError(req.full_url, code, f"a redirect to {newurl}", headers, fp)
-        check_scheme(newurl)
-        self.visit.location = newurl
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _receive(visit: _Visit, file: IO[bytes], *, max_bytes: int, deadline: float, silence_s: float) -> None:
-    url = visit.url
-    opener = build_opener(_WebRedirects(visit))
-    request = Request(url, headers={"User-Agent": "vovnet"})
-    too_large = f"the file at {url} is larger than the limit of {max_bytes} bytes"
-    received = 0
-    try:
-        with opener.open(request, timeout=silence_s) as response:
-            visit.answered = True
-            content_type = response.headers.get_content_type()
-            if response.headers.get("Content-Type") and content_type.startswith("text/"):
-                raise ValueError(f"{url} sent a page of type {content_type}; use the URL of the file itself")
-            announced = response.length
-            if announced is not None and announced > max_bytes:
-                raise ValueError(too_large)
-            while chunk := response.read1(_CHUNK):
-                received += len(chunk)
-                if received > max_bytes:
-                    raise ValueError(too_large)
-                file.write(chunk)
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-    except HTTPError as error:
-        error.close()
-        raise OSError(_refusal(url, error)) from None
-    except URLError as error:
-        if isinstance(error.reason, TimeoutError):
-            raise error.reason from None
-        raise OSError(
-            f"could not reach {visit.host}: {_reason(error.reason)}; check the network and the URL {url}"
-        ) from None
-    except (http.client.InvalidURL, UnicodeError) as error:
-        raise ValueError(f"{url} is no valid URL ({_reason(error)})") from None
-    except ssl.SSLError as error:
-        raise OSError(f"{url} closed the connection early ({_reason(error)}); try again") from None
-    except (ConnectionError, http.client.HTTPException) as error:
-        raise OSError(f"{url} closed the connection early ({_reason(error)}); try again") from None
-    if announced is not None and received < announced:
-        raise OSError(f"{url} closed the connection after {received} of {announced} bytes; try again")
-    if received == 0:
-        raise OSError(f"{url} sent an empty file; check the URL")
+    return line(text, 160)
 
 
 def _refusal(url: str, error: HTTPError) -> str:

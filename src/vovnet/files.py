@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -290,7 +291,7 @@ def _is_about(error: OSError, path: Path) -> bool:
     if named in (path, *path.parents):
         return True
     target = Path(os.path.realpath(path))
-    return named in (target, *target.parents) or any(part.startswith(_temporary_name(target)) for part in named.parts)
+    return named in (target, *target.parents) or any(part.startswith(_beginning(target)) for part in named.parts)
 
 
 def _remedy(error: OSError, path: Path) -> str:
@@ -302,9 +303,14 @@ def _remedy(error: OSError, path: Path) -> str:
 
 
 def _temporary_name(path: Path) -> str:
-    """A name for this process, which is not too long where the file's own is not."""
+    """A name that no other writer has, and which is not too long where the file's own is not."""
+    return f"{_beginning(path)}{secrets.token_hex(4)}.part"
+
+
+def _beginning(path: Path) -> str:
+    """What the names of all temporary files for this one start with."""
     digest = hashlib.blake2b(path.name.encode(errors="surrogatepass"), digest_size=6).hexdigest()
-    return f".{digest}.{os.getpid()}.part"
+    return f".{digest}."
 
 
 def _suffix(path: Path) -> str:

@@ -33,7 +33,9 @@ class Limits:
     record_bytes: size of a record that vovnet wrote (measurements, evaluations, reproductions), or of the log of a
         power meter.
     weights_bytes: size of weights or a checkpoint, unpacked.
+    weights_seconds: time in which weights from a URL must arrive, all together.
     download_bytes: size of an image from a URL.
+    download_seconds: time in which it must arrive.
     """
 
     image_pixels: int = 110_000_000
@@ -48,7 +50,9 @@ class Limits:
     json_bytes: int = 2_000_000_000
     record_bytes: int = 200_000_000
     weights_bytes: int = 2 * 2**30
+    weights_seconds: int = 3600
     download_bytes: int = 50 * 2**20
+    download_seconds: int = 10
 
 
 NAMES = tuple(field.name for field in fields(Limits))

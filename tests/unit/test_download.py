@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vovnet.download import download, download_file, is_url
+from vovnet.download import download, download_weights
 from vovnet.engine.sources import read_source
+from vovnet.urls import is_url
 from vovnet.weights.find import find_weights
 
 
@@ -148,10 +149,10 @@ def test_download(server: str) -> None:
 
 
 def test_download_to_a_file(server: str, tmp_path: Path) -> None:
-    download_file(f"{server}/image", tmp_path / "a.png", max_bytes=len(png()), timeout_s=10)
+    download_weights(f"{server}/image", tmp_path / "a.png", max_bytes=len(png()), timeout_s=10)
     assert (tmp_path / "a.png").read_bytes() == png()
     with pytest.raises(ValueError, match=f"larger than the limit of {len(png()) - 1} bytes"):
-        download_file(f"{server}/image", tmp_path / "b.png", max_bytes=len(png()) - 1, timeout_s=10)
+        download_weights(f"{server}/image", tmp_path / "b.png", max_bytes=len(png()) - 1, timeout_s=10)
 
 
 @pytest.mark.parametrize(

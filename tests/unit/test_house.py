@@ -25,7 +25,7 @@ LAYERS = (
     {"data", "models", "losses", "metrics", "profiling"},  # independent of each other
     # pure functions and small helpers
     {"boxes", "masks", "matching", "polygons", "structures", "files", "errors", "names", "download", "provenance"}
-    | {"limits", "parsing", "printing", "folder_lock"},
+    | {"limits", "parsing", "printing", "folder_lock", "urls", "bounded_http", "records"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = [LAYERS[6]]  # these may not import each other

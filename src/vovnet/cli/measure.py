@@ -14,6 +14,7 @@ from vovnet.cli.app import app
 from vovnet.cli.options import BatchSize, Device, Fraction, Json, Positive, Repetitions, Several, Split, Switch, Threads
 from vovnet.cli.output import Output, make_folder, need, set_threads, show_progress
 from vovnet.errors import UsageError
+from vovnet.printing import line
 
 if TYPE_CHECKING:
     from vovnet.profiling.measurement import Measurement
@@ -66,8 +67,8 @@ class Images:
     split: Split = None
 
     def paths(self) -> list[Path]:
-        from vovnet.download import is_url
         from vovnet.engine.sources import expand_sources, is_video
+        from vovnet.urls import is_url
 
         paths = expand_sources(self.images or ())
         if unsuitable := [path for path in paths if is_url(path) or is_video(path)]:
@@ -122,8 +123,9 @@ class Choice:
         metric = self.accuracy or "VOC07"
         choice = cheapest(measurements, accuracy=metric, min_ap=self.min_ap, max_p99_ms=self.max_p99_ms, by=self.by)
         front = [measurement.name for measurement in pareto_front(measurements, metric, choice.by)]
-        out.say(f"\nBest by {metric} and {choice.by}, cheapest first: {', '.join(front) or 'none'}")
-        out.say(str(choice))
+        out.say(f"\nBest by {metric} and {choice.by}, cheapest first: {', '.join(map(line, front)) or 'none'}")
+        for sentence in str(choice).splitlines():
+            out.say(line(sentence, 1000))
         return {"front": front, "choice": choice.to_dict()}, choice.winner is not None
 
 

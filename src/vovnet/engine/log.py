@@ -18,9 +18,8 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import counted, install_extra
 from vovnet.files import LEFTOVERS, append_text, make_folder, write_bytes
-from vovnet.parsing import parse_json
+from vovnet.parsing import naming, parse_json, read_bounded
 
-_LONGEST_LINE = 1_000_000
 _MOST_SECONDS = 86_400 * 99_999
 _LOG = logging.getLogger("vovnet")
 
@@ -54,12 +53,14 @@ def json_lines(path: Path, last_step: int) -> LogHook:
 
     Removes lines of steps after `last_step`: the killed run that wrote them did not save these steps.
     """
+    with naming(path):
+        lines = read_bounded(path, "record_bytes").splitlines() if path.exists() else []
     kept = []
-    for written in _lines(path):
+    for written in lines:
         try:
             if parse_json(written)["step"] <= last_step:
                 kept.append(written + b"\n")
-        except (ValueError, KeyError, TypeError, IndexError):  # the kill cut this line short
+        except (ValueError, KeyError, TypeError):  # the kill cut this line short
             break
     write_bytes(path, b"".join(kept))
 
@@ -67,15 +68,6 @@ def json_lines(path: Path, last_step: int) -> LogHook:
         append_text(path, json.dumps(record) + "\n")
 
     return log
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a log, none of which is long unless it is damaged."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        while line := file.readline(_LONGEST_LINE):
-            yield line.removesuffix(b"\n")
 
 
 def has_tensorboard() -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from vovnet.download import is_url
 from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.names import DETECTORS, shipped_weights
+from vovnet.urls import is_url
 from vovnet.weights.backbone import create_backbone
 from vovnet.weights.detector import load_weights
 from vovnet.zoo import BACKBONES, create_model, is_detector

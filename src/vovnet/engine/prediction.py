@@ -15,12 +15,12 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from vovnet.data.images import IMAGE_SUFFIXES, read_image
 from vovnet.data.video import read_frames
-from vovnet.download import is_url
 from vovnet.engine.drawing import draw_detections
 from vovnet.errors import describe
 from vovnet.files import encodable, write_image
 from vovnet.metrics.coco import to_coco_results
 from vovnet.structures import Detections
+from vovnet.urls import is_url
 
 _LARGEST_ID = 2**63 - 1
 _MOST_DIGITS = len(str(_LARGEST_ID))

@@ -23,10 +23,12 @@ from torch import Tensor
 from vovnet.data.image_files import may_be_image
 from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
 from vovnet.data.video import read_shown_frames
-from vovnet.download import check_scheme, download, is_url
+from vovnet.download import download
 from vovnet.engine.prediction import Failure
 from vovnet.files import is_below
 from vovnet.models.preprocessing import Preprocessing
+from vovnet.printing import line
+from vovnet.urls import check_url, is_url, shown_url, without_user
 from vovnet.weights.find import weights_hint
 
 ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
@@ -93,7 +95,7 @@ def find_sources(sources: Iterable[str | Path], *, output: Path | None = None) -
         try:
             found += _find(source, output)
         except (OSError, ValueError) as error:
-            found.append(Failure(source, error))
+            found.append(Failure(without_user(source) if is_url(source) else source, error))
     return found
 
 
@@ -103,10 +105,11 @@ def _find(source: str, output: Path | None) -> list[str | Failure]:
         raise ValueError("a source is empty, as that of an unset variable: name a file, folder, pattern or URL")
     is_stream = source.partition("://")[0].lower() in STREAM_SCHEMES
     if is_url(source) and not is_stream:  # before it is looked for as a file, for which it may be too long
-        check_scheme(source)
+        check_url(source)
         return [source]
     if is_stream or source.startswith("/dev/video") or path.is_char_device():
-        raise ValueError(f"{source} is a camera or a stream: {NOT_YET}")
+        shown = shown_url(source) if is_url(source) else source
+        raise ValueError(f"{shown} is a camera or a stream: {NOT_YET}")
     if path.is_dir():
         files, unreadable = _walk(path)
         _warn_of_skipped(files, path)
@@ -185,15 +188,17 @@ def read_source(source: str) -> Tensor:
     """uint8 RGB (3, H, W): the image at a path or http(s) URL. Raises ValueError or OSError that names the source."""
     if not is_url(source):
         return read_image(Path(source))
+    check_url(source)
+    shown = shown_url(source)
     try:
         content = download(source)
         try:
             return read_image(content)
         except ValueError as error:
-            raise ValueError(f"{source} did not send an image that can be read ({error})") from None
+            raise ValueError(f"{shown} did not send an image that can be read ({line(str(error), 300)})") from None
     except ValueError:
         if Path(urlsplit(source).path).suffix.lower() in VIDEO_SUFFIXES:
-            raise ValueError(f"{source} is a video; videos are read from files: download it first") from None
+            raise ValueError(f"{shown} is a video; videos are read from files: download it first") from None
         raise
 
 

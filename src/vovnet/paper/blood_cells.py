@@ -4,7 +4,6 @@ benchmarks/bccd_study.py.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import Any
 
 from vovnet.paper.measured import Record, measured_answer
 from vovnet.paper.published import TABLES, PublishedRow
-from vovnet.paper.wording import current_wording
+from vovnet.paper.records import read_blood_cells
+from vovnet.paper.wording import foreign
 from vovnet.report.document import Table
 
 FOLDER = "bccd_study"
@@ -52,9 +52,12 @@ class Study:
 
 def read_studies(folder: Path) -> dict[str, Study]:
     """Model → its study, from a folder of records."""
-    all_records = [json.loads(path.read_text()) for path in (folder / FOLDER).glob("*_[0-9]*.json")]
+    all_records = [(read_blood_cells(path), path) for path in sorted((folder / FOLDER).glob("*_[0-9]*.json"))]
     by_model: dict[str, dict[int, Any]] = {}
-    for record in sorted(all_records, key=lambda record: record["seed"]):
+    for record, path in sorted(all_records, key=lambda found: found[0]["seed"]):
+        first, first_path = all_records[0]
+        if record["test"]["classes"].keys() != first["test"]["classes"].keys():
+            raise ValueError(f"{path} has other classes than {first_path}: keep the records of one study there")
         by_model.setdefault(record["model"], {})[record["seed"]] = record
     return {model: Study(model, records) for model, records in by_model.items()}
 
@@ -66,7 +69,7 @@ def equal_budget_table(studies: Mapping[str, Study], record: Record | None) -> T
     classes = list(present[0].first["test"]["classes"]) if present else []
     header = [
         "detector",
-        *(f"AP {name}" for name in classes),
+        *(f"AP {foreign(name, 40)}" for name in classes),
         "mAP",
         "parameters",
         "multiply-adds",
@@ -141,8 +144,8 @@ def _conditions(studies: Sequence[Study]) -> str:
         config = record["config"]
         settings.add(
             f"BCCD, {config['schedule']['epochs']:g} epochs from scratch, batch {config['batch_size']}, "
-            f"{config['precision']}, {record['test']['images']} test images, 11-point AP; "
-            f"{current_wording(record['trained_on'])}"
+            f"{foreign(config['precision'])}, {record['test']['images']} test images, 11-point AP; "
+            f"{foreign(record['trained_on'])}"
         )
     seeds = {seed for study in studies for seed in study.records}
     by_model = ", ".join(f"{study.model} {' and '.join(map(str, study.records))}" for study in studies)

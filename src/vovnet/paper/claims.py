@@ -9,6 +9,7 @@ from vovnet.paper.published import TABLES
 from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE, Claim, PrintedValue
 from vovnet.paper.rounding import digits, how_equal, rounded, truncated
 from vovnet.paper.sources import Sources
+from vovnet.paper.wording import foreign
 from vovnet.report.document import Section, Table
 
 
@@ -81,4 +82,5 @@ def measured_ratio(claim: Claim, sources: Sources) -> str:
     if above and below:
         return ""  # the ratio of two lower bounds says nothing
     limit = "≥ " if above else "≤ " if below else ""
-    return f"{limit}{first / second:.2f} on {record.measurements[models[0]].conditions.device_name} ({record.name})"
+    device = foreign(record.measurements[models[0]].conditions.device_name)
+    return f"{limit}{first / second:.2f} on {device} ({record.name})"

@@ -13,6 +13,7 @@ from vovnet.paper.blood_cells import COMMAND
 from vovnet.paper.measured import conditions, measured_answer
 from vovnet.paper.published import FIGURES, TABLES, PublishedColumn, PublishedFigure, PublishedPanel, PublishedRow
 from vovnet.paper.sources import Sources
+from vovnet.parsing import naming, read_bounded
 from vovnet.report.document import Figure, Section, Table
 from vovnet.report.labelling import Point, label_points
 from vovnet.report.plotting import COLOURS, make_figure
@@ -75,7 +76,10 @@ def figure_5_section(records: Path | None) -> Section:
     text += f"Dashed boxes are missed objects. {command} draws such a figure."
     figure: str | Figure = f"needs {command}"
     if path is not None and path.is_file():
-        figure = Figure.of_file(path, "Detections of four detectors on BCCD test images, next to the ground truth")
+        with naming(path):
+            content = read_bounded(path, "record_bytes")
+        caption = "Detections of four detectors on BCCD test images, next to the ground truth"
+        figure = Figure(path.name, caption, lambda: content)
     return Section("Figure 5: example detections", [text, figure])
 
 

@@ -12,7 +12,7 @@ from vovnet.files import write_json
 from vovnet.paper.answers import Answer
 from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import foreground_classes
-from vovnet.paper.wording import current_wording
+from vovnet.paper.wording import foreign
 from vovnet.profiling.find_sensor import find_sensor
 from vovnet.profiling.measure import measure_models
 from vovnet.profiling.measurement import Measurement, read_measurements
@@ -71,7 +71,10 @@ def read_record(table: str, folder: Path) -> Record | None:
     path = folder / f"{table}.json"
     if not path.is_file():
         return None
-    return Record(path.name, {measurement.name: measurement for measurement in read_measurements(path)})
+    measurements = read_measurements(path)
+    if len({len(measurement.latency.seconds) for measurement in measurements}) > 1:
+        raise ValueError(f"{path} is not a record of one run: its models have different numbers of passes")
+    return Record(path.name, {measurement.name: measurement for measurement in measurements})
 
 
 def measured_answer(record: Record | None, table: str, model: str, column: str) -> Answer:
@@ -84,17 +87,17 @@ def measured_answer(record: Record | None, table: str, model: str, column: str) 
     if column == "memory":
         memory = measurement.memory
         if memory is None or memory.peak_mib is None:
-            reason = "not requested" if memory is None else current_wording(memory.reason or "")
+            reason = "not requested" if memory is None else foreign(memory.reason or "")
             return Answer("needs", note=f"{command}; {record.name} has no memory values ({reason})")
         # Not memory of the whole process, which also holds the table's other models.
-        note = f"MiB: {current_wording(memory.method)}; {record.name}"
+        note = f"MiB: {foreign(memory.method)}; {record.name}"
         unit = "MiB of RAM" if measurement.conditions.device.startswith("cpu") else "MiB"
         return Answer("measured", f"{memory.peak_mib:.0f}", memory.peak_mib, note, remark=unit)
     note = conditions(record, measurement)
     if column == "energy":
         energy = measurement.energy
         if energy is None or energy.figure is None:
-            reason = "not requested" if energy is None else current_wording(energy.reason or "")
+            reason = "not requested" if energy is None else foreign(energy.reason or "")
             return Answer("needs", note=f"{on_gpu}; {record.name} has no energy values ({reason})")
         value, note = energy.figure.energy_j_per_image, f"method {energy.figure.method}; {note}"
     else:
@@ -104,7 +107,7 @@ def measured_answer(record: Record | None, table: str, model: str, column: str) 
             "efficiency": measurement.gmultiply_adds_per_s,
         }[column]
     if is_lower_bound(record, model, column):
-        note = f"a lower bound: {', '.join(measurement.cost.uncounted)} not counted; {note}"
+        note = f"a lower bound: {foreign(', '.join(measurement.cost.uncounted))} not counted; {note}"
         return Answer("measured", f"≥ {value:#.3g}" if value < 100 else f"≥ {value:.0f}", value, note, "lower bound")
     # The column is called GPU time.
     remark = "CPU time" if column == "time" and measurement.conditions.device.startswith("cpu") else ""
@@ -132,13 +135,14 @@ def measured_speed_ratio(record: Record | None, table: str, model: str, referenc
 def conditions(record: Record, measurement: Measurement) -> str:
     """Device, settings and record of a measurement, and what it can be compared with."""
     where = measurement.conditions
-    name = where.device_name.replace("`", "'")  # a record may come from anyone, and backticks mark code
-    device = f"{name} ({where.device}), {count_threads(where.threads)}"
+    device = f"{foreign(where.device_name)} ({foreign(where.device)}), {count_threads(where.threads)}"
     passes = len(measurement.latency.seconds)
-    settings = f"batch {measurement.input_shape[0]}, {measurement.precision}, network only, median of {passes} passes"
+    settings = (
+        f"batch {measurement.input_shape[0]}, {foreign(measurement.precision)}, network only, median of {passes} passes"
+    )
     comparable = (
         f"only ratios within this run are comparable with the {PAPERS_DEVICE} results"
         if where.device.startswith("cpu")
         else f"the paper used a {PAPERS_DEVICE}"
     )
-    return f"{device}, {settings}; {record.name}, run {where.run}; {comparable}"
+    return f"{device}, {settings}; {record.name}, run {foreign(where.run)}; {comparable}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,8 @@ from vovnet.paper.answers import Answer
 from vovnet.paper.blood_cells import Study, read_studies
 from vovnet.paper.measured import Record, read_record
 from vovnet.paper.published import PublishedRow
+from vovnet.paper.records import read_evaluation
+from vovnet.paper.wording import foreign
 from vovnet.provenance import command_line, device_name, record_header
 from vovnet.weights.detector import load_weights
 
@@ -83,7 +84,8 @@ class Sources:
             train = f"`vovnet train configs/{row.config}.yaml output=runs/{row.config}`"
             reproduce = f"`vovnet reproduce {table} --runs runs --{dataset} {DATA_FOLDERS[dataset]}`"
             return Answer("needs", note=f"{train}, then {reproduce}")
-        data = f"{name} on {Path(evaluation['data']).name}, {evaluation['split']}, {evaluation['images']} images"
+        root, split = foreign(Path(evaluation["data"]).name), foreign(evaluation["split"])
+        data = f"{name} on {root}, {split}, {evaluation['images']} images"
         data += ", with soft-NMS" if evaluation["soft_nms"] else ""
         if Path(evaluation.get("weights", "")).name == "best.safetensors":
             data += ", the weights that were best on this split: an older version kept no last.safetensors"
@@ -92,7 +94,7 @@ class Sources:
             value = None if value is None else value[key]
         if value is None:
             return Answer("needs", note=f"objects that this metric covers; there are none in {data}")
-        device = f"; evaluated on {evaluation['device']}" if "device" in evaluation else ""
+        device = f"; evaluated on {foreign(evaluation['device'])}" if "device" in evaluation else ""
         papers_split = "; the paper used COCO test-dev" if table in TEST_DEV_TABLES else ""
         note = f"{data}{device}; evaluations/{name}.json{papers_split}"
         return Answer("measured", f"{100 * value:.1f}", 100 * value, note)
@@ -135,4 +137,4 @@ class Sources:
 
     def _recorded(self, name: str) -> dict[str, Any] | None:
         path = self.records / "evaluations" / f"{name}.json" if self.records else None
-        return json.loads(path.read_text()) if path is not None and path.is_file() else None
+        return read_evaluation(path) if path is not None and path.is_file() else None

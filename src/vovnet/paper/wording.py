@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from vovnet.printing import line
+
 REPLACEMENTS = {
     "resident set of a clean process": "resident set of a fresh process",
     "a clean process could not measure it": "a fresh process could not measure it",
@@ -18,3 +20,8 @@ def current_wording(text: str) -> str:
     for old, new in REPLACEMENTS.items():
         text = text.replace(old, new)
     return re.sub(r"\b1 threads\b", "1 thread", text)
+
+
+def foreign(text: str, length: int = 400) -> str:
+    """A text of a record in a note: in today's words, on one line, and without backticks, which would mark code."""
+    return line(current_wording(text).replace("`", "'"), length)

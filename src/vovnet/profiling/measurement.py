@@ -5,7 +5,6 @@ Field names are the keys of the records, so renaming one makes old records unrea
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from vovnet.files import write_json
+from vovnet.parsing import naming, read_bounded
 from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.energy import EnergyResult
 from vovnet.profiling.estimate import EstimatedEnergy
@@ -23,6 +23,7 @@ from vovnet.profiling.peak import DevicePeak
 from vovnet.profiling.ranges import Fraction, NonNegative, Size
 from vovnet.profiling.speed import Latency, MeasuredValue
 from vovnet.profiling.surroundings import Surroundings
+from vovnet.records import LONGEST_TEXT, first_fault
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,9 @@ class Measurement:
 class Record:
     """A JSON file of measurements; other keys in it are ignored."""
 
-    __pydantic_config__: ClassVar = {"allow_inf_nan": False}  # also for everything inside
-    measurements: Annotated[list[Measurement], Field(min_length=1)]
+    # Also for everything inside.
+    __pydantic_config__: ClassVar = {"allow_inf_nan": False, "str_max_length": LONGEST_TEXT}
+    measurements: Annotated[list[Measurement], Field(min_length=1, max_length=1_000)]
 
 
 def write_measurements(measurements: Sequence[Measurement], path: str | Path) -> None:
@@ -190,28 +192,18 @@ def write_measurements(measurements: Sequence[Measurement], path: str | Path) ->
 def read_measurements(path: str | Path) -> list[Measurement]:
     """The measurements of a JSON record.
 
-    Raises ValueError that names the first value that is missing, has the wrong type or cannot have been measured, and
-    OSError if the file cannot be read.
+    Raises ValueError that names the first value that is missing, has the wrong type or cannot have been measured, or
+    that says why the file cannot be read.
     """
-    try:
-        measurements = TypeAdapter(Record).validate_json(Path(path).read_bytes()).measurements
-    except ValidationError as error:
-        raise ValueError(f"{path} is not a record of `vovnet measure`: {_first_fault(error)}") from None
+    with naming(Path(path)):
+        data = read_bounded(Path(path), "record_bytes")
+        try:
+            measurements = TypeAdapter(Record).validate_json(data).measurements
+        except ValidationError as error:
+            raise ValueError(f"is not a record of `vovnet measure`: {first_fault(error)}") from None
     for index, measurement in enumerate(measurements):
         times, layers = measurement.layer_seconds, measurement.cost.layers
         if times is not None and len(times) != len(layers):
             fault = f"must have one time for each of the {len(layers)} layers, got {len(times)}"
             raise ValueError(f"{path} is not a record of `vovnet measure`: measurements.{index}.layer_seconds {fault}")
     return measurements
-
-
-def _first_fault(error: ValidationError) -> str:
-    """Place, rule and value of the first fault."""
-    first = error.errors(include_url=False)[0]
-    place, limits = ".".join(map(str, first["loc"])) or "the file", first.get("ctx", {})
-    rule = first["msg"].removeprefix("Value error, ")
-    for key, words in (("ge", "at least"), ("le", "at most")):
-        if key in limits:  # pydantic writes 1e-30 with 30 digits
-            rule = f"must be {words} {limits[key]:g}"
-    names_value = first["type"] == "value_error" or not isinstance(first["input"], (int, float, str))
-    return f"{place}: {rule}" if names_value else f"{place}: {rule}, got {reprlib.repr(first['input'])}"

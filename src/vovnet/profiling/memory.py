@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vovnet.printing import line
 from vovnet.profiling.live_tensors import follow_tensors, in_eval
 from vovnet.profiling.nvml import find_nvml
 from vovnet.profiling.ranges import NonNegative
@@ -128,7 +130,9 @@ def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float
         # A fixed threshold. Otherwise glibc raises it when a tensor is freed, and does not return the next tensors.
         environment = os.environ | {"PYTHONPATH": paths, "MALLOC_MMAP_THRESHOLD_": "131072"}
         try:
-            child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s)
+            child = subprocess.run(
+                command, env=environment, capture_output=True, text=True, errors="replace", timeout=timeout_s
+            )
         except subprocess.TimeoutExpired:
             return _failed(f"it took longer than {timeout_s:g} s for {PASSES} passes")
     if child.returncode < 0:
@@ -137,8 +141,11 @@ def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float
         return _failed(f"{name} ended it{cause}")
     if child.returncode:
         last_line = child.stderr.strip().rpartition("\n")[2]
-        return _failed(f"it ended with status {child.returncode}: {last_line}")
-    return _Peak(**json.loads(child.stdout.splitlines()[-1]))
+        return _failed(f"it ended with status {child.returncode}: {line(last_line, 300)}")
+    try:
+        return TypeAdapter(_Peak).validate_json(child.stdout.rstrip("\n").rpartition("\n")[2])
+    except ValidationError:  # code of the model wrote to the same output
+        return _failed("it wrote something else than its result")
 
 
 def _failed(why: str) -> _Peak:
@@ -146,7 +153,7 @@ def _failed(why: str) -> _Peak:
 
 
 def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+    return line(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
 
 
 def _main() -> None:
@@ -201,8 +208,9 @@ def _reset_peak() -> bool:
 
 def _peak_resident_mib() -> float:
     if _RESET_PEAK.exists():
-        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
+        status = Path("/proc/self/status").read_text().splitlines()
+        (peak,) = (entry for entry in status if entry.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)

@@ -22,14 +22,13 @@ from torchvision.transforms.v2 import functional as F
 
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
-from vovnet.data.images import read_image
-from vovnet.download import download, is_url
 from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections, draw_target
-from vovnet.engine.sources import expand_sources, is_video
+from vovnet.engine.sources import expand_sources, is_video, read_source
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
 from vovnet.structures import Detections, Target
+from vovnet.urls import is_url
 from vovnet.weights.find import find_weights
 
 if TYPE_CHECKING:
@@ -134,12 +133,7 @@ class ImageSource:
 
     def read(self) -> Tensor:
         """The image, uint8 RGB (3, H, W). Raises ValueError or OSError that names the source."""
-        if not is_url(self.source):
-            return read_image(Path(self.source))
-        try:
-            return read_image(download(self.source))
-        except ValueError as error:
-            raise ValueError(f"{self.source} did not send an image that can be read ({error})") from None
+        return read_source(self.source)
 
 
 def open_ground_truth(root: Path, split: str | None, *, masks: bool) -> DetectionDataset:

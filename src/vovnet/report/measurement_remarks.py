@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from vovnet.printing import printable
 from vovnet.profiling.measurement import Measurement
 from vovnet.report.model_tables import shape_text, uncounted_text
 
@@ -34,7 +35,7 @@ def remarks(rows: Sequence[Measurement]) -> list[str]:
     sentences += _for_each(rows, _estimate)
     warnings = [warning for conditions in runs.values() for warning in conditions.surroundings.doubts]
     sentences += [f"Warning: {warning}" for warning in warnings]
-    return [line for sentence in sentences for line in sentence.splitlines()]
+    return [printable(line) for sentence in sentences for line in sentence.splitlines()]
 
 
 def is_warning(remark: str) -> bool:

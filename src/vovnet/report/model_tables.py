@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from vovnet.printing import line
 from vovnet.profiling.measurement import Measurement
 from vovnet.profiling.speed import Latency
 from vovnet.report.document import Table
@@ -20,7 +21,11 @@ ModelColumn = Column[Measurement]
 
 
 def label_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The measurements under names of their own. Equal names get what differs appended, or else their number."""
+    """The measurements under names of their own. Equal names get what differs appended, or else their number.
+
+    A name of a stranger is shortened to one printable line.
+    """
+    measurements = [replace(measurement, name=line(measurement.name)) for measurement in measurements]
     names = []
     for measurement in measurements:
         namesakes = [_details(other) for other in measurements if other.name == measurement.name]
@@ -72,14 +77,16 @@ def shape_text(shape: Sequence[int]) -> str:
 def data_text(row: Measurement) -> str | None:
     """The dataset of the accuracy; of its path only the last part."""
     accuracy = row.accuracy
-    return f"{Path(accuracy.data).name} {accuracy.split}, {accuracy.images} images" if accuracy else None
+    if accuracy is None:
+        return None
+    return f"{line(Path(accuracy.data).name, 80)} {line(accuracy.split, 80)}, {accuracy.images} images"
 
 
 def accuracy_column(metric: str) -> ModelColumn:
     def value(row: Measurement) -> float | None:
         return row.accuracy.figures.get(metric) if row.accuracy else None
 
-    return ModelColumn("accuracy_" + re.sub(r"\W+", "_", metric), metric, value, limits=(0, 1))
+    return ModelColumn("accuracy_" + re.sub(r"\W+", "_", line(metric, 40)), line(metric, 40), value, limits=(0, 1))
 
 
 def _latency_columns(latency: Callable[[T], Latency], prefix: str = "") -> list[Column[T]]:

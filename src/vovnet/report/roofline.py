@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vovnet.printing import line
 from vovnet.profiling.measurement import Measurement
 from vovnet.profiling.peak import DevicePeak
 from vovnet.report.labelling import Point, label_points
@@ -33,7 +34,7 @@ def roofs_of(rows: Sequence[Measurement]) -> dict[str, DevicePeak]:
     for row in rows:
         if peak := row.conditions.peak:
             speeds = f"{peak.gflop_per_s:.3g} GFLOP/s, {peak.gbyte_per_s:.3g} GB/s"
-            roofs[f"{row.conditions.device_name}, {peak.precision}: {speeds}"] = peak
+            roofs[f"{line(row.conditions.device_name)}, {line(peak.precision, 20)}: {speeds}"] = peak
     return roofs
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vovnet.files import csv_line
+from vovnet.printing import line, printable
 from vovnet.report.document import Table
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class Column(Generic[T]):
     def text(self, row: T) -> str:
         value, interval = self.value(row), self.scaled_interval(row) if self.interval_in_tables else None
         if value is None or isinstance(value, str):
-            return MISSING if value is None else value
+            return MISSING if value is None else line(value, 200)
         suffix = f" ({number(interval[0])} – {number(interval[1])})" if interval else ""
         return ("≥ " if self.at_least(row) else "") + number(value / self.scale) + suffix
 
@@ -87,13 +88,15 @@ def to_csv(columns: Iterable[Column[T]], rows: Sequence[T]) -> str:
     lines: list[list[Value]] = [[] for _ in rows]
     for column in used_columns(columns, rows):
         fields.append(column.name)
-        for line, row in zip(lines, rows, strict=True):
-            line.append(column.value(row))
+        for cells, row in zip(lines, rows, strict=True):
+            cells.append(column.value(row))
         if column.interval and column.interval_in_tables:
             fields += [f"{column.name}_low", f"{column.name}_high"]
-            for line, row in zip(lines, rows, strict=True):
-                line += column.interval(row) or (None, None)
-    return "".join(map(csv_line, [fields, *lines]))
+            for cells, row in zip(lines, rows, strict=True):
+                cells += column.interval(row) or (None, None)
+    return "".join(
+        csv_line([printable(cell) if isinstance(cell, str) else cell for cell in cells]) for cells in [fields, *lines]
+    )
 
 
 def describe(columns: Iterable[Column[T]], row: T) -> str:
@@ -110,3 +113,7 @@ def number(value: float) -> str:
     if abs(value) < 1e-4:
         return f"{value:.3e}"
     return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _printable(value: Value) -> Value:
+    return printable(value) if isinstance(value, str) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,14 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from vovnet.download import call_within, check_scheme, download_file, is_url
+from vovnet.bounded_http import call_within
+from vovnet.download import download_weights
 from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.files import replacing
 from vovnet.names import shipped_weights
-from vovnet.weights.file import MAX_BYTES, SUFFIXES, read_tensors, suffix_of
+from vovnet.printing import line
+from vovnet.urls import check_url, is_url, shown_url
+from vovnet.weights.file import SUFFIXES, read_tensors, suffix_of
 from vovnet.zoo import BACKBONES, is_detector
 
 # The VoVNets of timm that have weights on the hub.
@@ -38,7 +42,8 @@ BACKBONES_TO_DOWNLOAD = (*VOVNETS_ON_HUB, *FROM_TORCHVISION)
 TORCHVISION_HOST = "download.pytorch.org"
 HUB_FILE = "model.safetensors"
 HUB_TIMEOUT_S = 5.0
-URL_TIMEOUT_S = 3600.0
+_LONGEST_NAME = 100
+_ANOTHER_CACHE = "set VOVNET_CACHE to a folder for downloads"
 _NOT_SHIPPED = "; no weights trained on COCO or VOC are published"
 
 
@@ -112,7 +117,8 @@ def open_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Iterator[
         if isinstance(error, UsageError) or not downloaded:
             raise  # a wrong name or option says nothing against the file
         path.unlink(missing_ok=True)
-        raise ValueError(f"{source} sent no usable weights ({error})") from None
+        shown = shown_url(str(source))
+        raise ValueError(f"{shown} sent no usable weights ({line(str(error), 300)})") from None
 
 
 def read_source(
@@ -120,32 +126,49 @@ def read_source(
 ) -> tuple[Path, dict[str, Tensor], dict[str, str]]:
     """The file of `find_weights`, its tensors and its metadata, see `read_tensors`."""
     if is_url(str(source)):
-        check_scheme(str(source))
+        check_url(str(source))
         if suffix_of(urlsplit(str(source)).path) not in SUFFIXES:
             raise ValueError(
-                f"a URL must end in {', '.join(SUFFIXES)}, got {source}; download the file and give its path"
+                f"a URL must end in {', '.join(SUFFIXES)}, got {shown_url(str(source))}; "
+                "download the file and give its path"
             )
     with open_weights(source, hub_names) as path:
         return (path, *read_tensors(path))
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("VOVNET_CACHE", "~/.cache/vovnet")).expanduser()
+    """The folder of downloads, which need not exist. OSError if no home folder is known."""
+    folder = Path(os.environ.get("VOVNET_CACHE") or "~/.cache/vovnet")
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise OSError(f"no home folder is known for {folder}; {_ANOTHER_CACHE}") from error
 
 
 def _from_url(url: str) -> Path:
-    check_scheme(url)
+    check_url(url)
     name = Path(urlsplit(url).path).name or "weights.safetensors"
-    path = _cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    path = _cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name[-_LONGEST_NAME:]}"
     if not path.is_file():
+        _check_writable(path.parent)
         with replacing(path) as temporary:
-            download_file(url, temporary, max_bytes=MAX_BYTES, timeout_s=URL_TIMEOUT_S)
+            download_weights(url, temporary)
             stated = re.search(r"-([0-9a-f]{8,64})\.pth$", name)  # PyTorch names its files so
             if stated and urlsplit(url).hostname == TORCHVISION_HOST:
                 received = _sha256(temporary)
                 if not received.startswith(stated[1]):
                     raise OSError(f"{url} arrived with SHA-256 {received}, its name states {stated[1]}; try again")
     return path
+
+
+def _check_writable(cache: Path) -> None:
+    """OSError before an hour's download to a folder that takes no files."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        raise OSError(f"downloads cannot be kept in {line(str(cache))} ({error.strerror}); {_ANOTHER_CACHE}") from error
 
 
 def _from_torchvision(name: str) -> Path:

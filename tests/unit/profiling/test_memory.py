@@ -182,7 +182,7 @@ def test_what_a_pass_imports_is_no_memory_of_the_model(tmp_path: Path, monkeypat
 
 
 FAILS_ELSEWHERE = """
-import os, signal, sys
+import atexit, os, signal, sys
 from torch import nn
 
 class Fails(nn.Module):
@@ -194,6 +194,9 @@ class Fails(nn.Module):
         print("a model may print")
         if os.getpid() != self.home and self.how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if os.getpid() != self.home and self.how == "speaks":
+            atexit.register(os.write, 1, b"\\xff and out")
+            return x
         if os.getpid() != self.home:
             raise MemoryError("can't allocate 1 TiB\\nand more")
         return x
@@ -205,6 +208,7 @@ class Fails(nn.Module):
     [
         ("killed", "SIGKILL ended it, as happens if the machine runs out of memory"),
         ("raises", "MemoryError: can't allocate 1 TiB"),
+        ("speaks", "it wrote something else than its result"),
     ],
 )
 def test_failure_in_the_fresh_process_is_the_reason(

@@ -203,7 +203,7 @@ def test_images_of_files(tmp_path: Path) -> None:
 
 
 def test_a_url_is_named_where_it_sends_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.report.comparison.download", lambda url: b"nonsense")
+    monkeypatch.setattr("vovnet.engine.sources.download", lambda url: b"nonsense")
     with pytest.raises(ValueError, match=r"http://host/a.jpg did not send an image that can be read"):
         ImageSource("http://host/a.jpg").read()
 

@@ -174,9 +174,10 @@ def test_urls_that_give_nothing(server: Server, cache: Path, monkeypatch: pytest
         find_weights(f"{server.url}/missing.pth")
     with pytest.raises(ValueError, match="only http:// and https:// URLs can be downloaded, got ftp://127.0.0.1/a.pth"):
         find_weights("ftp://127.0.0.1/a.pth")
-    monkeypatch.setattr(find, "MAX_BYTES", 6999)
-    with pytest.raises(ValueError, match=r"a.pth is larger than the limit of 6999 bytes"):
+    monkeypatch.setenv("VOVNET_LIMITS", "weights_bytes=6999")
+    with pytest.raises(ValueError, match=r"a.pth is larger than the limit of 6999 bytes: .* --limit weights_bytes=N"):
         find_weights(f"{server.url}/a.pth")
+    assert not files(cache)
     server.stop()
     with pytest.raises(OSError, match=r"could not reach 127\.0\.0\.1: Connection refused"):
         find_weights(f"{server.url}/cells.safetensors")

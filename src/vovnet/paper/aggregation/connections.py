@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.paper.aggregation.networks import AggregationNet
+from vovnet.paper.records import Run
 
-Run = Mapping[str, Any]
 TITLES = {
     "densenet40": "DenseNet-40",
     "osa_12_20": "OSA (12/20)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import statistics
 from collections.abc import Sequence
 from functools import partial
@@ -16,8 +15,10 @@ from vovnet.files import write_bytes
 from vovnet.paper.aggregation.cifar10 import ORIGINAL
 from vovnet.paper.aggregation.connections import TITLES, Run, hypothesis_rows, normalized, runs_by_network, verdicts
 from vovnet.paper.published import TABLES
-from vovnet.paper.wording import current_wording
+from vovnet.paper.records import read_aggregation
+from vovnet.paper.wording import foreign
 from vovnet.report.document import Figure, Section, Table
+from vovnet.report.plotting import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def figure_2_section(records: Path | None) -> Section:
         "published protocol, which needs a GPU."
     )
     path = records / RECORD if records else None
-    runs = json.loads(path.read_text())["runs"] if path is not None and path.is_file() else []
+    runs = read_aggregation(path, TITLES) if path is not None and path.is_file() else []
     if not any("strengths" in run for run in runs):
         return Section(title, [f"Not run. {command}"])
     text = f"Measured: {' / '.join(dict.fromkeys(map(_conditions, runs)))}."
@@ -102,7 +103,7 @@ def _conditions(run: Run) -> str:
     return (
         f"{settings['epochs']:g} epochs{paper} on {run['train_images']:,} images, "
         f"batch {settings['batch_size']}, learning rate {settings['learning_rate']:g}, "
-        f"weight decay {settings['weight_decay']:g}, {settings['precision']}, on {current_wording(run['device'])}"
+        f"weight decay {settings['weight_decay']:g}, {foreign(settings['precision'])}, on {foreign(run['device'])}"
         f"{copies}"
     )
 
@@ -130,7 +131,7 @@ def plot_figure2(runs: Sequence[Run], colour_map: str) -> MatplotlibFigure:
     """
     from matplotlib.figure import Figure as MatplotlibFigure
 
-    groups = [(name, group) for name, group in runs_by_network(runs) if "strengths" in group[0]]
+    groups = runs_by_network([run for run in runs if "strengths" in run])
     figure = MatplotlibFigure(figsize=(12, 3.6 * len(groups)), layout="constrained", dpi=120)
     all_axes = figure.subplots(len(groups), 3, squeeze=False)
     for row, (name, group) in zip(all_axes, groups, strict=True):
@@ -151,7 +152,7 @@ def _plot_block(axes: Axes, runs: Sequence[Run], block: int, colour_map: str) ->
     last = cells.shape[1] - 1
     between = 1 if last < 8 else 2
     ticks = [*range(0, last, between), last]
-    name_of_last = runs[0]["targets"][block][-1].partition(" ")[0]
+    name_of_last = plain_text(runs[0]["targets"][block][-1].partition(" ")[0], 20)
     axes.set_xticks(ticks, [*(str(tick + 1) for tick in ticks[:-1]), name_of_last], fontsize=8)
     axes.set_yticks(range(0, last + 1, between))
     axes.tick_params(labelsize=8)

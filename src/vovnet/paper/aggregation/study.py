@@ -18,7 +18,7 @@ from vovnet.paper.aggregation.config import AggregationConfig
 from vovnet.paper.aggregation.connections import strengths
 from vovnet.paper.aggregation.networks import CIFAR_NETWORKS
 from vovnet.paper.aggregation.training import Hook, check_settings, test_accuracy, train_classifier
-from vovnet.parsing import naming, read_json
+from vovnet.paper.records import check_alike, read_aggregation_run
 from vovnet.profiling.cost import count_cost, count_parameters
 from vovnet.provenance import count_threads, device_name, record_header
 
@@ -48,6 +48,7 @@ def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tupl
                     unfinished.pop(0)
         folders = (path.parent for path in sorted(config.output.glob("*/record.json")))
         records = [record for folder in folders if (record := _finished_record(folder, config)) is not None]
+        check_alike(records, config.output)
         records.sort(key=lambda record: (record["seed"], list(CIFAR_NETWORKS).index(record["network"])))
         write_json(config.output / "aggregation.json", {**record_header("vovnet study aggregation"), "runs": records})
         return records, not unfinished
@@ -99,9 +100,6 @@ def _finished_record(folder: Path, config: AggregationConfig) -> dict[str, Any] 
     path = folder / "record.json"
     if not path.exists():
         return None
-    with naming(path):
-        record = read_json(path)
-        if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
-            raise ValueError("is no record of a run of this study: move it away, and the run starts anew")
+    record = read_aggregation_run(path, CIFAR_NETWORKS)
     check_settings(record["settings"], config.settings(), path)
     return record
