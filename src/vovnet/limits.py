@@ -26,7 +26,8 @@ class Limits:
     yaml_bytes: size of a YAML file.
     json_bytes: size of a JSON file. The largest of COCO and LVIS have 1.2 GB.
     record_bytes: size of a record that vovnet wrote: measurements, evaluations, reproductions.
-    weights_bytes: size of weights or a checkpoint, unpacked.
+    weights_bytes: size of weights, of a checkpoint or of an exported model, unpacked.
+    header_bytes: size of what weights or a checkpoint hold besides the values of tensors.
     download_bytes: size of an image from a URL.
     """
 
@@ -38,6 +39,7 @@ class Limits:
     json_bytes: int = 2_000_000_000
     record_bytes: int = 200_000_000
     weights_bytes: int = 2 * 2**30
+    header_bytes: int = 10_000_000
     download_bytes: int = 50 * 2**20
 
 
