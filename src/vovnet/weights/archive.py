@@ -29,7 +29,8 @@ class _File(FileIO):
 
     most: int | None = None
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
+        size = -1 if size is None else size
         data = super().read(size if self.most is None or 0 <= size <= self.most else self.most + 1) or b""
         if self.most is not None and len(data) > self.most:
             raise ValueError(too_much("header_bytes", "with the directory of its parts"))

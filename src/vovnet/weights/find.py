@@ -15,8 +15,9 @@ from torch import Tensor
 from vovnet.download import call_within, check_scheme, download_file, is_url
 from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.files import replacing
+from vovnet.limits import limits
 from vovnet.names import shipped_weights
-from vovnet.weights.file import MAX_BYTES, SUFFIXES, read_tensors, suffix_of
+from vovnet.weights.file import SUFFIXES, read_tensors, suffix_of
 from vovnet.zoo import BACKBONES, is_detector
 
 # The VoVNets of timm that have weights on the hub.
@@ -139,7 +140,7 @@ def _from_url(url: str) -> Path:
     path = _cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
     if not path.is_file():
         with replacing(path) as temporary:
-            download_file(url, temporary, max_bytes=MAX_BYTES, timeout_s=URL_TIMEOUT_S)
+            download_file(url, temporary, max_bytes=limits().weights_bytes, timeout_s=URL_TIMEOUT_S)
             stated = re.search(r"-([0-9a-f]{8,64})\.pth$", name)  # PyTorch names its files so
             if stated and urlsplit(url).hostname == TORCHVISION_HOST:
                 received = _sha256(temporary)

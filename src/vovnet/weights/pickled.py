@@ -16,7 +16,7 @@ import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,7 +50,7 @@ _NO_CODE = re.compile(
 )
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """The file holds objects of other types than values and tensors. types: their names."""
 
     def __init__(self, types: Iterable[str]) -> None:
@@ -91,7 +91,8 @@ class _Reader:
         stack: list[Any] = []
         marks: list[int] = []
         memo: dict[int, Any] = {}
-        for opcode, arg, _ in pickletools.genops(stream):
+        arg: Any
+        for opcode, arg in _opcodes(stream):
             match opcode.name:
                 case "BINGET" | "LONG_BINGET" | "GET":
                     stack.append(memo[arg])
@@ -99,9 +100,9 @@ class _Reader:
                     memo[arg] = stack[-1]
                 case "MEMOIZE":
                     memo[len(memo)] = stack[-1]
-                case (
-                    "BININT1" | "BININT" | "BININT2" | "INT" | "LONG1" | "LONG4" | "LONG" | "BINFLOAT" | "FLOAT"
-                ) if not isinstance(arg, int) or arg.bit_length() <= _MOST_BITS:
+                case "BININT1" | "BININT" | "BININT2" | "INT" | "LONG1" | "LONG4" | "LONG" | "BINFLOAT" | "FLOAT" if (
+                    not isinstance(arg, int) or arg.bit_length() <= _MOST_BITS
+                ):
                     stack.append(arg)
                 case "BINUNICODE" | "SHORT_BINUNICODE" | "UNICODE" | "BINUNICODE8" | "BINBYTES" | "SHORT_BINBYTES":
                     stack.append(arg)
@@ -152,8 +153,8 @@ class _Reader:
                 case "STOP":
                     return stack.pop()
                 case other:
-                    raise ValueError(f"holds what torch.save does not write ({other})")
-        raise ValueError("is cut short")
+                    raise ValueError(f"is damaged (it holds {other}, which torch.save does not write)")
+        raise ValueError("is damaged (it is cut short)")
 
     def _name(self, text: str) -> _Name | torch.dtype:
         if text in _DTYPES:
@@ -212,7 +213,7 @@ class _Reader:
         if numel * dtype.itemsize > storage.memory.nbytes():  # it repeats values
             return self._without_values(size)
         self._count(numel * dtype.itemsize)
-        return torch.empty(0, dtype=dtype).set_(storage.memory, offset, size, stride)  # type: ignore[call-overload]
+        return torch.empty(0, dtype=dtype).set_(storage.memory, offset, size, stride)
 
     def _sparse(self, _: Any, parts: Any) -> Tensor:
         return self._without_values(next(part for part in parts if isinstance(part, tuple)))
@@ -256,6 +257,14 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _opcodes(stream: BinaryIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+    try:
+        for opcode, arg, _ in pickletools.genops(stream):
+            yield opcode, arg
+    except Exception as error:
+        raise ValueError(damage(error)) from error
+
+
 def _since(marks: list[int], stack: list[Any]) -> list[Any]:
     start = marks.pop()
     parts = stack[start:]
@@ -280,7 +289,7 @@ def _sizes(values: Any) -> bool:
 
 
 def read_pickled(path: Path, *, complete: bool = False) -> Any:
-    """The content of a file of torch.save. ValueError if it is damaged or too large, `Refused` for other objects.
+    """The content of a file of torch.save. ValueError if it is damaged or too large, `RefusedError` for other objects.
 
     A tensor that is sparse, quantised, or repeats its values becomes one without values, on the device "meta".
 
@@ -303,7 +312,7 @@ def read_pickled(path: Path, *, complete: bool = False) -> Any:
 def _checked(reader: _Reader, path: Path) -> _Reader:
     """Before the values are read."""
     if reader.refused:
-        raise Refused(reader.refused)
+        raise RefusedError(reader.refused)
     check_limit("weights_bytes", reader.tensor_bytes, "with all its tensors")
     if reader.tensor_bytes > _MOST_SHARED * path.stat().st_size + 2**20:
         raise ValueError(f"holds tensors of {_MOST_SHARED} times its size, which share their values: save them apart")
@@ -398,8 +407,8 @@ def _read_old(path: Path) -> tuple[Any, _Reader]:
 def _fill(storage: _Storage, file: BinaryIO, *, swapped: bool) -> None:
     if not storage.memory.nbytes():
         return
-    values = torch.empty(0, dtype=torch.uint8).set_(storage.memory)  # type: ignore[call-overload]
+    values = torch.empty(0, dtype=torch.uint8).set_(storage.memory)
     if file.readinto(values.numpy()) < storage.memory.nbytes():  # type: ignore[attr-defined]
-        raise ValueError("is cut short")
+        raise ValueError("is damaged (it is cut short)")
     if swapped:
         storage.memory.byteswap(storage.dtype)
