@@ -78,14 +78,16 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDAr
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"is compressed in a way that NumPy does not use (array {line(name)})")
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
-            raise ValueError(f"holds no array of numbers under {line(name)}")
-        shape, transposed, dtype = _HEADERS[version](file)
+        try:
+            shape, transposed, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+        except Exception as error:
+            raise ValueError(damage(error)) from error
         if dtype.kind not in "biufc" or dtype.hasobject:
             raise ValueError(f"holds no array of numbers under {line(name)}, but {quoted(dtype, 40)}")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
             raise ValueError(f"states a size of the array {line(name)} that it does not have")
+        if math.prod(shape) == 0 and max(shape) > 2**32:
+            raise ValueError(f"states an impossible size of the array {line(name)}")
         data = file.read(math.prod(shape) * dtype.itemsize)
     values = np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if transposed else "C")
     return values.astype(dtype.newbyteorder("="), copy=False)

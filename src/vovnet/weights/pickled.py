@@ -31,6 +31,7 @@ from vovnet.weights.archive import damage, opened_archive
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the files before torch 1.6
 _MOST_TENSORS = 200_000
 _MOST_SHARED = 8  # bytes of all tensors in sizes of the file, if they share values
+_MOST_STEPS = 1_000_000  # of the program; a tensor takes about 25
 _MOST_PAIRS = 1_000_000
 _MOST_BITS = 1024  # of a whole number
 
@@ -259,10 +260,15 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def _opcodes(stream: BinaryIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
     try:
-        for opcode, arg, _ in pickletools.genops(stream):
+        for step, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
+            if step == _MOST_STEPS:
+                break
             yield opcode, arg
+        else:
+            return
     except Exception as error:
         raise ValueError(damage(error)) from error
+    raise ValueError(f"holds more than {_MOST_STEPS:,} values and tensors, which no weights need")
 
 
 def _since(marks: list[int], stack: list[Any]) -> list[Any]:
