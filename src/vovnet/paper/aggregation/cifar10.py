@@ -101,7 +101,7 @@ def _read_npz(path: Path) -> tuple[Tensor, Tensor]:
 def _check_side(content: NDArray[np.uint8], path: Path) -> None:
     """ValueError unless the image states the right size: a few bytes decode to gigabytes if they state so."""
     try:
-        with Image.open(BytesIO(content), formats=["JPEG"]) as image:
+        with Image.open(BytesIO(content.tobytes()), formats=["JPEG"]) as image:
             width, height = image.size
     except Exception as error:  # of a damaged image Pillow raises many types
         raise ValueError(f"{path} holds an image that is not a JPEG ({line(str(error))})") from None
