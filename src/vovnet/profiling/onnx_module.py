@@ -157,8 +157,10 @@ def _load(path: Path, threads: int, device: torch.device) -> Any:
     # Threads that spin while they wait for the next pass would slow down whatever is timed in between.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=_providers(device, onnxruntime))
-    except _runtime_errors() as error:
+        session = onnxruntime.InferenceSession(
+            path, options, providers=_providers(device, onnxruntime), enable_fallback=0
+        )
+    except (*_runtime_errors(), UnicodeDecodeError) as error:  # a name that is not UTF-8
         raise ValueError(f"{path} cannot be loaded by ONNX Runtime: {_reason(error)}") from None
     if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise ValueError("ONNX Runtime could not start CUDA: install the CUDA and cuDNN versions that it was built for")

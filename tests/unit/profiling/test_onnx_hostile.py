@@ -77,3 +77,13 @@ def test_a_file_without_end_or_above_the_limit_is_not_read(
         file.truncate(3 * 2**30)
     with pytest.raises(ValueError, match=r"large\.onnx has more than 2,147,483,648 bytes: .*--limit weights_bytes=N"):
         read(tmp_path / "large.onnx")
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    content = model([helper.make_node("Relu", ["x"], ["y"])]).SerializeToString()
+    (tmp_path / "a.onnx").write_bytes(
+        content.replace(b"\x0a\x01y", b"\x0a\x01\xff").replace(b"\x12\x01y", b"\x12\x01\xff")
+    )
+    with pytest.raises(ValueError, match=r"a\.onnx cannot be loaded by ONNX Runtime: .*codec can't decode"):
+        OnnxModule(tmp_path / "a.onnx")
+    assert capfd.readouterr().out == ""
