@@ -45,9 +45,12 @@ class OnnxModule(nn.Module):
         self.device = torch.device(device)
         self._binding_device = self.device.type, self.device.index or 0
         self._session = _load(self.path, self.threads, self.device)
-        self._input, self._others = _inputs(self._session, self.path)
+        try:
+            self._input, self._others = _inputs(self._session, self.path)
+            self._outputs = _tensor_outputs(self._session, self.path)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path} cannot be loaded by ONNX Runtime: {_reason(error)}") from None
         self._ones: dict[tuple[int, ...], dict[str, Any]] = {}  # shape of the images → values of the other inputs
-        self._outputs = _tensor_outputs(self._session, self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.path), self.threads, str(self.device))
@@ -160,7 +163,7 @@ def _load(path: Path, threads: int, device: torch.device) -> Any:
         session = onnxruntime.InferenceSession(
             path, options, providers=_providers(device, onnxruntime), enable_fallback=0
         )
-    except (*_runtime_errors(), UnicodeDecodeError) as error:  # a name that is not UTF-8
+    except _runtime_errors() as error:
         raise ValueError(f"{path} cannot be loaded by ONNX Runtime: {_reason(error)}") from None
     if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise ValueError("ONNX Runtime could not start CUDA: install the CUDA and cuDNN versions that it was built for")
@@ -215,7 +218,7 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     classes = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
-    return (*classes, RuntimeError)
+    return (*classes, RuntimeError, UnicodeDecodeError)  # the last for a name that is not UTF-8
 
 
 def _reason(error: Exception) -> str:
