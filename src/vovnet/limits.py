@@ -32,8 +32,9 @@ class Limits:
     json_bytes: size of a JSON file. The largest of COCO and LVIS have 1.2 GB.
     record_bytes: size of a record that vovnet wrote (measurements, evaluations, reproductions), or of the log of a
         power meter.
-    weights_bytes: size of weights or a checkpoint, unpacked.
+    weights_bytes: size of weights, of a checkpoint or of an exported model, unpacked.
     weights_seconds: time in which weights from a URL must arrive, all together.
+    header_bytes: size of what weights or a checkpoint hold besides the values of tensors.
     download_bytes: size of an image from a URL.
     download_seconds: time in which it must arrive.
     """
@@ -51,6 +52,7 @@ class Limits:
     record_bytes: int = 200_000_000
     weights_bytes: int = 2 * 2**30
     weights_seconds: int = 3600
+    header_bytes: int = 10_000_000
     download_bytes: int = 50 * 2**20
     download_seconds: int = 10
 

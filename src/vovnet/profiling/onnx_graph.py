@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.errors import install_extra
+from vovnet.printing import line, quoted
 from vovnet.profiling.cost_types import Shape
 from vovnet.profiling.onnx_fused import to_standard
-from vovnet.profiling.onnx_inputs import OnnxInput, image_input, takes_shape, times
+from vovnet.profiling.onnx_inputs import OnnxInput, check_file, image_input, takes_shape, times
 from vovnet.profiling.onnx_scope import unfit
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ def _load(path: Path) -> ModelProto:
     except ModuleNotFoundError as error:
         text = f"{path} needs the package onnx: {install_extra('onnx')}"
         raise ModuleNotFoundError(text, name=error.name) from error
+    check_file(path)
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
-        raise ValueError(f"{path} is not an ONNX model: {error}") from None
+        raise ValueError(f"{path} is not an ONNX model: {line(str(error), 200)}") from None
     if not model.graph.node:
         raise ValueError(f"{path} is not an ONNX model, or has no nodes")
     return model
@@ -93,7 +95,7 @@ def _inputs(graph: GraphProto, path: Path) -> tuple[ValueInfoProto, ...]:
     inputs = [value for value in graph.input if value.name not in constants]
     tensors = {value.name: value for value in inputs if value.type.HasField("tensor_type")}
     if not tensors:
-        names = ", ".join(value.name for value in inputs) or "none"
+        names = line(", ".join(value.name for value in inputs)) or "none"
         raise ValueError(f"{path} must have one input, a tensor of images, but has {names}")
     image = image_input(map(_declared, tensors.values()))
     first = tensors[image.name] if image else next(iter(tensors.values()))
@@ -144,13 +146,13 @@ def _resolve_shape(value: ValueInfoProto, image: OnnxInput, input_shape: Shape |
     declared = image.sizes if value.type.tensor_type.HasField("shape") else None
     if input_shape is None:
         if declared is None or None in declared:
-            raise ValueError(f"{path} leaves the shape of its input {image.name} open: give input_shape")
+            raise ValueError(f"{path} leaves the shape of its input {line(image.name)} open: give input_shape")
         return tuple(size for size in declared if size is not None)
     shape = image.own_shape(input_shape)
     fits = declared is None or takes_shape(declared, shape)
     if not fits or min(shape, default=1) < 1:
         expected = "positive sizes" if declared is None else times(declared)
-        raise ValueError(f"{path} takes {expected}, got an input of {times(input_shape)}")
+        raise ValueError(f"{path} takes {line(expected)}, got an input of {times(input_shape)}")
     return shape
 
 
@@ -171,7 +173,7 @@ def _inlined(model: ModelProto, path: Path) -> ModelProto:
         for node in nodes:
             called = node.domain, node.op_type, node.overload
             if called in callers:
-                raise ValueError(f"{path} has a function that calls itself: {node.op_type}")
+                raise ValueError(f"{path} has a function that calls itself: {line(node.op_type)}")
             if called in bodies and called not in sizes:
                 sizes[called] = size(_all_nodes(bodies[called]), (*callers, called))
             total += 1 + sizes.get(called, 0)
@@ -260,7 +262,7 @@ def _sort(graph: GraphProto, path: Path) -> None:
                 heapq.heappush(ready, index)
     if len(order) < len(graph.node):
         stuck = next(node for node, count in zip(graph.node, waiting, strict=True) if count)
-        raise ValueError(f"{path} has a cycle: {stuck.name or stuck.op_type} needs its own output")
+        raise ValueError(f"{path} has a cycle: {line(stuck.name or stuck.op_type)} needs its own output")
     nodes = [graph.node[index] for index in order]
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
@@ -287,14 +289,16 @@ def _check_texts(graph: GraphProto, path: Path) -> None:
     """Raises ValueError for texts that are none, and for equations of which shape inference would not return."""
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         if not isinstance(value.name, str):
-            raise ValueError(f"{path} has a tensor {value.name!r} with a name that is not UTF-8")
+            raise ValueError(f"{path} has a tensor {quoted(value.name)} with a name that is not UTF-8")
     for node in graph.node:
         name = node.name or node.op_type
         if not all(isinstance(text, str) for text in (name, node.op_type, node.domain, *node.input, *node.output)):
-            raise ValueError(f"{path} has a node {name!r} with a name that is not UTF-8")
+            raise ValueError(f"{path} has a node {quoted(name)} with a name that is not UTF-8")
         for attribute in node.attribute:
             if attribute.name == "equation" and not _EQUATION.fullmatch(attribute.s.replace(b" ", b"")):
-                raise ValueError(f"{path} has a node {name} with an equation that is not one: {attribute.s!r}")
+                raise ValueError(
+                    f"{path} has a node {line(name)} with an equation that is not one: {quoted(attribute.s)}"
+                )
 
 
 def _check_values(graph: GraphProto, path: Path) -> None:
@@ -305,9 +309,9 @@ def _check_values(graph: GraphProto, path: Path) -> None:
     declared = ((name, value.tensor_type.elem_type, full_shape(value)) for name, value in types(graph).items())
     for name, elem_type, shape in (*declared, *((name, kind, shape) for name, kind, shape in arrays(graph))):
         if elem_type not in formats:
-            raise ValueError(f"{path} gives {name} a number format that does not exist: {elem_type}")
+            raise ValueError(f"{path} gives {line(name)} a number format that does not exist: {elem_type}")
         if shape and (min(shape) < 0 or math.prod(shape) >= 2**63):
-            raise ValueError(f"{path} gives {name} an impossible size: {times(shape)}")
+            raise ValueError(f"{path} gives {line(name)} an impossible size: {line(times(shape))}")
 
 
 def is_standard(node: NodeProto) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from vovnet.limits import check_limit
+from vovnet.printing import line
 from vovnet.profiling.cost_types import Shape
 
 IMAGE_DTYPES = ("float32", "float16", "uint8", "float64", "int8", "int32")
@@ -79,6 +82,18 @@ class OnnxInput:
         if self.layout == image.layout and takes_shape(sizes, shape):
             return shape
         return tuple(sizes)
+
+
+def check_file(path: Path) -> None:
+    """OSError for a file that cannot be read; ValueError for one that is not regular, or above the limit.
+
+    The libraries read what is there to its end, and a pipe or a device has none.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{line(str(path), 200)} is not a file, expected an ONNX model")
+    with path.open("rb"):  # raises an error that names the reason
+        pass
+    check_limit("weights_bytes", path.stat().st_size, line(str(path), 200))
 
 
 def image_input(inputs: Iterable[OnnxInput]) -> OnnxInput | None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.errors import install_extra
-from vovnet.profiling.onnx_inputs import IMAGE_DTYPES, OnnxInput, image_input, takes_shape, times
+from vovnet.printing import line
+from vovnet.profiling.onnx_inputs import IMAGE_DTYPES, OnnxInput, check_file, image_input, takes_shape, times
 
 MAX_ELEMENTS = 2**28  # of an input that takes no images
 _DTYPES = {"float": "float32", "double": "float64"}  # other number formats have the same name in both
@@ -44,9 +45,12 @@ class OnnxModule(nn.Module):
         self.device = torch.device(device)
         self._binding_device = self.device.type, self.device.index or 0
         self._session = _load(self.path, self.threads, self.device)
-        self._input, self._others = _inputs(self._session, self.path)
+        try:
+            self._input, self._others = _inputs(self._session, self.path)
+            self._outputs = _tensor_outputs(self._session, self.path)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path} cannot be loaded by ONNX Runtime: {_reason(error)}") from None
         self._ones: dict[tuple[int, ...], dict[str, Any]] = {}  # shape of the images → values of the other inputs
-        self._outputs = _tensor_outputs(self._session, self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.path), self.threads, str(self.device))
@@ -110,9 +114,13 @@ class OnnxModule(nn.Module):
             beside = value.sizes_beside(self._input, self._input.own_shape(shape))
             sizes = tuple(size for size in beside if size is not None)
             if len(sizes) < len(beside):
-                raise ValueError(f"{self.path.name} leaves the shape of its input {value} open: fix it in the file")
+                raise ValueError(
+                    f"{self.path.name} leaves the shape of its input {line(str(value))} open: fix it in the file"
+                )
             if math.prod(sizes) > MAX_ELEMENTS:
-                raise ValueError(f"{self.path.name} has an input of more than {MAX_ELEMENTS} elements: {value}")
+                raise ValueError(
+                    f"{self.path.name} has an input of more than {MAX_ELEMENTS} elements: {line(str(value))}"
+                )
             found.append((value, sizes))
         return found
 
@@ -138,8 +146,7 @@ class OnnxModule(nn.Module):
 
 def _load(path: Path, threads: int, device: torch.device) -> Any:
     """An `onnxruntime.InferenceSession`, on the CPU or on CUDA and nothing else."""
-    with path.open("rb"):  # raises an error that names the reason
-        pass
+    check_file(path)
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -153,7 +160,9 @@ def _load(path: Path, threads: int, device: torch.device) -> Any:
     # Threads that spin while they wait for the next pass would slow down whatever is timed in between.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=_providers(device, onnxruntime))
+        session = onnxruntime.InferenceSession(
+            path, options, providers=_providers(device, onnxruntime), enable_fallback=0
+        )
     except _runtime_errors() as error:
         raise ValueError(f"{path} cannot be loaded by ONNX Runtime: {_reason(error)}") from None
     if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
@@ -183,12 +192,14 @@ def _inputs(session: Any, path: Path) -> tuple[OnnxInput, list[OnnxInput]]:
         takes = (
             f"images in {', '.join(IMAGE_DTYPES[:-1])} or {IMAGE_DTYPES[-1]} as (N, C, H, W), (N, H, W, C) or without N"
         )
-        has = f"its inputs are {', '.join(map(str, inputs))}" if inputs else "it has no inputs"
+        has = f"its inputs are {line(', '.join(map(str, inputs)), 200)}" if inputs else "it has no inputs"
         raise ValueError(f"{path} must take {takes}, but {has}")
     others = [value for value in inputs if value is not image]
     for value in others:
         if value.dtype not in _NUMBERS:
-            raise ValueError(f"{path} must take tensors of numbers beside the images, but has an input {value}")
+            raise ValueError(
+                f"{path} must take tensors of numbers beside the images, but has an input {line(str(value))}"
+            )
     return image, others
 
 
@@ -196,7 +207,9 @@ def _tensor_outputs(session: Any, path: Path) -> list[str]:
     outputs = session.get_outputs()
     for output in outputs:
         if not output.type.startswith("tensor(") or output.type == "tensor(string)":
-            raise ValueError(f"{path} must return tensors of numbers, but its output {output.name} is {output.type}")
+            raise ValueError(
+                f"{path} must return tensors of numbers, but its output {line(output.name)} is {line(output.type)}"
+            )
     return [output.name for output in outputs]
 
 
@@ -205,10 +218,10 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     classes = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
-    return (*classes, RuntimeError)
+    return (*classes, RuntimeError, UnicodeDecodeError)  # the last for a name that is not UTF-8
 
 
 def _reason(error: Exception) -> str:
     """The message on one line, without the codes and the path at its beginning."""
     text = str(error).rpartition("[ONNXRuntimeError] : ")[2].split(" : ", 2)[-1]
-    return " ".join(text.split(" failed:", 1)[-1].split())
+    return line(text.split(" failed:", 1)[-1], 250)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vovnet.printing import line
 from vovnet.profiling.cost_types import Shape
 from vovnet.profiling.onnx_inputs import times
 
@@ -173,7 +174,7 @@ class Inference:
         dims = () if known.type is None else known.type.tensor_type.shape.dim
         sizes = [dim.dim_value for dim in dims if dim.HasField("dim_value")]
         if sizes and (min(sizes) < 0 or math.prod(sizes) >= 2**63):
-            raise ValueError(f"{self.path} gives {name} an impossible size: {times(sizes)}")
+            raise ValueError(f"{self.path} gives {line(name)} an impossible size: {line(times(sizes))}")
 
     def _size(self, node: NodeProto, shape: Shape) -> Known:
         if node.op_type == "Size":
@@ -273,7 +274,7 @@ def _as_float(known: Known, elem_type: int | None = None) -> Known:
 
 
 def unfit(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} has a node that does not fit its inputs: {' '.join(str(error).split())}")
+    return ValueError(f"{path} has a node that does not fit its inputs: {line(str(error), 250)}")
 
 
 def _type_of(value: NDArray[Any], inferred: Known | None = None) -> TypeProto:

@@ -14,18 +14,22 @@ from torch import Tensor, nn
 from vovnet.errors import UsageError
 from vovnet.models.backbones.timm import import_timm
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.printing import line
 from vovnet.weights.detector import ModelInfo
 from vovnet.weights.file import (
     BACKBONE_FORMAT,
     DETECTOR_FORMAT,
     SUFFIXES,
     check_shapes,
+    has_values,
     listed,
+    problem,
     shapes_of,
     suffix_of,
     write_safetensors,
 )
 from vovnet.weights.find import read_source
+from vovnet.weights.metadata import BackboneFile, damaged_metadata, refused_options, validated
 from vovnet.weights.translate import ADAPTABLE, BackboneWeights, classes_in, head_names, shapes_of_variant, translate
 from vovnet.zoo import create_backbone as build_backbone
 from vovnet.zoo import find_detector
@@ -62,9 +66,10 @@ def read_weights(source: str | Path) -> BackboneWeights:
     if metadata.get("format") == BACKBONE_FORMAT:
         return _from_own_file(tensors, metadata, str(source))
     if metadata.get("format") == DETECTOR_FORMAT:
-        raise ValueError(
-            f"{source} holds a whole detector ({metadata.get('model')}), expected weights of a backbone; training "
-            f"starts from a whole detector with weights={source} backbone_weights=null"
+        raise problem(
+            source,
+            f"holds a whole detector ({line(str(metadata.get('model')))}), expected weights of a backbone; training "
+            f"starts from a whole detector with weights={line(str(source))} backbone_weights=null",
         )
     return translate(tensors, str(source))
 
@@ -82,16 +87,14 @@ def save_backbone(path: Path, weights: BackboneWeights, origin: Mapping[str, str
 
 
 def _from_own_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str) -> BackboneWeights:
-    try:
-        model, options = metadata["model"], json.loads(metadata["model_options"])
-        head = [tensors[name] for name in head_names(model) if name in tensors]
-        expected = shapes_of_variant(model, options, classes_in(head))
-        stated = json.loads(metadata["pixels"])
-        pixels = {"mean": tuple(stated["mean"]), "std": tuple(stated["std"]), "channel_order": stated["channel_order"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{source} has damaged metadata ({error!r}); import or download it again") from None
-    check_shapes(shapes_of(tensors), expected, f"{source} is not a complete {model}")
-    return BackboneWeights(source, model, options, pixels, tensors)
+    stated = validated(BackboneFile, metadata, lambda reason: damaged_metadata(source, reason))
+    head = [tensors[name] for name in head_names(stated.name) if name in tensors]
+    with refused_options(source):
+        expected = shapes_of_variant(stated.name, stated.options, classes_in(head))
+    check_shapes(shapes_of(tensors), expected, f"{line(source, 200)} is not a complete {stated.name}")
+    if incomplete := [name for name, tensor in tensors.items() if not has_values(tensor)]:
+        raise problem(source, f"must hold a dense tensor of real numbers under {listed(incomplete)}")
+    return BackboneWeights(source, stated.name, stated.options, stated.pixels.model_dump(), tensors)
 
 
 def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, DetectionModel]:

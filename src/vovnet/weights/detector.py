@@ -12,8 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.weights.file import DETECTOR_FORMAT, check_state, load_checkpoint, read_safetensors, write_safetensors
+from vovnet.printing import quoted
+from vovnet.weights.file import (
+    DETECTOR_FORMAT,
+    check_state,
+    load_checkpoint,
+    problem,
+    read_safetensors,
+    write_safetensors,
+)
 from vovnet.weights.find import open_weights
+from vovnet.weights.metadata import (
+    Checkpoint,
+    DetectorFile,
+    DetectorMetadata,
+    damaged_metadata,
+    refused_options,
+    validated,
+)
 from vovnet.zoo import create_model
 
 _IMPORT = (
@@ -47,6 +63,10 @@ class ModelInfo:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "options": dict(self.options)}
+
+    @classmethod
+    def from_metadata(cls, stated: DetectorMetadata) -> ModelInfo:
+        return cls(stated.name, stated.options, stated.class_names, stated.category_ids)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelInfo:
@@ -102,33 +122,32 @@ def load_model(path: str | Path) -> LoadedModel:
     if path.suffix not in (".pt", ".safetensors"):
         raise ValueError(f"a detector of vovnet ends in .safetensors or .pt, got {path}{_IMPORT}")
     if path.suffix == ".pt":
-        checkpoint = load_checkpoint(path)
-        state, info = checkpoint["ema"] or checkpoint["model"], ModelInfo.from_dict(checkpoint["info"])
-        record = {"config": checkpoint["config"]}
-    else:
-        state, metadata = read_safetensors(path)
-        info, record = _read_metadata(metadata, path)
-    return LoadedModel(_build_with(info, state, str(path)), info, record)
-
-
-def _read_metadata(metadata: Mapping[str, str], path: Path) -> tuple[ModelInfo, dict[str, Any]]:
+        checkpoint = validated(
+            Checkpoint,
+            load_checkpoint(path),
+            lambda reason: problem(path, f"is a damaged checkpoint ({reason}); use another file"),
+        )
+        info = ModelInfo.from_metadata(checkpoint.info)
+        return LoadedModel(
+            _build_with(info, checkpoint.ema or checkpoint.model, path), info, {"config": checkpoint.config}
+        )
+    state, metadata = read_safetensors(path)
     if metadata.get("format") != DETECTOR_FORMAT:
-        raise ValueError(f"{path} holds no vovnet detector (its format is {metadata.get('format')!r}){_IMPORT}")
-    try:
-        values = {"name": metadata["model"], "options": json.loads(metadata["model_options"])}
-        values |= {key: json.loads(metadata[key]) for key in ("class_names", "category_ids")}
-        return ModelInfo.from_dict(values), json.loads(metadata["record"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has damaged metadata ({error!r}); download or copy it again") from None
+        other = quoted(metadata.get("format"))
+        raise problem(path, f"holds no vovnet detector (its format is {other}){_IMPORT}")
+    stated = validated(DetectorFile, metadata, lambda reason: damaged_metadata(path, reason))
+    info = ModelInfo.from_metadata(stated)
+    return LoadedModel(_build_with(info, state, path), info, stated.record)
 
 
-def _build_with(info: ModelInfo, state: Mapping[str, Tensor], source: str) -> DetectionModel:
-    """The detector in float32 with the weights of `source`, in eval mode.
+def _build_with(info: ModelInfo, state: Mapping[str, Tensor], path: Path) -> DetectionModel:
+    """The detector in float32 with the weights of the file, in eval mode.
 
     It is first built without memory, since the options of an unknown file may ask for any amount.
     """
-    model = info.build_on_meta()
-    check_state(model, state, source)
+    with refused_options(path):
+        model = info.build_on_meta()
+    check_state(model, state, str(path))
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     # Copies, because the tensors of a safetensors file may be mapped from the file.
     state = {name: tensor.to(dtypes[name], copy=True) for name, tensor in state.items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-import zipfile
+import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.files import replacing
+from vovnet.limits import check_limit
+from vovnet.printing import line, quoted
+from vovnet.weights.archive import read_npz
+from vovnet.weights.pickled import RefusedError, read_pickled
 
-MAX_BYTES = 2 * 2**30
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz", ".pth.tar", ".ckpt", ".bin")
 BACKBONE_FORMAT = "vovnet-backbone-1"
 DETECTOR_FORMAT = "vovnet-detector-1"
@@ -56,16 +59,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if suffix not in SUFFIXES:
         caffe = "; convert it to .npz with Caffe, as docs/weights.md shows" if suffix == ".caffemodel" else ""
         raise ValueError(f"weights are read from files that end in {', '.join(SUFFIXES)}, got {path}{caffe}")
-    _check_size(path)
     if suffix == ".safetensors":
         tensors, metadata = read_safetensors(path)
         own = metadata.get("format", "").startswith("vovnet-")
         return (tensors if own else _unwrapped(tensors)), metadata
     try:
-        content = _read_npz(path) if suffix == ".npz" else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # for a damaged file each library raises half a dozen types
-        raise ValueError(_unreadable(path, error)) from error
+        if suffix == ".npz":
+            return _unwrapped({name: torch.from_numpy(array) for name, array in read_npz(path).items()}), {}
+        content = read_pickled(path)
+    except RefusedError as error:
+        raise problem(path, _refusal(path, error.types)) from error
+    except ValueError as error:
+        raise problem(path, str(error)) from error
     return _unwrapped(_state_dict(content, path)), {}
+
+
+def problem(source: str | Path, text: str) -> ValueError:
+    """The error of a file: its name and the text that goes on after it, on one line of a bounded length."""
+    return ValueError(line(f"{line(str(source), 200)} {text}", 500))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -73,10 +84,19 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import safe_open
 
     try:
+        check_limit("weights_bytes", path.stat().st_size, "")
+        with path.open("rb") as start:
+            (header,) = struct.unpack("<Q", start.read(8).ljust(8, b"\0"))
+        if 8 + header <= path.stat().st_size:
+            check_limit("header_bytes", header, "without its tensors")
+    except ValueError as error:
+        raise problem(path, str(error)) from error
+    try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
     except Exception as error:
-        raise ValueError(f"{path} is damaged or is no safetensors file ({error}); download or copy it again") from error
+        reason = line(str(error), 100)
+        raise problem(path, f"is damaged or is no safetensors file ({reason}); download or copy it again") from error
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -98,15 +118,13 @@ def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
 def load_checkpoint(path: Path, expected_format: str = DETECTOR_FORMAT) -> dict[str, Any]:
     """A training state; nothing in the file is run. ValueError if it is damaged or has another format."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # for a damaged file torch raises half a dozen types
-        raise ValueError(
-            f"{path} is not a readable checkpoint: it is damaged or of another format; use another file or output "
-            "folder"
-        ) from None
+        checkpoint = read_pickled(path, complete=True)
+    except ValueError as error:
+        what = f"holds objects of {listed(error.types)}" if isinstance(error, RefusedError) else str(error)
+        raise problem(path, f"is not a readable checkpoint: it {what}; use another file or output folder") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != expected_format:
-        raise ValueError(
-            f"{path} is not a vovnet training checkpoint; vovnet weights import converts weights of other projects"
+        raise problem(
+            path, "is not a vovnet training checkpoint; vovnet weights import converts weights of other projects"
         )
     return checkpoint
 
@@ -141,9 +159,10 @@ def check_shapes(shapes: Shapes, expected: Shapes, what: str) -> None:
         problems.append(f"unexpected {listed(unexpected)}")
     if misshapen:
         first = min(misshapen)
-        problems.append(f"wrong shape of {listed(misshapen)}: {shapes[first]}, expected {expected[first]}")
+        sizes = f"{quoted(shapes[first], 60)}, expected {quoted(expected[first], 60)}"
+        problems.append(f"wrong shape of {listed(misshapen)}: {sizes}")
     if problems:
-        raise ValueError(f"{what}: {', '.join(problems)}")
+        raise ValueError(line(f"{what}: {', '.join(problems)}", 500))
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -153,45 +172,43 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
 
 
 def check_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Raise ValueError unless the state of `source` has the names and shapes of the model's."""
+    """Raise ValueError unless the state of `source` has the names and shapes of the model's, and values for them."""
+    source = line(source, 200)
     check_shapes(shapes_of(state), shapes_of(model.state_dict()), f"{source} holds weights of another model")
+    for name, tensor in state.items():
+        if not has_values(tensor):
+            raise problem(source, f"must hold a dense tensor of real numbers under {line(name)}")
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether a tensor is dense and its real numbers are all there, which a hostile file may only claim."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return (
+        plain
+        and not tensor.is_complex()
+        and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    )
 
 
 def listed(names: Iterable[str]) -> str:
     """The first three names and the number of the others."""
     names = sorted(names)
-    shown = [name[:80] if name.isprintable() else ascii(name[:80]) for name in names[:3]]
+    shown = [line(name, 80) for name in names[:3]]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return " ".join(shown) + more if names else "none"
-
-
-def _check_size(path: Path) -> None:
-    """Check before memory is taken: a small zip archive can unpack to any size."""
-    size = path.stat().st_size
-    if path.suffix != ".safetensors" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-    if size > MAX_BYTES:
-        raise ValueError(f"{path} holds {size} bytes, more than the limit of {MAX_BYTES}")
-
-
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    import numpy as np
-
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return {name: torch.from_numpy(archive[name]) for name in archive.files}
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     for _ in range(_MAX_NESTING):  # a hostile dict can hold itself
         if not isinstance(content, dict):
-            raise ValueError(f"{path} must hold a state dict, got {type(content).__name__}")
+            raise problem(path, f"must hold a state dict, got {type(content).__name__}")
         content = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)), None) or (
             _only_state_dict(content, path)
         )
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"{path} must hold a tensor under each name, got {type(tensor).__name__} under {name!r}")
+            got = f"{type(tensor).__name__} under {quoted(name)}"
+            raise problem(path, f"must hold a tensor under each name, got {got}")
     return dict(content)
 
 
@@ -203,7 +220,7 @@ def _only_state_dict(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
         if isinstance(value, dict) and value and all(isinstance(tensor, Tensor) for tensor in value.values())
     }
     if len(inner) > 1:
-        raise ValueError(f"{path} holds several state dicts ({listed(inner)}); save only the one to use")
+        raise problem(path, f"holds several state dicts ({listed(inner)}); save only the one to use")
     return next(iter(inner.values()), content)
 
 
@@ -218,22 +235,19 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _unreadable(path: Path, error: Exception) -> str:
-    """Why a file of PyTorch or NumPy was not read, and what helps without running code that it may hold."""
-    types = re.findall(r"GLOBAL ([\w.]+\w)", str(error))
-    if types and zipfile.is_zipfile(path):  # the error names only the first
-        with suppress(Exception):  # of any type if the file is damaged too
-            types = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    remedy = "download it again, or save only its state dict if you trust it"
-    if types and set(types) <= set(_VALUES_ONLY):
-        modules = ", ".join(sorted({name.partition(".")[0] for name in types} | {"torch"}))
-        remedy = (
-            "this writes a file without them, and runs nothing that the file holds: python -c "
-            f'"import {modules}; torch.serialization.add_safe_globals([{", ".join(sorted(types))}]); '
-            f"c = torch.load('{path}', map_location='cpu', weights_only=True); "
-            "torch.save({k: v for k, v in c.items() if isinstance(v, dict)}, 'weights.pth')\""
-        )
-    elif types:
-        remedy = "ask its author for a file with the state dict alone, or take one from another source"
-    what = f"objects of {listed(types)}" if types else type(error).__name__
-    return f"{path} is damaged or holds more than tensors, which vovnet does not read ({what}); {remedy}"
+def _refusal(path: Path, types: list[str]) -> str:
+    """That a file holds objects of these types, and what helps without running code that it may hold."""
+    what = f"holds more than tensors, which vovnet does not read (objects of {listed(types)}); "
+    if not set(types) <= set(_VALUES_ONLY):
+        return f"{what}ask its author for a file with the state dict alone, or take one from another source"
+    modules = ", ".join(sorted({name.partition(".")[0] for name in types} | {"torch"}))
+    command = (
+        "this writes a file without them, and runs nothing that the file holds: python -c "
+        f'"import {modules}; torch.serialization.add_safe_globals([{", ".join(sorted(types))}]); '
+        f"c = torch.load('{path}', map_location='cpu', weights_only=True); "
+        "torch.save({k: v for k, v in c.items() if isinstance(v, dict)}, 'weights.pth')\""
+    )
+    # A command that can be copied as it is: whole, and without what a name could add to it.
+    if len(f"{path} {what}{command}") <= 500 and re.fullmatch(r"[\w./ -]+", str(path)):
+        return what + command
+    return f"{what}docs/weights.md has a command that writes a file without them"

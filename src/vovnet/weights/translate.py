@@ -15,7 +15,8 @@ from vovnet.errors import UsageError
 from vovnet.models.backbones.densenet import VARIANTS as DENSENETS
 from vovnet.models.backbones.resnet import BLOCKS as RESNETS
 from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2
-from vovnet.weights.file import Shapes, check_shapes, listed, shapes_of
+from vovnet.printing import line, quoted
+from vovnet.weights.file import Shapes, check_shapes, has_values, listed, problem, shapes_of
 from vovnet.weights.names import SOURCES, head_name_in_file, recognise
 from vovnet.weights.other_names import OTHER_SOURCES, recognise_other
 from vovnet.weights.scheme import Scheme
@@ -155,13 +156,12 @@ def _recognise(tensors: Mapping[str, Tensor], source: str) -> tuple[Scheme, Mapp
         if scheme := recognise_other(inside) or recognise(inside):
             beside = [name for name in tensors if not name.startswith(prefix)]
             if larger := [name for name in beside if tensors[name].ndim > 2]:
-                raise ValueError(
-                    f"{source} must hold a backbone, with at most a classifier, but also has {listed(larger)}"
-                )
+                raise problem(source, f"must hold a backbone, with at most a classifier, but also has {listed(larger)}")
             return scheme, inside, beside
-    raise ValueError(
-        f"{source} must name its tensors as a VoVNet of {', '.join(SOURCES[:-1])} or {SOURCES[-1]}, as "
-        f"{OTHER_SOURCES}, but has {listed(tensors)}"
+    raise problem(
+        source,
+        f"must name its tensors as a VoVNet of {', '.join(SOURCES[:-1])} or {SOURCES[-1]}, as {OTHER_SOURCES}, but has "
+        f"{listed(tensors)}",
     )
 
 
@@ -187,7 +187,7 @@ def translate_heads(
 def shapes_of_variant(model: str, options: Mapping[str, Any], num_classes: int | None) -> Shapes:
     """Names and shapes of a backbone's parameters and buffers, without a classifier if num_classes is None."""
     if model not in BACKBONES:
-        raise ValueError(f"no backbone is called {model!r}")
+        raise ValueError(f"no backbone is called {quoted(model)}")
     with torch.device("meta"):
         network = create_backbone(model, features_only=num_classes is None, num_classes=num_classes or 1, **options)
     return shapes_of(network.state_dict())
@@ -202,9 +202,8 @@ def classes_in(head: Iterable[Tensor]) -> int | None:
 
 def plain_values(tensor: Tensor, what: str) -> Tensor:
     """A float32 copy of a tensor. ValueError if a hostile file made it claim values that it does not have."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not plain or tensor.is_complex() or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise ValueError(f"{what} must be a dense tensor of {tensor.numel()} real numbers")
+    if not has_values(tensor):
+        raise ValueError(f"{line(what, 300)} must be a dense tensor of {tensor.numel()} real numbers")
     return tensor.detach().to(torch.float32, copy=True).contiguous()
 
 
@@ -232,7 +231,7 @@ def _match(scheme: Scheme, tensors: Mapping[str, Tensor], frozen: bool, source: 
 def _check_finite(state: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> None:
     for name, tensor in state.items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{source} cannot be used: {names.get(name, name)} has values that are not finite")
+            raise problem(source, f"cannot be used: {names.get(name, name)} has values that are not finite")
 
 
 def _convert_statistics(state: dict[str, Tensor], scheme: Scheme, frozen: bool) -> None:

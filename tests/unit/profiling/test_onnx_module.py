@@ -211,7 +211,7 @@ def test_other_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # ONNX Runtime drops a provider that does not start, without an exception.
     asked: list[Any] = []
 
-    def session(path: Path, options: Any, providers: list[Any]) -> Any:
+    def session(path: Path, options: Any, providers: list[Any], enable_fallback: int) -> Any:
         asked.extend(providers)
         return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
 

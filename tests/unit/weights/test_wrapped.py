@@ -126,17 +126,30 @@ def test_another_network_beside_the_backbone_is_refused(states: dict[str, tuple[
 
 
 @pytest.mark.parametrize("new_format", [True, False])
-def test_settings_in_a_checkpoint(new_format: bool, states: dict[str, tuple[str, State]], tmp_path: Path) -> None:
+def test_settings_in_a_checkpoint(
+    new_format: bool, states: dict[str, tuple[str, State]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """timm and torchvision save an argparse.Namespace too. The remedy of the message works as it is printed."""
-    path = tmp_path / "checkpoint-3.pth.tar"
+    monkeypatch.chdir(tmp_path)
     content = {"state_dict": states["timm"][1], "args": argparse.Namespace(lr=0.1)}
-    torch.save(content, path, _use_new_zipfile_serialization=new_format)
+    torch.save(content, "checkpoint-3.pth.tar", _use_new_zipfile_serialization=new_format)
     with pytest.raises(ValueError, match=r"objects of argparse\.Namespace\); this writes a file without") as caught:
-        read_weights(path)
+        read_weights("checkpoint-3.pth.tar")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 500
     code = re.search(r'python -c "(.*)"$', str(caught.value))[1]
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert read_weights(tmp_path / "weights.pth").model == "vovnet19_slim_dw_ese"
+
+
+@pytest.mark.parametrize(
+    "name", ["a'); print('owned.pth", 'a" ; touch owned.pth', "`touch owned`.pth", f"{'a' * 230}.pth"]
+)
+def test_a_command_that_a_name_could_change_is_not_printed(name: str, tmp_path: Path) -> None:
+    torch.save({"args": argparse.Namespace(lr=0.1)}, tmp_path / name)
+    with pytest.raises(ValueError, match=r"docs/weights\.md has a command that writes a file without them$") as caught:
+        read_weights(tmp_path / name)
+    assert len(str(caught.value)) <= 500
 
 
 class Hostile:

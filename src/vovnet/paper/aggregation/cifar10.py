@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-import zlib
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+
+from vovnet.printing import line
+from vovnet.weights.archive import read_npz
 
 _LOG = logging.getLogger("vovnet")
 
@@ -72,13 +76,12 @@ def _read_npz(path: Path) -> tuple[Tensor, Tensor]:
     from torchvision.io import ImageReadMode, decode_jpeg
 
     try:
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            data, offsets, labels = (np.asarray(file[name]) for name in ("data", "offsets", "labels"))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or lacks data, offsets or labels ({error})") from None
+        data, offsets, labels = read_npz(path, ("data", "offsets", "labels")).values()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or lacks data, offsets or labels ({line(str(error), 200)})") from None
+    right_types = data.dtype == np.uint8 and all(np.issubdtype(array.dtype, np.integer) for array in (offsets, labels))
     ends = offsets.astype(np.int64)
-    right_types = data.dtype == np.uint8 and np.issubdtype(labels.dtype, np.integer)
-    right_sizes = data.ndim == ends.ndim == labels.ndim == 1 and len(ends) == len(labels) + 1
+    right_sizes = data.ndim == ends.ndim == labels.ndim == 1 and len(ends) == len(labels) + 1 > 1
     if not right_types or not right_sizes or (np.diff(ends) <= 0).any() or ends[0] < 0 or ends[-1] > len(data):
         raise ValueError(
             f"{path} must hold uint8 data, increasing offsets within it, and integer labels, one fewer than offsets"
@@ -86,14 +89,24 @@ def _read_npz(path: Path) -> tuple[Tensor, Tensor]:
     if ((labels < 0) | (labels > 9)).any():
         raise ValueError(f"{path} must have labels 0…9, got {labels.min()}…{labels.max()}")
     files = [torch.from_numpy(data[start:end]) for start, end in pairwise(ends)]
+    for start, end in pairwise(ends):
+        _check_side(data[start:end], path)
     try:
         images = decode_jpeg(files, mode=ImageReadMode.RGB)
     except RuntimeError as error:
-        raise ValueError(f"{path} holds an image that is not a JPEG ({error})") from None
-    wrong = next((tuple(image.shape) for image in images if image.shape != (3, SIDE, SIDE)), None)
-    if wrong:
-        raise ValueError(f"{path} must hold images of 32×32 pixels, got {wrong[2]}×{wrong[1]}")
+        raise ValueError(f"{path} holds an image that is not a JPEG ({line(str(error))})") from None
     return torch.stack(images), torch.from_numpy(labels.astype(np.int64))
+
+
+def _check_side(content: NDArray[np.uint8], path: Path) -> None:
+    """ValueError unless the image states the right size: a few bytes decode to gigabytes if they state so."""
+    try:
+        with Image.open(BytesIO(content.tobytes()), formats=["JPEG"]) as image:
+            width, height = image.size
+    except Exception as error:  # of a damaged image Pillow raises many types
+        raise ValueError(f"{path} holds an image that is not a JPEG ({line(str(error))})") from None
+    if (width, height) != (SIDE, SIDE):
+        raise ValueError(f"{path} must hold images of 32×32 pixels, got {width}×{height}")
 
 
 def normalize(images: Tensor) -> Tensor:

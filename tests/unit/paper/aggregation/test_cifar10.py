@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -64,6 +65,33 @@ def test_a_truncated_npz_file(tmp_path):
     (tmp_path / "test.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"test.npz is damaged or lacks data, offsets or labels"):
         read_cifar10(tmp_path, "test")
+
+
+def jpeg_of(width, height):
+    """A small file that states this size."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(file, "JPEG")
+    size = struct.pack(">HH", 32, 32)
+    return np.frombuffer(file.getvalue().replace(size, struct.pack(">HH", height, width), 1), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": jpeg_of(9_000, 9_000)}, r"must hold images of 32×32 pixels, got 9000×9000$"),
+        ({"data": jpeg_of(32, 65_000)}, r"must hold images of 32×32 pixels, got 32×65000$"),
+        ({"offsets": np.array([0.0, 600.0])}, "must hold uint8 data, increasing offsets"),
+        ({"offsets": np.array(["a", "b"])}, r"is damaged or lacks data, offsets or labels \(holds no array of numbers"),
+        ({"offsets": np.array([0]), "labels": np.array([], int)}, "increasing offsets"),
+    ],
+)
+def test_files_that_state_what_they_do_not_have(tmp_path, changes, message):
+    write_npz(tmp_path / "test.npz", [(9, 9, 9)], [0], **changes)
+    if len(changes) == 1 and "data" in changes:
+        write_npz(tmp_path / "test.npz", [(9, 9, 9)], [0], **changes, offsets=np.array([0, len(changes["data"])]))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_cifar10(tmp_path, "test")
+    assert "test.npz" in str(caught.value)
 
 
 def test_an_npy_file_called_npz(tmp_path):
