@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TypeVar
 
+from vovnet.printing import line, quoted
+
 T = TypeVar("T")
+_LONGEST_NAME, _MOST_NAMES = 150, 2000  # of a search for a similar name
+_LONGEST_LIST = 300
 
 
 class UsageError(ValueError):
@@ -23,17 +28,42 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is most like `name`, None if none is alike.
+
+    The search takes time with the product of the lengths, so it does without names longer than anybody writes, and
+    stops after the first two thousand.
+    """
+    if len(name) > _LONGEST_NAME:
+        return None
+    candidates = [other for other in islice(known, _MOST_NAMES) if len(other) <= _LONGEST_NAME]
+    return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=cutoff)), None)
+
+
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """ ", did you mean 'NAME'?" with the nearest known name after `prefix`, or nothing if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {prefix + near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    return "" if near is None else f", did you mean {quoted(prefix + near, _LONGEST_NAME)}?"
+
+
+def listed(names: Iterable[str], most: int = 40) -> str:
+    """The names after commas, each on one short line; of more than `most`, or of long ones, the first and a count."""
+    names = list(names)
+    shown, length = [], 0
+    for name in names[:most]:
+        shown.append(line(name, 60))
+        length += len(shown[-1]) + 2
+        if length > _LONGEST_LIST:
+            break
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f", … and {rest:,} more" if rest else "")
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name of `what` that is not among `known`: with the nearest one, or with all of them."""
     known = list(known)
     return UsageError(
-        f"no {what} is called {name!r}" + (did_you_mean(name, known) or f" (there are: {', '.join(known)})")
+        f"no {what} is called {quoted(name)}" + (did_you_mean(name, known) or f" (there are: {listed(known)})")
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import sys
+import zipfile
 from collections import deque
 from collections.abc import Sequence
-from io import TextIOWrapper
 
 from cyclopts import CycloptsError
 
@@ -23,19 +23,18 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
     weights,
 )
 from vovnet.cli.app import app
-from vovnet.cli.output import complain, one_line
+from vovnet.cli.output import complain
+from vovnet.cli.terminal import describe, guard_terminal
 from vovnet.errors import UsageError, install_extra
 from vovnet.limits import set_limit
+from vovnet.printing import SENTENCE, line, quoted
 
 
 def main() -> None:
     """Run the command line; an error is a single sentence, with --debug the traceback."""
     debug = "--debug" in sys.argv[1:]
     arguments: Sequence[str] = [word for word in sys.argv[1:] if word != "--debug"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks "√" still shows its table
-    logging.basicConfig(format="vovnet: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    guard_terminal()
     try:
         arguments = _apply_limits(arguments)
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
@@ -45,7 +44,7 @@ def main() -> None:
     except (CycloptsError, UsageError) as error:
         if debug:
             raise
-        complain(one_line(str(error)) + (" See vovnet --help." if isinstance(error, CycloptsError) else ""))
+        complain(f"{error} See vovnet --help." if isinstance(error, CycloptsError) else str(error))
         status = 2
     except Exception as error:
         if debug:
@@ -88,17 +87,32 @@ EXTRA_OF_PACKAGE = {
 
 
 def _one_sentence(error: Exception, command: str) -> str:
+    from pydantic import ValidationError
+
     text = str(error)
     if " in DataLoader worker process" in text:  # the message is the worker's traceback; its last line is the error
         text = text.strip().rsplit("\n", 1)[-1].partition(": ")[2]
-    text = one_line(text)
+    text = line(text, SENTENCE)
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         option = _MEMORY_OPTIONS.get(command, "the batch size")
-        return f"out of memory; lower {option} or use a smaller model ({text[:160]})"
+        detail = f" ({text[:160]})" if text else ""
+        return f"out of memory; lower {option} or use a smaller model{detail}"
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply to be read (run again with --debug for the traceback)"
     if isinstance(error, ImportError):
         extra = EXTRA_OF_PACKAGE.get((error.name or "").partition(".")[0])
         if extra is None or "pip install" in text:
             return text
         return f"{text}; this needs an extra: {install_extra(extra)}"
-    expected = isinstance(error, ValueError | OSError | FloatingPointError)
-    return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"
+    if isinstance(error, UnicodeError):
+        return f"a text or a name holds what its encoding cannot write or read ({text})"
+    if isinstance(error, json.JSONDecodeError):
+        return f"a file is not valid JSON ({text}): it is damaged or cut short"
+    if isinstance(error, zipfile.BadZipFile):
+        return f"a file is not a valid archive ({text}): it is damaged or cut short"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        where, more = ".".join(map(str, first["loc"])), error.error_count() - 1
+        return f"{where}: {first['msg']}, got {quoted(first['input'])}" + (f"; and {more} more" if more else "")
+    expected = isinstance(error, ValueError | OSError | FloatingPointError) and bool(text)
+    return text if expected else f"{describe(error)} (run again with --debug for the traceback)"

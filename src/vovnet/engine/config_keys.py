@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from vovnet.errors import did_you_mean
+from vovnet.errors import did_you_mean, nearest
 
 # Names that other programs use, without "_" and "-", some with their section → the key here.
 _SYNONYMS = {
@@ -86,8 +85,8 @@ def hint(schema: type[BaseModel], key: str) -> str:
     if not siblings:  # no such section
         siblings, prefix = keys_of(schema, []), ""
     by_last = {name.split(".")[-1]: name for name in reversed(known)}  # of two, the first
-    near = difflib.get_close_matches(last, by_last, n=1)
-    elsewhere = f", did you mean {by_last[near[0]]!r}?" if near else ""
+    near = nearest(last, by_last)
+    elsewhere = f", did you mean {by_last[near]!r}?" if near else ""
     return did_you_mean(last, siblings, prefix) or elsewhere or f" (known keys: {', '.join(siblings)})"
 
 

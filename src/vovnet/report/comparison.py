@@ -28,6 +28,7 @@ from vovnet.engine.drawing import draw_detections, draw_target
 from vovnet.engine.sources import expand_sources, is_video
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
+from vovnet.printing import line
 from vovnet.structures import Detections, Target
 from vovnet.weights.find import find_weights
 
@@ -189,7 +190,7 @@ def _find_samples(dataset: DetectionDataset, names: Sequence[str]) -> list[Sampl
         samples = by_name.get(name) or by_name.get(str(Path(name).resolve()), [])
         if not samples:
             hint = did_you_mean(name, by_name)
-            raise UsageError(f"{name} is not an image of {dataset.root}, split {dataset.split}{hint}")
+            raise UsageError(f"{line(name, 300)} is not an image of {dataset.root}, split {dataset.split}{hint}")
         chosen += samples
     return chosen
 

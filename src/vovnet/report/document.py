@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vovnet.printing import printable
+
 
 @dataclass(frozen=True)
 class Table:
@@ -141,7 +143,7 @@ def _escape(text: str, *, in_cell: bool = False) -> str:
     pieces = split_code(text)
     for index, piece in enumerate(pieces):
         if index % 2:
-            code = " ".join(piece.split())
+            code = printable(" ".join(piece.split()))
             pieces[index] = "`" + (code.replace("|", r"\|") if in_cell else code) + "`"
         else:
             pieces[index] = _escape_words(piece)
@@ -150,4 +152,4 @@ def _escape(text: str, *, in_cell: bool = False) -> str:
 
 def _escape_words(text: str) -> str:
     """Underscores inside words are harmless and stay."""
-    return re.sub(r"([\\|`*<>\[\]~&]|\b_|_\b)", r"\\\1", re.sub(r"\s+", " ", text))
+    return re.sub(r"([\\|`*<>\[\]~&]|\b_|_\b)", r"\\\1", printable(re.sub(r"\s+", " ", text)))

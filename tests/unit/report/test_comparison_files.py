@@ -143,7 +143,7 @@ def test_long_and_odd_names_stay_one_line_within_their_width() -> None:
     assert long.startswith("a/very")
     assert long.endswith("end.jpg")
     assert "…" in long
-    assert _fit_text("a\nb\x1b[31m\udcff", font, 300) == "a�b�[31m�"
+    assert _fit_text("a\nb\x1b[31m\udcff", font, 300) == "a b�[31m�"
 
 
 def test_the_suffix_chooses_the_format(tmp_path: Path) -> None:
