@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_LABELLED = len(COLOURS) * len(LINE_STYLES)
 _GREY = "#c0c0c0"
-_LARGEST_MATRIX = 40.0  # inches
+_LARGEST_MATRIX, _LEAST_SPACING = 18.0, 0.12  # inches: side of the matrix, between labels
 
 
 def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figure:
@@ -64,6 +65,7 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str]) ->
     """A confusion matrix of `vovnet.metrics.confusion`: counts, coloured by their share of the row.
 
     matrix: (classes + 1, classes + 1), true classes down and predicted ones across; the last is the background.
+    Of very many classes, only some are labelled.
     """
     size = len(class_names) + 1
     if matrix.shape != (size, size):
@@ -78,13 +80,16 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str]) ->
     figure.set_layout_engine("compressed")  # the layout for cells of fixed aspect
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    font_size = min(10.0, 50 * cell)  # points
-    axes.set_xticks(range(size), [*names, "(missed)"], rotation=0 if size <= 6 and not room else 90, size=font_size)
-    axes.set_yticks(range(size), [*names, "(false positive)"], size=font_size)
+    every = max(1, math.ceil(_LEAST_SPACING / cell))
+    shown, font_size = [*range(0, size - 1, every), size - 1], min(10.0, 50 * cell * every)  # points
+    rotation = 0 if size <= 6 and not room else 90
+    axes.set_xticks(shown, [*names[::every], "(missed)"], rotation=rotation, size=font_size)
+    axes.set_yticks(shown, [*names[::every], "(false positive)"], size=font_size)
     axes.set(xlabel="Predicted", ylabel="Truth")
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1)
+    if every == 1:  # there is room for lines between the cells
+        axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1)
     axes.tick_params(which="both", length=0)
     if size <= 25:
         for row, column in zip(*np.nonzero(matrix), strict=True):
