@@ -24,7 +24,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 )
 from vovnet.cli.app import app
 from vovnet.cli.output import complain
-from vovnet.cli.terminal import describe, guard_terminal
+from vovnet.cli.terminal import describe, guarded_terminal
 from vovnet.errors import UsageError, install_extra
 from vovnet.limits import set_limit
 from vovnet.printing import SENTENCE, line, quoted
@@ -34,24 +34,29 @@ def main() -> None:
     """Run the command line; an error is a single sentence, with --debug the traceback."""
     debug = "--debug" in sys.argv[1:]
     arguments: Sequence[str] = [word for word in sys.argv[1:] if word != "--debug"]
-    guard_terminal()
+    with guarded_terminal():
+        status = _run(arguments, debug=debug)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _run(arguments: Sequence[str], *, debug: bool) -> object:
+    """What the command returns, or the exit status of its error."""
     try:
         arguments = _apply_limits(arguments)
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except KeyboardInterrupt:
         complain("interrupted")
-        status = 130
+        return 130
     except (CycloptsError, UsageError) as error:
         if debug:
             raise
         complain(f"{error} See vovnet --help." if isinstance(error, CycloptsError) else str(error))
-        status = 2
+        return 2
     except Exception as error:
         if debug:
             raise
         complain(_one_sentence(error, next(iter(arguments), "")))
-        status = 1
-    sys.exit(status if isinstance(status, int) else 0)
+        return 1
 
 
 def _apply_limits(arguments: Sequence[str]) -> Sequence[str]:

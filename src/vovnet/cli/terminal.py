@@ -6,34 +6,39 @@ import logging
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 
 from vovnet.printing import SENTENCE, line
 
 
-def guard_terminal() -> None:
-    """Let log messages and warnings of all packages, and errors of threads, be one line each on stderr."""
+@contextmanager
+def guarded_terminal() -> Iterator[None]:
+    """Lets log messages and warnings of all packages, and errors of threads, be one line each on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks "√" still shows its table
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_OneLine())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    before = warnings.formatwarning, threading.excepthook, sys.unraisablehook
     warnings.formatwarning = _format_warning
-    threading.excepthook = _log_error_of_thread
+    threading.excepthook = sys.unraisablehook = _print_error
+    try:
+        yield
+    finally:
+        warnings.formatwarning, threading.excepthook, sys.unraisablehook = before
 
 
 class _OneLine(logging.Formatter):
     """The message as one line, and of an error with it not the traceback but its last line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        try:
-            text = record.getMessage()
-        except Exception:  # of other packages: the arguments do not fit the message
-            text = str(record.msg)
+        text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f": {describe(record.exc_info[1])}"
-        return f"vovnet: {line(text, SENTENCE)}"
+        return _sentence(text)
 
 
 def describe(error: BaseException) -> str:
@@ -41,11 +46,15 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _format_warning(message: Warning | str, category: type[Warning], *_: object) -> str:
-    return f"vovnet: {line(f'{category.__name__}: {message}', SENTENCE)}\n"
+def _sentence(text: str) -> str:
+    return f"vovnet: {line(text, SENTENCE)}"
 
 
-def _log_error_of_thread(error: threading.ExceptHookArgs) -> None:
-    if error.exc_type is not SystemExit:
-        name = error.exc_type.__name__ if error.exc_value is None else describe(error.exc_value)
-        logging.getLogger("vovnet").warning("a thread failed: %s", name)
+def _format_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
+    return _sentence(f"{category.__name__}: {message}") + "\n"
+
+
+def _print_error(error: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+    """An error that nobody handles: of a thread, or of something that is being removed."""
+    if error.exc_value is not None and not isinstance(error.exc_value, SystemExit):
+        print(_sentence(f"{describe(error.exc_value)} (in the background)"), file=sys.stderr, flush=True)
