@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -15,7 +17,12 @@ from PIL import Image
 
 from vovnet.cli.main import main
 from vovnet.printing import printable
+from vovnet.profiling.measurement import write_measurements
+from vovnet.report.measurement_report import to_markdown
 from vovnet.weights.detector import ModelInfo, save_weights
+from vovnet.zoo import create_backbone
+
+from ..unit.report.measured import measurements
 
 FORGED = "vovnet: finished, all is well"
 EVIL = f"\x1b[2J\x9b31m\u202e\u2066\r\x07\n{FORGED}\n"
@@ -125,7 +132,9 @@ def test_data_check(folder: Path, shown: Callable[..., list[str]]) -> None:
 def test_train_evaluate_predict_compare(folder: Path, shown: Callable[..., list[str]]) -> None:
     weights, data = folder / f"w{EVIL}.safetensors", folder / "data"
     config = folder / "c.yaml"
-    config.write_text("model: dsod300_vovnet27_slim\nmodel_options: {anchors: coco}\nbatch_size: 1\nmicro_batch_size: 1\nworkers: 0\n")
+    config.write_text(
+        "model: dsod300_vovnet27_slim\nmodel_options: {anchors: coco}\nbatch_size: 1\nmicro_batch_size: 1\nworkers: 0\n"
+    )
     split, val = f"train{EVIL}", f"val{EVIL}"
     places = {"root": str(data), "train": split, "val": val}
     settings = [f"data={json.dumps(places)}", f"output={json.dumps(str(folder / 'run'))}", "threads=1"]
@@ -140,11 +149,63 @@ def test_train_evaluate_predict_compare(folder: Path, shown: Callable[..., list[
           "--top-k", "3")  # fmt: skip
 
 
-def test_measure_and_import(folder: Path, shown: Callable[..., list[str]]) -> None:
+def test_measure_a_record(folder: Path, shown: Callable[..., list[str]]) -> None:
+    """With its report, whose pages and plots have to be valid too."""
+    rows, row = [], measurements()[0]
+    for number, name in enumerate((CLASSES[0], "[red]x[/red]")):
+        conditions = replace(row.conditions, device_name=f"GPU{EVIL}", system=EVIL, software={f"a{EVIL}": f"b{EVIL}"})
+        stages = {f"stage {number}{EVIL}": latency for number, latency in enumerate((row.stages or {}).values())}
+        rows.append(replace(row, name=name, conditions=conditions, stages=stages, ratio_to=f"{number}{EVIL}"))
+    write_measurements(rows, folder / "record.json")
+    lines = shown("measure", folder / "record.json", "--layers", "--output", folder / "report")
+    assert any(line.startswith("[red]x[/red]") for line in lines)
+    for file in (folder / "report").rglob("*.svg"):
+        ElementTree.fromstring(file.read_bytes())
+    page = (folder / "report" / "measurement.html").read_text()
+    assert printable(page) == page
+    assert "[red]x[/red]" in page
+    table = next(block for block in to_markdown(rows).split("\n\n") if block.startswith("| model"))
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.split("\n")}) == 1
+
+
+def test_weights_import(folder: Path, shown: Callable[..., list[str]]) -> None:
     weights = folder / f"w{EVIL}.safetensors"
-    shown("measure", weights, "--repetitions", "2", "--no-memory", "--no-energy", "--layers", "--input-size", "64",
-          codes=(0, 1, 2))  # fmt: skip
-    shown("weights", "import", weights, "--output", folder / "x.safetensors", codes=(0, 1, 2))
+    shown("weights", "import", weights, "--output", folder / "x.safetensors", codes=(1, 2))
+    create = create_backbone("vovnet27_slim").state_dict()
+    torch.save({f"{name}{EVIL}": tensor for name, tensor in create.items()}, folder / f"b{EVIL}.pth")
+    shown("weights", "import", folder / f"b{EVIL}.pth", "--output", folder / "x.safetensors", codes=(1, 2))
+
+
+def test_messages_of_other_packages() -> None:
+    """Log messages, also with a traceback, warnings, and errors that nobody handles."""
+    script = f"""
+import logging, threading, warnings
+from vovnet.cli.terminal import guarded_terminal
+evil = {EVIL!r}
+def fail():
+    raise ValueError(evil)
+with guarded_terminal():
+    logging.getLogger("PIL" + evil).warning("%s", evil)
+    try:
+        fail()
+    except ValueError:
+        logging.getLogger("x").exception(evil)
+    warnings.warn(evil)
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    class Removed:
+        def __del__(self):
+            fail()
+    Removed()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    check(done.stderr.decode())
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("vovnet: ") for line in lines)
+    assert sum("ValueError" in line for line in lines) == 3
+    assert "UserWarning" in lines[2]
 
 
 def test_json_on_stdout_is_one_line_of_ascii(folder: Path, tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ def json_lines(path: Path, last_step: int) -> LogHook:
     Removes lines of steps after `last_step`: the killed run that wrote them did not save these steps.
     """
     kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for written in path.read_text().splitlines() if path.exists() else []:
         try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
+            if json.loads(written)["step"] <= last_step:
+                kept.append(written + "\n")
         except (ValueError, KeyError, TypeError):  # the kill cut this line short
             break
     with replacing(path) as temporary:

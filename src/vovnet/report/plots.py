@@ -32,7 +32,7 @@ def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figu
     curves.sort(key=lambda curve: -curve[0])
     n_grey = max(0, len(curves) - _MOST_LABELLED)
 
-    figure = make_figure(8.0, 5.0)
+    figure = make_figure(8.0 + 0.14 * max(0, max(map(columns, names), default=0) - 30), 5.0)
     axes = figure.subplots()
     labelled: dict[Line2D, str] = {}  # matplotlib itself leaves out labels that begin with "_"
     for rank, (ap, name, c) in enumerate(curves):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vovnet.printing import CELL
 from vovnet.profiling.measurement import Measurement
 from vovnet.profiling.peak import DevicePeak
 from vovnet.report.labelling import Point, label_points
@@ -151,7 +152,7 @@ def _plot_roofs(plot: Plot, axes: Axes, roofs: Mapping[str, DevicePeak]) -> None
         style = LINE_STYLES[index % len(LINE_STYLES)]
         (line,) = axes.plot(x, y, style, color="#404040", linewidth=1.2, zorder=2)
         lines.append(line)
-        plot.add_titles(line, label)
+        plot.add_titles(line, label[:CELL])
     axes.set_xlim(low, high)
     axes.set_ylim(top=2 * max(axes.get_ylim()[1] / 2, *(roof.gflop_per_s for roof in roofs.values())))
     small = {"fontsize": SMALL - 1, "title_fontsize": SMALL - 1}

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vovnet.printing import CELL
+from vovnet.printing import line as one_line
 from vovnet.report.document import Table
 
 T = TypeVar("T")
@@ -103,7 +105,7 @@ def describe(columns: Iterable[Column[T]], row: T) -> str:
     """The text of the first column, then a line "header: text" for each other column that has a value."""
     first, *others = columns
     lines = [f"{column.header}: {column.text(row)}" for column in others if column.value(row) is not None]
-    return "\n".join([first.text(row), *lines])
+    return "\n".join(one_line(text, CELL) for text in (first.text(row), *lines))
 
 
 def number(value: float) -> str:
