@@ -95,8 +95,10 @@ def _one_sentence(error: Exception, command: str) -> str:
     from pydantic import ValidationError
 
     text = str(error)
-    if " in DataLoader worker process" in text:  # the message is the worker's traceback; its last line is the error
-        text = text.strip().rsplit("\n", 1)[-1].partition(": ")[2]
+    if " in DataLoader worker process" in text:  # the message is the worker's traceback, whose last lines are the error
+        lines = text.strip().split("\n")
+        last_frame = max((number for number, text in enumerate(lines) if text.startswith("  ")), default=0)
+        text = " ".join(lines[last_frame + 1 :]).partition(": ")[2]
     text = line(text, SENTENCE)
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         option = _MEMORY_OPTIONS.get(command, "the batch size")
