@@ -12,7 +12,8 @@ from vovnet.data.images import IMAGE_SUFFIXES
 from vovnet.parsing import read_lines
 
 _NUMBERED = re.compile(r"(.*\S)\s+-?\d+\s*")
-_FLAGGED = re.compile(r"(.*\S.*)\s(?:-1|0|1)\s*")
+_FLAGGED = re.compile(r"(.+)\s(?:-1|0|1)\s*")
+_LONGEST_LINE = 5000  # characters; no system has longer paths
 
 
 class NameFinder:
@@ -31,7 +32,9 @@ class NameFinder:
 
         flagged: the list is for one class, so `photo 1` is more likely `photo` with a flag than the name `photo 1`.
         """
-        match = _FLAGGED.fullmatch(line)
+        if len(line) > _LONGEST_LINE:
+            return None
+        match = _FLAGGED.fullmatch(line) if line.strip() else None
         without_flag = [match[1].strip(), match[1].rstrip(), match[1]] if match else []
         readings = [*without_flag, line, line.strip()] if flagged else [line, line.strip(), *without_flag]
         return next((name for reading in readings for name in self._spellings(reading)), None)
@@ -72,8 +75,10 @@ def drop_lines(lines: Iterable[str], names: Collection[str], finder: NameFinder)
 
     def find(line: str) -> str | None:
         name = finder.find(line, flagged=False)
-        match = _NUMBERED.fullmatch(line)
-        return find(match[1]) if name is None and match else name
+        while name is None and len(line) <= _LONGEST_LINE and (match := _NUMBERED.fullmatch(line)):
+            line = match[1]
+            name = finder.find(line, flagged=False)
+        return name
 
     return [line for line in lines if find(line) not in names]
 

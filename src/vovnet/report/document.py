@@ -135,7 +135,8 @@ def escape_block(text: str) -> str:
     """Text for a line of its own, where it must not start a heading or list. Text in backticks is code."""
     escaped = re.sub(r"^(#|[+-](?=[\s-]|$))", r"\\\1", _escape(text))
     escaped = re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", escaped)
-    return re.sub(r"(#+)$", r"\\\1", escaped)  # it would close a heading
+    text = escaped.rstrip("#")  # which would close a heading
+    return escaped if text == escaped else f"{text}\\{escaped[len(text) :]}"
 
 
 def _escape(text: str, *, in_cell: bool = False) -> str:

@@ -27,6 +27,7 @@ from vovnet.report.plotting import (
     PAGE_INCH,
     SMALL,
     Plot,
+    add_legend,
     label_axes,
     make_figure,
     model_style,
@@ -127,7 +128,8 @@ def plot_stages(rows: Sequence[Measurement]) -> Plot | None:
     axes.set_xlabel(model_tables.PART_MEDIAN.axis_label, fontsize=MEDIUM)
     axes.tick_params(labelsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
-    _write_legend(plot, shown, stages, columns=min(len(stages), 8))
+    place = {"loc": "outside upper center", "ncols": min(len(stages), 8)}
+    add_legend(plot.figure, shown, plain_names(stages), **place, fontsize=SMALL)
     return plot
 
 
@@ -164,14 +166,9 @@ def plot_batches(rows: Sequence[Measurement]) -> Plot | None:
     axes.set_xticks(sorted(all_sizes), [str(size) for size in sorted(all_sizes)])
     axes.set_ylim(bottom=0)
     label_axes(axes, "batch size", model_tables.BATCH_IMAGES_PER_S.axis_label)
-    _write_legend(plot, list(shown.values()), list(shown), columns=2)
+    place = {"loc": "outside upper center", "ncols": 2}
+    add_legend(plot.figure, list(shown.values()), plain_names(list(shown)), **place, fontsize=SMALL)
     return plot
-
-
-def _write_legend(plot: Plot, shown: Sequence[Any], names: Sequence[str], *, columns: int) -> None:
-    """Above the axes. The names are given here because matplotlib leaves out labels that begin with "_"."""
-    place = {"loc": "outside upper center", "ncols": columns, "frameon": False, "fontsize": SMALL}
-    plot.figure.legend(shown, plain_names(names), **place)
 
 
 def plot_layers(measurement: Measurement) -> Plot:

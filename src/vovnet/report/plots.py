@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.metrics.voc import VocResult
-from vovnet.report.plotting import COLOURS, LINE_STYLES, columns, make_figure, plain_names, plain_text
+from vovnet.report.plotting import COLOURS, LINE_STYLES, add_legend, columns, make_figure, plain_names, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figu
 
     figure = make_figure(8.0 + 0.14 * max(0, max(map(columns, names), default=0) - 30), 5.0)
     axes = figure.subplots()
-    labelled: dict[Line2D, str] = {}  # matplotlib itself leaves out labels that begin with "_"
+    labelled: dict[Line2D, str] = {}
     for rank, (ap, name, c) in enumerate(curves):
         # From recall 0, and down to precision 0 where the detections end.
         first_precision, last_recall = (c.precision[0], c.recall[-1]) if c.n_detections else (0.0, 0.0)
@@ -56,8 +56,8 @@ def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figu
     axes.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.25)
     if curves:
-        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-        axes.legend(list(labelled), list(labelled.values()), title="Class, AP", frameon=False, **place)
+        beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+        add_legend(axes, list(labelled), list(labelled.values()), title="Class, AP", **beside)
     return figure
 
 

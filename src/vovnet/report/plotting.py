@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
@@ -112,6 +112,11 @@ def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_ylabel(plain_text(y_label, 100), fontsize=MEDIUM)
     axes.tick_params(labelsize=SMALL)
     axes.grid(alpha=0.25)
+
+
+def add_legend(place: Axes | Figure, shown: Sequence[Any], names: Sequence[str], **options: Any) -> None:
+    """A legend of these names. Of labels that artists have, matplotlib leaves out those that begin with "_"."""
+    place.legend(list(shown), list(names), frameon=False, **options)
 
 
 def plain_text(text: str, longest: int = 64) -> str:

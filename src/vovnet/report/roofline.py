@@ -23,6 +23,7 @@ from vovnet.report.plotting import (
     LINE_STYLES,
     SMALL,
     Plot,
+    add_legend,
     label_axes,
     make_figure,
     plain_names,
@@ -156,6 +157,5 @@ def _plot_roofs(plot: Plot, axes: Axes, roofs: Mapping[str, DevicePeak]) -> None
     axes.set_xlim(low, high)
     axes.set_ylim(top=2 * max(axes.get_ylim()[1] / 2, *(roof.gflop_per_s for roof in roofs.values())))
     small = {"fontsize": SMALL - 1, "title_fontsize": SMALL - 1}
-    # The labels are given here because matplotlib leaves out those of lines that begin with "_".
-    place = {"loc": "outside lower center", "frameon": False, "title": ROOF_NOTE, **small}
-    plot.figure.legend(lines, plain_names(list(roofs), 100), **place)
+    names = plain_names(list(roofs), 100)
+    add_legend(plot.figure, lines, names, loc="outside lower center", title=ROOF_NOTE, **small)
