@@ -60,15 +60,18 @@ def _run(arguments: Sequence[str], *, debug: bool) -> object:
 
 
 def _apply_limits(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments without `--limit NAME=VALUE`, which every command takes."""
-    rest, words = deque[str](), iter(arguments)
-    for word in words:
-        if word == "--limit":
-            set_limit(next(words, ""))
-        elif word.startswith("--limit="):
-            set_limit(word.removeprefix("--limit="))
+    """The arguments without `--limit NAME=VALUE`, which every command takes. `--limit N` is an option of compare."""
+    rest, words = deque[str](), deque(arguments)
+    while words:
+        option, equals, value = words[0].partition("=")
+        if option == "--limit" and "=" in value:
+            set_limit(value)
+        elif option == "--limit" and not equals and len(words) > 1 and "=" in words[1]:
+            words.popleft()
+            set_limit(words[0])
         else:
-            rest.append(word)
+            rest.append(words[0])
+        words.popleft()
     return tuple(rest)
 
 
