@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections import Counter
+from collections.abc import Sequence
 
 # Control characters; overrides of the writing direction, which let "gpj.exe" read as "exe.jpg"; line separators;
-# halves of surrogate pairs, which no encoding can write.
-_POWER = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+# halves of surrogate pairs, which no encoding can write; two code points that are no characters, which XML refuses.
+_POWER = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff"
 _UNSAFE = re.compile(f"[{_POWER}]")
 _LONGEST = 120
+CELL, SENTENCE, PARAGRAPH = 300, 1000, 4000  # longest cell of a table, which has room for a path; message; paragraph
 
 
 def printable(text: str) -> str:
@@ -29,6 +32,12 @@ def line(text: str, length: int = _LONGEST) -> str:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def tell_apart(shown: Sequence[str]) -> list[str]:
+    """The texts, with their number behind those that occur more than once, as names do once they are short."""
+    counts = Counter(shown)
+    return [text if counts[text] == 1 else f"{text} #{number}" for number, text in enumerate(shown, start=1)]
 
 
 def quoted(value: object, length: int = 80) -> str:

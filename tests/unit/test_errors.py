@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 import tomllib
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 import vovnet
-from vovnet.cli.main import EXTRA_OF_PACKAGE
-from vovnet.errors import counted, install_extra
+from vovnet.cli.main import EXTRA_OF_PACKAGE, _one_sentence
+from vovnet.cli.output import complain
+from vovnet.engine.config_keys import hint
+from vovnet.engine.detector import _labels_of
+from vovnet.errors import counted, did_you_mean, install_extra, listed, unknown_name
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -39,3 +47,83 @@ def test_the_extra_of_a_package_installs_it() -> None:
 def test_nouns_agree_with_their_count(count: int, text: str) -> None:
     assert counted(count, "box", "boxes") == text
     assert counted(count, "image") == text.replace("boxes", "images").replace("box", "image")
+
+
+WORKER = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  File x\n    x()\n"
+LONG, EVIL = "x" * 1_000_000, "a\x1b[2J\u202e\nvovnet: done"
+
+
+class Schema(BaseModel):
+    batch_size: int = 1
+
+
+def hint_of(name: str, known: list[str]) -> str:
+    del known
+    return hint(Schema, name)
+
+
+def labels_of(name: str, known: list[str]) -> str:
+    with pytest.raises(ValueError, match="no class") as raised:
+        _labels_of(name, known)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name", [LONG, EVIL, "x" * 150, f"{'.' * 100_000}batch_sise"], ids=["long", "evil", "x", "dots"]
+)
+@pytest.mark.parametrize(
+    "known", [["a"], ["x" * 149 + "y"] * 100_000, [LONG] * 50, [EVIL]], ids=["one", "many", "long", "evil"]
+)
+@pytest.mark.parametrize(
+    "message", [lambda name, known: str(unknown_name("thing", name, known)), did_you_mean, hint_of, labels_of]
+)
+def test_a_hostile_name_costs_little(message: Callable[[str, list[str]], str], name: str, known: list[str]) -> None:
+    began = time.process_time()
+    text = message(name, known) if name not in known else ""
+    assert time.process_time() - began < 5
+    assert len(text) < 600
+    assert text.isprintable()
+
+
+def test_the_nearest_name_and_all_names() -> None:
+    assert did_you_mean("resnet5", ["vgg", "resnet50"], "timm/") == ", did you mean 'timm/resnet50'?"
+    assert did_you_mean("a", ["vgg"]) == ""
+    assert str(unknown_name("model", "a", ["vgg", "alexnet"])) == "no model is called 'a' (there are: vgg, alexnet)"
+    assert listed(map(str, range(50)), 3) == "0, 1, 2, … and 47 more"
+    assert listed([]) == ""
+
+
+def pydantic_error() -> ValidationError:
+    with pytest.raises(ValidationError) as raised:
+        Schema.model_validate({"batch_size": LONG})
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("error", "start"),
+    [
+        (MemoryError(), "out of memory; lower micro_batch_size"),
+        (RecursionError("maximum recursion depth exceeded"), "something is nested too deeply"),
+        (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"), "a text or a name holds"),
+        (SystemError(EVIL), "SystemError: "),
+        (KeyError(LONG), "KeyError: "),
+        (ValueError(EVIL), "a�[2J� vovnet: done"),
+        (ValueError(""), "ValueError: "),
+        (RuntimeError(LONG), "RuntimeError: "),
+        (json.JSONDecodeError("Expecting value", "", 0), "a file is not valid JSON"),
+        (zipfile.BadZipFile("File is not a zip file"), "a file is not a valid archive"),
+        (pydantic_error(), "batch_size: Input should be a valid integer"),
+        (ValueError(f"{WORKER}ValueError: {LONG}"), "xxx"),
+        (ValueError(f"{WORKER}ValueError: {EVIL}"), "a�[2J� vovnet: done"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_of_any_type_is_one_short_sentence(
+    error: Exception, start: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complain(_one_sentence(error, "train"))
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"vovnet: {start}")
+    assert len(shown) < 1020
+    assert shown[:-1].isprintable()
+    assert "errors.pydantic.dev" not in shown

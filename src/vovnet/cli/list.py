@@ -18,6 +18,7 @@ def list_names(*, json_file: Json = None) -> int:
         "weights": sorted(shipped_weights()),
         "configs": sorted(published_configs()),
     }
-    out.table(["kind", "names"], [[kind, "\n".join(items)] for kind, items in names.items()])
+    rows = [[kind if number == 0 else "", name] for kind, items in names.items() for number, name in enumerate(items)]
+    out.table(["kind", "names"], rows)
     out.json(names)
     return 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 import sys
+import zipfile
 from collections import deque
 from collections.abc import Sequence
-from io import TextIOWrapper
 
 from cyclopts import CycloptsError
 
@@ -24,55 +24,52 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
     weights,
 )
 from vovnet.cli.app import app
-from vovnet.cli.output import complain, one_line
+from vovnet.cli.output import complain
+from vovnet.cli.terminal import guarded_terminal, typed
 from vovnet.errors import UsageError, describe, install_extra
 from vovnet.limits import set_limit
+from vovnet.printing import SENTENCE, line, quoted
 
 _BROKEN_PIPE = 141  # as a shell reports a program that the signal SIGPIPE ended
 
 
 def main() -> None:
     """Run the command line; an error is a single sentence, with --debug the traceback."""
+    debug = "--debug" in sys.argv[1:]
+    arguments: Sequence[str] = [word for word in sys.argv[1:] if word != "--debug"]
     _open_closed_streams()
     try:
-        status = _run()
+        with guarded_terminal():
+            status = _run(arguments, debug=debug)
     except BrokenPipeError:  # whoever read the output, as `head`, has enough of it
         status = _BROKEN_PIPE
     except SystemExit as stop:  # of rich, for the same reason
         if not isinstance(stop.__context__, BrokenPipeError):
             raise
         status = _BROKEN_PIPE
-    sys.exit(_flush(status))
+    sys.exit(_flush(status if isinstance(status, int) else 0))
 
 
-def _run() -> int:
-    """The exit status."""
-    debug = "--debug" in sys.argv[1:]
-    arguments: Sequence[str] = [word for word in sys.argv[1:] if word != "--debug"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks "√" still shows its table
-    logging.basicConfig(format="vovnet: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # else it complains where it cannot keep its cache
+def _run(arguments: Sequence[str], *, debug: bool) -> object:
+    """What the command returns, or the exit status of its error."""
     try:
         arguments = _apply_limits(arguments)
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except KeyboardInterrupt:
         complain("interrupted")
-        status = 130
+        return 130
     except BrokenPipeError:
         raise
     except (CycloptsError, UsageError) as error:
         if debug:
             raise
-        complain(one_line(str(error)) + (" See vovnet --help." if isinstance(error, CycloptsError) else ""))
-        status = 2
+        complain(f"{error} See vovnet --help." if isinstance(error, CycloptsError) else str(error))
+        return 2
     except Exception as error:
         if debug:
             raise
         complain(_one_sentence(error, next(iter(arguments), "")))
-        status = 1
-    return status if isinstance(status, int) else 0
+        return 1
 
 
 def _open_closed_streams() -> None:
@@ -99,15 +96,18 @@ def _flush(status: int) -> int:
 
 
 def _apply_limits(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments without `--limit NAME=VALUE`, which every command takes."""
-    rest, words = deque[str](), iter(arguments)
-    for word in words:
-        if word == "--limit":
-            set_limit(next(words, ""))
-        elif word.startswith("--limit="):
-            set_limit(word.removeprefix("--limit="))
+    """The arguments without `--limit NAME=VALUE`, which every command takes. `--limit N` is an option of compare."""
+    rest, words = deque[str](), deque(arguments)
+    while words:
+        option, equals, value = words[0].partition("=")
+        if option == "--limit" and "=" in value:
+            set_limit(value)
+        elif option == "--limit" and not equals and len(words) > 1 and "=" in words[1]:
+            words.popleft()
+            set_limit(words[0])
         else:
-            rest.append(word)
+            rest.append(words[0])
+        words.popleft()
     return tuple(rest)
 
 
@@ -131,17 +131,34 @@ EXTRA_OF_PACKAGE = {
 
 
 def _one_sentence(error: Exception, command: str) -> str:
+    from pydantic import ValidationError
+
     text = describe(error)
-    if " in DataLoader worker process" in text:  # the message is the worker's traceback; its last line is the error
-        text = text.strip().rsplit("\n", 1)[-1].partition(": ")[2]
-    text = one_line(text)
+    if " in DataLoader worker process" in text:  # the message is the worker's traceback, whose last lines are the error
+        lines = text.strip().split("\n")
+        last_frame = max((number for number, text in enumerate(lines) if text.startswith("  ")), default=0)
+        text = " ".join(lines[last_frame + 1 :]).partition(": ")[2]
+    text = line(text, SENTENCE)
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         option = _MEMORY_OPTIONS.get(command, "the batch size")
-        return f"out of memory; lower {option} or use a smaller model ({text[:160]})"
+        detail = f" ({text[:160]})" if text else ""
+        return f"out of memory; lower {option} or use a smaller model{detail}"
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply to be read (run again with --debug for the traceback)"
     if isinstance(error, ImportError):
         extra = EXTRA_OF_PACKAGE.get((error.name or "").partition(".")[0])
         if extra is None or "pip install" in text:
             return text
         return f"{text}; this needs an extra: {install_extra(extra)}"
-    expected = isinstance(error, ValueError | OSError | FloatingPointError)
-    return text if expected else f"{type(error).__name__}: {text} (run again with --debug for the traceback)"
+    if isinstance(error, UnicodeError):
+        return f"a text or a name holds what its encoding cannot write or read ({text})"
+    if isinstance(error, json.JSONDecodeError):
+        return f"a file is not valid JSON ({text}): it is damaged or cut short"
+    if isinstance(error, zipfile.BadZipFile):
+        return f"a file is not a valid archive ({text}): it is damaged or cut short"
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        where, more = ".".join(map(str, first["loc"])), error.error_count() - 1
+        return f"{where}: {first['msg']}, got {quoted(first['input'])}" + (f"; and {more} more" if more else "")
+    expected = isinstance(error, ValueError | OSError | FloatingPointError) and bool(text)
+    return text if expected else f"{typed(error)} (run again with --debug for the traceback)"

@@ -123,9 +123,10 @@ class Choice:
         metric = self.accuracy or "VOC07"
         choice = cheapest(measurements, accuracy=metric, min_ap=self.min_ap, max_p99_ms=self.max_p99_ms, by=self.by)
         front = [measurement.name for measurement in pareto_front(measurements, metric, choice.by)]
-        out.say(f"\nBest by {metric} and {choice.by}, cheapest first: {', '.join(map(line, front)) or 'none'}")
-        for sentence in str(choice).splitlines():
-            out.say(line(sentence, 1000))
+        out.say()
+        out.say(f"Best by {metric} and {choice.by}, cheapest first: {', '.join(map(line, front)) or 'none'}")
+        for sentence in choice.sentences():
+            out.say(sentence)
         return {"front": front, "choice": choice.to_dict()}, choice.winner is not None
 
 
@@ -202,7 +203,7 @@ def measure(
             image_paths=image_paths,
             data=images.data,
             split=images.split,
-            on_step=lambda what: progress.update(task, description=what),
+            on_step=lambda what: progress.update(task, description=line(what)),
         )
     _print(measurements, out, layers=layers)
     if output is not None:

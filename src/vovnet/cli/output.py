@@ -12,21 +12,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.files import json_text, write_json
-from vovnet.printing import printable
+from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+_WIDEST_TABLE = 100_000
+
 
 class Output:
-    """Prints to stdout, or to stderr if the JSON goes to stdout."""
+    """Prints to stdout, or to stderr if the JSON goes to stdout.
+
+    What it prints may hold names that strangers chose: each text is one line, and each cell of a table too.
+    """
 
     def __init__(self, json_file: str | None = None) -> None:
         self.json_file = json_file
         self.stream = sys.stderr if json_file == "-" else sys.stdout
 
-    def say(self, text: str) -> None:
-        print(printable(text), file=self.stream, flush=True)
+    def say(self, text: str = "") -> None:
+        """Print a line, by default a blank one."""
+        print(line(text, PARAGRAPH), file=self.stream, flush=True)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.box import SIMPLE_HEAD
@@ -36,12 +42,13 @@ class Output:
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for title, *cells in zip(header, *rows, strict=True):
             numeric = bool(cells) and all(re.fullmatch(r"[\d.,–]*", cell) for cell in cells)
-            table.add_column(printable(title), justify="right" if numeric else "left")
+            table.add_column(line(title, CELL), justify="right" if numeric else "left")
         for row in rows:
-            table.add_row(*map(printable, row))
+            table.add_row(*(line(cell, CELL) for cell in row))
         # The width is that of the content: a narrow terminal wraps lines, but no number is cut. Markup is off because
         # a class may be called [red].
-        Console(file=self.stream, width=1000, markup=False, emoji=False, highlight=False).print(table, "")
+        console = Console(file=self.stream, width=_WIDEST_TABLE, markup=False, emoji=False, highlight=False)
+        console.print(table, "")
 
     def json(self, content: object) -> None:
         if self.json_file == "-":
@@ -72,7 +79,7 @@ def metric(value: float | None) -> str:
 
 def complain(text: str) -> None:
     with suppress(OSError):  # nobody can be told that nobody can be told
-        print(f"vovnet: {printable(text)}", file=sys.stderr, flush=True)
+        print(f"vovnet: {line(text, SENTENCE)}", file=sys.stderr, flush=True)
 
 
 def show_progress() -> Progress:
@@ -81,7 +88,8 @@ def show_progress() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -98,7 +106,3 @@ def need(*packages: str) -> None:
 
     for package in packages:
         importlib.import_module(package)
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -11,6 +11,7 @@ from vovnet.cli.options import Device, Json, Repetitions, Switch
 from vovnet.cli.output import Output, make_folder, need, show_progress
 from vovnet.errors import UsageError
 from vovnet.folder_lock import folder_lock
+from vovnet.printing import line
 
 if TYPE_CHECKING:
     from vovnet.report.document import Section
@@ -83,7 +84,7 @@ def reproduce(
             task = progress.add_task("", total=None)
 
             def say(what: str) -> None:
-                progress.update(task, description=what)
+                progress.update(task, description=line(what))
 
             for table in measured:
                 measure_table(
@@ -117,14 +118,16 @@ def print_sections(sections: Iterable[Section], out: Output) -> None:
     from vovnet.report.document import Table
 
     for section in sections:
-        out.say(f"{section.title}\n")
+        out.say(section.title)
+        out.say()
         for part in section.parts:
             if isinstance(part, str):
-                out.say(part.replace("`", "") + "\n")
+                out.say(part.replace("`", ""))
+                out.say()
             elif isinstance(part, Table):
                 if part.title:
                     out.say(part.title)
                 out.table(part.header, part.rows)
                 for note in part.notes:
                     out.say(note.replace("`", ""))
-                out.say("")
+                out.say()

@@ -9,6 +9,7 @@ from typing import Any
 from vovnet.cli.app import study_app
 from vovnet.cli.options import ConfigFile, Json
 from vovnet.cli.output import Output, need
+from vovnet.printing import line
 
 
 @study_app.command
@@ -31,8 +32,9 @@ def aggregation(config: ConfigFile, *settings: str, json_file: Json = None) -> i
     from vovnet.paper.aggregation.figure2 import accuracy_rows, write_figure2
     from vovnet.paper.aggregation.study import run_study
 
-    def show(line: Mapping[str, Any]) -> None:
-        print("  ".join(f"{key} {value}" for key, value in line.items()), file=sys.stderr, flush=True)
+    def show(record: Mapping[str, Any]) -> None:
+        text = "  ".join(f"{line(key)} {line(str(value))}" for key, value in record.items())
+        print(text, file=sys.stderr, flush=True)
 
     study = read_config(AggregationConfig, config, settings)
     records, finished = run_study(study, show)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from vovnet.errors import counted, did_you_mean, listed
+from vovnet.errors import counted, did_you_mean, listed, nearest
 from vovnet.printing import line, quoted
 
 # Names that other programs use, without "_" and "-", some with their section → the key here.
@@ -129,8 +128,8 @@ def hint(schema: type[BaseModel], key: str) -> str:
     if not siblings:  # no such section
         siblings, prefix = keys_of(schema, []), ""
     by_last = {name.split(".")[-1]: name for name in reversed(known)}  # of two, the first
-    near = difflib.get_close_matches(last, by_last, n=1)
-    elsewhere = f", did you mean {by_last[near[0]]!r}?" if near else ""
+    near = nearest(last, by_last)
+    elsewhere = f", did you mean {by_last[near]!r}?" if near else ""
     return did_you_mean(last, siblings, prefix) or elsewhere or f" (known keys: {listed(siblings, length=150)})"
 
 

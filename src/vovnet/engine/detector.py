@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -17,7 +16,9 @@ from vovnet.data.video import VideoWriter, video_info
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.prediction import Failure, Prediction
 from vovnet.engine.sources import ImageLike, SourceImage, find_inputs, is_video, raise_if_all_failed, read_batches
+from vovnet.errors import listed, nearest
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.printing import quoted
 from vovnet.structures import Detections
 from vovnet.weights.detector import load_weights
 
@@ -294,14 +295,15 @@ def _labels_of(classes: str | int | Sequence[str | int], class_names: Sequence[s
     """The labels of `classes`, which are names or labels. Raises ValueError with the nearest name."""
     chosen = [classes] if isinstance(classes, str | int) else list(classes)
     if not chosen:
-        raise ValueError(f"classes must name at least one of {', '.join(class_names)}")
+        raise ValueError(f"classes must name at least one of {listed(class_names)}")
     labels: dict[str | int, int] = {label: label for label in range(len(class_names))}
     labels |= {name: label for label, name in enumerate(class_names)}
     for item in chosen:
         if item not in labels and isinstance(item, str):
             names = {name.lower(): name for name in class_names}
-            nearest = names[difflib.get_close_matches(item.lower(), names, n=1, cutoff=0)[0]]
-            raise ValueError(f"no class {item!r}; nearest is {nearest!r} of {', '.join(class_names)}")
+            near = nearest(item.lower(), names, cutoff=0)
+            hint = "there are" if near is None else f"nearest is {quoted(names[near])} of"
+            raise ValueError(f"no class {quoted(item)}; {hint} {listed(class_names)}")
         if item not in labels:
             raise ValueError(f"labels of classes go from 0 to {len(class_names) - 1}, got {item}")
     return [labels[item] for item in chosen]

@@ -17,12 +17,14 @@ from torch import Tensor
 from vovnet.engine.fonts import Font, draw_runs, load_default, runs_box, text_runs
 from vovnet.masks import RleMasks, decode
 from vovnet.metrics.confusion import FALSE_POSITIVE, match_objects
+from vovnet.printing import line, tell_apart
 from vovnet.structures import Detections, Masks, Target
 
 Colour = tuple[int, int, int]
 Pixels = npt.NDArray[np.uint8]
 Bitmap = npt.NDArray[np.bool_]
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+_LONGEST_NAME = 60  # characters
 FILL = 0.45  # opacity of a mask
 TONES = (0.0, 0.5, -0.4, 0.25, -0.2)  # shift of the class colour for successive objects: to white, or to black if < 0
 
@@ -50,6 +52,7 @@ def draw_detections(
     Raises ValueError for an image of another type or shape, and for masks of another size.
     """
     labels, scores = detections.labels.tolist(), detections.scores.tolist()
+    class_names = _shown_names(tuple(class_names))
     names = [f"{class_names[label]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
     truth: list[_Item] = []
     if target is not None:
@@ -71,11 +74,18 @@ def draw_target(image: Tensor, target: Target, class_names: Sequence[str]) -> Te
 
     Small objects are on top. A "~" follows the name of an object that evaluation ignores: a difficult one or a crowd.
     """
+    class_names = _shown_names(tuple(class_names))
     labels, ignored = target.labels.tolist(), (target.difficult | target.crowd).tolist()
     names = [class_names[label] + (" ~" if ignore else "") for label, ignore in zip(labels, ignored, strict=True)]
     items = _items(target.boxes, names, _colours(labels, target.masks), target.masks)
     large_first = target.area.argsort(descending=True, stable=True).tolist()
     return _annotate(image, [items[index] for index in large_first])
+
+
+@lru_cache(maxsize=16)
+def _shown_names(class_names: tuple[str, ...]) -> list[str]:
+    """The names on short lines, which still differ."""
+    return tell_apart([line(name, _LONGEST_NAME) for name in class_names])
 
 
 def _items(boxes: Tensor, names: Sequence[str], colours: Sequence[Colour], masks: Masks | None) -> list[_Item]:

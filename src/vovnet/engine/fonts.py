@@ -101,8 +101,13 @@ def font_file_for(letter: str) -> Path | None:
 
 
 @lru_cache(maxsize=4096)
+def _base_draws(letter: str, base: Font) -> bool:
+    return draws(base, letter)
+
+
+@lru_cache(maxsize=4096)
 def _is_drawn(letter: str, base: Font) -> bool:
-    return draws(base, letter) or font_file_for(letter) is not None
+    return _base_draws(letter, base) or font_file_for(letter) is not None
 
 
 def readable(text: str, base: Font) -> str:
@@ -133,7 +138,7 @@ def text_runs(text: str, base: Font) -> list[Run]:
     size = base.size if isinstance(base, ImageFont.FreeTypeFont) else PROBE_SIZE
 
     def font_of(letter: str) -> Path | None:
-        return None if draws(base, letter) else font_file_for(letter)
+        return None if _base_draws(letter, base) else font_file_for(letter)
 
     runs = groupby(readable(text, base), font_of)
     return [(base if file is None else load_font(str(file), size), "".join(letters)) for file, letters in runs]

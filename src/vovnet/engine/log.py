@@ -16,9 +16,10 @@ from typing import Any
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.engine.config import TrainConfig
-from vovnet.errors import counted, install_extra
+from vovnet.errors import counted, install_extra, listed
 from vovnet.files import LEFTOVERS, append_text, make_folder, write_bytes
 from vovnet.parsing import naming, parse_json, read_bounded
+from vovnet.printing import SENTENCE, line
 
 _MOST_SECONDS = 86_400 * 99_999
 _LOG = logging.getLogger("vovnet")
@@ -105,13 +106,12 @@ def console(record: Record) -> None:
 def announce(config: TrainConfig, dataset: DetectionDataset, step: int, steps: int, device: str) -> None:
     """Print on stderr, before the first step, what is about to be trained; warn of a warm-up that never ends."""
     start = f"resumes at step {step}" if step else "starts anew"
-    classes = ", ".join(dataset.class_names[:20]) + (", …" if len(dataset.class_names) > 20 else "")
-    print(
+    classes = listed(dataset.class_names, 20)
+    sentence = (
         f"{counted(len(dataset), 'image')}, {counted(len(dataset.class_names), 'class', 'classes')} ({classes}); "
-        f"{counted(steps, 'step')} of {counted(config.batch_size, 'image')} on {device} → {config.output}; {start}",
-        file=sys.stderr,
-        flush=True,
+        f"{counted(steps, 'step')} of {counted(config.batch_size, 'image')} on {device} → {config.output}; {start}"
     )
+    print(line(sentence, SENTENCE), file=sys.stderr, flush=True)
     if config.schedule.warmup_iterations >= steps:
         _LOG.warning(
             "the warm-up of %d iterations is longer than the run of %d; lower schedule.warmup_iterations",

@@ -20,6 +20,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vovnet.printing import SENTENCE, line
 from vovnet.profiling.clock import Clock
 from vovnet.profiling.intervals import Interval, mean_interval
 from vovnet.profiling.meter import Meter
@@ -87,11 +88,11 @@ class EnergyResult:
 
     def __str__(self) -> str:
         if self.figure is None:
-            return f"energy not measured: {self.reason}"
+            return line(f"energy not measured: {self.reason}", SENTENCE)
         lines = [str(self.figure)]
         if self.disputed:
             lines = ["disputed: two methods differ by more than 10 %", *lines, str(self.check)]
-        return "\n".join([*lines, *self.notes])
+        return "\n".join(line(text, SENTENCE) for text in (*lines, *self.notes))
 
 
 def measure_energy(

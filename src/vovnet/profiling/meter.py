@@ -88,7 +88,7 @@ def _sample(names: list[str], fields: list[str]) -> Sample:
 
 def _number(text: str) -> float:
     """Plain ASCII digits, as programs write them; `float` also takes "1_000", "nan" and "infinity"."""
-    if not re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text.strip()):
+    if not re.fullmatch(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", text.strip()):
         raise ValueError(f"not a finite number with a decimal point: {quoted(text.strip())}")
     return float(text)
 

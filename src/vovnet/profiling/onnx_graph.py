@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_NODES = 500_000  # with those of functions, which a small file can call very often
 # ONNX does not return from inferring the shape of some other texts.
-_TERM = rb"[A-Za-z]*(\.\.\.)?[A-Za-z]*"
+_TERM = rb"[A-Za-z]*(\.\.\.[A-Za-z]*)?"
 _EQUATION = re.compile(rb"%b(,%b)*(->%b)?" % (_TERM, _TERM, _TERM))
 MAX_INFERENCES = 2 * MAX_NODES
 SHARED = "\0function"  # begins the names of arrays in functions, which calls share

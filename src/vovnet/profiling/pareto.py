@@ -53,14 +53,18 @@ class Choice:
     nearest: Measurement | None
     rejected: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def sentences(self) -> list[str]:
+        """The choice, and why other models were rejected."""
         if self.winner:
             cost = f"{_COSTS[self.by](self.winner):.4g} {_UNITS[self.by]}"
             first = f"{self.winner.name} is the cheapest model{self.limits} by {self.by} ({self.reason}): {cost}"
         else:
             nearest = f"; {self.nearest.name} comes nearest" if self.nearest else ""
             first = f"there is no model{self.limits}{nearest}"
-        return "\n".join([first, *self.rejected])
+        return [first, *self.rejected]
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences())
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, with models by name, ready for JSON."""

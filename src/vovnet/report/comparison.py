@@ -27,6 +27,7 @@ from vovnet.engine.drawing import draw_detections, draw_target
 from vovnet.engine.sources import expand_sources, is_video, read_source
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
+from vovnet.printing import line
 from vovnet.structures import Detections, Target
 from vovnet.urls import is_url
 from vovnet.weights.find import find_weights
@@ -184,7 +185,7 @@ def _find_samples(dataset: DetectionDataset, names: Sequence[str]) -> list[Sampl
         samples = by_name.get(name) or by_name.get(os.path.realpath(name), [])
         if not samples:
             hint = did_you_mean(name, by_name)
-            raise UsageError(f"{name} is not an image of {dataset.root}, split {dataset.split}{hint}")
+            raise UsageError(f"{line(name, 300)} is not an image of {dataset.root}, split {dataset.split}{hint}")
         chosen += samples
     return chosen
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.engine.fonts import draw_runs, load_font, readable, text_runs
 from vovnet.files import write_image
+from vovnet.printing import line, tell_apart
 from vovnet.report import page
 from vovnet.report.comparison import ComparedImage, Comparison, Tally
 from vovnet.report.document import Figure, Section, Table
@@ -37,13 +39,16 @@ def draw_figure(comparison: Comparison) -> Image:
     figure = Image.new("RGB", (lefts[-1] + width + MARGIN, total_height), PAPER)
     draw = ImageDraw.Draw(figure)
     bold, plain = _font("DejaVuSans-Bold.ttf", HEADING_SIZE), _font("DejaVuSans.ttf", TEXT_SIZE)
-    for annotator, total, left in zip(comparison.annotators, comparison.totals(), lefts, strict=True):
-        _write(draw, (left, MARGIN), _fit_text(annotator.name, bold, width), INK, bold)
+    headings = _fit_names([annotator.name for annotator in comparison.annotators], bold, width)
+    labels = _fit_names([row.name for row in rows], plain, figure.width - 2 * MARGIN)
+    totals = comparison.totals()
+    for heading, annotator, total, left in zip(headings, comparison.annotators, totals, lefts, strict=True):
+        _write(draw, (left, MARGIN), heading, INK, bold)
         caption = _fit_text(annotator.caption(total), plain, width)
         _write(draw, (left, MARGIN + HEADING_SIZE + 12), caption, FAINT, plain)
     top = MARGIN + HEADINGS_HEIGHT
-    for row, height in zip(rows, heights, strict=True):
-        _write(draw, (MARGIN, top + 8), _fit_text(row.name, plain, figure.width - 2 * MARGIN), FAINT, plain)
+    for label, row, height in zip(labels, rows, heights, strict=True):
+        _write(draw, (MARGIN, top + 8), label, FAINT, plain)
         top += LABEL_HEIGHT
         for annotated, left in zip(row.annotated, lefts, strict=True):
             image = annotated.image
@@ -116,13 +121,18 @@ def _font(name: str, size: int) -> FreeTypeFont:
 
 def _fit_text(text: str, font: FreeTypeFont, width: int) -> str:
     """One printable line, at most `width` pixels long. The middle is cut, because names often differ at their ends."""
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    text = readable(text, font)
-    shown, kept = text, len(text)
-    while sum(one.getlength(part) for one, part in text_runs(shown, font)) > width and kept > 2:
-        kept -= 1
-        shown = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    kept = 200
+    shown = readable(line(text, kept), font)
+    while sum(one.getlength(part) for one, part in text_runs(shown, font)) > width and kept > 3:
+        kept = min(kept, len(shown) + 1) - 1
+        shown = readable(line(text, kept), font)
     return shown
+
+
+def _fit_names(names: Sequence[str], font: FreeTypeFont, width: int) -> list[str]:
+    """`_fit_text` of each, with its number where that is the same for several."""
+    numbered = tell_apart([_fit_text(name, font, width) for name in names])
+    return [_fit_text(name, font, width) for name in numbered]
 
 
 def _write(

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vovnet.printing import printable
+
 
 @dataclass(frozen=True)
 class Table:
@@ -133,7 +135,8 @@ def escape_block(text: str) -> str:
     """Text for a line of its own, where it must not start a heading or list. Text in backticks is code."""
     escaped = re.sub(r"^(#|[+-](?=[\s-]|$))", r"\\\1", _escape(text))
     escaped = re.sub(r"^(\d+)(?=[.)](\s|$))", r"\1\\", escaped)
-    return re.sub(r"(#+)$", r"\\\1", escaped)  # it would close a heading
+    text = escaped.rstrip("#")  # which would close a heading
+    return escaped if text == escaped else f"{text}\\{escaped[len(text) :]}"
 
 
 def _escape(text: str, *, in_cell: bool = False) -> str:
@@ -141,7 +144,7 @@ def _escape(text: str, *, in_cell: bool = False) -> str:
     pieces = split_code(text)
     for index, piece in enumerate(pieces):
         if index % 2:
-            code = " ".join(piece.split())
+            code = printable(" ".join(piece.split()))
             pieces[index] = "`" + (code.replace("|", r"\|") if in_cell else code) + "`"
         else:
             pieces[index] = _escape_words(piece)
@@ -150,4 +153,4 @@ def _escape(text: str, *, in_cell: bool = False) -> str:
 
 def _escape_words(text: str) -> str:
     """Underscores inside words are harmless and stay."""
-    return re.sub(r"([\\|`*<>\[\]~&]|\b_|_\b)", r"\\\1", re.sub(r"\s+", " ", text))
+    return re.sub(r"([\\|`*<>\[\]~&]|\b_|_\b)", r"\\\1", printable(re.sub(r"\s+", " ", text)))

@@ -27,9 +27,11 @@ from vovnet.report.plotting import (
     PAGE_INCH,
     SMALL,
     Plot,
+    add_legend,
     label_axes,
     make_figure,
     model_style,
+    plain_names,
     plain_text,
 )
 from vovnet.report.scatter import Panel, plot_panel
@@ -100,6 +102,7 @@ def plot_stages(rows: Sequence[Measurement]) -> Plot | None:
     plot = Plot(make_figure(PAGE_INCH, 1.0 + 0.28 * len(models)))
     axes = plot.figure.subplots()
     ends = np.zeros(len(models))
+    shown: list[Any] = []
     for number, stage in enumerate(stages):
         parts = {bar: part for bar, row in enumerate(models) for part in stage_rows(row) if part.part == stage}
         bars = list(parts)
@@ -112,20 +115,21 @@ def plot_stages(rows: Sequence[Measurement]) -> Plot | None:
             color=COLOURS[number % len(COLOURS)],
             edgecolor="white",
             hatch=HATCHES[number % len(HATCHES)],
-            label=plain_text(stage),
         )
+        shown.append(drawn)
         for bar, part in zip(drawn, parts.values(), strict=True):
             plot.add_titles(bar, describe(model_tables.PART_COLUMNS, part))
         ends[bars] += times_ms
     for bar, end in enumerate(ends):
         axes.annotate(f"{end:.3g}", (end, bar), (3, 0), textcoords="offset points", va="center", fontsize=SMALL)
-    axes.set_yticks(range(len(models)), [plain_text(row.name) for row in models])
+    axes.set_yticks(range(len(models)), plain_names([row.name for row in models]))
     axes.set_ylim(len(models) - 0.5, -0.5)
     axes.set_xlim(0, 1.07 * ends.max())
     axes.set_xlabel(model_tables.PART_MEDIAN.axis_label, fontsize=MEDIUM)
     axes.tick_params(labelsize=SMALL)
     axes.spines[["top", "right"]].set_visible(False)
-    plot.figure.legend(loc="outside upper center", ncols=len(stages), frameon=False, fontsize=SMALL)
+    place = {"loc": "outside upper center", "ncols": min(len(stages), 8)}
+    add_legend(plot.figure, shown, plain_names(stages), **place, fontsize=SMALL)
     return plot
 
 
@@ -136,6 +140,7 @@ def plot_batches(rows: Sequence[Measurement]) -> Plot | None:
     plot = Plot(make_figure(COLUMN_INCH, 2.9))
     axes = plot.figure.subplots()
     all_sizes: set[int] = set()
+    shown: dict[str, Any] = {}
     for index, row in enumerate(rows):
         if not row.batches:
             continue
@@ -143,7 +148,7 @@ def plot_batches(rows: Sequence[Measurement]) -> Plot | None:
         sizes = [part.batch_size or 0 for part in parts]
         speeds = np.array([model_tables.BATCH_IMAGES_PER_S.scaled(part) for part in parts])
         ends = np.array([model_tables.BATCH_IMAGES_PER_S.scaled_interval(part) for part in parts])
-        axes.errorbar(
+        lines = axes.errorbar(
             sizes,
             speeds,
             np.abs(ends.T - speeds),
@@ -152,8 +157,8 @@ def plot_batches(rows: Sequence[Measurement]) -> Plot | None:
             markersize=4,
             linewidth=1.2,
             capsize=2,
-            label=plain_text(row.name),
         )
+        shown[row.name] = lines
         dots = axes.scatter(sizes, speeds, 40, alpha=0, zorder=4)  # invisible, to point at
         plot.add_titles(dots, *(describe(model_tables.PART_COLUMNS, part) for part in parts))
         all_sizes.update(sizes)
@@ -161,7 +166,8 @@ def plot_batches(rows: Sequence[Measurement]) -> Plot | None:
     axes.set_xticks(sorted(all_sizes), [str(size) for size in sorted(all_sizes)])
     axes.set_ylim(bottom=0)
     label_axes(axes, "batch size", model_tables.BATCH_IMAGES_PER_S.axis_label)
-    plot.figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=SMALL)
+    place = {"loc": "outside upper center", "ncols": 2}
+    add_legend(plot.figure, list(shown.values()), plain_names(list(shown)), **place, fontsize=SMALL)
     return plot
 
 
@@ -180,7 +186,7 @@ def plot_layers(measurement: Measurement) -> Plot:
     lengths = _draw_bars(plot, memory_axes, layer_tables.GROUP_MEMORY_ACCESS, groups, **counted)
     _draw_bars(plot, memory_axes, layer_tables.GROUP_OTHER, groups, left=lengths, label="everything else", **striped)
     memory_axes.set_xlabel(layer_tables.GROUP_MEMORY_ACCESS.axis_label, fontsize=SMALL)
-    all_axes[0].set_yticks(range(len(groups)), [plain_text(group.path) for group in groups])
+    all_axes[0].set_yticks(range(len(groups)), plain_names([group.path for group in groups]))
     all_axes[0].set_ylim(len(groups) - 0.4, -0.6)
     for axes in all_axes:
         axes.tick_params(labelsize=SMALL - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vovnet.printing import printable
+from vovnet.printing import CELL, PARAGRAPH, line
 from vovnet.profiling.measurement import Measurement
 from vovnet.report.model_tables import shape_text, uncounted_text
 
@@ -31,11 +31,11 @@ def remarks(rows: Sequence[Measurement]) -> list[str]:
     sentences += _for_each(rows, lambda m: m.cost.note and f"counts: {m.cost.note}.")
     sentences += _for_each(rows, _uncounted)
     sentences += _for_each(rows, _memory)
-    sentences += _for_each(rows, _energy)
+    sentences += [part for sentence in _for_each(rows, _energy) for part in sentence.split("\n")]
     sentences += _for_each(rows, _estimate)
     warnings = [warning for conditions in runs.values() for warning in conditions.surroundings.doubts]
     sentences += [f"Warning: {warning}" for warning in warnings]
-    return [printable(line) for sentence in sentences for line in sentence.splitlines()]
+    return [line(sentence, PARAGRAPH) for sentence in sentences]
 
 
 def is_warning(remark: str) -> bool:
@@ -47,7 +47,7 @@ def _for_each(rows: Sequence[Measurement], sentence_of: Callable[[Measurement], 
     names: dict[str, list[str]] = {}
     for row in rows:
         if sentence := sentence_of(row):
-            names.setdefault(sentence, []).append(row.name)
+            names.setdefault(sentence, []).append(line(row.name, CELL))
     return [
         sentence[0].upper() + sentence[1:] if len(models) == len(rows) else f"{', '.join(models)}: {sentence}"
         for sentence, models in names.items()

@@ -6,6 +6,7 @@ Tables, CSV files, axes and hover texts all use the columns defined here.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,21 +19,19 @@ from vovnet.report.document import Table
 from vovnet.report.table import Column, Interval, T, describe, make_table, used_columns
 
 ModelColumn = Column[Measurement]
+_SHORT = 60  # characters of a name that figures show at least
 
 
 def label_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The measurements under names of their own. Equal names get what differs appended, or else their number.
-
-    A name of a stranger is shortened to one printable line.
-    """
-    measurements = [replace(measurement, name=line(measurement.name)) for measurement in measurements]
+    """The measurements under names of their own, even when short. Equal ones get what differs, or else their number."""
     names = []
     for measurement in measurements:
         namesakes = [_details(other) for other in measurements if other.name == measurement.name]
         details = zip(_details(measurement), *namesakes, strict=True)
         names.append(" ".join([measurement.name, *(own for own, *all_ in details if len(set(all_)) > 1)]))
+    shown = Counter(line(name, _SHORT) for name in names)
     return [
-        replace(measurement, name=name if names.count(name) == 1 else f"{name} #{number}")
+        replace(measurement, name=name if shown[line(name, _SHORT)] == 1 else f"{name} #{number}")
         for number, (measurement, name) in enumerate(zip(measurements, names, strict=True), start=1)
     ]
 

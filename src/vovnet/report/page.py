@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 from vovnet.files import write_bytes
+from vovnet.printing import printable
 from vovnet.report.document import Figure, Part, Section, Table, split_code
 
 SKELETON = """<!doctype html>
@@ -76,7 +77,7 @@ def write_page(
     renderer = _Renderer(cell_class, item_class)
     page = SKELETON.format(
         policy=escape(content_policy(script)),
-        title=escape(title),
+        title=_plain(title),
         style=(resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8"),
         layout=layout,
         introduction=MarkdownIt("commonmark", {"html": False}).render(introduction),
@@ -105,7 +106,7 @@ class _Renderer:
     def section(self, section: Section | Choice, name: str, heading: str = "h2") -> str:
         """name: id of the heading, and prefix of the ids inside."""
         if isinstance(section, Choice):
-            css = f' class="choice" data-label="{escape(section.label)}"'
+            css = f' class="choice" data-label="{_plain(section.label)}"'
             inner = "".join(self.section(option, f"{name}-{i}", "h3") for i, option in enumerate(section.sections, 1))
         else:
             css, inner = "", self.parts(section.parts, name)
@@ -164,8 +165,13 @@ def _class(name: str) -> str:
 
 def _text(text: str) -> str:
     """The text escaped, and what is between backticks as code."""
-    pieces = [escape(piece) for piece in split_code(text)]
+    pieces = [_plain(piece) for piece in split_code(text)]
     return "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces)).strip()
+
+
+def _plain(text: str) -> str:
+    """The text escaped, without what HTML cannot hold or what would turn the direction of what follows."""
+    return escape(printable(text))
 
 
 def _breakable(name: str) -> str:
@@ -184,8 +190,8 @@ def _figure(figure: Figure) -> str:
     else:
         kind = "jpeg" if figure.name.endswith((".jpg", ".jpeg")) else "png"
         data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        image = f'<img src="{data}"{_size(content)} alt="{escape(figure.alt or figure.caption)}">'
-    return f"<figure{_class(css)}>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>\n"
+        image = f'<img src="{data}"{_size(content)} alt="{_plain(figure.alt or figure.caption)}">'
+    return f"<figure{_class(css)}>{image}<figcaption>{_plain(figure.caption)}</figcaption></figure>\n"
 
 
 def _size(content: bytes) -> str:

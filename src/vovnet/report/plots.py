@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.metrics.voc import VocResult
-from vovnet.report.plotting import COLOURS, LINE_STYLES, make_figure, plain_text
+from vovnet.report.plotting import COLOURS, LINE_STYLES, add_legend, columns, make_figure, plain_names, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _MOST_LABELLED = len(COLOURS) * len(LINE_STYLES)
 _GREY = "#c0c0c0"
+_LARGEST_MATRIX, _LEAST_SPACING = 18.0, 0.12  # inches: side of the matrix, between labels
 
 
 def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figure:
@@ -24,12 +27,14 @@ def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figu
 
     If there are more than 21 classes, only the 21 with the lowest AP are labelled; the others are grey.
     """
-    curves = [(c.ap11, name, c) for name, c in zip(class_names, result.classes, strict=True) if c.ap11 is not None]
+    names = plain_names(class_names)
+    curves = [(c.ap11, name, c) for name, c in zip(names, result.classes, strict=True) if c.ap11 is not None]
     curves.sort(key=lambda curve: -curve[0])
     n_grey = max(0, len(curves) - _MOST_LABELLED)
 
-    figure = make_figure(8.0, 5.0)
+    figure = make_figure(8.0 + 0.14 * max(0, max(map(columns, names), default=0) - 30), 5.0)
     axes = figure.subplots()
+    labelled: dict[Line2D, str] = {}
     for rank, (ap, name, c) in enumerate(curves):
         # From recall 0, and down to precision 0 where the detections end.
         first_precision, last_recall = (c.precision[0], c.recall[-1]) if c.n_detections else (0.0, 0.0)
@@ -38,19 +43,21 @@ def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figu
         if rank < n_grey:
             axes.plot(recall, precision, color=_GREY, linewidth=0.8, zorder=1)
             continue
-        labelled = rank - n_grey
-        style = LINE_STYLES[labelled // len(COLOURS)]
-        colour = COLOURS[labelled % len(COLOURS)]
-        axes.plot(recall, precision, style, color=colour, linewidth=1.8, label=plain_text(f"{name}  {ap:.3f}"))
+        style = LINE_STYLES[len(labelled) // len(COLOURS)]
+        colour = COLOURS[len(labelled) % len(COLOURS)]
+        (curve,) = axes.plot(recall, precision, style, color=colour, linewidth=1.8)
+        labelled[curve] = f"{name}  {ap:.3f}"
     if n_grey:
-        axes.plot([], [], color=_GREY, linewidth=0.8, label=f"{n_grey} better classes")
+        (curve,) = axes.plot([], [], color=_GREY, linewidth=0.8)
+        labelled[curve] = f"{n_grey} better classes"
     mean = result.mean_ap11
     title = "no class has objects" if mean is None else f"mAP {mean:.3f} (11-point)"
     axes.set_title(f"Precision and recall at IoU {result.iou_threshold:g}, {title}")
     axes.set(xlabel="Recall", ylabel="Precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.25)
     if curves:
-        axes.legend(title="Class, AP", loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+        add_legend(axes, list(labelled), list(labelled.values()), title="Class, AP", **beside)
     return figure
 
 
@@ -58,24 +65,31 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str]) ->
     """A confusion matrix of `vovnet.metrics.confusion`: counts, coloured by their share of the row.
 
     matrix: (classes + 1, classes + 1), true classes down and predicted ones across; the last is the background.
+    Of very many classes, only some are labelled.
     """
     size = len(class_names) + 1
     if matrix.shape != (size, size):
         raise ValueError(f"matrix must have shape ({size}, {size}) for {len(class_names)} classes, got {matrix.shape}")
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
-    side = 1.8 + size * (0.85 if size <= 12 else 0.45 if size <= 25 else 0.2)  # inches
+    names = plain_names(class_names)
+    room = 0.14 * max(0, max(map(columns, names), default=0) - 16)  # inches
+    cell = 0.85 if size <= 12 else 0.45 if size <= 25 else min(0.2, _LARGEST_MATRIX / size)
+    side = 1.8 + size * cell + room
     figure = make_figure(side + 1.2, side)
     figure.set_layout_engine("compressed")  # the layout for cells of fixed aspect
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [plain_text(name) for name in class_names]
-    axes.set_xticks(range(size), [*names, "(missed)"], rotation=0 if size <= 6 else 90)
-    axes.set_yticks(range(size), [*names, "(false positive)"])
+    every = max(1, math.ceil(_LEAST_SPACING / cell))
+    shown, font_size = [*range(0, size - 1, every), size - 1], min(10.0, 50 * cell * every)  # points
+    rotation = 0 if size <= 6 and not room else 90
+    axes.set_xticks(shown, [*names[::every], "(missed)"], rotation=rotation, size=font_size)
+    axes.set_yticks(shown, [*names[::every], "(false positive)"], size=font_size)
     axes.set(xlabel="Predicted", ylabel="Truth")
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1)
+    if every == 1:  # there is room for lines between the cells
+        axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1)
     axes.tick_params(which="both", length=0)
     if size <= 25:
         for row, column in zip(*np.nonzero(matrix), strict=True):
@@ -117,7 +131,7 @@ def _plot_columns(
     names = list(dict.fromkeys(key for record in log_records for key in record if is_shown(key)))
     for name, colour in zip(names, COLOURS, strict=False):
         epochs, values = np.array([(r["epoch"], r[name]) for r in log_records if name in r], dtype=np.float64).T
-        label = name.replace("_per_", "/").replace("_", " ")
+        label = plain_text(name.replace("_per_", "/").replace("_", " "))
         marker = "o" if len(values) <= 60 and not smooth else ""
         if smooth and len(values) > 20:
             axes.plot(epochs, values, color=colour, linewidth=0.6, alpha=0.3)

@@ -8,18 +8,20 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from vovnet.engine.fonts import draws, font_file_for, load_font, readable
 from vovnet.files import write_bytes
+from vovnet.printing import line, printable, tell_apart
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -40,8 +42,6 @@ _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _HREF, _GROUP = f"{{{_XLINK}}}href", f"{{{_SVG}}}g"
 _WITH_TEXT = tuple(f"{{{_SVG}}}{tag}" for tag in ("text", "title", "style", "tspan"))
 _SHAPES = (f"{{{_SVG}}}path", f"{{{_SVG}}}use")
-# What XML cannot hold: control codes except tab and newline, surrogates, and two code points that are no characters.
-_CONTROL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _FONT = "font-family: 'DejaVu Sans', sans-serif"
 
 
@@ -115,15 +115,29 @@ def label_axes(axes: Axes, x_label: str, y_label: str) -> None:
     axes.grid(alpha=0.25)
 
 
+def add_legend(place: Axes | Figure, shown: Sequence[Any], names: Sequence[str], **options: Any) -> None:
+    """A legend of these names. Of labels that artists have, matplotlib leaves out those that begin with "_"."""
+    place.legend(list(shown), list(names), frameon=False, **options)
+
+
 def plain_text(text: str, longest: int = 64) -> str:
     """Text that matplotlib shows: no formula between dollars, no control code that breaks an SVG, no missing letter.
 
-    longest: letters, beyond which the middle is left out, so that a long name leaves room for its plot.
+    longest: letters, or half as many wide ones, beyond which the middle is left out to leave room for the plot.
     """
-    text = readable(_CONTROL_CODES.sub("\N{REPLACEMENT CHARACTER}", text), _base_font())
-    if len(text) > longest:
-        text = f"{text[: (longest - 1) // 2]}…{text[len(text) - longest // 2 :]}"
+    text = line(readable(line(text, longest), _base_font()), longest) or "(no name)"
+    text = line(text, min(longest, longest * len(text) // columns(text)))
     return text.replace("$", r"\$")
+
+
+def columns(text: str) -> int:
+    """How many letters have room where the text has; emoji and those of Chinese, Japanese and Korean are wide."""
+    return len(text) + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+
+
+def plain_names(names: Sequence[str], longest: int = 64) -> list[str]:
+    """`plain_text` of each, with its number where that is the same for several."""
+    return tell_apart([plain_text(name, longest) for name in names])
 
 
 @cache
@@ -192,7 +206,7 @@ def _original(text: str) -> str:
 
     def letter(match: re.Match[str]) -> str:
         written = chr(int(match[0][2:], 16))
-        return match[0] if _CONTROL_CODES.match(written) or draws(_base_font(), written) else written
+        return match[0] if printable(written) != written or draws(_base_font(), written) else written
 
     return re.sub(r"\\u[0-9a-f]{4}|\\U000[0-9a-f]{5}|\\U0010[0-9a-f]{4}", letter, text)
 
@@ -202,7 +216,7 @@ def _insert_titles(element: ElementTree.Element, titles: Sequence[str]) -> None:
     dots = [child for child in drawn if child.tag in _SHAPES] if len(titles) > 1 else [element]
     for dot, text in zip(dots, titles, strict=True):
         title = ElementTree.Element(f"{{{_SVG}}}title")
-        title.text = _CONTROL_CODES.sub("\N{REPLACEMENT CHARACTER}", text)
+        title.text = printable(text)
         dot.insert(0, title)
     for name in ("style", "clip-path"):  # written once if it is the same for all dots
         values = {dot.get(name) for dot in dots}

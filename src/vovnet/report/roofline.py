@@ -11,13 +11,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vovnet.printing import line
+from vovnet.printing import CELL, line
 from vovnet.profiling.measurement import Measurement
 from vovnet.profiling.peak import DevicePeak
 from vovnet.report.labelling import Point, label_points
 from vovnet.report.layer_tables import LAYER_FLOPS, LAYER_FLOPS_PER_BYTE, ROOFLINE_COLUMNS, LayerRow, layer_rows
 from vovnet.report.model_tables import FLOPS, FLOPS_PER_BYTE
-from vovnet.report.plotting import COLOURS, COLUMN_INCH, LINE_STYLES, SMALL, Plot, label_axes, make_figure, plain_text
+from vovnet.report.plotting import (
+    COLOURS,
+    COLUMN_INCH,
+    LINE_STYLES,
+    SMALL,
+    Plot,
+    add_legend,
+    label_axes,
+    make_figure,
+    plain_names,
+    plain_text,
+)
 from vovnet.report.scatter import Panel, plot_panel
 from vovnet.report.table import describe
 
@@ -136,12 +147,15 @@ def _plot_roofs(plot: Plot, axes: Axes, roofs: Mapping[str, DevicePeak]) -> None
     low, high = axes.get_xlim()
     low, high = min(low, min(ridges) / 4), max(high, max(ridges) * 4)
     x = np.geomspace(low, high, 200)
+    lines = []
     for index, (label, roof) in enumerate(roofs.items()):
         y = np.minimum(roof.gflop_per_s, x * roof.gbyte_per_s)
         style = LINE_STYLES[index % len(LINE_STYLES)]
-        (line,) = axes.plot(x, y, style, color="#404040", linewidth=1.2, label=plain_text(label, 100), zorder=2)
-        plot.add_titles(line, label)
+        (line,) = axes.plot(x, y, style, color="#404040", linewidth=1.2, zorder=2)
+        lines.append(line)
+        plot.add_titles(line, label[:CELL])
     axes.set_xlim(low, high)
     axes.set_ylim(top=2 * max(axes.get_ylim()[1] / 2, *(roof.gflop_per_s for roof in roofs.values())))
     small = {"fontsize": SMALL - 1, "title_fontsize": SMALL - 1}
-    plot.figure.legend(loc="outside lower center", frameon=False, title=ROOF_NOTE, **small)
+    names = plain_names(list(roofs), 100)
+    add_legend(plot.figure, lines, names, loc="outside lower center", title=ROOF_NOTE, **small)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vovnet.files import csv_line
-from vovnet.printing import line, printable
+from vovnet.printing import CELL, line, printable
 from vovnet.report.document import Table
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def describe(columns: Iterable[Column[T]], row: T) -> str:
     """The text of the first column, then a line "header: text" for each other column that has a value."""
     first, *others = columns
     lines = [f"{column.header}: {column.text(row)}" for column in others if column.value(row) is not None]
-    return "\n".join([first.text(row), *lines])
+    return "\n".join(line(text, CELL) for text in (first.text(row), *lines))
 
 
 def number(value: float) -> str:

@@ -33,7 +33,7 @@ NAMES = [
     "two\nlines",
     "\x1b[31m",
 ]
-CACHES = (fonts._system_fonts, fonts.font_file_for, fonts._is_drawn, fonts.load_font)
+CACHES = (fonts._system_fonts, fonts.font_file_for, fonts._is_drawn, fonts._base_draws, fonts.load_font)
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_long_and_odd_names_stay_one_line_within_their_width() -> None:
     assert long.startswith("a/very")
     assert long.endswith("end.jpg")
     assert "…" in long
-    assert _fit_text("a\nb\x1b[31m\udcff", font, 300) == "a�b�[31m�"
+    assert _fit_text("a\nb\x1b[31m\udcff", font, 300) == "a b�[31m�"
 
 
 def test_a_small_disk_keeps_the_older_figure(tmp_path: Path) -> None:

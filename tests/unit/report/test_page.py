@@ -11,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from vovnet.printing import printable
 from vovnet.report.document import BulletList, Figure, Section, Table, parts_to_markdown, to_markdown
 from vovnet.report.page import Choice, content_policy, write_page
 from vovnet.report.plotting import COLOURS, marker_svg
@@ -38,6 +39,10 @@ HOSTILE = [
     "---",
     "***",
     "    code",
+    "[x](javascript:alert(1))",
+    "\u202egpj.exe\u2066",
+    "\x1b[2J\0\x9b",
+    "\ufffe\uffff\udce9",
 ]
 
 
@@ -54,7 +59,7 @@ def png(width: int, height: int) -> bytes:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(printable(text).split())
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -161,7 +166,7 @@ def test_the_policy_allows_the_pages_script_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_a_file_name_that_is_not_text(tmp_path: Path) -> None:
-    assert page(tmp_path, [Section("caf\udce9.jpg")]).texts_of("h2") == ["caf?.jpg"]
+    assert page(tmp_path, [Section("caf\udce9.jpg")]).texts_of("h2") == ["caf�.jpg"]
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet50", "timm:vit_base", "package.module:function"])
