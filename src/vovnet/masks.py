@@ -246,8 +246,8 @@ def find_polygons(segmentation: object) -> tuple[list[list[float]], str]:
     whole = _is_polygon(segmentation) or _is_list_of_points(segmentation)
     parts: list[Any] = []
     for part in [segmentation] if whole or not isinstance(segmentation, list) else segmentation:
-        nested = isinstance(part, list) and part and all(isinstance(item, list) for item in part)
-        if nested and not _is_list_of_points(part):
+        nested = isinstance(part, list) and all(isinstance(item, list) for item in part)
+        if isinstance(part, list) and part and nested and not _is_list_of_points(part):
             parts += part
         else:
             parts.append(part)
