@@ -215,15 +215,11 @@ def _from_polygons(polygons: object, size: tuple[int, int]) -> bytes:
         points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         outline = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
         if outline > longest:  # drawing it takes time and memory in proportion to its length
-            raise ValueError(
-                f"the outline of a mask's polygon must be at most {longest} pixels long in an image of {size[1]} × "
-                f"{size[0]} pixels, got {outline:.0f}"
-            )
+            what = f"{longest} pixels long in an image of {size[1]} × {size[0]} pixels, got {outline:.0f}"
+            raise ValueError(f"the outline of a mask's polygon must be at most {what}")
         total += outline
     if total > _LONGEST_OUTLINE:
-        raise ValueError(
-            f"the outlines of a mask must be at most {_LONGEST_OUTLINE:,} pixels long in all, got {total:,.0f}"
-        )
+        raise ValueError(f"the outlines of a mask must be at most {_LONGEST_OUTLINE:,} pixels long in all")
     codec = _codec()
     codes = codec.frPyObjects([[float(value) for value in polygon] for polygon in polygons], *size)
     while len(codes) > 1:  # few at a time: each step of a merge walks through everything merged before
@@ -250,12 +246,8 @@ def find_polygons(segmentation: object) -> tuple[list[list[float]], str]:
     whole = _is_polygon(segmentation) or _is_list_of_points(segmentation)
     parts: list[Any] = []
     for part in [segmentation] if whole or not isinstance(segmentation, list) else segmentation:
-        if (
-            isinstance(part, list)
-            and part
-            and all(isinstance(item, list) for item in part)
-            and not _is_list_of_points(part)
-        ):
+        nested = isinstance(part, list) and all(isinstance(item, list) for item in part)
+        if isinstance(part, list) and part and nested and not _is_list_of_points(part):
             parts += part
         else:
             parts.append(part)
@@ -300,11 +292,10 @@ def _checked(counts: bytes, size: tuple[int, int]) -> bytes:
     runs = np.add.reduceat((digits & 0x1F) << 5 * position_in_number, starts)
     runs -= (digits[ends] & 0x10) >> 4 << 5 * lengths
     pixels = size[0] * size[1]
-    if np.abs(runs).max() > pixels:  # so that no sum below exceeds 64 bits
-        raise ValueError(f"the mask's runs must sum to {pixels}, the image's pixels")
+    small = np.abs(runs).max() <= pixels  # so that no sum below exceeds 64 bits
     for differences in (runs[1::2], runs[2::2]):
         np.cumsum(differences, out=differences)
-    if runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
+    if not small or runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
         raise ValueError(f"the mask's runs must sum to {pixels}, the image's pixels")
     return counts
 
