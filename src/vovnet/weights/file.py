@@ -17,7 +17,8 @@ from vovnet.files import replacing
 from vovnet.limits import check_limit
 from vovnet.printing import line, quoted
 from vovnet.weights.archive import read_npz
-from vovnet.weights.pickled import RefusedError, read_pickled
+from vovnet.weights.pickled import read_pickled
+from vovnet.weights.program import RefusedError
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".npz", ".pth.tar", ".ckpt", ".bin")
 BACKBONE_FORMAT = "vovnet-backbone-1"
