@@ -157,8 +157,12 @@ def logs() -> tuple[Seed, ...]:
 
 
 def configs() -> tuple[Seed, ...]:
-    shipped = sorted((ROOT / "configs").glob("*.yaml"))[:4]
-    return (Seed({"a.yaml": CONFIG.encode()}), *(Seed({"a.yaml": path.read_bytes()}) for path in shipped))
+    """Of training runs, and of the study, which has settings of its own."""
+    shipped = sorted((ROOT / "configs").glob("*.yaml"))
+    studies = [path for path in shipped if path.stem.startswith("cifar10")]
+    runs = [path for path in shipped if path not in studies and path.stem != "bccd_study"][:3]
+    files = [("a.yaml", CONFIG.encode()), *(("a.yaml", path.read_bytes()) for path in runs)]
+    return tuple(Seed({name: data}) for name, data in [*files, *(("study.yaml", path.read_bytes()) for path in studies)])
 
 
 def overrides() -> tuple[Seed, ...]:

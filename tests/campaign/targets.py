@@ -26,6 +26,7 @@ class Kind:
     change: makes a changed file of a whole one.
     calls: path of the changed file, folder of all files → the functions that read it. Each is called, whatever became
         of the one before.
+    also: what may be raised beside ValueError and OSError.
     """
 
     weight: int
@@ -33,6 +34,7 @@ class Kind:
     change: Change
     calls: Callable[[Path, Path], Calls]
     also: tuple[type[Exception], ...] = ()
+    named: bool = True  # whether a message must name the file
 
     @property
     def expected(self) -> tuple[type[Exception], ...]:
@@ -94,15 +96,10 @@ def _voc(path: Path, folder: Path) -> Calls:
 
 
 def _config(path: Path, folder: Path) -> Calls:
-    from vovnet.engine.config import load_config
+    from vovnet.engine.config import load_config, read_config
     from vovnet.paper.aggregation.config import AggregationConfig
 
-    def aggregation() -> object:
-        from vovnet.engine.config import read_config
-
-        return read_config(AggregationConfig, path)
-
-    return [lambda: load_config(path), aggregation]
+    return [lambda: read_config(AggregationConfig, path) if path.stem == "study" else load_config(path)]
 
 
 def _overrides(path: Path, folder: Path) -> Calls:
@@ -202,7 +199,7 @@ def _pairs() -> Iterator[tuple[str, Kind]]:
     yield "voc-xml", Kind(14, lambda: seeds.voc("voc-xml"), structured.any_xml, _voc)
     yield "voc-lists", Kind(4, lambda: seeds.voc("voc-lists"), mutators.any_text, _voc)
     yield "config", Kind(10, _models("configs"), structured.any_yaml, _config)
-    yield "overrides", Kind(6, _models("overrides"), mutators.any_text, _overrides)
+    yield "overrides", Kind(6, _models("overrides"), mutators.any_text, _overrides, named=False)
     yield "detector", Kind(8, _models("detectors"), structured.any_safetensors, _weights)
     yield "backbone", Kind(3, _models("backbones"), structured.any_safetensors, _weights)
     yield "pth", Kind(8, _models("torch_files"), structured.any_zip, _weights)
