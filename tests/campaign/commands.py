@@ -39,13 +39,15 @@ def vovnet(
     folder: Path,
     *,
     kill_after_s: float | None = None,
+    armed: Callable[[], bool] = lambda: True,
     prepare: Callable[[], object] = lambda: None,
 ) -> Finished:
     """The end of `vovnet ARGUMENTS`, run in `folder`, or killed with all its processes after some seconds.
 
+    armed: the time before the kill begins when this becomes true.
     prepare: called in the child before the command.
     """
-    return forked(lambda: _main(arguments), folder, kill_after_s=kill_after_s, prepare=prepare)
+    return forked(lambda: _main(arguments), folder, kill_after_s=kill_after_s, armed=armed, prepare=prepare)
 
 
 def forked(
@@ -53,6 +55,7 @@ def forked(
     folder: Path,
     *,
     kill_after_s: float | None = None,
+    armed: Callable[[], bool] = lambda: True,
     prepare: Callable[[], object] = lambda: None,
 ) -> Finished:
     """As `vovnet`, for any function. What it raises, but SystemExit, is status 70."""
@@ -62,7 +65,7 @@ def forked(
     if child == 0:
         _run(work, folder, logs, prepare)
     try:
-        status = _wait(child, begun + (LONGEST_S if kill_after_s is None else kill_after_s))
+        status = _wait(child, LONGEST_S if kill_after_s is None else kill_after_s, armed)
     finally:
         try:
             os.killpg(child, signal.SIGKILL)  # its loader processes
@@ -75,17 +78,19 @@ def forked(
     return Finished(status, *outputs, seconds)
 
 
-def _wait(child: int, end: float) -> int:
-    killed = False
+def _wait(child: int, kill_after_s: float, armed: Callable[[], bool]) -> int:
+    end = None
     while True:
-        done, status = os.waitpid(child, 0 if killed else os.WNOHANG)
+        done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= end:
+        if end is None and armed():
+            end = time.monotonic() + kill_after_s
+        if end is not None and time.monotonic() >= end:
             os.kill(child, signal.SIGKILL)
-            killed = True
-        else:
-            time.sleep(0.005)
+            _, status = os.waitpid(child, 0)
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.003)
 
 
 def _run(work: Callable[[], object], folder: Path, logs: Sequence[Path], prepare: Callable[[], object]) -> NoReturn:

@@ -49,7 +49,7 @@ def _answer(data: bytes, more: bytes = b"") -> Callable[[socket.socket], None]:
 
 _JPEG = image("jpeg")
 _EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n(owned) (w) file closefile\nshowpage\n"
-# Path → what the server does. "" in the comment of a test: the download may succeed only for the last.
+# Path → what the server does.
 ANSWERS: dict[str, Callable[[socket.socket], object]] = {
     "dripping-header.jpg": lambda sock: _drip(sock, b"", _OK * 20),
     "dripping-body.jpg": lambda sock: _drip(sock, _OK + b"Content-Length: 4000\r\n\r\n", bytes(4000)),
@@ -79,6 +79,7 @@ ANSWERS: dict[str, Callable[[socket.socket], object]] = {
     "9" * 5000 + ".jpg": _answer(b"no image"),
     "a%1b[2J%0avovnet: ok.jpg": _answer(b"no image"),
 }
+QUICK = ("too-short.jpg", "huge-length.jpg", "circle.jpg", "to-file.jpg", "reset-in-body.jpg", "status.jpg", "9" * 5000 + ".jpg")
 
 
 class _Handler(socketserver.BaseRequestHandler):

@@ -35,7 +35,7 @@ def _commands() -> dict[str, list[str]]:
         "predict": ["predict", "images", "--output", "out", *few],
         "predict without drawing": ["predict", "images", "--no-draw", "--output", "out", *few],
         "predict --json": ["predict", "images/0.jpg", "--no-draw", "--json", "out/x.json", "--output", "o2", *few],
-        "predict a video": ["predict", str(workplace.ROOT / "samples/video/cars.mp4"), "--output", "out", *few],
+        "predict a video": ["predict", "a.mp4", "--output", "out", *few],
         "evaluate": [*evaluate, "--output", "out"],
         "compare": ["compare", "bccd", "--images", "images/0.jpg", "--output", "out", *few],
         "measure": [*measure, "--output", "out"],

@@ -7,7 +7,8 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from . import workplace
 from .commands import Check, Finished, contents, vovnet
 
 SECTION = "kills"
-_LOOK = ("detections.json", "detections.csv")
 
 
 def kills(counts: Mapping[str, int], *, seed: int) -> Iterator[Check]:
@@ -101,14 +101,21 @@ def _measure(folder: Path, count: int, chance: random.Random) -> Iterator[Check]
 
 def _fix(folder: Path, count: int, chance: random.Random) -> Iterator[Check]:
     """The cleaned copy is absent or complete, and can be written afterwards."""
-    annotation = next((folder / "data" / "Annotations").iterdir())
-    annotation.write_text(annotation.read_text().replace("<name>RBC</name>", "<name></name>", 1))
-    arguments = ["data", "check", "data", "--fix", "copy", "--workers", "1"]
-    finished = vovnet(arguments, folder)
-    whole = contents(folder / "copy")
+    for path in (folder / "images").iterdir():
+        path.with_suffix(".txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    for number in range(1500):  # so that copying takes a while
+        (folder / "images" / f"{number}.md").write_bytes(bytes(9000))
+    (folder / "images" / "classes.txt").write_text("cell\n")
+    arguments = ["data", "check", "images", "--fix", "copy", "--workers", "1"]
+    before = {path.name for path in folder.iterdir()} | {".stdout", ".stderr", "copy"}
+    begun = time.monotonic()
+    checked = vovnet(arguments, folder)
+    seconds, whole = time.monotonic() - begun, contents(folder / "copy")
+    if len(whole) < 1500:
+        raise RuntimeError(f"there is no copy to kill: {checked.stderr[-500:]!r}")
     for number in range(count):
         shutil.rmtree(folder / "copy", ignore_errors=True)
-        vovnet(arguments, folder, kill_after_s=chance.uniform(0, finished.seconds))
+        vovnet(arguments, folder, kill_after_s=chance.uniform(0, seconds / 2), armed=lambda: _writes(folder, before))
         copy = contents(folder / "copy") if (folder / "copy").exists() else {}
         fault = "" if copy in ({}, whole) else f"{len(copy)} of {len(whole)} files in the copy"
         if not fault and not copy:
@@ -116,6 +123,11 @@ def _fix(folder: Path, count: int, chance: random.Random) -> Iterator[Check]:
             vovnet(arguments, folder)
             fault = "" if contents(folder / "copy") == whole else "the copy cannot be written after the kill"
         yield Check(SECTION, f"data check --fix {number}", fault)
+
+
+def _writes(folder: Path, before: Collection[str]) -> bool:
+    """Whether the copy, or a hidden folder for it, is there."""
+    return (folder / "copy").exists() or any(path.name not in before for path in folder.iterdir())
 
 
 def _must(finished: Finished) -> Finished:

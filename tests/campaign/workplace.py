@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .seeds import ROOT
+from .seeds import ROOT, video
 
 BCCD = ROOT / "samples" / "bccd"
 
@@ -40,10 +40,11 @@ def small_voc(root: Path) -> None:
 
 
 def prepare(folder: Path) -> Path:
-    """The folder, with data/, config.yaml and images/."""
+    """The folder, with data/, config.yaml, images/ and a.mp4."""
     small_voc(folder / "data")
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "images").mkdir()
     for number, path in enumerate(sorted((folder / "data" / "JPEGImages").iterdir())):
         shutil.copy(path, folder / "images" / f"{number}.jpg")
+    (folder / "a.mp4").write_bytes(video("mp4", "mpeg4"))
     return folder
