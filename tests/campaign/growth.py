@@ -43,7 +43,7 @@ def _lay(folder: Path, name: str, count: int) -> None:
         for number in range(count):
             (folder / f"{number:05d}.jpg").write_bytes(contents[number % len(contents)])
     else:
-        (folder / "00000.mp4").write_bytes(seeds.video("mp4", "mpeg4"))
+        (folder / "00000.mp4").write_bytes(seeds.video("mp4", "mpeg4", frames=3))
         for number in range(1, count):
             shutil.copy(folder / "00000.mp4", folder / f"{number:05d}.mp4")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 from vovnet.weights.detector import ModelInfo
 from vovnet.weights.file import DETECTOR_FORMAT
 
+from .commands import vovnet
 from .seeds import ROOT, Seed, image, voc
 
 MODEL = "dsod300_vovnet27_slim"
@@ -40,8 +42,6 @@ resume: true
 
 def _saved(folder: str, write: Any) -> bytes:
     """What `write(path)` writes to a file of this name."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary, folder)
         write(path)
@@ -118,26 +118,17 @@ def npz_files() -> tuple[Seed, ...]:
 @cache
 def finished_run() -> dict[str, bytes]:
     """A run of one step: its config, its data, its checkpoint and its log."""
-    import os
-    import tempfile
-
-    from vovnet.engine.config import load_config
-    from vovnet.engine.train import train
-
     files = {f"data/{name}": data for name, data in voc("voc-xml")[0].files.items()}
     files["data/ImageSets/Main/train.txt"] = b"a\nb\n"
     files["config.yaml"] = CONFIG.encode()
-    before = Path.cwd()
     with tempfile.TemporaryDirectory() as temporary:
         for name, data in files.items():
             path = Path(temporary, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        os.chdir(temporary)
-        try:
-            train(load_config("config.yaml"))
-        finally:
-            os.chdir(before)
+        trained = vovnet(["train", "config.yaml"], Path(temporary))  # a process that has trained cannot fork others
+        if trained.status:
+            raise RuntimeError(f"the run failed: {trained.stderr!r}")
         files |= {f"run/{name}": Path(temporary, "run", name).read_bytes() for name in ("last.pt", "log.jsonl")}
     return files
 
