@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -67,10 +68,8 @@ def forked(
     try:
         status = _wait(child, LONGEST_S if kill_after_s is None else kill_after_s, armed)
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # its loader processes
-        except ProcessLookupError:
-            pass
     seconds = time.monotonic() - begun
     outputs = [log.read_bytes() if log.exists() else b"" for log in logs]
     for log in logs:
@@ -112,10 +111,8 @@ def _run(work: Callable[[], object], folder: Path, logs: Sequence[Path], prepare
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with suppress(OSError):
                 stream.flush()
-            except OSError:
-                pass
         os._exit(status)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .commands import Check, forked
+from .harm import POWER
 from .seeds import image
 
 SECTION = "bad servers"
@@ -79,7 +80,15 @@ ANSWERS: dict[str, Callable[[socket.socket], object]] = {
     "9" * 5000 + ".jpg": _answer(b"no image"),
     "a%1b[2J%0avovnet: ok.jpg": _answer(b"no image"),
 }
-QUICK = ("too-short.jpg", "huge-length.jpg", "circle.jpg", "to-file.jpg", "reset-in-body.jpg", "status.jpg", "9" * 5000 + ".jpg")
+QUICK = (
+    "too-short.jpg",
+    "huge-length.jpg",
+    "circle.jpg",
+    "to-file.jpg",
+    "reset-in-body.jpg",
+    "status.jpg",
+    "9" * 5000 + ".jpg",
+)
 
 
 class _Handler(socketserver.BaseRequestHandler):
@@ -133,12 +142,21 @@ def _visit(url: str, folder: Path) -> str:
         except (ValueError, OSError) as error:
             text = str(error)
             print(text)
-            good = text.isprintable() and len(text) <= 500 and (url[:60] in text or "127.0.0.1" in text or Path("began").exists())
+            good = (
+                not POWER.search(text)
+                and "\n" not in text
+                and len(text) <= 500
+                and (url[:60] in text or "127.0.0.1" in text or Path("began").exists())
+            )
             raise SystemExit(0 if good else 3) from None
         raise SystemExit(4)
 
     (folder / "began").unlink(missing_ok=True)
     finished = forked(work, folder, kill_after_s=_TIMEOUT_S + 8)
     late = "" if finished.seconds < _TIMEOUT_S + 3 else f"{finished.seconds:.1f} s"
-    reasons = {0: "", 3: f"no good sentence: {finished.stdout[:300]!r}", 4: "" if url.endswith("too-long.jpg") else "accepted"}
+    reasons = {
+        0: "",
+        3: f"no good sentence: {finished.stdout[:300]!r}",
+        4: "" if url.endswith("too-long.jpg") else "accepted",
+    }
     return late or reasons.get(finished.status, f"status {finished.status}: {finished.stderr[-300:]!r}")

@@ -67,7 +67,9 @@ def _try(folder: Path, arguments: list[str]) -> str:
     changed = [name for name, data in before.items() if after.get(name) != data]
     left = [name for name in after.keys() - before.keys() if ".part" in name or name.startswith(("out/", "copy/"))]
     shutil.rmtree(folder / "out", ignore_errors=True)
-    return "; ".join(filter(None, [fault, f"changed: {changed}" if changed else "", f"left: {left}" if left else ""]))[:400]
+    return "; ".join(filter(None, [fault, f"changed: {changed}" if changed else "", f"left: {left}" if left else ""]))[
+        :400
+    ]
 
 
 def _but_for_logs(limit: Callable[[], None]) -> Callable[[], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 from . import workplace
 from .commands import Check, Finished, contents, vovnet
+from .harm import whole
 
 SECTION = "kills"
 
@@ -166,24 +166,3 @@ def _unreadable(folder: Path, old: Mapping[str, bytes]) -> str:
         except Exception as error:
             faults.append(f"{name}: {error}")
     return "; ".join(faults)[:300]
-
-
-def whole(name: str, data: bytes) -> None:
-    """Raises if the file is not a complete one of the format that its name says."""
-    from xml.etree import ElementTree
-
-    from PIL import Image
-
-    match Path(name).suffix:
-        case ".json":
-            json.loads(data.decode("utf-8"))
-        case ".svg":
-            ElementTree.fromstring(data)
-        case ".png" | ".jpg":
-            Image.open(io.BytesIO(data)).load()
-        case ".html":
-            if not data.rstrip().endswith(b"</html>"):
-                raise ValueError("no end of the page")
-        case ".csv" | ".md":
-            if not data.endswith(b"\n"):
-                raise ValueError("cut short")

@@ -9,7 +9,21 @@ from typing import Any
 from .mutators import NUMBERS, WORDS, any_bytes
 
 _SIZES = (0, -1, 1, 2**31, 2**40, 2**62, -(2**63), 7)
-_OPERATORS = ("Expand", "Tile", "ConstantOfShape", "Range", "Einsum", "Resize", "Loop", "If", "Scan", "Gemm", "Reshape", "Nope", "")
+_OPERATORS = (
+    "Expand",
+    "Tile",
+    "ConstantOfShape",
+    "Range",
+    "Einsum",
+    "Resize",
+    "Loop",
+    "If",
+    "Scan",
+    "Gemm",
+    "Reshape",
+    "Nope",
+    "",
+)
 
 
 def any_onnx(data: bytes, chance: random.Random, others: Sequence[bytes] = ()) -> bytes:
@@ -51,7 +65,9 @@ def _change(graph: Any, chance: random.Random) -> None:
             array = chance.choice(graph.initializer)
             array.data_type = chance.randrange(-1, 25)
             if chance.random() < 0.5:
-                array.external_data.add(key="location", value=chance.choice(("../../neighbour/secret.txt", "/etc/passwd", name)))
+                array.external_data.add(
+                    key="location", value=chance.choice(("../../neighbour/secret.txt", "/etc/passwd", name))
+                )
                 array.data_location = 1
         case 5 if graph.node:
             node = chance.choice(graph.node)

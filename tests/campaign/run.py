@@ -111,7 +111,10 @@ def _sections(*, short: bool, seed: int) -> Iterator[tuple[str, Callable[[], Ite
     if short:
         yield kills.SECTION, partial(kills.kills, FEW_KILLS, seed=seed)
         yield full_disk.SECTION, partial(full_disk.full_disk, only=["predict", "data check --fix"])
-        yield hostile_names.SECTION, partial(hostile_names.hostile_names, only=["data check", "predict", "unknown class"])
+        yield (
+            hostile_names.SECTION,
+            partial(hostile_names.hostile_names, only=["data check", "predict", "unknown class"]),
+        )
         yield faults.SECTION, partial(faults.bad_servers, only=faults.QUICK)
         yield growth.SECTION, partial(growth.growth, images=20, videos=20)
     else:
@@ -149,10 +152,12 @@ def report(found: Mapping[str, Sequence[Outcome]], checks: Mapping[str, Sequence
     return good and not any(trial.fault for trials in checks.values() for trial in trials)
 
 
-def record(found: Mapping[str, Sequence[Outcome]], checks: Mapping[str, Sequence[Check]], *, seed: int) -> dict[str, Any]:
-    from vovnet.provenance import cpu_and_torch, device_name, installed_versions, record_header
-
+def record(
+    found: Mapping[str, Sequence[Outcome]], checks: Mapping[str, Sequence[Check]], *, seed: int
+) -> dict[str, Any]:
     import torch
+
+    from vovnet.provenance import cpu_and_torch, device_name, installed_versions, record_header
 
     return {
         **record_header(shlex.join(["python", "-m", "tests.campaign.run", *sys.argv[1:]])),

@@ -17,10 +17,12 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .harm import POWER
 from .mutators import any_bytes
 from .seeds import NEIGHBOUR, video
 from .targets import KINDS, Kind, seeds_of
@@ -30,10 +32,20 @@ HANG_S, MAX_MESSAGE, MAX_RSS_KB = 10.0, 500, int(1.5 * 2**20)
 _BATCH = 40  # files per child: a new one costs milliseconds, and starts with clean memory
 _ADDRESS_SPACE = 3 * 2**30  # beyond what the parent has: protects the machine
 _WRITES = {
-    "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate", "os.utime",
+    "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.chown",
+    "os.truncate", "os.utime",
     "shutil.rmtree", "shutil.move", "shutil.copyfile", "os.mkfifo",
 }  # fmt: skip
-_PROCESSES = {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.fork", "os.forkpty", "pty.spawn"}
+_PROCESSES = {
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "os.fork",
+    "os.forkpty",
+    "pty.spawn",
+}
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.bind"}
 _CODE = {"pickle.find_class", "marshal.loads", "code.__new__"}
 
@@ -152,7 +164,9 @@ def _run_batch(batch: Sequence[tuple[str, int]], seed: int, sandbox: Sandbox) ->
     waiting, buffer, begun = list(batch), b"", 0.0
     try:
         while waiting:
-            ready, _, _ = select.select([reader], [], [], HANG_S + 20 if not begun else max(0.0, begun + HANG_S + 1 - time.monotonic()))
+            ready, _, _ = select.select(
+                [reader], [], [], HANG_S + 20 if not begun else max(0.0, begun + HANG_S + 1 - time.monotonic())
+            )
             data = os.read(reader, 2**16) if ready else b""
             if not data:  # it hangs or has died
                 os.killpg(child, signal.SIGKILL)
@@ -170,14 +184,10 @@ def _run_batch(batch: Sequence[tuple[str, int]], seed: int, sandbox: Sandbox) ->
                 yield Outcome(**json.loads(line))
     finally:
         os.close(reader)
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        try:
+        with suppress(ChildProcessError):
             os.waitpid(child, 0)
-        except ChildProcessError:
-            pass
 
 
 def _end_of(child: int) -> str:
@@ -208,7 +218,13 @@ def _child(batch: Sequence[tuple[str, int]], seed: int, sandbox: Sandbox, writer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     logging.disable()
-    places = {"HOME": "home", "TMPDIR": "tmp", "XDG_CACHE_HOME": "home", "XDG_CONFIG_HOME": "home", "TORCH_HOME": "home"}
+    places = {
+        "HOME": "home",
+        "TMPDIR": "tmp",
+        "XDG_CACHE_HOME": "home",
+        "XDG_CONFIG_HOME": "home",
+        "TORCH_HOME": "home",
+    }
     os.environ |= {name: str(sandbox.inside / place) for name, place in places.items()}
     import tempfile
 
@@ -300,13 +316,13 @@ def _faults_of(error: BaseException, kind: Kind, names: Sequence[str]) -> dict[s
     last = traceback.extract_tb(error.__traceback__)[-1]
     ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "/vovnet/" in frame.filename]
     place = f"{Path((ours or [last])[-1].filename).name}:{(ours or [last])[-1].lineno}"
-    shown = f"{type(error).__name__} at {place}: {ascii(text[:200])}"
+    shown = f"{type(error).__name__} at {place}: {text[:200]!a}"
     if not isinstance(error, kind.expected):
         faults["unexpected"] = shown
     elif kind.named and not any(name in text for name in names):
         faults["unnamed"] = shown
-    if len(text) > MAX_MESSAGE or "\n" in text or not text.isprintable():
-        faults["long"] = f"{len(text)} characters{'' if text.isprintable() else ', not printable'}; {shown}"
+    if len(text) > MAX_MESSAGE or "\n" in text or POWER.search(text):
+        faults["long"] = f"{len(text)} characters{', with control characters' if POWER.search(text) else ''}; {shown}"
     if SECRET in text:
         faults["secret"] = shown
     return faults

@@ -61,9 +61,14 @@ def small_detectors() -> tuple[Seed, ...]:
     from safetensors.torch import save
 
     metadata = {
-        "format": DETECTOR_FORMAT, "model": MODEL, "model_options": json.dumps(INFO.options), "class_names": '["cat", "dog"]',
-        "category_ids": "[1, 2]", "preprocessing": json.dumps(asdict(INFO.build_on_meta().preprocessing)), "record": "{}",
-    }  # fmt: skip
+        "format": DETECTOR_FORMAT,
+        "model": MODEL,
+        "model_options": json.dumps(INFO.options),
+        "class_names": '["cat", "dog"]',
+        "category_ids": "[1, 2]",
+        "preprocessing": json.dumps(asdict(INFO.build_on_meta().preprocessing)),
+        "record": "{}",
+    }
     options = json.dumps({"image_size": [65_536, 65_536], "pixels": {"mean": [1, 2, 3]}})
     mask_rcnn = metadata | {"model": "maskrcnn_vovnet27_slim", "model_options": options}
     tensors = {"a.weight": torch.ones(2, 2), "b": torch.zeros(3)}
@@ -99,7 +104,11 @@ def _torch(content: Any, **options: Any) -> bytes:
 
 def torch_files() -> tuple[Seed, ...]:
     state = {"module.conv.weight": torch.ones(3, 3), "module.bn.running_mean": torch.zeros(3)}
-    contents: list[bytes] = [_torch(state), _torch({"state_dict": state, "epoch": 3}), _torch(state, _use_new_zipfile_serialization=False)]
+    contents: list[bytes] = [
+        _torch(state),
+        _torch({"state_dict": state, "epoch": 3}),
+        _torch(state, _use_new_zipfile_serialization=False),
+    ]
     contents.append(_torch({"model": {"state_dict": state}, "args": np.float64(3)}))
     contents.append(b"cos\nsystem\n(S'touch owned'\ntR.")
     contents.append(_torch(_backbone_state()))
@@ -153,19 +162,29 @@ def configs() -> tuple[Seed, ...]:
     studies = [path for path in shipped if path.stem.startswith("cifar10")]
     runs = [path for path in shipped if path not in studies and path.stem != "bccd_study"][:3]
     files = [("a.yaml", CONFIG.encode()), *(("a.yaml", path.read_bytes()) for path in runs)]
-    return tuple(Seed({name: data}) for name, data in [*files, *(("study.yaml", path.read_bytes()) for path in studies)])
+    return tuple(
+        Seed({name: data}) for name, data in [*files, *(("study.yaml", path.read_bytes()) for path in studies)]
+    )
 
 
 def overrides() -> tuple[Seed, ...]:
     """The config stays as it is; the changed file holds the key=value arguments, one a line."""
-    lines = ["optimizer.learning_rate=1e-3", "schedule.iterations=10", "model_options.pixels={mean: [1,2,3]}", "output=x", "batch_size=4"]
+    lines = [
+        "optimizer.learning_rate=1e-3",
+        "schedule.iterations=10",
+        "model_options.pixels={mean: [1,2,3]}",
+        "output=x",
+        "batch_size=4",
+    ]
     return tuple(Seed({"overrides.txt": line.encode(), "a.yaml": CONFIG.encode()}) for line in lines)
 
 
 class _Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2))
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers(images)
@@ -209,7 +228,15 @@ def reproductions() -> tuple[Seed, ...]:
     study = (ROOT / "docs/records/bccd_study").glob("*_0.json")
     aggregation = _record("cifar10_aggregation.json")
     aggregation["runs"] = aggregation["runs"][:2]
-    evaluation = {**_record("bccd.json"), "data": "x", "split": "test", "images": 3, "soft_nms": False, "voc07_map": 0.5, "coco": {"AP": 0.4}}
+    evaluation = {
+        **_record("bccd.json"),
+        "data": "x",
+        "split": "test",
+        "images": 3,
+        "soft_nms": False,
+        "voc07_map": 0.5,
+        "coco": {"AP": 0.4},
+    }
     files = {f"records/bccd_study/{path.name}": path.read_bytes() for path in sorted(study)[:2]}
     files["records/table2.json"] = table
     files["records/cifar10_aggregation.json"] = json.dumps(aggregation).encode()
@@ -219,5 +246,6 @@ def reproductions() -> tuple[Seed, ...]:
 
 def meters() -> tuple[Seed, ...]:
     seconds = b"timestamp,watts\n" + b"".join(b"%d.5,%d.25\n" % (1_700_000_000 + i, 10 + i) for i in range(20))
-    iso = b"timestamp,watts,note\n2026-11-25T10:00:00Z,12.5,a\n2026-11-25T10:00:01+02:00,13,b\n2026-11-25T10:00:02Z,1e1,c\n"
+    iso = b"timestamp,watts,note\n2026-11-25T10:00:00Z,12.5,a\n"
+    iso += b"2026-11-25T10:00:01+02:00,13,b\n2026-11-25T10:00:02Z,1e1,c\n"
     return (Seed({"a.csv": seconds}), Seed({"a.csv": iso}), Seed({"a.jpg": image("jpeg")}))

@@ -16,9 +16,35 @@ import yaml
 from .mutators import NUMBERS, WORDS, any_bytes, any_text, encoded
 
 _VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 2**31, 2**63, -(2**63), 10**18, 1e308, -1e308, 1e-320, float("nan"), float("inf"), [], {},
-    "", [[]], [None], {"a": 1}, {"": None}, "1e400", "nan", [1] * 2000, 65_535, 100_000, "0", 3.5,
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2**31,
+    2**63,
+    -(2**63),
+    10**18,
+    1e308,
+    -1e308,
+    1e-320,
+    float("nan"),
+    float("inf"),
+    [],
+    {},
+    "",
+    [[]],
+    [None],
+    {"a": 1},
+    {"": None},
+    "1e400",
+    "nan",
+    [1] * 2000,
+    65_535,
+    100_000,
+    "0",
+    3.5,
+)
 
 
 def any_tree(tree: Any, chance: random.Random, times: int | None = None) -> Any:
@@ -83,13 +109,30 @@ def any_json(data: bytes, chance: random.Random, others: Any = ()) -> bytes:
 
 
 _YAML_BOMBS = (
-    "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b]\n"
-    "d: &d [*c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d]\nf: &f [*e, *e, *e, *e, *e, *e]\nnames: *f\n",
-    "names: &a [*a]\n", "names: &a {x: *a}\n", "? [1, 2]\n: 3\n", "? {a: b}\n: c\n", "2020-01-01: x\n", "yes: no\n",
-    "names: !!python/object/apply:os.system ['touch owned']\n", "names: !!python/name:os.system\n", "nc: !!int abc\n",
-    "names: !!binary '*'\n", "names: !!set {a, b}\n", "names: !!timestamp x\n", "nc: !!float _\n", "<<: [a]\n", "--- a\n--- b\n",
-    "names: " + "[" * 5000 + "\n", "nc: 0b\n", "nc: 190:20:30:99999999999999999999\n", "a: " + "- " * 3000 + "x\n", "%YAML 9.9\n---\na\n",
-)  # fmt: skip
+    "a: &a [x]\n"
+    + "".join(f"{a}: &{a} [{', '.join([f'*{b}'] * 9)}]\n" for a, b in zip("bcdefg", "abcdef", strict=True))
+    + "names: *g\n",
+    "names: &a [*a]\n",
+    "names: &a {x: *a}\n",
+    "? [1, 2]\n: 3\n",
+    "? {a: b}\n: c\n",
+    "2020-01-01: x\n",
+    "yes: no\n",
+    "names: !!python/object/apply:os.system ['touch owned']\n",
+    "names: !!python/name:os.system\n",
+    "nc: !!int abc\n",
+    "names: !!binary '*'\n",
+    "names: !!set {a, b}\n",
+    "names: !!timestamp x\n",
+    "nc: !!float _\n",
+    "<<: [a]\n",
+    "--- a\n--- b\n",
+    "names: " + "[" * 5000 + "\n",
+    "nc: 0b\n",
+    "nc: 190:20:30:99999999999999999999\n",
+    "a: " + "- " * 3000 + "x\n",
+    "%YAML 9.9\n---\na\n",
+)
 
 
 def any_yaml(data: bytes, chance: random.Random, others: Any = ()) -> bytes:
@@ -100,7 +143,9 @@ def any_yaml(data: bytes, chance: random.Random, others: Any = ()) -> bytes:
         return chance.choice((bomb, data + b"\n" + bomb, bomb + data))
     tree = any_tree(yaml.safe_load(data), chance)
     try:
-        return encoded(yaml.safe_dump(tree, allow_unicode=chance.random() < 0.5, default_flow_style=chance.random() < 0.3))
+        return encoded(
+            yaml.safe_dump(tree, allow_unicode=chance.random() < 0.5, default_flow_style=chance.random() < 0.3)
+        )
     except (RecursionError, UnicodeError, ValueError):
         return any_text(data, chance, others)
 
@@ -146,8 +191,15 @@ def any_png(data: bytes, chance: random.Random, others: Any = ()) -> bytes:
     kind, content = chunks[at]
     match chance.randrange(6):
         case 0:
-            side = struct.pack(">II", *chance.choice(((10**5, 10**5), (30_000, 30_000), (0, 9), (12_000, 12_000), (2**31 - 1, 1))))
-            chunks[0] = (b"IHDR", side + bytes(chance.choice(((8, 2), (16, 6), (8, 3), (1, 0), (16, 0), (7, 9)))) + content[10:13].ljust(3, b"\0"))
+            side = struct.pack(
+                ">II", *chance.choice(((10**5, 10**5), (30_000, 30_000), (0, 9), (12_000, 12_000), (2**31 - 1, 1)))
+            )
+            chunks[0] = (
+                b"IHDR",
+                side
+                + bytes(chance.choice(((8, 2), (16, 6), (8, 3), (1, 0), (16, 0), (7, 9))))
+                + content[10:13].ljust(3, b"\0"),
+            )
         case 1:
             del chunks[at]
         case 2:
@@ -160,7 +212,10 @@ def any_png(data: bytes, chance: random.Random, others: Any = ()) -> bytes:
             packed = {b"iTXt": b"key\0\1\0\0\0", b"IDAT": b"", b"eXIf": b""}.get(kind, b"key\0\0") + bomb
             chunks.insert(chance.choice((1, len(chunks) - 1)), (kind, packed))
         case _:
-            chunks.insert(at, (chance.choice((b"acTL", b"PLTE", b"tRNS", b"gAMA", b"sRGB", b"fcTL", b"abcd")), chance.randbytes(8)))
+            chunks.insert(
+                at,
+                (chance.choice((b"acTL", b"PLTE", b"tRNS", b"gAMA", b"sRGB", b"fcTL", b"abcd")), chance.randbytes(8)),
+            )
     return data[:8] + b"".join(map(_chunk, chunks))
 
 

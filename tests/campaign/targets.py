@@ -185,7 +185,17 @@ def _onnx_change(data: bytes, chance: Any, others: Sequence[bytes] = ()) -> byte
 
 
 def _pairs() -> Iterator[tuple[str, Kind]]:
-    for suffix, weight in {"jpg": 18, "png": 16, "gif": 8, "webp": 8, "tiff": 14, "bmp": 6, "avif": 5, "jp2": 6, "ppm": 5}.items():
+    for suffix, weight in {
+        "jpg": 18,
+        "png": 16,
+        "gif": 8,
+        "webp": 8,
+        "tiff": 14,
+        "bmp": 6,
+        "avif": 5,
+        "jp2": 6,
+        "ppm": 5,
+    }.items():
         change = structured.any_png if suffix == "png" else mutators.any_text if suffix == "ppm" else mutators.any_bytes
         yield suffix, Kind(weight, lambda suffix=suffix: seeds.images(suffix), change, _image)  # type: ignore[misc]
     yield "video", Kind(10, seeds.videos, mutators.any_bytes, _video)

@@ -15,7 +15,7 @@ import pytest
 
 from . import full_disk, sandbox, targets
 from .commands import contents
-from .hostile_names import harm_in_file, harm_in_text
+from .harm import harm_in_file, harm_in_text
 from .sandbox import changed, run_cases
 from .seeds import ROOT, Seed
 from .structured import any_tree
@@ -81,7 +81,9 @@ def test_trees_change() -> None:
     assert tree == {"a": [1, {"b": "c"}], "d": None}
 
 
-@pytest.mark.parametrize("text", [b"a\x1b[2J", "\u202egpj.exe".encode(), b"x\nvovnet: all is well\n", b"\xff", b"\x9b31m"])
+@pytest.mark.parametrize(
+    "text", [b"a\x1b[2J", "\u202egpj.exe".encode(), b"x\nvovnet: all is well\n", b"\xff", b"\x9b31m"]
+)
 def test_harmful_output_is_noticed(text: bytes) -> None:
     assert harm_in_text(text)
 
@@ -113,6 +115,17 @@ def test_the_short_campaign() -> None:
 
 @pytest.mark.campaign
 def test_the_whole_campaign(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.campaign.run", "--sections", "--jobs", "2", "--record", str(tmp_path / "x.json")]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.campaign.run",
+        "--sections",
+        "--jobs",
+        "2",
+        "--record",
+        str(tmp_path / "x.json"),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
