@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import logging
 import os
@@ -218,6 +219,7 @@ def _child(batch: Sequence[tuple[str, int]], seed: int, sandbox: Sandbox, writer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     logging.disable()
+    faulthandler.disable()
     places = {
         "HOME": "home",
         "TMPDIR": "tmp",
