@@ -2,16 +2,19 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all check format setup results bench energy-methods clean
+.PHONY: demo test test-all campaign check format setup results bench energy-methods clean
 
 demo: .venv/.demo  ## detect, evaluate and measure with the bundled images and weights
 	$(BIN)/python examples/demo.py
 
 test: .venv/.dev  ## run all tests except the slow ones; takes minutes
-	$(BIN)/pytest -n 2 -m "not slow" -q
+	$(BIN)/pytest -n 2 -m "not slow and not campaign" -q
 
 test-all: .venv/.dev  ## run all tests, including the slow ones
-	$(BIN)/pytest -n 2 -q
+	$(BIN)/pytest -n 2 -m "not campaign" -q
+
+campaign: .venv/.dev  ## try 20,000 changed files, kills, full disks and bad servers; takes 20 minutes on two idle cores
+	OMP_NUM_THREADS=1 PYTHONPATH=src $(BIN)/python -m tests.campaign.run --sections --jobs 2 --record docs/records/campaign.json
 
 check: .venv/.dev  ## check formatting, lint and types
 	$(BIN)/ruff format --check .
