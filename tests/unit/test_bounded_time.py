@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vovnet.data.voc_lists import NameFinder, drop_lines
-from vovnet.engine.config import _Loader
+from vovnet.parsing import ConfigLoader
 from vovnet.printing import line, printable, quoted
 from vovnet.profiling.meter import _number
 from vovnet.profiling.onnx_graph import _EQUATION
@@ -25,7 +25,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "Markdown": escape_markdown,
     "reading of a meter": _number,
     "equation": lambda text: _EQUATION.fullmatch(text.encode()),
-    "value of a config": lambda text: yaml.load(f"- '{text[:9]}'\n- {text}", _Loader),
+    "value of a config": lambda text: yaml.load(f"- '{text[:9]}'\n- {text}", ConfigLoader),
     "name": line,
     "value": quoted,
     "text": printable,
@@ -59,7 +59,7 @@ def test_numbers_after_names_are_read_as_before() -> None:
 def test_numbers_are_read_as_before(text: str, value: float) -> None:
     assert _number(text) == value
     if "e" in text:
-        assert yaml.load(text, _Loader) == value
+        assert yaml.load(text, ConfigLoader) == value
 
 
 @pytest.mark.parametrize("text", ["a #", "a##", "#", "a # b"])

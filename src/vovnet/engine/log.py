@@ -61,8 +61,8 @@ def json_lines(path: Path, last_step: int) -> LogHook:
         try:
             if parse_json(written)["step"] <= last_step:
                 kept.append(written + b"\n")
-        except (ValueError, KeyError, TypeError):  # the kill cut this line short
-            break
+        except (ValueError, KeyError, TypeError):  # a kill cut this line short
+            continue
     write_bytes(path, b"".join(kept))
 
     def log(record: Record) -> None:
