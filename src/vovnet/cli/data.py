@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MOST_LINES = 20  # of problems, hints and files that the terminal shows
 _MOST_CLASSES = 2000  # in a table; LVIS has 1203
-_NAME, _PATH, _DETAIL = 60, 300, 600  # characters of a class or split, a file, a sentence that are shown
+_NAME, _PATH, _DETAIL = 120, 300, 600  # characters of a class or split, a file, a sentence that are shown
 
 
 @data_app.command

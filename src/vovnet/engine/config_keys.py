@@ -96,7 +96,7 @@ def _problems(schema: type[BaseModel], error: ValidationError) -> Iterator[str]:
                 yield f"unknown key {quoted(key)}{hint(schema, key)}"
         elif problem["type"] in ("model_type", "model_attributes_type"):
             keys = [f"{name}.{key}" for key in keys_of(schema, name.split("."))]
-            yield f"{name} is a section, got {quoted(problem['input'])}; set its keys: {listed(keys, length=150)}"
+            yield f"{name} is a section, got {quoted(problem['input'])}; set its keys: {listed(keys, length=100)}"
         else:
             if problem["type"] in _PLAIN_TYPES:
                 message = f"must be {_PLAIN_TYPES[problem['type']]}"
@@ -130,7 +130,7 @@ def hint(schema: type[BaseModel], key: str) -> str:
     by_last = {name.split(".")[-1]: name for name in reversed(known)}  # of two, the first
     near = nearest(last, by_last)
     elsewhere = f", did you mean {by_last[near]!r}?" if near else ""
-    return did_you_mean(last, siblings, prefix) or elsewhere or f" (known keys: {listed(siblings, length=150)})"
+    return did_you_mean(last, siblings, prefix) or elsewhere or f" (known keys: {listed(siblings, length=100)})"
 
 
 def keys_of(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:

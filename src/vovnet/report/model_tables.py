@@ -23,7 +23,11 @@ _SHORT = 60  # characters of a name that figures show at least
 
 
 def label_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The measurements under names of their own, even when short. Equal ones get what differs, or else their number."""
+    """The measurements under names of their own, even when short. Equal ones get what differs, or else their number.
+
+    A name of a stranger is shortened to one printable line.
+    """
+    measurements = [replace(measurement, name=line(measurement.name)) for measurement in measurements]
     names = []
     for measurement in measurements:
         namesakes = [_details(other) for other in measurements if other.name == measurement.name]
