@@ -116,6 +116,8 @@ class _Watch:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._file = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._file < 0:
+            raise OSError(ctypes.get_errno(), "no more inotify instances")
         for folder in folders:
             self.add(folder)
 
@@ -124,6 +126,10 @@ class _Watch:
         everything = 0x2 | 0x20 | 0x40 | 0x80 | 0x100 | 0x200  # modified, opened, moved from and to, made, deleted
         if self._libc.inotify_add_watch(self._file, os.fsencode(folder), everything) < 0:
             raise OSError(ctypes.get_errno(), "inotify cannot watch", str(folder))
+
+    def close(self) -> None:
+        """The system has few of these."""
+        os.close(self._file)
 
     def touched(self) -> list[str]:
         names = []
@@ -143,12 +149,15 @@ class _Watch:
 def run_cases(cases: Sequence[tuple[str, int]], *, seed: int, root: Path) -> Iterator[Outcome]:
     """The outcome of each case, in order. Whatever a child does, the parent goes on with the next case."""
     sandbox, queue = Sandbox(root), list(cases)
-    while queue:
-        batch, done = queue[:_BATCH], 0
-        for outcome in _run_batch(batch, seed, sandbox):
-            done += 1
-            yield outcome
-        queue = queue[done:]
+    try:
+        while queue:
+            batch, done = queue[:_BATCH], 0
+            for outcome in _run_batch(batch, seed, sandbox):
+                done += 1
+                yield outcome
+            queue = queue[done:]
+    finally:
+        sandbox.watch.close()
 
 
 def _run_batch(batch: Sequence[tuple[str, int]], seed: int, sandbox: Sandbox) -> Iterator[Outcome]:
