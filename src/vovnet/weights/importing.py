@@ -25,6 +25,7 @@ from torch import Tensor
 
 from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, STRIDES
+from vovnet.printing import line
 from vovnet.weights.backbone import save_backbone
 from vovnet.weights.detector import ModelInfo, save_weights
 from vovnet.weights.file import shapes_of
@@ -131,7 +132,7 @@ def read_foreign(source: str | Path) -> tuple[Mapping[str, Tensor], dict[str, st
     """
     path, tensors, metadata = read_source(source)
     if metadata.get("format", "").startswith("vovnet-"):
-        raise ValueError(f"{source} is imported already: it holds weights of {metadata.get('model')}")
+        raise ValueError(f"{source} is imported already: it holds weights of {line(str(metadata.get('model')), 80)}")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return tensors, {"source": path.name if path == Path(source) else str(source), "source_sha256": sha256}
