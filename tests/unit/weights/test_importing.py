@@ -17,6 +17,7 @@ from vovnet import create_backbone, create_model
 from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.weights.detector import load_model
+from vovnet.weights.file import write_safetensors
 from vovnet.weights.importing import import_weights
 
 State = dict[str, Tensor]
@@ -263,3 +264,14 @@ def test_what_is_imported_already(slim: State, tmp_path: Path) -> None:
         import_weights(tmp_path / "ours.safetensors", tmp_path / "again.safetensors")
     with pytest.raises(ValueError, match=r"a file that ends in .safetensors, got out.pth"):
         import_weights(tmp_path / "theirs.pth", "out.pth")
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "\x9b31m", "a\u2028b", "../../\x00"])
+def test_a_file_of_ours_with_a_hostile_name_is_named_on_one_short_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "ours.safetensors"
+    write_safetensors(path, {"a": torch.zeros(1)}, {"format": "vovnet-backbone-1", "model": name})
+    with pytest.raises(ValueError, match="is imported already") as caught:
+        import_weights(path, tmp_path / "again.safetensors")
+    message = str(caught.value)
+    assert len(message) < 500
+    assert message.isprintable()
