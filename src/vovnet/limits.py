@@ -75,7 +75,7 @@ def set_limit(assignment: str) -> None:
 def check_limit(name: str, value: int, what: str, remedy: str = "") -> None:
     """ValueError if `value`, of the unit of the limit `name`, is above it.
 
-    what: start of the message, such as "x.png" or "x.png has 20 × 30 pixels:"
+    what: start of the message, such as "x.png"; nothing where the name of the file is put before
     remedy: what helps, before the way to raise the limit.
     """
     limit = getattr(limits(), name)
@@ -87,8 +87,9 @@ def too_much(name: str, what: str, remedy: str = "") -> str:
     """The message of `check_limit`, where the value itself is not known."""
     unit = name.rpartition("_")[2]
     help_text = f"{remedy}, or " if remedy else ""
+    start = f"{what} " if what else ""
     return (
-        f"{what} has more than {counted_with_commas(getattr(limits(), name), unit)}: "
+        f"{start}has more than {counted_with_commas(getattr(limits(), name), unit)}: "
         f"{help_text}raise the limit with --limit {name}=N if you trust it"
     )
 

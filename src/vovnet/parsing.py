@@ -52,7 +52,7 @@ def read_bounded(path: Path, limit: str = "text_bytes") -> bytes:
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from error
     if len(data) > most:
-        raise ValueError(too_much(limit, "").lstrip())
+        raise ValueError(too_much(limit, ""))
     return data
 
 

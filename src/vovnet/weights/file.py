@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vovnet.errors import is_out_of_memory
 from vovnet.files import replacing
 from vovnet.limits import check_limit
 from vovnet.printing import line, quoted
@@ -96,6 +97,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = line(str(error), 100)
         raise problem(path, f"is damaged or is no safetensors file ({reason}); download or copy it again") from error
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
+from vovnet.errors import is_out_of_memory
 from vovnet.parsing import parse_json
 from vovnet.printing import line, quoted
 from vovnet.records import first_fault
@@ -161,7 +162,7 @@ def refused_options(source: str | Path) -> Iterator[None]:
     """Names the file where the network that it states cannot be built."""
     try:
         yield
-    except (ModuleNotFoundError, MemoryError):
-        raise
     except Exception as error:  # of the libraries that build the network
+        if isinstance(error, ModuleNotFoundError) or is_out_of_memory(error):
+            raise
         raise damaged_metadata(source, line(str(error) or type(error).__name__, 250)) from error

@@ -39,7 +39,7 @@ def read_pickled(path: Path, *, complete: bool = False) -> Any:
     except ValueError:
         raise
     except Exception as error:  # a damaged pickle raises half a dozen types
-        raise ValueError(damage(error)) from error
+        raise damage(error) from error
     if complete and reader.incomplete:
         raise ValueError("holds a tensor without values of its own (sparse, quantised or expanded)")
     return content

@@ -139,6 +139,25 @@ def test_a_download_that_is_no_weights_is_tried_again(server: Server, cache: Pat
 
 
 @pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [("page.pth", "vovnet.weights.program.Reader.run"), ("cells.safetensors", "safetensors.safe_open")],
+)
+def test_a_lack_of_memory_discards_no_download(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, reads: str, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(reads, fail)
+    with pytest.raises((MemoryError, RuntimeError)):
+        read_weights(f"{server.url}/{name}")
+    assert len(files(cache)) == 1
+
+
+@pytest.mark.parametrize(
     ("error", "kept"),
     [
         (UsageError("no detector is called 'dsod'"), True),
