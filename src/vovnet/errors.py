@@ -78,6 +78,11 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
     return table[name]
 
 
+def typed(error: BaseException) -> str:
+    """The error's type and message, if it has one: that of a library may say little without its type."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the computer or of a device; PyTorch has no type for the first."""
     text = str(error).lower()

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from vovnet.errors import typed
 from vovnet.limits import limits, too_much
 from vovnet.printing import line, quoted
 
@@ -52,7 +53,7 @@ def read_bounded(path: Path, limit: str = "text_bytes") -> bytes:
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from error
     if len(data) > most:
-        raise ValueError(too_much(limit, ""))
+        raise too_much(limit)
     return data
 
 
@@ -236,4 +237,4 @@ def _sentences() -> Iterator[None]:
     except RecursionError:
         raise ValueError("is not valid YAML for this purpose (it is nested too deeply)") from None
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:  # of a strange tag
-        raise ValueError(f"is not valid YAML ({type(error).__name__}: {line(str(error), 100)})") from error
+        raise ValueError(f"is not valid YAML ({line(typed(error), 120)})") from error

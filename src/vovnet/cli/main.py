@@ -25,8 +25,8 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 )
 from vovnet.cli.app import app
 from vovnet.cli.output import complain
-from vovnet.cli.terminal import guarded_terminal, typed
-from vovnet.errors import UsageError, describe, install_extra, is_out_of_memory
+from vovnet.cli.terminal import guarded_terminal
+from vovnet.errors import UsageError, describe, install_extra, is_out_of_memory, typed
 from vovnet.limits import set_limit
 from vovnet.printing import SENTENCE, line, quoted
 

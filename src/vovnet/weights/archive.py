@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vovnet.errors import is_out_of_memory
+from vovnet.errors import is_out_of_memory, typed
 from vovnet.limits import check_limit, limits, too_much
 from vovnet.printing import line, quoted
 
@@ -34,7 +34,7 @@ class _File(FileIO):
         size = -1 if size is None else size
         data = super().read(size if self.most is None or 0 <= size <= self.most else self.most + 1) or b""
         if self.most is not None and len(data) > self.most:
-            raise ValueError(too_much("header_bytes", "with the directory of its parts"))
+            raise too_much("header_bytes", "with the directory of its parts")
         return data
 
 
@@ -98,5 +98,5 @@ def damage(error: Exception) -> ValueError | MemoryError:
     """What a library says of a damaged file, short. Of a lack of memory no file is to blame."""
     if is_out_of_memory(error):
         return MemoryError(line(str(error), 100))
-    reason = line(f"{type(error).__name__}: {error}".removesuffix(": "), 120)
+    reason = line(typed(error), 120)
     return ValueError(f"is damaged ({reason}): download or copy it again")

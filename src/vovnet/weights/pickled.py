@@ -125,7 +125,7 @@ def _read_old(path: Path) -> tuple[Any, Reader]:
             _, system, content, keys = (reader.run(start) for _ in range(4))
         except ValueError:
             if start.tell() == most < size:
-                raise ValueError(too_much("header_bytes", "without its tensors")) from None
+                raise too_much("header_bytes", "without its tensors") from None
             raise
         _checked(reader, path)
         file.seek(start.tell())

@@ -173,6 +173,18 @@ def test_only_a_fault_of_the_file_discards_a_download(server: Server, error: Exc
     assert path.is_file() is kept
 
 
+@pytest.mark.parametrize("name", ["page.pth", "cells.safetensors"])
+def test_a_download_above_a_limit_is_kept_until_the_limit_is_raised(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    url = f"{server.url}/{name}"
+    find_weights(url)
+    monkeypatch.setenv("VOVNET_LIMITS", "weights_bytes=1")
+    with pytest.raises(ValueError, match="raise the limit with --limit weights_bytes=N"):
+        read_weights(url)
+    assert len(files(cache)) == len(server.visits) == 1
+
+
 def test_a_url_must_say_which_format_it_has(server: Server) -> None:
     with pytest.raises(
         ValueError, match=r"must end in .pth, .pt, .*, .npz, .pth.tar, .ckpt, .bin, got .*download.id=3; download"
