@@ -78,6 +78,17 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
     return table[name]
 
 
+def typed(error: BaseException) -> str:
+    """The error's type and message, if it has one: that of a library may say little without its type."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the computer or of a device; PyTorch has no type for the first."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
 def describe(error: Exception) -> str:
     """The text of an error; one of the system without its number and with what helps."""
     if not (isinstance(error, OSError) and error.strerror):

@@ -97,6 +97,16 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def try_folder(path: Path, remedy: str) -> None:
+    """Make the folder, and try whether it takes files, before work that takes long. OSError that ends with `remedy`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write into {line(str(path), 200)} ({error.strerror}); {remedy}") from error
+
+
 def is_full(error: BaseException) -> bool:
     """Whether an error says that the disk is full, or fails: nothing else can be written there either."""
     return isinstance(error, OSError) and error.errno in _FULL

@@ -71,12 +71,13 @@ def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]]:
             file = path.open("ab+", buffering=0)
             try:
                 _lock(file, folder)
-                if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                    break
+                with suppress(FileNotFoundError):  # its owner ended and removed it in between
+                    if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                        break
             except BaseException:
                 file.close()
                 raise
-            file.close()  # its owner ended and removed it in between
+            file.close()
         owner = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         with suppress(OSError):  # a full disk
             file.truncate(0)

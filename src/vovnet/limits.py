@@ -15,6 +15,10 @@ from vovnet.errors import UsageError, counted, unknown_name
 VARIABLE = "VOVNET_LIMITS"
 
 
+class LimitError(ValueError):
+    """A file above a limit. It may be sound: the user can raise the limit."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The limits and their defaults.
@@ -73,22 +77,23 @@ def set_limit(assignment: str) -> None:
 
 
 def check_limit(name: str, value: int, what: str, remedy: str = "") -> None:
-    """ValueError if `value`, of the unit of the limit `name`, is above it.
+    """LimitError if `value`, of the unit of the limit `name`, is above it.
 
-    what: start of the message, such as "x.png" or "x.png has 20 × 30 pixels:"
+    what: start of the message, such as "x.png"; nothing where the name of the file is put before
     remedy: what helps, before the way to raise the limit.
     """
     limit = getattr(limits(), name)
     if value > limit:
-        raise ValueError(too_much(name, what, remedy))
+        raise too_much(name, what, remedy)
 
 
-def too_much(name: str, what: str, remedy: str = "") -> str:
-    """The message of `check_limit`, where the value itself is not known."""
+def too_much(name: str, what: str = "", remedy: str = "") -> LimitError:
+    """The error of `check_limit`, where the value itself is not known."""
     unit = name.rpartition("_")[2]
     help_text = f"{remedy}, or " if remedy else ""
-    return (
-        f"{what} has more than {counted_with_commas(getattr(limits(), name), unit)}: "
+    start = f"{what} " if what else ""
+    return LimitError(
+        f"{start}has more than {counted_with_commas(getattr(limits(), name), unit)}: "
         f"{help_text}raise the limit with --limit {name}=N if you trust it"
     )
 

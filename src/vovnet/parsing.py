@@ -10,7 +10,6 @@ import codecs
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from vovnet.errors import typed
 from vovnet.limits import limits, too_much
 from vovnet.printing import line, quoted
 
@@ -53,7 +53,7 @@ def read_bounded(path: Path, limit: str = "text_bytes") -> bytes:
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from error
     if len(data) > most:
-        raise ValueError(too_much(limit, "").lstrip())
+        raise too_much(limit)
     return data
 
 
@@ -124,7 +124,7 @@ class _Refused(yaml.YAMLError):
 
 
 class _Bounded:
-    """Without aliases, which let a few lines stand for gigabytes, and with bounded depth and length."""
+    """Without aliases, which let a few lines stand for gigabytes, and repeated keys; with bounded depth and length."""
 
     _depth = _nodes = 0
 
@@ -145,18 +145,21 @@ class _Bounded:
         self._depth -= 1
         return node
 
-    def construct_mapping(self: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self: Any, anchor: Any) -> yaml.MappingNode:
         """Of two equal keys the last one would win, and nobody would notice."""
-        stated = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]
-        if len(mapping) < len(stated) and ("tag:yaml.org,2002:merge", "<<") not in stated:
-            twice = next((value for (_, value), count in Counter(stated).items() if count > 1), stated[0][1])
-            raise _Refused(f"has the key {quoted(twice, 40)} twice: remove one")
-        return mapping
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[misc]
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            number = key.start_mark.line + 1
+            if (first := lines.get(key.value)) is not None:
+                where = f"line {number}" if number == first else f"lines {first} and {number}"
+                raise _Refused(f"states {quoted(key.value, 40)} twice, in {where}: leave one out")
+            lines[key.value] = number
+        return node
 
 
-class TypedLoader(_Bounded, yaml.SafeLoader):
-    """Scalars as what they look like by YAML 1.1."""
+class _AsWritten(_Bounded, yaml.SafeLoader):
+    """Tells which scalars stand without quotes, as YAML's writer must know to leave them so."""
 
 
 class TextLoader(_Bounded, yaml.BaseLoader):
@@ -165,22 +168,13 @@ class TextLoader(_Bounded, yaml.BaseLoader):
 
 class ConfigLoader(_Bounded, yaml.SafeLoader):
     """Plain scalars by the core rules of YAML 1.2: null, true, 12, 0x1f, 1e-4, .inf; all others are text, as `no`,
-    `012`, `1_000` and `12:30`. Keys are always text, and may not come twice in one section."""
+    `012`, `1_000` and `12:30`. Keys are always text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        values: dict[Hashable, Any] = {}
-        lines: dict[str, int] = {}
-        for key_node, value_node in node.value:
-            number = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise _Refused(f"has a list or section as a key in line {number}, expected text")
-            key = str(key_node.value)
-            if key in lines:
-                where = f"line {number}" if number == lines[key] else f"lines {lines[key]} and {number}"
-                raise _Refused(f"states {quoted(key, 40)} twice, in {where}: leave one out")
-            lines[key] = number
-            values[key] = self.construct_object(value_node, deep=True)
-        return values
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _Refused(f"has a list or section as a key in line {key.start_mark.line + 1}, expected text")
+        return {str(key.value): self.construct_object(value, deep=True) for key, value in node.value}
 
     def construct_yaml_map(self, node: yaml.MappingNode) -> Generator[dict[Any, Any], None, None]:
         yield self.construct_mapping(node)
@@ -206,7 +200,7 @@ for _tag, _pattern, _first in (
 ConfigLoader.add_constructor("tag:yaml.org,2002:map", ConfigLoader.construct_yaml_map)
 ConfigLoader.add_constructor("tag:yaml.org,2002:int", ConfigLoader.construct_yaml_int)
 
-_Loader = type[TypedLoader | TextLoader | ConfigLoader]
+_Loader = type[TextLoader | ConfigLoader]
 
 
 def read_yaml(path: Path, loader: _Loader = TextLoader) -> Any:
@@ -224,7 +218,7 @@ def compose_yaml(path: Path) -> yaml.Node | None:
     """The nodes of a YAML file, within the same bounds, to write it again; None for an empty file."""
     text = read_text(path, "yaml_bytes")
     with _sentences():
-        return yaml.compose(text, Loader=TypedLoader)
+        return yaml.compose(text, Loader=_AsWritten)
 
 
 @contextmanager
@@ -243,4 +237,4 @@ def _sentences() -> Iterator[None]:
     except RecursionError:
         raise ValueError("is not valid YAML for this purpose (it is nested too deeply)") from None
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:  # of a strange tag
-        raise ValueError(f"is not valid YAML ({type(error).__name__}: {line(str(error), 100)})") from error
+        raise ValueError(f"is not valid YAML ({line(typed(error), 120)})") from error

@@ -108,7 +108,7 @@ def pydantic_error() -> ValidationError:
         (SystemError(EVIL), "SystemError: "),
         (KeyError(LONG), "KeyError: "),
         (ValueError(EVIL), "a�[2J� vovnet: done"),
-        (ValueError(""), "ValueError: "),
+        (ValueError(""), "ValueError (run again"),
         (RuntimeError(LONG), "RuntimeError: "),
         (json.JSONDecodeError("Expecting value", "", 0), "a file is not valid JSON"),
         (zipfile.BadZipFile("File is not a zip file"), "a file is not a valid archive"),

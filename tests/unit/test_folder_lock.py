@@ -156,3 +156,19 @@ def test_a_run_that_fails_at_once_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="wrong"), folder_lock(tmp_path / "a" / "b"):
         raise ValueError("wrong")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_file_that_its_owner_removes_in_between_is_made_again(tmp_path, monkeypatch):
+    lock, locked = module._lock, []
+
+    def lock_late(file, folder):
+        lock(file, folder)
+        locked.append(file)
+        if len(locked) == 1:
+            (folder / NAME).unlink()
+
+    monkeypatch.setattr(module, "_lock", lock_late)
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: True)  # it was there a moment ago
+    with folder_lock(tmp_path):
+        assert "in use by process" in other_process(tmp_path, 0).communicate()[0]
+    assert len(locked) == 2

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from vovnet.cli.app import app
 from vovnet.cli.options import Device, Fraction, Json, Positive, Several, Split, Threads, TopK
 from vovnet.cli.output import Output, complain, make_folder, need, set_threads, show_progress
-from vovnet.errors import UsageError, counted
+from vovnet.errors import UsageError, counted, describe
+from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
     from vovnet.report.comparison import ComparedImage, Drawer, ImageSource
@@ -66,14 +67,15 @@ def compare(
         truth = open_ground_truth(data, split, masks=any(detector.model.masks for detector in detectors))
     sources = choose_images(images or [], truth, limit, output=output)
     make_folder(output)
-    drawer = Drawer(detectors, truth.class_names if truth else None, score_threshold, top_k)
-    annotators = [Annotator(heading, argument) for heading, argument in zip(headings, weights, strict=True)]
-    annotators = [Annotator("ground truth", None), *annotators] if truth else annotators
-    compared, failures = _draw_all(sources, drawer)
-    comparison = Comparison(tuple(annotators), tuple(compared), score_threshold)
-    if compared:
-        write_figure(comparison, output / "figure.jpg")
-        write_page(comparison, output / "comparison.html")
+    with folder_lock(output):
+        drawer = Drawer(detectors, truth.class_names if truth else None, score_threshold, top_k)
+        annotators = [Annotator(heading, argument) for heading, argument in zip(headings, weights, strict=True)]
+        annotators = [Annotator("ground truth", None), *annotators] if truth else annotators
+        compared, failures = _draw_all(sources, drawer)
+        comparison = Comparison(tuple(annotators), tuple(compared), score_threshold)
+        if compared:
+            write_figure(comparison, output / "figure.jpg")
+            write_page(comparison, output / "comparison.html")
     out.table(
         ["column", "weights", "in all images"],
         [
@@ -103,7 +105,8 @@ def _draw_all(sources: Sequence[ImageSource], drawer: Drawer) -> tuple[list[Comp
             try:
                 compared.append(ComparedImage(name, image.source, drawer.draw(image.read(), image.target)))
             except (ValueError, OSError) as error:
-                reason = str(error) if image.source in str(error) else f"{image.source}: {error}"
+                reason = describe(error)
+                reason = reason if image.source in reason else f"{image.source}: {reason}"
                 failures.append({"source": image.source, "reason": reason})
                 complain(reason)
     return compared, failures

@@ -25,8 +25,8 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 )
 from vovnet.cli.app import app
 from vovnet.cli.output import complain
-from vovnet.cli.terminal import guarded_terminal, typed
-from vovnet.errors import UsageError, describe, install_extra
+from vovnet.cli.terminal import guarded_terminal
+from vovnet.errors import UsageError, describe, install_extra, is_out_of_memory, typed
 from vovnet.limits import set_limit
 from vovnet.printing import SENTENCE, line, quoted
 
@@ -139,7 +139,7 @@ def _one_sentence(error: Exception, command: str) -> str:
         last_frame = max((number for number, text in enumerate(lines) if text.startswith("  ")), default=0)
         text = " ".join(lines[last_frame + 1 :]).partition(": ")[2]
     text = line(text, SENTENCE)
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         option = _MEMORY_OPTIONS.get(command, "the batch size")
         detail = f" ({text[:160]})" if text else ""
         return f"out of memory; lower {option} or use a smaller model{detail}"

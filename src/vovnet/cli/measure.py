@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +15,7 @@ from vovnet.cli.app import app
 from vovnet.cli.options import BatchSize, Device, Fraction, Json, Positive, Repetitions, Several, Split, Switch, Threads
 from vovnet.cli.output import Output, make_folder, need, set_threads, show_progress
 from vovnet.errors import UsageError
+from vovnet.folder_lock import folder_lock
 from vovnet.printing import line
 
 if TYPE_CHECKING:
@@ -186,31 +188,32 @@ def measure(
     from vovnet.engine.measure_by_name import measure_by_name
     from vovnet.provenance import command_line, record_header
 
-    with show_progress() as progress:
-        task = progress.add_task("", total=None)
-        measurements = measure_by_name(
-            models,
-            input_size=input_size,
-            batch_size=batch_size,
-            batch_sizes=batches or (),
-            device=device,
-            precision=precision,
-            repetitions=repetitions,
-            memory=memory,
-            energy=energy.energy,
-            meter=energy.meter,
-            estimated=energy.estimate,
-            image_paths=image_paths,
-            data=images.data,
-            split=images.split,
-            on_step=lambda what: progress.update(task, description=line(what)),
-        )
-    _print(measurements, out, layers=layers)
-    if output is not None:
-        from vovnet.report.measurement_report import write_measurement_report
+    with nullcontext() if output is None else folder_lock(output):
+        with show_progress() as progress:
+            task = progress.add_task("", total=None)
+            measurements = measure_by_name(
+                models,
+                input_size=input_size,
+                batch_size=batch_size,
+                batch_sizes=batches or (),
+                device=device,
+                precision=precision,
+                repetitions=repetitions,
+                memory=memory,
+                energy=energy.energy,
+                meter=energy.meter,
+                estimated=energy.estimate,
+                image_paths=image_paths,
+                data=images.data,
+                split=images.split,
+                on_step=lambda what: progress.update(task, description=line(what)),
+            )
+        _print(measurements, out, layers=layers)
+        if output is not None:
+            from vovnet.report.measurement_report import write_measurement_report
 
-        write_measurement_report(measurements, output)
-        out.say(f"report in {output}")
+            write_measurement_report(measurements, output)
+            out.say(f"report in {output}")
     content = {
         **record_header(command_line()),
         "measurements": [measurement.to_dict() for measurement in measurements],

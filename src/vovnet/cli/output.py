@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vovnet.files import json_text, write_json
+from vovnet.files import json_text, try_folder, write_json
 from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
 
 if TYPE_CHECKING:
@@ -58,13 +57,7 @@ class Output:
 
 
 def make_folder(output: Path) -> None:
-    """Make the folder, and try whether a file can be made there, before work that takes long."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write into {output} ({error.strerror}); choose another --output") from None
+    try_folder(output, "choose another --output")
 
 
 def is_main() -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 
+from vovnet.errors import typed
 from vovnet.printing import SENTENCE, line
 
 
@@ -40,11 +41,6 @@ class _OneLine(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             text += f": {typed(record.exc_info[1])}"
         return _sentence(text)
-
-
-def typed(error: BaseException) -> str:
-    """The error's type and message."""
-    return f"{type(error).__name__}: {error}"
 
 
 def _sentence(text: str) -> str:

@@ -25,7 +25,7 @@ from vovnet.data.dataset import (
 )
 from vovnet.data.images import annotated_orientation, image_header_size
 from vovnet.data.orientation import turn_box, turn_masks
-from vovnet.errors import UsageError, counted, did_you_mean
+from vovnet.errors import UsageError, counted, did_you_mean, listed
 from vovnet.limits import check_limit
 from vovnet.masks import RleMasks, find_polygons, from_coco
 from vovnet.polygons import Polygons
@@ -162,19 +162,14 @@ def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> s
     if split is None and len(names) == 1:
         return names[0]
     if split is None:
-        raise UsageError(f"{root} has the splits {_list_names(names)}: name one of them")
+        raise UsageError(f"{root} has the splits {listed(names, _MOST_NAMES)}: name one of them")
     if split in names or (format_module in (voc, yolo) and format_module.has_split(root, split)):
         return split
     same = [name for name in names if name in _VALIDATION_NAMES]
     if split in _VALIDATION_NAMES and len(same) == 1:
         return same[0]
     hint = did_you_mean(split, names)
-    raise UsageError(f"{root} has no split {quoted(split)}{hint} (there are: {_list_names(names)})")
-
-
-def _list_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(line(name, 40) for name in names[:_MOST_NAMES]) + more
+    raise UsageError(f"{root} has no split {quoted(split)}{hint} (there are: {listed(names, _MOST_NAMES)})")
 
 
 def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None, masks: bool) -> DetectionDataset:

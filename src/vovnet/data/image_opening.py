@@ -84,7 +84,7 @@ def _times(pil_image: Image.Image) -> int:
     """Measured: WebP and AVIF take up to 16 bytes per pixel, JPEG 2000 takes 24."""
     if pil_image.format == "TIFF":
         most = 4 * pil_image.width * pil_image.height
-        return 1 if _strip_bytes(pil_image) <= most else math.ceil(_strip_bytes(pil_image) / most)
+        return max(1, math.ceil(_strip_bytes(pil_image) / most))
     if pil_image.format in ("JPEG", "MPO") and pil_image.info.get("progressive"):
         # The decoder holds two bytes for each pixel of each channel that is not subsampled.
         shares = [across * down for _, across, down, *_ in pil_image.layer]  # type: ignore[attr-defined]

@@ -103,8 +103,6 @@ def _scan_image(read: Callable[[Path], npt.NDArray[np.uint8]], in_work: _PixelsI
             size = image.shape[0], image.shape[1]
             del image
     except (ValueError, OSError) as error:
-        if isinstance(error.__cause__, MemoryError):  # the image is not to blame, and may not be left out of a copy
-            raise
         return ImageScan(error=why_unreadable(path, error))
     return ImageScan(size, orientation, file.digest(), digest)
 

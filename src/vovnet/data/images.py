@@ -17,6 +17,7 @@ from PIL import Image
 
 from vovnet.data.image_opening import open_image, reason, source_name
 from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_array, turn_pixels
+from vovnet.errors import is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,9 +77,9 @@ def explained_damage(name: str) -> Iterator[None]:
     """What a decoder raises as a ValueError that names the image."""
     try:
         yield
-    except MemoryError as error:
-        raise OSError(f"{name} needs more memory to decode than there is: free some or scale it down") from error
     except Exception as error:  # damaged data raises OSError, SyntaxError, struct.error, RuntimeError, …
+        if is_out_of_memory(error):
+            raise OSError(f"{name} needs more memory to decode than there is: free some or scale it down") from error
         raise ValueError(f"{name} is damaged or cut short ({reason(error)}): fetch it again or remove it") from error
 
 
@@ -115,7 +116,12 @@ def header_of(pil_image: Image.Image) -> tuple[tuple[int, int], int]:
 
 
 def why_unreadable(path: Path, error: ValueError | OSError) -> str:
-    """What this module, or the system, says of a file, without its path."""
+    """What this module, or the system, says of a file, without its path.
+
+    Raises the error again if memory ran out: the file is not to blame, and may not be left out of a copy.
+    """
+    if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+        raise error
     if isinstance(error, OSError) and error.strerror:
         broken = path.is_symlink() and not path.exists()
         return "is a link that leads nowhere" if broken else f"cannot be read ({error.strerror})"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from vovnet.data.dataset import DetectionDataset
+from vovnet.data.dataset import DetectionDataset, size_text
 from vovnet.data.images import read_image
 from vovnet.data.loaders import Batches, load_batches
 from vovnet.masks import RleMasks
@@ -165,7 +165,7 @@ class _TrainingImages(Dataset[tuple[Tensor, Target, str]]):
         rng = np.random.default_rng([self.seed, epoch, index, 1])
         image, masks = read_image(sample.image_path), sample.target.masks
         if isinstance(masks, RleMasks) and masks.size != image.shape[-2:]:
-            true, stated = (f"{width} × {height}" for height, width in (image.shape[-2:], masks.size))
+            true, stated = size_text((image.shape[-2], image.shape[-1])), size_text(masks.size)
             raise ValueError(
                 f"{sample.image_path} has {true} pixels, but its masks have {stated}: "
                 "find such images with `vovnet data check`"

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, size_text
 from vovnet.data.image_files import find_images, is_image_name
 from vovnet.data.image_opening import open_image
-from vovnet.data.images import exif_orientation, explained_damage, read_header, strips
+from vovnet.data.images import exif_orientation, explained_damage, read_header, strips, why_unreadable
 from vovnet.data.orientation import means_stored_pixels, turn_array
 from vovnet.data.split_roles import find_role
 from vovnet.files import image_content
 from vovnet.limits import check_limit
-from vovnet.parsing import read_lines
+from vovnet.parsing import naming, read_lines
 
 ALL = "all"  # the split of every image, if there are no sub-folders
 
@@ -60,10 +60,8 @@ def _class_name(root: Path) -> str:
     path = root / "classes.txt"
     if not path.is_file():
         return "object"
-    try:
+    with naming(path):
         names = [line.strip() for line in read_lines(path) if line.strip()]
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
     if len(names) != 1:
         raise ValueError(
             f"{path} must hold one class name, got {len(names)}: masks number objects, not classes, "
@@ -191,16 +189,16 @@ def _read_pair(image_path: Path, mask_path: Path, class_name: str, on_problem: O
     try:
         size, orientation = read_header(image_path)
     except (ValueError, OSError) as error:
-        on_problem("unreadable-image", image_path, str(error).removeprefix(f"{image_path} "))
+        on_problem("unreadable-image", image_path, why_unreadable(image_path, error))
         return None
     try:
         numbers = parse_numbers(mask_path)
         objects = to_objects(numbers, class_name)
     except (ValueError, OSError) as error:
-        on_problem("bad-annotation", mask_path, str(error).removeprefix(str(mask_path)).strip())
+        on_problem("bad-annotation", mask_path, why_unreadable(mask_path, error))
         return None
     if numbers.shape != size and not means_stored_pixels(numbers.shape, size, orientation):
-        stated, true = (f"{width} × {height}" for height, width in (numbers.shape, size))
+        stated, true = size_text(numbers.shape), size_text(size)
         on_problem("mask-size", mask_path, f"has {stated} pixels (width × height), {image_path.name} has {true}")
         return None
     return ImageAnnotation(image_path, mask_path, image_path.stem, objects, numbers.shape)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vovnet.data.mp4_samples import check_samples
+from vovnet.errors import is_out_of_memory
 from vovnet.files import replacing
 from vovnet.limits import check_limit, limits
 from vovnet.printing import line
@@ -86,6 +87,8 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             f"({line(error.strerror or str(error), 100)})"
         ) from None
     except Exception as error:  # of the library, for what it did not expect
+        if is_out_of_memory(error):
+            raise OSError(f"{path} needs more memory to decode than there is: free some or scale it down") from error
         if isinstance(error, ValueError | OSError) and str(path) in str(error):
             raise
         raise ValueError(f"{path} cannot be read as a video ({line(str(error), 100)})") from error

@@ -45,7 +45,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"is not well-formed XML ({error})") from error
     if len(tree) > limits().image_objects:  # objects are the children of the root
-        raise ValueError(too_much("image_objects", "").lstrip())
+        raise too_much("image_objects")
     level = list(tree)
     for _ in range(_MAX_DEPTH):
         level = [child for element in level for child in element]

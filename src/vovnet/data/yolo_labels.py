@@ -42,7 +42,7 @@ def read_label_lines(path: Path) -> list[str]:
     """The lines of a label file. ValueError, without the path, if it cannot be read or has too many."""
     lines = read_lines(path)
     if len(lines) > limits().image_objects and sum(bool(line.strip()) for line in lines) > limits().image_objects:
-        raise ValueError(too_much("image_objects", "").lstrip())
+        raise too_much("image_objects")
     return lines
 
 

@@ -239,10 +239,8 @@ def _check_names(names: list[str], path: Path) -> tuple[str, ...]:
 
 def _name_lines(path: Path) -> list[str]:
     """One class name a line; blank lines may only follow the last one, because the number of a line counts."""
-    try:
+    with naming(path):
         lines = [line.strip() for line in "\n".join(read_lines(path, "yaml_bytes")).rstrip().split("\n")]
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
     if lines != [""] and "" in lines:
         raise ValueError(
             f"{path}: line {lines.index('') + 1} is blank: give the class a name, because its number counts"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
-from vovnet.errors import counted
 from vovnet.printing import line, quoted
+from vovnet.weights.metadata import Checkpoint, Metadata, validated
 
 _Count = Annotated[int, Field(strict=True, ge=0, lt=2**62)]
 _Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -19,32 +19,19 @@ _Text = Annotated[str, Field(max_length=1000)]
 _FREE = {"lr", "params", "foreach", "fused", "capturable"}  # of a group: set in every step, or without effect
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="ignore")
-
-
-class _Window(_Part):
+class _Window(Metadata):
     count: _Count
     sums: dict[_Text, Annotated[float, Field(allow_inf_nan=False)]]
 
 
-class _Info(_Part):
-    name: _Text
-    options: dict[str, Any]
-    class_names: tuple[str, ...] = Field(min_length=1)
-    category_ids: tuple[int, ...] = Field(min_length=1)
-
-
-class OptimizerState(_Part):
+class OptimizerState(Metadata):
     state: dict[int, dict[str, Any]]
     param_groups: list[dict[str, Any]]
 
 
-class _Checkpoint(_Part):
+class _Checkpoint(Checkpoint):
     """What `TrainState.save` writes; older checkpoints lack `last`."""
 
-    model: dict[str, Tensor]
-    ema: dict[str, Tensor] | None
     optimizer: OptimizerState
     scaler: dict[str, float]
     step: _Count
@@ -52,23 +39,12 @@ class _Checkpoint(_Part):
     best_step: _Count | None
     last: _Score | None = None
     window: _Window
-    info: _Info
     images: _Text
-    config: dict[str, Any]
 
 
 def check_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
     """ValueError that names the file unless all parts of a checkpoint are there, of the right type and finite."""
-    try:
-        parts = _Checkpoint.model_validate(dict(checkpoint))
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        first, more = problems[0], len(problems) - 1
-        where = ".".join(line(str(part), 40) for part in first["loc"])
-        rest = f" and {counted(more, 'other problem')}" if more else ""
-        raise damaged(path, f"{where}: {line(first['msg'], 80)}{rest}") from None
-    if len(parts.info.class_names) != len(parts.info.category_ids):
-        raise damaged(path, "it has another number of classes than of category ids")
+    parts = validated(_Checkpoint, checkpoint, lambda reason: damaged(path, reason))
     if bool(parts.window.count) != bool(parts.window.sums):
         raise damaged(path, "its sums of losses have no count")
     for name, tensor in {**parts.model, **(parts.ema or {})}.items():

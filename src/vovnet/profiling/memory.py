@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vovnet.errors import typed
 from vovnet.printing import line
 from vovnet.profiling.live_tensors import follow_tensors, in_eval
 from vovnet.profiling.nvml import find_nvml
@@ -153,7 +154,7 @@ def _failed(why: str) -> _Peak:
 
 
 def _sentence(error: Exception) -> str:
-    return line(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
+    return line(typed(error).partition("\n")[0], 300)
 
 
 def _main() -> None:

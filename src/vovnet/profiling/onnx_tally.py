@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from vovnet.errors import listed
 from vovnet.profiling.cost_types import Cost, LayerCost, Shape
 
 # Of a graph the positions of the nodes around it; of an array the place of its graph, and its name.
@@ -68,7 +69,7 @@ class Tally:
             ("the larger branch of these nodes is counted, since which one runs depends on values", self.larger),
             ("one pass of these loops is counted, since the number of passes depends on values", self.once),
         )
-        return "; ".join(f"{sentence}: {_listed(list(paths))}" for sentence, paths in sentences if paths) or None
+        return "; ".join(f"{sentence}: {listed(paths, 5)}" for sentence, paths in sentences if paths) or None
 
     def layers(self) -> tuple[LayerCost, ...]:
         """The first row with an array has its parameters."""
@@ -99,7 +100,3 @@ def merged(passes: Iterable[Tally]) -> Tally:
 
 def _times(cost: Cost, times: int) -> Cost:
     return Cost(*(times * getattr(cost, column.name) for column in fields(Cost)))
-
-
-def _listed(paths: list[str]) -> str:
-    return ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")

@@ -113,7 +113,3 @@ def number(value: float) -> str:
     if abs(value) < 1e-4:
         return f"{value:.3e}"
     return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
-
-
-def _printable(value: Value) -> Value:
-    return printable(value) if isinstance(value, str) else value

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vovnet.errors import is_out_of_memory, typed
 from vovnet.limits import check_limit, limits, too_much
 from vovnet.printing import line, quoted
 
@@ -33,7 +34,7 @@ class _File(FileIO):
         size = -1 if size is None else size
         data = super().read(size if self.most is None or 0 <= size <= self.most else self.most + 1) or b""
         if self.most is not None and len(data) > self.most:
-            raise ValueError(too_much("header_bytes", "with the directory of its parts"))
+            raise too_much("header_bytes", "with the directory of its parts")
         return data
 
 
@@ -47,7 +48,7 @@ def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         except ValueError:
             raise
         except Exception as error:
-            raise ValueError(damage(error)) from error
+            raise damage(error) from error
         file.most = None
         unpacked = sum(member.file_size for member in archive.infolist())
         check_limit("weights_bytes", unpacked, "unpacked")
@@ -71,7 +72,7 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDAr
         except ValueError:
             raise
         except Exception as error:  # damaged archives raise half a dozen types
-            raise ValueError(damage(error)) from error
+            raise damage(error) from error
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDArray[Any]:
@@ -81,7 +82,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDAr
         try:
             shape, transposed, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
         except Exception as error:
-            raise ValueError(damage(error)) from error
+            raise damage(error) from error
         if dtype.kind not in "biufc" or dtype.hasobject:
             raise ValueError(f"holds no array of numbers under {line(name)}, but {quoted(dtype, 40)}")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
@@ -93,7 +94,9 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> NDAr
     return values.astype(dtype.newbyteorder("="), copy=False)
 
 
-def damage(error: Exception) -> str:
-    """What a library says of a damaged file, short."""
-    reason = line(str(error), 100)
-    return f"is damaged ({type(error).__name__}{f': {reason}' if reason else ''}): download or copy it again"
+def damage(error: Exception) -> ValueError | MemoryError:
+    """What a library says of a damaged file, short. Of a lack of memory no file is to blame."""
+    if is_out_of_memory(error):
+        return MemoryError(line(str(error), 100))
+    reason = line(typed(error), 120)
+    return ValueError(f"is damaged ({reason}): download or copy it again")

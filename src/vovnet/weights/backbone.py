@@ -21,8 +21,8 @@ from vovnet.weights.file import (
     DETECTOR_FORMAT,
     SUFFIXES,
     check_shapes,
+    first_three,
     has_values,
-    listed,
     problem,
     shapes_of,
     suffix_of,
@@ -93,7 +93,7 @@ def _from_own_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], s
         expected = shapes_of_variant(stated.name, stated.options, classes_in(head))
     check_shapes(shapes_of(tensors), expected, f"{line(source, 200)} is not a complete {stated.name}")
     if incomplete := [name for name, tensor in tensors.items() if not has_values(tensor)]:
-        raise problem(source, f"must hold a dense tensor of real numbers under {listed(incomplete)}")
+        raise problem(source, f"must hold a dense tensor of real numbers under {first_three(incomplete)}")
     return BackboneWeights(source, stated.name, stated.options, stated.pixels.model_dump(), tensors)
 
 
@@ -153,8 +153,8 @@ def _build_on_ours(info: ModelInfo, backbone: str, weights: BackboneWeights) -> 
             weights.source,
             _assignments(adapted, weights.options),
             _assignments(adapted, options),
-            listed(random),
-            listed(unused),
+            first_three(random),
+            first_three(unused),
         )
     return info, model
 

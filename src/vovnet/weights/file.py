@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vovnet.errors import is_out_of_memory, listed
 from vovnet.files import replacing
 from vovnet.limits import check_limit
 from vovnet.printing import line, quoted
@@ -96,6 +97,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no dict)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = line(str(error), 100)
         raise problem(path, f"is damaged or is no safetensors file ({reason}); download or copy it again") from error
 
@@ -121,7 +124,7 @@ def load_checkpoint(path: Path, expected_format: str = DETECTOR_FORMAT) -> dict[
     try:
         checkpoint = read_pickled(path, complete=True)
     except ValueError as error:
-        what = f"holds objects of {listed(error.types)}" if isinstance(error, RefusedError) else str(error)
+        what = f"holds objects of {first_three(error.types)}" if isinstance(error, RefusedError) else str(error)
         raise problem(path, f"is not a readable checkpoint: it {what}; use another file or output folder") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != expected_format:
         raise problem(
@@ -155,13 +158,13 @@ def check_shapes(shapes: Shapes, expected: Shapes, what: str) -> None:
     misshapen = {name for name in shapes.keys() & expected.keys() if shapes[name] != expected[name]}
     problems = []
     if missing:
-        problems.append(f"missing {listed(missing)}")
+        problems.append(f"missing {first_three(missing)}")
     if unexpected:
-        problems.append(f"unexpected {listed(unexpected)}")
+        problems.append(f"unexpected {first_three(unexpected)}")
     if misshapen:
         first = min(misshapen)
         sizes = f"{quoted(shapes[first], 60)}, expected {quoted(expected[first], 60)}"
-        problems.append(f"wrong shape of {listed(misshapen)}: {sizes}")
+        problems.append(f"wrong shape of {first_three(misshapen)}: {sizes}")
     if problems:
         raise ValueError(line(f"{what}: {', '.join(problems)}", 500))
 
@@ -191,12 +194,9 @@ def has_values(tensor: Tensor) -> bool:
     )
 
 
-def listed(names: Iterable[str]) -> str:
-    """The first three names and the number of the others."""
-    names = sorted(names)
-    shown = [line(name, 80) for name in names[:3]]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return " ".join(shown) + more if names else "none"
+def first_three(names: Iterable[str]) -> str:
+    """The first three names in alphabetical order, and the number of the others."""
+    return listed(sorted(names), 3) or "none"
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -221,7 +221,7 @@ def _only_state_dict(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
         if isinstance(value, dict) and value and all(isinstance(tensor, Tensor) for tensor in value.values())
     }
     if len(inner) > 1:
-        raise problem(path, f"holds several state dicts ({listed(inner)}); save only the one to use")
+        raise problem(path, f"holds several state dicts ({first_three(inner)}); save only the one to use")
     return next(iter(inner.values()), content)
 
 
@@ -238,7 +238,7 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _refusal(path: Path, types: list[str]) -> str:
     """That a file holds objects of these types, and what helps without running code that it may hold."""
-    what = f"holds more than tensors, which vovnet does not read (objects of {listed(types)}); "
+    what = f"holds more than tensors, which vovnet does not read (objects of {first_three(types)}); "
     if not set(types) <= set(_VALUES_ONLY):
         return f"{what}ask its author for a file with the state dict alone, or take one from another source"
     modules = ", ".join(sorted({name.partition(".")[0] for name in types} | {"torch"}))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,8 @@ from torch import Tensor
 from vovnet.bounded_http import call_within
 from vovnet.download import download_weights
 from vovnet.errors import UsageError, did_you_mean, install_extra
-from vovnet.files import replacing
+from vovnet.files import replacing, try_folder
+from vovnet.limits import LimitError
 from vovnet.names import shipped_weights
 from vovnet.printing import line
 from vovnet.urls import check_url, is_url, shown_url
@@ -107,15 +107,15 @@ def open_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Iterator[
     """`find_weights` for a block that reads the file.
 
     If the block raises ValueError for a file from a URL or for one of torchvision's, the file is deleted, so that the
-    next try downloads it again.
+    next try downloads it again; not for a UsageError or LimitError, which say nothing against the file.
     """
     path = find_weights(source, hub_names)
     try:
         yield path
     except ValueError as error:
         downloaded = is_url(str(source)) or (str(source) in FROM_TORCHVISION and path != Path(source))
-        if isinstance(error, UsageError) or not downloaded:
-            raise  # a wrong name or option says nothing against the file
+        if isinstance(error, UsageError) or isinstance(error.__cause__ or error, LimitError) or not downloaded:
+            raise
         path.unlink(missing_ok=True)
         shown = shown_url(str(source))
         raise ValueError(f"{shown} sent no usable weights ({line(str(error), 300)})") from None
@@ -150,7 +150,7 @@ def _from_url(url: str) -> Path:
     name = Path(urlsplit(url).path).name or "weights.safetensors"
     path = _cache() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name[-_LONGEST_NAME:]}"
     if not path.is_file():
-        _check_writable(path.parent)
+        try_folder(path.parent, _ANOTHER_CACHE)
         with replacing(path) as temporary:
             download_weights(url, temporary)
             stated = re.search(r"-([0-9a-f]{8,64})\.pth$", name)  # PyTorch names its files so
@@ -159,16 +159,6 @@ def _from_url(url: str) -> Path:
                 if not received.startswith(stated[1]):
                     raise OSError(f"{url} arrived with SHA-256 {received}, its name states {stated[1]}; try again")
     return path
-
-
-def _check_writable(cache: Path) -> None:
-    """OSError before an hour's download to a folder that takes no files."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=cache):
-            pass
-    except OSError as error:
-        raise OSError(f"downloads cannot be kept in {line(str(cache))} ({error.strerror}); {_ANOTHER_CACHE}") from error
 
 
 def _from_torchvision(name: str) -> Path:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from vovnet.limits import check_limit
+from vovnet.errors import is_out_of_memory
 from vovnet.parsing import parse_json
 from vovnet.printing import line, quoted
+from vovnet.records import first_fault
 from vovnet.weights.file import problem
 
 _DEEPEST = 50
@@ -86,45 +87,10 @@ class Pixels(Metadata):
     channel_order: Literal["RGB", "BGR"]
 
 
-class _SomePixels(Metadata):
-    model_config = ConfigDict(extra="allow")  # the network names what it does not know
-
-    mean: tuple[Number, Number, Number] | None = None
-    std: tuple[Deviation, Deviation, Deviation] | None = None
-    channel_order: Literal["RGB", "BGR"] | None = None
-    antialias: Annotated[bool, Field(strict=True)] | None = None
-
-
-class _Options(Metadata):
-    """The types of the options that detectors and backbones have; they say themselves which ones."""
-
-    model_config = ConfigDict(extra="allow")
-
-    anchors: Name = "-"
-    init: Name = "-"
-    norm: Name = "-"
-    pool: Name = "-"
-    stem: Name = "-"
-    style: Name = "-"
-    ese: Name = "-"
-    identity: Annotated[bool, Field(strict=True)] = False
-    bottleneck: Annotated[bool, Field(strict=True)] = False
-    width: Count = 1
-    rois: Count = 1
-    image_size: tuple[Count, Count] = (1, 1)
-    pixels: _SomePixels | None = None
-    backbone: _Options | None = None
-
-    @field_validator("image_size")
-    @classmethod
-    def _affordable(cls, size: tuple[int, int]) -> tuple[int, int]:
-        check_limit("network_pixels", size[0] * size[1], f"an input of {size[0]} × {size[1]}")
-        return size
-
-
 def _options(value: Any) -> Any:
-    _Options.model_validate(_setting(_plain(value)))
-    if reserved := value.keys() & {"name", "num_classes"}:
+    """The arguments of a network as far as they can be any network's; what it takes, it says when it is built."""
+    _setting(_plain(value))
+    if isinstance(value, Mapping) and (reserved := value.keys() & {"name", "num_classes"}):
         raise ValueError(f"no network has an option called {min(reserved)}")
     return value
 
@@ -184,11 +150,7 @@ def validated(model: type[T], values: Mapping[str, Any], fail: Callable[[str], V
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(line(str(part), 40) for part in first["loc"][:4])
-        got = "" if first["type"] in ("missing", "value_error") else f", got {quoted(first['input'], 60)}"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise fail(line(f"{where}: {reason}{got}" if where else reason, 250)) from None
+        raise fail(first_fault(error)) from None
 
 
 def damaged_metadata(source: str | Path, reason: str) -> ValueError:
@@ -200,7 +162,7 @@ def refused_options(source: str | Path) -> Iterator[None]:
     """Names the file where the network that it states cannot be built."""
     try:
         yield
-    except (ModuleNotFoundError, MemoryError):
-        raise
     except Exception as error:  # of the libraries that build the network
+        if isinstance(error, ModuleNotFoundError) or is_out_of_memory(error):
+            raise
         raise damaged_metadata(source, line(str(error) or type(error).__name__, 250)) from error

@@ -39,7 +39,7 @@ def read_pickled(path: Path, *, complete: bool = False) -> Any:
     except ValueError:
         raise
     except Exception as error:  # a damaged pickle raises half a dozen types
-        raise ValueError(damage(error)) from error
+        raise damage(error) from error
     if complete and reader.incomplete:
         raise ValueError("holds a tensor without values of its own (sparse, quantised or expanded)")
     return content
@@ -125,7 +125,7 @@ def _read_old(path: Path) -> tuple[Any, Reader]:
             _, system, content, keys = (reader.run(start) for _ in range(4))
         except ValueError:
             if start.tell() == most < size:
-                raise ValueError(too_much("header_bytes", "without its tensors")) from None
+                raise too_much("header_bytes", "without its tensors") from None
             raise
         _checked(reader, path)
         file.seek(start.tell())

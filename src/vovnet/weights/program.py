@@ -260,7 +260,7 @@ def _opcodes(stream: BinaryIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
         else:
             return
     except Exception as error:
-        raise ValueError(damage(error)) from error
+        raise damage(error) from error
     raise ValueError(f"holds more than {_MOST_STEPS:,} values and tensors, which no weights need")
 
 

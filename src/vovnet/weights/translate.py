@@ -16,7 +16,7 @@ from vovnet.models.backbones.densenet import VARIANTS as DENSENETS
 from vovnet.models.backbones.resnet import BLOCKS as RESNETS
 from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2
 from vovnet.printing import line, quoted
-from vovnet.weights.file import Shapes, check_shapes, has_values, listed, problem, shapes_of
+from vovnet.weights.file import Shapes, check_shapes, first_three, has_values, problem, shapes_of
 from vovnet.weights.names import SOURCES, head_name_in_file, recognise
 from vovnet.weights.other_names import OTHER_SOURCES, recognise_other
 from vovnet.weights.scheme import Scheme
@@ -156,12 +156,14 @@ def _recognise(tensors: Mapping[str, Tensor], source: str) -> tuple[Scheme, Mapp
         if scheme := recognise_other(inside) or recognise(inside):
             beside = [name for name in tensors if not name.startswith(prefix)]
             if larger := [name for name in beside if tensors[name].ndim > 2]:
-                raise problem(source, f"must hold a backbone, with at most a classifier, but also has {listed(larger)}")
+                raise problem(
+                    source, f"must hold a backbone, with at most a classifier, but also has {first_three(larger)}"
+                )
             return scheme, inside, beside
     raise problem(
         source,
         f"must name its tensors as a VoVNet of {', '.join(SOURCES[:-1])} or {SOURCES[-1]}, as {OTHER_SOURCES}, but has "
-        f"{listed(tensors)}",
+        f"{first_three(tensors)}",
     )
 
 

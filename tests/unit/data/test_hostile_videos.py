@@ -173,3 +173,14 @@ def test_titles_in_any_encoding_and_codecs_that_are_unknown(tmp_path: Path) -> N
     (tmp_path / "x.mp4").write_bytes(data.replace(b"avc1", b"zzz9"))
     with pytest.raises(ValueError, match=r"x\.mp4 is coded in a way that is not known here"):
         list(read_frames(tmp_path / "x.mp4"))
+
+
+def test_a_video_is_not_called_damaged_where_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.mp4")
+
+    def fail(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("vovnet.data.video._upright", fail)
+    with pytest.raises(OSError, match=r"a\.mp4 needs more memory to decode"):
+        next(read_frames(path))

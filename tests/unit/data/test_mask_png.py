@@ -169,6 +169,11 @@ def no_image(root: Path) -> None:
     (root / "masks/a.png").write_text("hello")
 
 
+def broken_link(root: Path) -> None:
+    (root / "masks/a.png").unlink()
+    (root / "masks/a.png").symlink_to("nowhere.png")
+
+
 def empty_file(root: Path) -> None:
     (root / "masks/a.png").write_bytes(b"")
 
@@ -196,6 +201,7 @@ def twice(root: Path) -> None:
         (cut_short, "bad-annotation", "a.png", "is damaged or cut short"),
         (no_image, "bad-annotation", "a.png", "is not an image"),
         (empty_file, "bad-annotation", "a.png", "is empty"),
+        (broken_link, "bad-annotation", "a.png", "is a link that leads nowhere"),
         (in_colour, "bad-annotation", "a.png", "one channel of object numbers, got an image in mode RGB"),
         (turned, "mask-size", "a.png", r"has 4 × 6 pixels \(width × height\), a\.png has 6 × 4"),
         (broken_image, "unreadable-image", "a.png", "is not an image"),
@@ -213,6 +219,17 @@ def test_problems(tmp_path: Path, spoil: Callable[[Path], None], kind: str, file
     assert check_dataset(out, workers=1).problems == ()
     kept = "abc" if spoil is twice else "bc"
     assert [sample.image_id for sample in open_dataset(out, masks=True)] == list(kept)
+
+
+def test_a_mask_is_not_to_blame_for_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make(tmp_path / "d")
+
+    def fail(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(OSError, match=r"a\.png needs more memory"):
+        check_dataset(root, workers=1)
 
 
 def test_a_mask_without_image_is_found_but_stops_nobody(tmp_path: Path) -> None:

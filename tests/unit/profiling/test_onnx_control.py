@@ -11,6 +11,7 @@ from torch import nn
 
 from vovnet.profiling.cost import count_cost
 from vovnet.profiling.onnx_cost import count_onnx_cost
+from vovnet.profiling.onnx_tally import Tally
 
 from .onnx_files import (
     FLOAT,
@@ -304,3 +305,11 @@ def test_damaged_control_flow_is_uncounted(tmp_path: Path, damaged: Any) -> None
     cost = count_onnx_cost(path)
     assert cost.uncounted[damaged.op_type] == 1
     assert cost.total.multiply_adds >= PIXELS * 4 * 36
+
+
+def test_a_note_shows_hostile_names_of_nodes_short_and_on_one_line() -> None:
+    note = Tally(unsized=dict.fromkeys(f"\x1b[2J\n{number}" + "x" * 10_000 for number in range(9))).note()
+    assert note is not None
+    assert note.isprintable()
+    assert len(note) < 500
+    assert note.endswith("more")

@@ -342,7 +342,7 @@ NORM = "stage5.OSA5_1.concat.OSA5_1_concat/norm"
     ("change", "message"),
     [
         (lambda s: without(s, CONV), f"broken.pth is not a complete vovnet27_slim of VoVNet.pytorch: missing {CONV}$"),
-        (lambda s: without(s, "running_var"), r"missing (\S+running_var ){3}and 24 more$"),
+        (lambda s: without(s, "running_var"), r"missing (\S+running_var, ){3}… and 24 more$"),
         (lambda s: without(s, f"{NORM}.num_batches_tracked"), f"missing {NORM}.num_batches_tracked$"),
         (lambda s: without(s, "classifier.weight"), "missing classifier.weight$"),
         (lambda s: s | {"classifier.weight": torch.ones(())}, "wrong shape of classifier.\\w+"),

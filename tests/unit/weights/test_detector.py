@@ -166,7 +166,7 @@ def test_weights_of_another_model(weights, tmp_path):
     _, model = weights
     more = ModelInfo(INFO.name, INFO.options, ("a", "b", "c"), (1, 2, 3))
     save_weights(tmp_path / "w.safetensors", model.state_dict(), more, {})
-    with pytest.raises(ValueError, match=r"another model: wrong shape of heads.0.cls.conv.weight .*expected \(16, "):
+    with pytest.raises(ValueError, match=r"another model: wrong shape of heads.0.cls.conv.weight.*expected \(16, "):
         load_model(tmp_path / "w.safetensors")
     state = dict(list(model.state_dict().items())[1:])
     save_weights(tmp_path / "w.safetensors", state, INFO, {})

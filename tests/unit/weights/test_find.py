@@ -139,6 +139,25 @@ def test_a_download_that_is_no_weights_is_tried_again(server: Server, cache: Pat
 
 
 @pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [("page.pth", "vovnet.weights.program.Reader.run"), ("cells.safetensors", "safetensors.safe_open")],
+)
+def test_a_lack_of_memory_discards_no_download(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, reads: str, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(reads, fail)
+    with pytest.raises((MemoryError, RuntimeError)):
+        read_weights(f"{server.url}/{name}")
+    assert len(files(cache)) == 1
+
+
+@pytest.mark.parametrize(
     ("error", "kept"),
     [
         (UsageError("no detector is called 'dsod'"), True),
@@ -152,6 +171,18 @@ def test_only_a_fault_of_the_file_discards_a_download(server: Server, error: Exc
     with pytest.raises(type(error)), open_weights(url) as path:
         raise error
     assert path.is_file() is kept
+
+
+@pytest.mark.parametrize("name", ["page.pth", "cells.safetensors"])
+def test_a_download_above_a_limit_is_kept_until_the_limit_is_raised(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    url = f"{server.url}/{name}"
+    find_weights(url)
+    monkeypatch.setenv("VOVNET_LIMITS", "weights_bytes=1")
+    with pytest.raises(ValueError, match="raise the limit with --limit weights_bytes=N"):
+        read_weights(url)
+    assert len(files(cache)) == len(server.visits) == 1
 
 
 def test_a_url_must_say_which_format_it_has(server: Server) -> None:

@@ -298,12 +298,12 @@ def without(state: State, name: str) -> State:
         (
             "refinedet320_resnet50",
             lambda: resnet_state("resnet18"),
-            "is not a complete resnet50 of torchvision: missing layer1.0.bn3.bias .*wrong shape of fc.weight",
+            "is not a complete resnet50 of torchvision: missing layer1.0.bn3.bias, .*wrong shape of fc.weight",
         ),
         (
             "refinedet320_resnet50",
             lambda: resnet_state("wide_resnet50_2"),
-            r"wrong shape of layer1.0.bn1.bias .*: \(128,\), expected \(64,\)",
+            r"wrong shape of layer1.0.bn1.bias, .*: \(128,\), expected \(64,\)",
         ),
         (
             "refinedet320_resnet101",

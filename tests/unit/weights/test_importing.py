@@ -214,8 +214,8 @@ WHAT = r"broken.pth is not a complete maskrcnn_vovnet27_slim_gn of VoVNet-Detect
     ("change", "message"),
     [
         (lambda s: without(s, LOGITS), f"{WHAT}missing {LOGITS}$"),
-        (lambda s: without(s, "backbone.fpn.fpn_layer"), r"missing (backbone.fpn.fpn_layer1\S+ ){3}and 9 more$"),
-        (lambda s: without(s, "rpn.head"), r"missing (rpn.head\S+ ){3}and 3 more$"),
+        (lambda s: without(s, "backbone.fpn.fpn_layer"), r"missing (backbone.fpn.fpn_layer1\S+, ){3}… and 9 more$"),
+        (lambda s: without(s, "rpn.head"), r"missing (rpn.head\S+, ){3}… and 3 more$"),
         (lambda s: without(s, CONV), f"is not a complete vovnet27_slim of VoVNet-Detectron: missing {CONV}$"),
         (lambda s: s | {"roi_heads.box.odd": torch.ones(1)}, f"{WHAT}unexpected roi_heads.box.odd$"),
         (lambda s: s | {"roi_heads.keypoint.a": torch.ones(1)}, f"{WHAT}unexpected roi_heads.keypoint.a$"),

@@ -114,7 +114,7 @@ def test_of_several_networks_none_is_guessed(states: dict[str, tuple[str, State]
     _, state = states["torchvision"]
     path = tmp_path / "distilled.pth"
     torch.save({"teacher": state, "student": state, "epoch": 3}, path)
-    with pytest.raises(ValueError, match=r"holds several state dicts \(student teacher\); save only the one to use"):
+    with pytest.raises(ValueError, match=r"holds several state dicts \(student, teacher\); save only the one to use"):
         read_weights(path)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,8 +19,8 @@ from vovnet.engine.optimizer import set_learning_rate
 from vovnet.errors import UsageError
 from vovnet.paper.aggregation.cifar10 import Cifar10, augment, normalize
 from vovnet.paper.aggregation.config import AggregationConfig
-from vovnet.printing import line
 from vovnet.weights.file import load_checkpoint, load_state, save_checkpoint
+from vovnet.weights.metadata import Metadata, validated
 
 FORMAT = "vovnet-classifier-1"
 TEST_BATCH = 500
@@ -28,10 +28,8 @@ TEST_BATCH = 500
 Hook = Callable[[Mapping[str, Any]], object]
 
 
-class _Checkpoint(BaseModel):
+class _Checkpoint(Metadata):
     """What `TrainingState.save` writes."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     settings: dict[str, Any]
     sums: Tensor
@@ -76,11 +74,7 @@ class TrainingState:
     def load(self, path: Path) -> None:
         """Continue from a checkpoint. Raises UsageError if it was made with other settings."""
         checkpoint = load_checkpoint(path, FORMAT)
-        try:
-            _Checkpoint.model_validate(checkpoint)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise damaged(path, f"{'.'.join(line(str(part), 40) for part in first['loc'])}: {first['msg']}") from None
+        validated(_Checkpoint, checkpoint, lambda reason: damaged(path, reason))
         if checkpoint["sums"].shape != self.sums.shape:
             raise damaged(path, "its sums have another shape")
         check_settings(checkpoint["settings"], self.settings, path)
