@@ -318,8 +318,16 @@ STEPS = "{kind: step, warmup_iterations: 2, milestones: [3], iterations: %d}"
     ("short", "long"),
     [
         ([f"schedule={STEPS % 4}"], [f"schedule={STEPS % 6}"]),
-        ([f"schedule={STEPS % 4}"], ["schedule={kind: step, warmup_iterations: 2, milestones: [3, 5], iterations: 6}"]),
-        (["schedule={kind: step, epochs: 1}"], ["schedule={kind: step, milestones: [3], epochs: 2, gamma: 0.5}"]),
+        pytest.param(
+            [f"schedule={STEPS % 4}"],
+            ["schedule={kind: step, warmup_iterations: 2, milestones: [3, 5], iterations: 6}"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["schedule={kind: step, epochs: 1}"],
+            ["schedule={kind: step, milestones: [3], epochs: 2, gamma: 0.5}"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["iterations", "another milestone", "epochs"],
 )
@@ -464,7 +472,7 @@ def small_masks(tmp_path):
     return tmp_path / "street"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, run_vovnet, precision):
     path = tmp_path / "masks.yaml"
     path.write_text(MASKS.format(root=small_masks, precision=precision))
