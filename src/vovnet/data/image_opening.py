@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from vovnet.data.jpeg_markers import check_markers
 from vovnet.limits import check_limit
 from vovnet.printing import line
 
@@ -39,6 +40,8 @@ def open_image(source: Path | bytes, formats: Sequence[str] = FORMATS) -> Iterat
     """
     name = source_name(source)
     with open_file(source) as file:
+        if "JPEG" in formats:
+            check_markers(file, name)
         try:
             pil_image = _identify(file, formats)
         except Exception as error:  # each format's plugin raises its own

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 TICKS_PER_S = 90_000  # of a written file, at least
 SHORTEST_S = 0.001  # between two frames: the unit of .mkv
+_LARGE_FRAME = 4096 * 2304  # pixels, above which the encoder's usual look ahead, of 40 frames, takes gigabytes
 LARGEST_GAP_S = 3600.0  # a larger one is a clock that was set: the containers cannot hold it
 
 # Containers that hold their streams themselves. Others are lists of files and addresses that are read in turn.
 _CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg"
-_PIXELS_COUNT = 3  # times: the decoder keeps frames to which later ones refer
+_PIXELS_COUNT = 6  # times: the decoder and the encoder keep frames to which others refer
 
 
 class ShownFrame(NamedTuple):
@@ -245,19 +246,21 @@ class VideoWriter:
                 yield
                 if self.image_size is None:
                     raise ValueError(f"{self.path} got no frames: a video needs at least one")
-                self._mux(self._stream.encode(None))
+                self._encode(None)
 
     def write(self, image: Tensor, start_s: float | None = None, seconds: float | None = None) -> None:
         """Append a frame, uint8 RGB (3, H, W).
 
         start_s, seconds: as in `ShownFrame`; None is at once after the frame before, and for 1 / fps.
         """
-        from av import FFmpegError, VideoFrame
+        from av import VideoFrame
 
         height, width = image.shape[1:]
         if self.image_size is None:
             self.image_size = (height, width)
             self._stream.height, self._stream.width = height + height % 2, width + width % 2
+            if height * width > _LARGE_FRAME:
+                self._stream.codec_context.options = {**self._stream.codec_context.options, "preset": "ultrafast"}
         elif (height, width) != self.image_size:
             raise ValueError(f"frames of {self.path} have size {self.image_size} (height, width), got {height, width}")
         if height % 2 or width % 2:
@@ -269,14 +272,21 @@ class VideoWriter:
         duration = 1 / self.fps if seconds is None else Fraction(seconds)
         self._durations[frame.pts] = max(1, round(duration / self._unit))
         self._next = frame.pts + self._durations[frame.pts]
+        self._encode(frame)
+
+    def _encode(self, frame: VideoFrame | None) -> None:
+        """Write what the encoder has made of the frames so far, or all that is left."""
+        from av import FFmpegError
+
         try:
             self._mux(self._stream.encode(frame))
         except FFmpegError as error:
             if isinstance(error, OSError):
                 raise
+            height, width = self.image_size or (0, 0)
             raise ValueError(
                 f"{self.path} cannot hold frames of {height} × {width} pixels ({error.strerror}); H.264 takes at most "
-                "16,384 in a row"
+                "16,384 in a row, and large frames take much memory"
             ) from error
 
     def _time(self, start_s: float | None) -> int:

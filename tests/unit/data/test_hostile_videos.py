@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from vovnet.data.video import read_frames, video_info
+from vovnet.data.video import VideoWriter, read_frames, video_info
 from vovnet.limits import VARIABLE
 
 av = pytest.importorskip("av")
@@ -125,9 +128,9 @@ def test_only_files_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts", ".mpg"])
 def test_frames_that_are_too_large_are_refused(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / f"x{suffix}", codec="mpeg2video" if suffix == ".mpg" else "libx264")
-    monkeypatch.setenv(VARIABLE, f"image_pixels={3 * 64 * 48}")
+    monkeypatch.setenv(VARIABLE, f"image_pixels={6 * 64 * 48}")
     assert len(list(read_frames(path))) == 4
-    monkeypatch.setenv(VARIABLE, f"image_pixels={3 * 64 * 48 - 1}")
+    monkeypatch.setenv(VARIABLE, f"image_pixels={6 * 64 * 48 - 1}")
     with pytest.raises(ValueError, match=f"x{suffix}") as caught:
         list(read_frames(path))
     assert "--limit image_pixels" in str(caught.value) or "damaged" in str(caught.value)
@@ -184,3 +187,32 @@ def test_a_video_is_not_called_damaged_where_memory_runs_out(tmp_path: Path, mon
     monkeypatch.setattr("vovnet.data.video._upright", fail)
     with pytest.raises(OSError, match=r"a\.mp4 needs more memory to decode"):
         next(read_frames(path))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_large_frames_are_written_within_memory(suffix: str, tmp_path: Path) -> None:
+    program = (
+        "import resource, sys, torch; from vovnet.data.video import VideoWriter\n"
+        "frame = torch.zeros(4000, 4000, 3, dtype=torch.uint8).permute(2, 0, 1)\n"
+        "with VideoWriter(sys.argv[1], 25) as writer:\n"
+        "    for _ in range(12): writer.write(frame)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / f"x{suffix}")]
+    kilobytes = int(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    assert kilobytes < 1_100_000
+    assert video_info(tmp_path / f"x{suffix}").image_size == (4000, 4000)
+
+
+def test_an_encoder_that_fails_at_the_end_names_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(ValueError, match=r"x\.mp4 cannot hold frames of 16 × 16 pixels"),
+        VideoWriter(tmp_path / "x.mp4", 25) as writer,
+    ):
+        writer.write(torch.zeros(3, 16, 16, dtype=torch.uint8))
+        monkeypatch.setattr(writer, "_mux", _fail)
+    assert not list(tmp_path.iterdir())
+
+
+def _fail(packets: object) -> None:
+    raise av.error.ExternalError(542398533, "Generic error in an external library")
