@@ -39,7 +39,7 @@ NOT_YET = (
 )
 DRAWN, DETECTION_FILES = "drawn", ("detections.json", "detections.csv")  # what `vovnet predict` writes
 FIGURE, PAGE = "figure.jpg", "comparison.html"  # and `vovnet compare`
-_MOST_AHEAD, _MOST_IN_BATCH = 100_000_000, 200_000_000  # bytes of pixels: four and eight frames of 4K
+_MOST_AHEAD, _MOST_IN_BATCH = 50_000_000, 100_000_000  # bytes of pixels: two and four frames of 4K
 _LOG = logging.getLogger("vovnet")
 
 
