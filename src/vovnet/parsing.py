@@ -236,5 +236,5 @@ def _sentences() -> Iterator[None]:
         ) from error
     except RecursionError:
         raise ValueError("is not valid YAML for this purpose (it is nested too deeply)") from None
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:  # of a strange tag
-        raise ValueError(f"is not valid YAML ({line(typed(error), 120)})") from error
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+        raise ValueError("is not valid YAML (a value does not fit its tag, such as !!int or !!timestamp)") from error
