@@ -17,7 +17,6 @@ from typing import Any
 
 import yaml
 
-from vovnet.errors import typed
 from vovnet.limits import limits, too_much
 from vovnet.printing import line, quoted
 
