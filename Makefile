@@ -13,7 +13,7 @@ test: .venv/.dev  ## run all tests except the slow ones; takes minutes
 test-all: .venv/.dev  ## run all tests, including the slow ones
 	$(BIN)/pytest -n 2 -m "not campaign" -q
 
-campaign: .venv/.dev  ## try 20,000 changed files, kills, full disks and bad servers; takes 10 minutes on two idle cores
+campaign: .venv/.dev  ## try 20,000 changed files, kills, full disks and bad servers; takes a quarter of an hour on two idle cores
 	OMP_NUM_THREADS=1 PYTHONPATH=src $(BIN)/python -m tests.campaign.run --sections --jobs 2 --record docs/records/campaign.json
 
 check: .venv/.dev  ## check formatting, lint and types
