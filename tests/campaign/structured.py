@@ -272,7 +272,7 @@ def any_zip(data: bytes, chance: random.Random, others: Any = ()) -> bytes:
         case 0 | 1:
             members[at] = (name, any_bytes(content, chance))
         case 2:
-            members[at] = (chance.choice(("../../x", "/tmp/x", "a" * 300, name + "/", "", "a\x1b[2J")), content)
+            members[at] = (chance.choice(("../../x", "/x", "a" * 300, name + "/", "", "a\x1b[2J")), content)
         case 3:
             del members[at]
         case 4:
