@@ -1,13 +1,13 @@
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from .small_voc import write_small_voc
+
 ROOT = Path(__file__).parents[1]
-BCCD = ROOT / "samples" / "bccd"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,15 +22,7 @@ def _few_threads():
 def small_voc(tmp_path):
     """A VOC folder with five training and three validation images of BCCD."""
     root = tmp_path / "data"
-    for split, count in {"train": 5, "val": 3}.items():
-        ids = (BCCD / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:count]
-        for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            for image_id in ids:
-                shutil.copy(BCCD / folder / f"{image_id}{suffix}", root / folder)
-        lists = root / "ImageSets" / "Main"
-        lists.mkdir(parents=True, exist_ok=True)
-        (lists / f"{split}.txt").write_text("\n".join(ids) + "\n")
+    write_small_voc(root, train=5, val=3)
     return root
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from .seeds import ROOT, video
-
-BCCD = ROOT / "samples" / "bccd"
+from ..small_voc import write_small_voc
+from .seeds import video
 
 CONFIG = """model: dsod300_vovnet27_slim
 model_options: {anchors: coco}
@@ -26,22 +25,9 @@ tensorboard: false
 """
 
 
-def small_voc(root: Path) -> None:
-    """A VOC folder with three training images and one for validation."""
-    for split, count in {"train": 3, "val": 1}.items():
-        ids = (BCCD / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:count]
-        for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            for image_id in ids:
-                shutil.copy(BCCD / folder / f"{image_id}{suffix}", root / folder)
-        lists = root / "ImageSets" / "Main"
-        lists.mkdir(parents=True, exist_ok=True)
-        (lists / f"{split}.txt").write_text("\n".join(ids) + "\n")
-
-
 def prepare(folder: Path) -> Path:
     """The folder, with data/, config.yaml, images/ and a.mp4."""
-    small_voc(folder / "data")
+    write_small_voc(folder / "data", train=3, val=1)
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "images").mkdir()
     for number, path in enumerate(sorted((folder / "data" / "JPEGImages").iterdir())):
