@@ -1,13 +1,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from .small_voc import write_small_voc
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session", autouse=True)
