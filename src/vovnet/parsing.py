@@ -114,8 +114,12 @@ def parse_json(data: bytes | str, *, long_numbers: bool = False) -> Any:
 
 def _bounded_int(text: str) -> int:
     if len(text) > _MOST_DIGITS:
-        raise ValueError(f"holds the number {line(text, 30)} of {len(text)} digits, and 64 bits hold {_MOST_DIGITS}")
+        raise ValueError(_too_long(text))
     return int(text)
+
+
+def _too_long(number: str) -> str:
+    return f"holds the number {line(number, 30)} of {len(number)} digits, and 64 bits hold {_MOST_DIGITS}"
 
 
 class _Refused(yaml.YAMLError):
@@ -180,7 +184,9 @@ class ConfigLoader(_Bounded, yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = str(self.construct_scalar(node))
-        return int(text, 16) if "0x" in text and len(text) <= _MOST_DIGITS else _bounded_int(text)
+        if len(text) > _MOST_DIGITS:
+            raise _Refused(_too_long(text))
+        return int(text, 16 if "0x" in text else 10)
 
 
 ConfigLoader.yaml_implicit_resolvers = {}  # those of YAML 1.1 go
