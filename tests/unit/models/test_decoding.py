@@ -5,7 +5,7 @@ import torch
 
 from vovnet import create_model
 from vovnet.boxes import pairwise_iou
-from vovnet.models.detectors import ssd
+from vovnet.models.detectors import decoding
 from vovnet.models.detectors.decoding import select_detections
 
 SIZES = [(300, 400), (50, 60), (300, 400)]
@@ -77,7 +77,7 @@ def test_what_ssd_detectors_keep():
         return []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssd, "select_detections", spy)
+        patch.setattr(decoding, "select_detections", spy)
         outputs = {"class_logits": (1, 1, 4), "box_deltas": (1, 1, 4), "anchors_cxcywh": (1, 4)}
         model.decode({name: torch.zeros(shape) for name, shape in outputs.items()}, [(300, 300)])
     assert seen == {"score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 400, "top_k": 200}

@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from vovnet.boxes import batched_nms, clip, rescale
+from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Detections
+
+
+class OneStageDetector(DetectionModel):
+    """A detector whose outputs hold a box and the score of each class for every default box.
+
+    score_threshold, nms_threshold, candidates, top_k: defaults of `decode`; for their meaning see `select_detections`.
+    """
+
+    score_threshold: float = 0.01
+    nms_threshold: float = 0.45
+    candidates: int
+    top_k: int
+
+    @abstractmethod
+    def boxes_and_scores(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes (N, A, 4) in pixels of the network's input, not clipped, and scores (N, A, K) without the background.
+
+        Consists of operations on whole tensors, so it can be exported together with `forward`.
+        """
+
+    @torch.no_grad()
+    def decode(
+        self,
+        outputs: dict[str, Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        input_size: tuple[int, int] | None = None,
+        score_threshold: float | None = None,
+        nms_threshold: float | None = None,
+        candidates: int | None = None,
+        top_k: int | None = None,
+    ) -> list[Detections]:
+        """See `DetectionModel.decode` and, for the thresholds, `select_detections`. None is the detector's default."""
+        boxes, scores = self.boxes_and_scores(outputs)
+        return select_detections(
+            scores,
+            boxes,
+            image_sizes,
+            input_size or self.preprocessing.image_size,
+            score_threshold=self.score_threshold if score_threshold is None else score_threshold,
+            nms_threshold=self.nms_threshold if nms_threshold is None else nms_threshold,
+            candidates=candidates or self.candidates,
+            top_k=top_k or self.top_k,
+        )
 
 
 def select_detections(

@@ -14,18 +14,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from vovnet.boxes import decode, xyxy_to_cxcywh
 from vovnet.matching import MIN_OBJECTNESS
 from vovnet.models.anchors import AnchorGrid, AnchorLevel
 from vovnet.models.backbones.vgg import VGG16
-from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.detectors.decoding import select_detections
+from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.models.layers import ConvNormAct, ResidualBlock, caffe_xavier_, predict
 from vovnet.models.preprocessing import Preprocessing, with_pixels
-from vovnet.structures import Detections
 
 # One size per feature map, four times its stride, also for 512 inputs; width to height 1, 2 and 1/2.
 ANCHORS = (
@@ -87,7 +84,7 @@ def _up(width: int, norm: bool) -> nn.Module:
     return nn.Sequential(up, nn.BatchNorm2d(width)) if norm else up
 
 
-class RefineDet(DetectionModel):
+class RefineDet(OneStageDetector):
     """A backbone's feature maps of strides 8, 16 and 32, a fourth of stride 64, and the two steps on them.
 
     backbone: returns feature maps, finest first; the last three are used.
@@ -103,6 +100,7 @@ class RefineDet(DetectionModel):
     """
 
     input_multiple = INPUT_MULTIPLE
+    candidates, top_k = 1000, 500
 
     def __init__(
         self,
@@ -155,35 +153,14 @@ class RefineDet(DetectionModel):
             "anchors_cxcywh": self.anchors(maps, images),
         }
 
-    @torch.no_grad()
-    def decode(
-        self,
-        outputs: dict[str, Tensor],
-        image_sizes: Sequence[tuple[int, int]],
-        *,
-        input_size: tuple[int, int] | None = None,
-        score_threshold: float = 0.01,
-        nms_threshold: float = 0.45,
-        candidates: int = 1000,
-        top_k: int = 500,
-    ) -> list[Detections]:
-        """See `DetectionModel.decode` and, for `candidates`, `select_detections`.
-
-        Scores are softmax probabilities of the ODM, and 0 where the ARM's objectness is below `MIN_OBJECTNESS`.
-        """
+    def boxes_and_scores(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """See `OneStageDetector`. Scores are softmax probabilities of the ODM, and 0 where the ARM's objectness is
+        below `MIN_OBJECTNESS`."""
         scores = outputs["class_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, K)
         objectness = outputs["objectness_logits"].float().softmax(dim=-1)[..., 1:]  # (N, A, 1)
         refined = decode(outputs["anchor_deltas"].float(), outputs["anchors_cxcywh"])  # (N, A, 4)
-        return select_detections(
-            scores * (objectness >= MIN_OBJECTNESS),
-            decode(outputs["box_deltas"].float(), xyxy_to_cxcywh(refined)),
-            image_sizes,
-            input_size or self.preprocessing.image_size,
-            score_threshold=score_threshold,
-            nms_threshold=nms_threshold,
-            candidates=candidates,
-            top_k=top_k,
-        )
+        boxes = decode(outputs["box_deltas"].float(), xyxy_to_cxcywh(refined))
+        return boxes, scores * (objectness >= MIN_OBJECTNESS)
 
 
 def _init(module: nn.Module) -> None:

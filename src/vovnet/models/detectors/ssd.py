@@ -22,11 +22,9 @@ from vovnet.models.backbones.densenet import DSODDenseNet
 from vovnet.models.backbones.mobilenet import MobileNet
 from vovnet.models.backbones.peleenet import PeleeNet
 from vovnet.models.backbones.vovnet import TABLE_1, Pool, VoVNet
-from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.detectors.decoding import select_detections
+from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.models.layers import ConvNormAct, Init, L2Norm, Norm, NormActConv, ResidualBlock, init_weights, predict
 from vovnet.models.preprocessing import Preprocessing, with_pixels
-from vovnet.structures import Detections
 
 # DSOD300_pascal: min and max size, aspect ratios and step of each feature map. The last step is 300, although 150
 # would fit a 2×2 map of a 300-pixel input; so three of its four cells lie outside the image. The published models were
@@ -129,7 +127,7 @@ class PeleeNeck(nn.Module):
         return [finest, finest, *others]  # (N, 256, H, W) each
 
 
-class SSD(DetectionModel):
+class SSD(OneStageDetector):
     """A backbone's feature maps and further ones made from them, one head per feature map, default boxes.
 
     extras: each makes a further feature map from the one before.
@@ -140,6 +138,8 @@ class SSD(DetectionModel):
     Outputs: "class_logits" (N, A, K+1), background first; "box_deltas" (N, A, 4); "anchors_cxcywh" (A, 4) in pixels of
     the network's input.
     """
+
+    candidates, top_k = 400, 200
 
     def __init__(
         self,
@@ -173,29 +173,10 @@ class SSD(DetectionModel):
         box_deltas, logits = predict(self.heads, maps)
         return {"class_logits": logits, "box_deltas": box_deltas, "anchors_cxcywh": self.anchors(maps, images)}
 
-    @torch.no_grad()
-    def decode(
-        self,
-        outputs: dict[str, Tensor],
-        image_sizes: Sequence[tuple[int, int]],
-        *,
-        input_size: tuple[int, int] | None = None,
-        score_threshold: float = 0.01,
-        nms_threshold: float = 0.45,
-        candidates: int = 400,
-        top_k: int = 200,
-    ) -> list[Detections]:
-        """See `DetectionModel.decode` and, for `candidates`, `select_detections`. Scores are softmax probabilities."""
-        return select_detections(
-            outputs["class_logits"].float().softmax(dim=-1)[..., 1:],
-            decode(outputs["box_deltas"].float(), outputs["anchors_cxcywh"]),
-            image_sizes,
-            input_size or self.preprocessing.image_size,
-            score_threshold=score_threshold,
-            nms_threshold=nms_threshold,
-            candidates=candidates,
-            top_k=top_k,
-        )
+    def boxes_and_scores(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """See `OneStageDetector`. Scores are softmax probabilities."""
+        scores = outputs["class_logits"].float().softmax(dim=-1)[..., 1:]
+        return decode(outputs["box_deltas"].float(), outputs["anchors_cxcywh"]), scores
 
 
 def dsod300_vovnet27_slim(

@@ -1,0 +1,63 @@
+"""The network that is exported: pixels in, boxes and scores out, and the description that goes with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+import vovnet
+from vovnet.models.detectors.decoding import OneStageDetector
+from vovnet.runtime.export_info import ExportInfo
+from vovnet.weights.detector import LoadedModel
+
+
+class PixelsToBoxes(nn.Module):
+    """uint8 RGB images (N, 3, H, W) at network size → boxes (N, A, 4) in pixels of the input, scores (N, A, K).
+
+    Normalisation is part of it, so that whoever runs the exported file cannot get mean or channel order wrong.
+    """
+
+    def __init__(self, model: OneStageDetector) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.boxes_and_scores(self.model(self.model.preprocessing.normalize(images)))
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names and values of all tensors: the same for the same weights in any file."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def describe_export(loaded: LoadedModel, precision: str) -> ExportInfo:
+    """The description of a detector that is exported in this precision."""
+    model, info = loaded.model, loaded.info
+    assert isinstance(model, OneStageDetector)
+    preprocessing = model.preprocessing
+    return ExportInfo(
+        detector=info.name,
+        class_names=info.class_names,
+        category_ids=info.category_ids,
+        image_size=preprocessing.image_size,
+        keep_ratio=preprocessing.keep_ratio,
+        antialias=preprocessing.antialias,
+        score_threshold=model.score_threshold,
+        nms_threshold=model.nms_threshold,
+        candidates=model.candidates,
+        top_k=model.top_k,
+        masks=model.masks,
+        precision=precision,
+        weights_sha256=weights_digest(model.state_dict()),
+        vovnet=vovnet.__version__,
+        record=dict(loaded.record),
+    )

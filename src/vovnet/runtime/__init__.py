@@ -1,0 +1,1 @@
+"""Runs exported detectors with ONNX Runtime, OpenVINO or MNN, without PyTorch."""
