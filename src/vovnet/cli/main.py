@@ -125,6 +125,8 @@ EXTRA_OF_PACKAGE = {
     "matplotlib": "report",
     "onnx": "onnx",
     "onnxruntime": "onnx",
+    "nncf": "openvino",
+    "openvino": "openvino",
     "pynvml": "energy",
     "tensorboard": "train",
 }
