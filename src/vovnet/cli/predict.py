@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vovnet.cli.app import app
-from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Switch, Threads, TopK, Weights
+from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Runtime, Switch, Threads, TopK, Weights
 from vovnet.cli.output import Output, complain, set_threads, show_progress
 from vovnet.errors import UsageError, counted, describe
 from vovnet.folder_lock import folder_lock
@@ -20,6 +20,7 @@ def predict(
     top_k: TopK = 100,
     classes: Repeated = None,
     batch_size: BatchSize = 8,
+    runtime: Runtime = "auto",
     device: Device = "auto",
     threads: Threads = None,
     draw: bool = True,
@@ -38,6 +39,9 @@ def predict(
         Leave out detections with a lower score.
     classes:
         Keep only this class; repeat the option for more.
+    runtime:
+        What runs the network; auto is the fastest export of the weights that passed its test on this machine, else
+        PyTorch. An exported file runs in the runtime that it was made for, or in one that reads it too.
     draw:
         Write images and videos with drawn detections.
     contours:
@@ -47,14 +51,17 @@ def predict(
     from vovnet.engine.detector import load
     from vovnet.engine.prediction import Failure
     from vovnet.engine.prediction_files import PredictionWriter
+    from vovnet.engine.runtimes import describe_running
     from vovnet.files import is_full
 
     if not sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
     set_threads(threads)
-    detector = load(weights, device)
-    if contours and not detector.model.masks:
+    detector = load(weights, device, runtime=runtime, threads=threads)
+    if contours and not detector.masks:
         raise UsageError(f"--contours needs a detector with masks; {weights} predicts boxes only: leave it out")
+    if sentence := describe_running(detector, weights):
+        out.say(sentence)
     try:
         results = detector.stream(
             list(sources),
@@ -99,5 +106,6 @@ def predict(
     )
     if failures:
         out.say(f"{len(failures)} of {images + unread} sources could not be read or drawn (see above)")
-    out.json({"images": images, "detections": counts, "failures": failures, "output": str(output)})
+    record = {"running": detector.running.to_dict(), "images": images, "detections": counts, "failures": failures}
+    out.json({**record, "output": str(output)})
     return 1 if failures else 0

@@ -26,7 +26,7 @@ from vovnet.data.video import read_shown_frames
 from vovnet.download import download
 from vovnet.engine.prediction import Failure
 from vovnet.files import is_below
-from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.preprocessing import Resizing
 from vovnet.printing import line
 from vovnet.urls import check_url, is_url, shown_url, without_user
 from vovnet.weights.find import weights_hint
@@ -222,7 +222,7 @@ def raise_if_all_failed(found: Sequence[Any]) -> None:
 
 
 def read_batches(
-    inputs: Sequence[Any], preprocessing: Preprocessing, batch_size: int, *, keep_images: bool
+    inputs: Sequence[Any], preprocessing: Resizing, batch_size: int, *, keep_images: bool
 ) -> Generator[list[SourceImage | Failure]]:
     """The images of `find_inputs` in lists of `batch_size`, resized for the network; a `Failure` for unreadable ones.
 
@@ -247,9 +247,7 @@ def _held_bytes(image: SourceImage | Failure) -> int:
     return 0 if isinstance(image, Failure) or image.pixels is None else image.pixels.nbytes
 
 
-def _read_inputs(
-    inputs: Sequence[Any], preprocessing: Preprocessing, keep_images: bool
-) -> Iterator[SourceImage | Failure]:
+def _read_inputs(inputs: Sequence[Any], preprocessing: Resizing, keep_images: bool) -> Iterator[SourceImage | Failure]:
     for index, item in enumerate(inputs):
         if isinstance(item, Failure):
             yield item
