@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, raise_problem
-from vovnet.data.images import IMAGE_SUFFIXES
+from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.printing import line
 
 _LOG = logging.getLogger("vovnet")

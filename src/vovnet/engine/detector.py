@@ -12,11 +12,12 @@ from typing import Any, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
-from vovnet.data.video import VideoWriter, video_info
+from vovnet.data.video import VideoWriter
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.prediction import Failure, Prediction
 from vovnet.engine.sources import ImageLike, SourceImage, find_inputs, is_video, raise_if_all_failed, read_batches
 from vovnet.errors import listed, nearest
+from vovnet.media.video import video_info
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.printing import quoted
 from vovnet.structures import Detections

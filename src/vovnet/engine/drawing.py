@@ -14,8 +14,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from vovnet.engine.fonts import Font, draw_runs, load_default, runs_box, text_runs
 from vovnet.masks import RleMasks, decode
+from vovnet.media.fonts import Font, draw_runs, load_default, runs_box, text_runs
 from vovnet.metrics.confusion import FALSE_POSITIVE, match_objects
 from vovnet.printing import line, tell_apart
 from vovnet.structures import Detections, Masks, Target

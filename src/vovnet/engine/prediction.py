@@ -13,11 +13,12 @@ from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from vovnet.data.images import IMAGE_SUFFIXES, read_image
+from vovnet.data.images import read_image
 from vovnet.data.video import read_frames
 from vovnet.engine.drawing import draw_detections
 from vovnet.errors import describe
 from vovnet.files import encodable, write_image
+from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.metrics.coco import to_coco_results
 from vovnet.structures import Detections
 from vovnet.urls import is_url

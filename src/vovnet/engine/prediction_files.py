@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vovnet.data.video import VideoWriter, video_info
+from vovnet.data.video import VideoWriter
 from vovnet.engine.prediction import Prediction, make_image_id
 from vovnet.files import csv_line, file_name, is_below, json_text, replacing
+from vovnet.media.video import video_info
 
 CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
 _CSV_END = "\r\n"

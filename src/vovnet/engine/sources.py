@@ -21,11 +21,12 @@ from PIL.Image import Image
 from torch import Tensor
 
 from vovnet.data.image_files import may_be_image
-from vovnet.data.images import IMAGE_SUFFIXES, read_image, to_image_tensor
+from vovnet.data.images import read_image, to_image_tensor
 from vovnet.data.video import read_shown_frames
 from vovnet.download import download
 from vovnet.engine.prediction import Failure
 from vovnet.files import is_below
+from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.printing import line
 from vovnet.urls import check_url, is_url, shown_url, without_user

@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from vovnet.data.video import VideoWriter, read_frames
 
-from vovnet.data.video import VideoWriter, read_frames, video_info
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.prediction import Failure, Prediction, make_image_id
 from vovnet.masks import RleMasks, decode, from_coco
+from vovnet.media.video import video_info
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 

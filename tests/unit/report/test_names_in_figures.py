@@ -14,9 +14,9 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from vovnet.engine import fonts
 from vovnet.engine.drawing import draw_detections, draw_target
-from vovnet.engine.fonts import draws, font_file_for
+from vovnet.media import fonts
+from vovnet.media.fonts import draws, font_file_for
 from vovnet.profiling.measurement import Accuracy
 from vovnet.report.comparison_files import _fit_names, _font, draw_figure
 from vovnet.report.measurement_plots import plot_batches, plot_layers, plot_stages, plot_tradeoffs
