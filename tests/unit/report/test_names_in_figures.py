@@ -26,7 +26,7 @@ from vovnet.report.plotting import Plot, _base_font, plain_names, plain_text, sa
 from vovnet.report.roofline import plot_layer_roofline, plot_roofline
 from vovnet.structures import Detections, Target
 
-from ..engine.test_fonts import NAMES, install
+from ..media.test_fonts import NAMES, install
 from .compared import comparison
 from .measured import latency, measurements
 from .test_plots import voc_result
