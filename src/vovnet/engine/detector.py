@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.predictor import SCORE_THRESHOLD, TOP_K, Predictor, Running
+from vovnet.engine.predictor import Predictor, Running
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 from vovnet.weights.detector import load_weights
-
-__all__ = ["SCORE_THRESHOLD", "TOP_K", "Detector", "load", "load_network"]
 
 
 def load(

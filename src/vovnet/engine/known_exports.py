@@ -22,6 +22,7 @@ from vovnet.files import write_json
 from vovnet.parsing import read_json
 from vovnet.provenance import processor
 from vovnet.records import RecordPart
+from vovnet.runtime.cpu import instruction_set
 from vovnet.runtime.export_info import PRECISIONS, ExportInfo
 
 _MOST_BYTES = 20_000  # of the file of one export
@@ -75,7 +76,7 @@ class KnownExport(RecordPart):
         return cls.model_validate(
             {
                 "weights_sha256": info.weights_sha256,
-                "machine": processor(),
+                "machine": this_machine(),
                 "path": os.path.abspath(path),
                 "bytes": size,
                 "modified_ns": modified,
@@ -121,7 +122,7 @@ def known(weights_sha256: str, runtime: str | None = None) -> list[KnownExport]:
     """
     found = []
     for path, export in _read_all(weights_sha256):
-        here = export.machine == processor()
+        here = export.machine == this_machine()
         if here and not export.is_unchanged():
             with suppress(OSError):
                 path.unlink()
@@ -139,6 +140,11 @@ def any_known() -> bool:
     """Whether anything is remembered, which is known sooner than the digest of weights."""
     folder = memory_folder()
     return folder is not None and next(_files(folder, _NAME), None) is not None
+
+
+def this_machine() -> str:
+    """The processor and its instructions, which decide what is fast and what int8 computes."""
+    return f"{processor()}, {instruction_set()}"
 
 
 def memory_folder() -> Path | None:

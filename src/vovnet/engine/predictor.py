@@ -14,17 +14,18 @@ from typing import Any, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
-from vovnet.data.video import VideoWriter, video_info
-from vovnet.engine.prediction import Failure, Prediction
-from vovnet.engine.sources import ImageLike, SourceImage, find_inputs, is_video, raise_if_all_failed, read_batches
-from vovnet.errors import listed, nearest
+from vovnet.data.video import VideoWriter
+from vovnet.engine.prediction import Prediction
+from vovnet.engine.sources import ImageLike, find_inputs, read_batches
+from vovnet.media.finding import is_video, raise_if_all_failed
+from vovnet.media.reading import SourceImage
+from vovnet.media.results import Failure, raise_failures
+from vovnet.media.video import video_info
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Resizing
-from vovnet.printing import quoted
+from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, check_options, labels_of
 from vovnet.structures import Detections
 
-# Defaults of a prediction. A model's own defaults keep low scores too, which average precision needs.
-SCORE_THRESHOLD, TOP_K = 0.3, 100
 TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "mnn": "MNN"}
 
 
@@ -122,7 +123,7 @@ class Predictor(ABC):
         score_threshold: float = SCORE_THRESHOLD,
         top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
-        batch_size: int = 8,
+        batch_size: int = BATCH_SIZE,
     ) -> Prediction | list[Prediction]:
         """The prediction for one image, or a list of predictions for a list of images, folders and patterns.
 
@@ -147,7 +148,7 @@ class Predictor(ABC):
         results = self.stream(
             inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
         )
-        predictions = list(_raise_failures(results))
+        predictions = list(raise_failures(results))
         return predictions if several else predictions[0]
 
     def predict_video(
@@ -162,7 +163,7 @@ class Predictor(ABC):
             raise ValueError(f"the annotated video would replace its source {path}; choose another output_path")
         writer = None if output_path is None else VideoWriter(output_path, video_info(path).fps)
         with writer or nullcontext():
-            for prediction in _raise_failures(self.stream(path, **options)):
+            for prediction in raise_failures(self.stream(path, **options)):
                 if writer is not None:
                     writer.write(prediction.draw_pixels(), prediction.start_s, prediction.seconds)
                 yield prediction
@@ -174,7 +175,7 @@ class Predictor(ABC):
         score_threshold: float = SCORE_THRESHOLD,
         top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
-        batch_size: int = 8,
+        batch_size: int = BATCH_SIZE,
         keep_images: bool = False,
         output: Path | None = None,
     ) -> Iterator[Prediction | Failure]:
@@ -188,18 +189,19 @@ class Predictor(ABC):
         Raises OSError or ValueError at once, before the first image, if none of the sources can be found, and for an
         unknown class or a value out of range.
         """
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold must lie in 0…1, got {score_threshold}")
-        if top_k < 1 or batch_size < 1:
-            raise ValueError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
-        labels = None if classes is None else torch.tensor(_labels_of(classes, self.class_names))
+        check_options(score_threshold, top_k, batch_size)
+        labels = None if classes is None else torch.tensor(labels_of(classes, self.class_names))
         inputs = find_inputs(sources, output=output)
         raise_if_all_failed(inputs)
         batches = read_batches(inputs, self.preprocessing, batch_size, keep_images=keep_images)
         return self._stream(batches, labels, score_threshold, top_k)
 
     def _stream(
-        self, batches: Generator[list[SourceImage | Failure]], labels: Tensor | None, score_threshold: float, top_k: int
+        self,
+        batches: Generator[list[SourceImage[Tensor] | Failure]],
+        labels: Tensor | None,
+        score_threshold: float,
+        top_k: int,
     ) -> Iterator[Prediction | Failure]:
         # The model's top_k counts the detections of all classes, so it must not apply before classes are chosen.
         limit = top_k if labels is None else sys.maxsize
@@ -215,7 +217,9 @@ class Predictor(ABC):
                         yield self._prediction(image, next(detections), labels, top_k)
                 del batch, images, image  # large pixels would be held while the next batch is read
 
-    def _prediction(self, image: SourceImage, detections: Detections, labels: Tensor | None, top_k: int) -> Prediction:
+    def _prediction(
+        self, image: SourceImage[Tensor], detections: Detections, labels: Tensor | None, top_k: int
+    ) -> Prediction:
         keep = torch.arange(len(detections))
         if labels is not None:
             keep = keep[torch.isin(detections.labels, labels)][:top_k]
@@ -263,28 +267,3 @@ class Predictor(ABC):
             batch = self._detect_batch(own, originals, score_threshold=score_threshold, top_k=top_k)
             detections |= zip(indices, batch, strict=True)
         return [detections[index] for index in range(len(images))]
-
-
-def _raise_failures(results: Iterator[Prediction | Failure]) -> Iterator[Prediction]:
-    for result in results:
-        if isinstance(result, Failure):
-            raise result.error
-        yield result
-
-
-def _labels_of(classes: str | int | Sequence[str | int], class_names: Sequence[str]) -> list[int]:
-    """The labels of `classes`, which are names or labels. Raises ValueError with the nearest name."""
-    chosen = [classes] if isinstance(classes, str | int) else list(classes)
-    if not chosen:
-        raise ValueError(f"classes must name at least one of {listed(class_names)}")
-    labels: dict[str | int, int] = {label: label for label in range(len(class_names))}
-    labels |= {name: label for label, name in enumerate(class_names)}
-    for item in chosen:
-        if item not in labels and isinstance(item, str):
-            names = {name.lower(): name for name in class_names}
-            near = nearest(item.lower(), names, cutoff=0)
-            hint = "there are" if near is None else f"nearest is {quoted(names[near])} of"
-            raise ValueError(f"no class {quoted(item)}; {hint} {listed(class_names)}")
-        if item not in labels:
-            raise ValueError(f"labels of classes go from 0 to {len(class_names) - 1}, got {item}")
-    return [labels[item] for item in chosen]
