@@ -27,7 +27,7 @@ LAYERS = (
     {"runtime"},  # runs exported files, without PyTorch
     # pure functions and small helpers
     {"boxes", "masks", "matching", "polygons", "structures", "files", "errors", "names", "download", "provenance"}
-    | {"limits", "parsing", "printing", "folder_lock", "urls", "bounded_http", "records"},
+    | {"limits", "parsing", "printing", "folder_lock", "urls", "bounded_http", "records", "run_lengths"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = [LAYERS[7]]  # these may not import each other
