@@ -55,7 +55,8 @@ def test_a_box_of_several_bands_equals_pytorch() -> None:
     expected = decode(paste(maps, boxes, size))[0].numpy().astype(np.bool_)
     code = paste_codes(maps.numpy(), boxes.numpy(), size)[0]
     assert (decode_code(code, size) != expected).sum() <= 1
-    assert expected.any() and not expected.all()
+    assert expected.any()
+    assert not expected.all()
 
 
 def test_the_code_is_the_same_if_the_pixels_are() -> None:
