@@ -16,7 +16,7 @@ import torch
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
-from vovnet.errors import typed
+from vovnet.errors import explain
 from vovnet.export.runtime_accuracy import save_pixels, worker_accuracy
 from vovnet.export.runtime_files import exported_file, size_bytes
 from vovnet.export.runtime_measurement import TORCH, RuntimeName, RuntimeRow, RuntimesMeasurement
@@ -164,11 +164,13 @@ class _Run:
             self.workers[row.name] = worker
             row = replace(row, start_s=tuple(starts_s), version=str(worker.first["version"]))
         except Exception as error:  # exporters and runtimes raise anything; the other rows go on
-            row = replace(row, reason=line(str(error) if isinstance(error, WorkerError) else typed(error), 300))
+            row = replace(row, reason=line(explain(error), 300))
         self.rows[row.name] = row
 
     def _exported(self, name: RuntimeName) -> Path:
-        return exported_file(self.loaded, name, self.plan.exports or self.folder)
+        folder = self.plan.exports or self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        return exported_file(self.loaded, name, folder)
 
     def time(self) -> Surroundings:
         """Enter the times into the rows; what was observed meanwhile."""

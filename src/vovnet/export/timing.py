@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vovnet.export.worker_process import WorkerError, cpu_seconds
 from vovnet.profiling.clock import Clock
@@ -19,11 +19,16 @@ PASSES = 5  # of one turn, after one that does not count: the caches hold what r
 
 
 class Timed(Protocol):
+    """As `Worker`."""
+
     def seconds(self, what: str, passes: int) -> list[float]: ...
 
 
+T = TypeVar("T", bound=Timed)
+
+
 def time_in_turn(
-    workers: MutableMapping[str, Timed],
+    workers: dict[str, T],
     *,
     repetitions: int,
     warmup_limit_s: float = 10.0,

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from vovnet.errors import explain
+
 Pixels = npt.NDArray[np.uint8]
 SCORE_THRESHOLD, TOP_K = 0.3, 100  # of a prediction
 _PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino", "mnn": "MNN"}
@@ -48,7 +50,7 @@ def main() -> None:
         for answer in _answers():
             print(json.dumps(answer), file=answers, flush=True)
     except Exception as error:  # of any library: the process that asked says it in the row
-        print(json.dumps({"fault": f"{type(error).__name__}: {error}"}), file=answers, flush=True)
+        print(json.dumps({"fault": explain(error)}), file=answers, flush=True)
         sys.exit(1)
 
 

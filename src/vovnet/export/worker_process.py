@@ -21,7 +21,7 @@ TIMEOUT_S = 300.0  # for one answer
 _PROGRAM = (sys.executable, "-P", "-m", "vovnet.export.timing_worker")
 
 
-class WorkerError(Exception):
+class WorkerError(ValueError):
     """What happened to a worker, in one sentence. Its process has ended."""
 
 
