@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vovnet.engine.predictor import Predictor, Running
 from vovnet.errors import UsageError
-from vovnet.masks import paste
+from vovnet.masks import RleMasks
 from vovnet.runtime.export_info import ExportInfo
+from vovnet.runtime.masks import paste_codes
 from vovnet.runtime.resize import input_size, resize
 from vovnet.runtime.selection import Arrays, select_images
 from vovnet.runtime.session import Session
@@ -104,5 +105,7 @@ class ExportedDetector(Predictor):
 
 def _detections(found: Arrays) -> Detections:
     boxes, labels, scores = (torch.from_numpy(array) for array in (found.boxes, found.labels, found.scores))
-    masks = None if found.masks is None else paste(torch.from_numpy(found.masks), boxes, found.image_size)
+    masks = None
+    if found.masks is not None:
+        masks = RleMasks(paste_codes(found.masks, found.boxes, found.image_size), found.image_size)
     return Detections(boxes, labels, scores, found.image_size, masks)
