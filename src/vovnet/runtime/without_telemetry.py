@@ -1,8 +1,8 @@
 """Imports ONNX Runtime, OpenVINO and NNCF without their telemetry, which their makers switch on.
 
 ONNX Runtime (seen with 1.32 on Linux) keeps a number of the machine in the home folder and reports to Microsoft, unless
-a variable forbids it before the import. OpenVINO reports to Google Analytics whenever it is imported, unless the user has
-refused that in a file in the home folder; so does NNCF when it quantises. Both do it with the package
+a variable forbids it before the import. OpenVINO reports to Google Analytics whenever it is imported, unless the user
+has refused that in a file in the home folder; so does NNCF when it quantises. Both do it with the package
 `openvino_telemetry`, and take a stub where that is missing. So they are told that it is missing.
 """
 
