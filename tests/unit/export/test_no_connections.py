@@ -112,9 +112,16 @@ def test_nothing_is_sent_or_left_in_the_home_folder(tmp_path):
     assert seen.output == "done\n"
 
 
+IN_A_CHILD = """
+import subprocess, sys
+subprocess.run([sys.executable, "-P", "-c", "import socket; socket.getaddrinfo('example.org', 80)"])
+"""
+
+
 @pytest.mark.parametrize(
     ("program", "event"),
     [
+        (IN_A_CHILD, "socket.getaddrinfo"),
         ("import openvino, time; time.sleep(1)", "socket.getaddrinfo"),  # its telemetry, where it is not switched off
         ("import socket\ntry: socket.getaddrinfo('example.org', 80)\nexcept OSError: pass", "socket.getaddrinfo"),
         ("import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept OSError: pass", "socket.getaddrinfo"),
