@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import zipfile
-from collections import deque
 from collections.abc import Sequence
 
 from cyclopts import CycloptsError
@@ -25,35 +23,32 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 )
 from vovnet.cli.app import app
 from vovnet.cli.output import complain
-from vovnet.cli.terminal import guarded_terminal
+from vovnet.console import BROKEN_PIPE, apply_limits, flush, guarded_terminal, open_closed_streams
 from vovnet.errors import UsageError, describe, install_extra, is_out_of_memory, typed
-from vovnet.limits import set_limit
 from vovnet.printing import SENTENCE, line, quoted
-
-_BROKEN_PIPE = 141  # as a shell reports a program that the signal SIGPIPE ended
 
 
 def main() -> None:
     """Run the command line; an error is a single sentence, with --debug the traceback."""
     debug = "--debug" in sys.argv[1:]
     arguments: Sequence[str] = [word for word in sys.argv[1:] if word != "--debug"]
-    _open_closed_streams()
+    open_closed_streams()
     try:
         with guarded_terminal():
             status = _run(arguments, debug=debug)
     except BrokenPipeError:  # whoever read the output, as `head`, has enough of it
-        status = _BROKEN_PIPE
+        status = BROKEN_PIPE
     except SystemExit as stop:  # of rich, for the same reason
         if not isinstance(stop.__context__, BrokenPipeError):
             raise
-        status = _BROKEN_PIPE
-    sys.exit(_flush(status if isinstance(status, int) else 0))
+        status = BROKEN_PIPE
+    sys.exit(flush(status if isinstance(status, int) else 0))
 
 
 def _run(arguments: Sequence[str], *, debug: bool) -> object:
     """What the command returns, or the exit status of its error."""
     try:
-        arguments = _apply_limits(arguments)
+        arguments = apply_limits(arguments)
         return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except KeyboardInterrupt:
         complain("interrupted")
@@ -70,45 +65,6 @@ def _run(arguments: Sequence[str], *, debug: bool) -> object:
             raise
         complain(_one_sentence(error, next(iter(arguments), "")))
         return 1
-
-
-def _open_closed_streams() -> None:
-    """Opens streams that the shell closed, as by `>&-`. Else the next file opened would get what is printed."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            stream = open(os.devnull, "w" if number else "r")  # noqa: SIM115 (lasts as long as the process)
-            if stream.fileno() != number:
-                os.dup2(stream.fileno(), number)
-            setattr(sys, name, stream)
-
-
-def _flush(status: int) -> int:
-    """The exit status, which is another if the last of the output cannot be written."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python complains when it exits
-            status = _BROKEN_PIPE if isinstance(error, BrokenPipeError) else status or 1
-            if stream is sys.stdout and status == 1:
-                complain(f"could not write the output ({error.strerror}): free some disk space")
-    return status
-
-
-def _apply_limits(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments without `--limit NAME=VALUE`, which every command takes. `--limit N` is an option of compare."""
-    rest, words = deque[str](), deque(arguments)
-    while words:
-        option, equals, value = words[0].partition("=")
-        if option == "--limit" and "=" in value:
-            set_limit(value)
-        elif option == "--limit" and not equals and len(words) > 1 and "=" in words[1]:
-            words.popleft()
-            set_limit(words[0])
-        else:
-            rest.append(words[0])
-        words.popleft()
-    return tuple(rest)
 
 
 _MEMORY_OPTIONS = {
