@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 
-from vovnet.errors import typed
+from vovnet.errors import install_extra, is_out_of_memory, typed
 from vovnet.limits import set_limit
 from vovnet.printing import SENTENCE, line
 
 BROKEN_PIPE = 141  # as a shell reports a program that the signal SIGPIPE ended
+EXTRA_OF_PACKAGE = {"MNN": "mnn", "av": "video", "onnxruntime": "onnx", "openvino": "openvino"}
+
+
+def one_sentence(error: Exception, text: str, extras: Mapping[str, str] = EXTRA_OF_PACKAGE) -> str:
+    """What a command says of an error, given its `text` on one line."""
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply to be read (run again with --debug for the traceback)"
+    if isinstance(error, ImportError):
+        extra = extras.get((error.name or "").partition(".")[0])
+        if extra is None or "pip install" in text:
+            return text
+        return f"{text}; this needs an extra: {install_extra(extra)}"
+    if isinstance(error, UnicodeError):
+        return f"a text or a name holds what its encoding cannot write or read ({text})"
+    if isinstance(error, json.JSONDecodeError):
+        return f"a file is not valid JSON ({text}): it is damaged or cut short"
+    expected = isinstance(error, ValueError | OSError | FloatingPointError) and bool(text)
+    return text if expected else f"{typed(error)} (run again with --debug for the traceback)"
+
+
+def out_of_memory(error: Exception, text: str, remedy: str) -> str | None:
+    """What a command says where memory ran out; None for another error."""
+    if not is_out_of_memory(error):
+        return None
+    return f"out of memory; {remedy}" + (f" ({text[:160]})" if text else "")
 
 
 def complain(text: str) -> None:

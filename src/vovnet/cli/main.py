@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import zipfile
 from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
+from vovnet import console
 from vovnet.cli import (  # noqa: F401  (each adds its command)
     compare,
     data,
@@ -24,7 +24,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 from vovnet.cli.app import app
 from vovnet.cli.output import complain
 from vovnet.console import BROKEN_PIPE, apply_limits, flush, guarded_terminal, open_closed_streams
-from vovnet.errors import UsageError, describe, install_extra, is_out_of_memory, typed
+from vovnet.errors import UsageError, describe
 from vovnet.printing import SENTENCE, line, quoted
 
 
@@ -74,13 +74,11 @@ _MEMORY_OPTIONS = {
     "data": "--workers",
     "measure": "--batch-size or --input-size",
 }
-EXTRA_OF_PACKAGE = {
-    "av": "video",
+EXTRA_OF_PACKAGE = console.EXTRA_OF_PACKAGE | {
     "hotcoco": "eval",
     "markdown_it": "report",
     "matplotlib": "report",
     "onnx": "onnx",
-    "onnxruntime": "onnx",
     "pynvml": "energy",
     "tensorboard": "train",
 }
@@ -95,26 +93,13 @@ def _one_sentence(error: Exception, command: str) -> str:
         last_frame = max((number for number, text in enumerate(lines) if text.startswith("  ")), default=0)
         text = " ".join(lines[last_frame + 1 :]).partition(": ")[2]
     text = line(text, SENTENCE)
-    if is_out_of_memory(error):
-        option = _MEMORY_OPTIONS.get(command, "the batch size")
-        detail = f" ({text[:160]})" if text else ""
-        return f"out of memory; lower {option} or use a smaller model{detail}"
-    if isinstance(error, RecursionError):
-        return "something is nested too deeply to be read (run again with --debug for the traceback)"
-    if isinstance(error, ImportError):
-        extra = EXTRA_OF_PACKAGE.get((error.name or "").partition(".")[0])
-        if extra is None or "pip install" in text:
-            return text
-        return f"{text}; this needs an extra: {install_extra(extra)}"
-    if isinstance(error, UnicodeError):
-        return f"a text or a name holds what its encoding cannot write or read ({text})"
-    if isinstance(error, json.JSONDecodeError):
-        return f"a file is not valid JSON ({text}): it is damaged or cut short"
+    option = _MEMORY_OPTIONS.get(command, "the batch size")
+    if sentence := console.out_of_memory(error, text, f"lower {option} or use a smaller model"):
+        return sentence
     if isinstance(error, zipfile.BadZipFile):
         return f"a file is not a valid archive ({text}): it is damaged or cut short"
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         where, more = ".".join(map(str, first["loc"])), error.error_count() - 1
         return f"{where}: {first['msg']}, got {quoted(first['input'])}" + (f"; and {more} more" if more else "")
-    expected = isinstance(error, ValueError | OSError | FloatingPointError) and bool(text)
-    return text if expected else f"{typed(error)} (run again with --debug for the traceback)"
+    return console.one_sentence(error, text, EXTRA_OF_PACKAGE)
