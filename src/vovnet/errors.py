@@ -83,6 +83,11 @@ def typed(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
+def explain(error: Exception) -> str:
+    """The text of an error that says what helps, else its type too: for one line of a table."""
+    return describe(error) if isinstance(error, ValueError | OSError | ImportError) and str(error) else typed(error)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the computer or of a device; PyTorch has no type for the first."""
     text = str(error).lower()

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from vovnet.cli.app import app
+from vovnet.cli.measure_runtimes import RUNTIMES_TAKE, measure_in_runtimes
 from vovnet.cli.options import BatchSize, Device, Fraction, Json, Positive, Repetitions, Several, Split, Switch, Threads
 from vovnet.cli.output import Output, make_folder, need, set_threads, show_progress
 from vovnet.errors import UsageError
@@ -69,7 +70,8 @@ class Images:
     split: Split = None
 
     def paths(self) -> list[Path]:
-        from vovnet.engine.sources import expand_sources, is_video
+        from vovnet.engine.sources import expand_sources
+        from vovnet.media.finding import is_video
         from vovnet.urls import is_url
 
         paths = expand_sources(self.images or ())
@@ -147,6 +149,7 @@ def measure(
     layers: Switch = False,
     images: Images = Images(),
     choice: Choice = Choice(),
+    runtimes: Several = None,
     output: Path | None = None,
     json_file: Json = None,
 ) -> int:
@@ -169,12 +172,28 @@ def measure(
         Measure peak memory; takes seconds per model on a CPU.
     layers:
         Also print the cost of every layer.
+    runtimes:
+        Measure one detector in these instead: torch, onnxruntime, openvino, mnn; also RUNTIME:bf16 and RUNTIME:int8.
     output:
         Write a report to this folder: JSON, CSV, Markdown, plots, one HTML page.
     """
     out = Output(json_file)
     if not models:
         raise UsageError("name the models to measure; `vovnet list` names ours")
+    if runtimes is not None:
+        others = (input_size, batch_size, batches, layers or None, choice or None, energy.estimate or None)
+        usual = precision == "float32" and device in ("auto", "cpu") and memory
+        if len(models) != 1 or not usual or any(other is not None for other in others):
+            raise UsageError(RUNTIMES_TAKE)
+        plan: dict[str, Any] = {
+            "threads": threads,
+            "repetitions": repetitions,
+            "image_paths": images.paths(),
+            "energy": energy.energy,
+        }
+        plan |= {"data": images.data, "split": images.split, "meter": energy.meter}
+        energy.check()
+        return measure_in_runtimes(models[0], runtimes, plan, output, out)
     choice.check(models, images.data)
     energy.check()
     additions = batches or energy != Energy() or images.images or images.data
