@@ -180,18 +180,12 @@ def measure(
     if not models:
         raise UsageError("name the models to measure; `vovnet list` names ours")
     if runtimes is not None:
-        others = (input_size, batch_size, batches, layers or None, choice or None, energy.estimate or None)
-        usual = precision == "float32" and device in ("auto", "cpu") and memory
-        if len(models) != 1 or not usual or any(other is not None for other in others):
+        others = (input_size, batch_size, batches, layers, choice, energy.estimate, not memory, precision != "float32")
+        if len(models) != 1 or any(others) or device not in ("auto", "cpu"):
             raise UsageError(RUNTIMES_TAKE)
-        plan: dict[str, Any] = {
-            "threads": threads,
-            "repetitions": repetitions,
-            "image_paths": images.paths(),
-            "energy": energy.energy,
-        }
-        plan |= {"data": images.data, "split": images.split, "meter": energy.meter}
         energy.check()
+        plan: dict[str, Any] = {"threads": threads, "repetitions": repetitions, "image_paths": images.paths()}
+        plan |= {"data": images.data, "split": images.split, "energy": energy.energy, "meter": energy.meter}
         return measure_in_runtimes(models[0], runtimes, plan, output, out)
     choice.check(models, images.data)
     energy.check()
