@@ -81,13 +81,3 @@ def rescale(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int])
     """Boxes of an image of (height, width) `from_size` in pixels of the same image resized to `to_size`."""
     scale = [to_size[1] / from_size[1], to_size[0] / from_size[0]] * 2
     return boxes * boxes.new_tensor(scale)
-
-
-def fit_size(image_size: tuple[int, int], short: int, long: int) -> tuple[int, int]:
-    """(height, width) to which an image is resized with its aspect ratio kept, at least 1 pixel each.
-
-    The shorter side becomes `short` pixels, or less where the longer side would exceed `long`.
-    """
-    scale = min(short / min(image_size), long / max(image_size))
-    height, width = (max(1, round(side * scale)) for side in image_size)
-    return height, width

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
 from vovnet import boxes as b
+from vovnet.sizes import fit_size
 
 coordinate = st.floats(-500, 500, width=32)
 side = st.floats(1, 300, width=32)
@@ -114,4 +115,4 @@ def test_rescale_by_hand():
     [((480, 640), (800, 1067)), ((640, 480), (1067, 800)), ((100, 1000), (133, 1333)), ((1, 5000), (1, 1333))],
 )
 def test_fit_size(image_size, expected):
-    assert b.fit_size(image_size, 800, 1333) == expected
+    assert fit_size(image_size, 800, 1333) == expected

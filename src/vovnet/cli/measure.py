@@ -70,7 +70,8 @@ class Images:
     split: Split = None
 
     def paths(self) -> list[Path]:
-        from vovnet.engine.sources import expand_sources, is_video
+        from vovnet.engine.sources import expand_sources
+        from vovnet.media.finding import is_video
         from vovnet.urls import is_url
 
         paths = expand_sources(self.images or ())

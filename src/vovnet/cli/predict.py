@@ -45,9 +45,9 @@ def predict(
     """
     out = Output(json_file)
     from vovnet.engine.detector import load
-    from vovnet.engine.prediction import Failure
-    from vovnet.engine.prediction_files import PredictionWriter
     from vovnet.files import is_full
+    from vovnet.media.prediction_files import PredictionWriter
+    from vovnet.media.results import Failure
 
     if not sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torchvision.transforms.v2 import functional as F
 
-from vovnet.boxes import clip, fit_size, flip_horizontally, rescale
+from vovnet.boxes import clip, flip_horizontally, rescale
 from vovnet.masks import RleMasks, decode
 from vovnet.polygons import Polygons
+from vovnet.sizes import fit_size
 from vovnet.structures import Target, TrainingMasks
 
 

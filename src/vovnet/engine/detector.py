@@ -12,13 +12,16 @@ from typing import Any, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
-from vovnet.data.video import VideoWriter, video_info
+from vovnet.data.video import VideoWriter
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.prediction import Failure, Prediction
-from vovnet.engine.sources import ImageLike, SourceImage, find_inputs, is_video, raise_if_all_failed, read_batches
-from vovnet.errors import listed, nearest
+from vovnet.engine.prediction import Prediction
+from vovnet.engine.sources import ImageLike, find_inputs, read_batches
+from vovnet.media.finding import is_video, raise_if_all_failed
+from vovnet.media.reading import SourceImage
+from vovnet.media.results import Failure, raise_failures
+from vovnet.media.video import video_info
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.printing import quoted
+from vovnet.runtime.options import check_options, labels_of
 from vovnet.structures import Detections
 from vovnet.weights.detector import load_weights
 
@@ -108,7 +111,7 @@ class Detector:
         results = self.stream(
             inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
         )
-        predictions = list(_raise_failures(results))
+        predictions = list(raise_failures(results))
         return predictions if several else predictions[0]
 
     def predict_video(
@@ -123,7 +126,7 @@ class Detector:
             raise ValueError(f"the annotated video would replace its source {path}; choose another output_path")
         writer = None if output_path is None else VideoWriter(output_path, video_info(path).fps)
         with writer or nullcontext():
-            for prediction in _raise_failures(self.stream(path, **options)):
+            for prediction in raise_failures(self.stream(path, **options)):
                 if writer is not None:
                     writer.write(prediction.draw_pixels(), prediction.start_s, prediction.seconds)
                 yield prediction
@@ -149,18 +152,19 @@ class Detector:
         Raises OSError or ValueError at once, before the first image, if none of the sources can be found, and for an
         unknown class or a value out of range.
         """
-        if not 0 <= score_threshold <= 1:
-            raise ValueError(f"score_threshold must lie in 0…1, got {score_threshold}")
-        if top_k < 1 or batch_size < 1:
-            raise ValueError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
-        labels = None if classes is None else torch.tensor(_labels_of(classes, self.class_names))
+        check_options(score_threshold, top_k, batch_size)
+        labels = None if classes is None else torch.tensor(labels_of(classes, self.class_names))
         inputs = find_inputs(sources, output=output)
         raise_if_all_failed(inputs)
         batches = read_batches(inputs, self.model.preprocessing, batch_size, keep_images=keep_images)
         return self._stream(batches, labels, score_threshold, top_k)
 
     def _stream(
-        self, batches: Generator[list[SourceImage | Failure]], labels: Tensor | None, score_threshold: float, top_k: int
+        self,
+        batches: Generator[list[SourceImage[Tensor] | Failure]],
+        labels: Tensor | None,
+        score_threshold: float,
+        top_k: int,
     ) -> Iterator[Prediction | Failure]:
         # The model's top_k counts the detections of all classes, so it must not apply before classes are chosen.
         limit = top_k if labels is None else sys.maxsize
@@ -176,7 +180,9 @@ class Detector:
                         yield self._prediction(image, next(detections), labels, top_k)
                 del batch, images, image  # large pixels would be held while the next batch is read
 
-    def _prediction(self, image: SourceImage, detections: Detections, labels: Tensor | None, top_k: int) -> Prediction:
+    def _prediction(
+        self, image: SourceImage[Tensor], detections: Detections, labels: Tensor | None, top_k: int
+    ) -> Prediction:
         keep = torch.arange(len(detections))
         if labels is not None:
             keep = keep[torch.isin(detections.labels, labels)][:top_k]
@@ -282,28 +288,3 @@ class Detector:
         options = {"input_size": input_size, "score_threshold": score_threshold, "top_k": top_k}
         chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         return [detections.cpu() for detections in self.model.decode(outputs, image_sizes, **chosen)]
-
-
-def _raise_failures(results: Iterator[Prediction | Failure]) -> Iterator[Prediction]:
-    for result in results:
-        if isinstance(result, Failure):
-            raise result.error
-        yield result
-
-
-def _labels_of(classes: str | int | Sequence[str | int], class_names: Sequence[str]) -> list[int]:
-    """The labels of `classes`, which are names or labels. Raises ValueError with the nearest name."""
-    chosen = [classes] if isinstance(classes, str | int) else list(classes)
-    if not chosen:
-        raise ValueError(f"classes must name at least one of {listed(class_names)}")
-    labels: dict[str | int, int] = {label: label for label in range(len(class_names))}
-    labels |= {name: label for label, name in enumerate(class_names)}
-    for item in chosen:
-        if item not in labels and isinstance(item, str):
-            names = {name.lower(): name for name in class_names}
-            near = nearest(item.lower(), names, cutoff=0)
-            hint = "there are" if near is None else f"nearest is {quoted(names[near])} of"
-            raise ValueError(f"no class {quoted(item)}; {hint} {listed(class_names)}")
-        if item not in labels:
-            raise ValueError(f"labels of classes go from 0 to {len(class_names) - 1}, got {item}")
-    return [labels[item] for item in chosen]

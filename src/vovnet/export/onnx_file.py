@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from vovnet.errors import install_extra, is_out_of_memory
+from vovnet.export.quiet import quiet
 from vovnet.export.source import PixelsToBoxes
 from vovnet.models.detectors.decoding import OneStageDetector
+from vovnet.printing import line
 from vovnet.runtime.export_info import ExportInfo
 
 if TYPE_CHECKING:
@@ -24,38 +27,84 @@ def make_onnx(model: OneStageDetector, info: ExportInfo) -> ModelProto:
     Inputs: "images", uint8 RGB (batch, 3, H, W) at network size; "score_threshold", float32 (1,).
     Outputs, of the S detections after NMS: "image" int64 (S,), index in the batch; "boxes" float32 (S, 4) in pixels of
     the input; "labels" int64 (S,); "scores" float32 (S,).
+
+    Raises as `make_network`.
     """
-    network = make_network(model)
+    network = make_network(model, info.detector)
     add_nms(network, info)
     set_info(network, info)
     return network
 
 
-def make_network(model: OneStageDetector) -> ModelProto:
-    """Without NMS: "images" uint8 (batch, 3, H, W) → "boxes" float32 (batch, A, 4), "scores" float32 (batch, A, K)."""
+def make_network(model: OneStageDetector, name: str = "the detector") -> ModelProto:
+    """Without NMS: "images" uint8 (batch, 3, H, W) → "boxes" float32 (batch, A, 4), "scores" float32 (batch, A, K).
+
+    The model stays as it is: what is exported is a copy on the CPU.
+
+    name: of the detector, for messages.
+
+    Raises ValueError if PyTorch cannot export it, ModuleNotFoundError without the packages that this takes.
+    """
+    _check_installed()
     height, width = model.preprocessing.image_size
     images = torch.zeros(2, 3, height, width, dtype=torch.uint8)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            PixelsToBoxes(model),
-            (images,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=["images"],
-            output_names=["boxes", "scores"],
-            opset_version=_OPSET,
-            verbose=False,
-        )
+    twin = copy.deepcopy(model).cpu().float().to(memory_format=torch.contiguous_format)
+    network = PixelsToBoxes(twin)
+    with quiet(), torch.no_grad():
+        network(images[:1])  # makes the anchors, so that they are constants of the graph
+        try:
+            program = torch.onnx.export(
+                network,
+                (images,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["images"],
+                output_names=["boxes", "scores"],
+                opset_version=_OPSET,
+                verbose=False,
+            )
+        except Exception as error:  # of many types: whatever the tracing of a network meets
+            if is_out_of_memory(error):
+                raise
+            cause = error.__cause__ or error
+            raise ValueError(
+                f"{name} cannot be exported to ONNX ({line(f'{type(cause).__name__}: {cause}', 200)}): "
+                "its network takes steps that ONNX or a batch of any size does not allow; use another backbone"
+            ) from error
     assert program is not None
-    return program.model_proto
+    network_proto: ModelProto = program.model_proto
+    _tidy(network_proto)
+    return network_proto
+
+
+def _check_installed() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        text = f"export to ONNX needs the packages onnx and onnxscript: {install_extra('onnx')}"
+        raise ModuleNotFoundError(text, name=error.name) from error
+
+
+def _tidy(network: ModelProto) -> None:
+    """Remove what the exporter notes for debugging: the source lines and folders of this machine, and all shapes."""
+    from vovnet import __version__
+
+    graph = network.graph
+    network.producer_name, network.producer_version, graph.name = "vovnet", __version__, "pixels_to_boxes"
+    network.doc_string = graph.doc_string = ""
+    for field in (network.metadata_props, graph.metadata_props, graph.value_info):
+        del field[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
 
 
 def add_nms(network: ModelProto, info: ExportInfo) -> None:
     """Replace the outputs of `make_network` by those of `make_onnx`.
 
-    NMS sees the `candidates` highest scores of each image and class, as in `select_detections`. Each image and class
-    is an entry of the batch of ONNX's NonMaxSuppression.
+    NMS sees the `candidates` highest scores of each image and class, as in `select_detections`, and boxes that are
+    limited in the same way. Each image and class is an entry of the batch of ONNX's NonMaxSuppression.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -68,7 +117,7 @@ def add_nms(network: ModelProto, info: ExportInfo) -> None:
         constants.append(numpy_helper.from_array(np.array(value, dtype), f"nms_{name}"))
         return f"nms_{name}"
 
-    def node(kind: str, inputs: list[str], *outputs: str, **attributes: object) -> str:
+    def node(kind: str, inputs: list[str], *outputs: str, **attributes: Any) -> str:
         nodes.append(helper.make_node(kind, inputs, list(outputs), name=f"nms_{outputs[0]}", **attributes))
         return outputs[0]
 
@@ -82,7 +131,10 @@ def add_nms(network: ModelProto, info: ExportInfo) -> None:
     node("TopK", [by_class, constant("kept", [kept], np.int64)], "top_scores", "top_anchors", axis=2)  # (N, K, C)
     anchors_of_image = node("Reshape", ["top_anchors", constant("per_image", [0, -1, 1], np.int64)], "anchors_of_image")
     gathered = node("GatherND", ["all_boxes", anchors_of_image], "gathered_boxes", batch_dims=1)  # (N, K·C, 4)
-    boxes = node("Reshape", [gathered, constant("per_class", [-1, kept, 4], np.int64)], "boxes_of_class")  # (N·K, C, 4)
+    side = max(info.image_size)
+    limits = [constant("least", -side, np.float32), constant("most", 2 * side, np.float32)]
+    near = node("Clip", [gathered, *limits], "near_boxes")
+    boxes = node("Reshape", [near, constant("per_class", [-1, kept, 4], np.int64)], "boxes_of_class")  # (N·K, C, 4)
     scores = node("Reshape", ["top_scores", constant("scores", [-1, 1, kept], np.int64)], "scores_of_class")
     limit = constant("limit", [kept], np.int64)
     overlap = constant("iou", [info.nms_threshold], np.float32)

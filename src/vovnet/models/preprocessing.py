@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
-from vovnet.boxes import fit_size
 from vovnet.errors import UsageError, choose
 from vovnet.limits import check_limit
 from vovnet.printing import quoted
+from vovnet.sizes import fit_size
 
 _LARGE = 2**25  # pixels of an image of which one channel at a time becomes floats
 
@@ -25,7 +25,7 @@ class Preprocessing:
 
     image_size: (height, width) of the network's input; with `keep_ratio`, (shorter side, limit of the longer side).
     mean, std: per channel, in the network's channel order, on the 0–255 scale.
-    keep_ratio: keep the aspect ratio, see `vovnet.boxes.fit_size`, instead of warping the image to `image_size`.
+    keep_ratio: keep the aspect ratio, see `vovnet.sizes.fit_size`, instead of warping the image to `image_size`.
     antialias: average over all pixels when an image shrinks. False is OpenCV's INTER_LINEAR, with which the Caffe
         codes resize: it takes at most four pixels.
     """

@@ -24,9 +24,10 @@ from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
 from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections, draw_target
-from vovnet.engine.sources import expand_sources, is_video, read_source
+from vovnet.engine.sources import expand_sources, read_source
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
+from vovnet.media.finding import is_video
 from vovnet.printing import line
 from vovnet.structures import Detections, Target
 from vovnet.urls import is_url

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from vovnet.limits import check_limit, limits, too_much
 from vovnet.parsing import parse_json
 from vovnet.printing import quoted
 
 FORMAT = 1
 PRECISIONS = ("float32", "bf16", "int8")
 RUNTIMES = ("onnxruntime", "openvino", "mnn")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,23 +56,81 @@ class ExportInfo:
         return json.dumps({"format": FORMAT, **asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str) -> ExportInfo:
+    def from_json(cls, text: bytes | str) -> ExportInfo:
         """Raises ValueError, whose text goes on after the name of the file, if it is damaged or of a newer version."""
+        if len(text) > limits().header_bytes:
+            raise too_much("header_bytes", "holds a description that")
         values = parse_json(text)
-        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+        if not isinstance(values, dict) or type(values.get("format")) is not int:
             raise ValueError("is no detector that vovnet exported: export one with vovnet export")
-        if values.pop("format") > FORMAT:
+        if values["format"] > FORMAT:
             raise ValueError(
                 f"was exported by vovnet {quoted(values.get('vovnet'))}, newer than this one: update vovnet"
             )
-        known = {item.name for item in fields(cls)}
-        if missing := known - values.keys():
-            raise ValueError(f"lacks {sorted(missing)[0]} in its description: export it again")
-        stated = {name: values[name] for name in known}
-        for name in ("class_names", "category_ids", "image_size"):
-            if not isinstance(stated[name], list):
-                raise ValueError(
-                    f"has {name} {quoted(stated[name])} in its description, expected a list: export it again"
-                )
-            stated[name] = tuple(stated[name])
-        return cls(**stated)
+        for name, (expected, right) in _EXPECTED.items():
+            if name not in values:
+                raise ValueError(f"lacks {name} in its description: export it again")
+            if not right(values[name]):
+                found = quoted(values[name])
+                raise ValueError(f"has {name} {found} in its description, expected {expected}: export it again")
+        names, ids = tuple(values["class_names"]), tuple(values["category_ids"])
+        if len(names) != len(ids):
+            raise ValueError(
+                f"has {len(names)} class names and {len(ids)} category ids in its description, expected one id for "
+                "each class: export it again"
+            )
+        height, width = values["image_size"]
+        check_limit("network_pixels", height * width, f"describes a network's input of {height} × {width}, which")
+        rest = {item.name: values[item.name] for item in fields(cls)}
+        return cls(**{**rest, "class_names": names, "category_ids": ids, "image_size": (height, width)})
+
+
+_Check = Callable[[Any], bool]
+
+
+def _text(value: Any, most: int = 200) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= most
+
+
+def _whole(value: Any, least: int = 1, most: int = 2**31 - 1) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _fraction(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _list_of(right: _Check) -> _Check:
+    return lambda values: isinstance(values, list) and len(values) > 0 and all(map(right, values))
+
+
+def _distinct(right: _Check) -> _Check:
+    return lambda values: _list_of(right)(values) and len(set(values)) == len(values)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_EXPECTED: Mapping[str, tuple[str, _Check]] = {
+    "detector": ("a name", _text),
+    "class_names": ("a list of different names", _distinct(lambda name: _text(name, limits().header_bytes))),
+    "category_ids": ("a list of different whole numbers", _distinct(lambda value: _whole(value, -(2**63), 2**63 - 1))),
+    "image_size": ("[height, width]", lambda value: _list_of(_whole)(value) and len(value) == 2),
+    "keep_ratio": ("true or false", _flag),
+    "antialias": ("true or false", _flag),
+    "score_threshold": ("a number from 0 to 1", _fraction),
+    "nms_threshold": ("a number from 0 to 1", _fraction),
+    "candidates": ("a whole number of at least 1", _whole),
+    "top_k": ("a whole number of at least 1", _whole),
+    "masks": ("true or false", _flag),
+    "precision": (f"one of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
+    "weights_sha256": ("64 hexadecimal digits", lambda value: _text(value) and bool(_SHA256.fullmatch(value))),
+    "vovnet": ("a version", _text),
+    "record": ("an object", _object),
+    "gate": ("an object", _object),
+}

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vovnet.printing import quoted
 from vovnet.runtime.export_info import ExportInfo
 
 
@@ -43,4 +44,40 @@ class Session(Protocol):
         """The detections with a score above the threshold, after NMS per class.
 
         images: uint8 RGB (N, 3, H, W), of the size that `info` states.
+
+        Raises ValueError for other images, a threshold outside 0…1, or a network that fails; MemoryError if memory ran
+        out.
         """
+
+
+def check_input(images: npt.NDArray[np.uint8], score_threshold: float, info: ExportInfo) -> None:
+    """ValueError for arguments that no `Session.run` of this network takes."""
+    size = None if info.keep_ratio else info.image_size
+    shape, dtype = getattr(images, "shape", ()), getattr(images, "dtype", None)
+    fits = len(shape) == 4 and shape[1] == 3 and size in (None, tuple(shape[2:])) and min(shape) > 0
+    if not (isinstance(images, np.ndarray) and dtype == np.uint8 and fits):
+        sides = "H, W" if size is None else f"{size[0]}, {size[1]}"
+        found = f"{dtype} {tuple(shape)}" if isinstance(images, np.ndarray) else type(images).__name__
+        raise ValueError(f"images must be a NumPy array of uint8 RGB (N, 3, {sides}) with N ≥ 1, got {found}")
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"score_threshold must lie in 0…1, got {quoted(score_threshold)}")
+
+
+def check_rows(rows: Rows, images: int, info: ExportInfo, name: str) -> None:
+    """ValueError if a network's outputs cannot be detections, as those of a changed file.
+
+    images: how many it ran on.
+    name: of the file.
+    """
+    count = len(rows.image)
+    parts = [(rows.boxes, (count, 4)), (rows.labels, (count,)), (rows.scores, (count,))]
+    fits = rows.image.ndim == 1 and all(array.shape == shape for array, shape in parts)
+    if fits and rows.masks is not None:
+        fits = rows.masks.ndim == 3 and len(rows.masks) == count
+    for index, limit in ((rows.image, images), (rows.labels, len(info.class_names))):
+        fits = fits and (not count or (index.min() >= 0 and index.max() < limit))
+    if not fits:
+        raise ValueError(
+            f"{name} finds images or classes that do not exist: its network and its description do not belong "
+            "together; export it again"
+        )
