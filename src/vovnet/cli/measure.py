@@ -199,7 +199,6 @@ def measure(
         make_folder(output)
     set_threads(threads)
     from vovnet.engine.measure_by_name import measure_by_name
-    from vovnet.provenance import command_line, record_header
 
     with nullcontext() if output is None else folder_lock(output):
         with show_progress() as progress:
@@ -227,6 +226,13 @@ def measure(
 
             write_measurement_report(measurements, output)
             out.say(f"report in {output}")
+    return _choose(measurements, choice, out)
+
+
+def _choose(measurements: Sequence[Measurement], choice: Choice, out: Output) -> int:
+    """Print the choice and write the JSON; the status."""
+    from vovnet.provenance import command_line, record_header
+
     content = {
         **record_header(command_line()),
         "measurements": [measurement.to_dict() for measurement in measurements],
