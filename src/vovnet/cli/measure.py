@@ -180,19 +180,17 @@ def measure(
     out = Output(json_file)
     if not models:
         raise UsageError("name the models to measure; `vovnet list` names ours")
+    energy.check()
     if runtimes is not None:
         others = (input_size, batch_size, batches, layers, choice, energy.estimate, not memory, precision != "float32")
         if len(models) != 1 or any(others) or device not in ("auto", "cpu"):
             raise UsageError(RUNTIMES_TAKE)
-        energy.check()
         plan: dict[str, Any] = {"threads": threads, "repetitions": repetitions, "image_paths": images.paths()}
         plan |= {"data": images.data, "split": images.split, "energy": energy.energy, "meter": energy.meter}
         return measure_in_runtimes(models[0], runtimes, plan, output, out)
     choice.check(models, images.data)
-    energy.check()
-    additions = batches or energy != Energy() or images.images or images.data
-    if additions and all(name.endswith(".json") for name in models):
-        raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
+    if batches or energy != Energy() or images.images or images.data:
+        _check_additions(models)
     image_paths = images.paths()
     if output is not None:
         need("markdown_it", "matplotlib")
@@ -227,6 +225,11 @@ def measure(
             write_measurement_report(measurements, output)
             out.say(f"report in {output}")
     return _choose(measurements, choice, out)
+
+
+def _check_additions(models: Sequence[str]) -> None:
+    if all(name.endswith(".json") for name in models):
+        raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
 
 
 def _choose(measurements: Sequence[Measurement], choice: Choice, out: Output) -> int:
