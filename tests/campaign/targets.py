@@ -50,7 +50,6 @@ def _image(path: Path, folder: Path) -> Calls:
 
 def _video(path: Path, folder: Path) -> Calls:
     from vovnet.data.video import read_shown_frames
-
     from vovnet.media.video import video_info
 
     return [lambda: video_info(path), lambda: list(islice(read_shown_frames(path), _MAX_FRAMES))]

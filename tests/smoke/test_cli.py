@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vovnet.data.video import VideoWriter
 
 from vovnet.cli.main import main
+from vovnet.data.video import VideoWriter
 from vovnet.engine.detector import Detector
 from vovnet.masks import encode
 from vovnet.media.video import video_info

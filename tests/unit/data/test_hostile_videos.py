@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from vovnet.data.video import VideoWriter, read_frames
 
+from vovnet.data.video import VideoWriter, read_frames
 from vovnet.limits import VARIABLE
 from vovnet.media.video import video_info
 

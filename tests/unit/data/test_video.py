@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from vovnet.data.video import VideoWriter, read_frames, read_shown_frames
 
+from vovnet.data.video import VideoWriter, read_frames, read_shown_frames
 from vovnet.media.video import VideoInfo, _place, video_info
 
 NTSC = Fraction(30000, 1001)
