@@ -30,6 +30,7 @@ def _metrics(detections: Sequence[Detections], dataset: DetectionDataset) -> dic
     metrics = {"VOC07 mAP": evaluate_voc(detections, targets, classes).mean_ap11}
     if find_spec("hotcoco") is not None:
         metrics["COCO AP"] = evaluate_coco(detections, targets, classes).figures["AP"]
-        if all(item.masks is not None for item in (*detections, *targets)):
+        masks = [item.masks for item in detections] + [target.masks for target in targets]
+        if all(item is not None for item in masks):
             metrics["COCO mask AP"] = evaluate_coco(detections, targets, classes, masks=True).figures["AP"]
     return metrics

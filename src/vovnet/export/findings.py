@@ -93,6 +93,7 @@ def before_nms(detector: Detector, candidate: ExportedDetector, path: Path, floo
     size = (image.shape[1], image.shape[2])
     with torch.inference_mode():
         batch = model.preprocessing.normalize(candidate.preprocessing.resize(image)[None].to(detector.device))
-        options = {"score_threshold": max(0.0, floor), "nms_threshold": 1.0, "candidates": _ALL, "top_k": _ALL}
-        (detections,) = model.decode(model(batch), [size], **options)
+        (detections,) = model.decode(
+            model(batch), [size], score_threshold=max(0.0, floor), nms_threshold=1.0, candidates=_ALL, top_k=_ALL
+        )
     return detections.cpu()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -35,7 +35,7 @@ class Verdict:
     images: int
     threshold: float
     exact: bool
-    parity: Parity = Parity()
+    parity: Parity = field(default_factory=Parity)
     accuracy: tuple[AccuracyChange, ...] = ()
     ms_before: float | None = None
     ms_after: float | None = None

@@ -207,9 +207,7 @@ def _in_raw(found: Detections, raw: Detections, tolerance: Tolerance) -> Tensor:
     return (same & (_iou(found, raw) >= tolerance.iou)).any(dim=1)
 
 
-def _ties(
-    own: Detections, other: Detections, iou: Tensor, rules: Rules, *, unpaired: Tensor, usable: Tensor
-) -> Tensor:
+def _ties(own: Detections, other: Detections, iou: Tensor, rules: Rules, *, unpaired: Tensor, usable: Tensor) -> Tensor:
     """Which of `own` one of `other` may have suppressed in a tie, see `compare_image`.
 
     iou: of each pair.
