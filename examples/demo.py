@@ -12,7 +12,7 @@ from vovnet.cli.evaluate import print_evaluation
 from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.evaluate import evaluate
-from vovnet.engine.prediction_files import PredictionWriter
+from vovnet.media.prediction_files import PredictionWriter
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.profiling.speed import time_interleaved
 from vovnet.report.evaluation import write_evaluation

@@ -20,8 +20,15 @@ class UsageError(ValueError):
     """A name, option or setting that does not exist: the command line exits with 2, as for a wrong option."""
 
 
+def is_runner() -> bool:
+    """Whether this is the distribution vovnet-runtime, which has no training and needs no PyTorch."""
+    return not os.path.isdir(os.path.join(os.path.dirname(__file__), "engine"))
+
+
 def install_extra(extra: str) -> str:
     """How to install an extra: from the source folder, because the package is on no index."""
+    if is_runner():
+        return "pip install onnxruntime" if extra == "onnx" else f"pip install 'vovnet-runtime[{extra}]'"
     return f"pip install '.[{extra}]' in the source folder of vovnet"
 
 
@@ -81,6 +88,11 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
 def typed(error: BaseException) -> str:
     """The error's type and message, if it has one: that of a library may say little without its type."""
     return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def explain(error: Exception) -> str:
+    """The text of an error that says what helps, else its type too: for one line of a table."""
+    return describe(error) if isinstance(error, ValueError | OSError | ImportError) and str(error) else typed(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

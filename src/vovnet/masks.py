@@ -4,7 +4,7 @@ The mask of a whole image takes some hundred bytes as a code and megabytes as pi
 
 PyTorch is imported by the functions that need tensors: the check of a dataset of boxes starts without it.
 
-A code lists the lengths of runs of pixels, column by column, alternately outside and inside the mask.
+For what a code is, see `vovnet.run_lengths`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 from vovnet.errors import install_extra
 from vovnet.polygons import Floats, Polygons
 from vovnet.printing import quoted
+from vovnet.run_lengths import compress, encode_crop, expand
 
 MOST_PIXELS = 2**31 - 1  # the most that the library for these codes can count
 _LONGEST_OUTLINE = 10_000_000  # pixels of an object's outlines, which take a second and 450 MB to draw
@@ -125,29 +126,8 @@ def paste(probabilities: Tensor, boxes: Tensor, image_size: tuple[int, int], *, 
         left, right = (min(max(x, 0), width) for x in (x1, x2 + 1))
         resized = F.interpolate(padded_map[None], size=size, mode="bilinear", align_corners=False)[0, 0]
         crop = resized[top - y1 : bottom - y1, left - x1 : right - x1] > threshold
-        codes.append(_encode_crop(crop.numpy(), top, left, image_size))
+        codes.append(encode_crop(crop.numpy(), top, left, image_size))
     return RleMasks(tuple(codes), (height, width))
-
-
-def _encode_crop(crop: npt.NDArray[np.bool_], top: int, left: int, size: tuple[int, int]) -> bytes:
-    """The code of a mask that is empty except for a crop at (top, left)."""
-    (rows, columns), (height, width) = crop.shape, size
-    framed = np.zeros((columns + 1, rows + 1), dtype=np.bool_)  # False before each column and after the last
-    framed[:columns, 1:] = crop.T
-    changes = np.flatnonzero(framed.ravel()[1:] != framed.ravel()[:-1])
-    column, row = np.divmod(changes, rows + 1)
-    positions = (left + column) * height + top + row
-
-    # A run that ends in the image's last row and one that begins in the next column's first row are one run.
-    repeated = np.flatnonzero(positions[1:] == positions[:-1])
-    positions = np.delete(positions, np.concatenate([repeated, repeated + 1]))
-    runs = np.diff(positions, prepend=0, append=height * width).tolist()
-    return _compress(runs if runs[-1] else runs[:-1], size)
-
-
-def _compress(runs: list[int], size: tuple[int, int]) -> bytes:
-    counts: bytes = _codec().frPyObjects({"size": list(size), "counts": runs}, *size)["counts"]
-    return counts
 
 
 def rasterise(polygons: Polygons, boxes: Floats, side: int) -> npt.NDArray[np.uint8]:
@@ -195,7 +175,7 @@ def from_coco(segmentation: object, size: tuple[int, int]) -> bytes:
                 raise ValueError("the mask's runs must be whole numbers from 0 up")
             if sum(runs) != pixels:
                 raise ValueError(f"the mask's runs must sum to {pixels}, the image's pixels")
-            return _compress(list(map(int, runs)), size)
+            return compress(list(map(int, runs)))
         case str() as text:
             return _checked(text.encode(errors="surrogatepass"), size)
         case bytes() as code:
@@ -275,29 +255,10 @@ def _is_list_of_points(value: object) -> bool:
     return isinstance(value, list) and len(value) >= 3 and all(map(is_point, value))
 
 
-def _checked(counts: bytes, size: tuple[int, int]) -> bytes:
-    """The same code, after a check that its runs fill the whole image.
-
-    Each byte is 48, plus five bits of a number, lowest bits first, plus 32 if another byte of the number follows. The
-    highest bit of the last byte is the sign. From the fourth number on, the code holds the difference to the run two
-    positions earlier.
-    """
-    digits = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero(digits & 0x20 == 0)
-    lengths = np.diff(ends, prepend=-1)
-    if not len(ends) or ends[-1] != len(digits) - 1 or digits.min() < 0 or digits.max() > 63 or lengths.max() > 7:
-        raise ValueError("the mask's counts are not a run-length code")
-    starts = ends - lengths + 1
-    position_in_number = np.arange(len(digits)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((digits & 0x1F) << 5 * position_in_number, starts)
-    runs -= (digits[ends] & 0x10) >> 4 << 5 * lengths
-    pixels = size[0] * size[1]
-    small = np.abs(runs).max() <= pixels  # so that no sum below exceeds 64 bits
-    for differences in (runs[1::2], runs[2::2]):
-        np.cumsum(differences, out=differences)
-    if not small or runs.min() < 0 or runs.max() > pixels or runs.sum() != pixels:
-        raise ValueError(f"the mask's runs must sum to {pixels}, the image's pixels")
-    return counts
+def _checked(code: bytes, size: tuple[int, int]) -> bytes:
+    """The same code, after a check that its runs fill the whole image."""
+    expand(code, size[0] * size[1])
+    return code
 
 
 def to_polygons(masks: RleMasks) -> list[list[list[float]]]:

@@ -53,8 +53,8 @@ def _predict(count: int) -> None:
     import torch
 
     from vovnet.engine.detector import Detector
-    from vovnet.engine.prediction import Failure
-    from vovnet.engine.prediction_files import PredictionWriter
+    from vovnet.media.prediction_files import PredictionWriter
+    from vovnet.media.results import Failure
     from vovnet.weights.detector import ModelInfo
 
     torch.manual_seed(0)

@@ -42,13 +42,15 @@ class Kind:
 
 
 def _image(path: Path, folder: Path) -> Calls:
-    from vovnet.data.images import read_header, read_image, read_pixels
+    from vovnet.data.images import read_image
+    from vovnet.media.pixels import read_header, read_pixels
 
     return [lambda: read_header(path), lambda: read_image(path), lambda: read_pixels(path)]
 
 
 def _video(path: Path, folder: Path) -> Calls:
-    from vovnet.data.video import read_shown_frames, video_info
+    from vovnet.data.video import read_shown_frames
+    from vovnet.media.video import video_info
 
     return [lambda: video_info(path), lambda: list(islice(read_shown_frames(path), _MAX_FRAMES))]
 

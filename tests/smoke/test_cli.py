@@ -19,9 +19,10 @@ import torch
 from PIL import Image
 
 from vovnet.cli.main import main
-from vovnet.data.video import VideoWriter, video_info
+from vovnet.data.video import VideoWriter
 from vovnet.engine.detector import Detector
 from vovnet.masks import encode
+from vovnet.media.video import video_info
 from vovnet.models.detectors.ssd import SSD
 from vovnet.names import shipped_weights
 from vovnet.weights.detector import LoadedModel, ModelInfo, load_model, save_weights

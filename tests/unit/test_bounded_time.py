@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from vovnet.data.voc_lists import NameFinder, drop_lines
-from vovnet.parsing import ConfigLoader
 from vovnet.printing import line, printable, quoted
 from vovnet.profiling.meter import _number
 from vovnet.profiling.onnx_graph import _EQUATION
 from vovnet.report.document import escape_block, escape_markdown
 from vovnet.report.plotting import plain_text
+from vovnet.yaml_parsing import ConfigLoader
 
 FINDER = NameFinder(["a"])
 READERS: dict[str, Callable[[str], object]] = {

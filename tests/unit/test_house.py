@@ -25,9 +25,11 @@ LAYERS = (
     {"zoo"},  # names of models
     {"data", "models", "losses", "metrics", "profiling"},  # independent of each other
     {"runtime"},  # runs exported files, without PyTorch
+    {"media"},  # images and videos, without PyTorch
     # pure functions and small helpers
     {"boxes", "masks", "matching", "polygons", "structures", "files", "errors", "names", "download", "provenance"}
-    | {"limits", "parsing", "printing", "folder_lock", "urls", "bounded_http", "records", "sizes"},
+    | {"limits", "parsing", "printing", "folder_lock", "urls", "bounded_http", "records", "sizes", "run_lengths"}
+    | {"yaml_parsing", "console"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = [LAYERS[7]]  # these may not import each other

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.parsing import ConfigLoader, TextLoader, compose_yaml, naming, parse_json, parse_yaml, read_text, read_yaml
+from vovnet.parsing import naming, parse_json, read_text
+from vovnet.yaml_parsing import ConfigLoader, TextLoader, compose_yaml, parse_yaml, read_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from vovnet.cli.app import app
+from vovnet.cli.measure_runtimes import RUNTIMES_TAKE, measure_in_runtimes
 from vovnet.cli.options import BatchSize, Device, Fraction, Json, Positive, Repetitions, Several, Split, Switch, Threads
 from vovnet.cli.output import Output, make_folder, need, set_threads, show_progress
 from vovnet.errors import UsageError
@@ -69,7 +70,8 @@ class Images:
     split: Split = None
 
     def paths(self) -> list[Path]:
-        from vovnet.engine.sources import expand_sources, is_video
+        from vovnet.engine.sources import expand_sources
+        from vovnet.media.finding import is_video
         from vovnet.urls import is_url
 
         paths = expand_sources(self.images or ())
@@ -147,6 +149,7 @@ def measure(
     layers: Switch = False,
     images: Images = Images(),
     choice: Choice = Choice(),
+    runtimes: Several = None,
     output: Path | None = None,
     json_file: Json = None,
 ) -> int:
@@ -169,24 +172,31 @@ def measure(
         Measure peak memory; takes seconds per model on a CPU.
     layers:
         Also print the cost of every layer.
+    runtimes:
+        Measure one detector in these instead: torch, onnxruntime, openvino, mnn; also RUNTIME:bf16 and RUNTIME:int8.
     output:
         Write a report to this folder: JSON, CSV, Markdown, plots, one HTML page.
     """
     out = Output(json_file)
     if not models:
         raise UsageError("name the models to measure; `vovnet list` names ours")
-    choice.check(models, images.data)
     energy.check()
-    additions = batches or energy != Energy() or images.images or images.data
-    if additions and all(name.endswith(".json") for name in models):
-        raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
+    if runtimes is not None:
+        others = (input_size, batch_size, batches, layers, choice, energy.estimate, not memory, precision != "float32")
+        if len(models) != 1 or any(others) or device not in ("auto", "cpu"):
+            raise UsageError(RUNTIMES_TAKE)
+        plan: dict[str, Any] = {"threads": threads, "repetitions": repetitions, "image_paths": images.paths()}
+        plan |= {"data": images.data, "split": images.split, "energy": energy.energy, "meter": energy.meter}
+        return measure_in_runtimes(models[0], runtimes, plan, output, out)
+    choice.check(models, images.data)
+    if batches or energy != Energy() or images.images or images.data:
+        _check_additions(models)
     image_paths = images.paths()
     if output is not None:
         need("markdown_it", "matplotlib")
         make_folder(output)
     set_threads(threads)
     from vovnet.engine.measure_by_name import measure_by_name
-    from vovnet.provenance import command_line, record_header
 
     with nullcontext() if output is None else folder_lock(output):
         with show_progress() as progress:
@@ -214,6 +224,18 @@ def measure(
 
             write_measurement_report(measurements, output)
             out.say(f"report in {output}")
+    return _choose(measurements, choice, out)
+
+
+def _check_additions(models: Sequence[str]) -> None:
+    if all(name.endswith(".json") for name in models):
+        raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
+
+
+def _choose(measurements: Sequence[Measurement], choice: Choice, out: Output) -> int:
+    """Print the choice and write the JSON; the status."""
+    from vovnet.provenance import command_line, record_header
+
     content = {
         **record_header(command_line()),
         "measurements": [measurement.to_dict() for measurement in measurements],

@@ -23,11 +23,12 @@ from vovnet.data.dataset import (
     raise_problem,
     size_text,
 )
-from vovnet.data.images import annotated_orientation, image_header_size
+from vovnet.data.images import annotated_orientation
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.errors import UsageError, counted, did_you_mean, listed
 from vovnet.limits import check_limit
 from vovnet.masks import RleMasks, find_polygons, from_coco
+from vovnet.media.pixels import image_header_size
 from vovnet.polygons import Polygons
 from vovnet.printing import line, quoted
 

@@ -7,17 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, raise_problem
-from vovnet.data.images import IMAGE_SUFFIXES
+from vovnet.media.finding import may_be_image
+from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.printing import line
 
 _LOG = logging.getLogger("vovnet")
-# Files that are expected beside images. Any other file may be an image in a format that cannot be read, such as HEIC.
-_NOT_IMAGES = frozenset((
-    ".txt", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".md", ".rst", ".html", ".pdf", ".yaml", ".yml", ".toml", ".cfg",
-    ".names", ".data", ".cache", ".log", ".ini", ".db", ".py", ".sh", ".npy", ".npz", ".pt", ".pth", ".pkl", ".zip",
-    ".tar", ".gz",
-))  # fmt: skip
-_NOTES = ("readme", "licen", "copying", "notice", "thumbs.db", "desktop.ini")
 
 
 def is_image_name(path: Path) -> bool:
@@ -52,12 +46,3 @@ def report_skipped(paths: Iterable[Path], on_problem: OnProblem) -> None:
         kind = f"a {line(path.suffix, 20)} file" if path.suffix else "a file without a suffix"
         kind = "a special file, such as a pipe or a device," if path.exists() and not path.is_file() else kind
         on_problem("skipped-file", path, f"{kind} is not read as an image: convert it to JPEG or PNG, or remove it")
-
-
-def may_be_image(path: Path) -> bool:
-    """Whether a file that is no image by its name is none of those that are expected beside images."""
-    return (
-        not path.name.startswith(".")
-        and path.suffix.lower() not in _NOT_IMAGES
-        and not path.name.lower().startswith(_NOTES)
-    )

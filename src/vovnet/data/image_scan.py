@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
-from vovnet.data.image_opening import counted_pixels, open_image
-from vovnet.data.images import header_of, read_image, read_pixels, why_unreadable
-from vovnet.data.orientation import SIDEWAYS, means_stored_pixels, turn_box
+from vovnet.data.images import read_image, why_unreadable
+from vovnet.data.orientation import turn_box
 from vovnet.limits import limits
+from vovnet.media.image_opening import counted_pixels, open_image
+from vovnet.media.orientation import SIDEWAYS, means_stored_pixels
+from vovnet.media.pixels import header_of, read_pixels
 
 _LOG = logging.getLogger("vovnet")
 _MANY_IMAGES = 3000  # for which importing PyTorch takes less time than its faster decoder saves

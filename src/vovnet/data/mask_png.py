@@ -18,12 +18,13 @@ from PIL import Image
 
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, size_text
 from vovnet.data.image_files import find_images, is_image_name
-from vovnet.data.image_opening import open_image
-from vovnet.data.images import exif_orientation, explained_damage, read_header, strips, why_unreadable
-from vovnet.data.orientation import means_stored_pixels, turn_array
+from vovnet.data.images import why_unreadable
 from vovnet.data.split_roles import find_role
 from vovnet.files import image_content
 from vovnet.limits import check_limit
+from vovnet.media.image_opening import open_image
+from vovnet.media.orientation import means_stored_pixels, turn_array
+from vovnet.media.pixels import exif_orientation, explained_damage, read_header, strips
 from vovnet.parsing import naming, read_lines
 
 ALL = "all"  # the split of every image, if there are no sub-folders

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box, size_text
 from vovnet.data.image_scan import ImageScan
-from vovnet.data.orientation import means_stored_pixels
 from vovnet.errors import did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
+from vovnet.media.orientation import means_stored_pixels
 from vovnet.printing import line, quoted
 
 NO_OBJECT_LEFT = "no-object-left"  # why an image is left out whose objects all have faults

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import OnProblem
 from vovnet.data.image_files import find_images
-from vovnet.data.images import IMAGE_SUFFIXES
+from vovnet.media.pixels import IMAGE_SUFFIXES
 
 _ANNOTATION_FOLDERS = ("Annotations", "annotations")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")

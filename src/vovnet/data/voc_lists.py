@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from vovnet.data.images import IMAGE_SUFFIXES
+from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.parsing import read_lines
 
 _MOST_FOLDERS = 30  # of a path, whose ends may name an annotation

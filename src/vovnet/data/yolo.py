@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem, to_number
 from vovnet.data.image_files import find_images
-from vovnet.data.images import IMAGE_SUFFIXES, image_header_size, why_unreadable
+from vovnet.data.images import why_unreadable
 from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, read_label_lines, swap_folder
 from vovnet.data.yolo_settings import (
     ALL,
@@ -27,6 +27,7 @@ from vovnet.data.yolo_settings import (
     write_yaml,
 )
 from vovnet.files import encodable
+from vovnet.media.pixels import IMAGE_SUFFIXES, image_header_size
 from vovnet.parsing import read_lines
 from vovnet.printing import line as shorten
 from vovnet.printing import quoted

@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from vovnet import parsing
-from vovnet.parsing import compose_yaml, naming, read_lines, read_text
+from vovnet import yaml_parsing
+from vovnet.parsing import naming, read_lines, read_text
 from vovnet.printing import line, quoted
+from vovnet.yaml_parsing import compose_yaml
 
 ALL = "all"  # the split of every image, where only classes.txt describes the dataset
 SPLITS = ("train", "val", "test")
@@ -149,7 +150,7 @@ def parse_yaml(path: Path) -> Mapping[str, Any]:
 @lru_cache(maxsize=2)
 def _parse(text: str) -> Any:
     """The content of a YAML text, which is needed several times and takes long for thousands of names."""
-    return parsing.parse_yaml(text)
+    return yaml_parsing.parse_yaml(text)
 
 
 def write_yaml(path: Path, out: Path, entries: Mapping[str, str]) -> None:

@@ -18,8 +18,9 @@ from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 from vovnet.engine.config_keys import explain
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.names import published_configs
-from vovnet.parsing import ConfigLoader, parse_yaml, read_text
+from vovnet.parsing import read_text
 from vovnet.printing import line, quoted
+from vovnet.yaml_parsing import ConfigLoader, parse_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]

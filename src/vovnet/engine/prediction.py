@@ -1,4 +1,4 @@
-"""What a detector returns for one source: a `Prediction`, or a `Failure` with the reason."""
+"""What a detector returns for one image: a `Prediction`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL.Image import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 
-from vovnet.data.images import IMAGE_SUFFIXES, read_image
+from vovnet.data.images import read_image
 from vovnet.data.video import read_frames
 from vovnet.engine.drawing import draw_detections
-from vovnet.errors import describe
-from vovnet.files import encodable, write_image
+from vovnet.media.drawing import save_drawn
+from vovnet.media.pixels import Pixels
+from vovnet.media.results import make_image_id, source_stem
 from vovnet.metrics.coco import to_coco_results
 from vovnet.structures import Detections
-from vovnet.urls import is_url
-
-_LARGEST_ID = 2**63 - 1
-_MOST_DIGITS = len(str(_LARGEST_ID))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,10 +49,7 @@ class Prediction(Detections):
     @property
     def stem(self) -> str:
         """The file name without folder and suffix."""
-        if is_url(self.source):
-            url = urlsplit(self.source)
-            return Path(url.path).stem or url.netloc.rpartition("@")[2]  # without a password
-        return Path(self.source).stem
+        return source_stem(self.source)
 
     def image(self) -> Tensor:
         """uint8 RGB (3, H, W): `pixels` if they are held, else read from the file. A video is decoded to the frame."""
@@ -72,14 +64,13 @@ class Prediction(Detections):
         """uint8 RGB (3, H, W): the annotated image, with masks, boxes, class names and scores."""
         return draw_detections(self.image(), self, self.class_names)
 
+    def draw_array(self) -> Pixels:
+        """As `draw_pixels`, but (H, W, 3)."""
+        return self.draw_pixels().permute(1, 2, 0).numpy()
+
     def draw(self, path: str | Path | None = None) -> Image:
         """The annotated image; also saved at `path` if that is given (JPEG quality 92)."""
-        annotated = to_pil_image(self.draw_pixels())
-        if path is not None:
-            if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
-                raise ValueError(f"{path} must end in one of {' '.join(IMAGE_SUFFIXES)}")
-            write_image(path, annotated, quality=92)
-        return annotated
+        return save_drawn(self.draw_array(), path)
 
     def to_coco(self, image_id: int | str | None = None, *, contours: bool = False) -> list[dict[str, Any]]:
         """COCO results: one {image_id, category_id, bbox: [x, y, width, height], score} per detection.
@@ -90,28 +81,3 @@ class Prediction(Detections):
         if image_id is None:
             image_id = make_image_id(self.stem, self.frame)
         return to_coco_results([self], [image_id], self.category_ids, contours=contours)
-
-
-def make_image_id(stem: str, frame: int | None = None) -> int | str:
-    """A file's stem, as a number where it is one (COCO's "000000000139" → 139); stem_frame for a frame of a video.
-
-    A number that does not fit in 64 bits stays text. So do bytes of a file name that are no UTF-8, written as \\udc80.
-    """
-    if frame is not None:
-        return f"{encodable(stem)}_{frame:06d}"
-    digits = stem.lstrip("0") or "0"
-    if stem.isdecimal() and len(digits) <= _MOST_DIGITS and int(digits) <= _LARGEST_ID:
-        return int(digits)
-    return encodable(stem)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A source that could not be read or drawn, or a video that broke off, and the reason."""
-
-    source: str
-    error: ValueError | OSError
-
-    @property
-    def reason(self) -> str:
-        return describe(self.error)

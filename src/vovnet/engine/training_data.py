@@ -9,11 +9,11 @@ from pathlib import Path
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset, require_objects
-from vovnet.data.images import image_header_size
 from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import UsageError
+from vovnet.media.pixels import image_header_size
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.zoo import find_detector
 

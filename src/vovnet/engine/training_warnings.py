@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import are_inside
-from vovnet.data.images import image_header_size
+from vovnet.media.pixels import image_header_size
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vovnet.boxes import xyxy_to_xywh
 from vovnet.masks import RleMasks, to_polygons
+from vovnet.media.results import coco_results
 from vovnet.metrics.inputs import check_inputs
 from vovnet.structures import Detections, Target
 
@@ -133,12 +134,9 @@ def to_coco_results(
     results: list[dict[str, Any]] = []
     for image_id, image_detections in zip(image_ids, detections, strict=True):
         first = len(results)
-        labels, scores = image_detections.labels.tolist(), image_detections.scores.tolist()
         boxes_xywh = xyxy_to_xywh(image_detections.boxes.double()).tolist()
-        for label, score, box in zip(labels, scores, boxes_xywh, strict=True):
-            bbox = [round(value, 3) for value in box]
-            category_id = category_ids[label]
-            results.append({"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": round(score, 6)})
+        ids = [category_ids[label] for label in image_detections.labels.tolist()]
+        results += coco_results(image_id, ids, boxes_xywh, image_detections.scores.tolist())
         if (masks := image_detections.masks) is not None:
             segmentations = to_polygons(masks) if contours else masks.to_coco()
             for result, segmentation in zip(results[first:], segmentations, strict=True):

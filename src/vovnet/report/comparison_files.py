@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vovnet.engine.fonts import draw_runs, load_font, readable, text_runs
 from vovnet.files import write_image
+from vovnet.media.fonts import draw_runs, load_font, readable, text_runs
 from vovnet.printing import line, tell_apart
 from vovnet.report import page
 from vovnet.report.comparison import ComparedImage, Comparison, Tally
@@ -75,7 +75,7 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
     table = Table(
         ["column", "weights", "in all images", "classes"],
         [
-            [annotator.name, annotator.weights or "", annotator.caption(total), _class_counts(total)]
+            [annotator.name, annotator.source, annotator.caption(total), _class_counts(total)]
             for annotator, total in zip(annotators, totals, strict=True)
         ],
     )

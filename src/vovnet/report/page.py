@@ -196,7 +196,7 @@ def _figure(figure: Figure) -> str:
 
 def _size(content: bytes) -> str:
     """Width and height, which keep the page from jumping while it loads; nothing for a file that is not an image."""
-    from vovnet.data.images import image_header_size
+    from vovnet.media.pixels import image_header_size
 
     with suppress(ValueError):
         height, width = image_header_size(content)

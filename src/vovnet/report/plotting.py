@@ -19,8 +19,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from vovnet.engine.fonts import draws, font_file_for, load_font, readable
 from vovnet.files import write_bytes
+from vovnet.media.fonts import draws, font_file_for, load_font, readable
 from vovnet.printing import line, printable, tell_apart
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from vovnet.data.video import VideoWriter, read_frames, video_info
+from vovnet.data.video import VideoWriter, read_frames
 from vovnet.limits import VARIABLE
+from vovnet.media.video import video_info
 
 av = pytest.importorskip("av")
 
@@ -184,7 +185,7 @@ def test_a_video_is_not_called_damaged_where_memory_runs_out(tmp_path: Path, mon
     def fail(_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("vovnet.data.video._upright", fail)
+    monkeypatch.setattr("vovnet.media.video._upright", fail)
     with pytest.raises(OSError, match=r"a\.mp4 needs more memory to decode"):
         next(read_frames(path))
 

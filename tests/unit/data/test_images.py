@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from vovnet.data.images import image_header_size, read_image, read_pixels, to_image_tensor
+from vovnet.data.images import read_image, to_image_tensor
 from vovnet.limits import VARIABLE
+from vovnet.media.pixels import image_header_size, read_pixels
 
 CELLS = sorted(Path("samples/bccd/JPEGImages").glob("*.jpg"))[0]
 RAMP = np.linspace(0, 255, 6 * 10 * 3).astype(np.uint8).reshape(6, 10, 3)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vovnet.data.video import VideoInfo, VideoWriter, _place, read_frames, read_shown_frames, video_info
+from vovnet.data.video import VideoWriter, read_frames, read_shown_frames
+from vovnet.media.video import VideoInfo, _place, video_info
 
 NTSC = Fraction(30000, 1001)
 

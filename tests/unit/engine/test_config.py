@@ -13,7 +13,7 @@ from vovnet.engine.config import Section, TrainConfig, load_config, read_config
 from vovnet.errors import UsageError
 from vovnet.names import published_configs
 from vovnet.paper.aggregation.config import AggregationConfig
-from vovnet.parsing import ConfigLoader, parse_yaml
+from vovnet.yaml_parsing import ConfigLoader, parse_yaml
 
 BASIC = """
 model: dsod300_vovnet27_slim

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vovnet.data.video import VideoWriter, read_frames, video_info
+from vovnet.data.video import VideoWriter, read_frames
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.prediction import Failure, Prediction, make_image_id
+from vovnet.engine.prediction import Prediction
 from vovnet.masks import RleMasks, decode, from_coco
+from vovnet.media.results import Failure, make_image_id
+from vovnet.media.video import video_info
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
 
@@ -199,7 +201,7 @@ def test_a_broken_image_is_reported_and_the_others_are_done(detector: Detector, 
 
 def test_urls(detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"http://h/a.png": (folder / "a.png").read_bytes(), "http://h/b.png": b"no image"}
-    monkeypatch.setattr("vovnet.engine.sources.download", answers.__getitem__)
+    monkeypatch.setattr("vovnet.download.download", answers.__getitem__)
     good, bad = detector.stream(list(answers), score_threshold=0.0)
     assert isinstance(good, Prediction)
     assert_same(good, detector.predict(folder / "a.png", score_threshold=0.0))

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vovnet.engine import drawing
-from vovnet.engine.drawing import FILL, TONES, class_colour, draw_detections
+from vovnet.engine.drawing import draw_detections
 from vovnet.masks import RleMasks, encode
+from vovnet.media.drawing import FILL, TONES, class_colour
 from vovnet.structures import Detections, Target
 
 NAMES = ("cell", "dust")

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vovnet.data.video import ShownFrame, VideoWriter, read_frames, read_shown_frames, video_info
+from vovnet.data.video import ShownFrame, VideoWriter, read_frames, read_shown_frames
 from vovnet.engine.prediction import Prediction
-from vovnet.engine.prediction_files import CSV_COLUMNS, PredictionWriter
 from vovnet.files import is_full
 from vovnet.masks import RleMasks, encode, from_coco
+from vovnet.media.prediction_files import CSV_COLUMNS, PredictionWriter
+from vovnet.media.video import video_info
 
 from ..small_disk import small_disk
 

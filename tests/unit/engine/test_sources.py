@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from vovnet.engine import sources
-from vovnet.engine.prediction import Failure
-from vovnet.engine.sources import SourceImage, expand_sources, find_sources, is_video
+from vovnet.engine.sources import expand_sources, find_sources
+from vovnet.media import reading
+from vovnet.media.finding import is_video
+from vovnet.media.reading import SourceImage
+from vovnet.media.results import Failure
 from vovnet.models.preprocessing import Preprocessing
 
 
@@ -223,9 +226,9 @@ def test_large_frames_wait_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
             pixels = torch.zeros(3, side, side, dtype=torch.uint8)
             yield SourceImage("x.mp4", index, 0.0, 1.0, pixels, (side, side), pixels)
 
-    monkeypatch.setattr(sources, "_read_inputs", frames)
-    monkeypatch.setattr(sources, "_MOST_AHEAD", 50_000)
-    monkeypatch.setattr(sources, "_MOST_IN_BATCH", 90_000)
+    monkeypatch.setattr(reading, "_read_inputs", frames)
+    monkeypatch.setattr(reading, "_MOST_AHEAD", 50_000)
+    monkeypatch.setattr(reading, "_MOST_IN_BATCH", 90_000)
     taken, ahead = [], 0
     for batch in sources.read_batches([], Preprocessing((10, 10)), 32, keep_images=False):
         time.sleep(0.02)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vovnet.data.formats import open_dataset
 from vovnet.engine.detector import Detector
-from vovnet.engine.drawing import class_colour
 from vovnet.errors import UsageError
 from vovnet.masks import encode
+from vovnet.media.drawing import class_colour
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.report.comparison import (
@@ -203,7 +203,7 @@ def test_images_of_files(tmp_path: Path) -> None:
 
 
 def test_a_url_is_named_where_it_sends_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vovnet.engine.sources.download", lambda url: b"nonsense")
+    monkeypatch.setattr("vovnet.download.download", lambda url: b"nonsense")
     with pytest.raises(ValueError, match=r"http://host/a.jpg did not send an image that can be read"):
         ImageSource("http://host/a.jpg").read()
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from vovnet.engine import fonts
 from vovnet.engine.drawing import draw_detections, draw_target
-from vovnet.engine.fonts import draws, font_file_for
+from vovnet.media import fonts
+from vovnet.media.fonts import draws, font_file_for
 from vovnet.profiling.measurement import Accuracy
 from vovnet.report.comparison_files import _fit_names, _font, draw_figure
 from vovnet.report.measurement_plots import plot_batches, plot_layers, plot_stages, plot_tradeoffs
@@ -26,7 +26,7 @@ from vovnet.report.plotting import Plot, _base_font, plain_names, plain_text, sa
 from vovnet.report.roofline import plot_layer_roofline, plot_roofline
 from vovnet.structures import Detections, Target
 
-from ..engine.test_fonts import NAMES, install
+from ..media.test_fonts import NAMES, install
 from .compared import comparison
 from .measured import latency, measurements
 from .test_plots import voc_result

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from vovnet.data.image_opening import FORMATS, open_image
 from vovnet.data.image_scan import scan_images
-from vovnet.data.images import IMAGE_SUFFIXES, image_header_size, read_image, read_pixels
+from vovnet.data.images import read_image
 from vovnet.data.mask_png import parse_numbers
 from vovnet.limits import VARIABLE
+from vovnet.media.image_opening import FORMATS, open_image
+from vovnet.media.pixels import IMAGE_SUFFIXES, image_header_size, read_pixels
 from vovnet.report.page import _size
 
 PICTURE = Image.fromarray(np.arange(30 * 20 * 3, dtype=np.uint8).reshape(20, 30, 3))
@@ -165,7 +166,7 @@ def test_pillows_own_limit_neither_stops_nor_warns(monkeypatch: pytest.MonkeyPat
 def test_damaged_metadata_says_nothing(tmp_path: Path) -> None:
     exif = b"Exif\0\0II*\0\x08\0\0\0\xff\0" + b"\x12\1\3\0\xff\xff\xff\xff\xff\xff\xff\xff" * 255
     (tmp_path / "x.jpg").write_bytes(encode("JPEG", exif=exif))
-    code = "import pathlib, sys; from vovnet.data.images import read_pixels; read_pixels(pathlib.Path(sys.argv[1]))"
+    code = "import pathlib, sys; from vovnet.media.pixels import read_pixels; read_pixels(pathlib.Path(sys.argv[1]))"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "x.jpg")], capture_output=True, text=True, check=True
     )
@@ -188,18 +189,19 @@ def test_too_little_memory_does_not_mark_an_image_as_unreadable(
 _PEAK = """
 import sys
 from pathlib import Path
-from vovnet.data import images, mask_png
+from vovnet.data import mask_png
+from vovnet.media import pixels
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
-images.read_pixels(Path(sys.argv[1]).with_name("small"))
+pixels.read_pixels(Path(sys.argv[1]).with_name("small"))
 before = peak()
 try:
     if sys.argv[2] == "mask":
         mask_png.to_objects(mask_png.parse_numbers(Path(sys.argv[1])), "x")
     else:
-        images.read_pixels(Path(sys.argv[1]))
+        pixels.read_pixels(Path(sys.argv[1]))
 except ValueError as error:
     assert "mask_runs" in str(error), error
 print(peak() - before)

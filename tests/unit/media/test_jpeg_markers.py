@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vovnet.data.images import image_header_size, read_image, read_pixels
+from vovnet.data.images import read_image
+from vovnet.media.pixels import image_header_size, read_pixels
 
 MARKERS = {"EXIF": (0xE1, b"Exif\0\0"), "a comment": (0xFE, b""), "a profile": (0xE2, b"ICC_PROFILE\0\1\1")}
 

@@ -15,8 +15,8 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from vovnet.data.jpeg_markers import check_markers
 from vovnet.limits import check_limit
+from vovnet.media.jpeg_markers import check_markers
 from vovnet.printing import line
 
 # Pillow's names of the formats of IMAGE_SUFFIXES. It has 30 more, one of which starts another program.

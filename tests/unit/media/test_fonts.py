@@ -12,9 +12,9 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from vovnet.engine import fonts
 from vovnet.engine.drawing import draw_detections
-from vovnet.engine.fonts import draw_runs, draws, load_default, readable, runs_box, text_runs
+from vovnet.media import fonts
+from vovnet.media.fonts import draw_runs, draws, load_default, readable, runs_box, text_runs
 from vovnet.structures import Detections
 
 NAMES = [

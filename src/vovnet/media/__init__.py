@@ -1,0 +1,1 @@
+"""Images and videos without PyTorch: find, open, decode, draw and write them."""
