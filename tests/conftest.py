@@ -15,6 +15,14 @@ def _few_threads():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_known_exports(tmp_path_factory):
+    # What runs must not depend on the exports that the user of this machine has made.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOVNET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def small_voc(tmp_path):
     """A VOC folder with five training and three validation images of BCCD."""

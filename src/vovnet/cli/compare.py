@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.cli.app import app
-from vovnet.cli.options import Device, Fraction, Json, Positive, Several, Split, Threads, TopK
+from vovnet.cli.options import Device, Fraction, Json, Positive, Runtime, Several, Split, Threads, TopK
 from vovnet.cli.output import Output, complain, make_folder, need, set_threads, show_progress
 from vovnet.errors import UsageError, counted, describe
 from vovnet.folder_lock import folder_lock
@@ -27,6 +27,7 @@ def compare(
     output: Path = Path("runs/compare"),
     score_threshold: Fraction = 0.6,
     top_k: TopK = 100,
+    runtime: Runtime | None = None,
     device: Device = "auto",
     threads: Threads = None,
     json_file: Json = None,
@@ -36,7 +37,7 @@ def compare(
     Parameters
     ----------
     weights:
-        One detector per column: bundled weights by name, files, folders of runs, or URLs.
+        One detector per column: bundled weights by name, files, folders of runs, URLs, or exported detectors.
     images:
         Images, folders, glob patterns, or http(s) URLs of images; with --data, names of images in that dataset.
     data:
@@ -49,6 +50,8 @@ def compare(
         Folder for figure.jpg and comparison.html.
     score_threshold:
         Leave out detections with a lower score.
+    runtime:
+        What runs the networks; by default PyTorch, and for an exported file the runtime that it was made for.
     """
     out = Output(json_file)
     if split is not None and data is None:
@@ -61,15 +64,18 @@ def compare(
 
     set_threads(threads)
     headings = detector_names(weights, names)
-    detectors = [load(argument, device) for argument in weights]
+    detectors = [load(argument, device, runtime=runtime, threads=threads) for argument in weights]
     truth = None
     if data is not None:
-        truth = open_ground_truth(data, split, masks=any(detector.model.masks for detector in detectors))
+        truth = open_ground_truth(data, split, masks=any(detector.masks for detector in detectors))
     sources = choose_images(images or [], truth, limit, output=output)
     make_folder(output)
     with folder_lock(output):
         drawer = Drawer(detectors, truth.class_names if truth else None, score_threshold, top_k)
-        annotators = [Annotator(heading, argument) for heading, argument in zip(headings, weights, strict=True)]
+        annotators = [
+            Annotator(heading, argument, detector.running)
+            for heading, argument, detector in zip(headings, weights, detectors, strict=True)
+        ]
         annotators = [Annotator("ground truth", None), *annotators] if truth else annotators
         compared, failures = _draw_all(sources, drawer)
         comparison = Comparison(tuple(annotators), tuple(compared), score_threshold)
@@ -79,7 +85,7 @@ def compare(
     out.table(
         ["column", "weights", "in all images"],
         [
-            [annotator.name, annotator.weights or "", annotator.caption(total)]
+            [annotator.name, annotator.source, annotator.caption(total)]
             for annotator, total in zip(annotators, comparison.totals(), strict=True)
         ],
     )

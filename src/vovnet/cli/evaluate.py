@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vovnet.cli.app import app
-from vovnet.cli.options import BatchSize, Count, Device, Fraction, Json, Split, Switch, Threads, Weights
+from vovnet.cli.options import BatchSize, Count, Device, Fraction, Json, Runtime, Split, Switch, Threads, Weights
 from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
 from vovnet.errors import counted
 from vovnet.folder_lock import folder_lock
@@ -29,6 +29,7 @@ def evaluate(
     worst: Count = 10,
     batch_size: BatchSize = 8,
     workers: Count = 2,
+    runtime: Runtime | None = None,
     device: Device = "auto",
     threads: Threads = None,
     json_file: Json = None,
@@ -51,6 +52,8 @@ def evaluate(
         Number of images to draw, ordered by their number of errors.
     workers:
         Processes that read images.
+    runtime:
+        What runs the network; by default PyTorch, and for an exported file the runtime that it was made for.
     """
     out = Output(json_file)
     need("hotcoco", "matplotlib")
@@ -58,13 +61,14 @@ def evaluate(
     from vovnet.engine.detector import load
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
+    from vovnet.engine.runtimes import describe_running
     from vovnet.report.evaluation import write_evaluation
     from vovnet.weights.find import find_weights
 
     set_threads(threads)
-    detector = load(weights, device)
+    detector = load(weights, device, runtime=runtime, threads=threads)
     test = published_multi_scale(detector.model, multi_scale) if multi_scale else None
-    dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.model.masks)
+    dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.masks)
     require_objects(dataset)
     make_folder(output)
     with folder_lock(output) if is_main() else nullcontext():
@@ -84,6 +88,8 @@ def evaluate(
             return 0
         if (last := Path(weights) / "last.safetensors").is_file():
             out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
+        if sentence := describe_running(detector, weights):
+            out.say(sentence)
         out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
         print_evaluation(evaluation, out)
         write_evaluation(evaluation, output, worst=worst)

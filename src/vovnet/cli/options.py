@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -22,12 +22,15 @@ Switch = Annotated[bool, Parameter(negative="")]
 Repeated = Annotated[list[str] | None, Parameter(negative="")]  # --name A --name B
 Several = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]  # --name A B
 
-Weights = Annotated[str, Parameter(help="Bundled weights by name, a file, a run's folder, or a URL.")]
+Weights = Annotated[
+    str, Parameter(help="Bundled weights by name, a file, a run's folder, a URL, or an exported detector.")
+]
 Split = Annotated[str | None, Parameter(help="Split of the dataset, such as test.")]
 BatchSize = Annotated[int, Parameter(validator=Number(gte=1), help="Images per forward pass.")]
 TopK = Annotated[int, Parameter(validator=Number(gte=1), help="Keep at most this many detections per image.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int | None, Parameter(validator=Number(gte=1), help="CPU threads used by PyTorch.")]
+Threads = Annotated[int | None, Parameter(validator=Number(gte=1), help="CPU threads that run the network.")]
+Runtime = Literal["auto", "torch", "onnxruntime", "openvino", "mnn"]
 Json = Annotated[
     str | None,
     Parameter(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vovnet.cli.app import app
-from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Switch, Threads, TopK, Weights
+from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Runtime, Switch, Threads, TopK, Weights
 from vovnet.cli.output import Output, complain, set_threads, show_progress
 from vovnet.errors import UsageError, counted, describe
 from vovnet.folder_lock import folder_lock
+
+if TYPE_CHECKING:
+    from vovnet.engine.prediction import Prediction
+    from vovnet.media.prediction_files import PredictionWriter
+    from vovnet.media.results import Failure
 
 
 @app.command
@@ -20,6 +28,7 @@ def predict(
     top_k: TopK = 100,
     classes: Repeated = None,
     batch_size: BatchSize = 8,
+    runtime: Runtime = "auto",
     device: Device = "auto",
     threads: Threads = None,
     draw: bool = True,
@@ -38,6 +47,9 @@ def predict(
         Leave out detections with a lower score.
     classes:
         Keep only this class; repeat the option for more.
+    runtime:
+        What runs the network; auto is the fastest export of the weights that passed its test on this machine, else
+        PyTorch. An exported file runs in the runtime that it was made for, or in one that reads it too.
     draw:
         Write images and videos with drawn detections.
     contours:
@@ -45,16 +57,17 @@ def predict(
     """
     out = Output(json_file)
     from vovnet.engine.detector import load
-    from vovnet.files import is_full
+    from vovnet.engine.runtimes import describe_running
     from vovnet.media.prediction_files import PredictionWriter
-    from vovnet.media.results import Failure
 
     if not sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
     set_threads(threads)
-    detector = load(weights, device)
-    if contours and not detector.model.masks:
+    detector = load(weights, device, runtime=runtime, threads=threads)
+    if contours and not detector.masks:
         raise UsageError(f"--contours needs a detector with masks; {weights} predicts boxes only: leave it out")
+    if sentence := describe_running(detector, weights):
+        out.say(sentence)
     try:
         results = detector.stream(
             list(sources),
@@ -67,37 +80,53 @@ def predict(
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    counts: dict[str, int] = dict.fromkeys(detector.class_names, 0)
-    images, unread, failures = 0, 0, []
-    with (
-        folder_lock(output),
-        PredictionWriter(output, draw=draw, contours=contours) as writer,
-        show_progress() as progress,
-    ):
+    with folder_lock(output), PredictionWriter(output, draw=draw, contours=contours) as writer:
+        done = _write_all(results, writer, detector.class_names)
+    counts = done.counts
+    out.table(["class", "detections"], [[name, str(count)] for name, count in counts.items()])
+    out.say(
+        f"{counted(done.images, 'image or frame', 'images and frames')}, "
+        f"{counted(sum(counts.values()), 'detection')}; results in {output}"
+    )
+    if done.failures:
+        out.say(f"{len(done.failures)} of {done.images + done.unread} sources could not be read or drawn (see above)")
+    record = {"running": detector.running.to_dict(), "images": done.images, "detections": counts}
+    out.json({**record, "failures": done.failures, "output": str(output)})
+    return 1 if done.failures else 0
+
+
+@dataclass
+class _Done:
+    """What was predicted and written. failures: source and reason of what could not be read or drawn."""
+
+    counts: dict[str, int]
+    images: int = 0
+    unread: int = 0
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+
+def _write_all(results: Iterable[Prediction | Failure], writer: PredictionWriter, class_names: Sequence[str]) -> _Done:
+    from vovnet.files import is_full
+    from vovnet.media.results import Failure
+
+    done = _Done(dict.fromkeys(class_names, 0))
+    with show_progress() as progress:
         task = progress.add_task("images", total=None)
         for result in results:
             progress.advance(task)
             if isinstance(result, Failure):
-                failures.append({"source": result.source, "reason": result.reason})
+                done.failures.append({"source": result.source, "reason": result.reason})
                 complain(result.reason)
-                unread += 1
+                done.unread += 1
                 continue
             try:
                 writer.write(result)
             except (ValueError, OSError) as error:
                 if is_full(error):
                     raise
-                failures.append({"source": result.source, "reason": describe(error)})
+                done.failures.append({"source": result.source, "reason": describe(error)})
                 complain(describe(error))
-            images += 1
+            done.images += 1
             for name in result.names:
-                counts[name] += 1
-    out.table(["class", "detections"], [[name, str(count)] for name, count in counts.items()])
-    out.say(
-        f"{counted(images, 'image or frame', 'images and frames')}, {counted(sum(counts.values()), 'detection')}; "
-        f"results in {output}"
-    )
-    if failures:
-        out.say(f"{len(failures)} of {images + unread} sources could not be read or drawn (see above)")
-    out.json({"images": images, "detections": counts, "failures": failures, "output": str(output)})
-    return 1 if failures else 0
+                done.counts[name] += 1
+    return done

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -15,23 +15,23 @@ from torch.utils.data import Dataset
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
 from vovnet.data.loaders import load_batches
-from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
 from vovnet.engine.multi_scale import MultiScale, detect_multi_scale
+from vovnet.engine.predictor import Predictor, Running
 from vovnet.errors import UsageError
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
 from vovnet.metrics.voc import ClassResult, VocResult, evaluate_voc
 from vovnet.models.detectors.merging import soft_nms as apply_soft_nms
-from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.preprocessing import Resizing
 from vovnet.structures import Detections
 
 
 class _Images(Dataset[tuple[Tensor, tuple[int, int]]]):
     """The images of a dataset at `indices`, with their original sizes; resized if there is a `preprocessing`."""
 
-    def __init__(self, dataset: DetectionDataset, preprocessing: Preprocessing | None, indices: range) -> None:
+    def __init__(self, dataset: DetectionDataset, preprocessing: Resizing | None, indices: range) -> None:
         self.dataset, self.preprocessing, self.indices = dataset, preprocessing, indices
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ def _collate(items: list[tuple[Tensor, tuple[int, int]]]) -> tuple[list[Tensor] 
 
 
 def detect_dataset(
-    detector: Detector,
+    detector: Predictor,
     dataset: DetectionDataset,
     *,
     batch_size: int,
@@ -72,7 +72,7 @@ def detect_dataset(
     if soft_nms and multi_scale is not None:
         raise UsageError("soft-NMS is for a test at one scale; a multi-scale test uses box voting: choose one of them")
     indices = range(group.rank, len(dataset), group.world_size)
-    preprocessing = detector.model.preprocessing if multi_scale is None else None
+    preprocessing = detector.preprocessing if multi_scale is None else None
     size = min(batch_size, len(indices)) if multi_scale is None else 1
     batches = load_batches(
         _Images(dataset, preprocessing, indices),
@@ -117,6 +117,7 @@ class Evaluation:
     soft_nms: bool = False
     multi_scale: MultiScale | None = None
     coco_masks: CocoResult | None = None
+    running: Running = field(default_factory=Running)
 
     def classes(self) -> list[tuple[str, ClassResult, CocoClassResult, CocoClassResult | None]]:
         """(name, VOC result of boxes, COCO result of boxes, COCO result of masks) of each class."""
@@ -129,6 +130,7 @@ class Evaluation:
             "data": str(self.dataset.root),
             "split": self.dataset.split,
             "images": len(self.dataset),
+            "running": self.running.to_dict(),
             "soft_nms": self.soft_nms,
             "multi_scale": asdict(self.multi_scale) if self.multi_scale else None,
             "voc07_map": self.voc.mean_ap11,
@@ -156,7 +158,7 @@ class Evaluation:
 
 
 def evaluate(
-    detector: Detector,
+    detector: Predictor,
     dataset: DetectionDataset,
     *,
     batch_size: int = 8,
@@ -194,5 +196,6 @@ def evaluate(
         images_per_s=images_per_s,
         soft_nms=soft_nms,
         multi_scale=multi_scale,
+        running=detector.running,
         coco_masks=evaluate_coco(detections, targets, classes, masks=True) if masks else None,
     )

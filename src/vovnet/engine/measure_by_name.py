@@ -13,10 +13,11 @@ from torch import nn
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
-from vovnet.engine.detector import Detector, load
+from vovnet.engine.detector import Detector, load_network
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.model_names import is_trained, resolve_model
+from vovnet.engine.predictor import Predictor
 from vovnet.engine.stages import time_stages
 from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
@@ -56,14 +57,14 @@ def measure_by_name(
     if not models:
         return earlier
     torch_device = choose_device(device)
-    detectors = {name: load(name, str(torch_device)) for name in models if is_trained(name)}
+    detectors = {name: load_network(name, str(torch_device)) for name in models if is_trained(name)}
     modules = {name: detectors[name].model if name in detectors else _load(name, torch_device) for name in models}
     shapes = {name: _input_shape(name, module, batch_size, input_size) for name, module in modules.items()}
     if data is not None or image_paths:
         _check_detectors(detectors, models, input_size, options.get("precision", "float32"))
     # Files that cannot be read are reported now, before minutes are spent on measuring.
     datasets = {
-        name: open_dataset(data, split, class_names=detector.class_names, masks=detector.model.masks)
+        name: open_dataset(data, split, class_names=detector.class_names, masks=detector.masks)
         for name, detector in detectors.items()
         if data is not None
     }
@@ -90,7 +91,7 @@ def measure_by_name(
     return earlier + measurements
 
 
-def measure_accuracy(detector: Detector, dataset: DetectionDataset, *, workers: int = 2) -> Accuracy:
+def measure_accuracy(detector: Predictor, dataset: DetectionDataset, *, workers: int = 2) -> Accuracy:
     """AP, AP50 and VOC07 on every image of a split, and "mask AP" if both the detector and the dataset have masks.
 
     The dataset must be opened with the classes of the detector. A metric without a value, as without objects, is left

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vovnet.engine.detector import Detector
+from vovnet.engine.predictor import Predictor
 from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.merging import mirror, select_sizes, vote_boxes
@@ -97,7 +97,7 @@ def published_multi_scale(model: DetectionModel, data: Literal["voc", "coco"]) -
     return PUBLISHED[height, data]
 
 
-def detect_multi_scale(detector: Detector, image: Tensor, test: MultiScale) -> Detections:
+def detect_multi_scale(detector: Predictor, image: Tensor, test: MultiScale) -> Detections:
     """The detections of one image, uint8 RGB (3, H, W) in its own size, merged from all scales.
 
     Each scale runs the whole single-scale test. Only its detections are kept, on the CPU, so peak memory is that of the
@@ -110,7 +110,7 @@ def detect_multi_scale(detector: Detector, image: Tensor, test: MultiScale) -> D
     return vote_boxes([run for scale in test.scales for run in runs[scale]], soft=test.soft_vote)
 
 
-def _detect_at(scale: Scale, detector: Detector, image: Tensor) -> list[Detections]:
+def _detect_at(scale: Scale, detector: Predictor, image: Tensor) -> list[Detections]:
     """The detections that count at one scale, in the image and in the mirrored image."""
     image_size = (image.shape[1], image.shape[2])
     resized = detector.model.preprocessing.resize(image, scale.input_size(image_size))

@@ -15,7 +15,7 @@ from vovnet.data.video import read_shown_frames
 from vovnet.media import finding, reading
 from vovnet.media.reading import Decoder, SourceImage
 from vovnet.media.results import Failure
-from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.preprocessing import Resizing
 from vovnet.weights.find import weights_hint
 
 ImageLike: TypeAlias = str | Path | Tensor | np.ndarray[Any, Any] | Image
@@ -46,7 +46,7 @@ def read_source(source: str) -> Tensor:
 
 
 def read_batches(
-    inputs: Sequence[Any], preprocessing: Preprocessing, batch_size: int, *, keep_images: bool
+    inputs: Sequence[Any], preprocessing: Resizing, batch_size: int, *, keep_images: bool
 ) -> Generator[list[SourceImage[Tensor] | Failure]]:
     """As `vovnet.media.reading.read_batches`: images (3, H, W) that are resized for the network."""
     decoder = Decoder(

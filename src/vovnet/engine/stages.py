@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from vovnet.data.images import read_image
-from vovnet.engine.detector import SCORE_THRESHOLD, TOP_K, Detector
+from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections
 from vovnet.profiling.speed import Latency, is_stable, synchronize
+from vovnet.runtime.options import SCORE_THRESHOLD, TOP_K
 
 STAGES = ("read image", "pre-process", "network", "decode + NMS", "draw")
 STABLE_PASSES, MAX_WARMUP_PASSES = 10, 50

@@ -25,12 +25,12 @@ from vovnet.export.worker_process import Worker, WorkerError
 from vovnet.printing import line
 from vovnet.profiling.energy import AnyMethod, measure_energy
 from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.instructions import neural_instructions
 from vovnet.profiling.measurement import Conditions
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.speed import median_ratio
 from vovnet.profiling.surroundings import Surroundings
 from vovnet.provenance import device_name, installed_versions
+from vovnet.runtime.cpu import instruction_set
 from vovnet.weights.detector import LoadedModel, load_weights
 from vovnet.weights.find import find_weights
 
@@ -100,7 +100,7 @@ def measure_runtimes(
     return RuntimesMeasurement(
         model=weights,
         detector=loaded.info.name,
-        instructions=neural_instructions(),
+        instructions=instruction_set(),
         images=len(images),
         image_source=source,
         conditions=conditions,

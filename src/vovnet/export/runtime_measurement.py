@@ -97,13 +97,13 @@ class RuntimeRow:
 class RuntimesMeasurement:
     """One detector in several runtimes.
 
-    instructions: what the CPU has of the instruction sets for neural networks.
+    instructions: see `instruction_set`.
     images: on how many images it was timed, and `image_source` what they are.
     """
 
     model: str
     detector: str
-    instructions: tuple[str, ...]
+    instructions: str
     images: Size
     image_source: str
     conditions: Conditions

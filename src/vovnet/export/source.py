@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor, nn
 
 import vovnet
 from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.weights.detector import LoadedModel
+from vovnet.weights.digest import weights_digest
 
 
 class PixelsToBoxes(nn.Module):
@@ -27,16 +24,6 @@ class PixelsToBoxes(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.model.boxes_and_scores(self.model(self.model.preprocessing.normalize(images)))
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the names and values of all tensors: the same for the same weights in any file."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def describe_export(loaded: LoadedModel, precision: str) -> ExportInfo:

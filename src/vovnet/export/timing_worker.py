@@ -110,10 +110,10 @@ def open_subject(request: Mapping[str, Any], pixels: Pixels) -> Subject:
 def _torch_subject(weights: str, threads: int, first: Pixels) -> Subject:
     import torch
 
-    from vovnet.engine.detector import load
+    from vovnet.engine.detector import load_network
 
     torch.set_num_threads(threads)
-    detector = load(weights, "cpu")
+    detector = load_network(weights, "cpu")
 
     def tensor(pixels: Pixels) -> torch.Tensor:
         return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,19 @@ from vovnet.printing import quoted
 from vovnet.sizes import fit_size
 
 _LARGE = 2**25  # pixels of an image of which one channel at a time becomes floats
+
+
+class Resizing(Protocol):
+    """How images of any size become inputs of a network, before normalisation. See `Preprocessing`."""
+
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+    @property
+    def keep_ratio(self) -> bool: ...
+    @property
+    def least_pixels(self) -> int: ...
+    def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]: ...
+    def resize(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from torchvision.transforms.v2 import functional as F
 
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
-from vovnet.engine.detector import Detector
 from vovnet.engine.drawing import draw_detections, draw_target
+from vovnet.engine.predictor import Predictor, Running
 from vovnet.engine.sources import expand_sources, read_source
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
@@ -31,7 +31,7 @@ from vovnet.media.finding import is_video
 from vovnet.printing import line
 from vovnet.structures import Detections, Target
 from vovnet.urls import is_url
-from vovnet.weights.find import find_weights
+from vovnet.weights.find import find_exported, find_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,10 +64,21 @@ class Tally:
 
 @dataclass(frozen=True)
 class Annotator:
-    """A column of the comparison: a detector, or the ground truth. weights: as the user named them; None: the truth."""
+    """A column of the comparison: a detector, or the ground truth.
+
+    weights: as the user named them; None for the ground truth.
+    running: what ran the detector.
+    """
 
     name: str
     weights: str | None
+    running: Running | None = None
+
+    @property
+    def source(self) -> str:
+        """The weights, and what ran them unless that was PyTorch; nothing for the ground truth."""
+        exported = self.running is not None and self.running.file is not None
+        return f"{self.weights} ({self.running})" if exported else self.weights or ""
 
     def caption(self, tally: Tally) -> str:
         """For example "18 detections, 1 missed, 2 wrong"."""
@@ -206,7 +217,7 @@ def detector_names(weights: Sequence[str], names: Sequence[str] | None = None) -
         raise UsageError("say which detectors to compare: shipped names, files, folders of runs, or URLs")
     seen: dict[Path, str] = {}
     for argument in weights:
-        path = find_weights(argument).resolve()
+        path = (find_exported(argument) or find_weights(argument)).resolve()
         if path in seen:
             same = "is given twice" if seen[path] == argument else f"and {seen[path]} are the same weights"
             raise UsageError(f"{argument} {same}: name each detector once")
@@ -243,7 +254,7 @@ class Drawer:
     truth_names: classes of the ground truth, which is then the first annotator.
     """
 
-    detectors: Sequence[Detector]
+    detectors: Sequence[Predictor]
     truth_names: Sequence[str] | None = None
     score_threshold: float = 0.6
     top_k: int = 100
@@ -254,7 +265,7 @@ class Drawer:
         lists = [self.truth_names or (), *(detector.class_names for detector in self.detectors)]
         return tuple(dict.fromkeys(chain(*lists)))
 
-    def marks_errors(self, detector: Detector) -> bool:
+    def marks_errors(self, detector: Predictor) -> bool:
         return self.truth_names is not None and set(detector.class_names) == set(self.truth_names)
 
     def draw(self, image: Tensor, target: Target | None = None) -> tuple[AnnotatedImage, ...]:
@@ -280,7 +291,7 @@ class Drawer:
             annotated.append(AnnotatedImage(_fit(drawn), Tally(Counter(names), *errors)))
         return tuple(annotated)
 
-    def _detect(self, detector: Detector, image: Tensor) -> Detections:
+    def _detect(self, detector: Predictor, image: Tensor) -> Detections:
         """With the labels of `class_names`."""
         found = detector.predict(image, score_threshold=self.score_threshold, top_k=self.top_k)
         label_here = torch.tensor([self.class_names.index(name) for name in detector.class_names])

@@ -75,7 +75,7 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
     table = Table(
         ["column", "weights", "in all images", "classes"],
         [
-            [annotator.name, annotator.weights or "", annotator.caption(total), _class_counts(total)]
+            [annotator.name, annotator.source, annotator.caption(total), _class_counts(total)]
             for annotator, total in zip(annotators, totals, strict=True)
         ],
     )

@@ -29,7 +29,7 @@ class ExportInfo:
     score_threshold, nms_threshold, candidates, top_k: the detector's defaults, see `select_detections`.
     masks: whether it predicts masks.
     precision: of the network.
-    weights_sha256: of the tensors from which it was exported, see `vovnet.export.source.weights_digest`.
+    weights_sha256: of the tensors from which it was exported, see `vovnet.weights.digest`.
     vovnet: version that exported it.
     record: what the weights say of their training.
     gate: what the comparison with the PyTorch model found, see `vovnet.export.gate`.

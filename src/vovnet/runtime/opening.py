@@ -18,6 +18,14 @@ def is_exported(path: str | Path) -> bool:
     return path.suffix.lower() == ONNX_SUFFIX or (path / OPENVINO_FILE).is_file() or (path / MNN_FILE).is_file()
 
 
+def runtimes_of(path: str | Path) -> tuple[str, ...]:
+    """The runtimes that can run an exported detector; first the one that it was made for."""
+    path = Path(path)
+    if (path / MNN_FILE).is_file():
+        return ("mnn",)
+    return ("openvino",) if (path / OPENVINO_FILE).is_file() else ("onnxruntime", "openvino")
+
+
 def open_session(path: str | Path, *, runtime: str | None = None, threads: int | None = None) -> Session:
     """The detector in an ONNX file, or in a folder of OpenVINO or MNN.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.printing import quoted
+from vovnet.weights.digest import weights_digest
 from vovnet.weights.file import (
     DETECTOR_FORMAT,
     check_state,
@@ -117,6 +118,18 @@ def load_model(path: str | Path) -> LoadedModel:
     Raises FileNotFoundError, or ValueError if the file is damaged or holds something else.
     """
     path = Path(path)
+    info, state, record = _read(path)
+    return LoadedModel(_build_with(info, state, path), info, record)
+
+
+def digest_of_weights(source: str | Path) -> str:
+    """The `weights_digest` of a trained detector, of which no network is built. Raises as `load_weights`."""
+    with open_weights(source) as path:
+        return weights_digest(_read(path)[1])
+
+
+def _read(path: Path) -> tuple[ModelInfo, Mapping[str, Tensor], Mapping[str, Any]]:
+    """What a file says of its network, the tensors, and the record of the training."""
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
     if path.suffix not in (".pt", ".safetensors"):
@@ -127,17 +140,14 @@ def load_model(path: str | Path) -> LoadedModel:
             load_checkpoint(path),
             lambda reason: problem(path, f"is a damaged checkpoint ({reason}); use another file"),
         )
-        info = ModelInfo.from_metadata(checkpoint.info)
-        return LoadedModel(
-            _build_with(info, checkpoint.ema or checkpoint.model, path), info, {"config": checkpoint.config}
-        )
+        config = {"config": checkpoint.config}
+        return ModelInfo.from_metadata(checkpoint.info), checkpoint.ema or checkpoint.model, config
     state, metadata = read_safetensors(path)
     if metadata.get("format") != DETECTOR_FORMAT:
         other = quoted(metadata.get("format"))
         raise problem(path, f"holds no vovnet detector (its format is {other}){_IMPORT}")
     stated = validated(DetectorFile, metadata, lambda reason: damaged_metadata(path, reason))
-    info = ModelInfo.from_metadata(stated)
-    return LoadedModel(_build_with(info, state, path), info, stated.record)
+    return ModelInfo.from_metadata(stated), state, stated.record
 
 
 def _build_with(info: ModelInfo, state: Mapping[str, Tensor], path: Path) -> DetectionModel:

@@ -19,6 +19,7 @@ from vovnet.files import replacing, try_folder
 from vovnet.limits import LimitError
 from vovnet.names import shipped_weights
 from vovnet.printing import line
+from vovnet.runtime.opening import MNN_FILE, OPENVINO_FILE, is_exported
 from vovnet.urls import check_url, is_url, shown_url
 from vovnet.weights.file import SUFFIXES, read_tensors, suffix_of
 from vovnet.zoo import BACKBONES, is_detector
@@ -43,6 +44,7 @@ TORCHVISION_HOST = "download.pytorch.org"
 HUB_FILE = "model.safetensors"
 HUB_TIMEOUT_S = 5.0
 _LONGEST_NAME = 100
+_NO_WEIGHTS = "holds an exported network, which is no weights: name the weights file that it was exported from"
 _ANOTHER_CACHE = "set VOVNET_CACHE to a folder for downloads"
 _NOT_SHIPPED = "; no weights trained on COCO or VOC are published"
 
@@ -66,6 +68,8 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
         return shipped[text]
     if is_url(text):
         return _from_url(text)
+    if exported := find_exported(source):
+        raise UsageError(f"{line(str(exported), 200)} {_NO_WEIGHTS}")
     if path.is_file():
         return path
     if (path / "best.safetensors").is_file():
@@ -77,6 +81,7 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
         return _from_hub(text) if text.startswith("timm/") else _from_torchvision(text)
     if path.is_dir() and text:
         files = sorted(file.name for file in path.iterdir() if suffix_of(file) in SUFFIXES)
+        files += sorted(entry.name for entry in path.iterdir() if is_exported(entry))
         remedy = f"name one of its files: {', '.join(files[:5])}" if files else "name a weights file"
         raise FileNotFoundError(f"the folder {source} holds no best.safetensors; {remedy}")
     names = [*shipped, *hub_names]
@@ -90,6 +95,20 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
         f"{source} is neither a weights file nor the name of weights{did_you_mean(text, names)} "
         f"(names: {', '.join(names)}); a URL works too{none_published}"
     )
+
+
+def find_exported(source: str | Path) -> Path | None:
+    """The exported detector that `source` names, see `is_exported`; None if it names weights, or nothing that is there.
+
+    The network in the folder of an export stands for the folder. A shipped name hides a file of the same name, and the
+    folder of a run is that of weights.
+    """
+    text, path = str(source), Path(source)
+    if text in shipped_weights() or is_url(text) or (path / "best.safetensors").is_file():
+        return None
+    if path.name in (OPENVINO_FILE, MNN_FILE) and is_exported(path.parent):
+        return path.parent
+    return path if is_exported(path) and path.exists() else None
 
 
 def weights_hint(name: str) -> str:
