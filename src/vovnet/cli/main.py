@@ -78,7 +78,9 @@ EXTRA_OF_PACKAGE = console.EXTRA_OF_PACKAGE | {
     "hotcoco": "eval",
     "markdown_it": "report",
     "matplotlib": "report",
+    "nncf": "openvino",
     "onnx": "onnx",
+    "onnxscript": "onnx",
     "pynvml": "energy",
     "tensorboard": "train",
 }

@@ -20,7 +20,7 @@ from vovnet.runtime.without_telemetry import import_openvino
 
 _LOG = logging.getLogger("vovnet")
 _FILES = {"model.xml": "text_bytes", "model.bin": "weights_bytes"}
-_MOST_STATIC = 3  # batch sizes that get a network of their own, which takes memory
+_MOST_STATIC = 3  # shapes that get a network of their own, which takes memory
 _METADATA = ["framework", "vovnet"]  # where OpenVINO keeps the entry "vovnet" of an ONNX file's metadata
 _OUTPUTS = ("image", "boxes", "labels", "scores")
 
@@ -28,8 +28,8 @@ _OUTPUTS = ("image", "boxes", "labels", "scores")
 class OpenVinoSession:
     """An exported folder NAME_openvino, or an exported ONNX file. See `vovnet.runtime.session.Session`.
 
-    A network compiled for one batch size is faster than one for all. So each of the first batch sizes gets its own when
-    it first comes; all others share one.
+    A network compiled for one shape of the input is faster than one for all. So each of the first shapes gets its own
+    when it first comes; all others share one.
     """
 
     runtime = "openvino"
@@ -49,21 +49,21 @@ class OpenVinoSession:
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = str(threads)
         self._path = path
-        self._requests: dict[int | None, Any] = {}  # by batch size; None is for any
+        self._requests: dict[tuple[int, ...] | None, Any] = {}  # by shape of the input; None is for any
 
     def run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         inputs = {"images": images, "score_threshold": np.array([score_threshold], np.float32)}
-        outputs = self._request(len(images)).infer(inputs, share_inputs=True)
+        outputs = self._request(images.shape).infer(inputs, share_inputs=True)
         return Rows(*(outputs[name] for name in _OUTPUTS))
 
-    def _request(self, batch: int) -> Any:
-        key = batch if batch in self._requests or len(self._requests) < _MOST_STATIC else None
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        key = shape if shape in self._requests or len(self._requests) < _MOST_STATIC else None
         if key not in self._requests:
             network = self._network
-            if key is not None:
-                network = network.clone()
-                network.reshape({"images": [batch, 3, *self.info.image_size]})
             with _sentences(self._path):
+                if key is not None:
+                    network = network.clone()
+                    network.reshape({"images": key})
                 compiled = self._core.compile_model(network, "CPU", self._options)
             self._requests[key] = compiled.create_infer_request()
         return self._requests[key]

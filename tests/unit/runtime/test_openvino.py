@@ -85,7 +85,7 @@ def test_float32_is_float32(exported):
     """OpenVINO computes in bf16 by itself where the CPU has it."""
     session = OpenVinoSession(exported / "bccd_openvino", 2)
     session.run(bccd_images("val", 1), 0.5)
-    compiled = session._requests[1].get_compiled_model()
+    compiled = session._requests[1, 3, 300, 300].get_compiled_model()
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 2
     precisions = {_entry(op, "runtimePrecision") for op in compiled.get_runtime_model().get_ops()}
@@ -108,7 +108,7 @@ def test_bf16_keeps_the_boxes_and_nms_in_float32(folder, judge):
     assert found.labels.tolist() == expected.labels.tolist()
     np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
     assert not np.array_equal(found.scores, expected.scores)
-    operations = session._requests[1].get_compiled_model().get_runtime_model().get_ops()
+    operations = session._requests[1, 3, 300, 300].get_compiled_model().get_runtime_model().get_ops()
     precisions = {kind: {_entry(op, "runtimePrecision") for op in operations if _entry(op, "layerType") == kind}
                   for kind in ("Convolution", "Softmax", "TopK", "NonMaxSuppression", "GatherND")}  # fmt: skip
     assert precisions.pop("Convolution") == {"bf16"}
