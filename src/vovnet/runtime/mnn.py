@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,7 @@ _OUTPUTS = ("boxes", "scores")
 # Of setSessionHint. At MNN's own level, 3, Winograd convolutions of large tiles save a quarter of the time but are
 # inexact: the shipped detector's scores were off by 3e-4, boxes of a RefineDet by pixels. Below 3, tiles are small.
 _WINOGRAD_LEVEL, _SMALL_TILES = 3, 1
+_NO_MEMORY = 1  # of the codes that runSession returns; 0 is success
 
 
 class MnnSession:
@@ -51,6 +53,7 @@ class MnnSession:
             )
         self._images = self._network.getSessionInput(self._session, "images")
         self._batch: tuple[int, ...] = ()
+        self._lock = Lock()  # two threads at once would get results of each other's images
 
     def run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         check_input(images, score_threshold, self.info)
@@ -74,18 +77,24 @@ class MnnSession:
 
     def raw(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Before NMS: boxes (N, A, 4) in pixels of the input, scores (N, A, K)."""
-        mnn = self._mnn
-        if images.shape != self._batch:
-            self._batch = ()
-            self._network.resizeTensor(self._images, images.shape)
-            self._network.resizeSession(self._session)
-            self._batch = images.shape
-        given = mnn.Tensor(
-            images.shape, mnn.Halide_Type_Uint8, np.ascontiguousarray(images), mnn.Tensor_DimensionType_Caffe
-        )
-        self._images.copyFrom(given)
-        self._network.runSession(self._session)
-        boxes, scores = (self._output(name) for name in _OUTPUTS)
+        mnn, shape = self._mnn, images.shape
+        given = mnn.Tensor(shape, mnn.Halide_Type_Uint8, np.ascontiguousarray(images), mnn.Tensor_DimensionType_Caffe)
+        with self._lock:
+            if shape != self._batch:
+                self._batch = ()
+                self._network.resizeTensor(self._images, shape)
+                self._network.resizeSession(self._session)
+                self._batch = shape
+            self._images.copyFrom(given)
+            if code := self._network.runSession(self._session):
+                self._batch = ()
+                text = f"{self._name} fails in MNN on {len(images)} images (code {code})"
+                raise (
+                    MemoryError(f"{text}: lower the batch size")
+                    if code == _NO_MEMORY
+                    else ValueError(f"{text}: export it again")
+                )
+            boxes, scores = (self._output(name) for name in _OUTPUTS)
         return boxes, scores
 
     def _output(self, name: str) -> npt.NDArray[np.float32]:

@@ -17,10 +17,10 @@ def no_native_output() -> Iterator[None]:
             stream.flush()
     _flush_c()
     with ExitStack() as stack:
-        with suppress(OSError):  # a descriptor may be closed, then nobody sees what is written there
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            stack.callback(os.close, nowhere)
-            for descriptor in (1, 2):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, nowhere)
+        for descriptor in (1, 2):
+            with suppress(OSError):  # closed: nobody sees what is written there
                 saved = os.dup(descriptor)
                 stack.callback(os.close, saved)
                 stack.callback(os.dup2, saved, descriptor)

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,6 +113,26 @@ def check_random_weights(name: str, folder: Path) -> None:
     found = MnnSession(folder / "it_mnn", 1).raw(images)
     np.testing.assert_allclose(found[1], scores.numpy(), atol=1e-5)
     np.testing.assert_allclose(found[0], boxes.numpy(), atol=0.5, rtol=1e-3)
+
+
+def test_threads_get_the_results_of_their_own_images(session):
+    batches = [bccd_images("val", 3)[index : index + 1] for index in range(3)]
+    expected = [session.raw(batch)[1] for batch in batches]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda batch: session.raw(batch)[1], batches * 4))
+    for scores, own in zip(found, expected * 4, strict=True):
+        np.testing.assert_array_equal(scores, own)
+
+
+@pytest.mark.parametrize(("code", "error"), [(1, MemoryError), (4, ValueError)])
+def test_a_pass_that_fails_is_an_error(exported, monkeypatch, code, error):
+    session = MnnSession(exported, 1)
+    network = SimpleNamespace(
+        resizeTensor=lambda *a: None, resizeSession=lambda *a: None, runSession=lambda session: code
+    )
+    monkeypatch.setattr(session, "_network", network)
+    with pytest.raises(error, match=rf"fails in MNN on 1 images \(code {code}\): "):
+        session.run(np.zeros((1, 3, 300, 300), np.uint8), 0.5)
 
 
 def test_images_without_objects_give_no_rows(session):
