@@ -79,7 +79,8 @@ def quantise_onnx(network: ModelProto, info: ExportInfo, calibration: Sequence[n
                 f"{info.detector} cannot be quantised for ONNX Runtime ({line(str(error), 200)}): export it in float32"
             ) from error
         quantised: ModelProto = onnx.load(path)
-    del quantised.graph.value_info[:]
+    del quantised.graph.value_info[:], quantised.metadata_props[:]
+    quantised.producer_name, quantised.producer_version = network.producer_name, network.producer_version
     set_info(quantised, replace(info, precision="int8"))
     return quantised
 

@@ -20,7 +20,7 @@ from vovnet.export.onnx_file import add_nms, set_info
 from vovnet.runtime.onnx_format import read_description
 from vovnet.runtime.onnx_runtime import OnnxSession
 
-from ...exported import bccd_onnx, example_info
+from ...exported import example_info
 
 
 def small_model(**changes: object) -> onnx.ModelProto:
@@ -215,8 +215,8 @@ def test_foreign_operators_and_nested_graphs(tmp_path) -> None:
 
 
 def test_the_description_is_that_of_the_library() -> None:
-    model = onnx.load_from_string(bccd_onnx())
-    assert read_description(bccd_onnx()).decode() == model.metadata_props[0].value
+    model = small_model()
+    assert read_description(model.SerializeToString()).decode() == model.metadata_props[0].value
 
 
 # The description ----------------------------------------------------------------------------------------------------
