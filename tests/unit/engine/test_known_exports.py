@@ -145,14 +145,15 @@ def test_another_version_of_vovnet_has_not_tested_it(tmp_path: Path, monkeypatch
     monkeypatch.undo()
 
 
-GOOD_KEYS = tuple(KnownExport.model_fields)
+KEYS = tuple(KnownExport.model_fields)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         *("", "{", "[]", "null", "[" * 100_000, "\0" * 100, '{"path": "x.onnx"}', "not JSON", '"' + "x" * 10**6 + '"'),
-        *(dict.fromkeys([key], value) for key in GOOD_KEYS for value in (None, {}, "x" * 6000)),
+        *(dict.fromkeys([key], value) for key in KEYS for value in ({}, "x" * 6000)),
+        *(dict.fromkeys([key]) for key in KEYS if not key.startswith("ap_")),  # no AP, where there were no objects
         {"latency_ms": -1.0},
         {"latency_ms": 0},
         {"latency_ms": "fast"},
@@ -170,8 +171,6 @@ def test_a_damaged_memory_is_as_if_empty_and_the_next_export_is_remembered(
     path = passed(tmp_path / "x.onnx")
     (file,) = memory.iterdir()
     good = json.loads(file.read_text())
-    if isinstance(damage, dict) and damage.keys() & {"ap_before", "ap_after"} and None in damage.values():
-        pytest.skip("these may be missing")
     file.write_text(damage if isinstance(damage, str) else json.dumps({**good, **damage}))
     assert fastest(WEIGHTS) is None
     passed(path)

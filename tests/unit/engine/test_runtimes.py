@@ -126,6 +126,31 @@ def test_openvino_reads_onnx(bccd_onnx: Path) -> None:
     torch.testing.assert_close(detector.predict(image).scores, same.scores, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "mnn"])
+def test_folders_of_other_runtimes(bccd_onnx: Path, tmp_path: Path, runtime: str) -> None:
+    pytest.importorskip("openvino" if runtime == "openvino" else "MNN")
+    import onnx
+
+    from vovnet.export.mnn_file import write_mnn
+    from vovnet.export.onnx_file import make_network
+    from vovnet.export.openvino_file import write_openvino
+
+    info = open_session(bccd_onnx, threads=1).info
+    folder = tmp_path / f"bccd_{runtime}"
+    if runtime == "openvino":
+        write_openvino(onnx.load(bccd_onnx), info, folder)
+    else:
+        write_mnn(make_network(load_weights("bccd").model), info, folder)
+    detector = vovnet.load(folder, threads=1)
+    assert detector.running.to_dict() == {"runtime": runtime, "precision": "float32", "file": str(folder)}
+    image = Path(__file__).parents[3] / "samples/bccd/JPEGImages/BloodImage_00007.jpg"
+    found, expected = detector.predict(image), vovnet.load(bccd_onnx, threads=1).predict(image)
+    assert found.labels.tolist() == expected.labels.tolist()
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-3)
+    with pytest.raises(UsageError, match="which ONNX Runtime does not run"):
+        vovnet.load(folder, runtime="onnxruntime")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
