@@ -18,7 +18,7 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
 from vovnet.errors import explain
 from vovnet.export.runtime_accuracy import save_pixels, worker_accuracy
-from vovnet.export.runtime_files import exported_file, size_bytes
+from vovnet.export.runtime_files import exported_file, remember_times, size_bytes
 from vovnet.export.runtime_measurement import TORCH, RuntimeName, RuntimeRow, RuntimesMeasurement
 from vovnet.export.timing import time_in_turn, watch_workers
 from vovnet.export.worker_process import Worker, WorkerError
@@ -97,7 +97,7 @@ def measure_runtimes(
         peak=None,
         surroundings=surroundings,
     )
-    return RuntimesMeasurement(
+    measurement = RuntimesMeasurement(
         model=weights,
         detector=loaded.info.name,
         instructions=instruction_set(),
@@ -106,6 +106,8 @@ def measure_runtimes(
         conditions=conditions,
         rows=tuple(run.rows.values()),
     )
+    remember_times(loaded, measurement)
+    return measurement
 
 
 def _save_images(plan: Plan, dataset: DetectionDataset | None, folder: Path) -> tuple[list[str], str]:
@@ -152,7 +154,7 @@ class _Run:
         try:
             self.on_step(f"{name}: file")
             file = find_weights(self.weights) if name.runtime == TORCH else self._exported(name)
-            row = replace(row, file_bytes=size_bytes(file))
+            row = replace(row, file=str(file), file_bytes=size_bytes(file))
             subject = {"runtime": name.runtime, "file": str(file), "threads": self.threads, "images": self.images}
             starts_s: list[float] = []
             for number in range(1, STARTS + 1):

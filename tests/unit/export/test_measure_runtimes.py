@@ -66,7 +66,8 @@ def measure(*names: str, **plan: Any) -> RuntimesMeasurement:
     return measure_runtimes("bccd", parse_names(names), Plan(repetitions=6, warmup_limit_s=0, threads=1, **plan))
 
 
-def test_each_runtime_has_a_row_whatever_happens(fakes: list[FakeWorker]) -> None:
+def test_each_runtime_has_a_row_whatever_happens(fakes: list[FakeWorker], tmp_path: Path) -> None:
+    made = tmp_path / "made.onnx"
     result = measure("torch", "mnn", "openvino:int8", "onnxruntime")
     torch_row, mnn, openvino, onnx = result.rows
     assert [row.name for row in result.rows] == ["torch", "mnn", "openvino:int8", "onnxruntime"]
@@ -79,7 +80,7 @@ def test_each_runtime_has_a_row_whatever_happens(fakes: list[FakeWorker]) -> Non
     assert onnx.ratio.median == pytest.approx(0.5)
     assert (onnx.file_bytes, torch_row.file_bytes) == (5, find_weights("bccd").stat().st_size)
     assert (onnx.resident_mib, onnx.peak_mib, onnx.version) == (100, 120, "1.2")
-    assert mnn == RuntimeRow("mnn", "float32", reason="MNN is not installed", file_bytes=5)
+    assert mnn == RuntimeRow("mnn", "float32", reason="MNN is not installed", file=str(made), file_bytes=5)
     assert openvino.boxes is None
     assert openvino.start_s is not None
     assert result.fastest == onnx
