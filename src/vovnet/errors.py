@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 from collections.abc import Iterable, Mapping
@@ -45,6 +44,8 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """
     if len(name) > _LONGEST_NAME:
         return None
+    import difflib  # which most runs do without
+
     candidates = [other for other in islice(known, _MOST_NAMES) if len(other) <= _LONGEST_NAME]
     return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=cutoff)), None)
 

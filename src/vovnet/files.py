@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import errno
-import hashlib
 import io
 import json
 import os
 import re
-import secrets
 import shutil
 import stat
 import sys
@@ -178,6 +176,8 @@ def file_name(stem: str, suffix: str) -> str:
         name = encodable(name)
         size = len(name.encode())
     if size + len(suffix) > _LONGEST_NAME:
+        import hashlib
+
         suffix = f"_{hashlib.blake2b(name.encode(errors='surrogatepass'), digest_size=6).hexdigest()}{suffix}"
         room = _LONGEST_NAME - len(suffix)
         name = name[:room]
@@ -316,11 +316,15 @@ def _remedy(error: OSError, path: Path) -> str:
 
 def _temporary_name(path: Path) -> str:
     """A name that no other writer has, and which is not too long where the file's own is not."""
+    import secrets
+
     return f"{_beginning(path)}{secrets.token_hex(4)}.part"
 
 
 def _beginning(path: Path) -> str:
     """What the names of all temporary files for this one start with."""
+    import hashlib  # 4 MB of OpenSSL, which whoever only predicts does without
+
     digest = hashlib.blake2b(path.name.encode(errors="surrogatepass"), digest_size=6).hexdigest()
     return f".{digest}."
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 from pydantic import BaseModel
 
-import vovnet
+import vovnet.runtime
 from vovnet.cli.main import app
 from vovnet.engine.config import TrainConfig
 from vovnet.names import DETECTORS
+from vovnet.runtime.command import make_parser
 from vovnet.zoo import BACKBONES
 
 GOLDEN = Path(__file__).with_name("public_names.txt")
@@ -30,6 +32,13 @@ def commands(group=app, path: tuple[str, ...] = ()) -> Iterator[str]:
             yield " ".join(["vovnet", *path, name, *sorted(options)])
 
 
+def runner_commands() -> Iterator[str]:
+    (choice,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for name, parser in sorted(choice.choices.items()):
+        options = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
+        yield " ".join(["vovnet-runtime", name, *sorted(options - {"--help"})])
+
+
 def keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in schema.model_fields.items():
         yield f"config {prefix}{name}"
@@ -41,8 +50,9 @@ def keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def public_names() -> str:
-    lines = [*commands(), *keys(TrainConfig)]
+    lines = [*commands(), *runner_commands(), *keys(TrainConfig)]
     lines += [f"python vovnet.{name}" for name in vovnet.__all__]
+    lines += [f"python vovnet.runtime.{name}" for name in vovnet.runtime.__all__]
     lines += [f"backbone {name}" for name in sorted(BACKBONES)]
     lines += [f"detector {name}" for name in sorted(DETECTORS)]
     return "\n".join(lines) + "\n"

@@ -44,7 +44,7 @@ def main() -> None:
 def _run(arguments: Sequence[str], *, debug: bool) -> int:
     """What the command returns, or the exit status of its error."""
     try:
-        options = _parser().parse_args(list(apply_limits(arguments)))
+        options = make_parser().parse_args(list(apply_limits(arguments)))
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except KeyboardInterrupt:
@@ -85,7 +85,7 @@ def _file_or_dash(text: str) -> str:
     return text
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="vovnet-runtime",
         description="Detect objects with a detector that vovnet exported, without PyTorch.",

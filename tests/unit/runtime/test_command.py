@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -162,6 +163,14 @@ def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "argv", ["vovnet-runtime", "info", "gone.onnx", "--debug"])
     with pytest.raises(FileNotFoundError, match="gone"):
         command.main()
+
+
+def test_the_page_explains_every_option() -> None:
+    page = (Path(__file__).parents[3] / "docs/runtime.md").read_text(encoding="utf-8")
+    (choice,) = (item for item in command.make_parser()._actions if isinstance(item, argparse._SubParsersAction))
+    options = {name for parser in choice.choices.values() for item in parser._actions for name in item.option_strings}
+    assert {name for name in options - {"-h", "--help"} if f"`{name}`" not in page} == set()
+    assert all(f"vovnet-runtime {name} " in page for name in choice.choices)
 
 
 def test_only_what_is_needed_is_imported(run: Run, tmp_path: Path) -> None:
