@@ -172,7 +172,7 @@ class _Run:
     def _exported(self, name: RuntimeName) -> Path:
         folder = self.plan.exports or self.folder
         folder.mkdir(parents=True, exist_ok=True)
-        return exported_file(self.loaded, name, folder)
+        return exported_file(self.loaded, name, folder, self.plan.data)
 
     def time(self) -> Surroundings:
         """Enter the times into the rows; what was observed meanwhile."""

@@ -58,7 +58,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FakeWorker]:
     file.write_bytes(b"12345")
     monkeypatch.setattr(FakeWorker, "started", [], raising=False)
     monkeypatch.setattr(measuring, "Worker", FakeWorker)
-    monkeypatch.setattr(measuring, "exported_file", lambda loaded, name, folder: file)
+    monkeypatch.setattr(measuring, "exported_file", lambda loaded, name, folder, data: file)
     return FakeWorker.started
 
 
