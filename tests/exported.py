@@ -96,5 +96,5 @@ def _spread(head: nn.Module, _inputs: object, output: Tensor) -> Tensor:
 
 def in_order(*columns: Sequence[float] | np.ndarray) -> np.ndarray:
     """The rows of detections (D, ·), sorted so that ties cannot matter."""
-    rows = np.concatenate([np.asarray(column, np.float64).reshape(len(columns[0]), -1) for column in columns], axis=1)
+    rows = np.column_stack([np.asarray(column, np.float64) for column in columns])
     return rows[np.lexsort(np.round(rows, 3).T)]

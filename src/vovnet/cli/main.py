@@ -13,6 +13,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
     compare,
     data,
     evaluate,
+    export,
     list,
     measure,
     predict,

@@ -8,96 +8,66 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vovnet.errors import install_extra, is_out_of_memory
-from vovnet.export.quiet import quiet
+from vovnet.errors import UsageError
+from vovnet.export.graph import make_graph
 from vovnet.export.source import PixelsToBoxes
+from vovnet.export.two_stage_graph import make_two_stages
+from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import OneStageDetector
-from vovnet.printing import line
+from vovnet.models.detectors.mask_rcnn import MaskRCNN
 from vovnet.runtime.export_info import ExportInfo
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_OPSET = 18
 
-
-def make_onnx(model: OneStageDetector, info: ExportInfo) -> ModelProto:
+def make_onnx(model: DetectionModel, info: ExportInfo) -> ModelProto:
     """The detector as an ONNX model with float32 weights.
 
     Inputs: "images", uint8 RGB (batch, 3, H, W) at network size; "score_threshold", float32 (1,).
     Outputs, of the S detections after NMS: "image" int64 (S,), index in the batch; "boxes" float32 (S, 4) in pixels of
     the input; "labels" int64 (S,); "scores" float32 (S,).
 
+    Mask R-CNN takes one image of any size at a time. Its boxes are clipped, only the `top_k` best are there, and
+    "masks" float32 (S, 28, 28) are the probabilities in each box.
+
     Raises as `make_network`.
     """
-    network = make_network(model, info.detector)
-    add_nms(network, info)
+    if isinstance(model, MaskRCNN):
+        network = make_two_stages(model, info)
+    else:
+        network = make_network(model, info.detector)
+        add_nms(network, info)
     set_info(network, info)
     return network
 
 
-def make_network(model: OneStageDetector, name: str = "the detector") -> ModelProto:
+def make_network(model: DetectionModel, name: str = "the detector") -> ModelProto:
     """Without NMS: "images" uint8 (batch, 3, H, W) → "boxes" float32 (batch, A, 4), "scores" float32 (batch, A, K).
 
     The model stays as it is: what is exported is a copy on the CPU.
 
+    model: a one-stage detector.
     name: of the detector, for messages.
 
     Raises ValueError if PyTorch cannot export it, ModuleNotFoundError without the packages that this takes.
     """
-    _check_installed()
+    if not isinstance(model, OneStageDetector):
+        raise UsageError(f"{name} has no list of boxes and scores that any runtime could be given: export it to onnx")
     height, width = model.preprocessing.image_size
     images = torch.zeros(2, 3, height, width, dtype=torch.uint8)
     twin = copy.deepcopy(model).cpu().float().to(memory_format=torch.contiguous_format)
     network = PixelsToBoxes(twin)
-    with quiet(), torch.no_grad():
+    with torch.no_grad():
         network(images[:1])  # makes the anchors, so that they are constants of the graph
-        try:
-            program = torch.onnx.export(
-                network,
-                (images,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=["images"],
-                output_names=["boxes", "scores"],
-                opset_version=_OPSET,
-                verbose=False,
-            )
-        except Exception as error:  # of many types: whatever the tracing of a network meets
-            if is_out_of_memory(error):
-                raise
-            cause = error.__cause__ or error
-            raise ValueError(
-                f"{name} cannot be exported to ONNX ({line(f'{type(cause).__name__}: {cause}', 200)}): "
-                "its network takes steps that ONNX or a batch of any size does not allow; use another backbone"
-            ) from error
-    assert program is not None
-    network_proto: ModelProto = program.model_proto
-    _tidy(network_proto)
-    return network_proto
-
-
-def _check_installed() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        text = f"export to ONNX needs the packages onnx and onnxscript: {install_extra('onnx')}"
-        raise ModuleNotFoundError(text, name=error.name) from error
-
-
-def _tidy(network: ModelProto) -> None:
-    """Remove what the exporter notes for debugging: the source lines and folders of this machine, and all shapes."""
-    from vovnet import __version__
-
-    graph = network.graph
-    network.producer_name, network.producer_version, graph.name = "vovnet", __version__, "pixels_to_boxes"
-    network.doc_string = graph.doc_string = ""
-    for field in (network.metadata_props, graph.metadata_props, graph.value_info):
-        del field[:]
-    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.doc_string = ""
-        del part.metadata_props[:]
+    return make_graph(
+        network,
+        [images],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        input_names=["images"],
+        output_names=["boxes", "scores"],
+        name=name,
+    )
 
 
 def add_nms(network: ModelProto, info: ExportInfo) -> None:

@@ -46,7 +46,7 @@ def quantise_onnx(network: ModelProto, info: ExportInfo, calibration: Sequence[n
         text = f"int8 for ONNX Runtime needs the packages onnx and onnxruntime: {install_extra('onnx')}"
         raise ModuleNotFoundError(text, name=getattr(error, "name", None)) from error
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self.inputs = _inputs(calibration)
 

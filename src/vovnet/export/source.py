@@ -29,7 +29,6 @@ class PixelsToBoxes(nn.Module):
 def describe_export(loaded: LoadedModel, precision: str) -> ExportInfo:
     """The description of a detector that is exported in this precision."""
     model, info = loaded.model, loaded.info
-    assert isinstance(model, OneStageDetector)
     preprocessing = model.preprocessing
     return ExportInfo(
         detector=info.name,

@@ -41,8 +41,9 @@ def _(boxes: Tensor, scores: Tensor, score_threshold: Tensor, iou_threshold: flo
 
 
 def _best_after_nms_in_onnx(boxes: Any, scores: Any, score_threshold: Any, iou_threshold: float, top_k: int) -> Any:
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18
     number = op.Slice(op.Shape(scores), [1], [2])
     found = op.NonMaxSuppression(boxes, op.Unsqueeze(scores, [1]), number, iou_threshold, score_threshold)
     group_and_box = op.Gather(found, op.Constant(value_ints=[0, 2]), axis=1)
@@ -57,7 +58,7 @@ def translations() -> dict[Any, Any]:
 
 
 class Padding(nn.Module):
-    """uint8 RGB image (1, 3, H, W) → the network's input, padded to multiples of 32, and the limit (4,) of its boxes."""
+    """uint8 RGB image (1, 3, H, W) → the network's input, padded to multiples of 32, and the limits (4,) of boxes."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()

@@ -8,12 +8,14 @@ from contextlib import ExitStack, suppress
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vovnet.files import csv_line, file_name, is_below, json_text, replacing
 from vovnet.media.pixels import Pixels
 from vovnet.media.results import make_image_id
-from vovnet.media.video import VideoWriter, video_info
+
+if TYPE_CHECKING:
+    from vovnet.media.video import VideoWriter
 
 CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
 _CSV_END = "\r\n"
@@ -120,6 +122,8 @@ class PredictionWriter:
             is_png = Path(prediction.source).suffix.lower() == ".png"
             prediction.draw(self._target(prediction.source, ".png" if is_png else ".jpg"))
         elif self._draws_frames:
+            from vovnet.media.video import VideoWriter, video_info
+
             try:
                 if self._video is None:
                     target = self._target(prediction.source, ".mp4")

@@ -21,7 +21,7 @@ from vovnet.console import (
 )
 from vovnet.errors import UsageError, counted, describe
 from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
-from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K
+from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, labels_of
 
 if TYPE_CHECKING:
     from vovnet.runtime.detector import Detector
@@ -242,6 +242,11 @@ def _serve(options: argparse.Namespace) -> int:
     from vovnet.runtime.service import serve
 
     detector = _load(options)
+    if options.classes is not None:
+        try:
+            labels_of(options.classes, detector.class_names)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     chosen = {"score_threshold": options.score_threshold, "top_k": options.top_k, "classes": options.classes}
     serve(detector, options.host, options.port, chosen, _sayer(None))
     return 0

@@ -19,8 +19,8 @@ from vovnet.runtime.session import Rows, check_input, check_rows
 
 NETWORK_FILE = "model.mnn"
 _OUTPUTS = ("boxes", "scores")
-# Of setSessionHint. At MNN's own level, 3, Winograd convolutions of large tiles save a quarter of the time and cost four
-# digits: the shipped detector's scores were off by 3e-4, boxes of a RefineDet by pixels. Below it, tiles are small.
+# Of setSessionHint. At MNN's own level, 3, Winograd convolutions of large tiles save a quarter of the time but are
+# inexact: the shipped detector's scores were off by 3e-4, boxes of a RefineDet by pixels. Below 3, tiles are small.
 _WINOGRAD_LEVEL, _SMALL_TILES = 3, 1
 
 
@@ -42,7 +42,8 @@ class MnnSession:
         options = {"backend": "CPU", "precision": "normal", "numThread": threads or _processors()}
         with no_native_output():
             self._network, self._session = _open(self._mnn, path / NETWORK_FILE, options)
-        inputs, outputs = self._names()
+        inputs = set(self._network.getSessionInputAll(self._session))
+        outputs = set(self._network.getSessionOutputAll(self._session))
         if inputs != {"images"} or not set(_OUTPUTS) <= outputs:
             raise ValueError(
                 f"{self._name} has the inputs {quoted(sorted(inputs))} and outputs {quoted(sorted(outputs))}, which "
@@ -51,45 +52,41 @@ class MnnSession:
         self._images = self._network.getSessionInput(self._session, "images")
         self._batch: tuple[int, ...] = ()
 
-    def _names(self) -> tuple[set[str], set[str]]:
-        if self._session is None:
-            return set(), set()
-        return (
-            set(self._network.getSessionInputAll(self._session)),
-            set(self._network.getSessionOutputAll(self._session)),
-        )
-
     def run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         check_input(images, score_threshold, self.info)
-        if images.shape != self._batch:
-            self._batch = ()
-            self._network.resizeTensor(self._images, images.shape)
-            self._network.resizeSession(self._session)
-            self._batch = images.shape
-        mnn = self._mnn
-        given = mnn.Tensor(
-            images.shape, mnn.Halide_Type_Uint8, np.ascontiguousarray(images), mnn.Tensor_DimensionType_Caffe
-        )
-        self._images.copyFrom(given)
-        self._network.runSession(self._session)
-        boxes, scores = (self._output(name) for name in _OUTPUTS)
+        boxes, scores = self.raw(images)
         classes = len(self.info.class_names)
         if boxes.shape != (*scores.shape[:2], 4) or scores.shape[::2] != (len(images), classes):
             raise ValueError(
                 f"{self._name} gives boxes {boxes.shape} and scores {scores.shape} for {len(images)} images and "
                 f"{classes} classes, which cannot be: export it again"
             )
-        info = self.info
         rows = best_rows(
             boxes,
             scores,
             side=max(images.shape[2:]),
             score_threshold=score_threshold,
-            nms_threshold=info.nms_threshold,
-            candidates=info.candidates,
+            nms_threshold=self.info.nms_threshold,
+            candidates=self.info.candidates,
         )
-        check_rows(rows, len(images), info, self._name)
+        check_rows(rows, len(images), self.info, self._name)
         return rows
+
+    def raw(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Before NMS: boxes (N, A, 4) in pixels of the input, scores (N, A, K)."""
+        mnn = self._mnn
+        if images.shape != self._batch:
+            self._batch = ()
+            self._network.resizeTensor(self._images, images.shape)
+            self._network.resizeSession(self._session)
+            self._batch = images.shape
+        given = mnn.Tensor(
+            images.shape, mnn.Halide_Type_Uint8, np.ascontiguousarray(images), mnn.Tensor_DimensionType_Caffe
+        )
+        self._images.copyFrom(given)
+        self._network.runSession(self._session)
+        boxes, scores = (self._output(name) for name in _OUTPUTS)
+        return boxes, scores
 
     def _output(self, name: str) -> npt.NDArray[np.float32]:
         mnn, tensor = self._mnn, self._network.getSessionOutput(self._session, name)
@@ -100,7 +97,7 @@ class MnnSession:
 
 
 def _open(mnn: ModuleType, path: Path, options: dict[str, Any]) -> tuple[Any, Any]:
-    """The network and MNN's session, or None twice for what is no network."""
+    """The network and MNN's session."""
     try:
         network = mnn.Interpreter(str(path))
         network.setSessionHint(_WINOGRAD_LEVEL, _SMALL_TILES)

@@ -70,7 +70,8 @@ def _survivors(boxes: _Floats, sizes: _Indices, threshold: np.float32) -> _Flags
         place = np.arange(most)
         there = place < sizes[together, None]  # (G, most)
         index = np.where(there, starts[together, None] + place, 0)
-        kept[index[there]] = _suppress(np.moveaxis(boxes[index], -1, 0), there, threshold)[there]
+        with np.errstate(invalid="ignore", divide="ignore"):  # empty boxes, and those of a network that gives NaN
+            kept[index[there]] = _suppress(np.moveaxis(boxes[index], -1, 0), there, threshold)[there]
     return kept
 
 
@@ -111,9 +112,8 @@ def _overlap(first: _Floats, second: _Floats, threshold: np.float32) -> _Flags:
     intersection *= np.maximum(height, 0, out=height)
     union = _area(first) + _area(second)
     union -= intersection
-    with np.errstate(invalid="ignore", divide="ignore"):  # of two empty boxes
-        intersection /= union
-        return intersection > threshold
+    intersection /= union
+    return intersection > threshold
 
 
 def _area(boxes: _Floats) -> _Floats:

@@ -13,7 +13,8 @@ from vovnet.parsing import naming, read_bounded
 from vovnet.printing import line
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.onnx_format import read_description
-from vovnet.runtime.session import Rows, check_input, check_rows
+from vovnet.runtime.session import Rows, check_input, check_rows, run_each
+from vovnet.runtime.without_telemetry import import_onnxruntime
 
 _KINDS = {"images": "tensor(uint8)", "score_threshold": "tensor(float)"}
 _OUTPUTS = {"image": "tensor(int64)", "boxes": "tensor(float)", "labels": "tensor(int64)", "scores": "tensor(float)"}
@@ -51,6 +52,11 @@ class OnnxSession:
     def run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         check_input(images, score_threshold, self.info)
         threshold = np.array([score_threshold], np.float32)
+        if self.info.keep_ratio:
+            return run_each(lambda image: self._run(image, threshold), images)
+        return self._run(images, threshold)
+
+    def _run(self, images: npt.NDArray[np.uint8], threshold: npt.NDArray[np.float32]) -> Rows:
         try:
             found = self._session.run(self._outputs, {"images": images, "score_threshold": threshold})
         except Exception as error:  # those of ONNX Runtime have no type in common
@@ -70,7 +76,6 @@ class OnnxSession:
 def _open(path: Path, threads: int | None) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU."""
     onnxruntime = _import(path)
-    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     if threads is not None:
@@ -92,8 +97,7 @@ def _open(path: Path, threads: int | None) -> Any:
 
 def _import(path: Path) -> Any:
     try:
-        import onnxruntime
+        return import_onnxruntime()
     except ImportError as error:
         text = f"{line(str(path), 300)} needs the package onnxruntime: {install_extra('onnx')}"
         raise ModuleNotFoundError(text, name="onnxruntime") from error
-    return onnxruntime

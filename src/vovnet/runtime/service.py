@@ -21,7 +21,6 @@ from vovnet.limits import counted_with_commas, limits
 from vovnet.printing import SENTENCE, line
 from vovnet.runtime.detections import Detections
 from vovnet.runtime.detector import Detector
-from vovnet.runtime.options import check_options, labels_of
 
 MOST_CONNECTIONS, MOST_WAITING = 32, 8  # images that are uploaded or wait for the network count as waiting
 SILENCE_S, LONGEST_S = 5.0, 60.0  # of a connection: between two bytes, and altogether
@@ -48,9 +47,6 @@ class Service(ThreadingMixIn, TCPServer):
     request_queue_size = MOST_CONNECTIONS
 
     def __init__(self, detector: Detector, address: _Address, options: Mapping[str, Any]) -> None:
-        check_options(options["score_threshold"], options["top_k"], 1)
-        if options["classes"] is not None:
-            labels_of(options["classes"], detector.class_names)
         self.detector, self.options = detector, options
         self.network = threading.Lock()
         self.connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
@@ -232,7 +228,7 @@ def _content(found: Detections) -> dict[str, object]:
 def serve(detector: Detector, host: str, port: int, options: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; then the requests that have begun are answered.
 
-    Raises OSError if the address cannot be had, ValueError for an option that is out of range.
+    Raises OSError if the address cannot be had.
     """
     try:
         service = Service(detector, (host, port), options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,11 +44,25 @@ class Session(Protocol):
     def run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         """The detections with a score above the threshold, after NMS per class.
 
-        images: uint8 RGB (N, 3, H, W), of the size that `info` states.
+        images: uint8 RGB (N, 3, H, W), of the size that `info` states, or of any with `keep_ratio`. Then the
+            network gets one after the other.
 
         Raises ValueError for other images, a threshold outside 0…1, or a network that fails; MemoryError if memory ran
         out.
         """
+
+
+def run_each(run: Callable[[npt.NDArray[np.uint8]], Rows], images: npt.NDArray[np.uint8]) -> Rows:
+    """The rows of a batch from a network that takes one image at a time."""
+    found = [run(image[None]) for image in images]
+    masks = [rows.masks for rows in found if rows.masks is not None]
+    return Rows(
+        np.repeat(np.arange(len(found)), [len(rows.image) for rows in found]),
+        np.concatenate([rows.boxes for rows in found]),
+        np.concatenate([rows.labels for rows in found]),
+        np.concatenate([rows.scores for rows in found]),
+        np.concatenate(masks) if masks else None,
+    )
 
 
 def check_input(images: npt.NDArray[np.uint8], score_threshold: float, info: ExportInfo) -> None:

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+import vovnet
+
 EVERYTHING = """
+import time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, onnx
@@ -39,6 +42,7 @@ for session in (
     OpenVinoSession(Path("int8_openvino"), 1),
 ):
     session.run(images, 0.1)
+time.sleep(3)  # telemetry is sent from threads, some time after
 print("done")
 """
 TRACED = "connect,sendto,sendmsg,sendmmsg,socket"
@@ -67,7 +71,14 @@ def watch(program: str, folder: Path) -> Seen:
     work.mkdir()
     shutil.copy(Path(__file__).with_name("sitecustomize.py"), work)
     notes.touch()
-    gone = ("CI", "TF_BUILD", "JENKINS_URL", "NNCF_CI", "NNCF_DEV", "PYTEST_VERSION")  # in them, telemetry is off
+    gone = (
+        "CI",
+        "TF_BUILD",
+        "JENKINS_URL",
+        "NNCF_CI",
+        "NNCF_DEV",
+        "ORT_DISABLE_TELEMETRY",
+    )  # in them, telemetry is off
     environment = {name: value for name, value in os.environ.items() if name not in gone and "XDG_" not in name} | {
         "HOME": str(home),
         "LOCALAPPDATA": str(home),
@@ -101,9 +112,16 @@ def test_nothing_is_sent_or_left_in_the_home_folder(tmp_path):
     assert seen.output == "done\n"
 
 
+IN_A_CHILD = """
+import subprocess, sys
+subprocess.run([sys.executable, "-P", "-c", "import socket; socket.getaddrinfo('example.org', 80)"])
+"""
+
+
 @pytest.mark.parametrize(
     ("program", "event"),
     [
+        (IN_A_CHILD, "socket.getaddrinfo"),
         ("import openvino, time; time.sleep(1)", "socket.getaddrinfo"),  # its telemetry, where it is not switched off
         ("import socket\ntry: socket.getaddrinfo('example.org', 80)\nexcept OSError: pass", "socket.getaddrinfo"),
         ("import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept OSError: pass", "socket.getaddrinfo"),
@@ -115,8 +133,24 @@ def test_an_attempt_is_noticed(tmp_path, program, event):
     assert any(note.startswith(event) for note in noted)
 
 
-def test_telemetry_would_be_noticed_in_the_home_folder(tmp_path):
+def test_what_openvino_leaves_is_noticed(tmp_path):
     assert "intel/openvino_ga_cid" in watch("import openvino", tmp_path).files
+
+
+def test_what_onnx_runtime_leaves_is_noticed(tmp_path):
+    files = watch("import onnxruntime, time; time.sleep(1)", tmp_path).files
+    if not files:
+        pytest.skip("this build of ONNX Runtime has no telemetry")
+    assert any("onnxruntime" in file for file in files)
+
+
+IMPORT = re.compile(r"^\s*(?:import|from) (?:openvino|nncf|onnxruntime)\b", re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sorted(Path(vovnet.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_all_imports_are_without_telemetry(path):
+    source = path.read_text(encoding="utf-8")
+    assert not IMPORT.search(source) or "without_telemetry" in source, "use vovnet.runtime.without_telemetry"
 
 
 def test_a_system_call_is_noticed(tmp_path):

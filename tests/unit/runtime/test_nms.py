@@ -169,3 +169,10 @@ def test_boxes_far_outside_are_limited_as_with_pytorch():
         torch.tensor(scores), torch.tensor(boxes), [(300, 300)], (300, 300), top_k=9, **options
     )
     assert len(expected[0].scores) == 1
+
+
+def test_boxes_that_are_no_numbers_stay_and_suppress_nothing():
+    boxes = np.array([[[np.nan, 0, 10, 10], [np.inf, 0, np.inf, 10], [0, 0, 10, 10], [0, 0, 10, 11]]], np.float32)
+    scores = np.array([[[0.9], [0.8], [0.7], [0.6]]], np.float32)
+    rows = best_rows(boxes, scores, side=300, score_threshold=0.5, nms_threshold=0.45, candidates=9)
+    assert rows.scores.tolist() == scores[0, :3, 0].tolist()

@@ -27,6 +27,8 @@ class DetectionModel(nn.Module):
     masks: whether `decode` returns masks, and training needs them.
     input_multiple: `forward` takes inputs whose height and width are any multiples of this; None if it is made for the
         size that `preprocessing` gives.
+    score_threshold, nms_threshold, top_k: what `decode` uses unless it is told otherwise.
+    candidates: boxes of a class among which NMS selects, at most.
     smallest_anchor: side of the smallest square anchor, in pixels of the network's input; None without anchors.
     """
 
@@ -35,6 +37,10 @@ class DetectionModel(nn.Module):
     two_stage: bool = False
     masks: bool = False
     input_multiple: int | None = None
+    score_threshold: float
+    nms_threshold: float
+    candidates: int
+    top_k: int
     smallest_anchor: float | None = None
 
     @abstractmethod

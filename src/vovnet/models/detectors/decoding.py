@@ -14,15 +14,10 @@ from vovnet.structures import Detections
 
 
 class OneStageDetector(DetectionModel):
-    """A detector whose outputs hold a box and the score of each class for every default box.
+    """A detector whose outputs hold a box and the score of each class for every default box."""
 
-    score_threshold, nms_threshold, candidates, top_k: defaults of `decode`; for their meaning see `select_detections`.
-    """
-
-    score_threshold: float = 0.01
-    nms_threshold: float = 0.45
-    candidates: int
-    top_k: int
+    score_threshold = 0.01
+    nms_threshold = 0.45
 
     @abstractmethod
     def boxes_and_scores(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,7 @@ ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # height to width
 WIDTH = 256
 BOX_CELLS, MASK_CELLS = 7, 14
 BOX_FEATURES = 1024
+PROPOSALS = 1000  # per level before NMS, and of all levels after it; twice as many in training
 PADDED_MULTIPLE = 32
 MIN_SIDE = 0.01  # pixels; torchvision drops smaller boxes
 MEAN = (102.9801, 115.9465, 122.7717)  # of maskrcnn-benchmark and Detectron
@@ -68,6 +69,10 @@ class MaskRCNN(DetectionModel):
     """
 
     two_stage = True
+    score_threshold = 0.05
+    nms_threshold = 0.5
+    candidates = PROPOSALS
+    top_k = 100
     smallest_anchor = min(ANCHOR_SIZES)
 
     def __init__(
@@ -96,8 +101,8 @@ class MaskRCNN(DetectionModel):
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
             positive_fraction=0.5,
-            pre_nms_top_n={"training": 2000, "testing": 1000},
-            post_nms_top_n={"training": 2000, "testing": 1000},
+            pre_nms_top_n={"training": 2 * PROPOSALS, "testing": PROPOSALS},
+            post_nms_top_n={"training": 2 * PROPOSALS, "testing": PROPOSALS},
             nms_thresh=0.7,
         )
         if anchors == "detectron":
@@ -118,9 +123,9 @@ class MaskRCNN(DetectionModel):
             batch_size_per_image=rois,
             positive_fraction=0.25,
             bbox_reg_weights=(10.0, 10.0, 5.0, 5.0),
-            score_thresh=0.05,
-            nms_thresh=0.5,
-            detections_per_img=100,
+            score_thresh=self.score_threshold,
+            nms_thresh=self.nms_threshold,
+            detections_per_img=self.top_k,
             mask_roi_pool=MultiScaleRoIAlign(list(LEVELS), MASK_CELLS, sampling_ratio=2) if masks else None,
             mask_head=MaskRCNNHeads(WIDTH, [WIDTH] * 4, 1, norm_layer=norm) if masks else None,
             mask_predictor=MaskRCNNPredictor(WIDTH, WIDTH, num_classes + 1) if masks else None,

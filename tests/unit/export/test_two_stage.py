@@ -1,0 +1,259 @@
+"""Mask R-CNN and Faster R-CNN in ONNX Runtime against PyTorch: boxes, labels, scores and masks on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vovnet.boxes import pairwise_iou, rescale
+from vovnet.data.images import read_image
+from vovnet.errors import UsageError
+from vovnet.export.onnx_file import make_network, make_onnx
+from vovnet.export.source import describe_export
+from vovnet.export.two_stage import Padding, TwoStages
+from vovnet.masks import decode
+from vovnet.models.detectors.mask_rcnn import MaskRCNN
+from vovnet.runtime.masks import decode_code, paste_codes
+from vovnet.runtime.onnx_runtime import OnnxSession
+from vovnet.runtime.selection import select_images
+from vovnet.runtime.session import Rows
+from vovnet.weights.detector import LoadedModel, ModelInfo
+
+PHOTOS = sorted((Path(__file__).parents[3] / "samples/photos").glob("*.[jp][pn]g"))
+CLASSES = ("person", "dog", "kite")
+BEYOND = 0.999  # a threshold that nothing exceeds
+
+
+def make_loaded(name: str = "maskrcnn_vovnet27_slim_gn", **options: Any) -> LoadedModel:
+    """Random weights that find a hundred objects in every image."""
+    torch.manual_seed(0)
+    info = ModelInfo(name, {"image_size": (160, 260), **options}, CLASSES, (1, 18, 38))
+    model = info.build().eval()
+    assert isinstance(model, MaskRCNN)
+    images = [model.preprocessing.resize(image) for image in photos()]
+    layers = {model.rpn.head.bbox_pred: 0.3, model.roi_heads.box_predictor.bbox_pred: 1.0}
+    layers |= {model.rpn.head.cls_logits: 3.0, model.roi_heads.box_predictor.cls_score: 2.0}
+    for layer, spread in layers.items():  # whatever the scale of the random features
+        scale_output(model, layer, images[0], spread)
+    if model.masks:
+        scale_output(model, model.roi_heads.mask_predictor.mask_fcn_logits, images[0], 2.0)
+    return LoadedModel(model, info, {})
+
+
+@torch.no_grad()
+def scale_output(model: MaskRCNN, layer: nn.Module, image: Tensor, spread: float) -> None:
+    """Scale a layer's weights so that its outputs have this standard deviation."""
+    seen: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    detect(model, image)
+    handle.remove()
+    layer.weight.mul_(spread / torch.cat([output.flatten() for output in seen]).std())
+
+
+@cache
+def photos() -> tuple[Tensor, ...]:
+    images = [read_image(path) for path in PHOTOS]
+    return (*images, images[0].rot90(1, (1, 2)).contiguous(), images[1][:, :40].contiguous())
+
+
+@torch.no_grad()
+def detect(model: MaskRCNN, image: Tensor, size: tuple[int, int] | None = None, threshold: float = 0.05) -> Any:
+    """What PyTorch finds in an image at network size; size: of the original."""
+    own = (image.shape[1], image.shape[2])
+    outputs = model(model.preprocessing.normalize(image[None].clone()))
+    return model.decode(outputs, [size or own], input_size=own, score_threshold=threshold)[0]
+
+
+def session_of(loaded: LoadedModel, folder: Path) -> OnnxSession:
+    path = folder / "detector.onnx"
+    onnx.save(make_onnx(loaded.model, describe_export(loaded, "float32")), path)
+    return OnnxSession(path)
+
+
+def check_equal(loaded: LoadedModel, session: OnnxSession, images: Sequence[Tensor]) -> None:
+    model = loaded.model
+    assert isinstance(model, MaskRCNN)
+    eager = TwoStages(model, nms_threshold=0.5, top_k=100)
+    for original in images:
+        image, size = model.preprocessing.resize(original), (original.shape[1], original.shape[2])
+        input_size = (image.shape[1], image.shape[2])
+        expected = detect(model, image, size)
+        rows = session.run(image[None].numpy(), 0.05)
+        (found,) = select_images(rows, [size], input_size, 100)
+        assert len(found.boxes) == len(expected) >= 20
+        # Equal scores may change places.
+        iou = pairwise_iou(torch.from_numpy(found.boxes), expected.boxes)
+        same = (torch.from_numpy(found.scores)[:, None] - expected.scores).abs() < 1e-3
+        same &= torch.from_numpy(found.labels)[:, None] == expected.labels
+        partner = torch.where(same, iou, 0.0).argmax(dim=1)
+        assert len(set(partner.tolist())) == len(expected)
+        assert iou[torch.arange(len(expected)), partner].min() >= 0.99
+        assert same[torch.arange(len(expected)), partner].all()
+        if model.masks:
+            with torch.no_grad():
+                boxes = rescale(torch.from_numpy(found.boxes), size, input_size)
+                probabilities = eager._masks(
+                    [pyramid(model, image)[level] for level in ("p2", "p3", "p4", "p5")],
+                    boxes,
+                    torch.from_numpy(found.labels),
+                )
+            assert found.masks is not None
+            assert np.abs(found.masks - probabilities.numpy()).max() < 1e-3
+            codes = paste_codes(found.masks, found.boxes, size)
+            bitmaps = decode(expected.masks[partner]).numpy().astype(np.bool_)
+            for code, bitmap in zip(codes, bitmaps, strict=True):
+                assert (decode_code(code, size) != bitmap).sum() <= 3 + bitmap.sum() / 500
+
+
+def pyramid(model: MaskRCNN, image: Tensor) -> dict[str, Tensor]:
+    return model(model.preprocessing.normalize(image[None].clone()))
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return make_loaded()
+
+
+@pytest.fixture(scope="module")
+def session(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> OnnxSession:
+    return session_of(loaded, tmp_path_factory.mktemp("export"))
+
+
+def test_finds_what_pytorch_finds_in_images_of_many_sizes(loaded: LoadedModel, session: OnnxSession) -> None:
+    sizes = {tuple(loaded.model.preprocessing.input_size((image.shape[1], image.shape[2]))) for image in photos()}
+    assert len(sizes) >= 4
+    check_equal(loaded, session, photos())
+
+
+def test_an_image_without_detections_has_no_rows(loaded: LoadedModel, session: OnnxSession) -> None:
+    image = loaded.model.preprocessing.resize(photos()[0])
+    rows = session.run(image[None].numpy(), BEYOND)
+    assert rows.image.shape == rows.labels.shape == rows.scores.shape == (0,)
+    assert rows.boxes.shape == (0, 4)
+    assert rows.masks is not None
+    assert rows.masks.shape == (0, 28, 28)
+    assert len(detect(loaded.model, image, threshold=BEYOND)) == 0
+
+
+def test_the_threshold_is_an_input(loaded: LoadedModel, session: OnnxSession) -> None:
+    image = loaded.model.preprocessing.resize(photos()[1])
+    every = session.run(image[None].numpy(), 0.05).scores
+    threshold = float(np.sort(every)[len(every) // 2])
+    some = session.run(image[None].numpy(), threshold).scores
+    assert 0 < len(some) < len(every)
+    assert some.min() > threshold
+    assert np.array_equal(some, every[: len(some)])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 200), (160, 31), (33, 64)])
+def test_images_of_any_size(loaded: LoadedModel, session: OnnxSession, size: tuple[int, int]) -> None:
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    expected = detect(loaded.model, image)
+    rows = session.run(image[None].numpy(), 0.05)
+    assert len(rows.scores) == len(expected)
+    np.testing.assert_allclose(np.sort(rows.scores), np.sort(expected.scores), atol=1e-3)
+
+
+def test_several_images_of_one_size_run_one_by_one(session: OnnxSession, loaded: LoadedModel) -> None:
+    first = loaded.model.preprocessing.resize(photos()[0])
+    images = torch.stack([first, first.flip(2), torch.zeros_like(first)]).numpy()
+    together = session.run(images, 0.05)
+    for number, image in enumerate(images):
+        alone = session.run(image[None], 0.05)
+        own = together.image == number
+        assert np.array_equal(together.boxes[own], alone.boxes)
+        assert np.array_equal(together.scores[own], alone.scores)
+        assert together.masks is not None
+        assert np.array_equal(together.masks[own], alone.masks)
+        assert len(alone.scores) > 0
+
+
+def test_the_description_says_how_images_are_resized(session: OnnxSession) -> None:
+    info = session.info
+    assert info.masks
+    assert info.keep_ratio
+    assert info.image_size == (160, 260)
+    assert (info.score_threshold, info.nms_threshold, info.top_k) == (0.05, 0.5, 100)
+
+
+def test_an_export_leaves_the_model_as_it_was(loaded: LoadedModel, session: OnnxSession) -> None:
+    """In particular the anchors, which the exporter replaces in its copy."""
+    fresh = loaded.info.build().eval()
+    fresh.load_state_dict(loaded.model.state_dict())
+    image = loaded.model.preprocessing.resize(photos()[0])
+    assert torch.equal(detect(loaded.model, image).boxes, detect(fresh, image).boxes)
+
+
+def no_proposals(model: MaskRCNN) -> None:
+    """Move every proposal out of the image, where clipping leaves nothing of it."""
+    nn.init.zeros_(model.rpn.head.bbox_pred.weight)
+    model.rpn.head.bbox_pred.bias.data = torch.tensor([1e4, 0.0, 0.0, 0.0] * 3)
+
+
+def test_the_steps_equal_the_models_and_none_needs_a_proposal(loaded: LoadedModel) -> None:
+    """The operations that are exported, in PyTorch, which is quick: with proposals and with none."""
+    model = make_loaded(image_size=(100, 160)).model
+    assert isinstance(model, MaskRCNN)
+    image = model.preprocessing.resize(photos()[2])
+    for count in (100, 0):
+        expected = detect(model, image)
+        stages, padding = TwoStages(model, nms_threshold=0.5, top_k=100), Padding(model.preprocessing)
+        with torch.no_grad():
+            rows = Rows(*(t.numpy() for t in stages(*padding(image[None].clone()), torch.tensor([0.05]))))
+        assert len(expected) == len(rows.scores) == count
+        np.testing.assert_allclose(rows.boxes, expected.boxes, atol=1e-3)
+        np.testing.assert_allclose(rows.scores, expected.scores, atol=1e-5)
+        no_proposals(model)
+
+
+def test_other_runtimes_get_no_network_without_nms(loaded: LoadedModel) -> None:
+    with pytest.raises(UsageError, match="export it to onnx"):
+        make_network(loaded.model, loaded.info.name)
+
+
+@pytest.mark.slow
+def test_an_image_without_proposals(tmp_path: Path) -> None:
+    loaded = make_loaded()
+    no_proposals(loaded.model)
+    image = loaded.model.preprocessing.resize(photos()[0])
+    assert len(detect(loaded.model, image)) == 0
+    rows = session_of(loaded, tmp_path).run(image[None].numpy(), 0.0)
+    assert rows.scores.shape == (0,)
+    assert rows.masks is not None
+    assert rows.masks.shape == (0, 28, 28)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("maskrcnn_vovnet27_slim", {"anchors": "detectron"}),
+        ("maskrcnn_vovnet39_gn", {}),
+        ("maskrcnn_resnet50", {"anchors": "detectron"}),
+        ("maskrcnn_resnet50_gn", {}),
+        ("fasterrcnn_vovnet27_slim_gn", {}),
+        ("fasterrcnn_vovnet39", {"pixels": {"mean": [0.0, 0.0, 0.0], "std": [255.0] * 3, "channel_order": "RGB"}}),
+        ("fasterrcnn_resnet50", {}),
+    ],
+)
+def test_every_kind_finds_what_pytorch_finds(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    loaded = make_loaded(name, **options)
+    check_equal(loaded, session_of(loaded, tmp_path), photos()[:2] + photos()[-2:])
+
+
+def test_wrong_anchors_are_noticed(loaded: LoadedModel, session: OnnxSession) -> None:
+    """The comparison of these tests: a model with other anchors finds other boxes."""
+    info = replace(loaded.info, options={**loaded.info.options, "anchors": "detectron"})
+    other = info.build().eval()
+    other.load_state_dict(loaded.model.state_dict())
+    with pytest.raises(AssertionError):
+        check_equal(replace(loaded, model=other), session, photos()[:1])
