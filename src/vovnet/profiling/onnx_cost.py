@@ -55,11 +55,11 @@ _MEMORY_ONLY = re.compile(
     r"""(Batch|Instance|Group|Layer|RMS|Lp|MeanVariance)Normalization | LRN | (Global)?(Average|Max|Lp)Pool | MaxUnpool
     | Relu | (Leaky|P|Thresholded)Relu | [CGS]?elu | Elu | Hard(Sigmoid|Swish|max) | Mish | Shrink | Sigmoid | Swish
     | Soft(plus|sign) | (Log)?Softmax | A(cos|sin|tan)h? | (Cos|Sin|Tan)h? | Abs | Add | And | Bit(Shift|wise\w+)
-    | Cast(Like)? | NonMaxSuppression | Ceil | Clip | Div | Equal | Erf | Exp | Floor | (Greater|Less)(OrEqual)? | Is(Inf|NaN) | Log | Max
+    | Cast(Like)? | Ceil | Clip | Div | Equal | Erf | Exp | Floor | (Greater|Less)(OrEqual)? | Is(Inf|NaN) | Log | Max
     | Mean | Min | Mod | Mul | Neg | Not | Or | Pow | Reciprocal | Round | Sign | Sqrt | Sub | Sum | Where | Xor
     | (Dynamic)?QuantizeLinear | DequantizeLinear | Reduce\w+ | Arg(Max|Min) | CumSum | NonZero | TopK | Unique | Concat
     | Pad | Tile | Resize | Upsample | DepthToSpace | SpaceToDepth | Col2Im | Compress | Gather(Elements|ND)?
-    | Scatter(Elements|ND)? | OneHot | Trilu | EyeLike | Range | ConstantOfShape | Bernoulli | Random\w+""",
+    | NonMaxSuppression | Scatter(Elements|ND)? | OneHot | Trilu | EyeLike | Range | ConstantOfShape | Bernoulli | Random\w+""",
     re.VERBOSE,
 )
 _FREE = re.compile("Constant|Dropout|Expand|Flatten|Identity|Reshape|Shape|Size|Slice|Split|(Uns|S)queeze|Transpose")

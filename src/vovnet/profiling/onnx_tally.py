@@ -34,7 +34,7 @@ class Row:
 @dataclass
 class Tally:
     """uncounted: as in `ModelCost`. Then the paths of nodes whose sizes are not known, of If nodes whose larger branch
-    is counted, of loops of which one pass is counted, and of NMS that is counted with as many boxes as it may select."""
+    is counted, of loops of which one pass is counted, and of NMS that is counted with all boxes that it may select."""
 
     rows: list[Row] = field(default_factory=list)
     uncounted: Counter[str] = field(default_factory=Counter)
