@@ -58,7 +58,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FakeWorker]:
     file.write_bytes(b"12345")
     monkeypatch.setattr(FakeWorker, "started", [], raising=False)
     monkeypatch.setattr(measuring, "Worker", FakeWorker)
-    monkeypatch.setattr(measuring, "exported_file", lambda loaded, name, folder, data: file)
+    monkeypatch.setattr(measuring, "exported_file", lambda weights, name, folder, **options: file)
     return FakeWorker.started
 
 
@@ -95,7 +95,7 @@ def test_the_start_is_timed_of_several_processes(fakes: list[FakeWorker]) -> Non
 
 
 def test_an_export_that_is_refused_says_why(fakes: list[FakeWorker], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> Path:
+    def refuse(*_: object, **__: object) -> Path:
         raise ValueError("AP falls by 0.2: the export was refused")
 
     monkeypatch.setattr(measuring, "exported_file", refuse)
