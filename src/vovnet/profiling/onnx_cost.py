@@ -59,7 +59,8 @@ _MEMORY_ONLY = re.compile(
     | Mean | Min | Mod | Mul | Neg | Not | Or | Pow | Reciprocal | Round | Sign | Sqrt | Sub | Sum | Where | Xor
     | (Dynamic)?QuantizeLinear | DequantizeLinear | Reduce\w+ | Arg(Max|Min) | CumSum | NonZero | TopK | Unique | Concat
     | Pad | Tile | Resize | Upsample | DepthToSpace | SpaceToDepth | Col2Im | Compress | Gather(Elements|ND)?
-    | NonMaxSuppression | Scatter(Elements|ND)? | OneHot | Trilu | EyeLike | Range | ConstantOfShape | Bernoulli | Random\w+""",
+    | NonMaxSuppression
+    | Scatter(Elements|ND)? | OneHot | Trilu | EyeLike | Range | ConstantOfShape | Bernoulli | Random\w+""",
     re.VERBOSE,
 )
 _FREE = re.compile("Constant|Dropout|Expand|Flatten|Identity|Reshape|Shape|Size|Slice|Split|(Uns|S)queeze|Transpose")
