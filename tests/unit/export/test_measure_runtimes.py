@@ -52,6 +52,11 @@ class FakeWorker:
         self.closed = True
 
 
+@pytest.fixture(autouse=True)
+def _own_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VOVNET_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FakeWorker]:
     file = tmp_path / "made.onnx"
