@@ -17,6 +17,7 @@ from vovnet.export.quiet import quiet
 from vovnet.printing import line
 from vovnet.runtime.cpu import int8_saturates
 from vovnet.runtime.export_info import ExportInfo
+from vovnet.runtime.without_telemetry import import_onnxruntime
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -41,6 +42,8 @@ def quantise_onnx(network: ModelProto, info: ExportInfo, calibration: Sequence[n
         raise ValueError("int8 needs at least one image of the training to find the ranges of its numbers, got none")
     try:
         import onnx
+
+        import_onnxruntime()
         from onnxruntime import quantization
     except ImportError as error:
         text = f"int8 for ONNX Runtime needs the packages onnx and onnxruntime: {install_extra('onnx')}"

@@ -218,6 +218,30 @@ def test_a_damaged_network_with_a_right_digest(folder):
     assert refusal(folder).startswith(f"{folder} cannot be read by OpenVINO (")
 
 
+BOUNDED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from vovnet.runtime.openvino import OpenVinoSession
+resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+print(len(OpenVinoSession(Path(sys.argv[1]), 1).run(np.zeros((1, 3, 300, 300), np.uint8), 1.0).image))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_entities_in_xml_are_not_expanded(folder):
+    """A name of 1000 · 100⁸ characters, and one that is the content of another file."""
+    entities = "".join(f'<!ENTITY {chr(98 + level)} "{f"&{chr(97 + level)};" * 100}">' for level in range(8))
+    bomb = f'<!DOCTYPE net [<!ENTITY a "{"x" * 1000}">{entities}<!ENTITY file SYSTEM "file:///etc/passwd">]>'
+    text = (folder / "model.xml").read_text()
+    for name in ("&i;", "&file;"):
+        changed = text.replace('<net name="', f'{bomb}<net name="{name}', 1)
+        assert changed != text
+        rewrite(folder, "model.xml", changed.encode())
+        command = [sys.executable, "-c", BOUNDED, str(folder)]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0\n"
+
+
 def test_a_foreign_onnx_file(tmp_path):
     path = tmp_path / "foreign.onnx"
     path.write_bytes(bccd_network()[0].SerializeToString())
