@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all campaign check format setup results bench energy-methods clean
+.PHONY: demo test test-all campaign check format setup results bench runtimes energy-methods clean
 
 demo: .venv/.demo  ## detect, evaluate and measure with the bundled images and weights
 	$(BIN)/python examples/demo.py
@@ -25,11 +25,14 @@ format: .venv/.dev  ## format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-results: .venv/.dev  ## render docs/results.md and docs/reproduction.md from docs/records
+results: .venv/.dev  ## render docs/results.md, docs/reproduction.md and what other pages quote from docs/records
 	$(BIN)/python benchmarks/results.py
 
 bench: .venv/.dev  ## check the speed claims; keep the machine otherwise idle
 	$(BIN)/python benchmarks/bench.py
+
+runtimes: .venv/.dev  ## measure the bundled detector in all runtimes and the runner without PyTorch; keep the machine otherwise idle
+	$(BIN)/python benchmarks/runtimes.py
 
 energy-methods: .venv/.dev  ## measure the error of each energy method on simulated boards
 	$(BIN)/python benchmarks/energy_methods.py

@@ -1,4 +1,7 @@
-"""Write docs/results.md and docs/reproduction.md from docs/records: `make results`. No number is typed by hand."""
+"""Write docs/results.md, docs/reproduction.md and what other pages quote from docs/records: `make results`.
+
+No number is typed by hand.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from deployment_pages import deployment, fastest_cell, fill, runtimes_block
 
 from vovnet import create_model
 from vovnet.files import replacing
@@ -346,7 +351,17 @@ Written by `make results` from the [records](records). Values are **exact** (com
 per second, energy and memory on GPUs, training on VOC and COCO) has been measured.
 """
     first = [introduction, structure(), blood_cells(), refinedet(), learning(), norm_statistics()]
-    return "\n".join([*first, street_scenes(), memory(), backbones(), energy_methods(), speed()])
+    last = [energy_methods(), speed(), deployment(RECORDS)]
+    return "\n".join([*first, street_scenes(), memory(), backbones(), *last])
+
+
+def render_pages() -> dict[Path, str]:
+    """The pages that are written by hand but for what a record gives."""
+    deploy, readme = ROOT / "docs/deploy.md", ROOT / "README.md"
+    return {
+        deploy: fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)),
+        readme: fill(readme.read_text(), "fastest", fastest_cell(RECORDS)),
+    }
 
 
 def reproduction() -> list[Section]:
@@ -372,6 +387,6 @@ if __name__ == "__main__":
     sections = reproduction()
     write_figures(sections, ROOT / "docs/reproduction")
     pages = {"results": render(), "reproduction": markdown_page(sections, "reproduction/")}
-    for name, text in pages.items():
-        with replacing(ROOT / f"docs/{name}.md") as temporary:
+    for path, text in ({ROOT / f"docs/{name}.md": text for name, text in pages.items()} | render_pages()).items():
+        with replacing(path) as temporary:
             temporary.write_text(text)

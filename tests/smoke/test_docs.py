@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import statistics
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -23,6 +24,8 @@ WRITTEN = [page for page in PAGES if page not in RENDERED]
 
 
 def _results_module():
+    if "benchmarks" not in sys.path:
+        sys.path.insert(0, "benchmarks")  # for the modules that it imports
     spec = importlib.util.spec_from_file_location("results", "benchmarks/results.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -17,8 +17,9 @@ import torch
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
 from vovnet.errors import explain
+from vovnet.export.known_or_new import exported_file, remember_times
 from vovnet.export.runtime_accuracy import save_pixels, worker_accuracy
-from vovnet.export.runtime_files import exported_file, remember_times, size_bytes
+from vovnet.export.runtime_files import size_bytes
 from vovnet.export.runtime_measurement import TORCH, RuntimeName, RuntimeRow, RuntimesMeasurement
 from vovnet.export.timing import time_in_turn, watch_workers
 from vovnet.export.worker_process import Worker, WorkerError
@@ -31,7 +32,7 @@ from vovnet.profiling.speed import median_ratio
 from vovnet.profiling.surroundings import Surroundings
 from vovnet.provenance import device_name, installed_versions
 from vovnet.runtime.cpu import instruction_set
-from vovnet.weights.detector import LoadedModel, load_weights
+from vovnet.weights.detector import load_weights
 from vovnet.weights.find import find_weights
 
 MOST_IMAGES = 16
@@ -79,7 +80,7 @@ def measure_runtimes(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         images, source = _save_images(plan, dataset, folder)
-        run = _Run(weights, loaded, plan, images, folder, on_step)
+        run = _Run(weights, plan, images, folder, on_step)
         stack.callback(run.close)
         for name in names:
             run.start(name)
@@ -106,7 +107,7 @@ def measure_runtimes(
         conditions=conditions,
         rows=tuple(run.rows.values()),
     )
-    remember_times(loaded, measurement)
+    remember_times(weights, measurement)
     return measurement
 
 
@@ -131,13 +132,12 @@ class _Run:
     def __init__(
         self,
         weights: str,
-        loaded: LoadedModel,
         plan: Plan,
         images: Sequence[str],
         folder: Path,
         on_step: Callable[[str], object],
     ) -> None:
-        self.weights, self.loaded, self.plan, self.folder, self.on_step = weights, loaded, plan, folder, on_step
+        self.weights, self.plan, self.folder, self.on_step = weights, plan, folder, on_step
         self.images = list(images)
         self.threads = plan.threads or torch.get_num_threads()
         self.sensor = Meter(plan.meter) if plan.meter is not None else find_sensor("cpu")
@@ -172,7 +172,8 @@ class _Run:
     def _exported(self, name: RuntimeName) -> Path:
         folder = self.plan.exports or self.folder
         folder.mkdir(parents=True, exist_ok=True)
-        return exported_file(self.loaded, name, folder)
+        plan = self.plan
+        return exported_file(self.weights, name, folder, data=plan.data, split=plan.split, threads=self.threads)
 
     def time(self) -> Surroundings:
         """Enter the times into the rows; what was observed meanwhile."""

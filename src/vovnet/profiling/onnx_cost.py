@@ -59,12 +59,14 @@ _MEMORY_ONLY = re.compile(
     | Mean | Min | Mod | Mul | Neg | Not | Or | Pow | Reciprocal | Round | Sign | Sqrt | Sub | Sum | Where | Xor
     | (Dynamic)?QuantizeLinear | DequantizeLinear | Reduce\w+ | Arg(Max|Min) | CumSum | NonZero | TopK | Unique | Concat
     | Pad | Tile | Resize | Upsample | DepthToSpace | SpaceToDepth | Col2Im | Compress | Gather(Elements|ND)?
+    | NonMaxSuppression
     | Scatter(Elements|ND)? | OneHot | Trilu | EyeLike | Range | ConstantOfShape | Bernoulli | Random\w+""",
     re.VERBOSE,
 )
 _FREE = re.compile("Constant|Dropout|Expand|Flatten|Identity|Reshape|Shape|Size|Slice|Split|(Uns|S)queeze|Transpose")
 _SELECTS = {"Compress", "Gather", "GatherElements", "GatherND"}  # read as many elements as they write
 _TAKE_ONE = {"If", "Shape", "Size"}
+_NMS, _INT64 = "NonMaxSuppression", 7  # of TensorProto
 _RANDOM = {"Bernoulli", "Multinomial"}  # and operators whose names begin with Random
 
 # Positions of inputs that are not weights even if they are floating-point or of 8 bits.
@@ -205,7 +207,7 @@ class _Count:
         if not is_standard(node) and product_inputs(node) is not None:
             shape = runtime_shape(node, lambda name: scope.get(name, Known()).shape)
             return [Known(tensor_type(given[0].format, shape))]
-        outputs = self.infer.outputs(node, given)
+        outputs = _most_selected(node, given) or self.infer.outputs(node, given)
         random = node.op_type in _RANDOM or node.op_type.startswith("Random")
         if not is_standard(node) or random or any(known.origins is None for known in given):
             return outputs
@@ -232,7 +234,8 @@ class _Count:
         if product_inputs(node) is not None:
             return self._row(node, path, scope, product_cost(node, lambda name: scope.get(name, Known()).shape))
         if is_standard(node) and _MEMORY_ONLY.fullmatch(node.op_type):
-            return self._row(node, path, scope, _memory_cost(node, _changing(node, scope), outputs))
+            tally = self._row(node, path, scope, _memory_cost(node, _changing(node, scope), outputs))
+            return replace(tally, most={path: None}) if node.op_type == _NMS else tally
         return self._uncounted(node, path, scope)
 
     def _uncounted(self, node: NodeProto, path: str, scope: Scope) -> Tally:
@@ -280,6 +283,18 @@ class _Count:
             if trained and (size != 1 or product or node.op_type in _NORMS):
                 weights[place] = size
         return weights
+
+
+def _most_selected(node: NodeProto, given: Sequence[Known]) -> list[Known] | None:
+    """The output of an NMS that selects as many boxes as it may: how many it does depends on values."""
+    if not is_standard(node) or node.op_type != _NMS or len(given) < 2:
+        return None
+    shape = given[1].shape  # of the scores: batch, classes, boxes
+    limit = given[2].value if len(given) > 2 else None
+    if shape is None or len(shape) != 3 or limit is None or limit.size != 1:
+        return None
+    batch, classes, boxes = shape
+    return [Known(tensor_type(_INT64, (batch * classes * min(boxes, max(0, int(limit.item()))), 3)))]
 
 
 def _memory_cost(node: NodeProto, inputs: list[Known], outputs: list[Known]) -> Cost | None:

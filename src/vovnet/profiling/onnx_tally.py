@@ -34,13 +34,14 @@ class Row:
 @dataclass
 class Tally:
     """uncounted: as in `ModelCost`. Then the paths of nodes whose sizes are not known, of If nodes whose larger branch
-    is counted, and of loops of which one pass is counted."""
+    is counted, of loops of which one pass is counted, and of NMS that is counted with all boxes that it may select."""
 
     rows: list[Row] = field(default_factory=list)
     uncounted: Counter[str] = field(default_factory=Counter)
     unsized: dict[str, None] = field(default_factory=dict)  # in order, each once
     larger: dict[str, None] = field(default_factory=dict)
     once: dict[str, None] = field(default_factory=dict)
+    most: dict[str, None] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
         self.rows += other.rows
@@ -48,6 +49,7 @@ class Tally:
         self.unsized |= other.unsized
         self.larger |= other.larger
         self.once |= other.once
+        self.most |= other.most
 
     @property
     def cost(self) -> Cost:
@@ -68,6 +70,7 @@ class Tally:
             ),
             ("the larger branch of these nodes is counted, since which one runs depends on values", self.larger),
             ("one pass of these loops is counted, since the number of passes depends on values", self.once),
+            ("the most boxes that these nodes may select are counted, since how many depends on values", self.most),
         )
         return "; ".join(f"{sentence}: {listed(paths, 5)}" for sentence, paths in sentences if paths) or None
 

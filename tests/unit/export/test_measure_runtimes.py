@@ -52,13 +52,18 @@ class FakeWorker:
         self.closed = True
 
 
+@pytest.fixture(autouse=True)
+def _own_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VOVNET_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FakeWorker]:
     file = tmp_path / "made.onnx"
     file.write_bytes(b"12345")
     monkeypatch.setattr(FakeWorker, "started", [], raising=False)
     monkeypatch.setattr(measuring, "Worker", FakeWorker)
-    monkeypatch.setattr(measuring, "exported_file", lambda loaded, name, folder: file)
+    monkeypatch.setattr(measuring, "exported_file", lambda weights, name, folder, **options: file)
     return FakeWorker.started
 
 
@@ -95,7 +100,7 @@ def test_the_start_is_timed_of_several_processes(fakes: list[FakeWorker]) -> Non
 
 
 def test_an_export_that_is_refused_says_why(fakes: list[FakeWorker], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> Path:
+    def refuse(*_: object, **__: object) -> Path:
         raise ValueError("AP falls by 0.2: the export was refused")
 
     monkeypatch.setattr(measuring, "exported_file", refuse)
