@@ -42,3 +42,15 @@ def run_vovnet(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def bccd_onnx(tmp_path_factory):
+    """The shipped detector as an ONNX file; writing it takes seconds."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from . import exported
+
+    path = tmp_path_factory.mktemp("exported") / "bccd.onnx"
+    path.write_bytes(exported.bccd_onnx())
+    return path

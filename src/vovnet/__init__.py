@@ -28,7 +28,18 @@ __all__ = ["Detections", "Target", "__version__", "create_backbone", "create_mod
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'vovnet' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        from vovnet.errors import is_runner
+
+        if not is_runner():
+            raise
+        raise ModuleNotFoundError(
+            f"vovnet.{name} needs PyTorch, and this is vovnet-runtime, which does without: exported files run with "
+            "vovnet.runtime.load; for weights, training and measuring install vovnet in place of it",
+            name=error.name,
+        ) from None
 
 
 def __dir__() -> list[str]:

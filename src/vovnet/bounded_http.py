@@ -9,6 +9,7 @@ import string
 import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -95,7 +96,10 @@ def call_within(timeout_s: float, function: Callable[[], T]) -> T:
             result.set_exception(error)
 
     threading.Thread(target=work, name="download", daemon=True).start()
-    return result.result(timeout_s)
+    try:
+        return result.result(timeout_s)
+    except futures.TimeoutError:  # before Python 3.11 another class than the usual one
+        raise TimeoutError from None
 
 
 def proxy_variable(url: str) -> str:

@@ -20,8 +20,15 @@ class UsageError(ValueError):
     """A name, option or setting that does not exist: the command line exits with 2, as for a wrong option."""
 
 
+def is_runner() -> bool:
+    """Whether this is the distribution vovnet-runtime, which has no training and needs no PyTorch."""
+    return not os.path.isdir(os.path.join(os.path.dirname(__file__), "engine"))
+
+
 def install_extra(extra: str) -> str:
     """How to install an extra: from the source folder, because the package is on no index."""
+    if is_runner():
+        return "pip install onnxruntime" if extra == "onnx" else f"pip install 'vovnet-runtime[{extra}]'"
     return f"pip install '.[{extra}]' in the source folder of vovnet"
 
 

@@ -142,11 +142,13 @@ def write_image(path: str | Path, image: Image, **options: Any) -> None:
 
 def image_content(path: str | Path, image: Image, **options: Any) -> bytes:
     """The content of an image file at `path`: Pillow itself does not notice when only a part fits on the disk."""
-    from PIL.Image import registered_extensions
+    from PIL.Image import EXTENSION, preinit, registered_extensions
 
     content = io.BytesIO()
+    preinit()  # the usual formats; all of them take longer
     try:
-        image.save(content, registered_extensions()[Path(path).suffix.lower()], **options)
+        suffix = Path(path).suffix.lower()
+        image.save(content, (EXTENSION if suffix in EXTENSION else registered_extensions())[suffix], **options)
     except (OSError, ValueError, KeyError) as error:
         size = f"{image.width} × {image.height} pixels"
         raise ValueError(f"{line(str(path))} cannot hold an image of {size} ({line(str(error))})") from error

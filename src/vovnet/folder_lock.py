@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
@@ -78,7 +78,9 @@ def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]]:
                 file.close()
                 raise
             file.close()
-        owner = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        owner = (
+            f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        )
         with suppress(OSError):  # a full disk
             file.truncate(0)
             file.write(owner.encode())

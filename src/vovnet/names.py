@@ -26,6 +26,9 @@ DETECTORS = (
 )
 """The detectors that are listed. RefineDet and Mask R-CNN work on every other backbone too."""
 
+SAMPLE_IMAGES = tuple(f"BloodImage_{number:05}" for number in (0, 2, 14, 17, 28, 29, 30, 35))
+"""Images of BCCD (MIT licence, beside them) from its split val."""
+
 
 def shipped_weights() -> dict[str, Path]:
     """Name → file of the weights that are part of the package."""
@@ -39,3 +42,11 @@ def published_configs() -> dict[str, Path]:
     folders = (package / "configs", package.parents[1] / "configs")
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def sample_images() -> tuple[Path, ...]:
+    """Images of blood cells that come with the package; in a source tree, those in samples/. None trained "bccd"."""
+    package = Path(str(resources.files("vovnet")))
+    folders = (package / "sample_images", package.parents[1] / "samples/bccd/JPEGImages")
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return tuple(folder / f"{name}.jpg" for name in SAMPLE_IMAGES)

@@ -180,7 +180,7 @@ def test_messages_of_other_packages() -> None:
     """Log messages, also with a traceback, warnings, and errors that nobody handles."""
     script = f"""
 import logging, threading, warnings
-from vovnet.cli.terminal import guarded_terminal
+from vovnet.console import guarded_terminal
 evil = {EVIL!r}
 def fail():
     raise ValueError(evil)

@@ -17,8 +17,8 @@ import vovnet
 from vovnet.cli.main import EXTRA_OF_PACKAGE, _one_sentence
 from vovnet.cli.output import complain
 from vovnet.engine.config_keys import hint
-from vovnet.engine.detector import _labels_of
 from vovnet.errors import counted, did_you_mean, install_extra, listed, unknown_name
+from vovnet.runtime import options
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -64,7 +64,7 @@ def hint_of(name: str, known: list[str]) -> str:
 
 def labels_of(name: str, known: list[str]) -> str:
     with pytest.raises(ValueError, match="no class") as raised:
-        _labels_of(name, known)
+        options.labels_of(name, known)
     return str(raised.value)
 
 

@@ -28,18 +28,8 @@ LAYERS = (
     {"media"},  # images and videos, without PyTorch
     # pure functions and small helpers
     {"boxes", "masks", "matching", "polygons", "structures", "files", "errors", "names", "download", "provenance"}
-    | {
-        "limits",
-        "parsing",
-        "yaml_parsing",
-        "run_lengths",
-        "sizes",
-        "printing",
-        "folder_lock",
-        "urls",
-        "bounded_http",
-        "records",
-    },
+    | {"limits", "parsing", "printing", "folder_lock", "urls", "bounded_http", "records", "sizes", "run_lengths"}
+    | {"yaml_parsing", "console"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = [LAYERS[7]]  # these may not import each other

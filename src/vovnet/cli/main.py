@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import zipfile
-from collections import deque
 from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
+from vovnet import console
 from vovnet.cli import (  # noqa: F401  (each adds its command)
     compare,
     data,
     evaluate,
+    export,
     list,
     measure,
     predict,
@@ -25,35 +24,32 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 )
 from vovnet.cli.app import app
 from vovnet.cli.output import complain
-from vovnet.cli.terminal import guarded_terminal
-from vovnet.errors import UsageError, describe, install_extra, is_out_of_memory, typed
-from vovnet.limits import set_limit
+from vovnet.console import BROKEN_PIPE, apply_limits, flush, guarded_terminal, open_closed_streams
+from vovnet.errors import UsageError, describe
 from vovnet.printing import SENTENCE, line, quoted
-
-_BROKEN_PIPE = 141  # as a shell reports a program that the signal SIGPIPE ended
 
 
 def main() -> None:
     """Run the command line; an error is a single sentence, with --debug the traceback."""
     debug = "--debug" in sys.argv[1:]
     arguments: Sequence[str] = [word for word in sys.argv[1:] if word != "--debug"]
-    _open_closed_streams()
+    open_closed_streams()
     try:
         with guarded_terminal():
             status = _run(arguments, debug=debug)
     except BrokenPipeError:  # whoever read the output, as `head`, has enough of it
-        status = _BROKEN_PIPE
+        status = BROKEN_PIPE
     except SystemExit as stop:  # of rich, for the same reason
         if not isinstance(stop.__context__, BrokenPipeError):
             raise
-        status = _BROKEN_PIPE
-    sys.exit(_flush(status if isinstance(status, int) else 0))
+        status = BROKEN_PIPE
+    sys.exit(flush(status if isinstance(status, int) else 0))
 
 
 def _run(arguments: Sequence[str], *, debug: bool) -> object:
     """What the command returns, or the exit status of its error."""
     try:
-        arguments = _apply_limits(arguments)
+        arguments = apply_limits(arguments)
         return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except KeyboardInterrupt:
         complain("interrupted")
@@ -72,45 +68,6 @@ def _run(arguments: Sequence[str], *, debug: bool) -> object:
         return 1
 
 
-def _open_closed_streams() -> None:
-    """Opens streams that the shell closed, as by `>&-`. Else the next file opened would get what is printed."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            stream = open(os.devnull, "w" if number else "r")  # noqa: SIM115 (lasts as long as the process)
-            if stream.fileno() != number:
-                os.dup2(stream.fileno(), number)
-            setattr(sys, name, stream)
-
-
-def _flush(status: int) -> int:
-    """The exit status, which is another if the last of the output cannot be written."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python complains when it exits
-            status = _BROKEN_PIPE if isinstance(error, BrokenPipeError) else status or 1
-            if stream is sys.stdout and status == 1:
-                complain(f"could not write the output ({error.strerror}): free some disk space")
-    return status
-
-
-def _apply_limits(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments without `--limit NAME=VALUE`, which every command takes. `--limit N` is an option of compare."""
-    rest, words = deque[str](), deque(arguments)
-    while words:
-        option, equals, value = words[0].partition("=")
-        if option == "--limit" and "=" in value:
-            set_limit(value)
-        elif option == "--limit" and not equals and len(words) > 1 and "=" in words[1]:
-            words.popleft()
-            set_limit(words[0])
-        else:
-            rest.append(words[0])
-        words.popleft()
-    return tuple(rest)
-
-
 _MEMORY_OPTIONS = {
     "train": "micro_batch_size",
     "evaluate": "--batch-size (or --workers)",
@@ -118,13 +75,13 @@ _MEMORY_OPTIONS = {
     "data": "--workers",
     "measure": "--batch-size or --input-size",
 }
-EXTRA_OF_PACKAGE = {
-    "av": "video",
+EXTRA_OF_PACKAGE = console.EXTRA_OF_PACKAGE | {
     "hotcoco": "eval",
     "markdown_it": "report",
     "matplotlib": "report",
+    "nncf": "openvino",
     "onnx": "onnx",
-    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
     "pynvml": "energy",
     "tensorboard": "train",
 }
@@ -139,26 +96,13 @@ def _one_sentence(error: Exception, command: str) -> str:
         last_frame = max((number for number, text in enumerate(lines) if text.startswith("  ")), default=0)
         text = " ".join(lines[last_frame + 1 :]).partition(": ")[2]
     text = line(text, SENTENCE)
-    if is_out_of_memory(error):
-        option = _MEMORY_OPTIONS.get(command, "the batch size")
-        detail = f" ({text[:160]})" if text else ""
-        return f"out of memory; lower {option} or use a smaller model{detail}"
-    if isinstance(error, RecursionError):
-        return "something is nested too deeply to be read (run again with --debug for the traceback)"
-    if isinstance(error, ImportError):
-        extra = EXTRA_OF_PACKAGE.get((error.name or "").partition(".")[0])
-        if extra is None or "pip install" in text:
-            return text
-        return f"{text}; this needs an extra: {install_extra(extra)}"
-    if isinstance(error, UnicodeError):
-        return f"a text or a name holds what its encoding cannot write or read ({text})"
-    if isinstance(error, json.JSONDecodeError):
-        return f"a file is not valid JSON ({text}): it is damaged or cut short"
+    option = _MEMORY_OPTIONS.get(command, "the batch size")
+    if sentence := console.out_of_memory(error, text, f"lower {option} or use a smaller model"):
+        return sentence
     if isinstance(error, zipfile.BadZipFile):
         return f"a file is not a valid archive ({text}): it is damaged or cut short"
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         where, more = ".".join(map(str, first["loc"])), error.error_count() - 1
         return f"{where}: {first['msg']}, got {quoted(first['input'])}" + (f"; and {more} more" if more else "")
-    expected = isinstance(error, ValueError | OSError | FloatingPointError) and bool(text)
-    return text if expected else f"{typed(error)} (run again with --debug for the traceback)"
+    return console.one_sentence(error, text, EXTRA_OF_PACKAGE)

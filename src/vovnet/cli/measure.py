@@ -180,32 +180,23 @@ def measure(
     out = Output(json_file)
     if not models:
         raise UsageError("name the models to measure; `vovnet list` names ours")
+    energy.check()
     if runtimes is not None:
-        others = (input_size, batch_size, batches, layers or None, choice or None, energy.estimate or None)
-        usual = precision == "float32" and device in ("auto", "cpu") and memory
-        if len(models) != 1 or not usual or any(other is not None for other in others):
+        others = (input_size, batch_size, batches, layers, choice, energy.estimate, not memory, precision != "float32")
+        if len(models) != 1 or any(others) or device not in ("auto", "cpu"):
             raise UsageError(RUNTIMES_TAKE)
-        plan: dict[str, Any] = {
-            "threads": threads,
-            "repetitions": repetitions,
-            "image_paths": images.paths(),
-            "energy": energy.energy,
-        }
-        plan |= {"data": images.data, "split": images.split, "meter": energy.meter}
-        energy.check()
+        plan: dict[str, Any] = {"threads": threads, "repetitions": repetitions, "image_paths": images.paths()}
+        plan |= {"data": images.data, "split": images.split, "energy": energy.energy, "meter": energy.meter}
         return measure_in_runtimes(models[0], runtimes, plan, output, out)
     choice.check(models, images.data)
-    energy.check()
-    additions = batches or energy != Energy() or images.images or images.data
-    if additions and all(name.endswith(".json") for name in models):
-        raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
+    if batches or energy != Energy() or images.images or images.data:
+        _check_additions(models)
     image_paths = images.paths()
     if output is not None:
         need("markdown_it", "matplotlib")
         make_folder(output)
     set_threads(threads)
     from vovnet.engine.measure_by_name import measure_by_name
-    from vovnet.provenance import command_line, record_header
 
     with nullcontext() if output is None else folder_lock(output):
         with show_progress() as progress:
@@ -233,6 +224,18 @@ def measure(
 
             write_measurement_report(measurements, output)
             out.say(f"report in {output}")
+    return _choose(measurements, choice, out)
+
+
+def _check_additions(models: Sequence[str]) -> None:
+    if all(name.endswith(".json") for name in models):
+        raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
+
+
+def _choose(measurements: Sequence[Measurement], choice: Choice, out: Output) -> int:
+    """Print the choice and write the JSON; the status."""
+    from vovnet.provenance import command_line, record_header
+
     content = {
         **record_header(command_line()),
         "measurements": [measurement.to_dict() for measurement in measurements],

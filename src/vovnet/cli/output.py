@@ -6,12 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vovnet.console import complain as complain
 from vovnet.files import json_text, try_folder, write_json
-from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
+from vovnet.printing import CELL, PARAGRAPH, line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -68,11 +68,6 @@ def is_main() -> bool:
 def metric(value: float | None) -> str:
     """Three digits after the point, or a dash for no value."""
     return "–" if value is None else f"{value:.3f}"
-
-
-def complain(text: str) -> None:
-    with suppress(OSError):  # nobody can be told that nobody can be told
-        print(f"vovnet: {line(text, SENTENCE)}", file=sys.stderr, flush=True)
 
 
 def show_progress() -> Progress:

@@ -39,7 +39,7 @@ class KnownExport(RecordPart):
     weights_sha256: of the weights that it was made from, see `vovnet.weights.digest`.
     machine: processor and instruction set, on which it was tested and timed.
     path: absolute, of the file or folder.
-    bytes, modified_ns: its size and time of change, all files of a folder together.
+    bytes, modified_us: its size and the time of its change, in microseconds; all files of a folder together.
     latency_ms: median of one image.
     ap_before, ap_after: average precision of the weights and of the export on the images of the test.
     vovnet: the version whose PyTorch model it equals.
@@ -51,7 +51,7 @@ class KnownExport(RecordPart):
     machine: str
     path: str
     bytes: int
-    modified_ns: int
+    modified_us: int
     runtime: Literal["onnxruntime", "openvino", "mnn"]
     precision: Literal["float32", "bf16", "int8"]
     latency_ms: Annotated[float, Field(gt=0)]
@@ -79,7 +79,7 @@ class KnownExport(RecordPart):
                 "machine": this_machine(),
                 "path": os.path.abspath(path),
                 "bytes": size,
-                "modified_ns": modified,
+                "modified_us": modified,
                 "runtime": runtime,
                 "precision": info.precision,
                 "latency_ms": latency_ms,
@@ -93,7 +93,7 @@ class KnownExport(RecordPart):
     def is_unchanged(self) -> bool:
         """Whether the file or folder is still there as it was tested."""
         try:
-            return _stamp(Path(self.path)) == (self.bytes, self.modified_ns)
+            return _stamp(Path(self.path)) == (self.bytes, self.modified_us)
         except (OSError, ValueError):
             return False
 
@@ -105,11 +105,12 @@ def remember(export: KnownExport) -> bool:
         return False
     try:
         write_json(folder / _file_name(export), export.model_dump())
+    except OSError:
+        return False
+    with suppress(OSError):  # another process removes some too
         files = sorted(folder.glob(_NAME), key=lambda path: path.stat().st_mtime_ns)
         for oldest in files[: max(0, len(files) - _MOST_EXPORTS)]:
             oldest.unlink()
-    except OSError:
-        return False
     return True
 
 
@@ -194,4 +195,4 @@ def _stamp(path: Path) -> tuple[int, int]:
     """Bytes and latest change of a file, or of all files of a folder."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     states = [file.stat() for file in files]
-    return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
+    return sum(state.st_size for state in states), max((state.st_mtime_ns // 1000 for state in states), default=0)

@@ -18,19 +18,19 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
 from vovnet.errors import explain
 from vovnet.export.runtime_accuracy import save_pixels, worker_accuracy
-from vovnet.export.runtime_files import exported_file, size_bytes
+from vovnet.export.runtime_files import exported_file, remember_times, size_bytes
 from vovnet.export.runtime_measurement import TORCH, RuntimeName, RuntimeRow, RuntimesMeasurement
 from vovnet.export.timing import time_in_turn, watch_workers
 from vovnet.export.worker_process import Worker, WorkerError
 from vovnet.printing import line
 from vovnet.profiling.energy import AnyMethod, measure_energy
 from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.instructions import neural_instructions
 from vovnet.profiling.measurement import Conditions
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.speed import median_ratio
 from vovnet.profiling.surroundings import Surroundings
 from vovnet.provenance import device_name, installed_versions
+from vovnet.runtime.cpu import instruction_set
 from vovnet.weights.detector import LoadedModel, load_weights
 from vovnet.weights.find import find_weights
 
@@ -97,15 +97,17 @@ def measure_runtimes(
         peak=None,
         surroundings=surroundings,
     )
-    return RuntimesMeasurement(
+    measurement = RuntimesMeasurement(
         model=weights,
         detector=loaded.info.name,
-        instructions=neural_instructions(),
+        instructions=instruction_set(),
         images=len(images),
         image_source=source,
         conditions=conditions,
         rows=tuple(run.rows.values()),
     )
+    remember_times(loaded, measurement)
+    return measurement
 
 
 def _save_images(plan: Plan, dataset: DetectionDataset | None, folder: Path) -> tuple[list[str], str]:
@@ -152,7 +154,7 @@ class _Run:
         try:
             self.on_step(f"{name}: file")
             file = find_weights(self.weights) if name.runtime == TORCH else self._exported(name)
-            row = replace(row, file_bytes=size_bytes(file))
+            row = replace(row, file=str(file), file_bytes=size_bytes(file))
             subject = {"runtime": name.runtime, "file": str(file), "threads": self.threads, "images": self.images}
             starts_s: list[float] = []
             for number in range(1, STARTS + 1):

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.errors import UsageError
-from vovnet.export.network_folder import write_folder
+from vovnet.export.network_folder import check_empty, write_folder
+from vovnet.export.openvino_int8 import quantise
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.openvino import has_bf16
 from vovnet.runtime.without_telemetry import import_openvino
@@ -28,19 +29,21 @@ def write_openvino(
     network: from `make_onnx`, with NMS inside.
     calibration: for int8, network inputs, uint8 RGB (1, 3, H, W) each.
 
-    UsageError for bf16 on a CPU without it: nothing here could judge the file.
+    UsageError for bf16 on a CPU without it, because nothing here could judge the file, and for int8 without images.
     """
+    check_empty(folder)
     openvino = import_openvino()
     core = openvino.Core()
     if info.precision == "bf16" and not has_bf16(core):
-        raise UsageError(
-            "this CPU has no bf16 instructions, so a bf16 export could not be tried: choose float32 or int8"
-        )
-    model = core.read_model(_without_description(network))
+        raise UsageError("this CPU has no bf16 instructions, so bf16 could not be tried here: choose float32 or int8")
+    content = _without_description(network)
     with TemporaryDirectory(prefix="vovnet-") as temporary:
-        path = Path(temporary, "model.xml")
-        openvino.save_model(model, path, compress_to_fp16=False)
-        contents = {name: Path(temporary, name).read_bytes() for name in ("model.xml", "model.bin")}
+        work = Path(temporary)
+        if info.precision == "int8":
+            quantise(content, calibration or (), score_threshold=info.score_threshold, folder=work)
+        else:
+            openvino.save_model(core.read_model(content), work / "model.xml", compress_to_fp16=False)
+        contents = {name: (work / name).read_bytes() for name in ("model.xml", "model.bin")}
     write_folder(folder, contents, info)
 
 

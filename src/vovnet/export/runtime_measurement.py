@@ -53,7 +53,7 @@ class RuntimeRow:
     network: one pass on a resized image; in an exported file decoding, and NMS without a candidate, belong to it.
     boxes: from the pixels of an image to its detections: resize, normalise, network, decode, NMS.
     ratio: `boxes` over that of the first row that was timed.
-    file_bytes: of the weights or of the exported file or folder.
+    file: the weights, or the exported file or folder.
     start_s: from the start of a process to its first boxes, of several processes.
     resident_mib, peak_mib: of the whole process.
     accuracy: of the boxes on a dataset; None without one.
@@ -64,6 +64,7 @@ class RuntimeRow:
     precision: str
     reason: str | None = None
     version: str | None = None
+    file: str | None = None
     file_bytes: Size | None = None
     network: Latency | None = None
     boxes: Latency | None = None
@@ -97,13 +98,13 @@ class RuntimeRow:
 class RuntimesMeasurement:
     """One detector in several runtimes.
 
-    instructions: what the CPU has of the instruction sets for neural networks.
+    instructions: see `instruction_set`.
     images: on how many images it was timed, and `image_source` what they are.
     """
 
     model: str
     detector: str
-    instructions: tuple[str, ...]
+    instructions: str
     images: Size
     image_source: str
     conditions: Conditions

@@ -27,7 +27,6 @@ import numpy.typing as npt
 from vovnet.errors import explain
 
 Pixels = npt.NDArray[np.uint8]
-SCORE_THRESHOLD, TOP_K = 0.3, 100  # of a prediction
 _PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino", "mnn": "MNN"}
 
 
@@ -127,31 +126,19 @@ def _torch_subject(weights: str, threads: int, first: Pixels) -> Subject:
 
 
 def _exported_subject(request: Mapping[str, Any], first: Pixels) -> Subject:
-    from PIL import Image
+    from vovnet.runtime.detector import load
+    from vovnet.runtime.resize import to_input
 
-    from vovnet.runtime.opening import open_session
-    from vovnet.runtime.selection import Arrays, select_images
-
-    session = open_session(request["file"], runtime=request["runtime"], threads=request["threads"])
-    info = session.info
-
-    def resized(pixels: Pixels) -> Pixels:
-        height, width = info.image_size
-        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))[None]
-
-    def run(pixels: Pixels, score_threshold: float, top_k: int) -> Arrays:
-        rows = session.run(resized(pixels), score_threshold)
-        (found,) = select_images(rows, [(pixels.shape[0], pixels.shape[1])], info.image_size, top_k)
-        return found
+    detector = load(request["file"], runtime=request["runtime"], threads=request["threads"])
+    info, session = detector.info, detector.session
 
     def detect(pixels: Pixels) -> Any:
-        found = run(pixels, info.score_threshold, info.top_k)
+        found = detector.predict(pixels, score_threshold=info.score_threshold, top_k=info.top_k)
         return found.boxes, found.labels, found.scores
 
-    batch = resized(first)
+    batch = to_input(first, info)[None]
     # No score is above 1, so NMS, which may be inside the file, has nothing to do.
-    return Subject(lambda: session.run(batch, 1.0), lambda pixels: run(pixels, SCORE_THRESHOLD, TOP_K), detect)
+    return Subject(lambda: session.run(batch, 1.0), detector.predict, detect)
 
 
 def memory_mib() -> dict[str, float | None]:

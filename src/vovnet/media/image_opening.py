@@ -8,7 +8,8 @@ import stat
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import IO
 
@@ -19,8 +20,19 @@ from vovnet.limits import check_limit
 from vovnet.media.jpeg_markers import check_markers
 from vovnet.printing import line
 
-# Pillow's names of the formats of IMAGE_SUFFIXES. It has 30 more, one of which starts another program.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+# Pillow's names of the formats of IMAGE_SUFFIXES, and its modules. It has 30 more, one of which starts another program.
+_PLUGINS = {
+    "JPEG": "Jpeg",
+    "PNG": "Png",
+    "GIF": "Gif",
+    "BMP": "Bmp",
+    "PPM": "Ppm",
+    "TIFF": "Tiff",
+    "WEBP": "WebP",
+    "JPEG2000": "Jpeg2K",
+    "AVIF": "Avif",
+}
+FORMATS = tuple(_PLUGINS)
 _SMALL = 2**24  # bytes of a file that is read at once, which is sooner
 
 # What Pillow says of damaged metadata, it says from any thread.
@@ -114,7 +126,8 @@ def _identify(file: IO[bytes], formats: Sequence[str]) -> Image.Image | None:
     prefix = file.read(16)
     for name in formats:
         if name not in Image.OPEN:
-            Image.init()
+            with suppress(ImportError):  # only this one: all of them take 30 ms
+                import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
         if name not in Image.OPEN:  # a Pillow without this format
             continue
         factory, accepts = Image.OPEN[name]

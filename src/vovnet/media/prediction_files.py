@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vovnet.files import csv_line, file_name, is_below, json_text, replacing
 from vovnet.media.pixels import Pixels
 from vovnet.media.results import make_image_id
-from vovnet.media.video import VideoWriter, video_info
+
+if TYPE_CHECKING:
+    from vovnet.media.video import VideoWriter
 
 CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
 _CSV_END = "\r\n"
@@ -43,7 +46,7 @@ class Predicted(Protocol):
     def start_s(self) -> float | None: ...
     @property
     def seconds(self) -> float | None: ...
-    def to_coco(self, image_id: int | str | None = None, *, contours: bool = False) -> list[dict[str, Any]]: ...
+    def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]: ...
     def draw(self, path: str | Path | None = None) -> Any: ...
     def draw_array(self) -> Pixels: ...
 
@@ -96,7 +99,8 @@ class PredictionWriter:
         if not prediction.frame:
             self._stem = self._unused_stem(prediction.stem, is_video=prediction.frame is not None)
         image_id = make_image_id(self._stem, prediction.frame)
-        results = list(map(json_text, prediction.to_coco(image_id, contours=self.contours)))
+        to_coco: Callable[..., list[dict[str, Any]]] = prediction.to_coco
+        results = list(map(json_text, to_coco(image_id, contours=True) if self.contours else to_coco(image_id)))
         source = [prediction.source, "" if prediction.frame is None else prediction.frame, image_id]
         boxes, scores = prediction.boxes.tolist(), prediction.scores.tolist()
         rows = [
@@ -118,6 +122,8 @@ class PredictionWriter:
             is_png = Path(prediction.source).suffix.lower() == ".png"
             prediction.draw(self._target(prediction.source, ".png" if is_png else ".jpg"))
         elif self._draws_frames:
+            from vovnet.media.video import VideoWriter, video_info
+
             try:
                 if self._video is None:
                     target = self._target(prediction.source, ".mp4")

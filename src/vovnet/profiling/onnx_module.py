@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vovnet.errors import install_extra
 from vovnet.printing import line
 from vovnet.profiling.onnx_inputs import IMAGE_DTYPES, OnnxInput, check_file, image_input, takes_shape, times
+from vovnet.runtime.without_telemetry import import_onnxruntime
 
 MAX_ELEMENTS = 2**28  # of an input that takes no images
 _DTYPES = {"float": "float32", "double": "float64"}  # other number formats have the same name in both
@@ -125,8 +126,7 @@ class OnnxModule(nn.Module):
         return found
 
     def _make_ones(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         device, index = self._binding_device
         return {
             value.name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ones(sizes, value.dtype), device, index)
@@ -148,11 +148,10 @@ def _load(path: Path, threads: int, device: torch.device) -> Any:
     """An `onnxruntime.InferenceSession`, on the CPU or on CUDA and nothing else."""
     check_file(path)
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ModuleNotFoundError as error:
         text = f"{path.name} needs the package onnxruntime: {install_extra('onnx')}"
         raise ModuleNotFoundError(text, name=error.name) from error
-    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.intra_op_num_threads = threads

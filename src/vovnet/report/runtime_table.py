@@ -36,8 +36,18 @@ def _times(kind: str, title: str, of: Callable[[Row], Latency | None]) -> list[C
         latency = of(row)
         return latency.interval_ms if latency else None
 
-    high = [Column(f"{kind}_p{percent}_ms", f"p{percent}", percentile(percent), unit="ms") for percent in (90, 99)]
+    high = [
+        Column(f"{kind}_p{percent}_ms", f"{kind} p{percent}", percentile(percent), unit="ms") for percent in (90, 99)
+    ]
     return [Column(f"{kind}_median_ms", title, median, unit="ms", interval=interval), *high]
+
+
+def _start_s(row: Row) -> float | None:
+    return statistics.median(row.start_s) if row.start_s else None
+
+
+def _energy_j(row: Row) -> float | None:
+    return row.energy.energy_j_per_image if row.energy else None
 
 
 COLUMNS: list[Column[Row]] = [
@@ -52,18 +62,11 @@ COLUMNS: list[Column[Row]] = [
         interval=lambda row: row.ratio.interval if row.ratio else None,
     ),
     *_times("network", "network alone", lambda row: row.network),
-    Column(
-        "start_s", "start → first boxes", lambda row: statistics.median(row.start_s) if row.start_s else None, unit="s"
-    ),
+    Column("start_s", "start → first boxes", _start_s, unit="s"),
     Column("resident_mib", "resident", lambda row: row.resident_mib, unit="MiB"),
     Column("peak_mib", "peak", lambda row: row.peak_mib, unit="MiB"),
     Column("file_bytes", "file", lambda row: row.file_bytes, unit="MiB", scale=MIB),
-    Column(
-        "energy_j_per_image",
-        "energy",
-        lambda row: row.energy.energy_j_per_image if row.energy else None,
-        unit="J/image",
-    ),
+    Column("energy_j_per_image", "energy", _energy_j, unit="J/image"),
 ]
 
 
@@ -75,7 +78,7 @@ def runtime_remarks(measurement: RuntimesMeasurement) -> list[str]:
     """What the table holds for, in sentences: machine, images, what is missing and why; the warnings last."""
     conditions, rows = measurement.conditions, measurement.rows
     software = ", ".join(f"{name} {version}" for name, version in conditions.software.items())
-    device = f"{conditions.device_name} ({', '.join(measurement.instructions) or 'instruction sets unknown'})"
+    device = f"{conditions.device_name} ({measurement.instructions})"
     threads = counted(conditions.threads, "thread")
     sentences = [
         f"Measured on {device}, {threads}, {conditions.system}; {software}; {conditions.date}, run {conditions.run}.",

@@ -28,7 +28,7 @@ def read_folder(folder: Path, limits: Mapping[str, str]) -> tuple[ExportInfo, di
         )
     with naming(path):
         text = read_bounded(path, "record_bytes")
-        info, digests = ExportInfo.from_json(text.decode("utf-8", "replace")), parse_json(text).get("files")
+        info, digests = ExportInfo.from_json(text), parse_json(text).get("files")
         if not isinstance(digests, dict) or digests.keys() != limits.keys():
             raise ValueError(f"states the files {quoted(digests)}, expected {' and '.join(limits)}: export it again")
     contents = {}

@@ -16,13 +16,14 @@ _Flags = npt.NDArray[np.bool_]
 
 
 def best_rows(
-    boxes: _Floats, scores: _Floats, *, score_threshold: float, nms_threshold: float, candidates: int
+    boxes: _Floats, scores: _Floats, *, side: float, score_threshold: float, nms_threshold: float, candidates: int
 ) -> Rows:
     """What remains after NMS in each image and class, of the `candidates` highest scores above the threshold.
 
     boxes: (N, A, 4), x1 y1 x2 y2. A box goes if its IoU with a remaining one of a higher score is above
         `nms_threshold`. Of equal scores, the first counts as the higher one.
     scores: (N, A, K). NaN is not above the threshold.
+    side: the longer one of the network's input. Boxes are limited to −side…2 · side, as in `select_detections`.
     """
     anchors, classes = scores.shape[1:]
     index = _passing(scores, np.float32(score_threshold), candidates)
@@ -39,7 +40,7 @@ def best_rows(
     sizes = np.minimum(sizes, candidates)
 
     image, anchor, label, score = image[order], anchor[order], label[order], score[order]
-    box = boxes.reshape(-1, 4)[anchor]
+    box = np.clip(boxes.reshape(-1, 4)[anchor], -side, 2 * side)
     kept = _survivors(box, sizes[sizes > 0], np.float32(nms_threshold))
     return Rows(image[kept], box[kept], label[kept], score[kept])
 
@@ -69,7 +70,8 @@ def _survivors(boxes: _Floats, sizes: _Indices, threshold: np.float32) -> _Flags
         place = np.arange(most)
         there = place < sizes[together, None]  # (G, most)
         index = np.where(there, starts[together, None] + place, 0)
-        kept[index[there]] = _suppress(np.moveaxis(boxes[index], -1, 0), there, threshold)[there]
+        with np.errstate(invalid="ignore", divide="ignore"):  # empty boxes, and those of a network that gives NaN
+            kept[index[there]] = _suppress(np.moveaxis(boxes[index], -1, 0), there, threshold)[there]
     return kept
 
 
@@ -110,9 +112,8 @@ def _overlap(first: _Floats, second: _Floats, threshold: np.float32) -> _Flags:
     intersection *= np.maximum(height, 0, out=height)
     union = _area(first) + _area(second)
     union -= intersection
-    with np.errstate(invalid="ignore", divide="ignore"):  # of two empty boxes
-        intersection /= union
-        return intersection > threshold
+    intersection /= union
+    return intersection > threshold
 
 
 def _area(boxes: _Floats) -> _Floats:

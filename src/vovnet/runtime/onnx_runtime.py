@@ -14,6 +14,7 @@ from vovnet.printing import line
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.onnx_format import read_description
 from vovnet.runtime.session import Rows, check_input, check_rows, run_each
+from vovnet.runtime.without_telemetry import import_onnxruntime
 
 _KINDS = {"images": "tensor(uint8)", "score_threshold": "tensor(float)"}
 _OUTPUTS = {"image": "tensor(int64)", "boxes": "tensor(float)", "labels": "tensor(int64)", "scores": "tensor(float)"}
@@ -75,7 +76,6 @@ class OnnxSession:
 def _open(path: Path, threads: int | None) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU."""
     onnxruntime = _import(path)
-    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     if threads is not None:
@@ -97,8 +97,7 @@ def _open(path: Path, threads: int | None) -> Any:
 
 def _import(path: Path) -> Any:
     try:
-        import onnxruntime
+        return import_onnxruntime()
     except ImportError as error:
         text = f"{line(str(path), 300)} needs the package onnxruntime: {install_extra('onnx')}"
         raise ModuleNotFoundError(text, name="onnxruntime") from error
-    return onnxruntime

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vovnet.errors import UsageError
+from vovnet.printing import line
 from vovnet.runtime.session import Session
 
 ONNX_SUFFIX, OPENVINO_FILE, MNN_FILE, INFO_FILE = ".onnx", "model.xml", "model.mnn", "vovnet.json"
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 
 
 def is_exported(path: str | Path) -> bool:
@@ -29,18 +32,36 @@ def open_session(path: str | Path, *, runtime: str | None = None, threads: int |
     runtime: for an ONNX file "onnxruntime" (None) or "openvino", which reads it too.
     threads: CPU threads; None is the runtime's own choice.
 
-    Raises ValueError for a file that is damaged, foreign or newer than this version, ModuleNotFoundError if the
-    runtime is not installed.
+    Raises ValueError for a file that is damaged, foreign or newer than this version, FileNotFoundError,
+    ModuleNotFoundError if the runtime is not installed, and UsageError if it does not run this kind of file.
     """
     path = Path(path)
-    if (path / MNN_FILE).is_file():
+    possible = _runtimes_of(path)
+    runtime = runtime or possible[0]
+    if runtime not in possible:
+        raise UsageError(f"{line(str(path))} runs in {' or '.join(possible)}, not in {line(runtime)}")
+    if runtime == "mnn":
         from vovnet.runtime.mnn import MnnSession
 
         return MnnSession(path, threads)
-    if runtime == "openvino" or (path / OPENVINO_FILE).is_file():
+    if runtime == "openvino":
         from vovnet.runtime.openvino import OpenVinoSession
 
         return OpenVinoSession(path, threads)
     from vovnet.runtime.onnx_runtime import OnnxSession
 
     return OnnxSession(path, threads)
+
+
+def _runtimes_of(path: Path) -> tuple[str, ...]:
+    """The runtimes that could run what the path is, the usual one first."""
+    if (path / MNN_FILE).is_file():
+        return ("mnn",)
+    if (path / OPENVINO_FILE).is_file():
+        return ("openvino",)
+    if path.is_file():
+        if path.suffix.lower() in _WEIGHTS:
+            raise ValueError(f"{line(str(path))} holds weights, which need PyTorch: export them with vovnet export")
+        return ("onnxruntime", "openvino")
+    reason = "is no detector that vovnet exported" if path.exists() else "does not exist"
+    raise FileNotFoundError(f"{line(str(path))} {reason}: name a file or folder that vovnet export wrote")

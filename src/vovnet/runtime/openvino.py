@@ -11,25 +11,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vovnet.errors import counted, is_out_of_memory
 from vovnet.parsing import naming, read_bounded
 from vovnet.printing import line, quoted
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.network_folder import read_folder
-from vovnet.runtime.session import Rows
+from vovnet.runtime.onnx_format import read_description
+from vovnet.runtime.session import Rows, check_input, check_rows
 from vovnet.runtime.without_telemetry import import_openvino
 
 _LOG = logging.getLogger("vovnet")
 _FILES = {"model.xml": "text_bytes", "model.bin": "weights_bytes"}
-_MOST_STATIC = 3  # batch sizes that get a network of their own, which takes memory
-_METADATA = ["framework", "vovnet"]  # where OpenVINO keeps the entry "vovnet" of an ONNX file's metadata
+_MOST_STATIC = 3  # shapes that get a network of their own, which takes memory
 _OUTPUTS = ("image", "boxes", "labels", "scores")
 
 
 class OpenVinoSession:
     """An exported folder NAME_openvino, or an exported ONNX file. See `vovnet.runtime.session.Session`.
 
-    A network compiled for one batch size is faster than one for all. So each of the first batch sizes gets its own when
-    it first comes; all others share one.
+    A network compiled for one shape of the input is faster than one for all. So each of the first shapes gets its own
+    when it first comes; all others share one.
+
+    Raises ValueError for a file that is no exported detector, is damaged, or is newer than this version or OpenVINO;
+    ModuleNotFoundError without OpenVINO.
     """
 
     runtime = "openvino"
@@ -48,23 +52,28 @@ class OpenVinoSession:
         }
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = str(threads)
+        self._outputs = _outputs(self.info)
         self._path = path
-        self._requests: dict[int | None, Any] = {}  # by batch size; None is for any
+        self._requests: dict[tuple[int, ...] | None, Any] = {}  # by shape of the input; None is for any
 
     def run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
+        check_input(images, score_threshold, self.info)
         inputs = {"images": images, "score_threshold": np.array([score_threshold], np.float32)}
-        outputs = self._request(len(images)).infer(inputs, share_inputs=True)
-        return Rows(*(outputs[name] for name in _OUTPUTS))
+        with _sentences(self._path, f"run on {counted(len(images), 'image')} by"):
+            outputs = self._request(images.shape).infer(inputs, share_inputs=True)
+        rows = Rows(*(outputs[name] for name in self._outputs))
+        check_rows(rows, len(images), self.info, line(str(self._path), 300))
+        return rows
 
-    def _request(self, batch: int) -> Any:
-        key = batch if batch in self._requests or len(self._requests) < _MOST_STATIC else None
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        own = not self.info.keep_ratio and (shape in self._requests or len(self._requests) < _MOST_STATIC)
+        key = shape if own else None
         if key not in self._requests:
             network = self._network
-            if key is not None:
+            if own:
                 network = network.clone()
-                network.reshape({"images": [batch, 3, *self.info.image_size]})
-            with _sentences(self._path):
-                compiled = self._core.compile_model(network, "CPU", self._options)
+                network.reshape({"images": shape})
+            compiled = self._core.compile_model(network, "CPU", self._options)
             self._requests[key] = compiled.create_infer_request()
         return self._requests[key]
 
@@ -74,25 +83,26 @@ def has_bf16(core: Any) -> bool:
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def _outputs(info: ExportInfo) -> tuple[str, ...]:
+    return (*_OUTPUTS, "masks") if info.masks else _OUTPUTS
+
+
 def _read(core: Any, path: Path) -> tuple[ExportInfo, Any]:
     """The description and the network. What has been checked is what OpenVINO gets, so it opens no file itself."""
     if path.is_dir():
         info, contents = read_folder(path, _FILES)
-        with _sentences(path):
-            network = core.read_model(contents["model.xml"], contents["model.bin"])
+        content = [contents["model.xml"], contents["model.bin"]]
     else:
         with naming(path):
-            content = read_bounded(path, "weights_bytes")
-        with _sentences(path):
-            network = core.read_model(content)
-        with naming(path):
-            there = network.has_rt_info(_METADATA)
-            info = ExportInfo.from_json(network.get_rt_info(_METADATA).astype(str) if there else "null")
+            content = [read_bounded(path, "weights_bytes")]
+            info = ExportInfo.from_json(read_description(content[0]))
+    with _sentences(path, "read by"):
+        network = core.read_model(*content)
     inputs, outputs = _names(network.inputs), _names(network.outputs)
-    if not {"images", "score_threshold"} == inputs or not set(_OUTPUTS) <= outputs:
+    if inputs != {"images", "score_threshold"} or not set(_outputs(info)) <= outputs:
         raise ValueError(
-            f"{line(str(path))} has the inputs {quoted(sorted(inputs))} and outputs {quoted(sorted(outputs))}, which "
-            "are not those of a detector that vovnet exported: export it again"
+            f"{line(str(path), 300)} has the inputs {quoted(sorted(inputs))} and outputs {quoted(sorted(outputs))}, "
+            "which are not those of a detector that vovnet exported: export it again"
         )
     return info, network
 
@@ -102,13 +112,17 @@ def _names(ports: list[Any]) -> set[str]:
 
 
 @contextmanager
-def _sentences(path: Path) -> Iterator[None]:
+def _sentences(path: Path, what: str) -> Iterator[None]:
     """OpenVINO's errors, which are paragraphs about its own source, as one sentence."""
     try:
         yield
-    except RuntimeError as error:
-        reason = [text for text in str(error).splitlines() if text.strip()]
+    except Exception as error:  # most are RuntimeErrors
+        if is_out_of_memory(error) or "alloc" in str(error):
+            raise MemoryError(
+                f"{line(str(path), 300)} cannot be {what} OpenVINO with the memory that there is: lower the batch size"
+            ) from None
+        reasons = [text for text in str(error).splitlines() if text.strip()]
         raise ValueError(
-            f"OpenVINO cannot read {line(str(path))} ({line(reason[-1] if reason else 'no reason given')}): "
-            "it is damaged, or made for another version of OpenVINO; export it again"
+            f"{line(str(path), 300)} cannot be {what} OpenVINO ({line(reasons[-1] if reasons else '', 200)}): it is "
+            "damaged, or made for another version of OpenVINO; export it again"
         ) from error

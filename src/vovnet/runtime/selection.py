@@ -40,7 +40,7 @@ def select_images(
     ends = np.searchsorted(rows.image[order], np.arange(len(image_sizes)), side="right")
     detections = []
     for start, end, (height, width) in zip((0, *ends), ends, image_sizes, strict=False):
-        own = order[start : min(end, start + top_k)]
+        own = order[start:end][:top_k]
         limit = np.array([width, height, width, height], np.float32)
         boxes = rows.boxes[own] * (limit / np.array([input_size[1], input_size[0]] * 2, np.float32))
         masks = None if rows.masks is None else rows.masks[own]

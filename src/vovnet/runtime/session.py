@@ -68,7 +68,8 @@ def run_each(run: Callable[[npt.NDArray[np.uint8]], Rows], images: npt.NDArray[n
 def check_input(images: npt.NDArray[np.uint8], score_threshold: float, info: ExportInfo) -> None:
     """ValueError for arguments that no `Session.run` of this network takes."""
     size = None if info.keep_ratio else info.image_size
-    shape, dtype = getattr(images, "shape", ()), getattr(images, "dtype", None)
+    shape: tuple[int, ...] = getattr(images, "shape", ())
+    dtype = getattr(images, "dtype", None)
     fits = len(shape) == 4 and shape[1] == 3 and size in (None, tuple(shape[2:])) and min(shape) > 0
     if not (isinstance(images, np.ndarray) and dtype == np.uint8 and fits):
         sides = "H, W" if size is None else f"{size[0]}, {size[1]}"
@@ -85,8 +86,8 @@ def check_rows(rows: Rows, images: int, info: ExportInfo, name: str) -> None:
     name: of the file.
     """
     count = len(rows.image)
-    parts = [(rows.boxes, (count, 4)), (rows.labels, (count,)), (rows.scores, (count,))]
-    fits = rows.image.ndim == 1 and all(array.shape == shape for array, shape in parts)
+    shapes = rows.image.shape, rows.boxes.shape, rows.labels.shape, rows.scores.shape
+    fits = shapes == ((count,), (count, 4), (count,), (count,))
     if fits and rows.masks is not None:
         fits = rows.masks.ndim == 3 and len(rows.masks) == count
     for index, limit in ((rows.image, images), (rows.labels, len(info.class_names))):

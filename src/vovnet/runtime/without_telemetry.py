@@ -1,11 +1,14 @@
-"""Imports OpenVINO and NNCF without `openvino_telemetry`, which comes with them and reports to Google Analytics.
+"""Imports ONNX Runtime, OpenVINO and NNCF without their telemetry, which their makers switch on.
 
-OpenVINO sends an event whenever it is imported, unless the user has refused that in a file in the home folder. Without
-the package `openvino_telemetry`, OpenVINO and NNCF put a stub in its place. So they are told that it is missing.
+ONNX Runtime (seen with 1.32 on Linux) keeps a number of the machine in the home folder and reports to Microsoft, unless
+a variable forbids it before the import. OpenVINO reports to Google Analytics whenever it is imported, unless the user
+has refused that in a file in the home folder; so does NNCF when it quantises. Both do it with the package
+`openvino_telemetry`, and take a stub where that is missing. So they are told that it is missing.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from types import ModuleType
 from vovnet.errors import install_extra
 
 _PACKAGE = "openvino_telemetry"
+_ORT_VARIABLE = "ORT_DISABLE_TELEMETRY"
 
 
 @contextmanager
@@ -43,3 +47,12 @@ def import_openvino() -> ModuleType:
         text = f"OpenVINO needs an extra: {install_extra('openvino')}"
         raise ModuleNotFoundError(text, name=error.name) from error
     return openvino
+
+
+def import_onnxruntime() -> ModuleType:
+    """The package onnxruntime. ModuleNotFoundError if it is not installed."""
+    os.environ[_ORT_VARIABLE] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where it has been imported before; on Windows, what the variable leaves
+    return onnxruntime

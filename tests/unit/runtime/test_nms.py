@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torchvision.ops import nms
 
+from vovnet.models.detectors.decoding import select_detections
 from vovnet.runtime.nms import best_rows
 from vovnet.runtime.session import Rows
 
@@ -37,12 +38,13 @@ def as_set(rows: Rows, boxes) -> set[tuple[int, int, int]]:
 
 
 def check(boxes, scores, **options) -> int:
-    options = {"score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 400} | options
+    options = {"side": 1e6, "score_threshold": 0.01, "nms_threshold": 0.45, "candidates": 400} | options
     rows = best_rows(boxes, scores, **options)
     assert rows.image.dtype == rows.labels.dtype == np.int64
     assert rows.boxes.dtype == rows.scores.dtype == np.float32
     assert rows.boxes.shape == (len(rows.image), 4)
     found = as_set(rows, boxes)
+    options.pop("side")
     assert found == by_torchvision(boxes, scores, **options)
     for image, label, anchor in found:
         assert scores[image, anchor, label] in rows.scores[(rows.image == image) & (rows.labels == label)]
@@ -88,7 +90,7 @@ def test_ties_and_degenerate_boxes(boxes, scores, nms_threshold, candidates):
     """Coarse values make equal scores, empty boxes and IoU at the threshold common. Inverted boxes do not occur."""
     boxes = np.concatenate([np.minimum(boxes[..., :2], boxes[..., 2:]), np.maximum(boxes[..., :2], boxes[..., 2:])], -1)
     options = {"score_threshold": 0.1, "nms_threshold": nms_threshold, "candidates": candidates}
-    rows = best_rows(boxes, scores, **options)
+    rows = best_rows(boxes, scores, side=12, **options)
     expected = by_torchvision(boxes, scores, **options)
     found = sorted(
         zip(rows.image.tolist(), rows.labels.tolist(), rows.scores.tolist(), rows.boxes.tolist(), strict=True)
@@ -111,7 +113,9 @@ def test_chains_of_overlaps(length):
 
 def test_classes_and_images_do_not_suppress_each_other():
     boxes = np.tile(np.array([0, 0, 10, 10], np.float32), (2, 1, 1))
-    rows = best_rows(boxes, np.ones((2, 1, 3), np.float32), score_threshold=0.5, nms_threshold=0.45, candidates=5)
+    rows = best_rows(
+        boxes, np.ones((2, 1, 3), np.float32), side=300, score_threshold=0.5, nms_threshold=0.45, candidates=5
+    )
     assert sorted(zip(rows.image.tolist(), rows.labels.tolist(), strict=True)) == [
         (i, k) for i in (0, 1) for k in (0, 1, 2)
     ]
@@ -119,14 +123,16 @@ def test_classes_and_images_do_not_suppress_each_other():
 
 def test_one_box_remains_of_many_equal_ones():
     boxes = np.tile(np.array([0, 0, 10, 10], np.float32), (1, 900, 1))
-    rows = best_rows(boxes, np.ones((1, 900, 1), np.float32), score_threshold=0.5, nms_threshold=0.45, candidates=400)
+    rows = best_rows(
+        boxes, np.ones((1, 900, 1), np.float32), side=300, score_threshold=0.5, nms_threshold=0.45, candidates=400
+    )
     assert len(rows.image) == 1
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 3), (2, 0, 3), (2, 5, 3)])
 def test_nothing_above_the_threshold_is_zero_rows(shape):
     boxes, scores = np.zeros((*shape[:2], 4), np.float32), np.full(shape, 0.3, np.float32)
-    rows = best_rows(boxes, scores, score_threshold=0.3, nms_threshold=0.45, candidates=4)
+    rows = best_rows(boxes, scores, side=300, score_threshold=0.3, nms_threshold=0.45, candidates=4)
     assert rows.image.shape == rows.labels.shape == rows.scores.shape == (0,)
     assert rows.boxes.shape == (0, 4)
 
@@ -150,3 +156,23 @@ def test_the_input_is_not_changed():
     check(boxes, scores)
     assert (boxes == before[0]).all()
     assert (scores == before[1]).all()
+
+
+def test_boxes_far_outside_are_limited_as_with_pytorch():
+    """Two boxes that differ only beyond the limit are one."""
+    boxes = np.array([[[10, 10, 9000, 60], [10, 10, 700, 60]]], np.float32)
+    options = {"score_threshold": 0.5, "nms_threshold": 0.45, "candidates": 5}
+    scores = np.array([[[0.9], [0.8]]], np.float32)
+    assert len(best_rows(boxes, scores, side=300, **options).image) == 1
+    assert len(best_rows(boxes, scores, side=9000, **options).image) == 2
+    expected = select_detections(
+        torch.tensor(scores), torch.tensor(boxes), [(300, 300)], (300, 300), top_k=9, **options
+    )
+    assert len(expected[0].scores) == 1
+
+
+def test_boxes_that_are_no_numbers_stay_and_suppress_nothing():
+    boxes = np.array([[[np.nan, 0, 10, 10], [np.inf, 0, np.inf, 10], [0, 0, 10, 10], [0, 0, 10, 11]]], np.float32)
+    scores = np.array([[[0.9], [0.8], [0.7], [0.6]]], np.float32)
+    rows = best_rows(boxes, scores, side=300, score_threshold=0.5, nms_threshold=0.45, candidates=9)
+    assert rows.scores.tolist() == scores[0, :3, 0].tolist()

@@ -70,7 +70,7 @@ def test_it_finds_what_onnx_runtime_finds(exported, judge, name):
 
 
 def test_images_without_objects_give_no_rows(exported):
-    rows = OpenVinoSession(exported / "bccd_openvino", 1).run(bccd_images("val", 2), 1.5)
+    rows = OpenVinoSession(exported / "bccd_openvino", 1).run(bccd_images("val", 2), 1.0)
     assert (rows.image.shape, rows.boxes.shape, rows.labels.shape, rows.scores.shape) == ((0,), (0, 4), (0,), (0,))
 
 
@@ -85,7 +85,7 @@ def test_float32_is_float32(exported):
     """OpenVINO computes in bf16 by itself where the CPU has it."""
     session = OpenVinoSession(exported / "bccd_openvino", 2)
     session.run(bccd_images("val", 1), 0.5)
-    compiled = session._requests[1].get_compiled_model()
+    compiled = session._requests[1, 3, 300, 300].get_compiled_model()
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 2
     precisions = {_entry(op, "runtimePrecision") for op in compiled.get_runtime_model().get_ops()}
@@ -108,7 +108,7 @@ def test_bf16_keeps_the_boxes_and_nms_in_float32(folder, judge):
     assert found.labels.tolist() == expected.labels.tolist()
     np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)
     assert not np.array_equal(found.scores, expected.scores)
-    operations = session._requests[1].get_compiled_model().get_runtime_model().get_ops()
+    operations = session._requests[1, 3, 300, 300].get_compiled_model().get_runtime_model().get_ops()
     precisions = {kind: {_entry(op, "runtimePrecision") for op in operations if _entry(op, "layerType") == kind}
                   for kind in ("Convolution", "Softmax", "TopK", "NonMaxSuppression", "GatherND")}  # fmt: skip
     assert precisions.pop("Convolution") == {"bf16"}
@@ -212,10 +212,10 @@ def test_a_damaged_network_with_a_right_digest(folder):
     text = (folder / "model.xml").read_bytes()
     for content in (b"", b"\0" * 100, text[:5000], text.replace(b'"Convolution"', b'"Konvolution"')):
         rewrite(folder, "model.xml", content)
-        assert refusal(folder).startswith("OpenVINO cannot read ")
+        assert refusal(folder).startswith(f"{folder} cannot be read by OpenVINO (")
     rewrite(folder, "model.xml", text)
     rewrite(folder, "model.bin", b"\0" * 1000)
-    assert refusal(folder).startswith("OpenVINO cannot read ")
+    assert refusal(folder).startswith(f"{folder} cannot be read by OpenVINO (")
 
 
 def test_a_foreign_onnx_file(tmp_path):
@@ -228,7 +228,14 @@ def test_a_truncated_onnx_file(exported, tmp_path):
     path = tmp_path / "cut.onnx"
     for cut in (0, 1000, 10_000_000):
         path.write_bytes((exported / "bccd.onnx").read_bytes()[:cut])
-        assert refusal(path).startswith("OpenVINO cannot read ")
+        assert "is no ONNX file, or is damaged or cut short: export it again" in refusal(path)
+
+
+def test_wrong_images(exported):
+    session = OpenVinoSession(exported / "bccd_openvino", 1)
+    for shape in ((1, 3, 300, 299), (0, 3, 300, 300), (3, 300, 300)):
+        with pytest.raises(ValueError, match=r"images must be a NumPy array of uint8 RGB \(N, 3, 300, 300\)"):
+            session.run(np.zeros(shape, np.uint8), 0.5)
 
 
 def test_without_openvino(exported, monkeypatch):

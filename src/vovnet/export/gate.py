@@ -1,0 +1,204 @@
+"""The proof that an exported file finds what the PyTorch model finds, on images, before anybody gets the file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from vovnet.data.images import read_image
+from vovnet.engine.detector import Detector
+from vovnet.engine.exported import ExportedDetector
+from vovnet.errors import UsageError, counted
+from vovnet.export.accuracy import accuracy_changes
+from vovnet.export.findings import FailedError, Findings, before_nms, find_all
+from vovnet.export.gate_report import AccuracyChange
+from vovnet.export.judging_images import JudgingImages
+from vovnet.export.parity import Parity, Rules, Tolerance, compare_image, total
+from vovnet.export.trials import LOOSE, batch_differences, blank_detections, rows_below, times_ms
+from vovnet.printing import quoted
+from vovnet.runtime.export_info import ExportInfo
+from vovnet.runtime.options import SCORE_THRESHOLD
+from vovnet.structures import Detections
+
+_GREY_LEVELS = 2  # by which Pillow's resizing and torchvision's may differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What `judge` found. The fields are those of `vovnet.export.gate_report.GateReport`."""
+
+    reasons: tuple[str, ...]
+    images: int
+    threshold: float
+    exact: bool
+    parity: Parity = field(default_factory=Parity)
+    accuracy: tuple[AccuracyChange, ...] = ()
+    ms_before: float | None = None
+    ms_after: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+
+def judge(
+    detector: Detector,
+    candidate: ExportedDetector,
+    images: JudgingImages,
+    expected: ExportInfo,
+    *,
+    max_drop: float,
+    on_image: Callable[[int], None] = lambda count: None,
+) -> Verdict:
+    """Compare an exported file with the PyTorch model from which it was made.
+
+    In float32 each detection above the threshold must have its partner, see `vovnet.export.parity`; in other precisions
+    the differences inform. With labelled images, no metric may drop by more than `max_drop`. In any precision the
+    description, a batch of three, a grey image and the score threshold are tried too.
+
+    expected: the description that the file must have.
+
+    UsageError if the detector finds nothing in the images, so that nothing could be compared.
+    """
+    started = time.perf_counter()
+    exact = expected.precision == "float32"
+    reasons = _wrong_description(candidate.session.info, expected)
+    try:
+        findings = find_all(detector, candidate, images.paths, accuracy=images.dataset is not None, on_image=on_image)
+    except FailedError as error:
+        return Verdict(
+            reasons=(*reasons, f"it fails on an image: {error}"),
+            images=len(images.paths),
+            threshold=SCORE_THRESHOLD,
+            exact=exact,
+            seconds=time.perf_counter() - started,
+        )
+    threshold = _threshold(findings.expected, images, expected)
+    rules = Rules(
+        threshold=threshold,
+        floor=expected.score_threshold,
+        top_k=expected.top_k,
+        nms_threshold=expected.nms_threshold,
+        tolerance=Tolerance() if exact else LOOSE,
+    )
+    parity = _compare(detector, candidate, images.paths, findings, rules, exact)
+    if findings.grey_levels > _GREY_LEVELS:
+        reasons.append(
+            f"its images are resized otherwise: pixels differ from PyTorch's by up to {findings.grey_levels} of 255"
+        )
+    if exact:
+        reasons += _differences(parity, rules)
+    accuracy: tuple[AccuracyChange, ...] = ()
+    if images.dataset is not None and findings.usual is not None:
+        accuracy = accuracy_changes(findings.usual, findings.found, images.dataset)
+        reasons += _drops(accuracy, max_drop)
+    richest = max(range(len(images.paths)), key=lambda index: _count(findings.expected[index], threshold))
+    image = candidate.preprocessing.resize(read_image(images.paths[richest])).contiguous()
+    reasons += _trials(detector, candidate, image, rules)
+    ms_before, ms_after = times_ms(detector, candidate, image, threshold)
+    return Verdict(
+        reasons=tuple(reasons),
+        images=len(images.paths),
+        threshold=threshold,
+        exact=exact,
+        parity=parity,
+        accuracy=accuracy,
+        ms_before=ms_before,
+        ms_after=ms_after,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _wrong_description(stated: ExportInfo, expected: ExportInfo) -> list[str]:
+    found, right = asdict(stated), asdict(expected)
+    return [
+        f"its description says {name} {quoted(found[name])}, and the model has {quoted(right[name])}"
+        for name in right
+        if name not in ("gate", "record") and found[name] != right[name]
+    ]
+
+
+def _threshold(expected: Sequence[Detections], images: JudgingImages, info: ExportInfo) -> float:
+    """That of a prediction if it leaves a detection per image on average, else the detector's own."""
+    if sum(_count(detections, SCORE_THRESHOLD) for detections in expected) >= len(expected):
+        return SCORE_THRESHOLD
+    if any(_count(detections, info.score_threshold) for detections in expected):
+        return info.score_threshold
+    where = "the images that ship with vovnet" if images.data is None else images.data
+    raise UsageError(
+        f"the detector finds nothing in {counted(len(expected), 'image')} of {where}, so nothing could be compared: "
+        "give images of what it detects with --data"
+    )
+
+
+def _count(detections: Detections, threshold: float) -> int:
+    return int((detections.scores > threshold).sum())
+
+
+def _compare(
+    detector: Detector,
+    candidate: ExportedDetector,
+    paths: Sequence[Path],
+    findings: Findings,
+    rules: Rules,
+    exact: bool,
+) -> Parity:
+    """Of all images. Ties are looked for only where parity decides."""
+
+    def compare(index: int) -> Parity:
+        def raw() -> Detections | None:
+            floor = rules.threshold - 2 * rules.tolerance.score
+            return before_nms(detector, candidate, paths[index], floor) if exact else None
+
+        return compare_image(findings.expected[index], findings.found[index], rules, raw)
+
+    return total([compare(index) for index in range(len(paths))])
+
+
+def _differences(parity: Parity, rules: Rules, where: str = "") -> list[str]:
+    """A sentence for each kind of difference."""
+    tolerance = rules.tolerance
+    of = f"of {parity.compared + parity.missing} boxes{where}"
+    as_another = f", {parity.relabelled} of them are there as another class" if parity.relabelled else ""
+    kinds = (
+        (parity.missing, f"{parity.missing} {of} are missing{as_another}"),
+        (parity.extra, f"{counted(parity.extra, 'box', 'boxes')}{where} should not be there"),
+        (parity.moved, f"{parity.moved} {of} have moved: the lowest IoU is {parity.worst_iou or 0:.4f}, allowed is "
+                       f"{tolerance.iou}"),
+        (parity.rescored, f"{parity.rescored} {of} have other scores: they differ by up to "
+                          f"{parity.worst_score or 0:.2g}, allowed is {tolerance.score}"),
+        (parity.reshaped, f"{parity.reshaped} {of} have other masks: the lowest IoU is "
+                          f"{parity.worst_mask_iou or 0:.4f}, allowed is {tolerance.mask_iou}"),
+    )  # fmt: skip
+    return [sentence for count, sentence in kinds if count]
+
+
+def _drops(accuracy: Sequence[AccuracyChange], max_drop: float) -> list[str]:
+    return [
+        f"{change.metric} drops by {change.drop:.4f}, from {change.before:.4f} to {change.after:.4f}; allowed is "
+        f"{max_drop:g}"
+        for change in accuracy
+        if change.drop > max_drop
+    ]
+
+
+def _trials(detector: Detector, candidate: ExportedDetector, image: Tensor, rules: Rules) -> list[str]:
+    """What is wrong with a batch, with an image without objects, and with the use of the score threshold."""
+    reasons = []
+    try:
+        reasons += _differences(batch_differences(candidate, image, rules), rules, " in a batch of three")
+    except ValueError as error:
+        reasons.append(f"it fails on a batch of three: {error}")
+    try:
+        expected, found = blank_detections(detector, candidate, image)
+        reasons += _differences(compare_image(expected, found, rules), rules, " in a grey image")
+        if below := rows_below(candidate, image, max(rules.threshold, SCORE_THRESHOLD)):
+            reasons.append(f"it ignores the score threshold: {counted(below, 'detection')} have a lower score")
+    except ValueError as error:
+        reasons.append(f"it fails on a grey image or on a high score threshold: {error}")
+    return reasons

@@ -1,0 +1,121 @@
+"""Writes a detector in each of the forms that `vovnet export` knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vovnet.errors import UsageError, choose
+from vovnet.export.network_folder import set_folder_info
+from vovnet.export.onnx_file import make_network, make_onnx, set_info
+from vovnet.files import write_bytes
+from vovnet.models.detectors.decoding import OneStageDetector
+from vovnet.runtime.export_info import ExportInfo
+from vovnet.weights.detector import LoadedModel
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Calibration = Sequence[npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of exported file.
+
+    runtime: that runs it.
+    precisions: that it exists in.
+    instead: what to do for another precision.
+    ending: of the name of the file or folder.
+    """
+
+    runtime: str
+    precisions: tuple[str, ...]
+    instead: str
+    ending: str
+
+
+FORMS: Mapping[str, Form] = {
+    "onnx": Form("onnxruntime", ("float32", "int8"), "--to openvino", ".onnx"),
+    "openvino": Form("openvino", ("float32", "bf16", "int8"), "", "_openvino"),
+    "mnn": Form("mnn", ("float32",), "--to openvino", "_mnn"),
+}
+
+
+def check_form(to: str, precision: str) -> Form:
+    """UsageError for a form or precision that does not exist, with what does."""
+    form = choose(FORMS, to, "form of export")
+    choose(dict.fromkeys(("float32", "bf16", "int8")), precision, "precision")
+    if precision not in form.precisions:
+        raise UsageError(
+            f"--to {to} has no {precision}, only {' and '.join(form.precisions)}: use {form.instead} for {precision}"
+        )
+    return form
+
+
+def write_export(
+    loaded: LoadedModel, info: ExportInfo, to: str, path: Path, calibration: Calibration | None = None
+) -> None:
+    """Write the detector to a file or folder that does not exist yet, in the precision that `info` states.
+
+    calibration: for int8, network inputs, uint8 RGB (1, 3, H, W) each.
+
+    Raises ValueError if it cannot be exported, ModuleNotFoundError for a package that is missing.
+    """
+    _WRITERS[to](loaded, info, path, calibration)
+
+
+def set_export_info(path: Path, info: ExportInfo) -> None:
+    """Replace the description of an exported file or folder."""
+    if path.is_dir():
+        set_folder_info(path, info)
+        return
+    import onnx
+
+    network = onnx.load_from_string(path.read_bytes())
+    set_info(network, info)
+    write_bytes(path, network.SerializeToString())
+
+
+def _network(loaded: LoadedModel, info: ExportInfo) -> ModelProto:
+    """With NMS inside, in float32."""
+    if not isinstance(loaded.model, OneStageDetector):
+        raise UsageError(
+            f"{loaded.info.name} cannot be exported: only single-stage detectors (SSD, DSOD, Pelee, RefineDet) can"
+        )
+    return make_onnx(loaded.model, info)
+
+
+def _write_onnx(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: Calibration | None) -> None:
+    network = _network(loaded, info)
+    if info.precision == "int8":
+        from vovnet.export.onnx_int8 import quantise_onnx
+
+        network = quantise_onnx(network, info, calibration or ())
+    write_bytes(path, network.SerializeToString())
+
+
+def _write_openvino(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: Calibration | None) -> None:
+    from vovnet.export.openvino_file import write_openvino
+
+    write_openvino(_network(loaded, info), info, path, calibration)
+
+
+def _write_mnn(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: Calibration | None) -> None:
+    from vovnet.export.mnn_file import write_mnn
+
+    if not isinstance(loaded.model, OneStageDetector):
+        raise UsageError(f"MNN runs no {loaded.info.name}: use --to onnx")
+    write_mnn(make_network(loaded.model, info.detector), info, path, calibration)
+
+
+_WRITERS: Mapping[str, Callable[[LoadedModel, ExportInfo, Path, Calibration | None], None]] = {
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+    "mnn": _write_mnn,
+}
