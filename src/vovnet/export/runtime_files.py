@@ -9,9 +9,8 @@ from vovnet.errors import UsageError
 from vovnet.export.onnx_file import make_onnx
 from vovnet.export.openvino_file import write_openvino
 from vovnet.export.runtime_measurement import RuntimeName, RuntimesMeasurement
-from vovnet.export.source import describe_export
+from vovnet.export.source import check_exportable, describe_export
 from vovnet.files import write_bytes
-from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.weights.detector import LoadedModel
 from vovnet.weights.digest import weights_digest
 
@@ -24,9 +23,8 @@ def exported_file(loaded: LoadedModel, name: RuntimeName, folder: Path) -> Path:
     for export in known(weights_digest(loaded.model.state_dict()), name.runtime):
         if export.precision == name.precision:
             return Path(export.path)
-    if not isinstance(loaded.model, OneStageDetector):
-        raise UsageError(f"{loaded.info.name} is exported by `vovnet export` alone: export it, then measure again")
     form = {"onnxruntime": "onnx"}.get(name.runtime, name.runtime)
+    check_exportable(loaded.model, loaded.info.name, form, name.precision)
     if name.precision == "int8" or name.runtime == "mnn" or (name.runtime, name.precision) == ("onnxruntime", "bf16"):
         raise UsageError(
             f"no export for {name} has passed its test on this machine: make one with "

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,15 +16,17 @@ from torch import Tensor, nn
 from vovnet.boxes import pairwise_iou
 from vovnet.data.images import read_image
 from vovnet.errors import UsageError
-from vovnet.export.onnx_file import make_network, make_onnx
+from vovnet.export.onnx_file import make_network
 from vovnet.export.source import describe_export
 from vovnet.export.two_stage import Padding, TwoStages
+from vovnet.export.writing import write_export
 from vovnet.masks import decode
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.mask_rcnn import LEVELS, Anchors, MaskRCNN
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.runtime.masks import decode_code, paste_codes
 from vovnet.runtime.onnx_runtime import OnnxSession
+from vovnet.runtime.openvino import OpenVinoSession
 from vovnet.runtime.selection import select_images
 from vovnet.runtime.session import Rows
 from vovnet.weights.detector import LoadedModel, ModelInfo
@@ -106,10 +107,10 @@ def detect(model: MaskRCNN, image: Tensor, size: tuple[int, int] | None = None, 
     return model.decode(outputs, [size or own], input_size=own, score_threshold=threshold)[0]
 
 
-def session_of(loaded: LoadedModel, folder: Path) -> OnnxSession:
+def export(loaded: LoadedModel, folder: Path) -> Path:
     path = folder / "detector.onnx"
-    onnx.save(make_onnx(loaded.model, describe_export(loaded, "float32")), path)
-    return OnnxSession(path)
+    write_export(loaded, describe_export(loaded, "float32"), "onnx", path)
+    return path
 
 
 def check_equal(loaded: LoadedModel, session: OnnxSession, images: Sequence[Tensor]) -> None:
@@ -155,8 +156,13 @@ def loaded() -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def session(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> OnnxSession:
-    return session_of(loaded, tmp_path_factory.mktemp("export"))
+def file(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(loaded, tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def session(file: Path) -> OnnxSession:
+    return OnnxSession(file)
 
 
 def test_finds_what_pytorch_finds_in_images_of_many_sizes(loaded: LoadedModel, session: OnnxSession) -> None:
@@ -249,9 +255,35 @@ def test_the_steps_equal_the_models_and_none_needs_a_proposal() -> None:
         no_proposals(model)
 
 
-def test_other_runtimes_get_no_network_without_nms(loaded: LoadedModel) -> None:
+@pytest.mark.parametrize(
+    ("to", "precision"), [("mnn", "float32"), ("onnx", "int8"), ("openvino", "int8"), ("openvino", "bf16")]
+)
+def test_what_cannot_be_exported_is_refused(loaded: LoadedModel, tmp_path: Path, to: str, precision: str) -> None:
+    path = tmp_path / "new"
+    with pytest.raises(UsageError, match=f"maskrcnn_small cannot be exported to {to} in {precision}, .*--to onnx or"):
+        write_export(loaded, describe_export(loaded, precision), to, path)
+    assert not path.exists()
+
+
+def test_there_is_no_network_without_nms(loaded: LoadedModel) -> None:
     with pytest.raises(UsageError, match="export it to onnx"):
         make_network(loaded.model, loaded.info.name)
+
+
+def test_openvino_finds_the_same(session: OnnxSession, loaded: LoadedModel, file: Path) -> None:
+    """It reads the same file. Images of several sizes and without detections, and two at once."""
+    openvino = OpenVinoSession(file)
+    images = [loaded.model.preprocessing.resize(photos()[number])[None].numpy() for number in (0, -1)]
+    images.append(np.concatenate([images[0], images[0][..., ::-1]]))
+    for image in images:
+        for threshold in (0.05, BEYOND):
+            expected, found = session.run(image, threshold), openvino.run(image, threshold)
+            assert np.array_equal(found.image, expected.image)
+            assert found.masks is not None
+            assert found.masks.shape == (len(expected.scores), 28, 28)
+            np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-3)
+            np.testing.assert_allclose(np.sort(found.boxes, axis=0), np.sort(expected.boxes, axis=0), atol=0.05)
+            assert (len(found.scores) > 0) == (threshold < BEYOND)
 
 
 @pytest.mark.slow
@@ -260,7 +292,7 @@ def test_an_image_without_proposals(tmp_path: Path) -> None:
     no_proposals(loaded.model)
     image = loaded.model.preprocessing.resize(photos()[0])
     assert len(detect(loaded.model, image)) == 0
-    rows = session_of(loaded, tmp_path).run(image[None].numpy(), 0.0)
+    rows = OnnxSession(export(loaded, tmp_path)).run(image[None].numpy(), 0.0)
     assert rows.scores.shape == (0,)
     assert rows.masks is not None
     assert rows.masks.shape == (0, 28, 28)
@@ -281,7 +313,7 @@ def test_an_image_without_proposals(tmp_path: Path) -> None:
 )
 def test_every_kind_finds_what_pytorch_finds(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     loaded = make_loaded(name, **options)
-    check_equal(loaded, session_of(loaded, tmp_path), photos()[:2] + photos()[-2:])
+    check_equal(loaded, OnnxSession(export(loaded, tmp_path)), photos()[:2] + photos()[-2:])
 
 
 def test_wrong_anchors_are_noticed(loaded: LoadedModel, session: OnnxSession) -> None:
