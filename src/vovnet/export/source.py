@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 import vovnet
+from vovnet.errors import UsageError
+from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.weights.detector import LoadedModel
@@ -24,6 +26,16 @@ class PixelsToBoxes(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.model.boxes_and_scores(self.model(self.model.preprocessing.normalize(images)))
+
+
+def check_exportable(model: DetectionModel, name: str, to: str, precision: str) -> None:
+    """UsageError for a detector that this form or precision cannot hold, with what can. name: of the detector."""
+    if model.two_stage and (to not in ("onnx", "openvino") or precision != "float32"):
+        raise UsageError(
+            f"{name} cannot be exported to {to} in {precision}, because it computes the boxes of its proposals inside "
+            "the network, which needs float32 and operations that MNN lacks: use --to onnx or --to openvino with "
+            "--precision float32"
+        )
 
 
 def describe_export(loaded: LoadedModel, precision: str) -> ExportInfo:

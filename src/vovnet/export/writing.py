@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +12,10 @@ import numpy.typing as npt
 from vovnet.errors import UsageError, choose
 from vovnet.export.network_folder import set_folder_info
 from vovnet.export.onnx_file import make_network, make_onnx, set_info
+from vovnet.export.source import check_exportable
 from vovnet.files import write_bytes
-from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.weights.detector import LoadedModel
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 Calibration = Sequence[npt.NDArray[np.uint8]]
 
@@ -65,8 +61,10 @@ def write_export(
 
     calibration: for int8, network inputs, uint8 RGB (1, 3, H, W) each.
 
-    Raises ValueError if it cannot be exported, ModuleNotFoundError for a package that is missing.
+    Raises UsageError for what `check_exportable` refuses, ValueError if it cannot be exported, ModuleNotFoundError
+    without a package that this takes.
     """
+    check_exportable(loaded.model, info.detector, to, info.precision)
     _WRITERS[to](loaded, info, path, calibration)
 
 
@@ -82,17 +80,8 @@ def set_export_info(path: Path, info: ExportInfo) -> None:
     write_bytes(path, network.SerializeToString())
 
 
-def _network(loaded: LoadedModel, info: ExportInfo) -> ModelProto:
-    """With NMS inside, in float32."""
-    if not isinstance(loaded.model, OneStageDetector):
-        raise UsageError(
-            f"{loaded.info.name} cannot be exported: only single-stage detectors (SSD, DSOD, Pelee, RefineDet) can"
-        )
-    return make_onnx(loaded.model, info)
-
-
 def _write_onnx(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: Calibration | None) -> None:
-    network = _network(loaded, info)
+    network = make_onnx(loaded.model, info)
     if info.precision == "int8":
         from vovnet.export.onnx_int8 import quantise_onnx
 
@@ -103,14 +92,12 @@ def _write_onnx(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: 
 def _write_openvino(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: Calibration | None) -> None:
     from vovnet.export.openvino_file import write_openvino
 
-    write_openvino(_network(loaded, info), info, path, calibration)
+    write_openvino(make_onnx(loaded.model, info), info, path, calibration)
 
 
 def _write_mnn(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: Calibration | None) -> None:
     from vovnet.export.mnn_file import write_mnn
 
-    if not isinstance(loaded.model, OneStageDetector):
-        raise UsageError(f"MNN runs no {loaded.info.name}: use --to onnx")
     write_mnn(make_network(loaded.model, info.detector), info, path, calibration)
 
 

@@ -17,7 +17,7 @@ from vovnet.printing import line, quoted
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.network_folder import read_folder
 from vovnet.runtime.onnx_format import read_description
-from vovnet.runtime.session import Rows, check_input, check_rows
+from vovnet.runtime.session import Rows, check_input, check_rows, run_each
 from vovnet.runtime.without_telemetry import import_openvino
 
 _LOG = logging.getLogger("vovnet")
@@ -58,6 +58,11 @@ class OpenVinoSession:
 
     def run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         check_input(images, score_threshold, self.info)
+        if self.info.keep_ratio:
+            return run_each(lambda image: self._run(image, score_threshold), images)
+        return self._run(images, score_threshold)
+
+    def _run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         inputs = {"images": images, "score_threshold": np.array([score_threshold], np.float32)}
         with _sentences(self._path, f"run on {counted(len(images), 'image')} by"):
             outputs = self._request(images.shape).infer(inputs, share_inputs=True)

@@ -9,43 +9,77 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vovnet.boxes import pairwise_iou, rescale
+from vovnet.boxes import pairwise_iou
 from vovnet.data.images import read_image
 from vovnet.errors import UsageError
-from vovnet.export.onnx_file import make_network, make_onnx
+from vovnet.export.onnx_file import make_network
 from vovnet.export.source import describe_export
 from vovnet.export.two_stage import Padding, TwoStages
+from vovnet.export.writing import write_export
 from vovnet.masks import decode
-from vovnet.models.detectors.mask_rcnn import MaskRCNN
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.mask_rcnn import LEVELS, Anchors, MaskRCNN
+from vovnet.models.preprocessing import Preprocessing
 from vovnet.runtime.masks import decode_code, paste_codes
 from vovnet.runtime.onnx_runtime import OnnxSession
+from vovnet.runtime.openvino import OpenVinoSession
 from vovnet.runtime.selection import select_images
 from vovnet.runtime.session import Rows
 from vovnet.weights.detector import LoadedModel, ModelInfo
 
 PHOTOS = sorted((Path(__file__).parents[3] / "samples/photos").glob("*.[jp][pn]g"))
 CLASSES = ("person", "dog", "kite")
+SIZE = (160, 260)
 BEYOND = 0.999  # a threshold that nothing exceeds
 
 
-def make_loaded(name: str = "maskrcnn_vovnet27_slim_gn", **options: Any) -> LoadedModel:
-    """Random weights that find a hundred objects in every image."""
+class SmallBackbone(nn.Module):
+    """Feature maps of strides 4, 8, 16 and 32, so that an export takes seconds."""
+
+    channels = (8, 12, 16, 20)
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.stages = nn.ModuleList([stem, *(nn.Conv2d(a, b, 2, stride=2) for a, b in ((8, 12), (12, 16), (16, 20)))])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x).relu()
+            maps.append(x)
+        return maps
+
+
+def make_small(anchors: Anchors = "torchvision", *, group_norm: bool = True) -> LoadedModel:
     torch.manual_seed(0)
-    info = ModelInfo(name, {"image_size": (160, 260), **options}, CLASSES, (1, 18, 38))
-    model = info.build().eval()
+    pixels = Preprocessing(SIZE, mean=(100.0, 110.0, 120.0), std=(50.0, 50.0, 50.0), keep_ratio=True)
+    model = MaskRCNN(SmallBackbone(), SmallBackbone.channels, 3, pixels, anchors=anchors, group_norm=group_norm)
+    model.rpn._post_nms_top_n["testing"] = 100
+    return with_detections(model, ModelInfo("maskrcnn_small", {}, CLASSES, (1, 18, 38)))
+
+
+def make_loaded(name: str, **options: Any) -> LoadedModel:
+    torch.manual_seed(0)
+    info = ModelInfo(name, {"image_size": SIZE, **options}, CLASSES, (1, 18, 38))
+    return with_detections(info.build(), info)
+
+
+def with_detections(model: DetectionModel, info: ModelInfo) -> LoadedModel:
+    """The detector with random weights that find a hundred objects in every image."""
     assert isinstance(model, MaskRCNN)
-    images = [model.preprocessing.resize(image) for image in photos()]
+    model.eval()
+    example = model.preprocessing.resize(photos()[0])[:, :96, :96].contiguous()
     layers = {model.rpn.head.bbox_pred: 0.3, model.roi_heads.box_predictor.bbox_pred: 1.0}
     layers |= {model.rpn.head.cls_logits: 3.0, model.roi_heads.box_predictor.cls_score: 2.0}
     for layer, spread in layers.items():  # whatever the scale of the random features
-        scale_output(model, layer, images[0], spread)
+        scale_output(model, layer, example, spread)
     if model.masks:
-        scale_output(model, model.roi_heads.mask_predictor.mask_fcn_logits, images[0], 2.0)
+        scale_output(model, model.roi_heads.mask_predictor.mask_fcn_logits, example, 2.0)
     return LoadedModel(model, info, {})
 
 
@@ -73,16 +107,15 @@ def detect(model: MaskRCNN, image: Tensor, size: tuple[int, int] | None = None, 
     return model.decode(outputs, [size or own], input_size=own, score_threshold=threshold)[0]
 
 
-def session_of(loaded: LoadedModel, folder: Path) -> OnnxSession:
+def export(loaded: LoadedModel, folder: Path) -> Path:
     path = folder / "detector.onnx"
-    onnx.save(make_onnx(loaded.model, describe_export(loaded, "float32")), path)
-    return OnnxSession(path)
+    write_export(loaded, describe_export(loaded, "float32"), "onnx", path)
+    return path
 
 
 def check_equal(loaded: LoadedModel, session: OnnxSession, images: Sequence[Tensor]) -> None:
     model = loaded.model
     assert isinstance(model, MaskRCNN)
-    eager = TwoStages(model, nms_threshold=0.5, top_k=100)
     for original in images:
         image, size = model.preprocessing.resize(original), (original.shape[1], original.shape[2])
         input_size = (image.shape[1], image.shape[2])
@@ -99,39 +132,44 @@ def check_equal(loaded: LoadedModel, session: OnnxSession, images: Sequence[Tens
         assert iou[torch.arange(len(expected)), partner].min() >= 0.99
         assert same[torch.arange(len(expected)), partner].all()
         if model.masks:
-            with torch.no_grad():
-                boxes = rescale(torch.from_numpy(found.boxes), size, input_size)
-                probabilities = eager._masks(
-                    [pyramid(model, image)[level] for level in ("p2", "p3", "p4", "p5")],
-                    boxes,
-                    torch.from_numpy(found.labels),
-                )
             assert found.masks is not None
-            assert np.abs(found.masks - probabilities.numpy()).max() < 1e-3
+            expected_maps = probabilities(model, image, rows)
+            assert np.abs(rows.masks - expected_maps.numpy()).max() < 1e-3
+            assert expected_maps.std() > 0.1
             codes = paste_codes(found.masks, found.boxes, size)
             bitmaps = decode(expected.masks[partner]).numpy().astype(np.bool_)
             for code, bitmap in zip(codes, bitmaps, strict=True):
                 assert (decode_code(code, size) != bitmap).sum() <= 3 + bitmap.sum() / 500
 
 
-def pyramid(model: MaskRCNN, image: Tensor) -> dict[str, Tensor]:
-    return model(model.preprocessing.normalize(image[None].clone()))
+@torch.no_grad()
+def probabilities(model: MaskRCNN, image: Tensor, rows: Rows) -> Tensor:
+    """The mask (S, 28, 28) that PyTorch predicts in each of these boxes."""
+    maps = model(model.preprocessing.normalize(image[None].clone()))
+    logits = model._mask_logits({level: maps[level] for level in LEVELS}, [torch.from_numpy(rows.boxes)])
+    return logits[torch.arange(len(logits)), torch.from_numpy(rows.labels) + 1].sigmoid()
 
 
 @pytest.fixture(scope="module")
 def loaded() -> LoadedModel:
-    return make_loaded()
+    return make_small()
 
 
 @pytest.fixture(scope="module")
-def session(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> OnnxSession:
-    return session_of(loaded, tmp_path_factory.mktemp("export"))
+def file(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(loaded, tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def session(file: Path) -> OnnxSession:
+    return OnnxSession(file)
 
 
 def test_finds_what_pytorch_finds_in_images_of_many_sizes(loaded: LoadedModel, session: OnnxSession) -> None:
-    sizes = {tuple(loaded.model.preprocessing.input_size((image.shape[1], image.shape[2]))) for image in photos()}
-    assert len(sizes) >= 4
-    check_equal(loaded, session, photos())
+    images = [photos()[0], photos()[-2], photos()[-1]]
+    sizes = {tuple(loaded.model.preprocessing.input_size((image.shape[1], image.shape[2]))) for image in images}
+    assert len(sizes) == 3
+    check_equal(loaded, session, images)
 
 
 def test_an_image_without_detections_has_no_rows(loaded: LoadedModel, session: OnnxSession) -> None:
@@ -160,7 +198,9 @@ def test_images_of_any_size(loaded: LoadedModel, session: OnnxSession, size: tup
     expected = detect(loaded.model, image)
     rows = session.run(image[None].numpy(), 0.05)
     assert len(rows.scores) == len(expected)
-    np.testing.assert_allclose(np.sort(rows.scores), np.sort(expected.scores), atol=1e-3)
+    # Of boxes that overlap by just the limit of NMS, rounding may keep one more or less.
+    nearest = np.abs(rows.scores[:, None] - expected.scores.numpy()).min(axis=1)
+    assert (nearest > 1e-3).sum() <= 1
 
 
 def test_several_images_of_one_size_run_one_by_one(session: OnnxSession, loaded: LoadedModel) -> None:
@@ -187,7 +227,7 @@ def test_the_description_says_how_images_are_resized(session: OnnxSession) -> No
 
 def test_an_export_leaves_the_model_as_it_was(loaded: LoadedModel, session: OnnxSession) -> None:
     """In particular the anchors, which the exporter replaces in its copy."""
-    fresh = loaded.info.build().eval()
+    fresh = make_small().model
     fresh.load_state_dict(loaded.model.state_dict())
     image = loaded.model.preprocessing.resize(photos()[0])
     assert torch.equal(detect(loaded.model, image).boxes, detect(fresh, image).boxes)
@@ -199,9 +239,9 @@ def no_proposals(model: MaskRCNN) -> None:
     model.rpn.head.bbox_pred.bias.data = torch.tensor([1e4, 0.0, 0.0, 0.0] * 3)
 
 
-def test_the_steps_equal_the_models_and_none_needs_a_proposal(loaded: LoadedModel) -> None:
+def test_the_steps_equal_the_models_and_none_needs_a_proposal() -> None:
     """The operations that are exported, in PyTorch, which is quick: with proposals and with none."""
-    model = make_loaded(image_size=(100, 160)).model
+    model = make_small().model
     assert isinstance(model, MaskRCNN)
     image = model.preprocessing.resize(photos()[2])
     for count in (100, 0):
@@ -215,18 +255,44 @@ def test_the_steps_equal_the_models_and_none_needs_a_proposal(loaded: LoadedMode
         no_proposals(model)
 
 
-def test_other_runtimes_get_no_network_without_nms(loaded: LoadedModel) -> None:
+@pytest.mark.parametrize(
+    ("to", "precision"), [("mnn", "float32"), ("onnx", "int8"), ("openvino", "int8"), ("openvino", "bf16")]
+)
+def test_what_cannot_be_exported_is_refused(loaded: LoadedModel, tmp_path: Path, to: str, precision: str) -> None:
+    path = tmp_path / "new"
+    with pytest.raises(UsageError, match=f"maskrcnn_small cannot be exported to {to} in {precision}, .*--to onnx or"):
+        write_export(loaded, describe_export(loaded, precision), to, path)
+    assert not path.exists()
+
+
+def test_there_is_no_network_without_nms(loaded: LoadedModel) -> None:
     with pytest.raises(UsageError, match="export it to onnx"):
         make_network(loaded.model, loaded.info.name)
 
 
+def test_openvino_finds_the_same(session: OnnxSession, loaded: LoadedModel, file: Path) -> None:
+    """It reads the same file. Images of several sizes and without detections, and two at once."""
+    openvino = OpenVinoSession(file)
+    images = [loaded.model.preprocessing.resize(photos()[number])[None].numpy() for number in (0, -1)]
+    images.append(np.concatenate([images[0], images[0][..., ::-1]]))
+    for image in images:
+        for threshold in (0.05, BEYOND):
+            expected, found = session.run(image, threshold), openvino.run(image, threshold)
+            assert np.array_equal(found.image, expected.image)
+            assert found.masks is not None
+            assert found.masks.shape == (len(expected.scores), 28, 28)
+            np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-3)
+            np.testing.assert_allclose(np.sort(found.boxes, axis=0), np.sort(expected.boxes, axis=0), atol=0.05)
+            assert (len(found.scores) > 0) == (threshold < BEYOND)
+
+
 @pytest.mark.slow
 def test_an_image_without_proposals(tmp_path: Path) -> None:
-    loaded = make_loaded()
+    loaded = make_small()
     no_proposals(loaded.model)
     image = loaded.model.preprocessing.resize(photos()[0])
     assert len(detect(loaded.model, image)) == 0
-    rows = session_of(loaded, tmp_path).run(image[None].numpy(), 0.0)
+    rows = OnnxSession(export(loaded, tmp_path)).run(image[None].numpy(), 0.0)
     assert rows.scores.shape == (0,)
     assert rows.masks is not None
     assert rows.masks.shape == (0, 28, 28)
@@ -247,13 +313,12 @@ def test_an_image_without_proposals(tmp_path: Path) -> None:
 )
 def test_every_kind_finds_what_pytorch_finds(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     loaded = make_loaded(name, **options)
-    check_equal(loaded, session_of(loaded, tmp_path), photos()[:2] + photos()[-2:])
+    check_equal(loaded, OnnxSession(export(loaded, tmp_path)), photos()[:2] + photos()[-2:])
 
 
 def test_wrong_anchors_are_noticed(loaded: LoadedModel, session: OnnxSession) -> None:
     """The comparison of these tests: a model with other anchors finds other boxes."""
-    info = replace(loaded.info, options={**loaded.info.options, "anchors": "detectron"})
-    other = info.build().eval()
+    other = make_small("detectron").model
     other.load_state_dict(loaded.model.state_dict())
     with pytest.raises(AssertionError):
         check_equal(replace(loaded, model=other), session, photos()[:1])
