@@ -144,6 +144,7 @@ COMMANDS = {
     "train": ["train"],
     "evaluate": ["evaluate"],
     "compare": ["compare"],
+    "export": ["export"],
     "measure": ["measure"],
     "weights": ["weights", "import"],
     "models": ["list"],
