@@ -83,11 +83,14 @@ def read_batches(
     """The images of `find_inputs` in lists of `batch_size`, resized for the network; a `Failure` for unreadable ones.
 
     A thread reads at most `batch_size` images ahead, and fewer if they are so large that their pixels would fill the
-    memory; so are the lists.
+    memory; so are the lists. A single image needs none: to start it would take a millisecond.
 
     keep_images: also hold the pixels of image files. Those of other images are always held.
     """
-    with closing(_read_ahead(_read_inputs(inputs, decoder, keep_images), batch_size)) as images:
+    images = _read_inputs(inputs, decoder, keep_images)
+    if len(inputs) > 1 or any(isinstance(item, str) and is_video(item) for item in inputs):
+        images = _read_ahead(images, batch_size)
+    with closing(images):
         batch: list[SourceImage[T] | Failure] = []
         for image in images:
             batch.append(image)
@@ -103,7 +106,9 @@ def _held_bytes(image: SourceImage[Any] | Failure) -> int:
     return 0 if isinstance(image, Failure) or image.pixels is None else image.pixels.nbytes
 
 
-def _read_inputs(inputs: Sequence[Any], decoder: Decoder[T], keep_images: bool) -> Iterator[SourceImage[T] | Failure]:
+def _read_inputs(
+    inputs: Sequence[Any], decoder: Decoder[T], keep_images: bool
+) -> Generator[SourceImage[T] | Failure, None, None]:
     for index, item in enumerate(inputs):
         if isinstance(item, Failure):
             yield item
