@@ -117,7 +117,7 @@ def _sections(*, short: bool, seed: int) -> Iterator[tuple[str, Callable[[], Ite
             partial(hostile_names.hostile_names, only=["data check", "predict", "unknown class"]),
         )
         yield faults.SECTION, partial(faults.bad_servers, only=faults.QUICK)
-        yield growth.SECTION, partial(growth.growth, images=20, videos=20)
+        yield growth.SECTION, partial(growth.growth, images=20, videos=60)
     else:
         yield kills.SECTION, partial(kills.kills, KILLS, seed=seed)
         yield full_disk.SECTION, full_disk.full_disk

@@ -22,7 +22,7 @@ from vovnet.runtime import options
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-SOURCES = {path.name: path.read_text(encoding="utf-8") for path in Path(vovnet.__file__).parent.rglob("*.py")}
+SOURCES = {str(path): path.read_text(encoding="utf-8") for path in Path(vovnet.__file__).parent.rglob("*.py")}
 
 
 def test_extras_are_installed_from_the_source_folder() -> None:

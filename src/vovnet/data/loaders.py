@@ -250,9 +250,8 @@ def _explained(error: BaseException, processes: Sequence[BaseProcess]) -> BaseEx
         if dead := [process for process in processes if process.exitcode not in (None, 0, -signal.SIGTERM)]:
             return _death(dead[0])
         time.sleep(0.05)
-    return (
-        OSError(f"a loader process ended early ({line(text, 100)}): {_NO_WORKERS}") if "DataLoader" in text else error
-    )
+    ended = isinstance(error, ConnectionError | EOFError) or "DataLoader" in text
+    return OSError(f"a loader process ended early ({line(text, 100)}): {_NO_WORKERS}") if ended else error
 
 
 def _death(process: BaseProcess) -> OSError:

@@ -60,12 +60,14 @@ def test_boxes_areas_and_masks_come_from_the_numbers(tmp_path: Path) -> None:
     assert last.target.masks == RleMasks((), (4, 6))
 
 
-def test_boxes_alone_need_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_bitmaps_need_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path)
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     assert open_dataset(tmp_path)[0].target.masks is None
+    masks = open_dataset(tmp_path, masks=True)[0].target.masks
+    assert isinstance(masks, RleMasks)
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[eval\]'"):
-        open_dataset(tmp_path, masks=True)
+        decode(masks)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (5, 8)])

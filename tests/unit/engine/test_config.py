@@ -186,7 +186,8 @@ def test_the_wheel_has_the_configs(tmp_path, monkeypatch):
     """Copied as the build copies them, they are found by name."""
     wheel = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     for source, target in wheel["force-include"].items():
-        shutil.copytree(source, tmp_path / target)
+        if Path(source).is_dir():
+            shutil.copytree(source, tmp_path / target)
     monkeypatch.setattr(vovnet.names.resources, "files", lambda package: tmp_path / package)
     assert published_configs()["voc_ssd300_mobilenet"] == tmp_path / "vovnet/configs/voc_ssd300_mobilenet.yaml"
     assert load_config("voc_ssd300_mobilenet").model == "ssd300_mobilenet"

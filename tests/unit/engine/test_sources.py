@@ -230,7 +230,7 @@ def test_large_frames_wait_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(reading, "_MOST_AHEAD", 50_000)
     monkeypatch.setattr(reading, "_MOST_IN_BATCH", 90_000)
     taken, ahead = [], 0
-    for batch in sources.read_batches([], Preprocessing((10, 10)), 32, keep_images=False):
+    for batch in sources.read_batches(["x.mp4"], Preprocessing((10, 10)), 32, keep_images=False):
         time.sleep(0.02)
         taken += [image.frame for image in batch]
         ahead = max(ahead, len(made) - len(taken))
