@@ -21,8 +21,8 @@ from typing import Any
 from shared import RECORDS, ROOT, finish
 
 from vovnet.cli.output import Output
-from vovnet.export.measure_runtimes import Plan, measure_runtimes
-from vovnet.export.runtime_measurement import TORCH, RuntimeName, RuntimesMeasurement, parse_names
+from vovnet.export.measuring.measure_runtimes import Plan, measure_runtimes
+from vovnet.export.measuring.runtime_measurement import TORCH, RuntimeName, RuntimesMeasurement, parse_names
 from vovnet.files import write_json
 from vovnet.provenance import record_header
 from vovnet.report.runtime_table import runtime_remarks, runtime_table

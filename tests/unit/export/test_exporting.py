@@ -104,6 +104,7 @@ def test_a_folder_replaces_an_older_export_as_a_whole(quick, tmp_path, monkeypat
         write_folder(path, {"model.xml": content, "model.bin": b"2"}, info)
 
     monkeypatch.setattr(exporting, "write_export", write)
+
     def opened(path, threads=None):
         session = OnnxSession(shipped)
         session.info, _ = read_folder(path, {"model.xml": "text_bytes", "model.bin": "weights_bytes"})

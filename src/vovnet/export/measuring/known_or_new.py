@@ -7,7 +7,7 @@ from pathlib import Path
 from vovnet.engine.known_exports import known, remember
 from vovnet.errors import UsageError
 from vovnet.export.exporting import export_detector
-from vovnet.export.runtime_measurement import RuntimeName, RuntimesMeasurement
+from vovnet.export.measuring.runtime_measurement import RuntimeName, RuntimesMeasurement
 from vovnet.weights.detector import digest_of_weights
 
 
