@@ -98,6 +98,7 @@ def _cut(request: socket.socket) -> None:
 class _Handler(BaseHTTPRequestHandler):
     server: Service
     timeout = SILENCE_S
+    protocol_version = "HTTP/1.1"  # in which a client that asks before it sends much, as curl does, gets an answer
     server_version, sys_version = f"vovnet-runtime/{__version__}", ""
 
     def do_GET(self) -> None:
