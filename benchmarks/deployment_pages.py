@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from vovnet.export.runtime_measurement import RuntimesMeasurement, read_runtimes
+from vovnet.export.measuring.runtime_measurement import RuntimesMeasurement, read_runtimes
 from vovnet.provenance import count_threads
 from vovnet.report.document import parts_to_markdown
 from vovnet.report.runtime_table import runtime_remarks, runtime_table

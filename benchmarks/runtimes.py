@@ -21,15 +21,15 @@ from typing import Any
 from shared import RECORDS, ROOT, finish
 
 from vovnet.cli.output import Output
-from vovnet.export.measure_runtimes import Plan, measure_runtimes
-from vovnet.export.runtime_measurement import TORCH, RuntimeName, RuntimesMeasurement, parse_names
+from vovnet.engine.runtimes import EXPORT_TO
+from vovnet.export.measuring.measure_runtimes import Plan, measure_runtimes
+from vovnet.export.measuring.runtime_measurement import TORCH, RuntimeName, RuntimesMeasurement, parse_names
 from vovnet.files import write_json
 from vovnet.provenance import record_header
 from vovnet.report.runtime_table import runtime_remarks, runtime_table
 from vovnet.runtime.cpu import has_int8_dot_product
 
 NAMES = ("torch", "onnxruntime", "onnxruntime:int8", "openvino", "openvino:bf16", "openvino:int8", "mnn")
-FORMS = {"onnxruntime": "onnx"}
 DATA = ROOT / "samples/bccd"
 PREDICTIONS, SETTLED, STARTS = 10_000, 1_000, 5
 
@@ -78,7 +78,7 @@ def export_all(folder: Path) -> dict[str, float]:
     for name in parse_names(NAMES):
         if name.runtime == TORCH:
             continue
-        command = [sys.executable, "-m", "vovnet", "export", "bccd", "--to", FORMS.get(name.runtime, name.runtime)]
+        command = [sys.executable, "-m", "vovnet", "export", "bccd", "--to", EXPORT_TO[name.runtime]]
         command += ["--precision", name.precision, "--data", str(DATA), "--output", str(folder)]
         started = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True)

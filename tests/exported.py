@@ -17,6 +17,8 @@ from vovnet.models.detectors.contract import DetectionModel
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.weights.detector import LoadedModel, ModelInfo, load_weights
 
+from .unit.runtime.described import INFO
+
 SAMPLES = Path(__file__).parents[1] / "samples" / "bccd" / "JPEGImages"
 
 
@@ -29,23 +31,7 @@ def bccd_onnx() -> bytes:
 
 def example_info(**changes: object) -> ExportInfo:
     """A sound description of a detector of three classes at 300×300."""
-    info = ExportInfo(
-        detector="dsod300_vovnet27_slim",
-        class_names=("Platelets", "RBC", "WBC"),
-        category_ids=(1, 2, 3),
-        image_size=(300, 300),
-        keep_ratio=False,
-        antialias=True,
-        score_threshold=0.01,
-        nms_threshold=0.45,
-        candidates=400,
-        top_k=200,
-        masks=False,
-        precision="float32",
-        weights_sha256="0" * 64,
-        vovnet="0.1.0",
-    )
-    return replace(info, **changes)
+    return replace(INFO, **{"class_names": ("Platelets", "RBC", "WBC"), **changes})
 
 
 def sample_images(count: int, size: tuple[int, int]) -> Tensor:

@@ -23,8 +23,8 @@ def measure_in_runtimes(
 ) -> int:
     """Print the table, write the report; 1 if a runtime could not be measured. plan: see `Plan`, without None."""
     from vovnet.engine.model_names import is_trained
-    from vovnet.export.measure_runtimes import Plan, measure_runtimes
-    from vovnet.export.runtime_measurement import parse_names
+    from vovnet.export.measuring.measure_runtimes import Plan, measure_runtimes
+    from vovnet.export.measuring.runtime_measurement import parse_names
     from vovnet.provenance import command_line, record_header
     from vovnet.report.runtime_table import runtime_remarks, runtime_table, write_runtimes
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vovnet.data.video import VideoWriter
 from vovnet.engine.prediction import Prediction
 from vovnet.engine.sources import ImageLike, find_inputs, read_batches
-from vovnet.media.finding import is_video, raise_if_all_failed
+from vovnet.media.finding import raise_if_all_failed, raise_unless_images
 from vovnet.media.reading import SourceImage
 from vovnet.media.results import Failure, raise_failures
 from vovnet.media.video import video_info
@@ -137,14 +137,7 @@ class Predictor(ABC):
         """
         several = isinstance(source, list | tuple)
         inputs = find_inputs(source)
-        if failures := [item for item in inputs if isinstance(item, Failure)]:
-            raise failures[0].error
-        if isinstance(source, str | Path) and inputs != [str(source)]:
-            raise ValueError(
-                f"{source} may hold several images: pass a list, predict([{str(source)!r}]), to get a list"
-            )
-        if videos := [path for path in inputs if isinstance(path, str) and is_video(path)]:
-            raise ValueError(f"{videos[0]} is a video: use predict_video or stream, which give one frame at a time")
+        raise_unless_images(source, inputs, for_videos="predict_video or stream, which give one frame at a time")
         results = self.stream(
             inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
         )

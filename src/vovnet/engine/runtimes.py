@@ -15,7 +15,7 @@ from vovnet.runtime.opening import open_session, runtimes_of
 from vovnet.weights.detector import digest_of_weights
 from vovnet.weights.find import find_exported
 
-_FORM = {"onnxruntime": "onnx", "openvino": "openvino", "mnn": "mnn"}  # of `vovnet export --to`
+EXPORT_TO = {"onnxruntime": "onnx", "openvino": "openvino", "mnn": "mnn"}  # what `vovnet export --to` calls them
 _LOG = logging.getLogger("vovnet")
 
 
@@ -41,7 +41,7 @@ def open_export(
     if not found:
         raise UsageError(
             f"no export of {source} for {TITLES[runtime]} has passed its test on this machine: make one with "
-            f"vovnet export {source} --to {_FORM[runtime]} --data DIR"
+            f"vovnet export {source} --to {EXPORT_TO[runtime]} --data DIR"
         )
     return _open_known(found[0], threads)
 

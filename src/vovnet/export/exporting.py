@@ -153,6 +153,8 @@ def _export(
         return ExportResult(None, report, rejected)
     info = dataclasses.replace(plan.info, gate=report.summary())
     set_export_info(new, info)
+    if open_session(new).info.to_json() != info.to_json():
+        raise ValueError(f"{line(str(target), 200)} was not written: its description does not read as it should")
     place(new, target)
     write_json(accepted, report.to_dict())
     rejected.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from vovnet.printing import line
 from vovnet.runtime.opening import is_exported
 
-_UNFINISHED = ".vovnet-export-"
+_UNFINISHED, _OLD = ".vovnet-export-", ".old"
 
 
 @contextmanager
@@ -22,9 +22,12 @@ def unfinished_folder(output: Path) -> Iterator[Path]:
     The output folder must be locked.
     """
     for leftover in output.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=output, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+        _remove(leftover)
+    folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=output))
+    try:
+        yield folder
+    finally:
+        _remove(folder)
 
 
 def check_replaceable(target: Path, ending: str) -> None:
@@ -38,17 +41,22 @@ def check_replaceable(target: Path, ending: str) -> None:
 
 
 def place(new: Path, target: Path) -> None:
-    """Move a file or folder of `unfinished_folder` to `target`; what is there is replaced at the end."""
-    if not new.is_dir() or not os.path.lexists(target):
-        new.replace(target)
-        return
-    old = new.with_name(f"{new.name}.old")
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
+    """Move a file or folder of `unfinished_folder` to its name in the output folder, and replace what is there.
+
+    If that stops half-way, the old folder returns with the end of `unfinished_folder`, this one's or the next.
+    """
+    if new.is_dir() and os.path.lexists(target):
+        target.rename(new.with_name(f"{target.name}{_OLD}"))
+    new.replace(target)
+
+
+def _remove(unfinished: Path) -> None:
+    """Remove an unfinished folder; what was to be replaced, and was not, goes back."""
+    for old in unfinished.glob(f"*{_OLD}"):
+        target = unfinished.with_name(old.name.removesuffix(_OLD))
+        if not os.path.lexists(target):
+            old.rename(target)
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _is_empty(folder: Path) -> bool:

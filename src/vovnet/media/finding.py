@@ -173,3 +173,17 @@ def raise_if_all_failed(found: Sequence[Any]) -> None:
     if failures and len(failures) == len(found):
         kind = ValueError if all(isinstance(failure.error, ValueError) for failure in failures) else OSError
         raise kind("; ".join(failure.reason for failure in failures))
+
+
+def raise_unless_images(source: Any, found: Sequence[Any], *, for_videos: str) -> None:
+    """ValueError, or the error of a `Failure`, unless all that `find_inputs` found are images; one, if one was named.
+
+    for_videos: what takes videos.
+    """
+    for item in found:
+        if isinstance(item, Failure):
+            raise item.error
+    if isinstance(source, str | Path) and found != [str(source)]:
+        raise ValueError(f"{source} may hold several images: pass a list, predict([{str(source)!r}]), to get a list")
+    if videos := [path for path in found if isinstance(path, str) and is_video(path)]:
+        raise ValueError(f"{videos[0]} is a video: use {for_videos}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vovnet.errors import counted
-from vovnet.export.runtime_measurement import RuntimeRow, RuntimesMeasurement
+from vovnet.export.measuring.runtime_measurement import RuntimeRow, RuntimesMeasurement
 from vovnet.files import write_json, write_text
 from vovnet.printing import PARAGRAPH, line
 from vovnet.profiling.memory import MIB

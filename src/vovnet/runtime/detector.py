@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL.Image import Image
 
-from vovnet.media.finding import find_inputs, is_video, raise_if_all_failed
+from vovnet.media.finding import find_inputs, raise_if_all_failed, raise_unless_images
 from vovnet.media.pixels import Pixels, read_pixels, to_pixels
 from vovnet.media.reading import Decoder, SourceImage, read_batches
 from vovnet.media.results import Failure, raise_failures
@@ -97,14 +97,7 @@ class Detector:
         """
         several = isinstance(source, list | tuple)
         inputs = find_inputs(source)
-        if failures := [item for item in inputs if isinstance(item, Failure)]:
-            raise failures[0].error
-        if isinstance(source, str | Path) and inputs != [str(source)]:
-            raise ValueError(
-                f"{source} may hold several images: pass a list, predict([{str(source)!r}]), to get a list"
-            )
-        if videos := [path for path in inputs if isinstance(path, str) and is_video(path)]:
-            raise ValueError(f"{videos[0]} is a video: use stream, which gives one frame at a time")
+        raise_unless_images(source, inputs, for_videos="stream, which gives one frame at a time")
         results = self.stream(
             inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
         )

@@ -8,7 +8,7 @@ from vovnet.errors import UsageError
 from vovnet.printing import line
 from vovnet.runtime.session import Session
 
-ONNX_SUFFIX, OPENVINO_FILE, MNN_FILE, INFO_FILE = ".onnx", "model.xml", "model.mnn", "vovnet.json"
+ONNX_SUFFIX, OPENVINO_FILE, MNN_FILE = ".onnx", "model.xml", "model.mnn"
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 
 
@@ -19,11 +19,21 @@ def is_exported(path: str | Path) -> bool:
 
 
 def runtimes_of(path: str | Path) -> tuple[str, ...]:
-    """The runtimes that can run an exported detector; first the one that it was made for."""
+    """The runtimes that can run an exported detector; first the one that it was made for.
+
+    Raises ValueError for weights, and FileNotFoundError for what is no exported detector.
+    """
     path = Path(path)
     if (path / MNN_FILE).is_file():
         return ("mnn",)
-    return ("openvino",) if (path / OPENVINO_FILE).is_file() else ("onnxruntime", "openvino")
+    if (path / OPENVINO_FILE).is_file():
+        return ("openvino",)
+    if path.is_file():
+        if path.suffix.lower() in _WEIGHTS:
+            raise ValueError(f"{line(str(path))} holds weights, which need PyTorch: export them with vovnet export")
+        return ("onnxruntime", "openvino")
+    reason = "is no detector that vovnet exported" if path.exists() else "does not exist"
+    raise FileNotFoundError(f"{line(str(path))} {reason}: name a file or folder that vovnet export wrote")
 
 
 def open_session(path: str | Path, *, runtime: str | None = None, threads: int | None = None) -> Session:
@@ -36,7 +46,7 @@ def open_session(path: str | Path, *, runtime: str | None = None, threads: int |
     ModuleNotFoundError if the runtime is not installed, and UsageError if it does not run this kind of file.
     """
     path = Path(path)
-    possible = _runtimes_of(path)
+    possible = runtimes_of(path)
     runtime = runtime or possible[0]
     if runtime not in possible:
         raise UsageError(f"{line(str(path))} runs in {' or '.join(possible)}, not in {line(runtime)}")
@@ -51,17 +61,3 @@ def open_session(path: str | Path, *, runtime: str | None = None, threads: int |
     from vovnet.runtime.onnx_runtime import OnnxSession
 
     return OnnxSession(path, threads)
-
-
-def _runtimes_of(path: Path) -> tuple[str, ...]:
-    """The runtimes that could run what the path is, the usual one first."""
-    if (path / MNN_FILE).is_file():
-        return ("mnn",)
-    if (path / OPENVINO_FILE).is_file():
-        return ("openvino",)
-    if path.is_file():
-        if path.suffix.lower() in _WEIGHTS:
-            raise ValueError(f"{line(str(path))} holds weights, which need PyTorch: export them with vovnet export")
-        return ("onnxruntime", "openvino")
-    reason = "is no detector that vovnet exported" if path.exists() else "does not exist"
-    raise FileNotFoundError(f"{line(str(path))} {reason}: name a file or folder that vovnet export wrote")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class OpenVinoSession:
         self._outputs = _outputs(self.info)
         self._path = path
         self._requests: dict[tuple[int, ...] | None, Any] = {}  # by shape of the input; None is for any
+        self._lock = Lock()  # a request that runs refuses a second thread
 
     def run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         check_input(images, score_threshold, self.info)
@@ -64,7 +66,7 @@ class OpenVinoSession:
 
     def _run(self, images: npt.NDArray[np.uint8], score_threshold: float) -> Rows:
         inputs = {"images": images, "score_threshold": np.array([score_threshold], np.float32)}
-        with _sentences(self._path, f"run on {counted(len(images), 'image')} by"):
+        with self._lock, _sentences(self._path, f"run on {counted(len(images), 'image')} by"):
             outputs = self._request(images.shape).infer(inputs, share_inputs=True)
         rows = Rows(*(outputs[name] for name in self._outputs))
         check_rows(rows, len(images), self.info, line(str(self._path), 300))

@@ -68,14 +68,20 @@ class Service(ThreadingMixIn, TCPServer):
         if not self.connections.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self.connections.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         cut = threading.Timer(LONGEST_S, _cut, [request])
         cut.daemon = True
-        cut.start()
         try:
+            cut.start()
             super().process_request_thread(request, client_address)
+        except RuntimeError:  # no thread could be started
+            self.shutdown_request(request)
         finally:
             cut.cancel()
             self.connections.release()
@@ -92,6 +98,7 @@ def _cut(request: socket.socket) -> None:
 class _Handler(BaseHTTPRequestHandler):
     server: Service
     timeout = SILENCE_S
+    protocol_version = "HTTP/1.1"  # in which a client that asks before it sends much, as curl does, gets an answer
     server_version, sys_version = f"vovnet-runtime/{__version__}", ""
 
     def do_GET(self) -> None:

@@ -47,6 +47,8 @@ class Session(Protocol):
         images: uint8 RGB (N, 3, H, W), of the size that `info` states, or of any with `keep_ratio`. Then the
             network gets one after the other.
 
+        Several threads may call it at once.
+
         Raises ValueError for other images, a threshold outside 0…1, or a network that fails; MemoryError if memory ran
         out.
         """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vovnet.cli.main import main
-from vovnet.export import measure_runtimes as measuring
+from vovnet.export.measuring import measure_runtimes as measuring
 
 from ..made_up_runtimes import made_up, row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,9 @@ from vovnet.export.gate_report import AccuracyChange
 from vovnet.export.network_folder import write_folder
 from vovnet.export.onnx_file import set_info
 from vovnet.export.parity import Parity
+from vovnet.export.placing import place, unfinished_folder
 from vovnet.folder_lock import folder_lock
+from vovnet.runtime.network_folder import read_folder
 from vovnet.runtime.onnx_runtime import OnnxSession
 
 from ...exported import bccd_onnx
@@ -101,7 +104,13 @@ def test_a_folder_replaces_an_older_export_as_a_whole(quick, tmp_path, monkeypat
         write_folder(path, {"model.xml": content, "model.bin": b"2"}, info)
 
     monkeypatch.setattr(exporting, "write_export", write)
-    monkeypatch.setattr(exporting, "open_session", lambda path, threads: OnnxSession(shipped))
+
+    def opened(path, threads=None):
+        session = OnnxSession(shipped)
+        session.info, _ = read_folder(path, {"model.xml": "text_bytes", "model.bin": "weights_bytes"})
+        return session
+
+    monkeypatch.setattr(exporting, "open_session", opened)
     shipped = export_detector_file(tmp_path / "shipped.onnx")
     content = b"first"
     result = export_detector("bccd", to="openvino", output=tmp_path / "out")
@@ -112,6 +121,36 @@ def test_a_folder_replaces_an_older_export_as_a_whole(quick, tmp_path, monkeypat
     assert names(result.path) == ["model.bin", "model.xml", "vovnet.json"]
     assert (result.path / "model.xml").read_bytes() == b"second"
     assert json.loads((result.path / "vovnet.json").read_text())["gate"]["compared"] == 9
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_an_older_folder_returns_if_its_replacement_stops_half_way(tmp_path, monkeypatch, killed):
+    target = tmp_path / "bccd_openvino"
+    target.mkdir()
+    (target / "model.xml").write_text("older")
+
+    def stop(new, place):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), unfinished_folder(tmp_path) as folder:
+        new = folder / target.name
+        new.mkdir()
+        monkeypatch.setattr(Path, "replace", stop)
+        if killed:
+            monkeypatch.setattr("vovnet.export.placing._remove", lambda unfinished: None)
+        place(new, target)
+    monkeypatch.undo()
+    assert target.exists() is not killed
+    with unfinished_folder(tmp_path):
+        assert (target / "model.xml").read_text() == "older"
+    assert names(tmp_path) == ["bccd_openvino"]
+
+
+def test_a_description_that_does_not_read_as_written_is_not_published(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "set_export_info", lambda path, info: None)
+    with pytest.raises(ValueError, match=r"bccd\.onnx was not written"):
+        export_detector("bccd", to="onnx", output=tmp_path)
+    assert names(tmp_path) == []
 
 
 def export_detector_file(path):

@@ -11,9 +11,9 @@ import pytest
 
 from vovnet.engine.known_exports import KnownExport, known, remember
 from vovnet.errors import UsageError
-from vovnet.export import known_or_new
-from vovnet.export.known_or_new import exported_file, remember_times
-from vovnet.export.runtime_measurement import RuntimeName
+from vovnet.export.measuring import known_or_new
+from vovnet.export.measuring.known_or_new import exported_file, remember_times
+from vovnet.export.measuring.runtime_measurement import RuntimeName
 from vovnet.export.source import describe_export
 from vovnet.weights.detector import digest_of_weights, load_weights
 

@@ -12,10 +12,16 @@ import pytest
 
 from vovnet.data.formats import open_dataset
 from vovnet.errors import UsageError
-from vovnet.export import measure_runtimes as measuring
-from vovnet.export.measure_runtimes import STARTS, Plan, measure_runtimes
-from vovnet.export.runtime_measurement import RuntimeName, RuntimeRow, RuntimesMeasurement, parse_names, read_runtimes
-from vovnet.export.worker_process import Worker, WorkerError
+from vovnet.export.measuring import measure_runtimes as measuring
+from vovnet.export.measuring.measure_runtimes import STARTS, Plan, measure_runtimes
+from vovnet.export.measuring.runtime_measurement import (
+    RuntimeName,
+    RuntimeRow,
+    RuntimesMeasurement,
+    parse_names,
+    read_runtimes,
+)
+from vovnet.export.measuring.worker_process import Worker, WorkerError
 from vovnet.files import json_text
 from vovnet.weights.find import find_weights
 

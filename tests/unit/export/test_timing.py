@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from vovnet.export.timing import KINDS, PASSES, MachineOfWorkers, time_in_turn
-from vovnet.export.worker_process import WorkerError
+from vovnet.export.measuring.timing import KINDS, PASSES, MachineOfWorkers, time_in_turn
+from vovnet.export.measuring.worker_process import WorkerError
 
 
 class Fake:

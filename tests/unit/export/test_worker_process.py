@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.export.worker_process import Worker, WorkerError, cpu_seconds
+from vovnet.export.measuring.worker_process import Worker, WorkerError, cpu_seconds
 
 # Answers {"seconds": …} with as many numbers as passes; other requests name what it does.
 ANSWERING = """

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from vovnet.export.runtime_measurement import read_runtimes
+from vovnet.export.measuring.runtime_measurement import read_runtimes
 from vovnet.profiling.energy import EnergyResult
 from vovnet.report.runtime_table import runtime_remarks, runtime_table, runtimes_to_markdown, write_runtimes
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def folder(exported, tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def judge(exported):
     return OnnxSession(exported / "bccd.onnx", 1)
+
+
+def test_threads_get_the_results_of_their_own_images(exported):
+    session = OpenVinoSession(exported / "bccd_openvino", 1)
+    images = bccd_images("val", 4)
+    alone = [ordered(session.run(image[None], 0.05)) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda index: ordered(session.run(images[index][None], 0.05)), [*range(4)] * 5))
+    for index, rows in enumerate(found):
+        np.testing.assert_array_equal(rows.boxes, alone[index % 4].boxes)
 
 
 @pytest.mark.parametrize("name", ["bccd_openvino", "bccd.onnx"])

@@ -162,8 +162,29 @@ def test_odd_requests_get_an_error(running: Service, request_text: bytes, status
     else:
         answer = talk(running, request_text)
     old = request_text.startswith(b"nonsense")  # HTTP 0.9 has no status
-    assert old or answer.startswith(f"HTTP/1.0 {status} ".encode())
+    assert old or answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert "error" in json.loads(answer.rpartition(b"\r\n\r\n")[2])
+    assert ask(running, "GET")[0] == 200
+
+
+def test_a_client_may_ask_before_it_sends(running: Service) -> None:
+    """As curl does with a large image, which it would hold back for a second without an answer."""
+    with socket.create_connection(running.server_address[:2], timeout=10) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(picture()))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(picture())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_connection_without_a_thread_is_counted_no_longer(running: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.ThreadingMixIn, "process_request", no_thread)
+        for _ in range(service.MOST_CONNECTIONS + 1):
+            with pytest.raises(RuntimeError):
+                running.process_request(None, None)
     assert ask(running, "GET")[0] == 200
 
 

@@ -10,7 +10,7 @@ import torch
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
-from vovnet.export.worker_process import Worker
+from vovnet.export.measuring.worker_process import Worker
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.profiling.measurement import Accuracy

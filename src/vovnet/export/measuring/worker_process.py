@@ -18,7 +18,7 @@ from typing import IO, Any
 from vovnet.printing import line
 
 TIMEOUT_S = 300.0  # for one answer
-_PROGRAM = (sys.executable, "-P", "-m", "vovnet.export.timing_worker")
+_PROGRAM = (sys.executable, "-P", "-m", "vovnet.export.measuring.timing_worker")
 
 
 class WorkerError(ValueError):

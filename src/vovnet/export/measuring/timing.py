@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol, TypeVar
 
-from vovnet.export.worker_process import WorkerError, cpu_seconds
+from vovnet.export.measuring.worker_process import WorkerError, cpu_seconds
 from vovnet.profiling.clock import Clock
 from vovnet.profiling.machine import Counters, Machine
 from vovnet.profiling.speed import MIN_WARMUP_ROUNDS, STABLE_CALLS, Latency, is_stable

@@ -17,12 +17,12 @@ import torch
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
 from vovnet.errors import explain
-from vovnet.export.known_or_new import exported_file, remember_times
-from vovnet.export.runtime_accuracy import save_pixels, worker_accuracy
+from vovnet.export.measuring.accuracy import save_pixels, worker_accuracy
+from vovnet.export.measuring.known_or_new import exported_file, remember_times
+from vovnet.export.measuring.runtime_measurement import TORCH, RuntimeName, RuntimeRow, RuntimesMeasurement
+from vovnet.export.measuring.timing import time_in_turn, watch_workers
+from vovnet.export.measuring.worker_process import Worker, WorkerError
 from vovnet.export.runtime_files import size_bytes
-from vovnet.export.runtime_measurement import TORCH, RuntimeName, RuntimeRow, RuntimesMeasurement
-from vovnet.export.timing import time_in_turn, watch_workers
-from vovnet.export.worker_process import Worker, WorkerError
 from vovnet.printing import line
 from vovnet.profiling.energy import AnyMethod, measure_energy
 from vovnet.profiling.find_sensor import find_sensor

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vovnet.engine.known_exports import known, remember
+from vovnet.engine.runtimes import EXPORT_TO
 from vovnet.errors import UsageError
 from vovnet.export.exporting import export_detector
-from vovnet.export.runtime_measurement import RuntimeName, RuntimesMeasurement
+from vovnet.export.measuring.runtime_measurement import RuntimeName, RuntimesMeasurement
 from vovnet.weights.detector import digest_of_weights
 
 
@@ -25,10 +26,10 @@ def exported_file(
             return Path(export.path)
     if name.precision == "int8" and data is None:
         raise UsageError("int8 needs training images to calibrate on: add --data DIR, or name runtimes without int8")
-    form = {"onnxruntime": "onnx"}.get(name.runtime, name.runtime)
     result = export_detector(
-        weights, to=form, precision=name.precision, data=data, split=split, output=folder, threads=threads
-    )
+        weights, to=EXPORT_TO[name.runtime], precision=name.precision, data=data, split=split, output=folder,
+        threads=threads,
+    )  # fmt: skip
     if result.path is None:
         raise ValueError(f"the export did not pass its test: {'; '.join(result.report.reasons)}")
     return result.path
