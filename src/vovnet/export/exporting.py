@@ -22,7 +22,7 @@ from vovnet.export.gate_report import GateReport
 from vovnet.export.judging_images import JudgingImages, calibration_inputs, calibration_paths, judging_images
 from vovnet.export.placing import check_replaceable, place, unfinished_folder
 from vovnet.export.runtime_files import size_bytes
-from vovnet.export.source import describe_export
+from vovnet.export.source import check_exportable, describe_export
 from vovnet.export.writing import Form, check_form, set_export_info, write_export
 from vovnet.files import try_folder, write_json
 from vovnet.folder_lock import folder_lock
@@ -103,6 +103,7 @@ def export_detector(
     check_replaceable(target, form.ending)
     on_step("reading")
     loaded = load_weights(weights)
+    check_exportable(loaded.model, loaded.info.name, to, precision)
     detector = Detector(loaded.model, loaded.info.class_names, loaded.info.category_ids, loaded.record)
     info = describe_export(loaded, precision)
     images = judging_images(data, split, detector, precision)

@@ -196,7 +196,10 @@ def _trials(detector: Detector, candidate: ExportedDetector, image: Tensor, rule
         reasons.append(f"it fails on a batch of three: {error}")
     try:
         expected, found = blank_detections(detector, candidate, image)
-        reasons += _differences(compare_image(expected, found, rules), rules, " in a grey image")
+        if not detector.model.two_stage:  # whose proposals are ties where every place looks the same
+            reasons += _differences(compare_image(expected, found, rules), rules, " in a grey image")
+        elif bool(_count(expected, rules.threshold)) != bool(_count(found, rules.threshold)):
+            reasons.append("of PyTorch and the file only one finds something in a grey image")
         if below := rows_below(candidate, image, max(rules.threshold, SCORE_THRESHOLD)):
             reasons.append(f"it ignores the score threshold: {counted(below, 'detection')} have a lower score")
     except ValueError as error:

@@ -19,8 +19,8 @@ from vovnet.models.detectors.mask_rcnn import LEVELS, MIN_SIDE, PADDED_MULTIPLE,
 from vovnet.models.preprocessing import Preprocessing
 
 _CANONICAL_SIDE, _CANONICAL_LEVEL, _FIRST_LEVEL, _EPSILON = 224, 4, 2, 1e-6  # of torchvision's `LevelMapper`
-_REFUSED = -1.0  # score of a box that NMS must not see
-_ABOVE_REFUSED = -0.5
+_REFUSED = -torch.inf  # score of a box that NMS must not see
+_ABOVE_REFUSED = -1e30
 _MOST_BOXES = 2**31
 
 
@@ -122,7 +122,8 @@ class TwoStages(nn.Module):
             logit, top = torch.cat([logit, logit.new_full((number,), -torch.inf)]).topk(number)
             delta, anchor = (torch.cat([rows, rows.new_zeros(number, 4)])[top] for rows in (delta, anchors))
             boxes.append(_clip(rpn.box_coder.decode_single(delta, anchor), limit))
-            scores.append(logit.sigmoid())
+            # Not probabilities, whose order is the same: a runtime's sigmoid may round those near 1 out of order.
+            scores.append(logit)
         box, score = torch.stack(boxes), torch.stack(scores)  # (5, 1000, 4), (5, 1000)
         score = torch.where(_large_enough(box, rpn.min_size), score, _REFUSED)
         threshold = torch.tensor([_ABOVE_REFUSED])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vovnet.boxes import pairwise_iou
 from vovnet.data.images import read_image
 from vovnet.errors import UsageError
+from vovnet.export.exporting import export_detector
 from vovnet.export.onnx_file import make_network
 from vovnet.export.source import describe_export
 from vovnet.export.two_stage import Padding, TwoStages
@@ -29,7 +30,7 @@ from vovnet.runtime.onnx_runtime import OnnxSession
 from vovnet.runtime.openvino import OpenVinoSession
 from vovnet.runtime.selection import select_images
 from vovnet.runtime.session import Rows
-from vovnet.weights.detector import LoadedModel, ModelInfo
+from vovnet.weights.detector import LoadedModel, ModelInfo, save_weights
 
 PHOTOS = sorted((Path(__file__).parents[3] / "samples/photos").glob("*.[jp][pn]g"))
 CLASSES = ("person", "dog", "kite")
@@ -263,6 +264,15 @@ def test_what_cannot_be_exported_is_refused(loaded: LoadedModel, tmp_path: Path,
     with pytest.raises(UsageError, match=f"maskrcnn_small cannot be exported to {to} in {precision}, .*--to onnx or"):
         write_export(loaded, describe_export(loaded, precision), to, path)
     assert not path.exists()
+
+
+def test_it_is_refused_before_the_data_is_read(tmp_path: Path) -> None:
+    info = ModelInfo("maskrcnn_vovnet27_slim_gn", {"image_size": SIZE}, CLASSES, (1, 18, 38))
+    path = tmp_path / "it.safetensors"
+    save_weights(path, info.build().state_dict(), info, {})
+    with pytest.raises(UsageError, match=r"cannot be exported to onnx in int8, .*--precision float32"):
+        export_detector(path, to="onnx", precision="int8", data=tmp_path / "none", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_there_is_no_network_without_nms(loaded: LoadedModel) -> None:
