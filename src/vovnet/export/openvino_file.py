@@ -14,7 +14,7 @@ from vovnet.errors import UsageError
 from vovnet.export.network_folder import check_empty, write_folder
 from vovnet.export.openvino_int8 import quantise
 from vovnet.runtime.export_info import ExportInfo
-from vovnet.runtime.openvino import has_bf16
+from vovnet.runtime.openvino import has_bf16, openvino_core
 from vovnet.runtime.without_telemetry import import_openvino
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def write_openvino(
     """
     check_empty(folder)
     openvino = import_openvino()
-    core = openvino.Core()
+    core = openvino_core()
     if info.precision == "bf16" and not has_bf16(core):
         raise UsageError("this CPU has no bf16 instructions, so bf16 could not be tried here: choose float32 or int8")
     content = _without_description(network)

@@ -14,7 +14,6 @@ from vovnet.structures import Detections
 
 _LEAST_IOU = 0.5  # of detections that are the same one, moved
 _CLOSE = 1 / 5000  # of the longer side of the image: corners that close are equal, also of a box without area
-_FEW_PIXELS = 3  # by which rounding at the outline may change a mask, however small it is
 _TIE = 1e-3  # an IoU this close to the threshold of NMS may round to either side
 
 
@@ -189,7 +188,7 @@ def _mask_iou(expected: Detections, found: Detections, rows: Tensor, columns: Te
     if expected.masks is None or found.masks is None or not len(rows):
         return torch.ones(len(rows))
     a, b = decode(expected.masks[rows]).flatten(1).bool(), decode(found.masks[columns]).flatten(1).bool()
-    return torch.where((a ^ b).sum(dim=1) > _FEW_PIXELS, (a & b).sum(dim=1) / (a | b).sum(dim=1).clamp(min=1), 1.0)
+    return torch.where((a | b).any(dim=1), (a & b).sum(dim=1) / (a | b).sum(dim=1).clamp(min=1), 1.0)
 
 
 def _at_the_edge(own: Detections, other: Detections, rules: Rules) -> Tensor:

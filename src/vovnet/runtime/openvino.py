@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -40,8 +41,7 @@ class OpenVinoSession:
     runtime = "openvino"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        openvino = import_openvino()
-        self._core = openvino.Core()
+        self._core = openvino_core()
         self.info, self._network = _read(self._core, path)
         bf16 = self.info.precision == "bf16" and has_bf16(self._core)
         if self.info.precision == "bf16" and not bf16:
@@ -83,6 +83,16 @@ class OpenVinoSession:
             compiled = self._core.compile_model(network, "CPU", self._options)
             self._requests[key] = compiled.create_infer_request()
         return self._requests[key]
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process. ModuleNotFoundError without OpenVINO.
+
+    Each core gives the thread that first uses it a stack for signals and takes it away at its end. When the first of
+    two cores ends first, the thread is left with a stack that is gone, and the next Ctrl-C is a segmentation fault.
+    """
+    return import_openvino().Core()
 
 
 def has_bf16(core: Any) -> bool:

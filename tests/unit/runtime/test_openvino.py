@@ -63,6 +63,25 @@ def test_threads_get_the_results_of_their_own_images(exported):
         np.testing.assert_array_equal(rows.boxes, alone[index % 4].boxes)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the stack of signals is Linux's")
+def test_ctrl_c_arrives_after_sessions_end_in_any_order(exported):
+    """A thread that is left with a stack for signals that is gone ends the process at the next signal."""
+    program = (
+        "import gc, signal, sys\nfrom pathlib import Path\nimport numpy as np\n"
+        "from vovnet.runtime.openvino import OpenVinoSession\n"
+        "first, second = (OpenVinoSession(Path(sys.argv[1]), 1) for _ in range(2))\n"
+        "height, width = first.info.image_size\n"
+        "images = np.zeros((1, 3, height, width), np.uint8)\n"
+        "first.run(images, 0.5), second.run(images, 0.5)\n"
+        "del first\ngc.collect()\ndel second\ngc.collect()\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('arrived'))\nsignal.raise_signal(signal.SIGINT)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(exported / "bccd_openvino")], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "arrived\n"), done.stderr
+
+
 @pytest.mark.parametrize("name", ["bccd_openvino", "bccd.onnx"])
 def test_it_finds_what_onnx_runtime_finds(exported, judge, name):
     session = open_session(exported / name, runtime="openvino", threads=1)
