@@ -42,6 +42,7 @@ def write_net(path: Path, inputs: dict[str, list[int | str]], weight_shape: tupl
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
 
+@pytest.mark.slow
 def test_an_exported_file_beside_a_model(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     file = str(tmp_path / "net.onnx")
