@@ -53,11 +53,12 @@ class Nvml:
         self.own = own or OwnProcess(own_numbers())
         self.name: str = self._read("nvmlDeviceGetName")
         self.driver: str | None = self._calls.optional("nvmlSystemGetDriverVersion")
-        self.missing: dict[Method, str] = {}
         self._reads: dict[Method, Callable[[], float]] = {}
-        self.sources: Mapping[Method, Source] = self._find_sources()
+        self.sources: Mapping[Method, Source]
+        self.missing: Mapping[Method, str]
+        self.sources, self.missing = self._find_sources()
 
-    def _find_sources(self) -> dict[Method, Source]:
+    def _find_sources(self) -> tuple[dict[Method, Source], dict[Method, str]]:
         mig = self._optional("nvmlDeviceGetMigMode")
         caveats = "; MIG is on, and the value covers all instances" if mig and mig[0] else ""
         caveats += "; the board itself is accurate to about ±5 %"
@@ -83,6 +84,7 @@ class Nvml:
             usage, instant, counter = self._of_module(usage, instant, counter, caveats)
 
         sources: dict[Method, Source] = {}
+        missing: dict[Method, str] = {}
         candidates: tuple[tuple[tuple[Method, ...], Source, Callable[[], float]], ...] = (
             (("counter",), counter, self._energy_j),
             (("sampled", "paper"), usage, self._usage_power_w),
@@ -93,10 +95,9 @@ class Nvml:
             for method in methods:
                 if reason is None:
                     sources[method], self._reads[method] = source, read
-                elif method not in sources:
-                    self.missing[method] = reason
-        self.missing = {method: reason for method, reason in self.missing.items() if method not in sources}
-        return sources
+                else:
+                    missing[method] = reason
+        return sources, {method: reason for method, reason in missing.items() if method not in sources}
 
     def _of_module(self, usage: Source, instant: Source, counter: Source, caveats: str) -> tuple[Source, ...]:
         """The sources of a board whose GPU shares a module with a CPU, with what each of them covers."""
@@ -105,9 +106,7 @@ class Nvml:
             limit_w = LIMIT_TIMES * self._calls.field(self._handle, POWER_LIMIT, MODULE) / 1e3 or LIMIT_W
         module = "of the whole module, GPU and CPU with their memory"
         meaning = f"instantaneous power {module}, over an unpublished window{caveats}"
-        counted = (
-            f"the energy since the driver was loaded, on a GH200 that {module}; on others NVML does not say of what"
-        )
+        counted = f"the energy since the driver was loaded, on a GH200 that {module}; on others NVML does not say"
         return (
             replace(usage, meaning=f"{usage.meaning}; of the GPU alone, without the CPU of its module"),
             Source(f"{instant.name}, scope module", meaning, None, limit_w),
@@ -169,7 +168,7 @@ class Nvml:
                 doubt = "NVML lists only the processes of this MIG instance"
         except OSError as error:
             others = self.own.others(listed)
-            return others or (), f"NVML does not list the processes ({error.strerror.removeprefix('NVML: ')})"
+            return others or (), f"NVML does not list the processes ({str(error.strerror).removeprefix('NVML: ')})"
         others = self.own.others(listed)
         if others is None:
             return (), "NVML lists processes by numbers among which this one is not, as in a container"

@@ -104,7 +104,7 @@ def test_a_package_that_is_older_than_the_instant_field_and_the_new_names() -> N
     assert sensor.state(5.0).throttle_reasons == ("software power cap", "hardware thermal slowdown")
 
 
-class Mismatch(Exception):
+class MismatchError(Exception):
     """As pynvml's: not an NVMLError."""
 
 
@@ -113,9 +113,9 @@ def test_a_driver_without_the_newest_list_of_processes_is_asked_for_the_one_befo
     processes = [SimpleNamespace(pid=os.getpid(), usedGpuMemory=9), SimpleNamespace(pid=4242, usedGpuMemory=1)]
 
     def newest(handle: object) -> None:
-        raise Mismatch
+        raise MismatchError
 
-    nvml.NVMLLibraryMismatchError = Mismatch
+    nvml.NVMLLibraryMismatchError = MismatchError
     nvml.nvmlDeviceGetComputeRunningProcesses = newest
     sensor = Nvml(nvml, "handle")
     state = sensor.state(5.0)
