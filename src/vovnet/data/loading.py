@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from vovnet.data.dataset import DetectionDataset, size_text
 from vovnet.data.device_drawing import ImagePart, UndrawnImages, collate_parts, draw_images
+from vovnet.data.image_cache import CachedImages
 from vovnet.data.images import read_image
 from vovnet.data.loaders import Batches, load_batches
 from vovnet.masks import RleMasks
@@ -186,13 +187,15 @@ class _TrainingImages(Dataset[tuple[Tensor | ImagePart, Target, str]]):
     dataset: DetectionDataset
     augment: Augmentation
     seed: int
+    cached: CachedImages | None = None
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor | ImagePart, Target, str]:
         epoch, index = key
         sample = self.dataset[index]
         # The seed depends on image and epoch, not on the worker, so workers and restarts change nothing.
         rng = np.random.default_rng([self.seed, epoch, index, 1])
-        image, masks = read_image(sample.image_path), sample.target.masks
+        image = read_image(sample.image_path) if self.cached is None else self.cached[index]
+        masks = sample.target.masks
         if isinstance(masks, RleMasks) and masks.size != image.shape[-2:]:
             true, stated = size_text((image.shape[-2], image.shape[-1])), size_text(masks.size)
             raise ValueError(
@@ -211,15 +214,17 @@ def training_batches(
     workers: int,
     pin_memory: bool,
     image_pixels: float = 0,
+    cached: CachedImages | None = None,
 ) -> Batches[Batch]:
     """Augmented micro-batches in the order of `stream`; see `load_batches`.
 
     workers: number of loader processes; 0 loads in this process.
     pin_memory: use page-locked memory, from which batches reach a GPU faster.
-    image_pixels: height × width of an image in a batch at least, if that is known.
+    image_pixels: height × width of an image in a batch, at least or on average, if that is known.
+    cached: the decoded images of `dataset`.
     """
     return load_batches(
-        _TrainingImages(dataset, augment, stream.seed),
+        _TrainingImages(dataset, augment, stream.seed, cached),
         stream,
         workers=workers,
         collate=_collate,

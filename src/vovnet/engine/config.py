@@ -75,12 +75,15 @@ class DataConfig(Section):
     train: the split to train on.
     val: the split to evaluate on; null: no evaluation.
     more_train: further splits to train on, with the same classes, such as VOC2012 in addition to VOC2007.
+    cache: keep the decoded training images in one file, in vovnet's cache folder or in the folder given, where they are
+        read by all processes and by later runs. It takes 3 bytes per pixel of all images.
     """
 
     root: Path
     train: str = "train"
     val: str | None = "val"
     more_train: tuple[DataSource, ...] = ()
+    cache: bool | Path = False
 
 
 class AugmentConfig(Section):

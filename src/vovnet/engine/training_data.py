@@ -12,6 +12,7 @@ from pathlib import Path
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.device_drawing import LeaveToDevice
 from vovnet.data.formats import open_dataset, require_objects
+from vovnet.data.image_cache import CachedImages, open_cache
 from vovnet.data.loaders import Batches
 from vovnet.data.loading import Augmentation, Batch, BatchStream, training_batches
 from vovnet.data.resizing import ResizeAugmentation
@@ -19,6 +20,7 @@ from vovnet.data.transforms import SSDAugmentation
 from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.distributed import Workers
+from vovnet.engine.known_exports import cache_folder
 from vovnet.engine.schedule import micro_batches, total_steps
 from vovnet.errors import UsageError
 from vovnet.media.pixels import image_header_size
@@ -77,14 +79,26 @@ def open_batches(
     image_pixels: float = shortest or preprocessing.least_pixels
     if draws_on_device(config, preprocessing, on_cuda) and isinstance(augment, SSDAugmentation):
         augment, image_pixels = LeaveToDevice(augment), mean_pixels(dataset)
+    workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
     return training_batches(
         dataset,
         augment,
         stream,
-        workers=choose_workers(group.device.type) if config.workers == "auto" else config.workers,
+        workers=workers,
         pin_memory=on_cuda,
         image_pixels=image_pixels,
+        cached=_open_cache(dataset, config.data.cache, workers),
     )
+
+
+def _open_cache(dataset: DetectionDataset, place: bool | Path, workers: int) -> CachedImages | None:
+    if place is False:
+        return None
+    try:
+        folder = cache_folder() / "images" if place is True else place
+    except RuntimeError:
+        raise UsageError("no home folder is known for the cache of images: set data.cache=FOLDER") from None
+    return open_cache(dataset, folder, workers=workers)
 
 
 def draws_on_device(config: TrainConfig, preprocessing: Preprocessing, on_cuda: bool) -> bool:
