@@ -74,9 +74,6 @@ class UndrawnImages(NamedTuple):
     recolour: bool
     transpose: bool
 
-    def __len__(self) -> int:
-        return len(self.plans)
-
     def to(self, device: torch.device) -> UndrawnImages:
         pixels, plans = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.plans))
         return self._replace(pixels=pixels, plans=plans)
@@ -110,7 +107,7 @@ def collate_parts(parts: Sequence[ImagePart]) -> UndrawnImages:
         augmentation.image_size,
         antialias=augmentation.antialias,
         recolour=augmentation.photometric > 0,
-        transpose=augmentation.transpose > 0,
+        transpose=any(plan.transpose for plan in plans),
     )
 
 
@@ -238,12 +235,16 @@ def _to_hsv(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
     away = (value - pixels) / chroma.clamp(min=1)
-    redder, greener, bluer = away
-    hue = torch.where(green == value, 2.0 + redder - bluer, 4.0 + greener - redder)
-    hue = torch.where(red == value, bluer - greener, hue)
-    hue = ((hue.double() / 6 + 1) % 1.0).float()  # Pillow's doubles: a step of hue or saturation hangs on the last bit
+    by_red, by_green = red == value, green == value
+    towards = torch.where(by_red, away[2], torch.where(by_green, away[0], away[1]))
+    back = torch.where(by_red, away[1], torch.where(by_green, away[2], away[0]))
+    base = torch.where(by_red, 0.0, torch.where(by_green, 2.0, 4.0))
+    # Pillow's doubles, because a step of hue or saturation hangs on the last bit.
+    hue = (base.double() + towards - back).float()
+    hue = ((hue.double() / 6 + 1) % 1.0).float()
     saturation = chroma / value.clamp(min=1)
-    return *((part.double() * 255).floor().float() for part in (hue, saturation)), value
+    hue, saturation = ((part.double() * 255).floor().float() for part in (hue, saturation))
+    return hue, saturation, value
 
 
 def _to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,11 +37,8 @@ class Sides:
     grows: Tensor
 
 
-class _Taps(NamedTuple):
-    """The pixels of the crop that make up each new pixel, and their weights: (N, wanted, K) each."""
-
-    index: Tensor
-    weight: Tensor
+_Taps = tuple[Tensor, Tensor]
+"""The pixels of the crop that make up each new pixel, and their weights: (N, wanted, K) each."""
 
 
 def resampling_weights(sides: Sides, wanted: int, *, width: int, antialias: bool) -> Tensor:
@@ -56,13 +52,13 @@ def resampling_weights(sides: Sides, wanted: int, *, width: int, antialias: bool
     scale = sides.length / wanted
     largest_scale = max(1.0, sides.longest / wanted)
     if antialias:
-        taps = _pillow_taps(new, scale, sides, 2 * math.ceil(_SUPPORTS[_LANCZOS] * largest_scale) + 1)
+        index, weight = _pillow_taps(new, scale, sides, 2 * math.ceil(_SUPPORTS[_LANCZOS] * largest_scale) + 1)
     else:
-        taps = _opencv_taps(new, scale, sides, max(8, math.ceil(largest_scale) + 1))
-    inside = (taps.index >= sides.start) & (taps.index < sides.stop)
-    column = (taps.index - sides.start).clamp(0, width - 1).long()
+        index, weight = _opencv_taps(new, scale, sides, max(8, math.ceil(largest_scale) + 1))
+    inside = (index >= sides.start) & (index < sides.stop)
+    column = (index - sides.start).clamp(0, width - 1).long()
     weights = torch.zeros((len(scale), wanted, width), dtype=torch.float32, device=scale.device)
-    return weights.scatter_add_(2, column, torch.where(inside, taps.weight, 0.0).float())
+    return weights.scatter_add_(2, column, torch.where(inside, weight, 0.0).float())
 
 
 def _pillow_taps(new: Tensor, scale: Tensor, sides: Sides, num_taps: int) -> _Taps:
@@ -92,7 +88,7 @@ def _pillow_taps(new: Tensor, scale: Tensor, sides: Sides, num_taps: int) -> _Ta
     nearest = kinds == _NEAREST
     index = torch.where(nearest, torch.minimum(centre.floor(), sides.length - 1) + steps, index)
     weight = torch.where(nearest, (steps == 0).double(), weight)
-    return _Taps(index, weight / weight.sum(dim=2, keepdim=True))
+    return index, weight / weight.sum(dim=2, keepdim=True)
 
 
 def _opencv_taps(new: Tensor, scale: Tensor, sides: Sides, num_taps: int) -> _Taps:
@@ -126,4 +122,4 @@ def _opencv_taps(new: Tensor, scale: Tensor, sides: Sides, num_taps: int) -> _Ta
     nearest = kinds == _NEAREST
     index = torch.where(nearest, (new * scale).floor() + steps, index)
     weight = torch.where(nearest, (steps == 0).double(), weight)
-    return _Taps(torch.minimum(index.clamp(min=0), sides.length - 1), weight)
+    return torch.minimum(index.clamp(min=0), sides.length - 1), weight

@@ -147,8 +147,8 @@ class SSDAugmentation:
         crop = Image.new("RGB", plan.crop_size[::-1], self.border)
         part = plan.part_of(image)
         if part.numel():
-            pixels = Image.fromarray(part.permute(1, 2, 0).contiguous().numpy())
-            crop.paste(_distort(pixels, plan.colours), plan.offset)
+            inside = Image.fromarray(part.permute(1, 2, 0).contiguous().numpy())
+            crop.paste(_distort(inside, plan.colours), plan.offset)
         if self.antialias:
             warped = np.asarray(crop.resize((out_w, out_h), _RESAMPLING[plan.interpolation]))
         else:
