@@ -15,7 +15,7 @@ from shared import ROOT
 
 SECONDS, LEAST_S = 80.0, 30.0
 BY_CARD = True
-SOURCES = ("src/vovnet", "tests/gpu", "tests/conftest.py")
+SOURCES = ("src/vovnet", "tests/conftest.py")
 NAME = "pytest -m gpu"
 REHEARSED = "tests/unit/test_boxes.py"  # stands for the tests that need a GPU
 

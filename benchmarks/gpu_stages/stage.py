@@ -56,9 +56,16 @@ class Stage:
         return self.deadline_s - time.monotonic()
 
     def measure(
-        self, name: str, function: Callable[[], Mapping[str, Any]], *, least_s: float = 1.0
+        self,
+        name: str,
+        function: Callable[[], Mapping[str, Any]],
+        *,
+        least_s: float = 1.0,
+        show: Callable[[Mapping[str, Any]], str] | None = None,
     ) -> dict[str, Any] | None:
         """The result of a measurement: the recorded one if it is fresh, else that of `function`, which is recorded.
+
+        show: the values as they are printed; without it all single numbers and words.
 
         Without `least_s` seconds left it is only noted as missing, and if `function` raises, its error is recorded;
         both give None.
@@ -78,7 +85,8 @@ class Stage:
             values = {"error": message, "where": traceback.format_exc().splitlines()[-12:]}
         taken_s = time.monotonic() - began_s
         self.record.put(name, self.key, {"seconds": round(taken_s, 2), **values})
-        print(f"{name}: {_short(values)} ({taken_s:.1f} s)", flush=True)
+        text = show(values) if show and "error" not in values else _short(values)
+        print(f"{name}: {text} ({taken_s:.1f} s)", flush=True)
         free_memory()
         return self.record.get(name, self.key)
 

@@ -175,7 +175,22 @@ def run(stage: Stage) -> None:
             with matmul_precision("float32"):
                 return measure[step.kind](stage, networks, step, batch)
 
-        stage.measure(step.name, measured, least_s=0 if stage.rehearse else step.least_s)
+        show = {"time": _times_text, "energy": _energy_text}.get(step.kind)
+        stage.measure(step.name, measured, least_s=0 if stage.rehearse else step.least_s, show=show)
+
+
+def _times_text(values: Mapping[str, Any]) -> str:
+    ratios = values["time_ratios"]
+    texts = [f"{name} {one['median_ms']:.3f} ms" for name, one in values["models"].items()]
+    return f"batch {values['batch']}: " + ", ".join(
+        f"{text} ({ratios[name]['median']:.2f} ×)" for text, name in zip(texts, ratios, strict=True)
+    )
+
+
+def _energy_text(values: Mapping[str, Any]) -> str:
+    check, disputed = values["check"], ", disputed" if values["disputed"] else ""
+    other = f", {check['j_per_image']:.4g} by {check['method']}" if check else ""
+    return f"batch {values['batch']}: {values['j_per_image']:.4g} J/image by {values['method']}{other}{disputed}"
 
 
 def _time(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:
