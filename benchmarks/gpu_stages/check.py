@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
+from shared import ROOT
+
 from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage
-from shared import ROOT
 
 SECONDS, LEAST_S = 80.0, 30.0
 BY_CARD = True

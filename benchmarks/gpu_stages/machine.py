@@ -17,7 +17,7 @@ PACKAGES = ("vovnet", "torch", "torchvision", "triton", "nvidia-ml-py", "numpy",
 
 
 def card_name(device: torch.device) -> str:
-    """The maker's name of the card that comes first. On a GPU no CUDA context is made, which would take memory there."""
+    """The maker's name of the first card. It makes no CUDA context, which would take memory there."""
     if device.type != "cuda":
         return device_name(device)
     with suppress(ImportError, OSError):

@@ -29,7 +29,7 @@ class Networks:
         self._float32: dict[str, nn.Module] = {}
 
     def get(self, name: str, precision: Precision) -> nn.Module:
-        """In eval mode, channels_last and this precision. A half copy is made anew, so that it takes no memory later."""
+        """In eval mode, channels_last and this precision. A half copy is made anew: it takes no memory later."""
         if name not in self._float32:
             torch.manual_seed(0)
             with self.device:
@@ -48,7 +48,9 @@ class Networks:
 
 
 @contextmanager
-def one_pass(networks: Networks, name: str, *, precision: Precision, batch: int, run: Run) -> Iterator[Callable[[], int]]:
+def one_pass(
+    networks: Networks, name: str, *, precision: Precision, batch: int, run: Run
+) -> Iterator[Callable[[], int]]:
     """A function that starts one pass and returns its number of images. What it holds is freed at the end.
 
     On the CPU, where a rehearsal runs, "graph" is eager.

@@ -25,7 +25,13 @@ class StageRecord:
 
     def __init__(self, folder: Path, stage: str, *, rehearsal: bool = False) -> None:
         self.path = folder / f"{stage}.json"
-        self.content: dict[str, Any] = {"stage": stage, "rehearsal": rehearsal, "runs": {}, "results": {}, "missing": {}}
+        self.content: dict[str, Any] = {
+            "stage": stage,
+            "rehearsal": rehearsal,
+            "runs": {},
+            "results": {},
+            "missing": {},
+        }
         self.run = ""
         if self.path.exists():
             self.content = _read(self.path, stage, rehearsal)

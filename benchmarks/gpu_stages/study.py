@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage
-
 from vovnet.paper.aggregation.cifar10 import Cifar10, read_cifar10
 from vovnet.paper.aggregation.config import AggregationConfig
 from vovnet.paper.aggregation.networks import CIFAR_NETWORKS

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from shared import ROOT
+
 from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage
 from gpu_stages.voc_data import find_pack, made_up_pack
-from shared import ROOT
-
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.optimizer import make_ema, make_optimizer
@@ -148,7 +148,10 @@ def bare_steps(stage: Stage, config: TrainConfig) -> dict[str, Any]:
         ema.update_parameters(model)
 
     times = time_interleaved(
-        {"step": step}, repetitions=2 if stage.rehearse else 20, device=device, warmup_limit_s=0 if stage.rehearse else 3
+        {"step": step},
+        repetitions=2 if stage.rehearse else 20,
+        device=device,
+        warmup_limit_s=0 if stage.rehearse else 3,
     )["step"]
     synchronize(device)
     speed = times.throughput(len(images))

@@ -4,7 +4,7 @@ A short trial measures images/s; then one cosine run takes what is left. OUTPUT/
 convolutions in half precision, and voc.json their accuracy on the images that were held out. A later run goes on: from
 the checkpoint of a run that was stopped on this machine, else from the weights, with a warm restart.
 
-The images are reduced to 400 pixels, and training takes minutes, so the accuracy cannot be compared with a published one.
+The images are reduced to 400 pixels, and training takes minutes, so the accuracy is not comparable with a published one.
 Weights that are better on the held-out images replace others, so these images are no test set.
 """
 
@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared import ROOT, for_record
+
 from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage, free_memory
 from gpu_stages.voc_data import find_pack, tiny_pack
-from shared import ROOT, for_record
-
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.detector import Detector
@@ -297,7 +297,9 @@ def _keep_the_better(stage: Stage, files: Files, done: Mapping[str, Any]) -> Non
         shutil.move(files.options.work / "voc.safetensors", files.weights)
         best = {name: value for name, value in done.items() if name not in ("key", "run", "seconds")}
     stage.record.put(HELD, stage.key, best)
-    print(f"held-out VOC07 mAP {score:.4f}; {'kept' if kept else 'the earlier weights are better and stay'}", flush=True)
+    print(
+        f"held-out VOC07 mAP {score:.4f}; {'kept' if kept else 'the earlier weights are better and stay'}", flush=True
+    )
     if score < ENOUGH and not stage.rehearse:
         print(f"below {ENOUGH}: a later run goes on from {files.weights.name}", flush=True)
 
