@@ -4,7 +4,7 @@ A short trial measures images/s; then one cosine run takes what is left. OUTPUT/
 convolutions in half precision, and voc.json their accuracy on the images that were held out. A later run goes on: from
 the checkpoint of a run that was stopped on this machine, else from the weights, with a warm restart.
 
-The images are reduced to 400 pixels, and training takes minutes, so the accuracy is not comparable with a published one.
+The images are reduced to 400 pixels and training takes minutes, so the accuracy is not comparable with a published one.
 Weights that are better on the held-out images replace others, so these images are no test set.
 """
 

@@ -151,7 +151,7 @@ def _note(gpu: GpuTables, model: str, column: str) -> str:
     passes = len(gpu.times[model, SINGLE].models[model].times_s)
     how = f"method {gpu.joules[model, SINGLE].method}" if column == "energy" else f"median of {passes} passes"
     return (
-        f"{foreign(gpu.card(model, SINGLE))}, batch 1, float32 without TF32, network only, {how}; eager: each kernel is "
+        f"{foreign(gpu.card(model, SINGLE))}, batch 1, float32 without TF32, network only, {how}; eager: kernels are "
         f"launched anew, graph: replayed from a CUDA graph; {FILE}; the paper used a {PAPERS_DEVICE}"
     )
 
