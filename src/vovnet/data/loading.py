@@ -16,6 +16,7 @@ from vovnet.data.dataset import DetectionDataset, size_text
 from vovnet.data.images import read_image
 from vovnet.data.loaders import Batches, load_batches
 from vovnet.masks import RleMasks
+from vovnet.padded_targets import PaddedTargets, pack, unpack
 from vovnet.polygons import Polygons
 from vovnet.structures import Target, TrainingMasks
 
@@ -28,12 +29,12 @@ _PADDING_MULTIPLE = 32  # the coarsest stride of a backbone, and a whole number 
 class Batch(NamedTuple):
     """One micro-batch of training images with their objects.
 
-    The objects of all images are concatenated: each tensor that a loader process sends takes a file descriptor, and a
-    process has about a thousand; the arrays of polygons take none. Bitmaps are packed because many batches wait in
-    shared memory, where the masks of 16 images would take more space than the images.
+    The objects of all images are one tensor: each that a loader process sends takes a file descriptor, and a process
+    has about a thousand; the arrays of polygons take none. Bitmaps are packed because many batches wait in shared
+    memory, where the masks of 16 images would take more space than the images.
 
     images: uint8 RGB (N, 3, H, W).
-    objects: those of the first image, then those of the second, and so on, without masks.
+    packed_objects: int32 (N, M, 7), the objects of each image without masks, see `vovnet.padded_targets.pack`.
     counts: number of objects in each image.
     names: names of the image files.
     sizes: (height, width) of each image, which is padded with zeros at the bottom and right; None if all fill (H, W).
@@ -42,17 +43,30 @@ class Batch(NamedTuple):
     """
 
     images: Tensor
-    objects: Target
+    packed_objects: Tensor
     counts: list[int]
     names: list[str]
     sizes: list[tuple[int, int]] | None = None
     packed_masks: Tensor | None = None
     polygons: Polygons | None = None
 
+    def to(self, device: torch.device) -> Batch:
+        """The same with images and objects on a device, from pinned memory without waiting for it. Masks stay here."""
+        images, objects = (part.to(device, non_blocking=True) for part in (self.images, self.packed_objects))
+        return self._replace(images=images, packed_objects=objects)
+
+    @property
+    def padded(self) -> PaddedTargets:
+        """The objects of all images, in the pixels of `images` and on their device."""
+        return PaddedTargets.unpack(self.packed_objects)
+
     @property
     def targets(self) -> list[Target]:
-        """The objects of each image, in the pixels of `images`. Each access unpacks the masks into bitmaps."""
-        targets = [self.objects[index] for index in torch.arange(len(self.objects)).split(self.counts)]
+        """The objects of each image of a batch in main memory, in the pixels of `images`.
+
+        Each access unpacks the masks into bitmaps.
+        """
+        targets = unpack(self.packed_objects, self.counts)
         if self.packed_masks is not None:
             targets = [replace(t, masks=masks) for t, masks in zip(targets, self._unpack(), strict=True)]
         if self.sizes is not None:
@@ -64,7 +78,7 @@ class Batch(NamedTuple):
         """The masks of each image."""
         assert self.packed_masks is not None
         assert self.polygons is not None
-        objects = np.split(np.arange(len(self.objects)), np.cumsum(self.counts)[:-1])
+        objects = np.split(np.arange(sum(self.counts)), np.cumsum(self.counts)[:-1])
         polygons = [self.polygons[index] for index in objects]
         num_bitmaps = [int((of_image.parts == 0).sum()) for of_image in polygons]
         for of_image, packed in zip(polygons, self.packed_masks.split(num_bitmaps), strict=True):
@@ -75,7 +89,7 @@ class Batch(NamedTuple):
 def _collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
     images, targets, names = zip(*items, strict=True)
     counts = [len(target) for target in targets]
-    objects = Target.cat(targets)
+    objects = pack(targets)
     sizes = [target.image_size for target in targets if target.image_size is not None]
     if not sizes:
         return Batch(torch.stack(images), objects, counts, list(names))

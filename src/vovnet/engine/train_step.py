@@ -45,10 +45,13 @@ def train_step(
         set_norm_momentum(model, norm_momentum, state.step * accumulate + index)
         with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
             with autocast(dtype, device):
-                images = model.preprocessing.normalize(batch.images.to(device, non_blocking=True))
-                targets = batch.targets
-                outputs = network(images, targets) if model.two_stage else network(images)
-                losses = criterion(outputs, targets)
+                moved = batch.to(device)
+                images = model.preprocessing.normalize(moved.images)
+                if model.two_stage:
+                    targets = batch.targets
+                    losses = criterion(network(images, targets), targets)
+                else:
+                    losses = criterion(network(images), moved.padded)
             loss = torch.stack(list(losses.values())).sum()
             scaler.scale(loss / accumulate).backward()
         values = torch.stack([loss, *losses.values()]).detach()

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vovnet.boxes import cxcywh_to_xyxy, encode
 from vovnet.matching import hard_negatives, match
+from vovnet.padded_targets import PaddedTargets
 from vovnet.structures import Target
-
-
-def _pad(targets: Sequence[Target], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The targets padded to one batch, without crowds: boxes (N, M, 4), labels (N, M), valid (N, M) bool."""
-    kept = [target[~target.crowd] for target in targets]
-    boxes = nn.utils.rnn.pad_sequence([t.boxes for t in kept], batch_first=True)
-    labels = nn.utils.rnn.pad_sequence([t.labels for t in kept], batch_first=True)
-    counts = torch.tensor([len(t) for t in kept])
-    valid = torch.arange(boxes.shape[1]) < counts.unsqueeze(1)
-    return boxes.to(device), labels.to(device), valid.to(device)
 
 
 class MultiBoxLoss(nn.Module):
@@ -49,7 +39,10 @@ class MultiBoxLoss(nn.Module):
         self.use_difficult = use_difficult
 
     def forward(
-        self, outputs: dict[str, Tensor], targets: Sequence[Target], may_be_negative: Tensor | None = None
+        self,
+        outputs: dict[str, Tensor],
+        targets: Sequence[Target] | PaddedTargets,
+        may_be_negative: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """outputs: "anchors_cxcywh" may be (N, A, 4), if each image has its own.
 
@@ -59,9 +52,10 @@ class MultiBoxLoss(nn.Module):
         # In half precision, a sum over thousands of anchors would lose its small terms.
         logits, deltas = outputs["class_logits"].float(), outputs["box_deltas"].float()
         anchors_cxcywh = outputs["anchors_cxcywh"]
+        padded = targets if isinstance(targets, PaddedTargets) else PaddedTargets.of(targets).to(logits.device)
+        boxes, labels, valid = padded.boxes, padded.labels, padded.valid & ~padded.crowd
         if not self.use_difficult:
-            targets = [target[~target.difficult] for target in targets]
-        boxes, labels, valid = _pad(targets, logits.device)
+            valid &= ~padded.difficult
 
         matches, best_iou = match(boxes, valid, cxcywh_to_xyxy(anchors_cxcywh), self.iou_threshold)
         positive = matches >= 0  # (N, A)

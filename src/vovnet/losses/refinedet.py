@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vovnet.boxes import decode, xyxy_to_cxcywh
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.matching import MIN_OBJECTNESS
+from vovnet.padded_targets import PaddedTargets
 from vovnet.structures import Target
 
 
@@ -34,11 +35,13 @@ class RefineDetLoss(nn.Module):
         self.arm = MultiBoxLoss(arm_iou_threshold, arm_negative_iou_threshold, use_difficult=use_difficult)
         self.odm = MultiBoxLoss(use_difficult=use_difficult)
 
-    def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target] | PaddedTargets) -> dict[str, Tensor]:
         """targets: boxes in pixels of the network's input."""
         objectness, anchor_deltas = outputs["objectness_logits"].float(), outputs["anchor_deltas"].float()
         anchors = outputs["anchors_cxcywh"]
-        objects = [replace(target, labels=torch.zeros_like(target.labels)) for target in targets]
+        if not isinstance(targets, PaddedTargets):
+            targets = PaddedTargets.of(targets).to(objectness.device)
+        objects = replace(targets, labels=torch.zeros_like(targets.labels))
         arm = self.arm({"class_logits": objectness, "box_deltas": anchor_deltas, "anchors_cxcywh": anchors}, objects)
 
         refined = xyxy_to_cxcywh(decode(anchor_deltas.detach(), anchors))  # (N, A, 4)
