@@ -15,8 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.data.dataset import DetectionDataset
-from vovnet.data.loaders import Batches
-from vovnet.data.loading import Batch, BatchStream, training_batches
+from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import StopVotes, Workers, workers
@@ -29,7 +28,7 @@ from vovnet.engine.resume import dotted, find_checkpoint
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
-from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
+from vovnet.engine.training_data import fingerprint, open_batches, open_data
 from vovnet.engine.training_warnings import warn_before_training
 from vovnet.errors import UsageError
 from vovnet.files import write_json
@@ -109,7 +108,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
         # Loop.
-        batches = until_end.enter_context(closing(_open_batches(dataset, config, model, group, start_step=state.step)))
+        batches = until_end.enter_context(
+            closing(open_batches(dataset, config, model.preprocessing, group, start_step=state.step))
+        )
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock, stop_votes = Clock(state.step), StopVotes(group)
@@ -212,35 +213,6 @@ def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, Det
     return info, model
 
 
-def _open_batches(
-    dataset: DetectionDataset, config: TrainConfig, model: DetectionModel, group: Workers, *, start_step: int
-) -> Batches[Batch]:
-    """The micro-batches of this process from step `start_step` to the end of the run."""
-    micro_batch_size, _ = micro_batches(config, group.world_size)
-    stream = BatchStream(
-        len(dataset),
-        batch_size=config.batch_size,
-        micro_batch_size=micro_batch_size,
-        steps=total_steps(config, len(dataset)),
-        start_step=start_step,
-        seed=config.seed,
-        rank=group.rank,
-        world_size=group.world_size,
-        aspect_ratios=aspect_ratios(dataset) if model.preprocessing.keep_ratio else None,
-    )
-    augment = make_augmentation(model.preprocessing, config)
-    on_cuda = group.device.type == "cuda"
-    shortest = min(config.resize.short_sides, default=0) ** 2
-    return training_batches(
-        dataset,
-        augment,
-        stream,
-        workers=config.workers,
-        pin_memory=on_cuda,
-        image_pixels=shortest or model.preprocessing.least_pixels,
-    )
-
-
 def _step_seed(seed: int, step: int, rank: int) -> int:
     """A different seed for every step and process, the same after a restart."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
@@ -251,7 +223,8 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     group.broadcast_buffers(model)
     batch_size, _ = micro_batches(config, group.world_size)
     detector = Detector(model, val.class_names, val.category_ids, device=group.device)
-    detections = detect_dataset(detector, val, batch_size=batch_size, workers=config.workers, group=group)
+    num_workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
+    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
     model.train()
 
     def score() -> float:
