@@ -17,6 +17,7 @@ from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import make_scaler, train_step
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.padded_targets import pack
 from vovnet.polygons import Polygons
 from vovnet.structures import Target
 from vovnet.zoo import find_detector
@@ -56,7 +57,7 @@ def make_batch(family: Family, *, images: int = 2, seed: int = 0) -> Batch:
     height, width = family.size
     targets = [_target(2 + index % 2, height, width, random) for index in range(images)]
     pixels = torch.randint(0, 256, (images, 3, height, width), dtype=torch.uint8, generator=random)
-    batch = Batch(pixels, Target.cat(targets), [len(t) for t in targets], [f"{index}.jpg" for index in range(images)])
+    batch = Batch(pixels, pack(targets), [len(t) for t in targets], [f"{index}.jpg" for index in range(images)])
     if find_detector(family.name).masks:
         outlines = [_outline(box) for target in targets for box in target.boxes.tolist()]
         none = torch.zeros((0, height, math.ceil(width / 8)), dtype=torch.uint8)
