@@ -108,9 +108,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
         # Loop.
-        batches = until_end.enter_context(
-            closing(open_batches(dataset, config, model.preprocessing, group, start_step=state.step))
-        )
+        batches = open_batches(dataset, config, model.preprocessing, group, start_step=state.step)
+        until_end.enter_context(closing(batches))
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock, stop_votes = Clock(state.step), StopVotes(group)
