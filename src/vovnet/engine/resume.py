@@ -16,7 +16,10 @@ from vovnet.engine.training_data import fingerprint
 from vovnet.printing import line
 from vovnet.weights.file import load_checkpoint
 
-_MAY_DIFFER = {"resume", "workers", "threads", "output", "device", "log_every", "checkpoint_every", "tensorboard"}
+_MAY_DIFFER = {
+    *("resume", "workers", "threads", "output", "device", "compile", "channels_last"),
+    *("log_every", "checkpoint_every", "tensorboard"),
+}
 
 
 def find_checkpoint(config: TrainConfig, dataset: DetectionDataset) -> dict[str, Any] | None:
