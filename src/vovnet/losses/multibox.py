@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ class MultiBoxLoss(nn.Module):
     negative_iou_threshold: below this IoU with every object, an anchor may be negative.
     negatives_per_positive: how many hard negatives an image has for each positive.
     use_difficult: learn from VOC's difficult objects too.
+    images_per_group: so many consecutive images share a normaliser, as if each group were a forward pass of its own;
+        the loss is the mean over the groups. None: the batch is one group.
     """
 
     def __init__(
@@ -31,12 +34,14 @@ class MultiBoxLoss(nn.Module):
         negative_iou_threshold: float = 0.5,
         negatives_per_positive: int = 3,
         use_difficult: bool = True,
+        images_per_group: int | None = None,
     ) -> None:
         super().__init__()
         self.iou_threshold = iou_threshold
         self.negative_iou_threshold = negative_iou_threshold
         self.negatives_per_positive = negatives_per_positive
         self.use_difficult = use_difficult
+        self.images_per_group = images_per_group
 
     def forward(
         self,
@@ -52,26 +57,37 @@ class MultiBoxLoss(nn.Module):
         # In half precision, a sum over thousands of anchors would lose its small terms.
         logits, deltas = outputs["class_logits"].float(), outputs["box_deltas"].float()
         anchors_cxcywh = outputs["anchors_cxcywh"]
+        anchors = cxcywh_to_xyxy(anchors_cxcywh)
         padded = targets if isinstance(targets, PaddedTargets) else PaddedTargets.of(targets).to(logits.device)
-        boxes, labels, valid = padded.boxes, padded.labels, padded.valid & ~padded.crowd
+        valid = padded.valid & ~padded.crowd
         if not self.use_difficult:
             valid &= ~padded.difficult
 
-        matches, best_iou = match(boxes, valid, cxcywh_to_xyxy(anchors_cxcywh), self.iou_threshold)
+        matches, best_iou = match(padded.boxes, valid, anchors, self.iou_threshold)
         positive = matches >= 0  # (N, A)
+        count = positive.sum(dim=1)
         log_probabilities = F.log_softmax(logits, dim=-1)
         candidates = ~positive & (best_iou < self.negative_iou_threshold)
         negative = hard_negatives(
             candidates if may_be_negative is None else candidates & may_be_negative,
             difficulty=-log_probabilities[..., 0].detach(),
-            quota=self.negatives_per_positive * positive.sum(dim=1),
+            quota=self.negatives_per_positive * count,
         )
 
-        image, anchor = positive.nonzero(as_tuple=True)
-        matched = matches[image, anchor]
-        box_targets = encode(boxes[image, matched], anchors_cxcywh.expand_as(deltas)[image, anchor])
-        positive_loss = -log_probabilities[image, anchor, labels[image, matched] + 1].sum()
-        negative_loss = -log_probabilities[..., 0][negative].sum()
-        box_loss = F.smooth_l1_loss(deltas[image, anchor], box_targets, reduction="sum")
-        normaliser = max(len(image), 1)
-        return {"class_loss": (positive_loss + negative_loss) / normaliser, "box_loss": box_loss / normaliser}
+        # How many anchors count is not known here, so each has a loss, and those of the others become 0.
+        obj = matches.clamp(min=0)
+        label = torch.where(positive, padded.labels.gather(1, obj) + 1, 0)
+        class_losses = -log_probabilities.gather(2, label.unsqueeze(-1)).squeeze(-1)
+        class_loss = torch.where(positive | negative, class_losses, 0.0).sum(dim=1)
+        is_positive = positive.unsqueeze(-1)
+        boxes = padded.boxes.gather(1, obj.unsqueeze(-1).expand(-1, -1, 4))
+        # Those of the others would be the logarithm of anything: they are encoded as the anchor itself.
+        box_targets = encode(torch.where(is_positive, boxes, anchors), anchors_cxcywh)
+        deltas = torch.where(is_positive, deltas, box_targets)
+        box_loss = F.smooth_l1_loss(deltas, box_targets, reduction="none").sum(dim=(1, 2))
+        return {"class_loss": self._mean(class_loss, count), "box_loss": self._mean(box_loss, count)}
+
+    def _mean(self, of_images: Tensor, count: Tensor) -> Tensor:
+        """The sums of the images (N,) divided by the number of matched anchors of their group."""
+        groups = (-1, self.images_per_group or len(count))
+        return (of_images.view(groups).sum(dim=1) / count.view(groups).sum(dim=1).clamp(min=1)).mean()

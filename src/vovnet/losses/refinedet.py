@@ -25,15 +25,20 @@ class RefineDetLoss(nn.Module):
 
     arm_iou_threshold, arm_negative_iou_threshold: of the first step. 0.5 and 0.5 in the paper, 0.7 and 0.3 in the
         authors' scripts for VOC.
-    use_difficult: see `MultiBoxLoss`.
+    use_difficult, images_per_group: see `MultiBoxLoss`.
     """
 
     def __init__(
-        self, arm_iou_threshold: float = 0.5, arm_negative_iou_threshold: float = 0.5, use_difficult: bool = False
+        self,
+        arm_iou_threshold: float = 0.5,
+        arm_negative_iou_threshold: float = 0.5,
+        use_difficult: bool = False,
+        images_per_group: int | None = None,
     ) -> None:
         super().__init__()
-        self.arm = MultiBoxLoss(arm_iou_threshold, arm_negative_iou_threshold, use_difficult=use_difficult)
-        self.odm = MultiBoxLoss(use_difficult=use_difficult)
+        common = {"use_difficult": use_difficult, "images_per_group": images_per_group}
+        self.arm = MultiBoxLoss(arm_iou_threshold, arm_negative_iou_threshold, **common)
+        self.odm = MultiBoxLoss(**common)
 
     def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target] | PaddedTargets) -> dict[str, Tensor]:
         """targets: boxes in pixels of the network's input."""
