@@ -17,6 +17,7 @@ from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import make_scaler, train_step
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.mask_rcnn import MaskRCNN
 from vovnet.padded_targets import pack
 from vovnet.polygons import Polygons
 from vovnet.structures import Target
@@ -34,12 +35,12 @@ class Family(NamedTuple):
 
 
 FAMILIES = (
-    Family("dsod300_vovnet27_slim", (300, 300), {}),
-    Family("ssd300_mobilenet", (300, 300), {}),
+    Family("dsod300_vovnet27_slim", (128, 128), {}),
+    Family("ssd300_mobilenet", (128, 128), {}),
     Family("pelee304", (304, 304), {}),
-    Family("refinedet320_vovnet27_slim", (128, 192), {"width": 64}),
-    Family("maskrcnn_vovnet27_slim_gn", (128, 192), {"image_size": (128, 192), "rois": 32}),
-    Family("fasterrcnn_vovnet27_slim", (128, 192), {"image_size": (128, 192), "rois": 32}),
+    Family("refinedet320_vovnet27_slim", (128, 128), {"width": 64}),
+    Family("maskrcnn_vovnet27_slim_gn", (64, 96), {"image_size": (64, 96), "rois": 32}),
+    Family("fasterrcnn_vovnet27_slim", (64, 96), {"image_size": (64, 96), "rois": 32}),
 )
 
 
@@ -48,6 +49,8 @@ def build(family: Family) -> DetectionModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = create_model(family.name, CLASSES, **family.options)
+    if isinstance(model, MaskRCNN):  # the second stage is slow
+        model.rpn._post_nms_top_n = {"training": 200, "testing": 50}
     return model.to(memory_format=torch.channels_last).train()
 
 
