@@ -101,7 +101,11 @@ def _throughput(records: Path) -> str:
     rows = []
     for name, result in trained.items():
         bare = results.get(f"bare steps {name}")
-        share = [f"{bare['images_per_s']:.0f}", f"{result['images_per_s'] / bare['images_per_s']:.2f}"] if bare else ["", ""]
+        share = (
+            [f"{bare['images_per_s']:.0f}", f"{result['images_per_s'] / bare['images_per_s']:.2f}"]
+            if bare
+            else ["", ""]
+        )
         how = f"batch {result['batch_size']}, {foreign(result['precision'])}, {result['workers']} workers"
         rows.append([foreign(name), how, f"{result['images_per_s']:.0f}", *share, foreign(card_of(content, result))])
     header = ["training", "settings", "images/s", "bare steps (images/s)", "ratio", "measured on"]
