@@ -1,4 +1,4 @@
-"""How many images a loader process feeds: `python benchmarks/feeding.py [DATA SPLIT]` prints images per second and core.
+"""How many images a loader process feeds: `python benchmarks/feeding.py [DATA SPLIT]` prints images/s of one core.
 
 Compared in turn within one run: the whole augmentation in the loader process; its part where the device draws; the same
 with the images in a cache. And how many images per second the device draws.
