@@ -165,7 +165,7 @@ def test_groups_change_nothing(photos: list[Tensor], monkeypatch: pytest.MonkeyP
     assert difference(together, draw_images(undrawn)).max() <= 1  # sums in another order
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),
@@ -182,7 +182,7 @@ def test_any_image_and_any_plan(height: int, width: int, size: tuple[int, int], 
     assert difference(expected, drawn).max() <= 2
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), antialias=st.booleans())
 def test_a_plan_without_changes_gives_the_image(seed: int, antialias: bool) -> None:
     rng = np.random.default_rng(seed)
