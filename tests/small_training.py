@@ -17,6 +17,8 @@ from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import make_scaler, train_step
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.mask_rcnn import MaskRCNN
+from vovnet.padded_targets import pack
 from vovnet.polygons import Polygons
 from vovnet.structures import Target
 from vovnet.zoo import find_detector
@@ -33,12 +35,12 @@ class Family(NamedTuple):
 
 
 FAMILIES = (
-    Family("dsod300_vovnet27_slim", (300, 300), {}),
-    Family("ssd300_mobilenet", (300, 300), {}),
+    Family("dsod300_vovnet27_slim", (128, 128), {}),
+    Family("ssd300_mobilenet", (128, 128), {}),
     Family("pelee304", (304, 304), {}),
-    Family("refinedet320_vovnet27_slim", (128, 192), {"width": 64}),
-    Family("maskrcnn_vovnet27_slim_gn", (128, 192), {"image_size": (128, 192), "rois": 32}),
-    Family("fasterrcnn_vovnet27_slim", (128, 192), {"image_size": (128, 192), "rois": 32}),
+    Family("refinedet320_vovnet27_slim", (128, 128), {"width": 64}),
+    Family("maskrcnn_vovnet27_slim_gn", (64, 96), {"image_size": (64, 96), "rois": 32}),
+    Family("fasterrcnn_vovnet27_slim", (64, 96), {"image_size": (64, 96), "rois": 32}),
 )
 
 
@@ -47,6 +49,8 @@ def build(family: Family) -> DetectionModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = create_model(family.name, CLASSES, **family.options)
+    if isinstance(model, MaskRCNN):  # the second stage is slow
+        model.rpn._post_nms_top_n = {"training": 200, "testing": 50}
     return model.to(memory_format=torch.channels_last).train()
 
 
@@ -56,7 +60,7 @@ def make_batch(family: Family, *, images: int = 2, seed: int = 0) -> Batch:
     height, width = family.size
     targets = [_target(2 + index % 2, height, width, random) for index in range(images)]
     pixels = torch.randint(0, 256, (images, 3, height, width), dtype=torch.uint8, generator=random)
-    batch = Batch(pixels, Target.cat(targets), [len(t) for t in targets], [f"{index}.jpg" for index in range(images)])
+    batch = Batch(pixels, pack(targets), [len(t) for t in targets], [f"{index}.jpg" for index in range(images)])
     if find_detector(family.name).masks:
         outlines = [_outline(box) for target in targets for box in target.boxes.tolist()]
         none = torch.zeros((0, height, math.ceil(width / 8)), dtype=torch.uint8)

@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
-from vovnet.engine.distributed import Workers, workers
+from vovnet.engine.distributed import StopVotes, Workers, workers
+from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
-from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
+from vovnet.engine.network import place, wrap
+from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.resume import dotted, find_checkpoint
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
-from vovnet.engine.train_state import LossSums, TrainState
+from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import fingerprint, open_batches, open_data
 from vovnet.engine.training_warnings import warn_before_training
@@ -36,6 +36,7 @@ from vovnet.limits import check_limit
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.layers import memory_format_of
 from vovnet.printing import line
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
@@ -65,6 +66,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
     best.safetensors holds the weights that were best on `val`, last.safetensors those at the end of the run, or their
     EMA if there is one; without a `val` split both hold the last. `hooks` are called with each record of the log.
 
+    On a GPU the losses are looked at only when a line of the log, a checkpoint or an evaluation is due.
+
     Raises FileExistsError if the output folder holds another run, FloatingPointError that names the images if a loss or
     gradient is not finite, and ValueError or OSError with the remedy for wrong data or a full disk.
     """
@@ -77,11 +80,11 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         dataset, val = open_data(config)
         last_path = config.output / "last.pt"
         checkpoint = find_checkpoint(config, dataset)
-        info, model = _build_model(config, dataset, checkpoint, group.device)
+        info, model = _build_model(config, dataset, checkpoint, group)
         spec = find_detector(config.model)
-        criterion = spec.make_loss(config.loss.model_dump())
+        criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
         optimizer = make_optimizer(model, spec, config.optimizer)
-        ema = make_ema(model, config.ema_decay) if config.ema_decay else None
+        ema = EMA(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
         state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
         steps = total_steps(config, len(dataset))
@@ -92,13 +95,14 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             state.load(checkpoint, last_path)
         if len(set(group.gather(state.step))) > 1:
             raise ValueError(f"every process needs {last_path}; put the output folder where all hosts can read it")
-        network = DistributedDataParallel(model) if group.world_size > 1 else model
+        network = wrap(model, config, group)
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
             announce(config, dataset, state.step, steps, str(group.device))
             warn_before_training(dataset, val, config.model, model)
 
         def save_last() -> None:
+            state.look()
             state.check_weights()
             if group.is_main:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
@@ -108,7 +112,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         until_end.enter_context(closing(batches))
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
-        clock = Clock(state.step)
+        clock, stop_votes = Clock(state.step), StopVotes(group)
         network.train()
         while state.step < steps:
             rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
@@ -117,16 +121,18 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             train_step(
                 state, network, criterion, batches,
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
-                norm_momentum=config.norm_momentum,
+                norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
             )  # fmt: skip
+            state.look(wait=False)
             step, is_last, state.last = state.step, state.step == steps, None
             progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
-                losses = mean_losses(group.gather(state.loss_sums.means()))
+                state.look()
+                losses = mean_losses(group.gather(state.window.means()))
                 log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
                 if step % config.log_every == 0:  # else a longer run goes on with these sums
-                    state.loss_sums = LossSums()
+                    state.window.clear()
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
@@ -137,9 +143,10 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             elif step % config.checkpoint_every == 0 or is_last:
                 save_last()
 
-            if group.any(stop_requested.is_set()):
+            if stop_votes.any(stop_requested.is_set()):
                 save_last()
                 break
+        stop_votes.close()
 
         # Record.
         if state.step == steps:
@@ -152,9 +159,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
 
 def _build_model(
-    config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, device: torch.device
+    config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, group: Workers
 ) -> tuple[ModelInfo, DetectionModel]:
-    """The model on the device, with random weights, or those of `weights` or `backbone_weights`.
+    """The model, placed on the device, with random weights, or those of `weights` or `backbone_weights`.
 
     A checkpoint replaces them.
     """
@@ -169,13 +176,8 @@ def _build_model(
         info, model = build_pretrained(info, config.backbone_weights)
     else:
         model = info.build()
-    model = model.to(device).to(memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = not model.preprocessing.keep_ratio  # all batches must have the same shape
-    if config.sync_bn:
-        if device.type != "cuda":
-            raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")
-        model = cast(DetectionModel, nn.SyncBatchNorm.convert_sync_batchnorm(model))
-    return info, model
+    return info, place(model, config, group)
 
 
 def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, DetectionModel]:
@@ -217,12 +219,16 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     detector = Detector(model, val.class_names, val.category_ids, device=group.device)
     num_workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
     detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
-    model.train()
-    targets, num_classes = [sample.target for sample in val], len(val.class_names)
-    if config.metric == "voc07_map":
-        return evaluate_voc(detections, targets, num_classes).mean_ap11 or 0.0
-    coco = evaluate_coco(detections, targets, num_classes, masks=config.metric == "coco_mask_ap")
-    return coco.figures["AP"] or 0.0
+    model.train().to(memory_format=memory_format_of(config.channels_last))
+
+    def score() -> float:
+        targets, num_classes = [sample.target for sample in val], len(val.class_names)
+        if config.metric == "voc07_map":
+            return evaluate_voc(detections, targets, num_classes).mean_ap11 or 0.0
+        coco = evaluate_coco(detections, targets, num_classes, masks=config.metric == "coco_mask_ap")
+        return coco.figures["AP"] or 0.0
+
+    return group.once(score)
 
 
 def _write_best(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
@@ -245,6 +251,8 @@ def _evaluate_and_keep(
     state: TrainState, val: DetectionDataset, config: TrainConfig, group: Workers, info: ModelInfo
 ) -> float:
     """The run's metric of the present weights, which are kept if they are the best."""
+    state.look()
+    state.check_weights()
     score = _evaluate(state.evaluated_model, val, config, group)
     if state.best is None or score > state.best:
         state.best, state.best_step = score, state.step
