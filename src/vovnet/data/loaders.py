@@ -37,6 +37,7 @@ from vovnet.printing import line
 T = TypeVar("T")
 
 PATIENCE_S = 300.0  # a slow disk may take long, so this ends in a warning only
+_MOST_AHEAD = 4 * 2**30  # bytes of batches that wait for one training process
 _POLL_S = 0.5
 _GRACE_S = 3.0
 _SHARED_MEMORY = Path("/dev/shm")
@@ -60,7 +61,8 @@ def load_batches(
     picks: the keys of the images of each batch.
     workers: loader processes; 0 loads in this process.
     name_of: the image that a key stands for, for warnings.
-    batch_bytes: what a batch takes in shared memory at least, if that is known. `prefetch` is lowered to what fits.
+    batch_bytes: what a batch takes in shared memory, at least or on average, if that is known. `prefetch` is lowered to
+        what fits, and to 4 GiB in all, but not below one batch.
     prefetch: batches that each process loads ahead.
 
     Raises OSError with what helps, here or with a batch, if a process dies, cannot start, or lacks shared memory.
@@ -287,7 +289,7 @@ def _affordable(batch_bytes: int, workers: int, prefetch: int) -> int:
             f"{counted(workers, 'loader process', 'loader processes')} need {(workers + 2) * batch_bytes / 2**20:,.0f} "
             f"MiB of shared memory: {_shm_remedy()}"
         )
-    return min(prefetch, fits)
+    return min(prefetch, fits, max(1, _MOST_AHEAD // (batch_bytes * workers)))
 
 
 def _free_shared_memory() -> int | None:

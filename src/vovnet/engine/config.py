@@ -75,12 +75,15 @@ class DataConfig(Section):
     train: the split to train on.
     val: the split to evaluate on; null: no evaluation.
     more_train: further splits to train on, with the same classes, such as VOC2012 in addition to VOC2007.
+    cache: keep the decoded training images in one file, in vovnet's cache folder or in the folder given, where they are
+        read by all processes and by later runs. It takes 3 bytes per pixel of all images.
     """
 
     root: Path
     train: str = "train"
     val: str | None = "val"
     more_train: tuple[DataSource, ...] = ()
+    cache: bool | Path = False
 
 
 class AugmentConfig(Section):
@@ -220,7 +223,11 @@ class TrainConfig(Section):
         0 and 1. Caffe's moving_average_fraction 0.999 is 0.001.
     ema_decay: decay of the average of the weights, which is then evaluated and saved; null: no average.
     seed: seed of everything random, of at most 63 bits.
-    workers: loader processes per training process, up to 1,024.
+    workers: loader processes per training process, up to 1,024; "auto": 2, and on CUDA one per core but one, divided by
+        the processes of the host, up to 16.
+    draw_images: where training images are warped and their colours changed, for detectors with an input of fixed size:
+        "workers", or "device", to which the loader processes then send the parts as decoded; "auto": on the device if
+        it is a GPU with CUDA. The pixels are the same within rounding.
     threads: CPU threads, up to 4,096; null: PyTorch's default.
     metric: the best weights are those with the highest value of this metric on `val`.
     evaluate_every: epochs between evaluations.
@@ -252,7 +259,8 @@ class TrainConfig(Section):
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: Seed = 0
-    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=1024)] = "auto"
+    draw_images: Literal["auto", "workers", "device"] = "auto"
     threads: Annotated[int, Field(gt=0, le=4096)] | None = None
     metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
     evaluate_every: PositiveInt = 1

@@ -13,21 +13,21 @@ import numpy as np
 import torch
 
 from vovnet.data.dataset import DetectionDataset
-from vovnet.data.loaders import Batches
-from vovnet.data.loading import Batch, BatchStream, training_batches
+from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
-from vovnet.engine.distributed import Workers, workers
+from vovnet.engine.distributed import StopVotes, Workers, workers
+from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
 from vovnet.engine.network import place, wrap
-from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
+from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.resume import dotted, find_checkpoint
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
-from vovnet.engine.train_state import LossSums, TrainState
+from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
-from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
+from vovnet.engine.training_data import fingerprint, open_batches, open_data
 from vovnet.engine.training_warnings import warn_before_training
 from vovnet.errors import UsageError
 from vovnet.files import write_json
@@ -66,6 +66,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
     best.safetensors holds the weights that were best on `val`, last.safetensors those at the end of the run, or their
     EMA if there is one; without a `val` split both hold the last. `hooks` are called with each record of the log.
 
+    On a GPU the losses are looked at only when a line of the log, a checkpoint or an evaluation is due.
+
     Raises FileExistsError if the output folder holds another run, FloatingPointError that names the images if a loss or
     gradient is not finite, and ValueError or OSError with the remedy for wrong data or a full disk.
     """
@@ -82,7 +84,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         spec = find_detector(config.model)
         criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
         optimizer = make_optimizer(model, spec, config.optimizer)
-        ema = make_ema(model, config.ema_decay) if config.ema_decay else None
+        ema = EMA(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
         state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
         steps = total_steps(config, len(dataset))
@@ -100,15 +102,17 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             warn_before_training(dataset, val, config.model, model)
 
         def save_last() -> None:
+            state.look()
             state.check_weights()
             if group.is_main:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
         # Loop.
-        batches = until_end.enter_context(closing(_open_batches(dataset, config, model, group, start_step=state.step)))
+        batches = open_batches(dataset, config, model.preprocessing, group, start_step=state.step)
+        until_end.enter_context(closing(batches))
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
-        clock = Clock(state.step)
+        clock, stop_votes = Clock(state.step), StopVotes(group)
         network.train()
         while state.step < steps:
             rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
@@ -119,14 +123,16 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
                 norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
             )  # fmt: skip
+            state.look(wait=False)
             step, is_last, state.last = state.step, state.step == steps, None
             progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
-                losses = mean_losses(group.gather(state.loss_sums.means()))
+                state.look()
+                losses = mean_losses(group.gather(state.window.means()))
                 log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
                 if step % config.log_every == 0:  # else a longer run goes on with these sums
-                    state.loss_sums = LossSums()
+                    state.window.clear()
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
@@ -137,9 +143,10 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             elif step % config.checkpoint_every == 0 or is_last:
                 save_last()
 
-            if group.any(stop_requested.is_set()):
+            if stop_votes.any(stop_requested.is_set()):
                 save_last()
                 break
+        stop_votes.close()
 
         # Record.
         if state.step == steps:
@@ -200,35 +207,6 @@ def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, Det
     return info, model
 
 
-def _open_batches(
-    dataset: DetectionDataset, config: TrainConfig, model: DetectionModel, group: Workers, *, start_step: int
-) -> Batches[Batch]:
-    """The micro-batches of this process from step `start_step` to the end of the run."""
-    micro_batch_size, _ = micro_batches(config, group.world_size)
-    stream = BatchStream(
-        len(dataset),
-        batch_size=config.batch_size,
-        micro_batch_size=micro_batch_size,
-        steps=total_steps(config, len(dataset)),
-        start_step=start_step,
-        seed=config.seed,
-        rank=group.rank,
-        world_size=group.world_size,
-        aspect_ratios=aspect_ratios(dataset) if model.preprocessing.keep_ratio else None,
-    )
-    augment = make_augmentation(model.preprocessing, config)
-    on_cuda = group.device.type == "cuda"
-    shortest = min(config.resize.short_sides, default=0) ** 2
-    return training_batches(
-        dataset,
-        augment,
-        stream,
-        workers=config.workers,
-        pin_memory=on_cuda,
-        image_pixels=shortest or model.preprocessing.least_pixels,
-    )
-
-
 def _step_seed(seed: int, step: int, rank: int) -> int:
     """A different seed for every step and process, the same after a restart."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
@@ -239,13 +217,18 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     group.broadcast_buffers(model)
     batch_size, _ = micro_batches(config, group.world_size)
     detector = Detector(model, val.class_names, val.category_ids, device=group.device)
-    detections = detect_dataset(detector, val, batch_size=batch_size, workers=config.workers, group=group)
+    num_workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
+    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
     model.train().to(memory_format=memory_format_of(config.channels_last))
-    targets, num_classes = [sample.target for sample in val], len(val.class_names)
-    if config.metric == "voc07_map":
-        return evaluate_voc(detections, targets, num_classes).mean_ap11 or 0.0
-    coco = evaluate_coco(detections, targets, num_classes, masks=config.metric == "coco_mask_ap")
-    return coco.figures["AP"] or 0.0
+
+    def score() -> float:
+        targets, num_classes = [sample.target for sample in val], len(val.class_names)
+        if config.metric == "voc07_map":
+            return evaluate_voc(detections, targets, num_classes).mean_ap11 or 0.0
+        coco = evaluate_coco(detections, targets, num_classes, masks=config.metric == "coco_mask_ap")
+        return coco.figures["AP"] or 0.0
+
+    return group.once(score)
 
 
 def _write_best(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
@@ -268,6 +251,8 @@ def _evaluate_and_keep(
     state: TrainState, val: DetectionDataset, config: TrainConfig, group: Workers, info: ModelInfo
 ) -> float:
     """The run's metric of the present weights, which are kept if they are the best."""
+    state.look()
+    state.check_weights()
     score = _evaluate(state.evaluated_model, val, config, group)
     if state.best is None or score > state.best:
         state.best, state.best_step = score, state.step

@@ -36,9 +36,13 @@ class RefineDetLoss(nn.Module):
         images_per_group: int | None = None,
     ) -> None:
         super().__init__()
-        common = {"use_difficult": use_difficult, "images_per_group": images_per_group}
-        self.arm = MultiBoxLoss(arm_iou_threshold, arm_negative_iou_threshold, **common)
-        self.odm = MultiBoxLoss(**common)
+        self.arm = MultiBoxLoss(
+            arm_iou_threshold,
+            arm_negative_iou_threshold,
+            use_difficult=use_difficult,
+            images_per_group=images_per_group,
+        )
+        self.odm = MultiBoxLoss(use_difficult=use_difficult, images_per_group=images_per_group)
 
     def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target] | PaddedTargets) -> dict[str, Tensor]:
         """targets: boxes in pixels of the network's input."""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,10 @@ from vovnet.profiling import memory
 from vovnet.profiling.live_tensors import follow_tensors
 from vovnet.profiling.memory import MIB, measure_memory
 from vovnet.profiling.nvml import Nvml
+from vovnet.profiling.own_process import OwnProcess
 from vovnet.zoo import create_backbone
+
+from .simulated import H100, Device, FakeNvml
 
 KIB = 1024
 IMAGE = torch.rand(1, 4, 16, 16)  # 256 positions of 4 bytes: 1 KiB a channel
@@ -297,13 +299,14 @@ def test_gpu_out_of_memory_is_the_reason() -> None:
     assert (peak.peak_mib, peak.reason) == (None, "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB")
 
 
-@pytest.mark.parametrize(("mine", "used", "mib"), [(True, 500 * MIB, 500), (True, None, None), (False, 5, None)])
+@pytest.mark.parametrize(
+    ("mine", "used", "mib"), [(True, 500 * MIB, 500), (True, None, None), (True, 0, None), (False, 5, None)]
+)
 def test_nvml_reports_the_memory_of_this_process(
     mine: bool, used: int | None, mib: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = SimpleNamespace(pid=os.getpid() + (not mine), usedGpuMemory=used)
-    board = Nvml.__new__(Nvml)
-    board._nvml = SimpleNamespace(NVMLError=OSError, nvmlDeviceGetComputeRunningProcesses=lambda handle: [process])
-    board._handle = None
+    nvml, pid = FakeNvml(Device(), H100), 4242
+    nvml.pids, nvml.used_bytes = [pid], {pid: used}
+    board = Nvml(nvml, "handle", own=OwnProcess(frozenset({pid if mine else 7}), on_board=True))
     monkeypatch.setattr(memory, "find_nvml", lambda device: board)
     assert memory._nvml_process_mib(torch.device("cuda")) == mib
