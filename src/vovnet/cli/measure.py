@@ -52,6 +52,10 @@ class Energy:
         if (self.meter is not None) != (self.energy == "meter"):
             raise UsageError("--energy meter and --meter FILE go together")
 
+    def options(self) -> dict[str, Any]:
+        """For `measure_by_name`."""
+        return {"energy": self.energy, "meter": self.meter, "estimated": self.estimate}
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,10 @@ class Images:
         if unsuitable := [path for path in paths if is_url(path) or is_video(path)]:
             raise UsageError(f"stages are timed on image files, not on {unsuitable[0]}")
         return [Path(path) for path in paths]
+
+    def options(self) -> dict[str, Any]:
+        """For `measure_by_name`."""
+        return {"image_paths": self.paths(), "data": self.data, "split": self.split}
 
 
 @Parameter(name="*")
@@ -186,18 +194,8 @@ def measure(
         raise UsageError("name the models to measure; `vovnet list` names ours")
     energy.check()
     if runtimes is not None:
-        others = (
-            input_size,
-            batch_size,
-            batches,
-            run,
-            layers,
-            choice,
-            energy.estimate,
-            not memory,
-            precision != "float32",
-        )
-        if len(models) != 1 or any(others) or device not in ("auto", "cpu"):
+        others = (input_size, batch_size, batches, run, layers, choice, energy.estimate, not memory)
+        if len(models) != 1 or any(others) or precision != "float32" or device not in ("auto", "cpu"):
             raise UsageError(RUNTIMES_TAKE)
         plan: dict[str, Any] = {"threads": threads, "repetitions": repetitions, "image_paths": images.paths()}
         plan |= {"data": images.data, "split": images.split, "energy": energy.energy, "meter": energy.meter}
@@ -205,7 +203,7 @@ def measure(
     choice.check(models, images.data)
     if batches or run or energy != Energy() or images.images or images.data:
         _check_additions(models)
-    image_paths = images.paths()
+    sources = images.options()
     if output is not None:
         need("markdown_it", "matplotlib")
         make_folder(output)
@@ -225,12 +223,8 @@ def measure(
                 repetitions=repetitions,
                 runs=tuple(run or ("eager",)),
                 memory=memory,
-                energy=energy.energy,
-                meter=energy.meter,
-                estimated=energy.estimate,
-                image_paths=image_paths,
-                data=images.data,
-                split=images.split,
+                **energy.options(),
+                **sources,
                 on_step=lambda what: progress.update(task, description=line(what)),
             )
         _print(measurements, out, layers=layers)
