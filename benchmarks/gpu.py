@@ -151,8 +151,8 @@ def _plan(name: str, options: Options, command: str) -> Planned | None:
         own += ["--key", key, "--command", command]
         return [sys.executable, "-u", str(Path(__file__).resolve()), *flags, *switches, *own]
 
-    least_s = 0.0 if options.rehearse else kind.least_s
-    return Planned(name, kind.seconds, least_s, run, failed, skipped)
+    seconds, least_s = (math.inf, 0.0) if options.rehearse else (kind.seconds, kind.least_s)
+    return Planned(name, seconds, least_s, run, failed, skipped)
 
 
 def _key(kind: Kind, options: Options) -> str:
