@@ -87,7 +87,9 @@ def names(variant: Variant) -> list[str]:
 
 
 def is_done(record: StageRecord, key: str) -> bool:
-    return all(record.get(name, key) is not None for variant in VARIANTS for name in names(variant))
+    """Whether all is measured that fits into the stage's time; compiling takes longer."""
+    fitting = [variant for variant in VARIANTS if variant.least_s < SECONDS]
+    return all(record.get(name, key) is not None for variant in fitting for name in names(variant))
 
 
 def run(stage: Stage) -> None:
