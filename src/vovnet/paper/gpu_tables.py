@@ -196,14 +196,16 @@ def gpu_table(table: str, gpu: GpuTables) -> Table | None:
             passes.append(len(gpu.times[row.model, way].models[row.model].times_s))
     if not rows:
         return None
+    fewest, most = min(passes), max(passes)
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
     header = ["model", "run", "images/s", "time (ms)", "time, ratio to the VoVNet", "J/image"]
     header += ["joules, ratio to the VoVNet", "multiply-adds (G/s)", "memory (MiB; paper: MB)"]
     notes = [
         f"measured on {' / '.join(dict.fromkeys(cards))} with random weights, network only; float32 without TF32; "
         f"{FILE}; the paper used a {PAPERS_DEVICE}",
-        f"time: median of {min(passes)} to {max(passes)} passes, the models of a group interleaved in one run; "
+        f"time: median of {count} passes, the models of a group interleaved in one run; "
         "ratios: with 95 % intervals; joules: windows of at least 2.5 s, by the energy counter if there is one",
-        "time of a batch is of the whole batch; memory at batch 1",
+        "time of a batch is of the whole batch; memory at batch 1, eager",
         *_checks(gpu),
         *_kernels(TABLES[table].rows, gpu),
     ]
@@ -228,7 +230,7 @@ def _cells(gpu: GpuTables, model: str, way: Way) -> list[str]:
         "needs `make gpu`" if joules is None else f"{joules.j_per_image:.3g}{' (disputed)' if joules.disputed else ''}",
         "1" if joules and model == reference else "" if joule_ratio is None else ratio_text(*joule_ratio),
         "" if efficiency is None else _short(efficiency),
-        f"{use.peak_mib:.0f}" if use and use.peak_mib is not None and way[1] == 1 and way[0] == use.precision else "",
+        f"{use.peak_mib:.0f}" if use and use.peak_mib is not None and way == (use.precision, 1, "eager") else "",
     ]
 
 
