@@ -21,7 +21,8 @@ from gpu_stages.stage import Options, Stage
 from gpu_stages.voc_data import find_pack, made_up_pack
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.optimizer import make_ema, make_optimizer
+from vovnet.engine.ema import EMA
+from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
 from vovnet.engine.train_step import autocast, compute_dtype
 from vovnet.profiling.speed import synchronize, time_interleaved
@@ -130,7 +131,7 @@ def bare_steps(stage: Stage, config: TrainConfig) -> dict[str, Any]:
     model = model.to(device).to(memory_format=torch.channels_last).train()
     spec = find_detector(config.model)
     criterion, optimizer = spec.make_loss(config.loss.model_dump()), make_optimizer(model, spec, config.optimizer)
-    ema = make_ema(model, EMA_DECAY)
+    ema = EMA(model, EMA_DECAY)
     height, width = model.preprocessing.image_size
     images = torch.randint(0, 256, (config.micro_batch_size, 3, height, width), dtype=torch.uint8, device=device)
     boxes = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.3, 0.3, 0.9, 0.9], [0.6, 0.1, 0.7, 0.2]]) * height

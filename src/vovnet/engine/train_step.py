@@ -46,8 +46,7 @@ def train_step(
             # The processes exchange gradients once per step, with the last micro-batch.
             last = index == accumulate - 1
             with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
-                with autocast(dtype, device):
-                    losses = _losses(model, network, criterion, batch, device)
+                losses = _losses(model, network, criterion, batch, dtype, device)
                 loss = torch.stack(list(losses.values())).sum()
                 scaler.scale(loss / accumulate).backward()
             state.window.add_losses({"loss": loss, **losses}, state.step, batch.names)
@@ -68,15 +67,21 @@ def train_step(
 
 
 def _losses(
-    model: DetectionModel, network: nn.Module, criterion: nn.Module, batch: Batch, device: torch.device
+    model: DetectionModel,
+    network: nn.Module,
+    criterion: nn.Module,
+    batch: Batch,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> dict[str, Tensor]:
     """The losses of a micro-batch. What a two-stage detector takes stays in main memory."""
     moved = batch.to(device)
     images = model.preprocessing.normalize(moved.images)
-    if not model.two_stage:
-        return criterion(network(images), moved.padded)
-    targets = batch.targets
-    return criterion(network(images, targets), targets)
+    with autocast(dtype, device):
+        if not model.two_stage:
+            return criterion(network(images), moved.padded)
+        targets = batch.targets
+        return criterion(network(images, targets), targets)
 
 
 @contextmanager
