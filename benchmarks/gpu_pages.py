@@ -11,6 +11,7 @@ from deployment_pages import fill
 from vovnet.names import shipped_weights
 from vovnet.paper.gpu_records import card_of, measured_results, read_stage
 from vovnet.paper.gpu_tables import FILE, GpuTables, ratio_text, read_gpu_tables, way_text
+from vovnet.paper.published import TABLES
 from vovnet.paper.wording import foreign
 from vovnet.report.document import Table, parts_to_markdown
 from vovnet.weights.detector import load_weights
@@ -36,15 +37,20 @@ def fill_gpu(page: str, records: Path) -> str:
     """The README with what records give between its marks."""
     page = fill(page, "gpu", f"\n{_pairs(records)}")
     page = fill(page, "gpu-status", _status(records))
-    page = fill(page, "voc-status", "COCO" if "voc" in shipped_weights() else "VOC or COCO")
+    page = fill_status(page)
     return fill(page, "voc", voc_block())
+
+
+def fill_status(page: str) -> str:
+    """A page with the datasets for which there are no weights."""
+    return fill(page, "voc-status", "COCO" if "voc" in shipped_weights() else "VOC or COCO")
 
 
 def _status(records: Path) -> str:
     gpu = read_gpu_tables(records)
     if gpu is None:
-        return "nothing\nhas been measured on a GPU"
-    return f"what has been measured on a GPU\n({' / '.join(sorted(map(foreign, set(gpu.cards.values()))))}) is below"
+        return "nothing has been measured"
+    return f"({' / '.join(sorted(map(foreign, set(gpu.cards.values()))))}) the detectors of the paper were measured"
 
 
 def _check(records: Path) -> str:
@@ -63,7 +69,7 @@ def _pairs(records: Path) -> str:
     if gpu is None:
         return f"VoVNet against DenseNet and ResNet, time and joules: {NEEDS}.\n"
     rows = [row for pair in PAIRS for row in _pair_rows(gpu, *pair)]
-    header = ["slower and its VoVNet", "run", "images/s, VoVNet", "time ratio", "paper", "joules ratio", "paper"]
+    header = ["backbones", "run", "images/s, VoVNet", "time ratio", "paper", "joules ratio", "paper"]
     cards = " / ".join(sorted(map(foreign, set(gpu.cards.values()))))
     notes = [
         f"measured on {cards}, with 95 % intervals; time and joules of the first network over those of the VoVNet "
@@ -74,9 +80,9 @@ def _pairs(records: Path) -> str:
 
 
 def _pair_rows(gpu: GpuTables, model: str, reference: str, table: str) -> list[list[str]]:
-    from vovnet.paper.published import TABLES
-
     values = {row.model: row.values for row in TABLES[table].rows}
+    titles = {row.model: row.name.rpartition(", ")[2] for row in TABLES[table].rows}
+    detector = "DSOD300" if table == "table2" else "RefineDet320"
     speed = float(values[reference]["fps"]) / float(values[model]["fps"])
     energy = float(values[model]["energy"]) / float(values[reference]["energy"])
     rows = []
@@ -84,7 +90,7 @@ def _pair_rows(gpu: GpuTables, model: str, reference: str, table: str) -> list[l
         ratio, joules = gpu.time_ratio(model, reference, way), gpu.joule_ratio(model, reference, way)
         if ratio is None:
             continue
-        name = f"{model}, {reference}" if not rows else ""
+        name = f"{detector}: {titles[model]} against {titles[reference]}" if not rows else ""
         fps = f"{gpu.times[reference, way].models[reference].images_per_s:.0f}"
         cells = [ratio_text(ratio.median, ratio.interval), f"{speed:.2f}"]
         rows.append([name, way_text(way), fps, *cells, ratio_text(*joules) if joules else "needs `make gpu`"])
@@ -101,7 +107,11 @@ def _throughput(records: Path) -> str:
     rows = []
     for name, result in trained.items():
         bare = results.get(f"bare steps {name}")
-        share = [f"{bare['images_per_s']:.0f}", f"{result['images_per_s'] / bare['images_per_s']:.2f}"] if bare else ["", ""]
+        share = (
+            [f"{bare['images_per_s']:.0f}", f"{result['images_per_s'] / bare['images_per_s']:.2f}"]
+            if bare
+            else ["", ""]
+        )
         how = f"batch {result['batch_size']}, {foreign(result['precision'])}, {result['workers']} workers"
         rows.append([foreign(name), how, f"{result['images_per_s']:.0f}", *share, foreign(card_of(content, result))])
     header = ["training", "settings", "images/s", "bare steps (images/s)", "ratio", "measured on"]
@@ -148,7 +158,7 @@ def voc_block() -> str:
     return (
         f"\nThe weights `voc` ({size:.0f} MB) are a {loaded.info.name}, trained from scratch on "
         f"{record['train_images']:,} reduced images of VOC2007 on {foreign(record['trained_on'])}: "
-        f"{100 * test['voc07_map']:.1f} % mAP (VOC07, IoU 0.5) on {test['images']} held-out images, by which they were also "
-        f"chosen ({foreign(record['note'])}).\n\n![Photographs with what the bundled weights voc detect]"
+        f"{100 * test['voc07_map']:.1f} % mAP (VOC07, IoU 0.5) on {test['images']} held-out images, by which they "
+        f"were also chosen ({foreign(record['note'])}).\n\n![Photographs with what the bundled weights voc detect]"
         f"(docs/{PICTURE})\n\n*Photographs: [samples](samples/README.md).*\n"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
-from gpu_pages import fill_gpu, gpu_section
+from gpu_pages import fill_gpu, fill_status, gpu_section
 
 from vovnet import create_model
 from vovnet.files import replacing
@@ -361,6 +361,7 @@ def render_pages() -> dict[Path, str]:
     deploy, readme = ROOT / "docs/deploy.md", ROOT / "README.md"
     return {
         deploy: fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)),
+        **{page: fill_status(page.read_text()) for page in (ROOT / "docs/weights.md", ROOT / "docs/train.md")},
         readme: fill_gpu(fill(readme.read_text(), "fastest", fastest_cell(RECORDS)), RECORDS),
     }
 

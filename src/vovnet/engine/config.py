@@ -209,9 +209,14 @@ class TrainConfig(Section):
     schedule: the length of the run and its learning rates.
     batch_size: images per optimizer step, over all processes; up to 65,536.
     micro_batch_size: images per forward pass of one process, or fewer if its share of the batch is smaller.
+    norm_batch_size: images whose statistics a batch norm takes together in training, and whose loss shares a
+        normaliser, as if they were a pass of their own; one-stage detectors only. null: all images of a pass.
     precision: "bf16" and "fp16" are mixed precision, fp16 on CUDA GPUs only; "auto" is bf16 on a GPU that supports it,
         else fp32. bf16 is about twice as fast as fp32 on CPUs with AVX512-BF16 or AMX, and slower on others.
     device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+    channels_last: train with the channels of a pixel together in memory; false: each channel by itself; null: true.
+    compile: compile the network with torch.compile; "graphs": and start its kernels as CUDA graphs. One-stage detectors
+        only. Checkpoints and evaluation stay the same.
     sync_bn: compute batch norm statistics over all processes (GPUs only).
     norm_momentum: share of each forward pass in the running averages of batch norm. The averages start with the first
         pass, not with 0 and 1, so that a small share is no harm to a short run; null: PyTorch's 0.1, which starts with
@@ -245,8 +250,11 @@ class TrainConfig(Section):
     schedule: ScheduleConfig
     batch_size: BatchSize
     micro_batch_size: BatchSize
+    norm_batch_size: BatchSize | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
+    channels_last: bool | None = None
+    compile: bool | Literal["graphs"] = False
     sync_bn: bool = False
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -267,6 +275,11 @@ class TrainConfig(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}; set "
                 f"micro_batch_size={math.gcd(self.batch_size, self.micro_batch_size)}"
+            )
+        if self.sync_bn and self.norm_batch_size:
+            raise ValueError(
+                "sync_bn=true takes the statistics of all processes together, norm_batch_size those of a few images: "
+                "set sync_bn=false or norm_batch_size=null"
             )
 
 

@@ -17,9 +17,9 @@ from vovnet.printing import line
 from vovnet.weights.file import load_checkpoint
 
 _MAY_DIFFER = {
-    "resume", "workers", "draw_images", "data.cache", "threads", "output", "device", "log_every", "checkpoint_every",
-    "tensorboard",
-}  # fmt: skip
+    *("resume", "workers", "draw_images", "data.cache", "threads", "output", "device", "compile", "channels_last"),
+    *("log_every", "checkpoint_every", "tensorboard"),
+}
 
 
 def find_checkpoint(config: TrainConfig, dataset: DetectionDataset) -> dict[str, Any] | None:

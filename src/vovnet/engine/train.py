@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.worker_count import choose_workers
@@ -23,6 +21,7 @@ from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
+from vovnet.engine.network import place, wrap
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.resume import dotted, find_checkpoint
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
@@ -37,6 +36,7 @@ from vovnet.limits import check_limit
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.layers import memory_format_of
 from vovnet.printing import line
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
@@ -80,9 +80,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         dataset, val = open_data(config)
         last_path = config.output / "last.pt"
         checkpoint = find_checkpoint(config, dataset)
-        info, model = _build_model(config, dataset, checkpoint, group.device)
+        info, model = _build_model(config, dataset, checkpoint, group)
         spec = find_detector(config.model)
-        criterion = spec.make_loss(config.loss.model_dump())
+        criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
         optimizer = make_optimizer(model, spec, config.optimizer)
         ema = EMA(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
@@ -95,7 +95,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             state.load(checkpoint, last_path)
         if len(set(group.gather(state.step))) > 1:
             raise ValueError(f"every process needs {last_path}; put the output folder where all hosts can read it")
-        network = DistributedDataParallel(model) if group.world_size > 1 else model
+        network = wrap(model, config, group)
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
             announce(config, dataset, state.step, steps, str(group.device))
@@ -121,7 +121,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             train_step(
                 state, network, criterion, batches,
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
-                norm_momentum=config.norm_momentum,
+                norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
             )  # fmt: skip
             state.look(wait=False)
             step, is_last, state.last = state.step, state.step == steps, None
@@ -159,9 +159,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
 
 def _build_model(
-    config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, device: torch.device
+    config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, group: Workers
 ) -> tuple[ModelInfo, DetectionModel]:
-    """The model on the device, with random weights, or those of `weights` or `backbone_weights`.
+    """The model, placed on the device, with random weights, or those of `weights` or `backbone_weights`.
 
     A checkpoint replaces them.
     """
@@ -176,13 +176,8 @@ def _build_model(
         info, model = build_pretrained(info, config.backbone_weights)
     else:
         model = info.build()
-    model = model.to(device).to(memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = not model.preprocessing.keep_ratio  # all batches must have the same shape
-    if config.sync_bn:
-        if device.type != "cuda":
-            raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")
-        model = cast(DetectionModel, nn.SyncBatchNorm.convert_sync_batchnorm(model))
-    return info, model
+    return info, place(model, config, group)
 
 
 def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, DetectionModel]:
@@ -224,7 +219,7 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     detector = Detector(model, val.class_names, val.category_ids, device=group.device)
     num_workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
     detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
-    model.train()
+    model.train().to(memory_format=memory_format_of(config.channels_last))
 
     def score() -> float:
         targets, num_classes = [sample.target for sample in val], len(val.class_names)

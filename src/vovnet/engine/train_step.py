@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vovnet.data.loading import Batch
 from vovnet.engine.train_state import TrainState
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.ghost_norm import GhostBatchNorm, count_passes
 
 
 def train_step(
@@ -25,13 +26,15 @@ def train_step(
     device: torch.device,
     clip_norm: float | None,
     norm_momentum: float | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> None:
     """Update the weights and their EMA once, and count the step.
 
-    network: `state.model`, or the DistributedDataParallel around it.
+    network: `state.model`, or what compiles it or shares it with other processes.
     batches: yields micro-batches, of which the step takes `accumulate`.
     dtype: number format of the forward pass.
     norm_momentum: see `set_norm_momentum`.
+    memory_format: of the network's input.
 
     It looks at no loss or gradient, because that would wait for the device; `TrainState.look` does. In float16 the
     scaler skips a step that overflows and continues with a smaller scale.
@@ -43,10 +46,12 @@ def train_step(
             batch = next(batches)
             names += batch.names
             set_norm_momentum(model, norm_momentum, state.step * accumulate + index)
+            if device.type == "cuda":
+                torch.compiler.cudagraph_mark_step_begin()  # the outputs of the last pass may be overwritten
             # The processes exchange gradients once per step, with the last micro-batch.
             last = index == accumulate - 1
             with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
-                losses = _losses(model, network, criterion, batch, dtype, device)
+                losses = _losses(model, network, criterion, batch, dtype, device, memory_format)
                 loss = torch.stack(list(losses.values())).sum()
                 scaler.scale(loss / accumulate).backward()
             state.window.add_losses({"loss": loss, **losses}, state.step, batch.names)
@@ -73,10 +78,11 @@ def _losses(
     batch: Batch,
     dtype: torch.dtype,
     device: torch.device,
+    memory_format: torch.memory_format,
 ) -> dict[str, Tensor]:
     """The losses of a micro-batch. What a two-stage detector takes stays in main memory."""
     moved = batch.to(device)
-    images = model.preprocessing.normalize(moved.images)
+    images = model.preprocessing.normalize(moved.images).contiguous(memory_format=memory_format)
     with autocast(dtype, device):
         if not model.two_stage:
             return criterion(network(images), moved.padded)
@@ -106,8 +112,11 @@ def set_norm_momentum(model: nn.Module, momentum: float | None, passes: int) -> 
     if momentum is None:
         return
     for layer in model.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        if isinstance(layer, GhostBatchNorm):
+            layer.momentum = momentum  # of each group of images
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.momentum = average_share(momentum, passes)
+    count_passes(model, passes)
 
 
 def average_share(momentum: float, passes: int) -> float:

@@ -36,6 +36,11 @@ def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:
     return (nn.BatchNorm2d if norm == "batch" else FrozenBatchNorm)(channels, eps=eps)
 
 
+def memory_format_of(channels_last: bool | None) -> torch.memory_format:
+    """The memory format of weights and feature maps: by channel only if `channels_last` is False."""
+    return torch.contiguous_format if channels_last is False else torch.channels_last
+
+
 class ConvNormAct(nn.Sequential):
     """Convolution without bias, norm, ReLU; padded so that stride 1 keeps the size."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -29,12 +31,13 @@ class FrozenBatchNorm(FrozenBatchNorm2d):
 class FrozenBatchNormAct(FrozenBatchNorm):
     """What timm's `FrozenBatchNormAct2d` is: followed by an activation. Takes the place of `norm`."""
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, norm: Any) -> None:
         super().__init__(len(norm.weight), norm.eps)
         self.drop, self.act = norm.drop, norm.act
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.drop(super().forward(x)))
+        output: Tensor = self.act(self.drop(super().forward(x)))
+        return output
 
 
 def keep_number_format(module: nn.Module) -> nn.Module:
