@@ -80,12 +80,12 @@ def _losses(
     device: torch.device,
     memory_format: torch.memory_format,
 ) -> dict[str, Tensor]:
-    """The losses of a micro-batch. What a two-stage detector takes stays in main memory."""
+    """The losses of a micro-batch. What a two-stage detector takes stays in main memory, but for bitmaps of masks."""
     moved = batch.to(device)
     images = model.preprocessing.normalize(moved.images).contiguous(memory_format=memory_format)
     if not model.two_stage:
         return criterion(network(images), moved.padded)
-    targets = batch.targets
+    targets = batch._replace(packed_masks=moved.packed_masks).targets
     return criterion(network(images, targets), targets)
 
 
