@@ -82,6 +82,15 @@ class Memory(Result):
     method: str
 
 
+class Kernels(Result):
+    """kernels_ms: what the kernels of a pass take by themselves."""
+
+    model: str
+    precision: str
+    batch: Size
+    kernels_ms: Positive
+
+
 class Operations(Result):
     model: str
     multiply_adds: Count
