@@ -181,7 +181,7 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
         textwrap.dedent(f"""
         import sys, torch
         from vovnet.data.formats import open_dataset
-        from vovnet.engine.distributed import workers
+        from vovnet.engine.distributed import StopVotes, workers
         from vovnet.engine.detector import load
         from vovnet.engine.evaluate import detect_dataset
         detector = load({str(tmp_path / "run" / "best.safetensors")!r}, "cpu")
@@ -189,6 +189,11 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
             data = open_dataset({str(small_voc)!r}, "val")
             found = detect_dataset(detector, data, batch_size=1, workers=0, group=group)
             assert group.any(group.rank == group.world_size - 1)
+            assert group.once(lambda: group.rank) == 0
+            votes = StopVotes(group)  # of several processes: one step late, and the same in all
+            asked = [votes.any(step == 1 and group.rank == group.world_size - 1) for step in range(4)]
+            assert asked == [step == (1 if group.world_size == 1 else 2) for step in range(4)]
+            assert not votes.close()
             if group.is_main:
                 torch.save([d.scores for d in found], sys.argv[1])
         """)

@@ -13,7 +13,10 @@ from torch import Tensor
 from vovnet.data.images import read_image
 from vovnet.engine.detector import Detector
 from vovnet.engine.exported import ExportedDetector
+from vovnet.export.parity import BeforeNms, MaskBounds
+from vovnet.export.two_stage_reference import mask_bounds, two_stage_before_nms
 from vovnet.models.detectors.decoding import OneStageDetector
+from vovnet.models.detectors.mask_rcnn import MaskRCNN
 from vovnet.structures import Detections
 
 _BATCH = 8
@@ -31,12 +34,14 @@ class Findings:
     expected: by PyTorch, of the pixels that the exported file gets.
     usual: by PyTorch, of the pixels that its own resizing gives; None where only `expected` was asked for.
     found: by the exported file.
+    bounds: between which the masks of `found` must lie; None for a detector without masks.
     grey_levels: largest difference of the pixels of both ways to resize.
     """
 
     expected: list[Detections]
     usual: list[Detections] | None
     found: list[Detections]
+    bounds: list[MaskBounds | None]
     grey_levels: int
 
 
@@ -55,6 +60,7 @@ def find_all(
     Raises FailedError if the exported file fails, ValueError or OSError if an image cannot be read.
     """
     expected, usual, found, grey_levels = list[Detections](), list[Detections](), list[Detections](), 0
+    bounds = list[MaskBounds | None]()
     remaining = iter(paths)
     while batch := list(islice(remaining, _BATCH)):
         sizes, own, common = [], [], []
@@ -73,27 +79,42 @@ def find_all(
                 found += candidate.detect([image], [size])
             except ValueError as error:
                 raise FailedError(str(error)) from error
+            bounds.append(find_bounds(detector, image, found[-1]))
             on_image(len(found))
-    return Findings(expected, usual if accuracy else None, found, grey_levels)
+    return Findings(expected, usual if accuracy else None, found, bounds, grey_levels)
 
 
 def _grey_levels(a: Tensor, b: Tensor) -> int:
     return int((a.short() - b.short()).abs().max()) if a.shape == b.shape else 255
 
 
-def before_nms(detector: Detector, candidate: ExportedDetector, path: Path, floor: float) -> Detections | None:
-    """What PyTorch finds in an image above the score `floor` without NMS; None for a detector that has no such result.
+def find_bounds(detector: Detector, image: Tensor, found: Detections) -> MaskBounds | None:
+    """Between which PyTorch's masks those of an exported file must lie; None for a detector without masks.
 
-    A two-stage detector has NMS inside its network too.
+    image: of the network's input size.
     """
     model = detector.model
+    return mask_bounds(model, image.to(detector.device), found) if isinstance(model, MaskRCNN) and model.masks else None
+
+
+def before_nms(detector: Detector, image: Tensor, size: tuple[int, int], floor: float) -> BeforeNms | None:
+    """What PyTorch finds in an image above the score `floor` without NMS; None if there is no such result.
+
+    image: of the network's input size; size: (height, width) of the original.
+    """
+    model, pixels = detector.model, image[None].to(detector.device)
+    if isinstance(model, MaskRCNN):
+        return two_stage_before_nms(model, pixels, size, floor)
     if not isinstance(model, OneStageDetector):
         return None
-    image = read_image(path)
-    size = (image.shape[1], image.shape[2])
     with torch.inference_mode():
-        batch = model.preprocessing.normalize(candidate.preprocessing.resize(image)[None].to(detector.device))
         (detections,) = model.decode(
-            model(batch), [size], score_threshold=max(0.0, floor), nms_threshold=1.0, candidates=_ALL, top_k=_ALL
+            model(model.preprocessing.normalize(pixels)),
+            [size],
+            input_size=(image.shape[1], image.shape[2]),
+            score_threshold=max(0.0, floor),
+            nms_threshold=1.0,
+            candidates=_ALL,
+            top_k=_ALL,
         )
-    return detections.cpu()
+    return BeforeNms(detections.cpu())

@@ -17,8 +17,8 @@ from vovnet.export.accuracy import accuracy_changes
 from vovnet.export.findings import FailedError, Findings, before_nms, find_all
 from vovnet.export.gate_report import AccuracyChange
 from vovnet.export.judging_images import JudgingImages
-from vovnet.export.parity import Parity, Rules, Tolerance, compare_image, total
-from vovnet.export.trials import LOOSE, batch_differences, blank_detections, rows_below, times_ms
+from vovnet.export.parity import BeforeNms, Parity, Rules, Tolerance, compare_image, total
+from vovnet.export.trials import LOOSE, batch_differences, blank_differences, rows_below, times_ms
 from vovnet.printing import quoted
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.options import SCORE_THRESHOLD
@@ -151,11 +151,13 @@ def _compare(
     """Of all images. Ties are looked for only where parity decides."""
 
     def compare(index: int) -> Parity:
-        def raw() -> Detections | None:
-            floor = rules.threshold - 2 * rules.tolerance.score
-            return before_nms(detector, candidate, paths[index], floor) if exact else None
+        def raw() -> BeforeNms | None:
+            if not exact:
+                return None
+            image = candidate.preprocessing.resize(read_image(paths[index]))
+            return before_nms(detector, image, findings.expected[index].image_size, rules.raw_floor)
 
-        return compare_image(findings.expected[index], findings.found[index], rules, raw)
+        return compare_image(findings.expected[index], findings.found[index], rules, raw, findings.bounds[index])
 
     return total([compare(index) for index in range(len(paths))])
 
@@ -172,8 +174,8 @@ def _differences(parity: Parity, rules: Rules, where: str = "") -> list[str]:
                        f"{tolerance.iou}"),
         (parity.rescored, f"{parity.rescored} {of} have other scores: they differ by up to "
                           f"{parity.worst_score or 0:.2g}, allowed is {tolerance.score}"),
-        (parity.reshaped, f"{parity.reshaped} {of} have other masks: the lowest IoU is "
-                          f"{parity.worst_mask_iou or 0:.4f}, allowed is {tolerance.mask_iou}"),
+        (parity.reshaped, f"{parity.reshaped} {of} have other masks: they differ in up to "
+                          f"{counted(parity.worst_mask_pixels or 0, 'pixel')} that rounding does not explain"),
     )  # fmt: skip
     return [sentence for count, sentence in kinds if count]
 
@@ -195,10 +197,9 @@ def _trials(detector: Detector, candidate: ExportedDetector, image: Tensor, rule
     except ValueError as error:
         reasons.append(f"it fails on a batch of three: {error}")
     try:
-        expected, found = blank_detections(detector, candidate, image)
-        if not detector.model.two_stage:  # whose proposals are ties where every place looks the same
-            reasons += _differences(compare_image(expected, found, rules), rules, " in a grey image")
-        elif bool(_count(expected, rules.threshold)) != bool(_count(found, rules.threshold)):
+        expected, found, parity = blank_differences(detector, candidate, image, rules)
+        reasons += _differences(parity, rules, " in a grey image")
+        if detector.model.two_stage and bool(_count(expected, rules.threshold)) != bool(_count(found, rules.threshold)):
             reasons.append("of PyTorch and the file only one finds something in a grey image")
         if below := rows_below(candidate, image, max(rules.threshold, SCORE_THRESHOLD)):
             reasons.append(f"it ignores the score threshold: {counted(below, 'detection')} have a lower score")

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from vovnet.export.parity import Rules, compare_image
+from vovnet.export.parity import BeforeNms, MaskBounds, Rules, compare_image
 from vovnet.masks import encode
 from vovnet.structures import Detections
 
@@ -92,10 +92,10 @@ A, B, C = (CELL, 0, 0.9), (moved(CELL, 10), 0, 0.8995), (moved(CELL, 22), 0, 0.6
 def test_two_equal_scores_may_suppress_each_other_either_way_and_what_follows_is_a_tie():
     raw = detections(A, B, C)
     # PyTorch keeps A, which suppresses B, so that C stays. The other keeps B, which suppresses both.
-    parity = compare_image(detections(A, C), detections(B), RULES, lambda: raw)
+    parity = compare_image(detections(A, C), detections(B), RULES, lambda: BeforeNms(raw))
     assert parity.differences == 0
     assert parity.tied > 0
-    assert compare_image(detections(B), detections(A, C), RULES, lambda: raw).differences == 0
+    assert compare_image(detections(B), detections(A, C), RULES, lambda: BeforeNms(raw)).differences == 0
     assert compare_image(detections(A, C), detections(B), RULES).differences > 0  # without a look before NMS
 
 
@@ -105,7 +105,7 @@ def test_an_overlap_of_exactly_the_threshold_is_a_tie():
     near = (moved(CELL, shift), 0, 0.7)
     raw = detections(A, near)
     for expected, found in ((detections(A, near), detections(A)), (detections(A), detections(A, near))):
-        parity = compare_image(expected, found, RULES, lambda: raw)
+        parity = compare_image(expected, found, RULES, lambda: BeforeNms(raw))
         assert (parity.differences, parity.tied) == (0, 1)
 
 
@@ -121,7 +121,7 @@ def test_an_overlap_of_exactly_the_threshold_is_a_tie():
 )
 def test_what_is_no_tie_stays_a_difference(expected, found):
     raw = detections(A, B, C, (moved(CELL, 10), 0, 0.8))
-    assert compare_image(detections(*expected), detections(*found), RULES, lambda: raw).differences > 0
+    assert compare_image(detections(*expected), detections(*found), RULES, lambda: BeforeNms(raw)).differences > 0
 
 
 def test_boxes_without_area_are_equal_where_their_corners_are():
@@ -131,12 +131,50 @@ def test_boxes_without_area_are_equal_where_their_corners_are():
     assert compare_image(detections(flat), detections(other), RULES).differences == 2
 
 
-def test_masks_are_compared():
+FAR = (moved(CELL, 100), 0, 0.8)
+
+
+def with_mask(rows, columns, thickness=0):
+    """A detection whose mask is these pixels, grown by `thickness`."""
     bitmap = torch.zeros(1, 300, 300, dtype=torch.uint8)
-    bitmap[:, 10:50, 10:50] = 1
-    half = bitmap.clone()
-    half[:, :, 30:] = 0
-    with_mask = [dataclasses.replace(detections(A), masks=encode(item)) for item in (bitmap, half)]
-    assert compare_image(with_mask[0], with_mask[0], RULES).worst_mask_iou == 1
-    parity = compare_image(with_mask[0], with_mask[1], RULES)
-    assert (parity.reshaped, parity.worst_mask_iou) == (1, 0.5)
+    bitmap[:, rows[0] - thickness : rows[1] + thickness, columns[0] - thickness : columns[1] + thickness] = 1
+    return dataclasses.replace(detections(A), masks=encode(bitmap))
+
+
+def test_masks_are_compared():
+    whole, half = with_mask((10, 50), (10, 50)), with_mask((10, 50), (10, 30))
+    assert compare_image(whole, whole, RULES).worst_mask_pixels == 0
+    parity = compare_image(whole, half, RULES)
+    assert (parity.reshaped, parity.worst_mask_pixels, parity.differences) == (1, 800, 1)
+    assert compare_image(detections(A), detections(A), RULES).worst_mask_pixels is None
+
+
+@pytest.mark.parametrize(
+    ("found", "pixels"),
+    [
+        (with_mask((10, 50), (10, 50)), 0),
+        (with_mask((10, 50), (10, 50), 1), 0),  # where rounding decides
+        (with_mask((11, 50), (10, 50)), 0),
+        (with_mask((13, 50), (10, 50)), 2 * 38),  # without what is certainly in it
+        (with_mask((10, 50), (10, 54)), 3 * 40),  # with what is certainly not
+    ],
+)
+def test_a_mask_may_differ_only_where_its_probability_is_near_one_half(found, pixels):
+    right = with_mask((10, 50), (10, 50))
+    bounds = MaskBounds(with_mask((10, 50), (10, 50), -1).masks, with_mask((10, 50), (10, 50), 1).masks)
+    parity = compare_image(right, found, RULES, bounds=bounds)
+    assert (parity.worst_mask_pixels, parity.reshaped) == (pixels, int(pixels > 0))
+
+
+def test_what_a_tie_among_proposals_decides_is_no_difference():
+    raw = BeforeNms(detections(A, B, FAR), torch.tensor([False, False, True]))
+    certain = BeforeNms(raw.detections)
+    lower = [(moved(CELL, 60), 0, 0.7)]
+    for expected, found in (([A], []), ([], [A]), ([A], [B]), ([B], [A])):
+        parity = compare_image(detections(*expected), detections(*found), RULES, lambda: raw)
+        assert (parity.differences, parity.tied > 0) == (0, True)
+    for found in ([A, B], lower):  # NMS that does not suppress; what no proposal gives
+        assert compare_image(detections(), detections(*found), RULES, lambda: raw).differences == len(found)
+    assert compare_image(detections(A), detections(), RULES, lambda: certain).missing == 1
+    assert compare_image(detections(), detections(A), RULES, lambda: certain).extra == 1
+    assert compare_image(detections(FAR), detections(), RULES, lambda: raw).missing == 1

@@ -1,0 +1,6 @@
+"""The stages of `benchmarks/gpu.py`.
+
+orchestration.py runs stages one after the other, each in a process of its own, and never loses what is done. record.py
+and keys.py keep the results and say which are stale; machine.py names the card; stage.py is what a stage works with.
+check.py, tables.py, voc.py, throughput.py and study.py are the stages.
+"""
