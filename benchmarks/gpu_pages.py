@@ -36,7 +36,7 @@ def gpu_section(records: Path) -> str:
 def fill_gpu(page: str, records: Path) -> str:
     """The README with what records give between its marks."""
     page = fill(page, "gpu", f"\n{_pairs(records)}")
-    page = fill(page, "gpu-status", _status(records))
+    page = fill(page, "gpu-status", gpu_status(records))
     page = fill_status(page)
     return fill(page, "voc", voc_block())
 
@@ -46,7 +46,17 @@ def fill_status(page: str) -> str:
     return fill(page, "voc-status", "COCO" if "voc" in shipped_weights() else "VOC or COCO")
 
 
-def _status(records: Path) -> str:
+def energy_status(records: Path) -> str:
+    """Where joules were measured."""
+    gpu = read_gpu_tables(records)
+    if gpu is None or not gpu.joules:
+        return "Energy has been measured only on simulated boards so far; no GPU has been tested."
+    cards = " / ".join(sorted({foreign(gpu.cards[joules.run]) for joules in gpu.joules.values()}))
+    return f"Energy has been measured on {cards}, see [On a GPU](results.md#on-a-gpu), and on simulated boards."
+
+
+def gpu_status(records: Path) -> str:
+    """What stands behind "on a GPU"."""
     gpu = read_gpu_tables(records)
     if gpu is None:
         return "nothing has been measured"

@@ -91,6 +91,8 @@ def test_readme(module: SimpleNamespace, tmp_path: Path) -> None:
     page = module.gpu_pages.fill_gpu(readme, tmp_path)
     assert "nothing has been measured" not in page
     assert page.count(CARD) >= 2
+    assert module.gpu_pages.energy_status(tmp_path).startswith(f"Energy has been measured on {CARD}, see")
+    assert "no GPU has been tested" in module.gpu_pages.energy_status(tmp_path / "none")
 
 
 def test_weights_ship_with_their_record_and_a_picture(module: SimpleNamespace, package: Path, tmp_path: Path) -> None:
