@@ -60,7 +60,7 @@ FASTER, FASTER_NAME = ("coco_fasterrcnn_vovnet39_2x", 4), "fasterrcnn_vovnet39_g
 GN = {"model": FASTER_NAME}
 # A CPU takes seconds for RefineDet320 and Faster R-CNN, and minutes to compile.
 SMALL = {"model": "fasterrcnn_vovnet27_slim_gn", "model_options.image_size": "[64, 96]", "micro_batch_size": "1"}
-SMALL |= {"batch_size": "1"}
+SMALL |= {"batch_size": "1", "model_options.rois": "16"}
 SLIM = {"model": "refinedet320_vovnet27_slim"}
 TWO, EAGER = {"norm_batch_size": "1"}, {"compile": "false"}
 
