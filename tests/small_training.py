@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vovnet import create_model
 from vovnet.data.loading import Batch
 from vovnet.engine.config import OptimizerConfig
+from vovnet.engine.ema import EMA
 from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import make_scaler, train_step
@@ -91,12 +92,12 @@ def make_criterion(family: Family) -> nn.Module:
 
 
 def make_state(
-    family: Family, device: torch.device, *, dtype: torch.dtype = torch.float32, learning_rate: float = 0.01
+    family: Family, device: torch.device, *, dtype: torch.dtype = torch.float32, ema_decay: float | None = None
 ) -> TrainState:
     """A run of the detector on the device before its first step."""
     model = copy.deepcopy(build(family)).to(device)
-    optimizer = make_optimizer(model, find_detector(family.name), OptimizerConfig(learning_rate=learning_rate))
-    return TrainState(model, None, optimizer, make_scaler(dtype, device))
+    optimizer = make_optimizer(model, find_detector(family.name), OptimizerConfig(learning_rate=0.01))
+    return TrainState(model, EMA(model, ema_decay) if ema_decay else None, optimizer, make_scaler(dtype, device))
 
 
 def step(
@@ -116,3 +117,9 @@ def step(
         state, network or state.model, make_criterion(family), batches,
         accumulate=accumulate, dtype=dtype, device=device, clip_norm=clip_norm,
     )  # fmt: skip
+
+
+def losses_of(state: TrainState) -> dict[str, float]:
+    """The mean of each loss of the steps so far."""
+    state.look()
+    return state.window.means()

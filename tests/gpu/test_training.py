@@ -1,6 +1,7 @@
 """Training on the GPU: a scale that is too large, resuming, several processes, no waiting."""
 
 import shutil
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from vovnet.engine.train import train
 from vovnet.engine.train_step import make_scaler
 from vovnet.weights.file import load_checkpoint
 
-from ..small_training import FAMILIES, Family, make_batch, make_state, step
+from ..no_synchronisation import no_synchronisation
+from ..small_training import FAMILIES, Family, losses_of, make_batch, make_state, step
 
 SMALL = Family("refinedet320_vovnet27_slim", (64, 64), {"width": 16})
 CPU = torch.device("cpu")
@@ -39,6 +41,59 @@ def test_float16_survives_a_scale_that_overflows(device):
     assert state.scaler.get_scale() == 16
     assert weights(state).isfinite().all()
     assert not torch.equal(weights(state), before)
+
+
+def test_float16_survives_activations_that_overflow(device):
+    state = make_state(SMALL, device, dtype=torch.float16)
+    state.window.may_overflow = True
+    (first, *_) = state.model.parameters()
+    with torch.no_grad():
+        first.mul_(1e6)
+    before, scale = weights(state), state.scaler.get_scale()
+    step(state, SMALL, iter([make_batch(SMALL)]), device, dtype=torch.float16)
+    assert losses_of(state) == {}
+    assert state.scaler.get_scale() == scale / 2
+    assert torch.equal(weights(state), before)
+    assert all(buffer.isfinite().all() for buffer in state.model.buffers())
+
+
+@contextmanager
+def never_waiting(device):
+    """Raises where the program waits for the GPU, or would wait for one."""
+    if device.type == "cpu":
+        with no_synchronisation():
+            yield
+        return
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def pinned(batch, device):
+    if device.type == "cpu":
+        return batch
+    return batch._replace(images=batch.images.pin_memory(), packed_objects=batch.packed_objects.pin_memory())
+
+
+def test_waiting_is_noticed(device):
+    with never_waiting(device), pytest.raises((RuntimeError, AssertionError), match="synchroniz|waits|reads"):
+        torch.ones(3, device=device).sum().item()
+
+
+@pytest.mark.parametrize("family", FAMILIES[:4], ids=lambda family: family.name)
+def test_a_step_waits_for_nothing(family, device):
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    state = make_state(family, device, ema_decay=0.9)
+    batches = [pinned(make_batch(family, seed=seed), device) for seed in range(3)]
+    step(state, family, iter(batches[:1]), device, dtype=dtype, clip_norm=10.0)  # makes anchors, momentum, constants
+    with never_waiting(device):
+        for batch in batches[1:]:
+            step(state, family, iter([batch]), device, dtype=dtype, clip_norm=10.0)
+    assert losses_of(state)["loss"] > 0
+    assert state.window.count == 3
 
 
 def test_a_resumed_run_is_the_whole_run(small_voc, tmp_path, device):
@@ -81,7 +136,7 @@ def test_the_network_of_several_processes(family, device, one_process, same_samp
     batches = [make_batch(family, seed=seed) for seed in (0, 1)]
     step(bare, family, iter(batches), device, accumulate=2)
     step(wrapped, family, iter(batches), device, accumulate=2, network=DistributedDataParallel(wrapped.model))
-    assert wrapped.loss_sums.means() == pytest.approx(bare.loss_sums.means(), rel=1e-4)
+    assert losses_of(wrapped) == pytest.approx(losses_of(bare), rel=1e-4)
     torch.testing.assert_close(weights(wrapped), weights(bare), rtol=1e-3, atol=1e-4)
 
 
@@ -91,4 +146,4 @@ def test_synchronised_batch_norm(cuda, one_process):
     network = DistributedDataParallel(synchronised.model)
     step(bare, SMALL, iter([make_batch(SMALL)]), cuda)
     step(synchronised, SMALL, iter([make_batch(SMALL)]), cuda, network=network)
-    assert synchronised.loss_sums.means() == pytest.approx(bare.loss_sums.means(), rel=1e-3)
+    assert losses_of(synchronised) == pytest.approx(losses_of(bare), rel=1e-3)

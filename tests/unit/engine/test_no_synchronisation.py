@@ -6,72 +6,49 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from vovnet import create_model
-from vovnet.data.loading import Batch
 from vovnet.engine.config import OptimizerConfig
 from vovnet.engine.ema import EMA
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import make_scaler, train_step
-from vovnet.padded_targets import pack
-from vovnet.structures import Target
 from vovnet.zoo import find_detector
 
 from ...no_synchronisation import SynchronisationError, no_synchronisation
+from ...small_training import FAMILIES, Family, build, make_batch
 
 CPU = torch.device("cpu")
-DETECTORS = {
-    "dsod300_vovnet27_slim": {},
-    "pelee304": {},
-    "ssd300_mobilenet": {},
-    "refinedet320_vovnet27_slim": {"width": 16},
-}
 
 
-def batch_of(size: tuple[int, int]) -> Batch:
-    rng = np.random.default_rng(0)
-    targets = []
-    for count in (3, 0):
-        corner = rng.uniform(0, size[0] / 2, (count, 2))
-        boxes = np.concatenate([corner, corner + rng.uniform(20, size[0] / 2, (count, 2))], axis=1)
-        targets.append(Target.make(boxes, rng.integers(0, 2, count), difficult=[False] * count))
-    images = torch.from_numpy(rng.integers(0, 256, (2, 3, *size), dtype=np.uint8))
-    return Batch(images, pack(targets), [3, 0], ["a.jpg", "b.jpg"])
-
-
-def steps(name: str, dtype: torch.dtype, clip_norm: float | None) -> Iterator[TrainState]:
+def steps(family: Family, dtype: torch.dtype, clip_norm: float | None) -> Iterator[TrainState]:
     """The state of a training run, after each step."""
-    torch.manual_seed(0)
-    spec = find_detector(name)
-    model = create_model(name, 2, **DETECTORS[name]).to(memory_format=torch.channels_last).train()
+    spec, model = find_detector(family.name), build(family)
     optimizer = make_optimizer(model, spec, OptimizerConfig())
     state = TrainState(model, EMA(model, 0.9), optimizer, make_scaler(torch.float32, CPU))
-    options: dict[str, Any] = {"use_difficult": False}
-    batches = repeat(batch_of(model.preprocessing.image_size))
+    batches = repeat(make_batch(family))
     while True:
         set_learning_rate(optimizer, 1e-3)
         train_step(
-            state, model, spec.make_loss(options), batches,
+            state, model, spec.make_loss({"use_difficult": False}), batches,
             accumulate=1, dtype=dtype, device=CPU, clip_norm=clip_norm, norm_momentum=0.01,
         )  # fmt: skip
         yield state
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype", "clip_norm"),
+    ("family", "dtype", "clip_norm"),
     [
-        ("dsod300_vovnet27_slim", torch.float32, None),
-        ("pelee304", torch.bfloat16, None),
-        ("ssd300_mobilenet", torch.bfloat16, 10.0),
-        ("refinedet320_vovnet27_slim", torch.float32, 10.0),
+        (FAMILIES[0], torch.float32, None),
+        (FAMILIES[1], torch.bfloat16, 10.0),
+        (FAMILIES[2], torch.bfloat16, None),
+        (FAMILIES[3], torch.float32, 10.0),
     ],
+    ids=lambda value: value.name if isinstance(value, Family) else str(value),
 )
-def test_a_step_waits_for_nothing(name: str, dtype: torch.dtype, clip_norm: float | None) -> None:
-    run = steps(name, dtype, clip_norm)
+def test_a_step_waits_for_nothing(family: Family, dtype: torch.dtype, clip_norm: float | None) -> None:
+    run = steps(family, dtype, clip_norm)
     next(run)  # makes the anchors, the momentum and the constants
     with no_synchronisation():
         state = next(run)
