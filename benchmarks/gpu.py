@@ -142,9 +142,11 @@ def _plans(names: Sequence[str], options: Options, command: str) -> list[Planned
 
 def _plan(name: str, kind: Kind, key: str, options: Options, command: str) -> Planned:
 
+    before = set(StageRecord(options.output, name, rehearsal=options.rehearse).content["runs"])
+
     def failed(reason: str) -> None:
         record = StageRecord(options.output, name, rehearsal=options.rehearse)  # as the stage's process left it
-        record.continue_last_run()
+        record.run = next((run for run in record.content["runs"] if run not in before), "")
         record.end(STOPPED if reason.startswith("stopped") else FAILED, reason)
 
     def skipped(reason: str) -> None:

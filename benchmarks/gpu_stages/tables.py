@@ -232,7 +232,8 @@ def _graphs(stage: Stage) -> CudaGraphs:
 
 
 def _how(step: Step, batch: int) -> dict[str, Any]:
-    return {"precision": step.precision, "batch": batch, "run_mode": step.run}
+    settings = {"tf32": False, "cudnn_benchmark": torch.backends.cudnn.benchmark}
+    return {"precision": step.precision, "batch": batch, "run_mode": step.run, **settings}
 
 
 def _latency(latency: Latency, batch: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage
 from gpu_stages.voc_data import find_pack, made_up_pack
 from vovnet.data.formats import open_dataset
+from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.ema import EMA
 from vovnet.engine.optimizer import make_optimizer
@@ -60,7 +61,7 @@ FASTER, FASTER_NAME = ("coco_fasterrcnn_vovnet39_2x", 4), "fasterrcnn_vovnet39_g
 GN = {"model": FASTER_NAME}
 # A CPU takes seconds for RefineDet320 and Faster R-CNN, and minutes to compile.
 SMALL = {"model": "fasterrcnn_vovnet27_slim_gn", "model_options.image_size": "[64, 96]", "micro_batch_size": "1"}
-SMALL |= {"batch_size": "1"}
+SMALL |= {"batch_size": "1", "model_options.rois": "16"}
 SLIM = {"model": "refinedet320_vovnet27_slim"}
 TWO, EAGER = {"norm_batch_size": "1"}, {"compile": "false"}
 
@@ -189,5 +190,15 @@ def bare_steps(stage: Stage, config: TrainConfig) -> dict[str, Any]:
 
 
 def _conditions(config: TrainConfig) -> dict[str, Any]:
-    keys = ("model", "batch_size", "precision", "workers", "norm_momentum", "ema_decay")
-    return {key: getattr(config, key) for key in keys}
+    keys = (
+        "model",
+        "batch_size",
+        "precision",
+        "norm_batch_size",
+        "channels_last",
+        "compile",
+        "draw_images",
+        "ema_decay",
+    )
+    workers = choose_workers(config.device.partition(":")[0]) if config.workers == "auto" else config.workers
+    return {**{key: getattr(config, key) for key in keys}, "workers": workers}

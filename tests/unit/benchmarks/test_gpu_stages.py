@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from vovnet.paper.gpu_records import read_stage
 from vovnet.paper.published import TABLES
 from vovnet.profiling.energy import EnergyResult
 from vovnet.weights.detector import ModelInfo, load_model, save_weights
@@ -283,9 +284,32 @@ def test_the_last_stage_gets_the_rest_and_what_is_done_is_left_out(tmp_path, cap
     command = alone.command(12.5)
     assert command[command.index("--seconds") + 1] == "12.5"
     assert command[command.index("--stage") + 1] == "voc"
-    alone.failed("ended with status 3\ntrace")
-    (stage_run,) = json.loads((tmp_path / "out/voc.json").read_text())["runs"].values()
-    assert (stage_run["state"], stage_run["error"]) == ("failed", "ended with status 3\ntrace")
+
+
+def test_a_failure_is_noted_of_the_run_that_failed(tmp_path, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(gpu, "card_name", lambda device: "Invented GPU")
+    make_stage(tmp_path, "voc", rehearse=False).end()
+    (plan,) = gpu._plans(["voc"], options(tmp_path, rehearse=False), "command")
+    plan.failed("ended with status 1\nImportError")  # before it had begun
+    content = json.loads((tmp_path / "out/voc.json").read_text())
+    assert [run["state"] for run in content["runs"].values()] == ["finished", "failed"]
+    assert list(content["runs"].values())[1]["error"] == "ended with status 1\nImportError"
+    assert read_stage(write_as_gpu_record(content, tmp_path), "voc")["results"] == {}
+
+    (plan,) = gpu._plans(["voc"], options(tmp_path, rehearse=False), "command")
+    make_stage(tmp_path, "voc", rehearse=False)  # begins a run in the stage's own process
+    plan.failed("stopped: it was not done after 315 s")
+    runs = json.loads((tmp_path / "out/voc.json").read_text())["runs"]
+    assert [run["state"] for run in runs.values()] == ["finished", "failed", "stopped"]
+
+
+def write_as_gpu_record(content, folder):
+    records = folder / "records"
+    (records / "gpu").mkdir(parents=True)
+    (records / "gpu/voc.json").write_text(json.dumps(content))
+    return records
 
 
 def test_made_up_sensor_sees_the_work():
