@@ -54,7 +54,8 @@ def train_step(
                 images, moved = _prepared(model, batch, device, memory_format)
                 with autocast(dtype, device):
                     if model.two_stage:
-                        targets = batch.targets
+                        # In main memory, where crowds are known; bitmaps of masks are unpacked on the device.
+                        targets = batch._replace(packed_masks=moved.packed_masks).targets
                         losses = criterion(network(images, targets), targets)
                     else:
                         losses = criterion(network(images), moved.padded)

@@ -26,9 +26,7 @@ def remarks(rows: Sequence[Measurement]) -> list[str]:
             sentences.append(f"Peak of this device, measured in {peak.precision}: {speeds}.")
     if len(runs) > 1:
         sentences.append("The models were measured in several runs; compare times only within one run.")
-    sentences += _for_each(
-        rows, lambda m: f"{m.runtime}, {m.precision}, {_RUNS[m.run]}, input {shape_text(m.input_shape)}."
-    )
+    sentences += _for_each(rows, _what_ran)
     sentences += _for_each(rows, _other_inputs)
     sentences += _for_each(rows, _ratio)
     sentences += _for_each(rows, _run_ratio)
@@ -66,6 +64,12 @@ def _other_inputs(measurement: Measurement) -> str | None:
     return f"inputs that take no images were given ones: {inputs}." if inputs else None
 
 
+def _what_ran(measurement: Measurement) -> str:
+    only_eager = measurement.run == "eager" and measurement.run_ratio is None
+    run = "" if only_eager else f", {_RUNS[measurement.run]}"
+    return f"{measurement.runtime}, {measurement.precision}{run}, input {shape_text(measurement.input_shape)}."
+
+
 def _ratio(measurement: Measurement) -> str:
     both = "" if measurement.run_ratio is None else f", both {_RUNS[measurement.run]}"
     return f"× first: latency over that of {measurement.ratio_to}{both}, median over pairs of passes."
@@ -80,8 +84,8 @@ def _run_ratio(measurement: Measurement) -> str | None:
 def _cudnn(measurement: Measurement) -> str | None:
     if measurement.conditions.cudnn_benchmark is None:
         return None
-    chosen = "tried the algorithms of each convolution in the warm-up and kept the fastest"
-    return f"cuDNN {chosen if measurement.conditions.cudnn_benchmark else 'chose its algorithms without trying them'}."
+    how = "after trying each" if measurement.conditions.cudnn_benchmark else "without trying them"
+    return f"algorithms of convolutions: cuDNN chose them in the warm-up {how}, in all runs alike."
 
 
 def _intervals(measurement: Measurement) -> str:

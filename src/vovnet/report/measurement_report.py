@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vovnet.files import write_bytes, write_text
+from vovnet.printing import line
 from vovnet.profiling.measurement import Measurement, write_measurements
 from vovnet.report.document import BulletList, Figure, Section, parts_to_markdown
 from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows, with_own_layers
@@ -58,7 +59,7 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
     layers = [_write_layer_plots(row, folder, number) for number, row in enumerate(with_own_layers(rows), 1)]
     write_page(
         folder / "measurement.html",
-        title=f"What {rows[0].name} costs" if len(rows) == 1 else f"What {len(rows)} models cost",
+        title=f"What {line(measurements[0].name)} costs" if len(layers) == 1 else f"What {len(layers)} models cost",
         introduction=INTRODUCTION,
         sections=[
             Section("Models", [first, *others]),

@@ -92,13 +92,13 @@ class Small:
         return gate._compare(self.detector, candidate, self.images.paths, found, rules, exact=True)
 
     def predicted(self, rows: Rows, image: np.ndarray, *, labels=None, coarser: bool = False) -> np.ndarray:
-        """PyTorch's probabilities in these boxes, of other classes or pooled one level too coarse."""
+        """PyTorch's probabilities in these boxes, of other classes or pooled from too coarse a level."""
         model = self.loaded.model
         assert isinstance(model, MaskRCNN)
         chosen = rows.labels if labels is None else labels
         right = model.roi_heads.mask_roi_pool
         if coarser:
-            model.roi_heads.mask_roi_pool = MultiScaleRoIAlign(list(LEVELS), MASK_CELLS, 2, canonical_scale=112)
+            model.roi_heads.mask_roi_pool = MultiScaleRoIAlign(list(LEVELS), MASK_CELLS, 2, canonical_scale=14)
         try:
             with torch.no_grad():
                 maps = model(model.preprocessing.normalize(torch.from_numpy(image[None].copy())))
