@@ -1,6 +1,7 @@
 """Check the speed claims, each of them a ratio within one run: `make bench`, on an otherwise idle machine.
 
-Writes docs/records/bench.json. The exit status is 1 if a claim does not hold.
+The claims on other runtimes and on the runner without PyTorch are those of runtimes.py, which it calls. Writes
+docs/records/bench.json, runtimes.json and deployment.json. The exit status is 1 if a claim does not hold.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import runtimes
 import torch
-from shared import ROOT, finish, read_log
+from shared import ROOT, Checked, finish, read_log
 
 import vovnet
 from vovnet.engine.config import TrainConfig, load_config
@@ -30,6 +32,7 @@ from vovnet.paper.aggregation.training import train_classifier
 from vovnet.profiling.cost import count_multiply_adds
 from vovnet.profiling.speed import median_ratio, time_interleaved
 from vovnet.provenance import device_name, record_header
+from vovnet.runtime.cpu import instruction_set
 from vovnet.structures import Target
 from vovnet.zoo import find_detector
 
@@ -230,21 +233,27 @@ def _holds(value: float, sign: str, bound: float) -> bool:
     return value <= bound if sign == "≤" else value >= bound
 
 
-def main() -> None:
+def bench() -> Checked:
     results = {
         **bench_inference(), **bench_decoding(), **bench_measuring(), **bench_training(), **bench_classifier()
     }  # fmt: skip
-    machine = {"cpu": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {
+        "cpu": device_name(torch.device("cpu")),
+        "instructions": instruction_set(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     record = {
         **record_header("make bench"),
         "machine": machine,
         "results": {name: round(value, 4) for name, value in results.items()},
         "claims": {name: f"{sign} {bound}" for name, (sign, bound) in CLAIMS.items()},
     }
+    header = [f"{machine['instructions']}, {machine['threads']} threads, torch {machine['torch']}", "measured"]
     rows = [[name, f"{value:.3f}"] for name, value in results.items()]
     broken = [name for name, (sign, bound) in CLAIMS.items() if not _holds(results[name], sign, bound)]
-    finish("bench", record, [f"{machine['threads']} threads, torch {machine['torch']}", "measured"], rows, broken)
+    return Checked("bench", record, header, rows, broken)
 
 
 if __name__ == "__main__":
-    main()
+    finish(bench(), runtimes.measure("make bench"))

@@ -15,7 +15,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit("gpu: PyTorch finds no CUDA GPU; --rehearse runs all of it on the CPU")
     names = args.stages or list(KINDS)
     try:
-        with folder_lock(options.output):
-            plan = [planned for name in names if (planned := _plan(name, options, command)) is not None]
+        with folder_lock(options.work):
+            plan = _plans(names, options, command)
             return 0 if run_stages(plan, args.budget, show=partial(print, flush=True)) else 1
     except Stopped as signal_name:
         print(f"stopped by {signal_name}; what was measured is in {options.output}")
@@ -126,21 +126,31 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _plan(name: str, options: Options, command: str) -> Planned | None:
-    """The stage to run; None if nothing of it is missing or stale."""
-    kind, record = KINDS[name], StageRecord(options.output, name, rehearsal=options.rehearse)
-    key = _key(kind, options)
-    if not options.again and kind.is_done(record, key):
-        print(f"{name}: done, and its code has not changed; --again repeats it", flush=True)
-        return None
+def _plans(names: Sequence[str], options: Options, command: str) -> list[Planned]:
+    """The stages of which something is missing or stale. The last one gets all that is left of the budget."""
+    plans = []
+    for name in names:
+        kind, record = KINDS[name], StageRecord(options.output, name, rehearsal=options.rehearse)
+        key = _key(kind, options)
+        # A stage alone also measures what it has no time for beside others.
+        if not options.again and len(names) > 1 and kind.is_done(record, key):
+            print(f"{name}: done, and its code has not changed; --again repeats it", flush=True)
+        else:
+            plans.append(_plan(name, kind, key, options, command))
+    return [*plans[:-1], replace(plans[-1], seconds=math.inf)] if plans else []
+
+
+def _plan(name: str, kind: Kind, key: str, options: Options, command: str) -> Planned:
+
+    before = set(StageRecord(options.output, name, rehearsal=options.rehearse).content["runs"])
 
     def failed(reason: str) -> None:
         record = StageRecord(options.output, name, rehearsal=options.rehearse)  # as the stage's process left it
-        record.continue_last_run()
+        record.run = next((run for run in record.content["runs"] if run not in before), "")
         record.end(STOPPED if reason.startswith("stopped") else FAILED, reason)
 
     def skipped(reason: str) -> None:
-        record.miss(name, reason)
+        StageRecord(options.output, name, rehearsal=options.rehearse).miss(name, reason)
 
     def run(seconds: float) -> list[str]:
         paths = {"--output": options.output, "--work": options.work.parent, "--data": options.data}
@@ -151,8 +161,8 @@ def _plan(name: str, options: Options, command: str) -> Planned | None:
         own += ["--key", key, "--command", command]
         return [sys.executable, "-u", str(Path(__file__).resolve()), *flags, *switches, *own]
 
-    least_s = 0.0 if options.rehearse else kind.least_s
-    return Planned(name, kind.seconds, least_s, run, failed, skipped)
+    seconds, least_s = (math.inf, 0.0) if options.rehearse else (kind.seconds, kind.least_s)
+    return Planned(name, seconds, least_s, run, failed, skipped)
 
 
 def _key(kind: Kind, options: Options) -> str:

@@ -36,7 +36,7 @@ def gpu_section(records: Path) -> str:
 def fill_gpu(page: str, records: Path) -> str:
     """The README with what records give between its marks."""
     page = fill(page, "gpu", f"\n{_pairs(records)}")
-    page = fill(page, "gpu-status", _status(records))
+    page = fill(page, "gpu-status", gpu_status(records))
     page = fill_status(page)
     return fill(page, "voc", voc_block())
 
@@ -46,7 +46,17 @@ def fill_status(page: str) -> str:
     return fill(page, "voc-status", "COCO" if "voc" in shipped_weights() else "VOC or COCO")
 
 
-def _status(records: Path) -> str:
+def energy_status(records: Path) -> str:
+    """Where joules were measured."""
+    gpu = read_gpu_tables(records)
+    if gpu is None or not gpu.joules:
+        return "Energy has been measured only on simulated boards so far; no GPU has been tested."
+    cards = " / ".join(sorted({foreign(gpu.cards[joules.run]) for joules in gpu.joules.values()}))
+    return f"Energy has been measured on {cards}, see [On a GPU](results.md#on-a-gpu), and on simulated boards."
+
+
+def gpu_status(records: Path) -> str:
+    """What stands behind "on a GPU"."""
     gpu = read_gpu_tables(records)
     if gpu is None:
         return "nothing has been measured"
@@ -101,19 +111,21 @@ def _pair_rows(gpu: GpuTables, model: str, reference: str, table: str) -> list[l
 def _throughput(records: Path) -> str:
     content = read_stage(records, "throughput")
     results = {} if content is None else measured_results(content)
-    trained = {name.removeprefix("training "): value for name, value in results.items() if name.startswith("training ")}
-    if content is None or not trained:
+    bare, trained = (
+        {name.removeprefix(prefix): value for name, value in results.items() if name.startswith(prefix)}
+        for prefix in ("bare steps ", "training ")
+    )
+    if content is None or not results:
         return f"Training images/s against bare steps: {NEEDS}.\n"
     rows = []
-    for name, result in trained.items():
-        bare = results.get(f"bare steps {name}")
-        share = (
-            [f"{bare['images_per_s']:.0f}", f"{result['images_per_s'] / bare['images_per_s']:.2f}"]
-            if bare
-            else ["", ""]
-        )
-        how = f"batch {result['batch_size']}, {foreign(result['precision'])}, {result['workers']} workers"
-        rows.append([foreign(name), how, f"{result['images_per_s']:.0f}", *share, foreign(card_of(content, result))])
+    for name in dict.fromkeys((*trained, *bare)):
+        result = trained.get(name) or bare[name]
+        how = f"batch {result['batch_size']}, {foreign(result['precision'])}"
+        how += f", {foreign(str(result['workers']))} workers" if name in trained else ""
+        speeds = [f"{of[name]['images_per_s']:.0f}" if name in of else "" for of in (trained, bare)]
+        both = name in trained and name in bare
+        share = f"{trained[name]['images_per_s'] / bare[name]['images_per_s']:.2f}" if both else ""
+        rows.append([foreign(name), how, *speeds, share, foreign(card_of(content, result))])
     header = ["training", "settings", "images/s", "bare steps (images/s)", "ratio", "measured on"]
     notes = ["bare steps: forward pass, loss, backward pass, clipping, optimizer, EMA on one batch on the device"]
     return parts_to_markdown([Table(header, rows, "Training against bare steps (measured)", notes)])

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from shared import ROOT, finish
+from shared import ROOT, Checked, finish
 
 from vovnet import create_model
 from vovnet.data.images import read_image
@@ -121,7 +121,7 @@ def main() -> None:
     device = {"device": device_name(torch.device("cpu"))}
     record = record_header("python benchmarks/peaks.py") | device | {"results": results, "claims": claims}
     broken = [name for name, (_, holds) in CLAIMS.items() if not holds(results)]
-    finish("peaks", record, ["case", "added, MiB", "whole process, MiB"], rows, broken)
+    finish(Checked("peaks", record, ["case", "added, MiB", "whole process, MiB"], rows, broken))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Measure the bundled detector in all runtimes, and the runner without PyTorch: `make runtimes`, on an idle machine.
 
-Writes docs/records/runtimes.json and docs/records/deployment.json. The exit status is 1 if a claim does not hold. pip
-fetches the runner's dependencies into a virtual environment that is removed at the end.
+`make bench` does the same before its own measurements. Writes docs/records/runtimes.json and
+docs/records/deployment.json. The exit status is 1 if a claim does not hold. pip fetches the runner's dependencies
+into a virtual environment that is removed at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared import RECORDS, ROOT, finish
+from shared import RECORDS, ROOT, Checked, finish
 
 from vovnet.cli.output import Output
 from vovnet.engine.runtimes import EXPORT_TO
@@ -148,7 +149,9 @@ def measure_runner(python: Path, model: Path, image: Path, *, program: str = RUN
     }
 
 
-def make_record(measurement: RuntimesMeasurement, results: Mapping[str, float]) -> dict[str, Any]:
+def make_record(
+    measurement: RuntimesMeasurement, results: Mapping[str, float], command: str = "make runtimes"
+) -> dict[str, Any]:
     """In the form of bench.json."""
     conditions = measurement.conditions
     software = conditions.software
@@ -160,7 +163,7 @@ def make_record(measurement: RuntimesMeasurement, results: Mapping[str, float]) 
     }
     fastest = measurement.fastest
     return {
-        **record_header("make runtimes"),
+        **record_header(command),
         "machine": machine,
         "fastest": fastest and fastest.name,
         "results": {name: round(value, 4) for name, value in results.items()},
@@ -182,14 +185,15 @@ def broken_claims(results: Mapping[str, float]) -> list[str]:
     return [name for name, (_, bound) in claims().items() if results.get(name, float("inf")) > bound]
 
 
-def main(names: Sequence[str] = NAMES) -> None:
+def measure(command: str, names: Sequence[str] = NAMES) -> Checked:
+    """Measure everything, print the table of runtimes and write its record. `command` is for the records."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         os.environ["VOVNET_CACHE"] = str(folder / "cache")  # what is remembered here is not the user's
         seconds = export_all(folder / "exports")
         plan = Plan(data=DATA, split="val", repetitions=200)
         measurement = measure_runtimes("bccd", parse_names(names), plan, on_step=print)
-        runtimes = {**record_header("make runtimes"), "runtimes": without_folders(measurement)}
+        runtimes = {**record_header(command), "runtimes": without_folders(measurement)}
         write_json(RECORDS / "runtimes.json", runtimes)
         out, table = Output(), runtime_table(measurement)
         out.table(list(table.header), [list(row) for row in table.rows])
@@ -204,10 +208,16 @@ def main(names: Sequence[str] = NAMES) -> None:
         python, results["runner_installed_mb"] = make_runner(folder / "runner")
         image = next((DATA / "JPEGImages").glob("*.jpg"))
         results |= measure_runner(python, Path(onnx.file), image)
-    record = make_record(measurement, results)
+    return checked(make_record(measurement, results, command), results)
+
+
+def checked(record: Mapping[str, Any], results: Mapping[str, float]) -> Checked:
+    """The results beside their claims; the header names the instructions for which the claims hold."""
+    machine = record["machine"]
+    header = [f"{machine['cpu']}, {machine['instructions']}", "measured"]
     rows = [[name, f"{value:.3f}"] for name, value in results.items()]
-    finish("deployment", record, [measurement.instructions, "measured"], rows, broken_claims(results))
+    return Checked("deployment", record, header, rows, broken_claims(results))
 
 
 if __name__ == "__main__":
-    main()
+    finish(measure("make runtimes"))

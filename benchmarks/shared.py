@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,28 @@ def for_record(evaluation: Evaluation, data: str) -> dict[str, Any]:
     return {key: value for key, value in evaluation.to_dict().items() if key != "images_per_s"} | {"data": data}
 
 
-def finish(
-    name: str, record: Mapping[str, Any], header: Sequence[str], rows: Sequence[list[str]], broken: list[str]
-) -> None:
-    """Print the results beside their claims and write the record; exit with status 1 if a claim is broken.
+@dataclass(frozen=True)
+class Checked:
+    """Results beside their claims.
 
+    name: of the record's file.
     record: with "claims", the text of each result's claim.
+    header: of the name of a result and of its values.
     rows: the name of a result and its values; its claim is added.
+    broken: the results whose claims do not hold.
     """
-    Output().table([*header, "claim"], [[*row, record["claims"].get(row[0], "")] for row in rows])
-    write_json(RECORDS / f"{name}.json", record)
-    if broken:
+
+    name: str
+    record: Mapping[str, Any]
+    header: Sequence[str]
+    rows: Sequence[list[str]]
+    broken: Sequence[str]
+
+
+def finish(*parts: Checked) -> None:
+    """Print the results and write the records; exit with status 1 if a claim is broken."""
+    for part in parts:
+        Output().table([*part.header, "claim"], [[*row, part.record["claims"].get(row[0], "")] for row in part.rows])
+        write_json(RECORDS / f"{part.name}.json", part.record)
+    if broken := [name for part in parts for name in part.broken]:
         sys.exit(f"claims that do not hold: {', '.join(broken)}")

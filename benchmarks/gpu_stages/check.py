@@ -16,9 +16,9 @@ from gpu_stages.stage import Options, Stage
 
 SECONDS, LEAST_S = 80.0, 30.0
 BY_CARD = True
-SOURCES = ("src/vovnet", "tests/conftest.py")
+SOURCES = ("src/vovnet", "tests/gpu", "tests/other_device.py", "tests/small_training.py")
 NAME = "pytest -m gpu"
-REHEARSED = "tests/unit/test_boxes.py"  # stands for the tests that need a GPU
+REHEARSED = "tests/gpu/test_use.py"  # without a GPU most of these rehearse too
 
 
 def settings(options: Options) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""The detectors of the tables on the device, and their passes: eager, or replayed from a CUDA graph."""
+"""The detectors of the tables on the device, each built once, and their passes."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,8 @@ from torch import Tensor, nn
 from vovnet import create_model
 from vovnet.paper.recomputed import foreground_classes
 from vovnet.profiling.number_format import Precision, cast, dtype_of
+from vovnet.profiling.runs import CudaGraphs, Run, make_pass
 from vovnet.profiling.speed import synchronize
-
-Run = Literal["eager", "graph"]
 
 
 class Networks:
@@ -49,37 +47,20 @@ class Networks:
 
 @contextmanager
 def one_pass(
-    networks: Networks, name: str, *, precision: Precision, batch: int, run: Run
+    networks: Networks, name: str, *, precision: Precision, batch: int, run: Run, graphs: CudaGraphs
 ) -> Iterator[Callable[[], int]]:
-    """A function that starts one pass and returns its number of images. What it holds is freed at the end.
+    """A function that starts one pass and returns its number of images; what it holds is freed at the end.
 
-    On the CPU, where a rehearsal runs, "graph" is eager.
+    ValueError if the run gives other results than the eager one.
     """
     module, images = networks.get(name, precision), networks.images(name, precision, batch)
-    forward: Callable[[], object] = lambda: module(images)  # noqa: E731
-    with torch.inference_mode():
-        if run == "graph" and networks.device.type == "cuda":
-            forward = captured(forward)
+    made = make_pass(run, name, module, images, precision=precision, graphs=graphs)
 
-        def start() -> int:
-            with torch.inference_mode():
-                forward()
-            return batch
+    def start() -> int:
+        with torch.inference_mode():
+            made.start()
+        return batch
 
-        start()
-        synchronize(networks.device)
-        yield start
-
-
-def captured(forward: Callable[[], object]) -> Callable[[], object]:
-    """The replay of a CUDA graph of `forward`, after three passes on another stream, as PyTorch asks for."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            forward()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        forward()
-    return graph.replay
+    start()
+    synchronize(networks.device)
+    yield start

@@ -64,26 +64,12 @@ class StageRecord:
         self._write()
 
     def end(self, state: str, error: str | None = None) -> None:
-        """How the run ended."""
+        """How the run ended. One that was never begun, because its process failed before, is noted all the same."""
         run = self.content["runs"].setdefault(self.run or secrets.token_hex(4), {**record_header()})
         run |= {"state": state, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
         if error is not None:
             run["error"] = error
         self._write()
-
-    @property
-    def last_run(self) -> dict[str, Any] | None:
-        runs: dict[str, Any] = self.content["runs"]
-        return list(runs.values())[-1] if runs else None
-
-    def continue_last_run(self) -> None:
-        """Let `end` speak of the run that was begun last, in another process."""
-        self.run = list(self.content["runs"])[-1] if self.content["runs"] else ""
-
-    @property
-    def errors(self) -> dict[str, str]:
-        results = self.content["results"].items()
-        return {name: result["error"] for name, result in results if "error" in result}
 
     def _write(self) -> None:
         write_json(self.path, self.content)

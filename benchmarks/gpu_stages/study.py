@@ -56,6 +56,7 @@ def run(stage: Stage) -> None:
         for name in missing:
             stage.miss(name, "needs CIFAR-10: give --cifar DIR")
         return
+    torch.backends.cudnn.benchmark = True  # all batches have one shape
     images = _made_up() if stage.rehearse else _read(stage.options.cifar)
     speeds = {}
     for name in missing:
@@ -122,7 +123,6 @@ def _trial(stage: Stage, name: str, images: Images) -> dict[str, Any]:
 def _train(stage: Stage, name: str, images: Images, epochs: float) -> Mapping[str, Any]:
     """The record of the network, as the study writes it. A run that is stopped goes on from its checkpoint."""
     config = _config(stage, epochs, stage.options.work / f"cifar_{epochs:g}_{stage.key}")
-    torch.backends.cudnn.benchmark = True  # all batches have one shape
     stop = threading.Event()
 
     def hook(entry: Mapping[str, Any]) -> None:

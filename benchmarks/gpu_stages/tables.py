@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from gpu_stages.networks import Networks, Run, one_pass
+from gpu_stages.networks import Networks, one_pass
 from gpu_stages.record import StageRecord
-from gpu_stages.rehearsed import RehearsedSensor
+from gpu_stages.rehearsed import RehearsedGraphs, RehearsedSensor
 from gpu_stages.stage import Options, Stage, free_memory
 from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import detector_cost
@@ -26,6 +27,7 @@ from vovnet.profiling.find_sensor import find_sensor
 from vovnet.profiling.memory import measure_memory
 from vovnet.profiling.number_format import Precision, matmul_precision
 from vovnet.profiling.recording import Timeline
+from vovnet.profiling.runs import CudaGraphs, Run, choosing_algorithms
 from vovnet.profiling.speed import Latency, median_ratio, synchronize, time_interleaved
 from vovnet.profiling.surroundings import watch
 
@@ -73,7 +75,7 @@ def groups() -> dict[str, Group]:
 
 @dataclass(frozen=True)
 class Step:
-    """One measurement. kind: time and fill are of a group, energy, memory and count of a model, `what`.
+    """One measurement. kind: time and fill are of a group, energy, kernels, memory and count of a model, `what`.
 
     batch: "one", or "fill" for the batch that fills the card.
     """
@@ -95,7 +97,7 @@ class Step:
     @property
     def least_s(self) -> float:
         """What it takes on a fast GPU, rounded up."""
-        return {"energy": 15.0, "time": 10.0, "fill": 8.0, "memory": 3.0, "count": 4.0}[self.kind]
+        return {"energy": 15.0, "time": 10.0, "fill": 8.0, "memory": 3.0, "count": 4.0, "kernels": 4.0}[self.kind]
 
 
 def half_of(device: torch.device) -> Precision:
@@ -114,6 +116,7 @@ def plan(half: Precision) -> list[Step]:
             steps.append(Step("time", name, run=run))
         for run in ("graph", "eager"):
             steps += [Step("energy", model, run=run) for model in pair]
+        steps += [Step("kernels", model, run="graph") for model in pair[:2]]
     for name, pair in zip(("lightweight", "refinedet320"), pairs, strict=True):
         steps += [Step("fill", name), Step("time", name, batch="fill")]
         steps += [Step("energy", model, batch="fill") for model in pair]
@@ -139,7 +142,12 @@ def rehearsed(steps: list[Step], half: Precision) -> list[Step]:
     group_steps = [Step("time", "lightweight"), Step("time", "lightweight", run="graph"), Step("fill", "lightweight")]
     group_steps += [Step("time", "lightweight", batch="fill"), Step("time", "lightweight", half)]
     model_steps = [Step("energy", model, run=run) for run in ("eager", "graph") for model in pair]
-    model_steps += [Step("energy", pair[0], batch="fill"), Step("memory", pair[0]), *(Step("count", m) for m in pair)]
+    model_steps += [
+        Step("energy", pair[0], batch="fill"),
+        Step("memory", pair[0]),
+        Step("kernels", pair[0], run="graph"),
+        *(Step("count", m) for m in pair),
+    ]
     assert {*group_steps, *model_steps} <= {*steps}
     return [*group_steps, *model_steps]
 
@@ -162,6 +170,7 @@ def is_done(record: StageRecord, key: str) -> bool:
 def run(stage: Stage) -> None:
     networks = Networks(stage.device)
     measure = {"time": _time, "fill": _fill, "energy": _energy, "memory": _memory, "count": _count}
+    measure |= {"kernels": _kernels}
     for step in steps_of(stage.options):
         batch = 1
         if step.batch == "fill":
@@ -173,7 +182,7 @@ def run(stage: Stage) -> None:
             batch = filled["batch"]
 
         def measured(step: Step = step, batch: int = batch) -> Mapping[str, Any]:
-            with matmul_precision("float32"):
+            with matmul_precision("float32"), choosing_algorithms(stage.device):
                 return measure[step.kind](stage, networks, step, batch)
 
         show = {"time": _times_text, "energy": _energy_text}.get(step.kind)
@@ -197,12 +206,10 @@ def _energy_text(values: Mapping[str, Any]) -> str:
 def _time(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:
     """Times of the group's models, and how many times as long each takes as the first."""
     models = groups()[step.what].models[: 2 if stage.rehearse else None]
-    watching = watch(stage.device)
+    watching, graphs = watch(stage.device), _graphs(stage)
+    how = {"precision": step.precision, "batch": batch, "run": step.run, "graphs": graphs}
     with ExitStack() as kept:
-        runs = {
-            model: kept.enter_context(one_pass(networks, model, precision=step.precision, batch=batch, run=step.run))
-            for model in models
-        }
+        runs = {model: kept.enter_context(one_pass(networks, model, **how)) for model in models}
         times = time_interleaved(
             runs,
             repetitions=2 if stage.rehearse else REPETITIONS[step.batch],
@@ -220,8 +227,13 @@ def _time(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str,
     }
 
 
+def _graphs(stage: Stage) -> CudaGraphs:
+    return RehearsedGraphs(stage.device) if stage.rehearse else CudaGraphs(stage.device)
+
+
 def _how(step: Step, batch: int) -> dict[str, Any]:
-    return {"precision": step.precision, "batch": batch, "run_mode": step.run}
+    settings = {"tf32": False, "cudnn_benchmark": torch.backends.cudnn.benchmark}
+    return {"precision": step.precision, "batch": batch, "run_mode": step.run, **settings}
 
 
 def _latency(latency: Latency, batch: int) -> dict[str, Any]:
@@ -258,7 +270,8 @@ def _fill(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str,
 
 
 def _quick_speed(networks: Networks, model: str, step: Step, batch: int) -> float:
-    with one_pass(networks, model, precision=step.precision, batch=batch, run="eager") as start:
+    graphs = CudaGraphs(networks.device)
+    with one_pass(networks, model, precision=step.precision, batch=batch, run="eager", graphs=graphs) as start:
         times = time_interleaved({model: start}, repetitions=3, device=networks.device, warmup_limit_s=0.0)
     return times[model].throughput(batch).median
 
@@ -266,11 +279,13 @@ def _quick_speed(networks: Networks, model: str, step: Step, batch: int) -> floa
 def _energy(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:
     sensor = RehearsedSensor() if stage.rehearse else find_sensor(stage.device)
     timeline = ENERGY_REHEARSED if stage.rehearse else ENERGY
-    with one_pass(networks, step.what, precision=step.precision, batch=batch, run=step.run) as start:
+    how = {"precision": step.precision, "batch": batch, "run": step.run, "graphs": _graphs(stage)}
+    with one_pass(networks, step.what, **how) as start:
 
         def run_and_wait() -> int:
-            images = start()
-            synchronize(stage.device)
+            with sensor.working() if isinstance(sensor, RehearsedSensor) else nullcontext():
+                images = start()
+                synchronize(stage.device)
             return images
 
         result = measure_energy(run_and_wait, sensor, timeline=timeline)
@@ -298,6 +313,21 @@ def energy_values(result: EnergyResult) -> dict[str, Any]:
         "disputed": result.disputed,
         "notes": list(result.notes),
     }
+
+
+def _kernels(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:
+    """Milliseconds that the kernels of a pass take by themselves, by PyTorch's profiler; on a CPU its operations."""
+    cuda, passes = stage.device.type == "cuda", 2 if stage.rehearse else 10
+    activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
+    how = {"precision": step.precision, "batch": batch, "run": step.run, "graphs": _graphs(stage)}
+    with one_pass(networks, step.what, **how) as start, profile(activities=[activity]) as profiled:
+        for _ in range(passes):
+            start()
+        synchronize(stage.device)
+    averages = profiled.key_averages()
+    microseconds = sum(one.self_device_time_total if cuda else one.self_cpu_time_total for one in averages)
+    counted = sum(one.count for one in averages) / passes
+    return {**_how(step, batch), "model": step.what, "kernels_ms": microseconds / passes / 1e3, "kernels": counted}
 
 
 def _memory(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ What the ratio lacks to 1 is what reading, augmentation, transfers, logging and 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 from collections.abc import Mapping
@@ -20,11 +19,13 @@ from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage
 from gpu_stages.voc_data import find_pack, made_up_pack
 from vovnet.data.formats import open_dataset
+from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.ema import EMA
 from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
 from vovnet.engine.train_step import autocast, compute_dtype
+from vovnet.padded_targets import PaddedTargets
 from vovnet.profiling.speed import synchronize, time_interleaved
 from vovnet.structures import Target
 from vovnet.zoo import create_model, find_detector
@@ -39,31 +40,57 @@ EMA_DECAY, CLIP_NORM = 0.999, 10.0
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to train. least_s: what the training run takes, rounded up."""
+    """A way to train.
+
+    least_s: what the training run takes on a fast GPU, rounded up.
+    measured: "bare" steps, "training" runs, or both.
+    tiny: further settings in a rehearsal.
+    """
 
     name: str
     config: str
     batch: int
     overrides: Mapping[str, str] = field(default_factory=dict)
     least_s: float = 12.0
+    measured: str = "both"
+    tiny: Mapping[str, str] = field(default_factory=dict)
 
+
+DSOD, REFINE = ("voc_dsod300_vovnet27_slim", 128), ("coco_refinedet320_vovnet39", 32)
+FASTER, FASTER_NAME = ("coco_fasterrcnn_vovnet39_2x", 4), "fasterrcnn_vovnet39_gn"
+GN = {"model": FASTER_NAME}
+# A CPU takes seconds for RefineDet320 and Faster R-CNN, and minutes to compile.
+SMALL = {"model": "fasterrcnn_vovnet27_slim_gn", "model_options.image_size": "[64, 96]", "micro_batch_size": "1"}
+SMALL |= {"batch_size": "1", "model_options.rois": "16"}
+SLIM = {"model": "refinedet320_vovnet27_slim"}
+TWO, EAGER = {"norm_batch_size": "1"}, {"compile": "false"}
 
 VARIANTS = (
-    Variant("dsod300_vovnet27_slim", "voc_dsod300_vovnet27_slim", 128),
-    Variant("refinedet320_vovnet39", "coco_refinedet320_vovnet39", 32),
+    Variant("dsod300_vovnet27_slim", *DSOD),
+    Variant("refinedet320_vovnet39", *REFINE, tiny=SLIM),
+    # Statistics of four images, as each of the paper's passes had, in passes of 128.
+    Variant("dsod300_vovnet27_slim, norms of 4", *DSOD, {"norm_batch_size": "4"}, measured="training", tiny=TWO),
+    Variant(f"{FASTER_NAME}, channels last", *FASTER, {**GN, "channels_last": "true"}, measured="bare", tiny=SMALL),
+    Variant(f"{FASTER_NAME}, by channel", *FASTER, {**GN, "channels_last": "false"}, measured="bare", tiny=SMALL),
+    Variant("dsod300_vovnet27_slim, compiled", *DSOD, {"compile": "true"}, 90.0, "training", EAGER),
+    Variant("refinedet320_vovnet39, compiled", *REFINE, {"compile": "true"}, 120.0, "training", {**EAGER, **SLIM}),
 )
 
 
 def settings(options: Options) -> dict[str, Any]:
-    return {"steps": STEPS, "workers": _workers(options)}
+    return {"steps": STEPS}
 
 
-def names(variant: Variant) -> tuple[str, str]:
-    return f"bare steps {variant.name}", f"training {variant.name}"
+def names(variant: Variant) -> list[str]:
+    """The measurements of a variant, in their order."""
+    bare, training = [f"bare steps {variant.name}"], [f"training {variant.name}"]
+    return {"both": bare + training, "bare": bare, "training": training}[variant.measured]
 
 
 def is_done(record: StageRecord, key: str) -> bool:
-    return all(record.get(name, key) is not None for variant in VARIANTS for name in names(variant))
+    """Whether all is measured that fits into the stage's time; compiling takes longer."""
+    fitting = [variant for variant in VARIANTS if variant.least_s < SECONDS]
+    return all(record.get(name, key) is not None for variant in fitting for name in names(variant))
 
 
 def run(stage: Stage) -> None:
@@ -71,15 +98,11 @@ def run(stage: Stage) -> None:
     if data is None or find_pack(data) is not None:
         data = made_up_pack(stage.options.work, 8 if stage.rehearse else 1024)
     for variant in VARIANTS:
-        bare, training = names(variant)
         config = _config(stage, variant, data)
-        stage.measure(bare, lambda config=config: bare_steps(stage, config), least_s=0 if stage.rehearse else 5)
-        least_s = 0 if stage.rehearse else variant.least_s
-        stage.measure(training, lambda config=config: training_run(stage, config), least_s=least_s)
-
-
-def _workers(options: Options) -> int:
-    return 0 if options.rehearse else max(1, (os.cpu_count() or 2) - 1)
+        for name in names(variant):
+            function = bare_steps if name.startswith("bare") else training_run
+            least_s = 0 if stage.rehearse else variant.least_s if function is training_run else 6
+            stage.measure(name, lambda function=function, config=config: function(stage, config), least_s=least_s)
 
 
 def _config(stage: Stage, variant: Variant, data: Any) -> TrainConfig:
@@ -102,12 +125,14 @@ def _config(stage: Stage, variant: Variant, data: Any) -> TrainConfig:
         "evaluate_every": 1_000_000,
         "checkpoint_every": 1_000_000,
         "log_every": 1 if stage.rehearse else LOGGED,
-        "workers": _workers(stage.options),
+        "workers": 0 if stage.rehearse else "auto",
+        "draw_images": "device",
         "precision": "fp32" if stage.rehearse else "bf16",
         "device": stage.device,
         "tensorboard": "false",
         "output": stage.options.work / "throughput",
         **variant.overrides,
+        **(variant.tiny if stage.rehearse else {}),
     }
     return load_config(ROOT / f"configs/{variant.config}.yaml", [f"{key}={value}" for key, value in values.items()])
 
@@ -128,20 +153,25 @@ def bare_steps(stage: Stage, config: TrainConfig) -> dict[str, Any]:
     device, dtype = stage.device, compute_dtype(config.precision, stage.device)
     classes = len(open_dataset(config.data.root, config.data.train).class_names)
     model = create_model(config.model, classes, **config.model_options)
-    model = model.to(device).to(memory_format=torch.channels_last).train()
+    memory_format = torch.contiguous_format if config.channels_last is False else torch.channels_last
+    model = model.to(device).to(memory_format=memory_format).train()
     spec = find_detector(config.model)
     criterion, optimizer = spec.make_loss(config.loss.model_dump()), make_optimizer(model, spec, config.optimizer)
     ema = EMA(model, EMA_DECAY)
-    height, width = model.preprocessing.image_size
+    height, width = (
+        side - side % 32 if model.preprocessing.keep_ratio else side for side in model.preprocessing.image_size
+    )
     images = torch.randint(0, 256, (config.micro_batch_size, 3, height, width), dtype=torch.uint8, device=device)
     boxes = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.3, 0.3, 0.9, 0.9], [0.6, 0.1, 0.7, 0.2]]) * height
-    targets = on_device([Target.make(boxes, torch.arange(3) % classes)] * len(images), device)
+    objects = [Target.make(boxes, torch.arange(3) % classes)] * len(images)
+    targets = objects if model.two_stage else PaddedTargets.of(objects).to(device)
     torch.backends.cudnn.benchmark = True  # as in training
 
     def step() -> None:
         with autocast(dtype, device):
-            outputs = model(model.preprocessing.normalize(images))
-        losses = criterion({name: _float(value) for name, value in outputs.items()}, targets)
+            normalized = model.preprocessing.normalize(images).contiguous(memory_format=memory_format)
+            outputs = model(normalized, targets) if model.two_stage else model(normalized)
+            losses = criterion(outputs, targets)
         sum(losses.values(), torch.zeros((), device=device)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimizer.step()
@@ -159,14 +189,16 @@ def bare_steps(stage: Stage, config: TrainConfig) -> dict[str, Any]:
     return {**_conditions(config), "images_per_s": speed.median, "images_per_s_interval": speed.interval}
 
 
-def on_device(targets: list[Target], device: torch.device) -> Any:
-    return targets
-
-
-def _float(value: Any) -> Any:
-    return value.float() if torch.is_tensor(value) and value.is_floating_point() else value
-
-
 def _conditions(config: TrainConfig) -> dict[str, Any]:
-    keys = ("model", "batch_size", "precision", "workers", "norm_momentum", "ema_decay")
-    return {key: getattr(config, key) for key in keys}
+    keys = (
+        "model",
+        "batch_size",
+        "precision",
+        "norm_batch_size",
+        "channels_last",
+        "compile",
+        "draw_images",
+        "ema_decay",
+    )
+    workers = choose_workers(config.device.partition(":")[0]) if config.workers == "auto" else config.workers
+    return {**{key: getattr(config, key) for key in keys}, "workers": workers}

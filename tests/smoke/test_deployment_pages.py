@@ -109,6 +109,30 @@ def test_the_runner_is_measured_in_another_python(module: ModuleType, tmp_path: 
         module.runtimes.measure_runner(Path(sys.executable), Path("a"), Path("b"), program="import sys; sys.exit(3)")
 
 
+def test_the_bench_checks_the_claims_on_runtimes_for_the_cpu_at_hand(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bounds depend on the instructions, which the table and the record name. A broken claim fails the whole."""
+    runtimes, shared = module.runtimes, sys.modules["shared"]
+    monkeypatch.setattr(shared, "RECORDS", tmp_path)
+    results = {**dict.fromkeys(runtimes.claims(), 0.0), "auto_to_eager_ratio": 0.3}
+    for dot_product, bound in ((True, 0.2), (False, 0.5)):
+        monkeypatch.setattr(runtimes, "has_int8_dot_product", lambda answer=dot_product: answer)
+        part = runtimes.checked(runtimes.make_record(made_up(), results, "make bench"), results)
+        assert part.broken == (["auto_to_eager_ratio"] if dot_product else [])
+        other = shared.Checked("bench", {"claims": {"a": "≤ 1"}}, ["", ""], [["a", "0.5"]], [])
+        if dot_product:
+            with pytest.raises(SystemExit, match="claims that do not hold: auto_to_eager_ratio"):
+                shared.finish(other, part)
+        else:
+            shared.finish(other, part)
+        record = json.loads((tmp_path / "deployment.json").read_text())
+        assert record["claims"]["auto_to_eager_ratio"] == f"≤ {bound:g}"
+        assert record["command"] == "make bench"
+        assert record["machine"]["instructions"] in capsys.readouterr().out
+    assert (tmp_path / "bench.json").exists()
+
+
 def test_results_have_words(module: ModuleType) -> None:
     assert module.runtimes.claims().keys() == module.deployment_pages.RESULTS.keys()
     assert json.loads(json_text(module.runtimes.make_record(made_up(), {"a": 1.0})))["claims"].keys() == (

@@ -73,12 +73,14 @@ def test_every_part_needs_a_gpu_before_it_has_run(module: SimpleNamespace, tmp_p
 def test_every_part_shows_what_was_measured(module: SimpleNamespace, tmp_path: Path) -> None:
     write_stage(tmp_path, "tables", TABLES)
     write_stage(tmp_path, "check", {"pytest -m gpu": {"run": "aa", "passed": 40, "failed": 1, "skipped": 2}})
-    write_stage(tmp_path, "throughput", THROUGHPUT)
+    bare = {"run": "aa", "batch_size": 4, "precision": "bf16", "workers": "auto", "images_per_s": 90.0}
+    write_stage(tmp_path, "throughput", {**THROUGHPUT, "bare steps gn by channel": bare})
     write_stage(tmp_path, "voc", {"held": HELD})
     section = module.gpu_pages.gpu_section(tmp_path)
     assert f"measured on {CARD}: 40 passed, 1 failed, 2 skipped" in section
     assert "| DSOD300: DenseNet-67 against VoVNet-27-slim | float32, batch 1, eager | 250 | 2.00" in section
     assert "| 1700 | 2000 | 0.85 |" in section
+    assert "| gn by channel | batch 4, bf16 |  | 90 |  |" in section
     assert "51.0 % VOC07 mAP on 500 held-out images" in section
     assert section.count("needs a GPU: `make gpu`") == 1  # the study
     assert "4.11" in section  # the paper's joules, 3.7 over 0.9
@@ -91,6 +93,8 @@ def test_readme(module: SimpleNamespace, tmp_path: Path) -> None:
     page = module.gpu_pages.fill_gpu(readme, tmp_path)
     assert "nothing has been measured" not in page
     assert page.count(CARD) >= 2
+    assert module.gpu_pages.energy_status(tmp_path).startswith(f"Energy has been measured on {CARD}, see")
+    assert "no GPU has been tested" in module.gpu_pages.energy_status(tmp_path / "none")
 
 
 def test_weights_ship_with_their_record_and_a_picture(module: SimpleNamespace, package: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _comparison(report: GateReport) -> str:
         text += f": scores differ by up to {parity.worst_score:.2g}, the lowest IoU is {parity.worst_iou:.4f}"
     others = [
         f"{count} {what}"
-        for count, what in ((parity.missing, "missing"), (parity.extra, "extra"), (parity.tied, "tied in NMS"))
+        for count, what in ((parity.missing, "missing"), (parity.extra, "extra"), (parity.tied, "tied"))
         if count
     ]
     return text + (f", {', '.join(others)}" if others else "")

@@ -212,8 +212,8 @@ def _pad(pixels: Tensor, starts: Tensor, columns: dict[str, Tensor], size: tuple
 
 def _recolour(pixels: Tensor, starts: Tensor, columns: dict[str, Tensor]) -> Tensor:
     """(3, P) pixels of 0…255 with other colours, as Pillow computes them."""
-    position = torch.arange(pixels.shape[1], dtype=torch.float64, device=pixels.device)
-    image = torch.searchsorted(starts.contiguous(), position, right=True, out_int32=True) - 1
+    position = torch.arange(pixels.shape[1], dtype=torch.int32, device=pixels.device)
+    image = torch.searchsorted(starts.int(), position, right=True, out_int32=True) - 1
 
     def of_pixels(values: Tensor) -> Tensor:
         return values.reshape(-1).float().index_select(0, image)

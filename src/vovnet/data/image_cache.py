@@ -46,7 +46,7 @@ except ImportError:  # Windows
 
 _FORMAT = "1"
 _MAGIC = b"vovnet images\n"
-_END = 8 + len(_MAGIC)  # bytes: the length of the index, then the magic
+_END = 8 + 4 + len(_MAGIC)  # bytes: length and checksum of the index, then the magic
 _MOST_INDEX_BYTES = 2**30
 _RESERVE = 2**30  # bytes that stay free on the disk
 _TOGETHER = 16  # images that a loader process decodes before it reports
@@ -132,7 +132,7 @@ def _write(path: Path, paths: Sequence[Path], workers: int) -> CachedImages | No
         index = json.dumps({"sizes": sizes, "checksums": checksums}).encode()
         with temporary.open("r+b") as file:
             file.seek(needed)
-            file.write(index + len(index).to_bytes(8, "little") + _MAGIC)
+            file.write(index + len(index).to_bytes(8, "little") + zlib.crc32(index).to_bytes(4, "little") + _MAGIC)
     _mapped.cache_clear()
     return CachedImages(path, sizes, offsets)
 
@@ -191,10 +191,13 @@ def _read_index(path: Path, count: int) -> _Index:
         file.seek(max(0, size - _END))
         end = file.read(_END)
         length = int.from_bytes(end[:8], "little")
-        if end[8:] != _MAGIC or length > min(_MOST_INDEX_BYTES, size - _END):
+        if end[12:] != _MAGIC or length > min(_MOST_INDEX_BYTES, size - _END):
             raise ValueError("no cache of images")
         file.seek(size - _END - length)
-        content: Any = json.loads(file.read(length))
+        text = file.read(length)
+    if zlib.crc32(text) != int.from_bytes(end[8:12], "little"):
+        raise ValueError("a damaged index")
+    content: Any = json.loads(text)
     index = _Index([(int(h), int(w)) for h, w in content["sizes"]], [int(value) for value in content["checksums"]])
     sides = [side for pair in index.sizes for side in pair]
     if not len(index.sizes) == len(index.checksums) == count or min(sides, default=1) < 1:

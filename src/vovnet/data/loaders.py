@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -176,6 +177,14 @@ def _prepare(_: int) -> None:
     if hasattr(signal, "SIGBUS"):
         signal.signal(signal.SIGBUS, signal.SIG_DFL)  # torch's handler prints, and the parent says more
     Queue._on_queue_feeder_error = staticmethod(_exit_with_reason)  # type: ignore[attr-defined]
+    sys.excepthook = _on_uncaught
+
+
+def _on_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ends a process without files to open: its thread that hands over memory would print and try again for ever."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        os._exit(errno.EMFILE)
+    sys.__excepthook__(kind, error, trace)
 
 
 def _exit_with_reason(error: BaseException, _: object) -> None:

@@ -58,11 +58,13 @@ class Batch(NamedTuple):
     undrawn: UndrawnImages | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same with images and objects on a device, from pinned memory without waiting for it. Masks stay here.
+        """The same with images, objects and bitmaps on a device, from pinned memory without waiting for it.
 
         All images are drawn then.
         """
         objects = self.packed_objects.to(device, non_blocking=True)
+        if self.packed_masks is not None:
+            self = self._replace(packed_masks=self.packed_masks.to(device, non_blocking=True))
         if self.undrawn is None:
             return self._replace(images=self.images.to(device, non_blocking=True), packed_objects=objects)
         images = draw_images(self.undrawn.to(device))
@@ -75,9 +77,9 @@ class Batch(NamedTuple):
 
     @property
     def targets(self) -> list[Target]:
-        """The objects of each image of a batch in main memory, in the pixels of `images`.
+        """The objects of each image, in the pixels of `images`, on the device of `packed_objects`.
 
-        Each access unpacks the masks into bitmaps.
+        Each access unpacks the masks into bitmaps, on the device of `packed_masks`.
         """
         targets = unpack(self.packed_objects, self.counts)
         if self.packed_masks is not None:
@@ -95,8 +97,15 @@ class Batch(NamedTuple):
         polygons = [self.polygons[index] for index in objects]
         num_bitmaps = [int((of_image.parts == 0).sum()) for of_image in polygons]
         for of_image, packed in zip(polygons, self.packed_masks.split(num_bitmaps), strict=True):
-            bitmaps = torch.from_numpy(np.unpackbits(packed.numpy(), axis=-1))
+            on_host = packed.device.type == "cpu"
+            bitmaps = torch.from_numpy(np.unpackbits(packed.numpy(), axis=-1)) if on_host else unpack_bits(packed)
             yield TrainingMasks(of_image, bitmaps) if of_image.parts.any() else bitmaps
+
+
+def unpack_bits(packed: Tensor) -> Tensor:
+    """What `numpy.unpackbits` gives along the last axis, on any device: uint8 (…, W / 8) → (…, W)."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    return ((packed.unsqueeze(-1) >> shifts) & 1).flatten(-2)
 
 
 def _collate(items: Sequence[tuple[Tensor | ImagePart, Target, str]]) -> Batch:

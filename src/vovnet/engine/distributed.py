@@ -86,6 +86,14 @@ class StopVotes:
         return bool(self._shared)
 
 
+@contextmanager
+def stop_votes_of(group: Workers) -> Iterator[StopVotes]:
+    """Votes whose last one is over in the end, unless an error ends them: another process may not come to it then."""
+    votes = StopVotes(group)
+    yield votes
+    votes.close()
+
+
 def choose_device(name: str) -> torch.device:
     """The device of this name. "auto" is CUDA if available, else MPS, else the CPU.
 

@@ -67,8 +67,16 @@ def wrap(model: DetectionModel, config: TrainConfig, group: Workers) -> nn.Modul
     if config.compile:
         _check_compiler(model, config, group.device)
         mode = "reduce-overhead" if config.compile == "graphs" else "default"
+        _fill_caches(model, group.device)
         network = cast(nn.Module, torch.compile(model, mode=mode))
     return DistributedDataParallel(network) if group.world_size > 1 else network
+
+
+@torch.no_grad()
+def _fill_caches(model: DetectionModel, device: torch.device) -> None:
+    """Let the model make its anchors. Made in a CUDA graph, they would be overwritten by the graph's next run."""
+    model.eval()(torch.zeros(1, 3, *model.preprocessing.image_size, device=device))
+    model.train()
 
 
 def _check_compiler(model: DetectionModel, config: TrainConfig, device: torch.device) -> None:

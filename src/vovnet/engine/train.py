@@ -16,7 +16,7 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
-from vovnet.engine.distributed import StopVotes, Workers, workers
+from vovnet.engine.distributed import Workers, stop_votes_of, workers
 from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
@@ -65,7 +65,6 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
     best.safetensors holds the weights that were best on `val`, last.safetensors those at the end of the run, or their
     EMA if there is one; without a `val` split both hold the last. `hooks` are called with each record of the log.
-
     On a GPU the losses are looked at only when a line of the log, a checkpoint or an evaluation is due.
 
     Raises FileExistsError if the output folder holds another run, FloatingPointError that names the images if a loss or
@@ -102,7 +101,6 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             warn_before_training(dataset, val, config.model, model)
 
         def save_last() -> None:
-            state.look()
             state.check_weights()
             if group.is_main:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
@@ -112,7 +110,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         until_end.enter_context(closing(batches))
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
-        clock, stop_votes = Clock(state.step), StopVotes(group)
+        clock, stop_votes = Clock(state.step), until_end.enter_context(stop_votes_of(group))
         network.train()
         while state.step < steps:
             rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
@@ -128,11 +126,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
-                state.look()
-                losses = mean_losses(group.gather(state.window.means()))
+                losses = _mean_losses(state, group, keep=step % config.log_every != 0)
                 log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
-                if step % config.log_every == 0:  # else a longer run goes on with these sums
-                    state.window.clear()
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
@@ -146,7 +141,6 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if stop_votes.any(stop_requested.is_set()):
                 save_last()
                 break
-        stop_votes.close()
 
         # Record.
         if state.step == steps:
@@ -156,6 +150,15 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if group.is_main:
                 _write_results(config, state, info)
         return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
+
+
+def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, float]:
+    """The losses since the last log line over all processes. keep: a longer run will go on with their sums."""
+    state.look()
+    losses = mean_losses(group.gather(state.window.means()))
+    if not keep:
+        state.window.clear()
+    return losses
 
 
 def _build_model(
@@ -251,7 +254,6 @@ def _evaluate_and_keep(
     state: TrainState, val: DetectionDataset, config: TrainConfig, group: Workers, info: ModelInfo
 ) -> float:
     """The run's metric of the present weights, which are kept if they are the best."""
-    state.look()
     state.check_weights()
     score = _evaluate(state.evaluated_model, val, config, group)
     if state.best is None or score > state.best:

@@ -108,7 +108,11 @@ class TrainState:
             )
 
     def check_weights(self) -> None:
-        """Raise FloatingPointError unless all that is saved is finite: it must not replace the last good checkpoint."""
+        """Raise FloatingPointError unless all that is saved is finite: it must not replace the last good checkpoint.
+
+        If a loss was not, the error is that of `look`.
+        """
+        self.look()
         modules = [self.model] if self.ema is None else [self.model, self.ema.module]
         tensors = [tensor for module in modules for tensor in module.state_dict().values()]
         if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():

@@ -51,7 +51,14 @@ def train_step(
             # The processes exchange gradients once per step, with the last micro-batch.
             last = index == accumulate - 1
             with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
-                losses = _losses(model, network, criterion, batch, dtype, device, memory_format)
+                images, moved = _prepared(model, batch, device, memory_format)
+                with autocast(dtype, device):
+                    if model.two_stage:
+                        # In main memory, where crowds are known; bitmaps of masks are unpacked on the device.
+                        targets = batch._replace(packed_masks=moved.packed_masks).targets
+                        losses = criterion(network(images, targets), targets)
+                    else:
+                        losses = criterion(network(images), moved.padded)
                 loss = torch.stack(list(losses.values())).sum()
                 scaler.scale(loss / accumulate).backward()
             state.window.add_losses({"loss": loss, **losses}, state.step, batch.names)
@@ -71,23 +78,12 @@ def train_step(
     state.step += 1
 
 
-def _losses(
-    model: DetectionModel,
-    network: nn.Module,
-    criterion: nn.Module,
-    batch: Batch,
-    dtype: torch.dtype,
-    device: torch.device,
-    memory_format: torch.memory_format,
-) -> dict[str, Tensor]:
-    """The losses of a micro-batch. What a two-stage detector takes stays in main memory."""
+def _prepared(
+    model: DetectionModel, batch: Batch, device: torch.device, memory_format: torch.memory_format
+) -> tuple[Tensor, Batch]:
+    """The input of the network in float32, and the batch on the device."""
     moved = batch.to(device)
-    images = model.preprocessing.normalize(moved.images).contiguous(memory_format=memory_format)
-    with autocast(dtype, device):
-        if not model.two_stage:
-            return criterion(network(images), moved.padded)
-        targets = batch.targets
-        return criterion(network(images, targets), targets)
+    return model.preprocessing.normalize(moved.images).contiguous(memory_format=memory_format), moved
 
 
 @contextmanager

@@ -132,8 +132,8 @@ def compare_image(
       (which nothing moved, rescored or invented has), whose score is at least as high within the tolerance, and whose
       IoU is the threshold, or lies above it while PyTorch in turn lacks that one. So a changed threshold, or NMS that
       keeps a worse detection, is no tie, while what follows from a tie is;
-    - it comes from a proposal that a tie in the first stage decides about. What only the exported file has must be among
-      PyTorch's detections before NMS, and no other of its class may suppress it.
+    - it comes from a proposal that a tie in the first stage decides about. What only the exported file has must also be
+      among PyTorch's detections before NMS, and not be suppressed by another of its class.
 
     before_nms: PyTorch's detections without NMS, which takes time and is asked for only if something differs; without
         them there are no ties of NMS.

@@ -30,7 +30,7 @@ class TooManyTiesError(Exception):
 def possible_proposals(
     levels: Sequence[tuple[Tensor, Tensor]], *, before: int, after: int, nms_threshold: float, least_side: float
 ) -> Proposals:
-    """The proposals that there may be: of each level the best, those of them that NMS keeps, and of all levels the best.
+    """The proposals that there may be: the best of each level, those of them that NMS keeps, and the best of these.
 
     Ties are two scores that almost agree, and an IoU that is almost the threshold of NMS. A box is certainly kept if
     every box that may suppress it is certainly suppressed, and certainly suppressed if a box that is certainly kept

@@ -57,13 +57,12 @@ class MultiBoxLoss(nn.Module):
         # In half precision, a sum over thousands of anchors would lose its small terms.
         logits, deltas = outputs["class_logits"].float(), outputs["box_deltas"].float()
         anchors_cxcywh = outputs["anchors_cxcywh"]
-        anchors = cxcywh_to_xyxy(anchors_cxcywh)
         padded = targets if isinstance(targets, PaddedTargets) else PaddedTargets.of(targets).to(logits.device)
         valid = padded.valid & ~padded.crowd
         if not self.use_difficult:
             valid &= ~padded.difficult
 
-        matches, best_iou = match(padded.boxes, valid, anchors, self.iou_threshold)
+        matches, best_iou = match(padded.boxes, valid, cxcywh_to_xyxy(anchors_cxcywh), self.iou_threshold)
         positive = matches >= 0  # (N, A)
         count = positive.sum(dim=1)
         log_probabilities = F.log_softmax(logits, dim=-1)
@@ -81,9 +80,8 @@ class MultiBoxLoss(nn.Module):
         class_loss = torch.where(positive | negative, class_losses, 0.0).sum(dim=1)
         is_positive = positive.unsqueeze(-1)
         boxes = padded.boxes.gather(1, obj.unsqueeze(-1).expand(-1, -1, 4))
-        # Those of the others would be the logarithm of anything: they are encoded as the anchor itself.
-        box_targets = encode(torch.where(is_positive, boxes, anchors), anchors_cxcywh)
-        deltas = torch.where(is_positive, deltas, box_targets)
+        box_targets = torch.where(is_positive, encode(boxes, anchors_cxcywh), 0.0)
+        deltas = torch.where(is_positive, deltas, 0.0)
         box_loss = F.smooth_l1_loss(deltas, box_targets, reduction="none").sum(dim=(1, 2))
         return {"class_loss": self._mean(class_loss, count), "box_loss": self._mean(box_loss, count)}
 

@@ -22,7 +22,7 @@ class _Machine(RecordPart):
 
 
 class _GpuRun(RecordPart):
-    machine: _Machine
+    machine: _Machine | None = None  # None: its process failed before it was begun
 
 
 class _Stage(RecordPart):
@@ -82,6 +82,15 @@ class Memory(Result):
     method: str
 
 
+class Kernels(Result):
+    """kernels_ms: what the kernels of a pass take by themselves."""
+
+    model: str
+    precision: str
+    batch: Size
+    kernels_ms: Positive
+
+
 class Operations(Result):
     model: str
     multiply_adds: Count
@@ -107,7 +116,7 @@ def measured_results(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def card_of(content: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """The card that a result was measured on."""
     run = content["runs"].get(result["run"])
-    return "an unknown card" if run is None else str(run["machine"]["card"])
+    return str(run["machine"]["card"]) if run and run.get("machine") else "an unknown card"
 
 
 def gpu_study(records: Path | None, networks: Collection[str]) -> list[Run]:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from vovnet.paper.answers import Answer
-from vovnet.paper.gpu_records import FOLDER, Joules, Memory, Operations, Times, card_of, measured_results, read_stage
-from vovnet.paper.published import TABLES
+from vovnet.paper.gpu_records import (
+    FOLDER,
+    Joules,
+    Kernels,
+    Memory,
+    Operations,
+    Times,
+    card_of,
+    measured_results,
+    read_stage,
+)
+from vovnet.paper.published import TABLES, PublishedRow
 from vovnet.paper.wording import foreign
 from vovnet.profiling.intervals import mean_interval
 from vovnet.profiling.speed import Latency, MeasuredValue, median_ratio
@@ -21,6 +31,7 @@ from vovnet.report.document import Table
 PAPERS_DEVICE = "TITAN X (Pascal)"
 FILE = f"{FOLDER}/tables.json"
 SINGLE = ("float32", 1, "eager")  # precision, batch and run like the paper's
+GRAPH = ("float32", 1, "graph")
 WORDS = {"eager": "eager", "graph": "CUDA graph", "compile": "compiled"}
 MISSING = Answer("needs", note=f"`make gpu`, which goes on with what {FILE} lacks")
 Way = tuple[str, int, str]
@@ -28,12 +39,16 @@ Way = tuple[str, int, str]
 
 @dataclass(frozen=True)
 class GpuTables:
-    """The measurements by model and way: (precision, batch, run)."""
+    """The measurements by model and way: (precision, batch, run).
+
+    kernels_ms: what the kernels of a pass take by themselves, at batch 1 in float32.
+    """
 
     times: Mapping[tuple[str, Way], Times]
     joules: Mapping[tuple[str, Way], Joules]
     memory: Mapping[str, Memory]
     multiply_adds: Mapping[str, int]
+    kernels_ms: Mapping[str, float]
     cards: Mapping[str, str]
 
     def ways(self, model: str) -> list[Way]:
@@ -72,7 +87,7 @@ def read_gpu_tables(records: Path | None) -> GpuTables | None:
         return None
     times = dict[tuple[str, Way], Times]()
     joules = dict[tuple[str, Way], Joules]()
-    memory, multiply_adds = dict[str, Memory](), dict[str, int]()
+    memory, multiply_adds, kernels_ms = dict[str, Memory](), dict[str, int](), dict[str, float]()
     for name, result in results.items():
         try:
             kind = name.partition(" ")[0]
@@ -85,13 +100,16 @@ def read_gpu_tables(records: Path | None) -> GpuTables | None:
             elif kind == "memory":
                 use = Memory.model_validate(result)
                 memory[use.model] = use
+            elif kind == "kernels":
+                kernels = Kernels.model_validate(result)
+                kernels_ms[kernels.model] = kernels.kernels_ms
             elif kind == "count":
                 counted = Operations.model_validate(result)
                 multiply_adds[counted.model] = counted.multiply_adds
         except ValidationError as error:
             raise ValueError(f"{FILE} has a faulty result {foreign(name, 100)}: {first_fault(error)}") from None
     cards = {result["run"]: card_of(content, result) for result in results.values()}
-    return GpuTables(times, joules, memory, multiply_adds, cards)
+    return GpuTables(times, joules, memory, multiply_adds, kernels_ms, cards)
 
 
 def gpu_answer(gpu: GpuTables | None, model: str, column: str) -> Answer | None:
@@ -102,19 +120,18 @@ def gpu_answer(gpu: GpuTables | None, model: str, column: str) -> Answer | None:
     """
     if gpu is None or (model, SINGLE) not in gpu.times:
         return None
-    graph = ("float32", 1, "graph")
     if column == "memory":
         use = gpu.memory.get(model)
         if use is None or use.peak_mib is None:
             return MISSING
         note = f"MiB: {foreign(use.method)}; {FILE}; {foreign(gpu.cards[use.run])}"
         return Answer("measured", f"{use.peak_mib:.0f}", use.peak_mib, note, remark="MiB")
-    values = {way: _value(gpu, model, column, way) for way in (SINGLE, graph)}
+    values = {way: _value(gpu, model, column, way) for way in (SINGLE, GRAPH)}
     first = values[SINGLE]
     if first is None:
         return MISSING
     text = f"{_short(first)} eager"
-    if (second := values[graph]) is not None:
+    if (second := values[GRAPH]) is not None:
         text += f", {_short(second)} graph"
     return Answer("measured", text, first, _note(gpu, model, column))
 
@@ -179,15 +196,18 @@ def gpu_table(table: str, gpu: GpuTables) -> Table | None:
             passes.append(len(gpu.times[row.model, way].models[row.model].times_s))
     if not rows:
         return None
+    fewest, most = min(passes), max(passes)
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
     header = ["model", "run", "images/s", "time (ms)", "time, ratio to the VoVNet", "J/image"]
     header += ["joules, ratio to the VoVNet", "multiply-adds (G/s)", "memory (MiB; paper: MB)"]
     notes = [
         f"measured on {' / '.join(dict.fromkeys(cards))} with random weights, network only; float32 without TF32; "
         f"{FILE}; the paper used a {PAPERS_DEVICE}",
-        f"time: median of {min(passes)} to {max(passes)} passes, the models of a group interleaved in one run; "
+        f"time: median of {count} passes, the models of a group interleaved in one run; "
         "ratios: with 95 % intervals; joules: windows of at least 2.5 s, by the energy counter if there is one",
-        "time of a batch is of the whole batch; memory at batch 1",
+        "time of a batch is of the whole batch; memory at batch 1, eager",
         *_checks(gpu),
+        *_kernels(TABLES[table].rows, gpu),
     ]
     return Table(header, rows, "On a GPU (measured)", notes)
 
@@ -210,12 +230,24 @@ def _cells(gpu: GpuTables, model: str, way: Way) -> list[str]:
         "needs `make gpu`" if joules is None else f"{joules.j_per_image:.3g}{' (disputed)' if joules.disputed else ''}",
         "1" if joules and model == reference else "" if joule_ratio is None else ratio_text(*joule_ratio),
         "" if efficiency is None else _short(efficiency),
-        f"{use.peak_mib:.0f}" if use and use.peak_mib is not None and way[1] == 1 and way[0] == use.precision else "",
+        f"{use.peak_mib:.0f}" if use and use.peak_mib is not None and way == (use.precision, 1, "eager") else "",
     ]
 
 
 def ratio_text(ratio: float, interval: tuple[float, float] | None) -> str:
     return f"{ratio:.2f}" if interval is None else f"{ratio:.2f} ({interval[0]:.2f} – {interval[1]:.2f})"
+
+
+def _kernels(rows: Sequence[PublishedRow], gpu: GpuTables) -> Iterator[str]:
+    """How much longer a pass takes than its kernels by themselves."""
+    for row in rows:
+        times, kernels_ms = gpu.times.get((row.model, GRAPH)), gpu.kernels_ms.get(row.model)
+        if times is not None and kernels_ms is not None:
+            graph_ms = times.models[row.model].median_ms
+            yield (
+                f"{row.name}: the kernels of a pass take {_short(kernels_ms)} ms by themselves, a pass as a graph "
+                f"{graph_ms / kernels_ms:.2f} × that"
+            )
 
 
 def _checks(gpu: GpuTables) -> Iterator[str]:

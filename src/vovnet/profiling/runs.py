@@ -229,5 +229,9 @@ def _tensors(value: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    """Of the error at the beginning, which the others followed: leaving a capture and the compiler raise their own."""
+    inner = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__
+    if inner is not None:
+        return _first_line(inner)
     return line(str(error).strip().partition("\n")[0] or type(error).__name__, 300)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from vovnet.paper.gpu_records import read_stage
 from vovnet.paper.published import TABLES
 from vovnet.profiling.energy import EnergyResult
 from vovnet.weights.detector import ModelInfo, load_model, save_weights
@@ -262,3 +263,62 @@ def test_networks_of_the_study_share_their_epochs(tmp_path):
     assert study._epochs(stage, list(study.NETWORKS), speeds, 50_000) == 40  # for the first network alone
     stage.record.put("densenet40", "key", {"settings": {"epochs": 25}})
     assert study._epochs(stage, list(study.NETWORKS[1:]), speeds, 50_000) == 25
+
+
+def test_the_last_stage_gets_the_rest_and_what_is_done_is_left_out(tmp_path, capsys, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(gpu, "card_name", lambda device: "Invented GPU")
+    chosen = options(tmp_path, rehearse=False)
+    kind = gpu.KINDS["voc"]
+    plans = gpu._plans(["check", "tables", "voc"], chosen, "command")
+    assert [plan.name for plan in plans] == ["check", "tables", "voc"]
+    assert [plan.seconds for plan in plans] == [80.0, 200.0, float("inf")]
+    make_stage(tmp_path, "voc", rehearse=False).record.put("held", "any", {"test": {"voc07_map": 0.5}})
+    plans = gpu._plans(["tables", "voc"], chosen, "command")
+    assert [(plan.name, plan.seconds, plan.least_s) for plan in plans] == [("tables", float("inf"), 25.0)]
+    assert capsys.readouterr().out == "voc: done, and its code has not changed; --again repeats it\n"
+    (alone,) = gpu._plans(["voc"], chosen, "command")
+    assert alone.seconds == float("inf")
+    assert kind.least_s == alone.least_s
+    command = alone.command(12.5)
+    assert command[command.index("--seconds") + 1] == "12.5"
+    assert command[command.index("--stage") + 1] == "voc"
+
+
+def test_a_failure_is_noted_of_the_run_that_failed(tmp_path, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(gpu, "card_name", lambda device: "Invented GPU")
+    make_stage(tmp_path, "voc", rehearse=False).end()
+    (plan,) = gpu._plans(["voc"], options(tmp_path, rehearse=False), "command")
+    plan.failed("ended with status 1\nImportError")  # before it had begun
+    content = json.loads((tmp_path / "out/voc.json").read_text())
+    assert [run["state"] for run in content["runs"].values()] == ["finished", "failed"]
+    assert list(content["runs"].values())[1]["error"] == "ended with status 1\nImportError"
+    assert read_stage(write_as_gpu_record(content, tmp_path), "voc")["results"] == {}
+
+    (plan,) = gpu._plans(["voc"], options(tmp_path, rehearse=False), "command")
+    make_stage(tmp_path, "voc", rehearse=False)  # begins a run in the stage's own process
+    plan.failed("stopped: it was not done after 315 s")
+    runs = json.loads((tmp_path / "out/voc.json").read_text())["runs"]
+    assert [run["state"] for run in runs.values()] == ["finished", "failed", "stopped"]
+
+
+def write_as_gpu_record(content, folder):
+    records = folder / "records"
+    (records / "gpu").mkdir(parents=True)
+    (records / "gpu/voc.json").write_text(json.dumps(content))
+    return records
+
+
+def test_made_up_sensor_sees_the_work():
+    from gpu_stages.rehearsed import RehearsedSensor
+
+    sensor = RehearsedSensor()
+    assert sensor.read("sampled") == 10.0
+    with sensor.working():
+        assert sensor.read("sampled") == 100.0
+        before = sensor.read("counter")
+        time.sleep(0.02)
+        assert sensor.read("counter") > before + 1.5

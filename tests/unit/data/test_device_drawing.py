@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from vovnet.data import device_drawing
 from vovnet.data.device_drawing import ImagePart, LeaveToDevice, collate_parts, draw_images
@@ -20,6 +22,8 @@ from vovnet.data.images import read_image
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import Colours, SSDAugmentation
 from vovnet.structures import Target
+
+from ...other_device import OTHER, other_device
 
 MEAN = (123.0, 117.0, 104.0)
 NAMES = ("bilinear", "box", "nearest", "bicubic", "lanczos")
@@ -161,7 +165,7 @@ def test_groups_change_nothing(photos: list[Tensor], monkeypatch: pytest.MonkeyP
     assert difference(together, draw_images(undrawn)).max() <= 1  # sums in another order
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),
@@ -178,7 +182,7 @@ def test_any_image_and_any_plan(height: int, width: int, size: tuple[int, int], 
     assert difference(expected, drawn).max() <= 2
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), antialias=st.booleans())
 def test_a_plan_without_changes_gives_the_image(seed: int, antialias: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -235,3 +239,30 @@ def test_a_large_image_shrinks_like_pillows(photos: list[Tensor]) -> None:
     for interpolation in (0, 1, 3, 4):
         differences = difference(*both(augmentation, [image], range(1), interpolation=interpolation))
         assert differences.max() <= 2
+
+
+@pytest.mark.parametrize("antialias", [True, False], ids=["pillow", "opencv"])
+def test_a_gpu_need_not_wait(photos: list[Tensor], antialias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes are known before the pixels come, and all constants are made on the device."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # not for torch's "meta"
+    augmentation = SSDAugmentation((40, 40), MEAN, transpose=0.5, antialias=antialias)
+    undrawn = collate_parts([planned(augmentation, photo, seed) for seed, photo in enumerate(photos)])
+    expected = draw_images(undrawn)
+    with other_device() as waits:
+        moved = undrawn.to(OTHER)
+        waits.clear()  # of memory that is not pinned
+        drawn = draw_images(moved)
+        assert not waits
+        assert torch.equal(drawn.cpu(), expected)
+
+
+def test_pinned_memory_is_drawn_like_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pinning, which needs a GPU, goes through the whole batch and turns tuples into lists."""
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor, *_: tensor.clone())
+    dataset = open_dataset("samples/bccd", "train")
+    stream = BatchStream(len(dataset), batch_size=4, micro_batch_size=4, steps=1)
+    augment = LeaveToDevice(SSDAugmentation((64, 64), MEAN))
+    (batch,) = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
+    pinned = pin_memory(batch)
+    assert pinned.undrawn.pixels is not batch.undrawn.pixels
+    assert torch.equal(pinned.to(torch.device("cpu")).images, batch.to(torch.device("cpu")).images)

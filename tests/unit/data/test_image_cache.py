@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,13 +98,33 @@ def turn_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def spoil_the_index(path: Path) -> None:
+def exchange_sides(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"[30, 20]", b"[20, 30]"))
+
+
+def with_index(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Another index, whose length and checksum are right."""
     content = path.read_bytes()
-    path.write_bytes(content.replace(b"[30, 20]", b"[20, 30, 1]").replace(b"sizes", b"seizs"))
+    start = content.rindex(b'{"sizes"')
+    index = change(content[start : -image_cache._END])
+    end = len(index).to_bytes(8, "little") + zlib.crc32(index).to_bytes(4, "little") + image_cache._MAGIC
+    path.write_bytes(content[:start] + index + end)
+
+
+def spoil_the_index(path: Path) -> None:
+    with_index(path, lambda index: index.replace(b"sizes", b"seizs"))
+
+
+def state_three_sides(path: Path) -> None:
+    with_index(path, lambda index: index.replace(b"[30, 20]", b"[20, 30, 1]"))
 
 
 def state_huge_sizes(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b"[30, 20]", b"[" + b"9" * 30 + b", 20]"))
+    with_index(path, lambda index: index.replace(b"[30, 20]", b"[" + b"9" * 30 + b", 20]"))
+
+
+def state_no_object(path: Path) -> None:
+    with_index(path, lambda index: b"[1]")
 
 
 def state_a_huge_index(path: Path) -> None:
@@ -112,7 +133,10 @@ def state_a_huge_index(path: Path) -> None:
     path.write_bytes(content)
 
 
-DAMAGES = [cut_short, empty, turn_a_bit, spoil_the_index, state_huge_sizes, state_a_huge_index]
+DAMAGES = [
+    cut_short, empty, turn_a_bit, exchange_sides, spoil_the_index, state_three_sides, state_huge_sizes, state_no_object,
+    state_a_huge_index,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import nms
 
-from vovnet.boxes import pairwise_iou
-from vovnet.data.images import read_image
+from vovnet.boxes import clip, pairwise_iou
 from vovnet.errors import UsageError
 from vovnet.export.exporting import export_detector
 from vovnet.export.onnx_file import make_network
@@ -22,9 +21,7 @@ from vovnet.export.source import describe_export
 from vovnet.export.two_stage import Padding, TwoStages
 from vovnet.export.writing import write_export
 from vovnet.masks import decode
-from vovnet.models.detectors.contract import DetectionModel
-from vovnet.models.detectors.mask_rcnn import LEVELS, Anchors, MaskRCNN
-from vovnet.models.preprocessing import Preprocessing
+from vovnet.models.detectors.mask_rcnn import LEVELS, MaskRCNN
 from vovnet.runtime.masks import decode_code, paste_codes
 from vovnet.runtime.onnx_runtime import OnnxSession
 from vovnet.runtime.openvino import OpenVinoSession
@@ -32,86 +29,9 @@ from vovnet.runtime.selection import select_images
 from vovnet.runtime.session import Rows
 from vovnet.weights.detector import LoadedModel, ModelInfo, save_weights
 
-PHOTOS = sorted((Path(__file__).parents[3] / "samples/photos").glob("*.[jp][pn]g"))
-CLASSES = ("person", "dog", "kite")
-SIZE = (160, 260)
+from ...small_two_stage import CLASSES, SIZE, detect, export, make_loaded, make_small, photos, small_onnx
+
 BEYOND = 0.999  # a threshold that nothing exceeds
-
-
-class SmallBackbone(nn.Module):
-    """Feature maps of strides 4, 8, 16 and 32, so that an export takes seconds."""
-
-    channels = (8, 12, 16, 20)
-
-    def __init__(self) -> None:
-        super().__init__()
-        stem = nn.Conv2d(3, 8, 4, stride=4)
-        self.stages = nn.ModuleList([stem, *(nn.Conv2d(a, b, 2, stride=2) for a, b in ((8, 12), (12, 16), (16, 20)))])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        for stage in self.stages:
-            x = stage(x).relu()
-            maps.append(x)
-        return maps
-
-
-def make_small(anchors: Anchors = "torchvision", *, group_norm: bool = True) -> LoadedModel:
-    torch.manual_seed(0)
-    pixels = Preprocessing(SIZE, mean=(100.0, 110.0, 120.0), std=(50.0, 50.0, 50.0), keep_ratio=True)
-    model = MaskRCNN(SmallBackbone(), SmallBackbone.channels, 3, pixels, anchors=anchors, group_norm=group_norm)
-    model.rpn._post_nms_top_n["testing"] = 100
-    return with_detections(model, ModelInfo("maskrcnn_small", {}, CLASSES, (1, 18, 38)))
-
-
-def make_loaded(name: str, **options: Any) -> LoadedModel:
-    torch.manual_seed(0)
-    info = ModelInfo(name, {"image_size": SIZE, **options}, CLASSES, (1, 18, 38))
-    return with_detections(info.build(), info)
-
-
-def with_detections(model: DetectionModel, info: ModelInfo) -> LoadedModel:
-    """The detector with random weights that find a hundred objects in every image."""
-    assert isinstance(model, MaskRCNN)
-    model.eval()
-    example = model.preprocessing.resize(photos()[0])[:, :96, :96].contiguous()
-    layers = {model.rpn.head.bbox_pred: 0.3, model.roi_heads.box_predictor.bbox_pred: 1.0}
-    layers |= {model.rpn.head.cls_logits: 3.0, model.roi_heads.box_predictor.cls_score: 2.0}
-    for layer, spread in layers.items():  # whatever the scale of the random features
-        scale_output(model, layer, example, spread)
-    if model.masks:
-        scale_output(model, model.roi_heads.mask_predictor.mask_fcn_logits, example, 2.0)
-    return LoadedModel(model, info, {})
-
-
-@torch.no_grad()
-def scale_output(model: MaskRCNN, layer: nn.Module, image: Tensor, spread: float) -> None:
-    """Scale a layer's weights so that its outputs have this standard deviation."""
-    seen: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    detect(model, image)
-    handle.remove()
-    layer.weight.mul_(spread / torch.cat([output.flatten() for output in seen]).std())
-
-
-@cache
-def photos() -> tuple[Tensor, ...]:
-    images = [read_image(path) for path in PHOTOS]
-    return (*images, images[0].rot90(1, (1, 2)).contiguous(), images[1][:, :40].contiguous())
-
-
-@torch.no_grad()
-def detect(model: MaskRCNN, image: Tensor, size: tuple[int, int] | None = None, threshold: float = 0.05) -> Any:
-    """What PyTorch finds in an image at network size; size: of the original."""
-    own = (image.shape[1], image.shape[2])
-    outputs = model(model.preprocessing.normalize(image[None].clone()))
-    return model.decode(outputs, [size or own], input_size=own, score_threshold=threshold)[0]
-
-
-def export(loaded: LoadedModel, folder: Path) -> Path:
-    path = folder / "detector.onnx"
-    write_export(loaded, describe_export(loaded, "float32"), "onnx", path)
-    return path
 
 
 def check_equal(loaded: LoadedModel, session: OnnxSession, images: Sequence[Tensor]) -> None:
@@ -157,8 +77,10 @@ def loaded() -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def file(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(loaded, tmp_path_factory.mktemp("export"))
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "small.onnx"
+    path.write_bytes(small_onnx())
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +176,34 @@ def test_the_steps_equal_the_models_and_none_needs_a_proposal() -> None:
         np.testing.assert_allclose(rows.boxes, expected.boxes, atol=1e-3)
         np.testing.assert_allclose(rows.scores, expected.scores, atol=1e-5)
         no_proposals(model)
+
+
+def test_proposals_rank_by_logit_where_probabilities_round_to_one() -> None:
+    """As in float64, where they still differ; in float32 PyTorch takes those of one probability in any order."""
+    loaded = make_small()
+    model = loaded.model
+    assert isinstance(model, MaskRCNN)
+    model.rpn.head.cls_logits.bias.data += 25
+    image = model.preprocessing.resize(photos()[0])
+    stages, padding = TwoStages(model, nms_threshold=0.5, top_k=100), Padding(model.preprocessing)
+    padded, limit = padding(image[None].clone())
+    with torch.no_grad():
+        maps = list(model.fpn(dict(zip(LEVELS, model.backbone(padded), strict=True))).values())
+        proposals = stages._proposals(maps, limit)[:-1]
+        outputs = model(padded)
+        levels = [level.numel() for level in model.rpn.head(maps)[0]]
+        logits = outputs["objectness_logits"][0]
+    assert (logits.sigmoid() == 1).float().mean() > 0.9
+    assert len(logits.double().sigmoid().unique()) > 0.9 * len(logits)
+    boxes = model.rpn.box_coder.decode(outputs["anchor_deltas"][0], [outputs["anchors"]]).reshape(-1, 4)
+    boxes = clip(boxes, (image.shape[1], image.shape[2]))
+    kept = []
+    for own in torch.arange(len(logits)).split(levels):
+        best = own[logits[own].double().sigmoid().argsort(descending=True)[:1000]]
+        kept.append(best[nms(boxes[best].double(), logits[best].double().sigmoid(), 0.7)])
+    together = torch.cat(kept)
+    expected = boxes[together[logits[together].double().sigmoid().argsort(descending=True)[:100]]]
+    torch.testing.assert_close(proposals, expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -19,31 +19,15 @@ from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, LEVEL
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Target
 
+from ...small_two_stage import SmallBackbone
+
 FEW = 40  # proposals, instead of a thousand: the second stage takes seconds for those
-
-
-class ToyBackbone(nn.Module):
-    """Feature maps of strides 4, 8, 16 and 32."""
-
-    channels = (8, 12, 16, 20)
-
-    def __init__(self) -> None:
-        super().__init__()
-        stem = nn.Conv2d(3, 8, 4, stride=4)
-        self.stages = nn.ModuleList([stem, *(nn.Conv2d(a, b, 2, stride=2) for a, b in ((8, 12), (12, 16), (16, 20)))])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        for stage in self.stages:
-            x = stage(x).relu()
-            maps.append(x)
-        return maps
 
 
 def make_toy(*, masks: bool = True, size: tuple[int, int] = (128, 192), rois: int = 32) -> MaskRCNN:
     torch.manual_seed(0)
     pixels = Preprocessing(size, mean=(100.0, 110.0, 120.0), std=(50.0, 50.0, 50.0), keep_ratio=True)
-    model = MaskRCNN(ToyBackbone(), ToyBackbone.channels, 3, pixels, masks=masks, rois=rois)
+    model = MaskRCNN(SmallBackbone(), SmallBackbone.channels, 3, pixels, masks=masks, rois=rois)
     model.rpn._post_nms_top_n = {"training": 400, "testing": FEW}
     for parameter in model.roi_heads.box_predictor.parameters():  # so that scores and boxes differ
         nn.init.normal_(parameter, std=0.1)

@@ -56,6 +56,10 @@ def count(model: str, multiply_adds: int) -> dict[str, Any]:
     return {"run": "aa", "key": "k", "model": model, "multiply_adds": multiply_adds}
 
 
+def kernels(model: str, ms: float) -> dict[str, Any]:
+    return {"run": "aa", "key": "k", "model": model, "precision": "float32", "batch": 1, "kernels_ms": ms}
+
+
 V27, D67, V39, D161 = "dsod300_vovnet27_slim", "dsod300_densenet67", "refinedet320_vovnet39", "refinedet320_densenet161"
 TABLES = {
     "time lightweight float32 batch one eager": times({V27: 4.0, D67: 8.0, "pelee304": 6.0, "ssd300_mobilenet": 5.0}),
@@ -66,6 +70,7 @@ TABLES = {
     f"energy {V27} float32 batch one graph": joules(V27, 0.5, run="graph"),
     f"energy {D67} float32 batch one graph": {"run": "aa", "key": "k", "error": "OSError: no joules"},
     f"memory {V27} float32 batch one eager": memory(V27, 123.4),
+    f"kernels {V27} float32 batch one graph": kernels(V27, 0.8),
     f"count {V27}": count(V27, 5_663_451_392),
     f"count {D67}": count(D67, 5_297_838_848),
 }

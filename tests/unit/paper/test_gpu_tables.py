@@ -87,6 +87,9 @@ def test_table_of_all_ways(records: Path) -> None:
     assert ours[2][2] == "1778"  # 64 images in 36 ms
     assert any(CARD in note for note in table.notes)
     assert any("differ by at most 2.0%" in note for note in table.notes)
+    assert table.notes[-1] == (
+        "DSOD300, VoVNet-27-slim: the kernels of a pass take 0.800 ms by themselves, a pass as a graph 1.25 × that"
+    )
     assert gpu_table("table4", read_gpu_tables(records)) is None
 
 

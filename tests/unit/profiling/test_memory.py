@@ -310,3 +310,42 @@ def test_nvml_reports_the_memory_of_this_process(
     board = Nvml(nvml, "handle", own=OwnProcess(frozenset({pid if mine else 7}), on_board=True))
     monkeypatch.setattr(memory, "find_nvml", lambda device: board)
     assert memory._nvml_process_mib(torch.device("cuda")) == mib
+
+
+def test_a_graph_keeps_what_it_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first graph leaves 40 MiB that stay without it; the second one adds 25 to them."""
+    log: list[str] = []
+    made: list[int] = []
+
+    def make() -> Callable[[], object]:
+        made.append(len(made))
+        log.append("make")
+        return lambda: log.append("replay")
+
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *device, name=name: log.append(name))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: (40, 65)[len(made) - 1] * MIB)
+    monkeypatch.setattr(memory, "_nvml_process_mib", lambda device: 700)
+    peak = memory._measure_cuda_graph(make, torch.device("cuda"), 30)
+    assert (peak.peak_mib, peak.reserved_mib, peak.process_mib) == (55, 55, 700)
+    assert "reserved for the graph" in peak.method
+    waits = ["synchronize", "empty_cache"]
+    assert log == ["make", *waits, "make", *["replay"] * memory.PASSES, *waits]
+
+
+def test_a_graph_without_room_has_a_reason() -> None:
+    def make() -> Callable[[], object]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
+
+    peak = memory._measure_cuda_graph(make, torch.device("cuda"), 30)
+    assert (peak.peak_mib, peak.reason) == (None, "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB")
+
+
+def test_a_compiled_pass_is_measured_like_an_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(memory, "_measure_cuda_passes", lambda start, device, own_mib: (start(), peak)[1])
+    peak = memory._Peak("as eager", 80.0, 120.0, 700.0)
+    images: Any = SimpleNamespace(device=torch.device("cuda"), untyped_storage=IMAGE.untyped_storage)
+    use = memory.measure_memory_of_pass(conv(4, 8), images, make=lambda: lambda: calls.append("pass"), graph=False)
+    assert calls == ["pass"]
+    assert (use.peak_mib, use.live_mib, use.parameters_mib) == (80, None, 128 / MIB)
