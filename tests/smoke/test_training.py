@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from vovnet import create_model
+from vovnet.cli.main import main
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import OptimizerConfig, load_config
@@ -21,6 +22,7 @@ from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
 from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.models.detectors import mask_rcnn
 from vovnet.weights.detector import load_model, load_weights
 from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
@@ -478,7 +480,8 @@ def small_masks(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
-def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, run_vovnet, precision):
+def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, monkeypatch, capsys, precision):
+    monkeypatch.setattr(mask_rcnn, "PROPOSALS", 60)  # the second stage takes seconds for a thousand
     path = tmp_path / "masks.yaml"
     path.write_text(MASKS.format(root=small_masks, precision=precision))
     train(load_config(path, [f"output={tmp_path / 'whole'}"]))
@@ -493,11 +496,16 @@ def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, run_v
     assert "val_coco_mask_ap" in lines[-1]
 
     weights = tmp_path / "whole" / "best.safetensors"
-    done = run_vovnet("evaluate", weights, small_masks, "--split", "val", "--workers", "0", timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "mask AP50" in done.stdout
-    done = run_vovnet("predict", small_masks / "images/val/val2.png", "--weights", weights, "--score-threshold", "0")
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ["evaluate", weights, small_masks, "--split", "val", "--workers", "0"],
+        ["predict", small_masks / "images/val/val2.png", "--weights", weights, "--score-threshold", "0"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["vovnet", *map(str, command)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    assert "mask AP50" in capsys.readouterr().out
     detections = json.loads((tmp_path / "runs/predict/detections.json").read_text())
     assert all(detection["segmentation"]["size"] == [90, 120] for detection in detections)
 
