@@ -41,8 +41,19 @@ def make_optimizer(model: nn.Module, spec: DetectorSpec, config: OptimizerConfig
     if config.kind == "rmsprop":
         # Caffe's RMSProp has the same formula; its decay 0.99 and epsilon 1e-8 are PyTorch's defaults.
         return torch.optim.RMSprop(groups, **options, foreach=True)
-    on_gpu = next(model.parameters()).is_cuda
-    return torch.optim.SGD(groups, **options, **({"fused": True} if on_gpu else {"foreach": True}))
+    if not _has_fused_sgd(model):
+        return torch.optim.SGD(groups, **options, foreach=True)
+    optimizer = torch.optim.SGD(groups, **options, fused=True)
+    if config.momentum:
+        # Fused SGD allocates them in its first step, and leaves them undefined if that step overflows in float16.
+        for parameter in model.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def _has_fused_sgd(model: nn.Module) -> bool:
+    """Whether SGD is one kernel for all parameters, which also sees by itself whether a step overflowed."""
+    return next(model.parameters()).is_cuda
 
 
 def _rules_of(model: nn.Module, rules: Sequence[ParameterRule]) -> dict[str, ParameterRule]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import repeat
 
 import pytest
@@ -9,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.data.loading import Batch
+from vovnet.engine import optimizer as optimizer_module
+from vovnet.engine.config import OptimizerConfig
 from vovnet.engine.ema import EMA
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import train_step
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.padded_targets import PaddedTargets, pack
 from vovnet.structures import Target
+from vovnet.zoo import DetectorSpec
 
 CPU = torch.device("cpu")
 
@@ -134,3 +138,30 @@ def test_a_gradient_that_is_not_finite_is_noticed_also_without_clipping(clip_nor
         state.look()
     with pytest.raises(FloatingPointError, match="the weights became infinite or not a number at step 1"):
         state.check_weights()
+
+
+def make_sgd(model: nn.Module) -> torch.optim.Optimizer:
+    spec = DetectorSpec(partial(Network), nn.Module)
+    return optimizer_module.make_optimizer(model, spec, OptimizerConfig(learning_rate=1e-3))
+
+
+def test_fused_sgd_survives_an_overflow_in_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, tried on the CPU: momentum that was never written must not be read."""
+    weights = []
+    for fused in (False, True):
+        monkeypatch.setattr(optimizer_module, "_has_fused_sgd", lambda _, answer=fused: answer)
+        state = start(2.0**24)
+        state.optimizer = make_sgd(state.model)
+        assert bool(state.optimizer.param_groups[0]["fused"]) == fused
+        monkeypatch.setattr(torch, "empty_like", lambda tensor, **options: torch.full_like(tensor, 7.0, **options))
+        before = state.model.conv.weight.clone()
+        step(state)
+        assert torch.equal(before, state.model.conv.weight)
+        for _ in range(20):
+            step(state)
+        monkeypatch.undo()
+        assert not torch.equal(before, state.model.conv.weight)
+        state.check_weights()
+        weights.append(values(state))
+    for plain, other in zip(*weights, strict=True):
+        torch.testing.assert_close(plain, other)
