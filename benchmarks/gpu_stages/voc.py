@@ -16,7 +16,7 @@ import shutil
 import signal
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -302,7 +302,3 @@ def _keep_the_better(stage: Stage, files: Files, done: Mapping[str, Any]) -> Non
     )
     if score < ENOUGH and not stage.rehearse:
         print(f"below {ENOUGH}: a later run goes on from {files.weights.name}", flush=True)
-
-
-def rounds(record: Mapping[str, Any]) -> Sequence[str]:
-    return [name for name in record["results"] if name.startswith("round")]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 from vovnet.errors import install_extra
 from vovnet.polygons import Floats, Polygons
 from vovnet.printing import quoted
-from vovnet.run_lengths import compress, encode_crop, expand
+from vovnet.run_lengths import compress, encode_crop, expand, outlines
 
 MOST_PIXELS = 2**31 - 1  # the most that the library for these codes can count
 _LONGEST_OUTLINE = 10_000_000  # pixels of an object's outlines, which take a second and 450 MB to draw
@@ -271,39 +271,5 @@ def to_polygons(masks: RleMasks) -> list[list[list[float]]]:
     polygons = []
     for code, (x1, y1, x2, y2) in zip(masks.counts, masks.boxes().int().tolist(), strict=True):
         bitmap = decode(RleMasks((code,), masks.size))[0]
-        polygons.append(_outlines(bitmap[y1:y2, x1:x2].numpy().astype(np.bool_), x1, y1))
-    return polygons
-
-
-def _outlines(bitmap: npt.NDArray[np.bool_], left: int, top: int) -> list[list[float]]:
-    """The outer outlines of a bitmap (H, W) whose upper left corner is at (left, top).
-
-    Every corner of an outline has one edge along its row and one along its column. A row enters and leaves the mask in
-    turn, so its corners are joined in pairs: first to second, third to fourth, and so on. The same holds for columns.
-    """
-    padded = np.pad(bitmap, 1)
-    nw, ne, sw, se = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    touching = (nw == se) & (ne == sw) & (nw != ne)  # two pixels meet at a corner only, which belongs to both outlines
-    y, x = np.nonzero((nw ^ ne ^ sw ^ se) | touching)
-    y, x = (np.repeat(axis, 1 + touching[y, x]) for axis in (y, x))
-    # Of two copies of a corner, the second has the edge to the right.
-    second = np.append(False, (y[1:] == y[:-1]) & (x[1:] == x[:-1]))[: len(x)]
-
-    by_column = np.lexsort((second ^ ne[y, x], y, x))  # of two copies, the one with the edge above comes first
-    partners = np.empty(len(x), dtype=np.int64)
-    partners[by_column] = by_column[np.arange(len(x)) ^ 1]
-    vertical_partner = partners.tolist()  # a corner's horizontal partner is the other of its pair: index ^ 1
-
-    polygons, seen = [], bytearray(len(x))
-    for first in range(len(x)):
-        if seen[first]:
-            continue
-        outline, corner = [], first
-        while not seen[corner]:
-            seen[corner] = seen[corner ^ 1] = True
-            outline += [corner, corner ^ 1]
-            corner = vertical_partner[corner ^ 1]
-        # The first corner is the upper left one. If the pixel inside it is not in the mask, this outlines a hole.
-        if se[y[first], x[first]]:
-            polygons.append(np.stack([x[outline] + left, y[outline] + top], axis=1).ravel().astype(float).tolist())
+        polygons.append(outlines(bitmap[y1:y2, x1:x2].numpy().astype(np.bool_), x1, y1))
     return polygons

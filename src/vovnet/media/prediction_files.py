@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -46,7 +45,7 @@ class Predicted(Protocol):
     def start_s(self) -> float | None: ...
     @property
     def seconds(self) -> float | None: ...
-    def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]: ...
+    def to_coco(self, image_id: int | str | None = None, *, contours: bool = False) -> list[dict[str, Any]]: ...
     def draw(self, path: str | Path | None = None) -> Any: ...
     def draw_array(self) -> Pixels: ...
 
@@ -99,8 +98,7 @@ class PredictionWriter:
         if not prediction.frame:
             self._stem = self._unused_stem(prediction.stem, is_video=prediction.frame is not None)
         image_id = make_image_id(self._stem, prediction.frame)
-        to_coco: Callable[..., list[dict[str, Any]]] = prediction.to_coco
-        results = list(map(json_text, to_coco(image_id, contours=True) if self.contours else to_coco(image_id)))
+        results = list(map(json_text, prediction.to_coco(image_id, contours=self.contours)))
         source = [prediction.source, "" if prediction.frame is None else prediction.frame, image_id]
         boxes, scores = prediction.boxes.tolist(), prediction.scores.tolist()
         rows = [

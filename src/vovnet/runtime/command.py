@@ -116,6 +116,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--batch-size", type=_number(int, 1), default=BATCH_SIZE, help="images per pass (default: %(default)s)"
     )
     predict.add_argument("--no-draw", action="store_true", help="write no images and videos with drawn detections")
+    predict.add_argument(
+        "--contours", action="store_true", help="write masks as polygons, without holes, instead of run-length codes"
+    )
     predict.add_argument("--json", type=_file_or_dash, metavar="FILE", help='write the results as JSON, "-" to stdout')
     predict.set_defaults(command=_predict)
 
@@ -181,6 +184,8 @@ def _predict(options: argparse.Namespace) -> int:
     if not options.sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
     detector = _load(options)
+    if options.contours and not detector.info.masks:
+        raise UsageError(f"--contours needs a detector with masks; {options.model} predicts boxes only: leave it out")
     draw, output = not options.no_draw, options.output
     try:
         results = detector.stream(
@@ -196,7 +201,7 @@ def _predict(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     counts: dict[str, int] = dict.fromkeys(detector.class_names, 0)
     images, unread, failures = 0, 0, []
-    with folder_lock(output), PredictionWriter(output, draw=draw) as writer:
+    with folder_lock(output), PredictionWriter(output, draw=draw, contours=options.contours) as writer:
         for result in results:
             if isinstance(result, Failure):
                 failures.append({"source": result.source, "reason": result.reason})

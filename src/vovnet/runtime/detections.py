@@ -51,6 +51,14 @@ class Masks:
         """COCO's compressed run-length objects, ready for JSON."""
         return [{"size": list(self.size), "counts": code.decode()} for code in self.codes]
 
+    def to_polygons(self) -> list[list[list[float]]]:
+        """The polygons of each mask, see `vovnet.masks.to_polygons`."""
+        polygons = []
+        for index in range(len(self)):
+            (rows, columns), inside = _region(self, index, self.size)
+            polygons.append(run_lengths.outlines(inside, columns.start, rows.start) if inside.size else [])
+        return polygons
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Detections:
@@ -136,10 +144,11 @@ class Detections:
 
         return save_drawn(self.draw_array(), path)
 
-    def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int | str | None = None, *, contours: bool = False) -> list[dict[str, Any]]:
         """COCO results: one {image_id, category_id, bbox: [x, y, width, height], score} per detection.
 
-        Detections with masks also have a segmentation: COCO's compressed run-length code. The default `image_id` comes
+        Detections with masks also have a segmentation: COCO's compressed run-length code, or polygons with `contours`.
+        The default `image_id` comes
         from the file name, see `vovnet.media.results.make_image_id`.
         """
         if image_id is None:
@@ -149,8 +158,9 @@ class Detections:
         categories: Sequence[int] = [self.category_ids[label] for label in self.labels.tolist()]
         results = coco_results(image_id, categories, boxes_xywh, self.scores.tolist())
         if self.masks is not None:
-            for result, code in zip(results, self.masks.to_coco(), strict=True):
-                result["segmentation"] = code
+            segmentations = self.masks.to_polygons() if contours else self.masks.to_coco()
+            for result, segmentation in zip(results, segmentations, strict=True):
+                result["segmentation"] = segmentation
         return results
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -97,12 +98,31 @@ class Detector:
         """
         several = isinstance(source, list | tuple)
         inputs = find_inputs(source)
-        raise_unless_images(source, inputs, for_videos="stream, which gives one frame at a time")
+        raise_unless_images(source, inputs, for_videos="predict_video or stream, which give one frame at a time")
         results = self.stream(
             inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
         )
         found = list(raise_failures(results))
         return found if several else found[0]
+
+    def predict_video(
+        self, path: str | Path, output_path: str | Path | None = None, **options: Any
+    ) -> Iterator[Detections]:
+        """One result per frame, while the video is read; also writes the annotated video to `output_path`.
+
+        Nothing happens until the results are taken. The annotated video appears after the last of them. `options` are
+        those of `predict`. Raises ValueError or FileNotFoundError for a video that cannot be read.
+        """
+        from vovnet.media.video import VideoWriter, video_info
+
+        if output_path is not None and os.path.realpath(output_path) == os.path.realpath(path):
+            raise ValueError(f"the annotated video would replace its source {path}; choose another output_path")
+        writer = None if output_path is None else VideoWriter(output_path, video_info(path).fps)
+        with writer or nullcontext():
+            for result in raise_failures(self.stream(path, **options)):
+                if writer is not None:
+                    writer.write_pixels(result.draw_array(), result.start_s, result.seconds)
+                yield result
 
     def stream(
         self,

@@ -193,21 +193,39 @@ def test_a_run_with_groups_computes_what_micro_batches_do(small_voc: Path, tmp_p
 def test_a_compiled_run_is_the_run_without_and_goes_on_as_one(
     small_voc: Path, tmp_path: Path, traced: list[Any]
 ) -> None:
-    """Two of three steps compiled, the last as it is: names, losses and weights as in a run that never compiles."""
-    runs = {"plain": ["schedule.iterations=3"], "compiled": ["schedule.iterations=2", "compile=true"]}
-    for name, overrides in runs.items():
-        train(
-            config(
-                tmp_path, *overrides, "batch_size=2", "micro_batch_size=1", f"output={tmp_path / name}", root=small_voc
-            )
-        )
+    """A step of two passes each; then the compiled run goes on for a step as it is."""
+    common, runs = ["batch_size=2", "micro_batch_size=1"], {"plain": "false", "compiled": "true"}
+    for name, value in runs.items():
+        train(config(tmp_path, *common, f"compile={value}", f"output={tmp_path / name}", root=small_voc))
     assert len(traced) == 1  # although the share of a pass in the averages changes
-    resumed = ["schedule.iterations=3", "resume=true", "batch_size=2", "micro_batch_size=1"]
-    train(config(tmp_path, *resumed, f"output={tmp_path / 'compiled'}", root=small_voc))
-    plain, compiled = (load_checkpoint(tmp_path / name / "last.pt") for name in runs)
-    assert plain["step"] == compiled["step"] == 3
-    assert plain["model"].keys() == compiled["model"].keys()
     assert_same_first_step(*(tmp_path / name for name in runs))
+    common = [*common, "schedule.iterations=2", "resume=true", f"output={tmp_path / 'compiled'}"]
+    train(config(tmp_path, *common, root=small_voc))
+    assert load_checkpoint(tmp_path / "compiled" / "last.pt")["step"] == 2
+    steps = [json.loads(line)["step"] for line in (tmp_path / "compiled" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+
+
+def test_a_compiled_network_is_shared_by_processes(tmp_path: Path, traced: list[Any]) -> None:
+    """Gradients arrive where the optimizer looks for them, with and without an exchange."""
+    settings = config(tmp_path, "compile=true", "norm_batch_size=2")
+    images = torch.randn(4, 3, 8, 8)
+    plain, model = use_ghost_norms(Tiny(), 2), place(Tiny(), settings, ALONE)
+    model.load_state_dict(plain.state_dict())
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        network = wrap(model, settings, Workers(0, 2, ALONE.device))
+        assert isinstance(network, nn.parallel.DistributedDataParallel)
+        with network.no_sync():
+            network(images)["output"].square().sum().backward()
+        network(images)["output"].sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    plain(images)["output"].square().sum().backward()
+    plain(images)["output"].sum().backward()
+    assert len(traced) == 1
+    for ours, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, expected.grad, rtol=1e-4, atol=1e-4)
 
 
 OTHERS = ("dsod300_densenet67", "refinedet320_vovnet39", "refinedet320_vgg16", "pelee304", "ssd300_mobilenet")

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from vovnet.data.device_drawing import LeaveToDevice
+from vovnet.data.formats import open_dataset
+from vovnet.data.loading import BatchStream, training_batches
+from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import OptimizerConfig
 from vovnet.engine.ema import EMA
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
@@ -40,10 +44,10 @@ def steps(family: Family, dtype: torch.dtype, clip_norm: float | None) -> Iterat
 @pytest.mark.parametrize(
     ("family", "dtype", "clip_norm"),
     [
-        (FAMILIES[0], torch.float32, None),
-        (FAMILIES[1], torch.bfloat16, 10.0),
-        (FAMILIES[2], torch.bfloat16, None),
-        (FAMILIES[3], torch.float32, 10.0),
+        (FAMILIES[0], torch.bfloat16, None),
+        (FAMILIES[1], torch.float32, 10.0),  # in bf16 PyTorch's gradient of its last layers is now and then NaN on CPUs
+        (FAMILIES[2], torch.float32, None),
+        (FAMILIES[3], torch.bfloat16, 10.0),
     ],
     ids=lambda value: value.name if isinstance(value, Family) else str(value),
 )
@@ -55,6 +59,17 @@ def test_a_step_waits_for_nothing(family: Family, dtype: torch.dtype, clip_norm:
     state.look()
     assert state.window.count == 2
     assert state.window.sums["loss"] > 0
+
+
+def test_images_are_drawn_without_waiting() -> None:
+    dataset = open_dataset("samples/bccd", "train")
+    augment = LeaveToDevice(SSDAugmentation((64, 64), (123.0, 117.0, 104.0), transpose=0.5))
+    stream = BatchStream(len(dataset), batch_size=8, micro_batch_size=8, steps=2)
+    first, second = training_batches(dataset, augment, stream, workers=0, pin_memory=False)
+    first.to(CPU)
+    with no_synchronisation():
+        images = second.to(CPU).images
+    assert images.shape == (8, 3, 64, 64)
 
 
 @pytest.mark.parametrize(

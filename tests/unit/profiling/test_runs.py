@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from vovnet.errors import UsageError
 from vovnet.profiling import measure as measuring
 from vovnet.profiling import runs
+from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.measure import measure, measure_models
 from vovnet.profiling.measurement import Measurement
+from vovnet.profiling.onnx_module import OnnxModule
 from vovnet.profiling.peak import DevicePeak
 from vovnet.profiling.runs import CudaGraphs, Pass, check_runs, choosing_algorithms, make_pass
+from vovnet.profiling.subject import Subject
 
 from .graphs import Detects, Net, ReplayedOnCpu
 
@@ -148,6 +151,16 @@ def test_runs_that_there_are_not(names: Any, message: str) -> None:
         check_runs(names, CPU)
     with pytest.raises(UsageError, match=message):
         measure_models({"net": Net()}, {"net": SHAPE}, device=CPU, runs=names)
+
+
+def test_an_exported_model_has_only_one_way_to_run() -> None:
+    module = OnnxModule.__new__(OnnxModule)
+    cost = ModelCost("net.onnx", (SHAPE,), "float32", (), {}, None)
+    subject = Subject("net.onnx", module, torch.rand(SHAPE), cost, "float32")
+    assert subject.in_run("eager", ReplayedOnCpu(CPU)) == subject
+    for run in ("graph", "compile"):
+        with pytest.raises(UsageError, match="net.onnx is exported, and its runtime has only one way to run it"):
+            subject.in_run(run, ReplayedOnCpu(CPU))  # type: ignore[arg-type]
 
 
 def test_a_graph_needs_cuda_in_python_too() -> None:

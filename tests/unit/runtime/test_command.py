@@ -86,6 +86,7 @@ def test_info(run: Run, tmp_path: Path) -> None:
         ("predict tiny.onnx", 2, "name images, folders, glob patterns, videos or URLs to predict on"),
         ("predict tiny.onnx a.png --score-threshold 1.5", 2, "--score-threshold: expected a number from 0.0 to 1.0"),
         ("predict tiny.onnx a.png --score-threshold nan", 2, "--score-threshold: expected a number from 0.0 to 1.0"),
+        ("predict tiny.onnx a.png --contours", 2, "--contours needs a detector with masks; tiny.onnx predicts boxes"),
         ("predict tiny.onnx a.png --top-k 0", 2, "--top-k: expected a number of at least 1, got 0"),
         ("predict tiny.onnx a.png --threads two", 2, "--threads: expected a number of at least 1, got two"),
         ("predict tiny.onnx a.png --classes drak", 2, "no class 'drak'; nearest is 'dark' of dark, light"),

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 import vovnet
+from vovnet import run_lengths
 from vovnet.engine.prediction import Prediction
 from vovnet.errors import UsageError
+from vovnet.masks import RleMasks, to_polygons
 from vovnet.media.prediction_files import PredictionWriter
 from vovnet.media.results import Failure
 from vovnet.media.video import VideoWriter, video_info
@@ -146,7 +148,7 @@ def test_a_video(detector: Detector, tmp_path: Path) -> None:
     assert [item.frame for item in found if isinstance(item, Detections)] == [0, 1, 2]
     scores = [float(item.scores[0]) for item in found if isinstance(item, Detections)]
     assert scores == pytest.approx([20 / 255, 120 / 255, 220 / 255], abs=0.03)
-    with pytest.raises(ValueError, match="is a video: use stream"):
+    with pytest.raises(ValueError, match="is a video: use predict_video or stream"):
         detector.predict(tmp_path / "clip.mp4")
     with PredictionWriter(tmp_path / "out") as written:
         for item in found:
@@ -154,6 +156,11 @@ def test_a_video(detector: Detector, tmp_path: Path) -> None:
             written.write(item)
     assert video_info(tmp_path / "out/drawn/clip.mp4").frame_count == 3
     assert len(json.loads((tmp_path / "out/detections.json").read_text())) == 3
+    frames = list(detector.predict_video(tmp_path / "clip.mp4", tmp_path / "drawn.mp4", score_threshold=0.0))
+    assert [item.frame for item in frames] == [0, 1, 2]
+    assert video_info(tmp_path / "drawn.mp4").frame_count == 3
+    with pytest.raises(ValueError, match="would replace its source"):
+        list(detector.predict_video(tmp_path / "clip.mp4", tmp_path / "clip.mp4"))
 
 
 class _Sizes:
@@ -197,6 +204,11 @@ def test_masks_are_pasted_drawn_and_written() -> None:
     assert not bitmap[:, 16:].any()
     (result,) = found.to_coco("x")
     assert result["segmentation"] == {"size": [20, 40], "counts": found.masks.codes[0].decode()}
+    (outline,) = found.to_coco("x", contours=True)
+    assert outline["segmentation"] == to_polygons(RleMasks(found.masks.codes, (20, 40)))[0]
+    assert len(outline["segmentation"]) == 1
+    nothing = Masks((run_lengths.compress([800]),), (20, 40))
+    assert nothing.to_polygons() == [[]]
     drawn = found.draw_array()
     assert (drawn[8:12, 7:10] != 90).any(axis=2).all()
     assert found[np.zeros(1, bool)].masks == Masks((), (20, 40))
