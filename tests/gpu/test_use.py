@@ -1,15 +1,22 @@
 """Prediction, evaluation and measuring on the GPU."""
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import box_iou
 
 import vovnet
 from vovnet import create_backbone
+from vovnet.data.device_drawing import ImagePart, collate_parts, draw_images
 from vovnet.data.formats import open_dataset
+from vovnet.data.images import read_image
+from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.evaluate import evaluate
 from vovnet.profiling.cost import count_cost
 from vovnet.profiling.measure import measure_models
+from vovnet.profiling.speed import time_interleaved
+from vovnet.profiling.surroundings import watch
+from vovnet.structures import Target
 
 from ..small_voc import BCCD
 
@@ -39,6 +46,56 @@ def test_evaluation(detectors, small_voc):
     assert there["voc07_map"] == pytest.approx(here["voc07_map"], abs=1e-3)
     assert there["coco"] == pytest.approx(here["coco"], abs=1e-3, nan_ok=True)
     assert there["confusion"]["matrix"] == here["confusion"]["matrix"]
+
+
+def test_images_drawn_on_the_device(device):
+    augmentation = SSDAugmentation((150, 150), (123.0, 117.0, 104.0))
+    parts = []
+    for seed in range(6):
+        image = read_image(IMAGES[seed % 2])
+        target = Target.make([[100, 100, 400, 300]], [0])
+        plan, _ = augmentation.plan(tuple(image.shape[-2:]), target, np.random.default_rng(seed))
+        parts.append(ImagePart(plan.part_of(image).permute(1, 2, 0), plan, augmentation))
+    undrawn = collate_parts(parts)
+    expected, drawn = draw_images(undrawn), draw_images(undrawn.to(device))
+    assert drawn.device.type == device.type
+    assert expected.float().std() > 10
+    assert ((drawn.cpu().int() - expected.int()).abs() > 1).float().mean() < 1e-3
+
+
+def test_graphs_and_compiled_models(cuda):
+    """Measuring refuses runs whose results differ from the eager ones."""
+    torch.manual_seed(0)
+    found = measure_models(
+        {"vovnet27_slim": create_backbone("vovnet27_slim").eval()},
+        {"vovnet27_slim": (1, 3, 64, 64)},
+        device=cuda,
+        repetitions=5,
+        memory=False,
+        runs=("eager", "graph", "compile"),
+    )
+    assert [measurement.run for measurement in found] == ["eager", "graph", "compile"]
+    assert all(measurement.run_ratio_to == "eager" and measurement.run_ratio.median > 0 for measurement in found)
+
+
+def test_watching_the_gpu_does_not_slow_it_down(device):
+    """Medians of the same passes, in turn with and without the samplers, agree within 2 % on a GPU."""
+    model = create_backbone("vovnet27_slim").eval().to(device)
+    images = torch.randn(8 if device.type == "cuda" else 1, 3, 64, 64, device=device)
+
+    def run():
+        with torch.inference_mode():
+            return model(images)
+
+    repetitions = 200 if device.type == "cuda" else 3
+    medians = {}
+    for watched in (False, True, False, True):
+        during = watch(device) if watched else None
+        latency = time_interleaved({"model": run}, repetitions=repetitions, device=device, during=during)["model"]
+        medians.setdefault(watched, []).append(latency.median_ms)
+    assert all(median > 0 for both in medians.values() for median in both)
+    if device.type == "cuda":
+        assert min(medians[True]) / min(medians[False]) == pytest.approx(1, abs=0.02)
 
 
 def test_measuring(device):
