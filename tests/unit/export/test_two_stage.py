@@ -179,31 +179,31 @@ def test_the_steps_equal_the_models_and_none_needs_a_proposal() -> None:
 
 
 def test_proposals_rank_by_logit_where_probabilities_round_to_one() -> None:
-    """As in float64, where they still differ; in float32 PyTorch takes those of one probability in any order."""
-    loaded = make_small()
-    model = loaded.model
+    """PyTorch takes proposals of one rounded probability in any order."""
+    model = make_small(group_norm=False).model
     assert isinstance(model, MaskRCNN)
-    model.rpn.head.cls_logits.bias.data += 25
+    model.rpn.head.cls_logits.bias.data += 30
     image = model.preprocessing.resize(photos()[0])
-    stages, padding = TwoStages(model, nms_threshold=0.5, top_k=100), Padding(model.preprocessing)
-    padded, limit = padding(image[None].clone())
+    size = (image.shape[1], image.shape[2])
+    padded, limit = Padding(model.preprocessing)(image[None].clone())
     with torch.no_grad():
-        maps = list(model.fpn(dict(zip(LEVELS, model.backbone(padded), strict=True))).values())
-        proposals = stages._proposals(maps, limit)[:-1]
-        outputs = model(padded)
-        levels = [level.numel() for level in model.rpn.head(maps)[0]]
-        logits = outputs["objectness_logits"][0]
-    assert (logits.sigmoid() == 1).float().mean() > 0.9
-    assert len(logits.double().sigmoid().unique()) > 0.9 * len(logits)
-    boxes = model.rpn.box_coder.decode(outputs["anchor_deltas"][0], [outputs["anchors"]]).reshape(-1, 4)
-    boxes = clip(boxes, (image.shape[1], image.shape[2]))
+        maps = model.fpn(dict(zip(LEVELS, model.backbone(padded), strict=True)))
+        proposals = TwoStages(model, nms_threshold=0.5, top_k=100)._proposals(list(maps.values()), limit)[:-1]
+        logits, deltas, anchors, by_probability = model._propose(maps, [size])
+        levels = [level.numel() for level in model.rpn.head(list(maps.values()))[0]]
+    logits = logits[0]
+    assert (logits.sigmoid() == 1).float().mean() > 0.9 > 0.5 > 1 - len(logits.unique()) / len(logits)
+    boxes = clip(model.rpn.box_coder.decode(deltas[0], [anchors]).reshape(-1, 4), size)
     kept = []
     for own in torch.arange(len(logits)).split(levels):
-        best = own[logits[own].double().sigmoid().argsort(descending=True)[:1000]]
-        kept.append(best[nms(boxes[best].double(), logits[best].double().sigmoid(), 0.7)])
+        best = own[logits[own].argsort(descending=True)[:1000]]
+        kept.append(best[nms(boxes[best], logits[best], 0.7)])
     together = torch.cat(kept)
-    expected = boxes[together[logits[together].double().sigmoid().argsort(descending=True)[:100]]]
-    torch.testing.assert_close(proposals, expected, atol=1e-3, rtol=0)
+    expected = boxes[together[logits[together].argsort(descending=True)[:100]]]
+    shares = [
+        (pairwise_iou(expected, found).amax(dim=1) > 0.999).float().mean() for found in (proposals, by_probability[0])
+    ]
+    assert shares[0] > 0.97 > shares[1]  # an overlap may be at the limit of NMS
 
 
 @pytest.mark.parametrize(
