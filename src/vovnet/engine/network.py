@@ -88,7 +88,7 @@ def _check_compiler(model: DetectionModel, config: TrainConfig, group: Workers) 
         )
     if device.type == "cuda":
         if config.compile == "graphs":
-            _check_passes(config, group)
+            _check_passes(model, config, group)
         if importlib.util.find_spec("triton") is None:
             raise UsageError(f"compile={value} needs triton on CUDA GPUs: pip install triton, or set compile=false")
         return
@@ -99,12 +99,13 @@ def _check_compiler(model: DetectionModel, config: TrainConfig, group: Workers) 
         raise UsageError(f"compile={value} needs a C++ compiler on CPUs, such as g++; install one or set compile=false")
 
 
-def _check_passes(config: TrainConfig, group: Workers) -> None:
+def _check_passes(model: DetectionModel, config: TrainConfig, group: Workers) -> None:
     """A CUDA graph leaves its gradients in memory of its own, which its next run overwrites: none is added up there."""
     images, passes = micro_batches(config, group.world_size)
-    if passes > 1:
-        raise UsageError(
-            f"compile=graphs needs steps of one forward pass, but each has {passes} of {images} image(s): set "
-            f"micro_batch_size={config.batch_size}, with norm_batch_size={config.norm_batch_size or images} for the "
-            "same statistics in batch norm, or set compile=true"
-        )
+    if passes == 1:
+        return
+    same = f" norm_batch_size={config.norm_batch_size or images}, which computes the same in one"
+    raise UsageError(
+        f"compile=graphs needs steps of one forward pass, but each has {passes} of {images} image(s): set "
+        f"micro_batch_size={config.batch_size}{same if _has_batch_norm(model) else ''}, or compile=true"
+    )

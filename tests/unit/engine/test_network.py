@@ -76,6 +76,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         network_module.torch, "compile", lambda module, mode: compile(module, backend=backend, fullgraph=True)
     )
     monkeypatch.setattr(network_module, "_check_compiler", lambda *_: None)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", None)  # for graphs only: it loads the compiler
     monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)  # pytest would keep all that the compiler traces
     torch._dynamo.reset()
     yield graphs
@@ -120,14 +121,14 @@ def test_a_missing_compiler_is_said_in_a_sentence(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("overrides", "processes", "message"),
     [
-        (["micro_batch_size=1"], 1, "each has 4 of 1 image.*: set micro_batch_size=4, with norm_batch_size=1 for"),
+        (["micro_batch_size=1"], 1, "each has 4 of 1 image.*: set micro_batch_size=4 norm_batch_size=1, which"),
         (
             ["micro_batch_size=2", "norm_batch_size=1"],
             1,
-            "each has 2 of 2 image.*micro_batch_size=4, with norm_batch_size=1",
+            "each has 2 of 2 image.*micro_batch_size=4 norm_batch_size=1",
         ),
-        (["batch_size=8"], 1, "each has 2 of 4 image.*: set micro_batch_size=8, with norm_batch_size=4 for"),
-        (["batch_size=16"], 2, "each has 2 of 4 image.*: set micro_batch_size=16, with norm_batch_size=4 for"),
+        (["batch_size=8"], 1, "each has 2 of 4 image.*: set micro_batch_size=8 norm_batch_size=4, which"),
+        (["batch_size=16"], 2, "each has 2 of 4 image.*: set micro_batch_size=16 norm_batch_size=4, which"),
         (["batch_size=8"], 2, None),
         (["batch_size=8", "micro_batch_size=8", "norm_batch_size=4"], 1, None),
     ],
@@ -140,6 +141,12 @@ def test_graphs_add_no_gradients_up(
     settings, gpus = config(tmp_path, *overrides, "compile=graphs"), Workers(0, processes, torch.device("cuda"))
     with nullcontext() if message is None else pytest.raises(UsageError, match=message):
         network_module._check_compiler(Tiny(), settings, gpus)
+    without_norms = Tiny()
+    without_norms.norm = nn.Identity()
+    with (
+        nullcontext() if message is None else pytest.raises(UsageError, match=r"micro_batch_size=\d+, or compile=true")
+    ):
+        network_module._check_compiler(without_norms, settings, gpus)
     compiled = config(tmp_path, *overrides, "compile=true")
     network_module._check_compiler(Tiny(), compiled, gpus)  # without graphs they may be added up
 
@@ -236,16 +243,14 @@ def test_a_compiled_run_is_the_run_without_and_goes_on_as_one(
     assert steps == [1, 2]
 
 
-def test_only_graphs_are_told_of_each_step(
+def test_graphs_are_told_of_each_step(
     small_voc: Path, tmp_path: Path, traced: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Telling them loads the compiler, which takes seconds."""
-    told: list[str] = []
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: told.append(value))
-    for value in ("true", "graphs"):
-        small = ("batch_size=1", "micro_batch_size=1", f"compile={value}", f"output={tmp_path / value}")
-        train(config(tmp_path, *small, root=small_voc))
-    assert told == ["graphs"]
+    told: list[bool] = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: told.append(True))
+    small = ("batch_size=1", "micro_batch_size=1", "compile=graphs", f"output={tmp_path / 'run'}")
+    train(config(tmp_path, *small, root=small_voc))
+    assert told == [True]
 
 
 def test_a_compiled_network_is_shared_by_processes(tmp_path: Path, traced: list[Any]) -> None:
