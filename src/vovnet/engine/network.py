@@ -36,7 +36,7 @@ def place(model: DetectionModel, config: TrainConfig, group: Workers) -> Detecti
             use_ghost_norms(model, config.norm_batch_size)
         except ValueError as error:
             raise UsageError(f"norm_batch_size: {error}; set norm_batch_size=null") from None
-    elif config.compile and config.norm_momentum is not None and not config.sync_bn and _has_batch_norm(model):
+    elif config.compile and config.norm_momentum is not None and _has_batch_norm(model):
         use_ghost_norms(model, None)  # their share can change without a new compilation
     if config.compile and config.norm_momentum is not None:
         share_passes(model, group.device)
@@ -65,7 +65,7 @@ def wrap(model: DetectionModel, config: TrainConfig, group: Workers) -> nn.Modul
     """What trains `model`: the model itself, or the same weights compiled, or shared by all processes, or both."""
     network: nn.Module = model
     if config.compile:
-        _check_compiler(model, config, group.device)
+        _check_compiler(model, config, group)
         mode = "reduce-overhead" if config.compile == "graphs" else "default"
         _fill_caches(model, group.device)
         network = cast(nn.Module, torch.compile(model, mode=mode))
@@ -79,14 +79,16 @@ def _fill_caches(model: DetectionModel, device: torch.device) -> None:
     model.train()
 
 
-def _check_compiler(model: DetectionModel, config: TrainConfig, device: torch.device) -> None:
-    value = str(config.compile).lower()
+def _check_compiler(model: DetectionModel, config: TrainConfig, group: Workers) -> None:
+    value, device = str(config.compile).lower(), group.device
     if model.two_stage:
         raise UsageError(
             f"compile={value} is for one-stage detectors: the shapes in {config.model} change with each batch, and "
             "each would be compiled; set compile=false"
         )
     if device.type == "cuda":
+        if config.compile == "graphs":
+            _check_passes(model, config, group)
         if importlib.util.find_spec("triton") is None:
             raise UsageError(f"compile={value} needs triton on CUDA GPUs: pip install triton, or set compile=false")
         return
@@ -95,3 +97,15 @@ def _check_compiler(model: DetectionModel, config: TrainConfig, device: torch.de
     compilers = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
     if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
         raise UsageError(f"compile={value} needs a C++ compiler on CPUs, such as g++; install one or set compile=false")
+
+
+def _check_passes(model: DetectionModel, config: TrainConfig, group: Workers) -> None:
+    """A CUDA graph leaves its gradients in memory of its own, which its next run overwrites: none is added up there."""
+    images, passes = micro_batches(config, group.world_size)
+    if passes == 1:
+        return
+    same = f" norm_batch_size={config.norm_batch_size or images}, which computes the same in one"
+    raise UsageError(
+        f"compile=graphs needs steps of one forward pass, but each has {passes} of {images} image(s): set "
+        f"micro_batch_size={config.batch_size}{same if _has_batch_norm(model) else ''}, or compile=true"
+    )

@@ -120,6 +120,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 state, network, criterion, batches,
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
                 norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
+                graphs=config.compile == "graphs",
             )  # fmt: skip
             state.look(wait=False)
             step, is_last, state.last = state.step, state.step == steps, None
