@@ -64,6 +64,10 @@ def is_done(record: StageRecord, key: str) -> bool:
     return result is not None and (record.content["rehearsal"] or result["test"]["voc07_map"] >= ENOUGH)
 
 
+def lacks(options: Options) -> str | None:
+    return None if options.rehearse and not options.data else find_pack(options.data)
+
+
 @dataclass
 class Files:
     """Where the stage keeps what it makes."""
@@ -95,9 +99,6 @@ class Files:
 
 def run(stage: Stage) -> None:
     root = tiny_pack(stage.options.work) if stage.rehearse and not stage.options.data else stage.options.data
-    if (reason := find_pack(root)) is not None:
-        stage.miss(HELD, reason)
-        return
     assert root is not None
     files = Files(stage.options)
     number = 1 + sum(name.startswith("round") for name in stage.record.content["results"])
