@@ -281,12 +281,42 @@ def test_training_is_stopped_in_time_and_goes_on_from_its_checkpoint(tmp_path, m
     assert (results["round 2"]["finished"], results["round 2"]["steps"]) == (True, 4)
     assert "trial 2" not in results
     assert not (tmp_path / "out/voc_unfinished.safetensors").exists()
-    rounds = [json.loads(line)["round"] for line in (tmp_path / "out/voc.log.jsonl").read_text().splitlines()]
-    assert set(rounds) == {1, 2}
+    log = [json.loads(line) for line in (tmp_path / "out/voc.log.jsonl").read_text().splitlines()]
+    assert [(entry["round"], entry["step"]) for entry in log] == [(1, 1), (2, 2), (2, 3), (2, 4)]
     kept = load_model(tmp_path / "out/voc.safetensors")
     assert kept.info.name == "dsod300_vovnet27_slim"
+    assert kept.record["command"] == "command"  # that of the run
     assert "tmp" not in json.dumps(kept.record)  # no path of a machine
     shutil.rmtree(tmp_path / "work")
+
+
+def simulated_log(*, workers, step_s, batch_s, log_every, steps):
+    """Of steps that take `step_s`, fed by loaders that give a batch every `batch_s`, from full queues on."""
+    from vovnet.data.loading import BATCHES_AHEAD
+
+    now_s, log, last_s = 0.0, [], 0.0
+    for step in range(1, steps + 1):
+        arrived_s = (step - workers * BATCHES_AHEAD) * batch_s
+        now_s = max(now_s, arrived_s) + step_s
+        if step % log_every == 0:
+            log.append({"step": step, "images_per_s": log_every / (now_s - last_s)})
+            last_s = now_s
+    return log
+
+
+@pytest.mark.parametrize("workers", [0, 1, 15])
+@pytest.mark.parametrize("log_every", [8, 10])
+@pytest.mark.parametrize("batch_s", [0.5, 1.25, 2.0])
+def test_measured_speed_is_that_of_the_loaders_if_they_are_slower(workers, log_every, batch_s):
+    from gpu_stages.steady import span
+
+    steady = span(workers, log_every)
+    log = simulated_log(workers=workers, step_s=1.0, batch_s=batch_s, log_every=log_every, steps=steady.steps)
+    assert steady.steps - steady.first >= 100
+    if workers:
+        assert steady.speed(log) == pytest.approx(1 / max(1.0, batch_s), rel=0.01)
+    else:
+        assert steady.first in (8, 10)
 
 
 def test_networks_of_the_study_share_their_epochs(tmp_path):
