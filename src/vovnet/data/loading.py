@@ -243,4 +243,5 @@ def training_batches(
         batch_bytes=int(stream.micro_batch_size * 3 * image_pixels),
         prefetch=BATCHES_AHEAD,
         pin_memory=pin_memory,
+        mapped=None if cached is None else cached.path,
     )
