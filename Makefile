@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all campaign check format setup results bench runtimes energy-methods clean
+.PHONY: demo test test-all campaign check format setup results bench runtimes energy-methods gpu gpu-rehearsal clean
 
 demo: .venv/.demo  ## detect, evaluate and measure with the bundled images and weights
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,13 @@ bench: .venv/.dev  ## check the speed claims; keep the machine otherwise idle
 
 runtimes: .venv/.dev  ## measure the bundled detector in all runtimes and the runner without PyTorch; keep the machine otherwise idle
 	$(BIN)/python benchmarks/runtimes.py
+
+GPU_PYTHON ?= $(BIN)/python
+gpu:  ## on a GPU: tests, tables, training on VOC, throughput, the study; GPU="--budget 580 --data VOC --cifar CIFAR"
+	PYTHONPATH=src:$$PYTHONPATH $(GPU_PYTHON) benchmarks/gpu.py $(GPU)
+
+gpu-rehearsal: .venv/.dev  ## the same, tiny, on the CPU
+	$(BIN)/python benchmarks/gpu.py --rehearse
 
 energy-methods: .venv/.dev  ## measure the error of each energy method on simulated boards
 	$(BIN)/python benchmarks/energy_methods.py

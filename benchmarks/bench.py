@@ -21,7 +21,8 @@ from shared import ROOT, Checked, finish, read_log
 
 import vovnet
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.optimizer import make_ema, make_optimizer
+from vovnet.engine.ema import EMA
+from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.paper.aggregation.cifar10 import Cifar10
@@ -100,7 +101,7 @@ def bare_steps(config: TrainConfig) -> float:
     torch.manual_seed(0)
     model = vovnet.create_model(config.model, 3, **config.model_options).to(memory_format=torch.channels_last).train()
     optimizer, criterion = make_optimizer(model, find_detector(config.model), config.optimizer), MultiBoxLoss()
-    ema = make_ema(model, config.ema_decay or 0.99)
+    ema = EMA(model, config.ema_decay or 0.99)
     images = torch.randint(0, 256, (config.micro_batch_size, 3, 300, 300), dtype=torch.uint8)
     target = Target.make([[20, 20, 90, 90], [120, 100, 170, 160], [200, 200, 220, 225]], [0, 1, 2])
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
+from gpu_pages import energy_status, fill_gpu, fill_status, gpu_section, gpu_status
 
 from vovnet import create_model
 from vovnet.files import replacing
@@ -347,20 +348,22 @@ def render() -> str:
     introduction = """# Results
 
 Written by `make results` from the [records](records). Values are **exact** (computed from the network architecture),
-**published** (taken from the paper) or **measured** (on the named device). Nothing that needs a GPU (frames
-per second, energy and memory on GPUs, training on VOC and COCO) has been measured.
+**published** (taken from the paper) or **measured** (on the named device). What needs a GPU and has not run says so.
+Full training on VOC and COCO has not run.
 """
     first = [introduction, structure(), blood_cells(), refinedet(), learning(), norm_statistics()]
-    last = [energy_methods(), speed(), deployment(RECORDS)]
+    last = [energy_methods(), speed(), gpu_section(RECORDS), deployment(RECORDS)]
     return "\n".join([*first, street_scenes(), memory(), backbones(), *last])
 
 
 def render_pages() -> dict[Path, str]:
     """The pages that are written by hand but for what a record gives."""
-    deploy, readme = ROOT / "docs/deploy.md", ROOT / "README.md"
+    deploy, energy, readme = ROOT / "docs/deploy.md", ROOT / "docs/energy.md", ROOT / "README.md"
     return {
-        deploy: fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)),
-        readme: fill(readme.read_text(), "fastest", fastest_cell(RECORDS)),
+        deploy: fill(fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)), "gpu-status", gpu_status(RECORDS)),
+        energy: fill(energy.read_text(), "gpu-energy", energy_status(RECORDS)),
+        **{page: fill_status(page.read_text()) for page in (ROOT / "docs/weights.md", ROOT / "docs/train.md")},
+        readme: fill_gpu(fill(readme.read_text(), "fastest", fastest_cell(RECORDS)), RECORDS),
     }
 
 

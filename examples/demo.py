@@ -1,5 +1,7 @@
 """Detect blood cells with the shipped weights, measure the accuracy, and measure what one image costs.
 
+If the weights `voc` ship with the package, it also detects on the photographs.
+
 Run with `make demo`; it writes into runs/demo/.
 """
 
@@ -13,12 +15,25 @@ from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.evaluate import evaluate
 from vovnet.media.prediction_files import PredictionWriter
+from vovnet.names import shipped_weights
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.profiling.speed import time_interleaved
 from vovnet.report.evaluation import write_evaluation
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 FOLDER = Path("runs/demo")
+
+
+def detect_photographs(folder: Path) -> list[Path]:
+    """The photographs with what the weights `voc` detect, written into a folder; none if the weights do not ship."""
+    if "voc" not in shipped_weights():
+        return []
+    detector = vovnet.load("voc", device="cpu")
+    photos = sorted((SAMPLES / "photos").glob("*.*g"))
+    with PredictionWriter(folder) as writer:
+        for prediction in detector.stream(photos, keep_images=True):
+            writer.write(prediction)
+    return photos
 
 
 def main() -> None:
@@ -54,7 +69,10 @@ def main() -> None:
     ]
     out.table(["DSOD300 with VoVNet-27-slim, batch 1, this CPU", ""], rows)
 
+    photos = detect_photographs(FOLDER / "photos")
     out.say(f"annotated images   {FOLDER / 'drawn'}")
+    if photos:
+        out.say(f"photographs        {FOLDER / 'photos/drawn'}: {len(photos)} with the weights voc")
     out.say(f"COCO detections    {FOLDER / 'detections.json'} (and .csv)")
     out.say(f"all test images    {FOLDER / 'test'}: detections, curves, the images with the most errors")
     summary = {

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms as batched_nms
 
+from vovnet.constants import constant
+
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 """Scale of the regression targets (cx, cy, w, h) in SSD, DSOD and RefineDet."""
 
@@ -34,25 +36,27 @@ def area(boxes: Tensor) -> Tensor:
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of every pair: (..., M, 4), (..., A, 4) → (..., M, A). Two empty boxes have IoU 0."""
-    a, b = a.unsqueeze(-2), b.unsqueeze(-3)
-    size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    intersection = size[..., 0] * size[..., 1]
-    union = area(a) + area(b) - intersection
-    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+    # One coordinate at a time: the innermost loop then runs over all boxes, not over two coordinates.
+    ax1, ay1, ax2, ay2 = a.unsqueeze(-2).unbind(dim=-1)  # each (..., M, 1)
+    bx1, by1, bx2, by2 = b.unsqueeze(-3).movedim(-1, 0).contiguous().unbind()  # each (..., 1, A)
+    width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
+    height = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)
+    intersection = width * height
+    union = (area(a).unsqueeze(-1) + area(b).unsqueeze(-2)).sub_(intersection)
+    return intersection / union.clamp_(min=torch.finfo(union.dtype).tiny)
 
 
 def encode(boxes: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     """Boxes (..., 4) → regression targets (..., 4) relative to their anchors; the inverse of `decode`."""
     boxes_cxcywh = xyxy_to_cxcywh(boxes)
-    variances = boxes.new_tensor(VARIANCES)
     offset = (boxes_cxcywh[..., :2] - anchors_cxcywh[..., :2]) / anchors_cxcywh[..., 2:]
     log_size = torch.log(boxes_cxcywh[..., 2:] / anchors_cxcywh[..., 2:])
-    return torch.cat([offset, log_size], dim=-1) / variances
+    return torch.cat([offset, log_size], dim=-1) / constant(VARIANCES, like=offset)
 
 
 def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     """Regression outputs (..., 4) → boxes (..., 4), not clipped. Anchors may be (A, 4) for deltas (N, A, 4)."""
-    deltas = deltas * deltas.new_tensor(VARIANCES)
+    deltas = deltas * constant(VARIANCES, like=deltas)
     centre = anchors_cxcywh[..., :2] + deltas[..., :2] * anchors_cxcywh[..., 2:]
     size = anchors_cxcywh[..., 2:] * torch.exp(deltas[..., 2:].clamp(max=_LOG_SIZE_MAX))
     return cxcywh_to_xyxy(torch.cat([centre, size], dim=-1))
@@ -61,8 +65,7 @@ def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 def clip(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     """The boxes limited to an image of (height, width)."""
     height, width = image_size
-    limit = boxes.new_tensor([width, height, width, height])
-    return torch.minimum(boxes.clamp(min=0), limit)
+    return torch.stack([boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)], dim=-1).flatten(-2)
 
 
 def flip_horizontally(boxes: Tensor, width: int) -> Tensor:
@@ -79,5 +82,5 @@ def flip_vertically(boxes: Tensor, height: int) -> Tensor:
 
 def rescale(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
     """Boxes of an image of (height, width) `from_size` in pixels of the same image resized to `to_size`."""
-    scale = [to_size[1] / from_size[1], to_size[0] / from_size[0]] * 2
-    return boxes * boxes.new_tensor(scale)
+    x, y = to_size[1] / from_size[1], to_size[0] / from_size[0]
+    return torch.stack([boxes[..., 0::2] * x, boxes[..., 1::2] * y], dim=-1).flatten(-2)

@@ -1,6 +1,7 @@
 """Which anchors are matched to which objects, and which are used as negatives.
 
-Both functions follow SSD's MultiBox layer and treat a whole batch at once.
+Both functions follow SSD's MultiBox layer and treat a whole batch at once. On a GPU they never look at a value, because
+that would wait for all that the GPU was given before.
 """
 
 from __future__ import annotations
@@ -14,16 +15,6 @@ MIN_OBJECTNESS = 0.01
 """RefineDet's second step ignores anchors that the first step gives a lower score for holding an object."""
 
 _MIN_BIPARTITE_IOU = 1e-6
-
-
-def _first_argmax(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The largest value along `dim` and its lowest index; in a tie, that of `Tensor.max` depends on the device."""
-    best = values.amax(dim, keepdim=True)
-    shape = [1] * values.ndim
-    shape[dim] = -1
-    index = torch.arange(values.shape[dim], device=values.device, dtype=torch.int32).view(shape)
-    index = torch.where(values == best, index, values.shape[dim]).amin(dim)
-    return best.squeeze(dim), index.long()
 
 
 def match(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
@@ -40,30 +31,60 @@ def match(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: float) -
 
     Returns (matches, best_iou), each (N, A): the index of the object or −1, and the largest IoU with any object.
     """
+    if _can_look_at(valid):
+        used = valid.any(dim=0).nonzero()
+        m = int(used[-1]) + 1 if len(used) else 0
+        boxes, valid = boxes[:, :m], valid[:, :m]
     n, m, a = boxes.shape[0], boxes.shape[1], anchors.shape[-2]
-    if m == 0:
+    if m == 0 or a == 0:
         return boxes.new_full((n, a), -1, dtype=torch.int64), boxes.new_zeros((n, a))
     iou = pairwise_iou(boxes, anchors)  # (N, M, A)
     iou = iou.masked_fill(~valid.unsqueeze(-1), -1.0)
-    best_iou, best_object = _first_argmax(iou, dim=1)  # (N, A)
+    best_iou, best_object = _first_argmax(iou)  # (N, A)
     matches = torch.where(best_iou >= iou_threshold, best_object, -1)
+    pairs = _bipartite(torch.where(iou > _MIN_BIPARTITE_IOU, iou, 0.0))
+    return torch.where(pairs >= 0, pairs, matches), best_iou.clamp(min=0)
 
-    # Sooner or later the greedy order matches every pair whose members prefer each other. So one round can match many
-    # objects at once; only those that compete for the same anchor need another.
-    free = torch.where(iou > _MIN_BIPARTITE_IOU, iou, -1.0)
-    objects = torch.arange(m, device=boxes.device)
-    while True:
-        object_iou, object_anchor = _first_argmax(free, dim=2)  # (N, M)
-        # (N, M, M): the IoU of every object with the anchor that each object prefers.
-        rivals = free.gather(2, object_anchor.unsqueeze(1).expand(-1, m, -1))
-        mutual = (object_iou > 0) & (_first_argmax(rivals, dim=1)[1] == objects)
-        if not mutual.any():
-            return matches, best_iou.clamp(min=0)
-        image, obj = mutual.nonzero(as_tuple=True)
-        anchor = object_anchor[image, obj]
-        matches[image, anchor] = obj
-        free[image, obj, :] = -1.0
-        free[image, :, anchor] = -1.0
+
+def _can_look_at(tensor: Tensor) -> bool:
+    """Whether its values are here already, so that looking at one waits for no device."""
+    return tensor.device.type == "cpu"
+
+
+def _first_argmax(iou: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, M, A) → the largest IoU of each anchor, and the first object that has it; that of `max` may be any."""
+    best = iou.amax(dim=1)
+    objects = torch.arange(iou.shape[1], device=iou.device, dtype=torch.int32).unsqueeze(-1)
+    first = torch.where(iou == best.unsqueeze(1), objects, iou.shape[1]).amin(dim=1)
+    return best, first.long()
+
+
+def _bipartite(iou: Tensor) -> Tensor:
+    """IoU (N, M, A), 0 where a pair must not be matched → (N, A): the object of each anchor in the first stage, or −1.
+
+    The other objects can take M - 1 anchors from an object, so only its best M can be its own. Their pairs, sorted
+    once, are small enough to be gone through M times.
+    """
+    n, m, a = iou.shape
+    k = min(m, a)
+    # As integers, floats that are not negative have the same order. The lower half makes the lower anchor the larger.
+    last_first = torch.arange(a - 1, -1, -1, device=iou.device)
+    keys = ((iou.float().view(torch.int32).long() << 32) | last_first).topk(k, dim=2).values  # (N, M, K)
+    # In a tie, the pair that is first, that of the lower object, stays first.
+    keys, order = keys.flatten(1).sort(dim=1, descending=True, stable=True)  # (N, M·K)
+    anchors, objects = a - 1 - (keys & 0xFFFFFFFF), order // k
+    ranks = torch.arange(m * k, 0, -1, device=iou.device, dtype=torch.int32)
+    ranks = torch.where(keys >> 32 > 0, ranks, 0)  # of the pairs that are left: the largest is the best pair
+    best_ranks = []
+    for _ in range(k):
+        best, place = ranks.max(dim=1, keepdim=True)  # (N, 1)
+        best_ranks.append(best)
+        taken = (anchors == anchors.gather(1, place)) | (objects == objects.gather(1, place))
+        ranks = ranks.masked_fill(taken, 0)
+    best = torch.cat(best_ranks, dim=1)  # (N, K)
+    place = (m * k - best).clamp(max=m * k - 1)
+    anchor = torch.where(best > 0, anchors.gather(1, place), a)  # what is no pair goes to a column that is cut off
+    return iou.new_full((n, a + 1), -1, dtype=torch.int64).scatter_(1, anchor, objects.gather(1, place))[:, :a]
 
 
 def hard_negatives(candidates: Tensor, difficulty: Tensor, quota: Tensor) -> Tensor:

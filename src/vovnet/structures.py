@@ -138,6 +138,8 @@ class Target:
 
     def __getitem__(self, index: Tensor) -> Target:
         """The objects that a boolean mask or an index tensor of shape (M,) selects."""
+        if index.dtype == torch.bool and index.device.type == "cpu" and len(index) == len(self) and bool(index.all()):
+            return self  # masks, which may be on a GPU, need not be copied
         columns = {name: getattr(self, name)[index] for name in _COLUMNS}
         return replace(self, **columns, masks=None if self.masks is None else self.masks[index])
 

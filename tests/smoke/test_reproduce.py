@@ -86,7 +86,8 @@ def test_json_alone_on_standard_output(run):
     assert "33.5 − 30.3 = 3.2" in err
 
 
-def test_page_in_docs_is_what_the_records_give():
+def test_page_in_docs_is_what_the_records_give(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks/results.py")
     results = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(results)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from vovnet import create_model
+from vovnet.cli.main import main
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import OptimizerConfig, load_config
@@ -21,6 +22,7 @@ from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
 from vovnet.engine.training_data import open_data
 from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.models.detectors import mask_rcnn
 from vovnet.weights.detector import load_model, load_weights
 from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
@@ -181,7 +183,7 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
         textwrap.dedent(f"""
         import sys, torch
         from vovnet.data.formats import open_dataset
-        from vovnet.engine.distributed import workers
+        from vovnet.engine.distributed import StopVotes, workers
         from vovnet.engine.detector import load
         from vovnet.engine.evaluate import detect_dataset
         detector = load({str(tmp_path / "run" / "best.safetensors")!r}, "cpu")
@@ -189,6 +191,11 @@ def test_two_processes(config_file, small_voc, tmp_path, run_vovnet):
             data = open_dataset({str(small_voc)!r}, "val")
             found = detect_dataset(detector, data, batch_size=1, workers=0, group=group)
             assert group.any(group.rank == group.world_size - 1)
+            assert group.once(lambda: group.rank) == 0
+            votes = StopVotes(group)  # of several processes: one step late, and the same in all
+            asked = [votes.any(step == 1 and group.rank == group.world_size - 1) for step in range(4)]
+            assert asked == [step == (1 if group.world_size == 1 else 2) for step in range(4)]
+            assert not votes.close()
             if group.is_main:
                 torch.save([d.scores for d in found], sys.argv[1])
         """)
@@ -473,7 +480,8 @@ def small_masks(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
-def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, run_vovnet, precision):
+def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, monkeypatch, capsys, precision):
+    monkeypatch.setattr(mask_rcnn, "PROPOSALS", 60)  # the second stage takes seconds for a thousand
     path = tmp_path / "masks.yaml"
     path.write_text(MASKS.format(root=small_masks, precision=precision))
     train(load_config(path, [f"output={tmp_path / 'whole'}"]))
@@ -488,11 +496,16 @@ def test_mask_rcnn_resumed_evaluated_and_predicting(small_masks, tmp_path, run_v
     assert "val_coco_mask_ap" in lines[-1]
 
     weights = tmp_path / "whole" / "best.safetensors"
-    done = run_vovnet("evaluate", weights, small_masks, "--split", "val", "--workers", "0", timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "mask AP50" in done.stdout
-    done = run_vovnet("predict", small_masks / "images/val/val2.png", "--weights", weights, "--score-threshold", "0")
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ["evaluate", weights, small_masks, "--split", "val", "--workers", "0"],
+        ["predict", small_masks / "images/val/val2.png", "--weights", weights, "--score-threshold", "0"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["vovnet", *map(str, command)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    assert "mask AP50" in capsys.readouterr().out
     detections = json.loads((tmp_path / "runs/predict/detections.json").read_text())
     assert all(detection["segmentation"]["size"] == [90, 120] for detection in detections)
 

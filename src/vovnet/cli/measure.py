@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NumberFormat = Literal["float32", "tf32", "bfloat16", "float16"]
 EnergyMethod = Literal["auto", "counter", "sampled", "paper", "rapl", "meter"]
+RunName = Literal["eager", "graph", "compile"]
 Metric = Literal["AP", "AP50", "VOC07"]
 CostName = Literal["energy", "time", "multiply_adds", "parameters", "memory"]
 
@@ -50,6 +51,10 @@ class Energy:
     def check(self) -> None:
         if (self.meter is not None) != (self.energy == "meter"):
             raise UsageError("--energy meter and --meter FILE go together")
+
+    def options(self) -> dict[str, Any]:
+        """For `measure_by_name`."""
+        return {"energy": self.energy, "meter": self.meter, "estimated": self.estimate}
 
 
 @Parameter(name="*")
@@ -78,6 +83,10 @@ class Images:
         if unsuitable := [path for path in paths if is_url(path) or is_video(path)]:
             raise UsageError(f"stages are timed on image files, not on {unsuitable[0]}")
         return [Path(path) for path in paths]
+
+    def options(self) -> dict[str, Any]:
+        """For `measure_by_name`."""
+        return {"image_paths": self.paths(), "data": self.data, "split": self.split}
 
 
 @Parameter(name="*")
@@ -142,6 +151,7 @@ def measure(
     batches: Annotated[list[Positive] | None, Parameter(negative="", consume_multiple=True)] = None,
     repetitions: Repetitions = 100,
     precision: NumberFormat = "float32",
+    run: Annotated[list[RunName] | None, Parameter(negative="", consume_multiple=True)] = None,
     device: Device = "auto",
     threads: Threads = None,
     memory: bool = True,
@@ -168,6 +178,8 @@ def measure(
         Timed passes per model, interleaved with those of the other models.
     precision:
         Number format of weights and activations; tf32 is for CUDA only.
+    run:
+        How to run each model, side by side if several: eager (default), graph (CUDA graph), compile (torch.compile).
     memory:
         Measure peak memory; takes seconds per model on a CPU.
     layers:
@@ -182,16 +194,16 @@ def measure(
         raise UsageError("name the models to measure; `vovnet list` names ours")
     energy.check()
     if runtimes is not None:
-        others = (input_size, batch_size, batches, layers, choice, energy.estimate, not memory, precision != "float32")
-        if len(models) != 1 or any(others) or device not in ("auto", "cpu"):
+        others = (input_size, batch_size, batches, run, layers, choice, energy.estimate, not memory)
+        if len(models) != 1 or any(others) or precision != "float32" or device not in ("auto", "cpu"):
             raise UsageError(RUNTIMES_TAKE)
         plan: dict[str, Any] = {"threads": threads, "repetitions": repetitions, "image_paths": images.paths()}
         plan |= {"data": images.data, "split": images.split, "energy": energy.energy, "meter": energy.meter}
         return measure_in_runtimes(models[0], runtimes, plan, output, out)
     choice.check(models, images.data)
-    if batches or energy != Energy() or images.images or images.data:
+    if batches or run or energy != Energy() or images.images or images.data:
         _check_additions(models)
-    image_paths = images.paths()
+    sources = images.options()
     if output is not None:
         need("markdown_it", "matplotlib")
         make_folder(output)
@@ -209,13 +221,10 @@ def measure(
                 device=device,
                 precision=precision,
                 repetitions=repetitions,
+                runs=tuple(run or ("eager",)),
                 memory=memory,
-                energy=energy.energy,
-                meter=energy.meter,
-                estimated=energy.estimate,
-                image_paths=image_paths,
-                data=images.data,
-                split=images.split,
+                **energy.options(),
+                **sources,
                 on_step=lambda what: progress.update(task, description=line(what)),
             )
         _print(measurements, out, layers=layers)
@@ -229,7 +238,9 @@ def measure(
 
 def _check_additions(models: Sequence[str]) -> None:
     if all(name.endswith(".json") for name in models):
-        raise UsageError("a record is shown as it is: energy, batches, an estimate, stages or accuracy cannot be added")
+        raise UsageError(
+            "a record is shown as it is: energy, batches, runs, an estimate, stages or accuracy cannot be added"
+        )
 
 
 def _choose(measurements: Sequence[Measurement], choice: Choice, out: Output) -> int:
@@ -242,18 +253,22 @@ def _choose(measurements: Sequence[Measurement], choice: Choice, out: Output) ->
     }
     chosen = True
     if choice:
-        content["pareto"], chosen = choice.report(measurements, out)
+        from vovnet.report.model_tables import label_measurements
+
+        several = len({measurement.run for measurement in measurements}) > 1
+        rows = label_measurements(measurements) if several else measurements  # else runs have the same name
+        content["pareto"], chosen = choice.report(rows, out)
     out.json(content)
     return 0 if chosen else 1
 
 
 def _print(measurements: Sequence[Measurement], out: Output, *, layers: bool) -> None:
-    from vovnet.report.layer_tables import layer_table
+    from vovnet.report.layer_tables import layer_table, with_own_layers
     from vovnet.report.measurement_remarks import remarks
     from vovnet.report.model_tables import label_measurements, model_tables
 
     rows = label_measurements(measurements)
-    for table in (*model_tables(rows), *([layer_table(rows)] if layers else [])):
+    for table in (*model_tables(rows), *([layer_table(with_own_layers(rows))] if layers else [])):
         if table.rows:
             out.say(table.title)
             out.table(list(table.header), [list(row) for row in table.rows])

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -37,6 +38,7 @@ from vovnet.printing import line
 T = TypeVar("T")
 
 PATIENCE_S = 300.0  # a slow disk may take long, so this ends in a warning only
+_MOST_AHEAD = 4 * 2**30  # bytes of batches that wait for one training process
 _POLL_S = 0.5
 _GRACE_S = 3.0
 _SHARED_MEMORY = Path("/dev/shm")
@@ -60,7 +62,8 @@ def load_batches(
     picks: the keys of the images of each batch.
     workers: loader processes; 0 loads in this process.
     name_of: the image that a key stands for, for warnings.
-    batch_bytes: what a batch takes in shared memory at least, if that is known. `prefetch` is lowered to what fits.
+    batch_bytes: what a batch takes in shared memory, at least or on average, if that is known. `prefetch` is lowered to
+        what fits, and to 4 GiB in all, but not below one batch.
     prefetch: batches that each process loads ahead.
 
     Raises OSError with what helps, here or with a batch, if a process dies, cannot start, or lacks shared memory.
@@ -174,6 +177,14 @@ def _prepare(_: int) -> None:
     if hasattr(signal, "SIGBUS"):
         signal.signal(signal.SIGBUS, signal.SIG_DFL)  # torch's handler prints, and the parent says more
     Queue._on_queue_feeder_error = staticmethod(_exit_with_reason)  # type: ignore[attr-defined]
+    sys.excepthook = _on_uncaught
+
+
+def _on_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ends a process without files to open: its thread that hands over memory would print and try again for ever."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        os._exit(errno.EMFILE)
+    sys.__excepthook__(kind, error, trace)
 
 
 def _exit_with_reason(error: BaseException, _: object) -> None:
@@ -287,7 +298,7 @@ def _affordable(batch_bytes: int, workers: int, prefetch: int) -> int:
             f"{counted(workers, 'loader process', 'loader processes')} need {(workers + 2) * batch_bytes / 2**20:,.0f} "
             f"MiB of shared memory: {_shm_remedy()}"
         )
-    return min(prefetch, fits)
+    return min(prefetch, fits, max(1, _MOST_AHEAD // (batch_bytes * workers)))
 
 
 def _free_shared_memory() -> int | None:

@@ -13,14 +13,20 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from vovnet.data.dataset import DetectionDataset, size_text
+from vovnet.data.device_drawing import ImagePart, UndrawnImages, collate_parts, draw_images
+from vovnet.data.image_cache import CachedImages
 from vovnet.data.images import read_image
 from vovnet.data.loaders import Batches, load_batches
 from vovnet.masks import RleMasks
+from vovnet.padded_targets import PaddedTargets, pack, unpack
 from vovnet.polygons import Polygons
 from vovnet.structures import Target, TrainingMasks
 
-Augmentation = Callable[[Tensor, Target, np.random.Generator], tuple[Tensor, Target]]
-"""Changes a training image, uint8 RGB (3, H, W), and its objects; all randomness comes from the generator."""
+Augmentation = Callable[[Tensor, Target, np.random.Generator], tuple[Tensor | ImagePart, Target]]
+"""Changes a training image, uint8 RGB (3, H, W), and its objects; all randomness comes from the generator.
+
+`ResizeAugmentation`, `SSDAugmentation`, or `LeaveToDevice`, which leaves the image to `Batch.to`.
+"""
 
 _PADDING_MULTIPLE = 32  # the coarsest stride of a backbone, and a whole number of bytes in packed masks
 
@@ -28,31 +34,54 @@ _PADDING_MULTIPLE = 32  # the coarsest stride of a backbone, and a whole number 
 class Batch(NamedTuple):
     """One micro-batch of training images with their objects.
 
-    The objects of all images are concatenated: each tensor that a loader process sends takes a file descriptor, and a
-    process has about a thousand; the arrays of polygons take none. Bitmaps are packed because many batches wait in
-    shared memory, where the masks of 16 images would take more space than the images.
+    The objects of all images are one tensor: each that a loader process sends takes a file descriptor, and a process
+    has about a thousand; the arrays of polygons take none. Bitmaps are packed because many batches wait in shared
+    memory, where the masks of 16 images would take more space than the images.
 
-    images: uint8 RGB (N, 3, H, W).
-    objects: those of the first image, then those of the second, and so on, without masks.
+    images: uint8 RGB (N, 3, H, W); (N, 3, 0, 0) before they are drawn.
+    packed_objects: int32 (N, M, 7), the objects of each image without masks, see `vovnet.padded_targets.pack`.
     counts: number of objects in each image.
     names: names of the image files.
     sizes: (height, width) of each image, which is padded with zeros at the bottom and right; None if all fill (H, W).
     packed_masks: uint8 (·, H, W / 8), eight pixels of a row per byte, of the objects with masks but without polygons.
     polygons: those of all objects, if the objects have masks.
+    undrawn: what `to` makes the images from, if the loader processes leave that to the device.
     """
 
     images: Tensor
-    objects: Target
+    packed_objects: Tensor
     counts: list[int]
     names: list[str]
     sizes: list[tuple[int, int]] | None = None
     packed_masks: Tensor | None = None
     polygons: Polygons | None = None
+    undrawn: UndrawnImages | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same with images, objects and bitmaps on a device, from pinned memory without waiting for it.
+
+        All images are drawn then.
+        """
+        objects = self.packed_objects.to(device, non_blocking=True)
+        if self.packed_masks is not None:
+            self = self._replace(packed_masks=self.packed_masks.to(device, non_blocking=True))
+        if self.undrawn is None:
+            return self._replace(images=self.images.to(device, non_blocking=True), packed_objects=objects)
+        images = draw_images(self.undrawn.to(device))
+        return self._replace(images=images, packed_objects=objects, undrawn=None)
+
+    @property
+    def padded(self) -> PaddedTargets:
+        """The objects of all images, in the pixels of `images` and on their device."""
+        return PaddedTargets.unpack(self.packed_objects)
 
     @property
     def targets(self) -> list[Target]:
-        """The objects of each image, in the pixels of `images`. Each access unpacks the masks into bitmaps."""
-        targets = [self.objects[index] for index in torch.arange(len(self.objects)).split(self.counts)]
+        """The objects of each image, in the pixels of `images`, on the device of `packed_objects`.
+
+        Each access unpacks the masks into bitmaps, on the device of `packed_masks`.
+        """
+        targets = unpack(self.packed_objects, self.counts)
         if self.packed_masks is not None:
             targets = [replace(t, masks=masks) for t, masks in zip(targets, self._unpack(), strict=True)]
         if self.sizes is not None:
@@ -64,19 +93,29 @@ class Batch(NamedTuple):
         """The masks of each image."""
         assert self.packed_masks is not None
         assert self.polygons is not None
-        objects = np.split(np.arange(len(self.objects)), np.cumsum(self.counts)[:-1])
+        objects = np.split(np.arange(sum(self.counts)), np.cumsum(self.counts)[:-1])
         polygons = [self.polygons[index] for index in objects]
         num_bitmaps = [int((of_image.parts == 0).sum()) for of_image in polygons]
         for of_image, packed in zip(polygons, self.packed_masks.split(num_bitmaps), strict=True):
-            bitmaps = torch.from_numpy(np.unpackbits(packed.numpy(), axis=-1))
+            on_host = packed.device.type == "cpu"
+            bitmaps = torch.from_numpy(np.unpackbits(packed.numpy(), axis=-1)) if on_host else unpack_bits(packed)
             yield TrainingMasks(of_image, bitmaps) if of_image.parts.any() else bitmaps
 
 
-def _collate(items: Sequence[tuple[Tensor, Target, str]]) -> Batch:
+def unpack_bits(packed: Tensor) -> Tensor:
+    """What `numpy.unpackbits` gives along the last axis, on any device: uint8 (…, W / 8) → (…, W)."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    return ((packed.unsqueeze(-1) >> shifts) & 1).flatten(-2)
+
+
+def _collate(items: Sequence[tuple[Tensor | ImagePart, Target, str]]) -> Batch:
     images, targets, names = zip(*items, strict=True)
     counts = [len(target) for target in targets]
-    objects = Target.cat(targets)
+    objects = pack(targets)
     sizes = [target.image_size for target in targets if target.image_size is not None]
+    if isinstance(images[0], ImagePart):
+        empty = torch.empty((len(images), 3, 0, 0), dtype=torch.uint8)
+        return Batch(empty, objects, counts, list(names), undrawn=collate_parts(images))
     if not sizes:
         return Batch(torch.stack(images), objects, counts, list(names))
     tallest_and_widest = (max(lengths) for lengths in zip(*sizes, strict=True))
@@ -153,25 +192,27 @@ class BatchStream(Sampler[list[tuple[int, int]]]):
 
 
 @dataclass(frozen=True)
-class _TrainingImages(Dataset[tuple[Tensor, Target, str]]):
+class _TrainingImages(Dataset[tuple[Tensor | ImagePart, Target, str]]):
     dataset: DetectionDataset
     augment: Augmentation
     seed: int
+    cached: CachedImages | None = None
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Target, str]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor | ImagePart, Target, str]:
         epoch, index = key
         sample = self.dataset[index]
         # The seed depends on image and epoch, not on the worker, so workers and restarts change nothing.
         rng = np.random.default_rng([self.seed, epoch, index, 1])
-        image, masks = read_image(sample.image_path), sample.target.masks
+        image = read_image(sample.image_path) if self.cached is None else self.cached[index]
+        masks = sample.target.masks
         if isinstance(masks, RleMasks) and masks.size != image.shape[-2:]:
             true, stated = size_text((image.shape[-2], image.shape[-1])), size_text(masks.size)
             raise ValueError(
                 f"{sample.image_path} has {true} pixels, but its masks have {stated}: "
                 "find such images with `vovnet data check`"
             )
-        image, target = self.augment(image, sample.target, rng)
-        return image, target, sample.image_path.name
+        result, target = self.augment(image, sample.target, rng)
+        return result, target, sample.image_path.name
 
 
 def training_batches(
@@ -181,21 +222,23 @@ def training_batches(
     *,
     workers: int,
     pin_memory: bool,
-    image_pixels: int = 0,
+    image_pixels: float = 0,
+    cached: CachedImages | None = None,
 ) -> Batches[Batch]:
     """Augmented micro-batches in the order of `stream`; see `load_batches`.
 
     workers: number of loader processes; 0 loads in this process.
     pin_memory: use page-locked memory, from which batches reach a GPU faster.
-    image_pixels: height × width of an image in a batch at least, if that is known.
+    image_pixels: height × width of an image in a batch, at least or on average, if that is known.
+    cached: the decoded images of `dataset`.
     """
     return load_batches(
-        _TrainingImages(dataset, augment, stream.seed),
+        _TrainingImages(dataset, augment, stream.seed, cached),
         stream,
         workers=workers,
         collate=_collate,
         name_of=lambda key: dataset[key[1]].image_path.name,
-        batch_bytes=stream.micro_batch_size * 3 * image_pixels,
+        batch_bytes=int(stream.micro_batch_size * 3 * image_pixels),
         prefetch=4,
         pin_memory=pin_memory,
     )

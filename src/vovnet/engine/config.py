@@ -75,12 +75,15 @@ class DataConfig(Section):
     train: the split to train on.
     val: the split to evaluate on; null: no evaluation.
     more_train: further splits to train on, with the same classes, such as VOC2012 in addition to VOC2007.
+    cache: keep the decoded training images in one file, in vovnet's cache folder or in the folder given, where they are
+        read by all processes and by later runs. It takes 3 bytes per pixel of all images.
     """
 
     root: Path
     train: str = "train"
     val: str | None = "val"
     more_train: tuple[DataSource, ...] = ()
+    cache: bool | Path = False
 
 
 class AugmentConfig(Section):
@@ -206,16 +209,25 @@ class TrainConfig(Section):
     schedule: the length of the run and its learning rates.
     batch_size: images per optimizer step, over all processes; up to 65,536.
     micro_batch_size: images per forward pass of one process, or fewer if its share of the batch is smaller.
+    norm_batch_size: images whose statistics a batch norm takes together in training, and whose loss shares a
+        normaliser, as if they were a pass of their own; one-stage detectors only. null: all images of a pass.
     precision: "bf16" and "fp16" are mixed precision, fp16 on CUDA GPUs only; "auto" is bf16 on a GPU that supports it,
         else fp32. bf16 is about twice as fast as fp32 on CPUs with AVX512-BF16 or AMX, and slower on others.
     device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+    channels_last: train with the channels of a pixel together in memory; false: each channel by itself; null: true.
+    compile: compile the network with torch.compile; "graphs": and start its kernels as CUDA graphs. One-stage detectors
+        only. Checkpoints and evaluation stay the same.
     sync_bn: compute batch norm statistics over all processes (GPUs only).
     norm_momentum: share of each forward pass in the running averages of batch norm. The averages start with the first
         pass, not with 0 and 1, so that a small share is no harm to a short run; null: PyTorch's 0.1, which starts with
         0 and 1. Caffe's moving_average_fraction 0.999 is 0.001.
     ema_decay: decay of the average of the weights, which is then evaluated and saved; null: no average.
     seed: seed of everything random, of at most 63 bits.
-    workers: loader processes per training process, up to 1,024.
+    workers: loader processes per training process, up to 1,024; "auto": 2, and on CUDA one per core but one, divided by
+        the processes of the host, up to 16.
+    draw_images: where training images are warped and their colours changed, for detectors with an input of fixed size:
+        "workers", or "device", to which the loader processes then send the parts as decoded; "auto": on the device if
+        it is a GPU with CUDA. The pixels are the same within rounding.
     threads: CPU threads, up to 4,096; null: PyTorch's default.
     metric: the best weights are those with the highest value of this metric on `val`.
     evaluate_every: epochs between evaluations.
@@ -238,13 +250,17 @@ class TrainConfig(Section):
     schedule: ScheduleConfig
     batch_size: BatchSize
     micro_batch_size: BatchSize
+    norm_batch_size: BatchSize | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
+    channels_last: bool | None = None
+    compile: bool | Literal["graphs"] = False
     sync_bn: bool = False
     norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: Seed = 0
-    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=1024)] = "auto"
+    draw_images: Literal["auto", "workers", "device"] = "auto"
     threads: Annotated[int, Field(gt=0, le=4096)] | None = None
     metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
     evaluate_every: PositiveInt = 1
@@ -259,6 +275,11 @@ class TrainConfig(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}; set "
                 f"micro_batch_size={math.gcd(self.batch_size, self.micro_batch_size)}"
+            )
+        if self.sync_bn and self.norm_batch_size:
+            raise ValueError(
+                "sync_bn=true takes the statistics of all processes together, norm_batch_size those of a few images: "
+                "set sync_bn=false or norm_batch_size=null"
             )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from vovnet.errors import UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Workers:
     rank: int
     world_size: int
     device: torch.device
+    host: dist.ProcessGroup | None = None  # exchanges values in main memory: no GPU waits for them
 
     @property
     def is_main(self) -> bool:
@@ -31,9 +34,9 @@ class Workers:
         """Whether `flag` is true in any process."""
         if self.world_size == 1:
             return flag
-        shared = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-        return bool(shared.item())
+        shared = torch.tensor(int(flag))
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self.host)
+        return bool(shared)
 
     def broadcast_buffers(self, module: nn.Module) -> None:
         """Give every process the norm statistics of the main process. Until then each has those of its own images."""
@@ -46,8 +49,49 @@ class Workers:
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.host)
         return values
+
+    def once(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns in the main process; the others wait for it."""
+        values: list[Any] = [compute() if self.is_main else None]
+        if self.world_size > 1:
+            dist.broadcast_object_list(values, 0, group=self.host)
+        return values[0]
+
+
+class StopVotes:
+    """Whether a process was asked to stop. All get the same answer in the same step, and none waits for another."""
+
+    def __init__(self, group: Workers) -> None:
+        self.group = group
+        self._shared = torch.tensor(0)
+        self._vote: dist.Work | None = None
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` was true in any process, this time with one process, last time with several."""
+        if self.group.world_size == 1:
+            return flag
+        stop = self.close()
+        self._shared = torch.tensor(int(flag))
+        self._vote = dist.all_reduce(self._shared, op=dist.ReduceOp.MAX, group=self.group.host, async_op=True)
+        return stop
+
+    def close(self) -> bool:
+        """The answer to the last vote, which is then over."""
+        if self._vote is None:
+            return False
+        self._vote.wait()
+        self._vote = None
+        return bool(self._shared)
+
+
+@contextmanager
+def stop_votes_of(group: Workers) -> Iterator[StopVotes]:
+    """Votes whose last one is over in the end, unless an error ends them: another process may not come to it then."""
+    votes = StopVotes(group)
+    yield votes
+    votes.close()
 
 
 def choose_device(name: str) -> torch.device:
@@ -85,6 +129,8 @@ def workers(device_name: str) -> Iterator[Workers]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Workers(dist.get_rank(), dist.get_world_size(), device)
+        yield Workers(
+            dist.get_rank(), dist.get_world_size(), device, cast(dist.ProcessGroup, dist.new_group(backend="gloo"))
+        )
     finally:
         dist.destroy_process_group()

@@ -173,7 +173,7 @@ def evaluate(
     score_threshold: for the confusion matrix and the errors per image; average precision uses all scores.
     workers, soft_nms, multi_scale, on_image: see `detect_dataset`.
 
-    Under torchrun the processes share the images, each with a detector on its own device.
+    Under torchrun the processes share the images, each with a detector on its own device; the first one compares.
     """
     with start_workers(str(detector.device)) as group:
         started = time.perf_counter()
@@ -182,20 +182,28 @@ def evaluate(
             soft_nms=soft_nms, multi_scale=multi_scale, on_image=on_image,
         )  # fmt: skip
         images_per_s = len(dataset) / (time.perf_counter() - started)
-    targets = [sample.target for sample in dataset]
-    classes = len(dataset.class_names)
-    masks = all(item.masks is not None for item in detections) and any(target.masks is not None for target in targets)
+        accuracy = group.once(lambda: _accuracy(detections, dataset, score_threshold))
     return Evaluation(
         dataset=dataset,
         detections=detections,
-        voc=evaluate_voc(detections, targets, classes),
-        coco=evaluate_coco(detections, targets, classes),
-        confusion=confusion_matrix(detections, targets, classes, score_threshold=score_threshold),
-        errors=image_errors(detections, targets, score_threshold=score_threshold),
+        **accuracy,
         score_threshold=score_threshold,
         images_per_s=images_per_s,
         soft_nms=soft_nms,
         multi_scale=multi_scale,
         running=detector.running,
-        coco_masks=evaluate_coco(detections, targets, classes, masks=True) if masks else None,
     )
+
+
+def _accuracy(detections: list[Detections], dataset: DetectionDataset, score_threshold: float) -> dict[str, Any]:
+    """The parts of an `Evaluation` that compare detections with the objects."""
+    targets = [sample.target for sample in dataset]
+    classes = len(dataset.class_names)
+    masks = all(item.masks is not None for item in detections) and any(target.masks is not None for target in targets)
+    return {
+        "voc": evaluate_voc(detections, targets, classes),
+        "coco": evaluate_coco(detections, targets, classes),
+        "confusion": confusion_matrix(detections, targets, classes, score_threshold=score_threshold),
+        "errors": image_errors(detections, targets, score_threshold=score_threshold),
+        "coco_masks": evaluate_coco(detections, targets, classes, masks=True) if masks else None,
+    }

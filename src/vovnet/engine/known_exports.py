@@ -151,12 +151,13 @@ def this_machine() -> str:
 def memory_folder() -> Path | None:
     """Where exports are remembered; None without a home folder."""
     try:
-        return _cache() / "known_exports"
+        return cache_folder() / "known_exports"
     except RuntimeError:
         return None
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """The folder of what may be made again, which need not exist. RuntimeError without a home folder."""
     if stated := os.environ.get("VOVNET_CACHE"):
         return Path(stated).expanduser()
     if sys.platform == "win32":

@@ -121,10 +121,11 @@ def announce(config: TrainConfig, dataset: DetectionDataset, step: int, steps: i
 
 
 def mean_losses(losses_of_processes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each loss over the processes."""
+    """The mean of each loss over the processes; over those that have losses, if all overflowed in the others."""
+    with_losses = [losses for losses in losses_of_processes if losses]
     return {
-        name: round(statistics.fmean(losses[name] for losses in losses_of_processes), 6)
-        for name in losses_of_processes[0]
+        name: round(statistics.fmean(losses[name] for losses in with_losses), 6)
+        for name in (with_losses[0] if with_losses else ())
     }
 
 

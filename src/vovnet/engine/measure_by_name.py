@@ -73,18 +73,23 @@ def measure_by_name(
 
     costs = measure_models(modules, shapes, device=torch_device, repetitions=repetitions, on_step=on_step, **options)
     watching = watch(torch_device)
-    measurements = []
-    for measurement in costs:
-        name = measurement.name
-        if name in detectors and image_paths:
+    stages, accuracies = {}, {}  # of the detector as it is, whatever the run
+    for name in detectors:
+        if image_paths:
             on_step(f"{name}: stages")
             with watching:
-                stages = time_stages(detectors[name], image_paths, repetitions=repetitions)
-            measurement = replace(measurement, stages=stages)
+                stages[name] = time_stages(detectors[name], image_paths, repetitions=repetitions)
         if name in datasets:
             on_step(f"{name}: accuracy")
-            measurement = replace(measurement, accuracy=measure_accuracy(detectors[name], datasets[name]))
-        measurements.append(measurement)
+            accuracies[name] = measure_accuracy(detectors[name], datasets[name])
+    measurements = [
+        replace(
+            one,
+            stages=stages.get(one.name) if one.run == costs[0].run else None,
+            accuracy=accuracies.get(one.name),
+        )
+        for one in costs
+    ]
     if image_paths:
         warnings = watching.result().doubts
         measurements = [_with_warnings(measurement, warnings) for measurement in measurements]

@@ -1,4 +1,4 @@
-"""The optimizer of a run, as in each detector's published code, and the exponential moving average of its weights."""
+"""The optimizer of a run, as in each detector's published code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from vovnet.engine.config import OptimizerConfig, ParameterRule
 from vovnet.errors import UsageError, did_you_mean
@@ -38,13 +37,23 @@ def make_optimizer(model: nn.Module, spec: DetectorSpec, config: OptimizerConfig
         {"params": parameters, "weight_decay": decay * config.weight_decay, "rate_factor": rate}
         for (rate, decay), parameters in members.items()
     ]
-    options: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "momentum": config.momentum,
-        "foreach": True,
-    }
-    # Caffe's RMSProp has the same formula; its decay 0.99 and epsilon 1e-8 are PyTorch's defaults.
-    return torch.optim.RMSprop(groups, **options) if config.kind == "rmsprop" else torch.optim.SGD(groups, **options)
+    options: dict[str, Any] = {"lr": config.learning_rate, "momentum": config.momentum}
+    if config.kind == "rmsprop":
+        # Caffe's RMSProp has the same formula; its decay 0.99 and epsilon 1e-8 are PyTorch's defaults.
+        return torch.optim.RMSprop(groups, **options, foreach=True)
+    if not _has_fused_sgd(model):
+        return torch.optim.SGD(groups, **options, foreach=True)
+    optimizer = torch.optim.SGD(groups, **options, fused=True)
+    if config.momentum:
+        # Fused SGD allocates them in its first step, and leaves them undefined if that step overflows in float16.
+        for parameter in model.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def _has_fused_sgd(model: nn.Module) -> bool:
+    """Whether SGD is one kernel for all parameters, which also sees by itself whether a step overflowed."""
+    return next(model.parameters()).is_cuda
 
 
 def _rules_of(model: nn.Module, rules: Sequence[ParameterRule]) -> dict[str, ParameterRule]:
@@ -68,17 +77,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of every group; a group with a "rate_factor" gets that multiple of it."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("rate_factor", 1.0)
-
-
-def make_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """An EMA of the weights and norm statistics. Its decay starts small and rises to `decay`."""
-
-    def update(averages: Sequence[Tensor], currents: Sequence[Tensor], count: Tensor | int) -> None:
-        if not averages[0].is_floating_point():  # counters of batch norms
-            torch._foreach_copy_(list(averages), list(currents))
-            return
-        updates = int(count)
-        current_decay = min(decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(list(averages), list(currents), 1 - current_decay)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

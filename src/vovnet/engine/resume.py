@@ -16,7 +16,10 @@ from vovnet.engine.training_data import fingerprint
 from vovnet.printing import line
 from vovnet.weights.file import load_checkpoint
 
-_MAY_DIFFER = {"resume", "workers", "threads", "output", "device", "log_every", "checkpoint_every", "tensorboard"}
+_MAY_DIFFER = {
+    *("resume", "workers", "draw_images", "data.cache", "threads", "output", "device", "compile", "channels_last"),
+    *("log_every", "checkpoint_every", "tensorboard"),
+}
 
 
 def find_checkpoint(config: TrainConfig, dataset: DetectionDataset) -> dict[str, Any] | None:
@@ -53,7 +56,7 @@ def _other_settings(saved: TrainConfig, config: TrainConfig) -> Iterator[str]:
     """The keys outside the schedule that differ, each with its old and its new value."""
     before, now = dotted(saved.model_dump(mode="json")), dotted(config.model_dump(mode="json"))
     for key in sorted(before.keys() | now.keys(), key=[*before, *now].index):
-        if key.split(".")[0] in (*_MAY_DIFFER, "schedule") or before.get(key) == now.get(key):
+        if _MAY_DIFFER & {key, key.split(".")[0]} or key.startswith("schedule.") or before.get(key) == now.get(key):
             continue
         yield f"{key} was {_show(before.get(key))}, is {_show(now.get(key))}"
 

@@ -7,28 +7,27 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.data.dataset import DetectionDataset
-from vovnet.data.loaders import Batches
-from vovnet.data.loading import Batch, BatchStream, training_batches
+from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
-from vovnet.engine.distributed import Workers, workers
+from vovnet.engine.distributed import Workers, stop_votes_of, workers
+from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.interrupts import stop_requests
 from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
-from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
+from vovnet.engine.network import place, wrap
+from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.resume import dotted, find_checkpoint
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
-from vovnet.engine.train_state import LossSums, TrainState
+from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
-from vovnet.engine.training_data import aspect_ratios, fingerprint, make_augmentation, open_data
+from vovnet.engine.training_data import fingerprint, open_batches, open_data
 from vovnet.engine.training_warnings import warn_before_training
 from vovnet.errors import UsageError
 from vovnet.files import write_json
@@ -37,6 +36,7 @@ from vovnet.limits import check_limit
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.layers import memory_format_of
 from vovnet.printing import line
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
@@ -65,6 +65,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
     best.safetensors holds the weights that were best on `val`, last.safetensors those at the end of the run, or their
     EMA if there is one; without a `val` split both hold the last. `hooks` are called with each record of the log.
+    On a GPU the losses are looked at only when a line of the log, a checkpoint or an evaluation is due.
 
     Raises FileExistsError if the output folder holds another run, FloatingPointError that names the images if a loss or
     gradient is not finite, and ValueError or OSError with the remedy for wrong data or a full disk.
@@ -78,11 +79,11 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         dataset, val = open_data(config)
         last_path = config.output / "last.pt"
         checkpoint = find_checkpoint(config, dataset)
-        info, model = _build_model(config, dataset, checkpoint, group.device)
+        info, model = _build_model(config, dataset, checkpoint, group)
         spec = find_detector(config.model)
-        criterion = spec.make_loss(config.loss.model_dump())
+        criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
         optimizer = make_optimizer(model, spec, config.optimizer)
-        ema = make_ema(model, config.ema_decay) if config.ema_decay else None
+        ema = EMA(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
         state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
         steps = total_steps(config, len(dataset))
@@ -93,7 +94,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             state.load(checkpoint, last_path)
         if len(set(group.gather(state.step))) > 1:
             raise ValueError(f"every process needs {last_path}; put the output folder where all hosts can read it")
-        network = DistributedDataParallel(model) if group.world_size > 1 else model
+        network = wrap(model, config, group)
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
             announce(config, dataset, state.step, steps, str(group.device))
@@ -105,10 +106,11 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
         # Loop.
-        batches = until_end.enter_context(closing(_open_batches(dataset, config, model, group, start_step=state.step)))
+        batches = open_batches(dataset, config, model.preprocessing, group, start_step=state.step)
+        until_end.enter_context(closing(batches))
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
-        clock = Clock(state.step)
+        clock, stop_votes = Clock(state.step), until_end.enter_context(stop_votes_of(group))
         network.train()
         while state.step < steps:
             rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
@@ -117,16 +119,15 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             train_step(
                 state, network, criterion, batches,
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
-                norm_momentum=config.norm_momentum,
+                norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
             )  # fmt: skip
+            state.look(wait=False)
             step, is_last, state.last = state.step, state.step == steps, None
             progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
-                losses = mean_losses(group.gather(state.loss_sums.means()))
+                losses = _mean_losses(state, group, keep=step % config.log_every != 0)
                 log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
-                if step % config.log_every == 0:  # else a longer run goes on with these sums
-                    state.loss_sums = LossSums()
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
@@ -137,7 +138,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             elif step % config.checkpoint_every == 0 or is_last:
                 save_last()
 
-            if group.any(stop_requested.is_set()):
+            if stop_votes.any(stop_requested.is_set()):
                 save_last()
                 break
 
@@ -151,10 +152,19 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
 
 
+def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, float]:
+    """The losses since the last log line over all processes. keep: a longer run will go on with their sums."""
+    state.look()
+    losses = mean_losses(group.gather(state.window.means()))
+    if not keep:
+        state.window.clear()
+    return losses
+
+
 def _build_model(
-    config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, device: torch.device
+    config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, group: Workers
 ) -> tuple[ModelInfo, DetectionModel]:
-    """The model on the device, with random weights, or those of `weights` or `backbone_weights`.
+    """The model, placed on the device, with random weights, or those of `weights` or `backbone_weights`.
 
     A checkpoint replaces them.
     """
@@ -169,13 +179,8 @@ def _build_model(
         info, model = build_pretrained(info, config.backbone_weights)
     else:
         model = info.build()
-    model = model.to(device).to(memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = not model.preprocessing.keep_ratio  # all batches must have the same shape
-    if config.sync_bn:
-        if device.type != "cuda":
-            raise ValueError("sync_bn=true needs CUDA GPUs; on CPU raise micro_batch_size instead")
-        model = cast(DetectionModel, nn.SyncBatchNorm.convert_sync_batchnorm(model))
-    return info, model
+    return info, place(model, config, group)
 
 
 def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, DetectionModel]:
@@ -205,35 +210,6 @@ def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, Det
     return info, model
 
 
-def _open_batches(
-    dataset: DetectionDataset, config: TrainConfig, model: DetectionModel, group: Workers, *, start_step: int
-) -> Batches[Batch]:
-    """The micro-batches of this process from step `start_step` to the end of the run."""
-    micro_batch_size, _ = micro_batches(config, group.world_size)
-    stream = BatchStream(
-        len(dataset),
-        batch_size=config.batch_size,
-        micro_batch_size=micro_batch_size,
-        steps=total_steps(config, len(dataset)),
-        start_step=start_step,
-        seed=config.seed,
-        rank=group.rank,
-        world_size=group.world_size,
-        aspect_ratios=aspect_ratios(dataset) if model.preprocessing.keep_ratio else None,
-    )
-    augment = make_augmentation(model.preprocessing, config)
-    on_cuda = group.device.type == "cuda"
-    shortest = min(config.resize.short_sides, default=0) ** 2
-    return training_batches(
-        dataset,
-        augment,
-        stream,
-        workers=config.workers,
-        pin_memory=on_cuda,
-        image_pixels=shortest or model.preprocessing.least_pixels,
-    )
-
-
 def _step_seed(seed: int, step: int, rank: int) -> int:
     """A different seed for every step and process, the same after a restart."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
@@ -244,13 +220,18 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     group.broadcast_buffers(model)
     batch_size, _ = micro_batches(config, group.world_size)
     detector = Detector(model, val.class_names, val.category_ids, device=group.device)
-    detections = detect_dataset(detector, val, batch_size=batch_size, workers=config.workers, group=group)
-    model.train()
-    targets, num_classes = [sample.target for sample in val], len(val.class_names)
-    if config.metric == "voc07_map":
-        return evaluate_voc(detections, targets, num_classes).mean_ap11 or 0.0
-    coco = evaluate_coco(detections, targets, num_classes, masks=config.metric == "coco_mask_ap")
-    return coco.figures["AP"] or 0.0
+    num_workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
+    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
+    model.train().to(memory_format=memory_format_of(config.channels_last))
+
+    def score() -> float:
+        targets, num_classes = [sample.target for sample in val], len(val.class_names)
+        if config.metric == "voc07_map":
+            return evaluate_voc(detections, targets, num_classes).mean_ap11 or 0.0
+        coco = evaluate_coco(detections, targets, num_classes, masks=config.metric == "coco_mask_ap")
+        return coco.figures["AP"] or 0.0
+
+    return group.once(score)
 
 
 def _write_best(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
@@ -273,6 +254,7 @@ def _evaluate_and_keep(
     state: TrainState, val: DetectionDataset, config: TrainConfig, group: Workers, info: ModelInfo
 ) -> float:
     """The run's metric of the present weights, which are kept if they are the best."""
+    state.check_weights()
     score = _evaluate(state.evaluated_model, val, config, group)
     if state.best is None or score > state.best:
         state.best, state.best_step = score, state.step

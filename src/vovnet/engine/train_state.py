@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from vovnet.engine.checkpoint import check_optimizer, damaged
 from vovnet.engine.config import TrainConfig
+from vovnet.engine.ema import EMA
+from vovnet.engine.loss_window import LossWindow, not_finite
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.printing import line
 from vovnet.weights.detector import ModelInfo
 from vovnet.weights.file import DETECTOR_FORMAT, load_state, save_checkpoint
 
-
-@dataclass
-class LossSums:
-    """Sums of the losses of the micro-batches since the last log line."""
-
-    count: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-
-    def add(self, losses: Mapping[str, float]) -> None:
-        self.sums = {name: self.sums.get(name, 0.0) + loss for name, loss in losses.items()}
-        self.count += 1
-
-    def means(self) -> dict[str, float]:
-        return {name: loss / self.count for name, loss in self.sums.items()}
+_OF_THE_DEVICE = ("foreach", "fused")  # how the optimizer computes, not what: a run may go on elsewhere
+_LEAST_SCALE = 2.0**-10  # of the loss in float16: 26 overflows after the start value
 
 
 @dataclass
@@ -42,18 +30,21 @@ class TrainState:
     best: highest metric on `val` so far.
     best_step: the step with this metric.
     last: metric on `val` of the weights at the end of the run; None before it.
-    loss_sums: part of the checkpoint, so that a resumed run writes the same log.
+    window: part of the checkpoint, so that a resumed run writes the same log.
     """
 
     model: DetectionModel
-    ema: AveragedModel | None
+    ema: EMA | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     step: int = 0
     best: float | None = None
     best_step: int | None = None
     last: float | None = None
-    loss_sums: LossSums = field(default_factory=LossSums)
+    window: LossWindow = field(default_factory=LossWindow)
+
+    def __post_init__(self) -> None:
+        self.window.may_overflow = self.scaler.is_enabled()
 
     @property
     def evaluated_model(self) -> DetectionModel:
@@ -72,7 +63,7 @@ class TrainState:
             "best": self.best,
             "best_step": self.best_step,
             "last": self.last,
-            "window": asdict(self.loss_sums),
+            "window": self.window.state_dict(),
             "info": info.to_dict(),
             "images": images,
             "config": config.model_dump(mode="json"),
@@ -89,29 +80,40 @@ class TrainState:
             if checkpoint["ema"] is None:
                 raise damaged(path, "it lacks the averaged weights")
             load_state(self.ema.module, checkpoint["ema"], str(path))
-            self.ema.n_averaged.fill_(checkpoint["step"])
+            self.ema.updates = checkpoint["step"]
         check_optimizer(checkpoint["optimizer"], self.optimizer, path)
+        own = [{key: group.get(key) for key in _OF_THE_DEVICE} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(checkpoint["optimizer"])
+        for group, options in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(options)
         try:
             self.scaler.load_state_dict(checkpoint["scaler"])
         except (KeyError, RuntimeError) as error:
             raise damaged(path, f"its loss scaler: {line(str(error), 80)}") from None
         self.step, self.best, self.best_step = (checkpoint[key] for key in ("step", "best", "best_step"))
         self.last = checkpoint.get("last")  # older checkpoints lack it
-        self.loss_sums = LossSums(**checkpoint["window"])
+        self.window.load_state_dict(checkpoint["window"])
+
+    def look(self, *, wait: bool = True) -> None:
+        """Look at the losses since the last look, see `LossWindow.look`, and at the scale of the loss in float16.
+
+        Raises FloatingPointError if they are not finite, or if nearly every step overflows.
+        """
+        self.window.look(wait=wait)
+        if wait and self.scaler.is_enabled() and (scale := self.scaler.get_scale()) < _LEAST_SCALE:
+            raise FloatingPointError(
+                f"float16 overflows in every step, up to step {self.step}, whatever the loss is multiplied by (now "
+                f"{scale:.1g}): use precision=bf16 or precision=fp32, lower optimizer.learning_rate or set "
+                "optimizer.clip_norm; the last checkpoint is unharmed"
+            )
 
     def check_weights(self) -> None:
-        """Raise FloatingPointError unless all weights are finite: they must not replace the last good ones."""
-        stop_unless_finite([parameter.sum() for parameter in self.model.parameters()], "weights", self.step)
+        """Raise FloatingPointError unless all that is saved is finite: it must not replace the last good checkpoint.
 
-
-def stop_unless_finite(values: Sequence[Tensor], what: str, step: int, image_names: Sequence[str] = ()) -> None:
-    """Raise FloatingPointError that names the images if a value is infinite or not a number."""
-    if not torch.stack([value.detach().isfinite().all() for value in values]).all():
-        where = (
-            f" with {', '.join(image_names)}: check these images with `vovnet data check`, or" if image_names else ":"
-        )
-        raise FloatingPointError(
-            f"the {what} became infinite or not a number at step {step}{where} lower optimizer.learning_rate or set "
-            "optimizer.clip_norm; the last checkpoint is unharmed"
-        )
+        If a loss was not, the error is that of `look`.
+        """
+        self.look()
+        modules = [self.model] if self.ema is None else [self.model, self.ema.module]
+        tensors = [tensor for module in modules for tensor in module.state_dict().values()]
+        if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+            raise not_finite("weights", self.step)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.data.loading import Batch
-from vovnet.engine.train_state import TrainState, stop_unless_finite
+from vovnet.engine.train_state import TrainState
+from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.ghost_norm import GhostBatchNorm, count_passes
 
 
 def train_step(
@@ -25,45 +26,78 @@ def train_step(
     device: torch.device,
     clip_norm: float | None,
     norm_momentum: float | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> None:
     """Update the weights and their EMA once, and count the step.
 
-    network: `state.model`, or the DistributedDataParallel around it.
+    network: `state.model`, or what compiles it or shares it with other processes.
     batches: yields micro-batches, of which the step takes `accumulate`.
     dtype: number format of the forward pass.
     norm_momentum: see `set_norm_momentum`.
+    memory_format: of the network's input.
 
-    Raises FloatingPointError that names the images if a loss or gradient is not finite.
+    It looks at no loss or gradient, because that would wait for the device; `TrainState.look` does. In float16 the
+    scaler skips a step that overflows and continues with a smaller scale.
     """
     model, optimizer, scaler = state.model, state.optimizer, state.scaler
     names: list[str] = []
-    for index in range(accumulate):
-        batch = next(batches)
-        names += batch.names
-        # The processes exchange gradients once per step, with the last micro-batch.
-        last = index == accumulate - 1
-        set_norm_momentum(model, norm_momentum, state.step * accumulate + index)
-        with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
-            with autocast(dtype, device):
-                images = model.preprocessing.normalize(batch.images.to(device, non_blocking=True))
-                targets = batch.targets
-                outputs = network(images, targets) if model.two_stage else network(images)
-                losses = criterion(outputs, targets)
-            loss = torch.stack(list(losses.values())).sum()
-            scaler.scale(loss / accumulate).backward()
-        values = torch.stack([loss, *losses.values()]).detach()
-        stop_unless_finite([values], "loss", state.step, batch.names)
-        state.loss_sums.add(dict(zip(["loss", *losses], values.tolist(), strict=True)))
-    scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf)
-    if not scaler.is_enabled():  # the scaler skips such a step and continues with a smaller scale
-        stop_unless_finite([norm], "gradient", state.step, names)
+    with _finite_statistics(model, scaler):
+        for index in range(accumulate):
+            batch = next(batches)
+            names += batch.names
+            set_norm_momentum(model, norm_momentum, state.step * accumulate + index)
+            if device.type == "cuda":
+                torch.compiler.cudagraph_mark_step_begin()  # the outputs of the last pass may be overwritten
+            # The processes exchange gradients once per step, with the last micro-batch.
+            last = index == accumulate - 1
+            with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
+                images, moved = _prepared(model, batch, device, memory_format)
+                with autocast(dtype, device):
+                    if model.two_stage:
+                        # In main memory, where crowds are known; bitmaps of masks are unpacked on the device.
+                        targets = batch._replace(packed_masks=moved.packed_masks).targets
+                        losses = criterion(network(images, targets), targets)
+                    else:
+                        losses = criterion(network(images), moved.padded)
+                loss = torch.stack(list(losses.values())).sum()
+                scaler.scale(loss / accumulate).backward()
+            state.window.add_losses({"loss": loss, **losses}, state.step, batch.names)
+    norm = None
+    if clip_norm is not None:
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    elif not scaler.is_enabled():
+        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if norm is not None and not scaler.is_enabled():
+        state.window.add_gradient_norm(norm, state.step, names)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
         state.ema.update_parameters(model)
     state.step += 1
+
+
+def _prepared(
+    model: DetectionModel, batch: Batch, device: torch.device, memory_format: torch.memory_format
+) -> tuple[Tensor, Batch]:
+    """The input of the network in float32, and the batch on the device."""
+    moved = batch.to(device)
+    return model.preprocessing.normalize(moved.images).contiguous(memory_format=memory_format), moved
+
+
+@contextmanager
+def _finite_statistics(model: nn.Module, scaler: torch.amp.GradScaler) -> Iterator[None]:
+    """Undo what a step that overflows in float16 does to the running averages of norms, for ever after."""
+    statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()] if scaler.is_enabled() else []
+    if not statistics:
+        yield
+        return
+    before = torch.cat([buffer.flatten() for buffer in statistics])
+    yield
+    after = torch.cat([buffer.flatten() for buffer in statistics])
+    kept = torch.where(after.isfinite(), after, before).split([buffer.numel() for buffer in statistics])
+    torch._foreach_copy_(statistics, [new.view_as(old) for new, old in zip(kept, statistics, strict=True)])
 
 
 def set_norm_momentum(model: nn.Module, momentum: float | None, passes: int) -> None:
@@ -74,8 +108,11 @@ def set_norm_momentum(model: nn.Module, momentum: float | None, passes: int) -> 
     if momentum is None:
         return
     for layer in model.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        if isinstance(layer, GhostBatchNorm):
+            layer.momentum = momentum  # of each group of images
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.momentum = average_share(momentum, passes)
+    count_passes(model, passes)
 
 
 def average_share(momentum: float, passes: int) -> float:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from vovnet.data.dataset import DetectionDataset
+from vovnet.data.device_drawing import LeaveToDevice
 from vovnet.data.formats import open_dataset, require_objects
+from vovnet.data.image_cache import CachedImages, open_cache
+from vovnet.data.loaders import Batches
+from vovnet.data.loading import Augmentation, Batch, BatchStream, training_batches
 from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
+from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
+from vovnet.engine.distributed import Workers
+from vovnet.engine.known_exports import cache_folder
+from vovnet.engine.schedule import micro_batches, total_steps
 from vovnet.errors import UsageError
 from vovnet.media.pixels import image_header_size
 from vovnet.models.preprocessing import Preprocessing
@@ -47,6 +57,60 @@ def _open_split(
         raise UsageError(f"{error}; set {remedy}") from None
 
 
+def open_batches(
+    dataset: DetectionDataset, config: TrainConfig, preprocessing: Preprocessing, group: Workers, *, start_step: int
+) -> Batches[Batch]:
+    """The micro-batches of this process from step `start_step` to the end of the run."""
+    micro_batch_size, _ = micro_batches(config, group.world_size)
+    stream = BatchStream(
+        len(dataset),
+        batch_size=config.batch_size,
+        micro_batch_size=micro_batch_size,
+        steps=total_steps(config, len(dataset)),
+        start_step=start_step,
+        seed=config.seed,
+        rank=group.rank,
+        world_size=group.world_size,
+        aspect_ratios=aspect_ratios(dataset) if preprocessing.keep_ratio else None,
+    )
+    augment: Augmentation = make_augmentation(preprocessing, config)
+    on_cuda = group.device.type == "cuda"
+    shortest = min(config.resize.short_sides, default=0) ** 2
+    image_pixels: float = shortest or preprocessing.least_pixels
+    if draws_on_device(config, preprocessing, on_cuda) and isinstance(augment, SSDAugmentation):
+        augment, image_pixels = LeaveToDevice(augment), mean_pixels(dataset)
+    workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
+    return training_batches(
+        dataset,
+        augment,
+        stream,
+        workers=workers,
+        pin_memory=on_cuda,
+        image_pixels=image_pixels,
+        cached=_open_cache(dataset, config.data.cache, workers),
+    )
+
+
+def _open_cache(dataset: DetectionDataset, place: bool | Path, workers: int) -> CachedImages | None:
+    if place is False:
+        return None
+    try:
+        folder = cache_folder() / "images" if place is True else place
+    except RuntimeError:
+        raise UsageError("no home folder is known for the cache of images: set data.cache=FOLDER") from None
+    return open_cache(dataset, folder, workers=workers)
+
+
+def draws_on_device(config: TrainConfig, preprocessing: Preprocessing, on_cuda: bool) -> bool:
+    """Whether the device warps and colours the images. UsageError if it should and cannot."""
+    if config.draw_images == "device" and preprocessing.keep_ratio:
+        raise UsageError(
+            f"{config.model} keeps the aspect ratio of images, which only loader processes draw: set draw_images=auto"
+        )
+    wanted = on_cuda if config.draw_images == "auto" else config.draw_images == "device"
+    return wanted and not preprocessing.keep_ratio
+
+
 def make_augmentation(preprocessing: Preprocessing, config: TrainConfig) -> SSDAugmentation | ResizeAugmentation:
     """The augmentation of a detector's training images. UsageError if the config sets keys of the other kind."""
     if preprocessing.keep_ratio:
@@ -71,6 +135,16 @@ def aspect_ratios(dataset: DetectionDataset) -> list[float]:
     """Height / width of each image, from the annotations or else from the file's header."""
     sizes = (sample.image_size or image_header_size(sample.image_path) for sample in dataset)
     return [height / width for height, width in sizes]
+
+
+def mean_pixels(dataset: DetectionDataset) -> float:
+    """Height × width of an image on average, from a few of them; 0 if their sizes are unknown."""
+    samples = [dataset[index] for index in range(0, len(dataset), math.ceil(len(dataset) / 32))]
+    areas = []
+    for sample in samples:
+        with suppress(ValueError, OSError):  # whoever reads the image reports it
+            areas.append(math.prod(sample.image_size or image_header_size(sample.image_path)))
+    return sum(areas) / max(1, len(areas))
 
 
 def fingerprint(dataset: DetectionDataset) -> str:

@@ -27,6 +27,10 @@ class MaskRCNNLoss(nn.Module):
     object is at least 0.7, or if it is the best anchor for an object; it is negative if its IoU with every object is
     below 0.3. Anchors that cross the image's border are ignored, and so are crowds. The smooth L1 loss has beta 1/9 in
     the RPN and 1 in the second stage.
+
+    On a GPU the host waits for it where a number is not known before: of anchors inside each image, of objects that an
+    anchor overlaps, of sampled anchors and positive proposals; and for proposals whose masks are polygons, which the
+    host draws. Bitmaps are pooled on the device.
     """
 
     def __init__(self) -> None:
@@ -52,8 +56,8 @@ class MaskRCNNLoss(nn.Module):
         labels, delta_targets = [], []
         for target in objects:
             height, width = target.image_size or padded_size
-            end = anchors.new_tensor([width, height])
-            inside = ((anchors[:, :2] >= 0) & (anchors[:, 2:] <= end)).all(dim=1).nonzero().squeeze(1)
+            left, top, right, bottom = anchors.unbind(1)
+            inside = ((left >= 0) & (top >= 0) & (right <= width) & (bottom <= height)).nonzero().squeeze(1)
             label = anchors.new_full((len(anchors),), -1)
             label[inside], matched = self._match_anchors(anchors[inside], target.boxes.to(anchors))
             delta_target = torch.zeros_like(anchors)
@@ -92,7 +96,7 @@ class MaskRCNNLoss(nn.Module):
         positive = (labels > 0).nonzero().squeeze(1)
         # Indices of objects count within an image; `first` turns them into indices among the objects of all images.
         firsts = torch.tensor([0, *(len(target) for target in objects[:-1])]).cumsum(0)
-        first = firsts.repeat_interleave(outputs["proposals_per_image"].cpu()).to(matched.device)
+        first = firsts.repeat_interleave(outputs["proposals_per_image"].cpu()).to(matched.device, non_blocking=True)
         boxes = torch.cat([target.boxes for target in objects]).to(outputs["proposals"])
         delta_targets = self.box_coder.encode_single(boxes[(first + matched)[positive]], outputs["proposals"][positive])
         deltas = outputs["box_deltas"].float().view(*logits.shape, 4)[positive, labels[positive]]
@@ -128,6 +132,8 @@ def _mask_targets(masks: TrainingMasks, boxes: Tensor, matched: Tensor, side: in
 
     Polygons are drawn at this size, as in maskrcnn-benchmark and Detectron. Bitmaps are pooled by RoIAlign.
     """
+    if len(boxes) and not masks.polygons.parts.any():  # bitmaps only: nothing to draw, and no reason to ask the device
+        return project_masks_on_boxes(masks.bitmaps.to(boxes.device), boxes, matched, side)
     objects = matched.cpu().numpy()
     polygons = masks.polygons[objects]
     targets = torch.from_numpy(rasterise(polygons, boxes.double().cpu().numpy(), side)).to(boxes)

@@ -10,17 +10,8 @@ from torch import Tensor, nn
 
 from vovnet.boxes import cxcywh_to_xyxy, encode
 from vovnet.matching import hard_negatives, match
+from vovnet.padded_targets import PaddedTargets
 from vovnet.structures import Target
-
-
-def _pad(targets: Sequence[Target], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The targets padded to one batch, without crowds: boxes (N, M, 4), labels (N, M), valid (N, M) bool."""
-    kept = [target[~target.crowd] for target in targets]
-    boxes = nn.utils.rnn.pad_sequence([t.boxes for t in kept], batch_first=True)
-    labels = nn.utils.rnn.pad_sequence([t.labels for t in kept], batch_first=True)
-    counts = torch.tensor([len(t) for t in kept])
-    valid = torch.arange(boxes.shape[1]) < counts.unsqueeze(1)
-    return boxes.to(device), labels.to(device), valid.to(device)
 
 
 class MultiBoxLoss(nn.Module):
@@ -33,6 +24,8 @@ class MultiBoxLoss(nn.Module):
     negative_iou_threshold: below this IoU with every object, an anchor may be negative.
     negatives_per_positive: how many hard negatives an image has for each positive.
     use_difficult: learn from VOC's difficult objects too.
+    images_per_group: so many consecutive images share a normaliser, as if each group were a forward pass of its own;
+        the loss is the mean over the groups. None: the batch is one group.
     """
 
     def __init__(
@@ -41,15 +34,20 @@ class MultiBoxLoss(nn.Module):
         negative_iou_threshold: float = 0.5,
         negatives_per_positive: int = 3,
         use_difficult: bool = True,
+        images_per_group: int | None = None,
     ) -> None:
         super().__init__()
         self.iou_threshold = iou_threshold
         self.negative_iou_threshold = negative_iou_threshold
         self.negatives_per_positive = negatives_per_positive
         self.use_difficult = use_difficult
+        self.images_per_group = images_per_group
 
     def forward(
-        self, outputs: dict[str, Tensor], targets: Sequence[Target], may_be_negative: Tensor | None = None
+        self,
+        outputs: dict[str, Tensor],
+        targets: Sequence[Target] | PaddedTargets,
+        may_be_negative: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """outputs: "anchors_cxcywh" may be (N, A, 4), if each image has its own.
 
@@ -59,25 +57,35 @@ class MultiBoxLoss(nn.Module):
         # In half precision, a sum over thousands of anchors would lose its small terms.
         logits, deltas = outputs["class_logits"].float(), outputs["box_deltas"].float()
         anchors_cxcywh = outputs["anchors_cxcywh"]
+        padded = targets if isinstance(targets, PaddedTargets) else PaddedTargets.of(targets).to(logits.device)
+        valid = padded.valid & ~padded.crowd
         if not self.use_difficult:
-            targets = [target[~target.difficult] for target in targets]
-        boxes, labels, valid = _pad(targets, logits.device)
+            valid &= ~padded.difficult
 
-        matches, best_iou = match(boxes, valid, cxcywh_to_xyxy(anchors_cxcywh), self.iou_threshold)
+        matches, best_iou = match(padded.boxes, valid, cxcywh_to_xyxy(anchors_cxcywh), self.iou_threshold)
         positive = matches >= 0  # (N, A)
+        count = positive.sum(dim=1)
         log_probabilities = F.log_softmax(logits, dim=-1)
         candidates = ~positive & (best_iou < self.negative_iou_threshold)
         negative = hard_negatives(
             candidates if may_be_negative is None else candidates & may_be_negative,
             difficulty=-log_probabilities[..., 0].detach(),
-            quota=self.negatives_per_positive * positive.sum(dim=1),
+            quota=self.negatives_per_positive * count,
         )
 
-        image, anchor = positive.nonzero(as_tuple=True)
-        matched = matches[image, anchor]
-        box_targets = encode(boxes[image, matched], anchors_cxcywh.expand_as(deltas)[image, anchor])
-        positive_loss = -log_probabilities[image, anchor, labels[image, matched] + 1].sum()
-        negative_loss = -log_probabilities[..., 0][negative].sum()
-        box_loss = F.smooth_l1_loss(deltas[image, anchor], box_targets, reduction="sum")
-        normaliser = max(len(image), 1)
-        return {"class_loss": (positive_loss + negative_loss) / normaliser, "box_loss": box_loss / normaliser}
+        # How many anchors count is not known here, so each has a loss, and those of the others become 0.
+        obj = matches.clamp(min=0)
+        label = torch.where(positive, padded.labels.gather(1, obj) + 1, 0)
+        class_losses = -log_probabilities.gather(2, label.unsqueeze(-1)).squeeze(-1)
+        class_loss = torch.where(positive | negative, class_losses, 0.0).sum(dim=1)
+        is_positive = positive.unsqueeze(-1)
+        boxes = padded.boxes.gather(1, obj.unsqueeze(-1).expand(-1, -1, 4))
+        box_targets = torch.where(is_positive, encode(boxes, anchors_cxcywh), 0.0)
+        deltas = torch.where(is_positive, deltas, 0.0)
+        box_loss = F.smooth_l1_loss(deltas, box_targets, reduction="none").sum(dim=(1, 2))
+        return {"class_loss": self._mean(class_loss, count), "box_loss": self._mean(box_loss, count)}
+
+    def _mean(self, of_images: Tensor, count: Tensor) -> Tensor:
+        """The sums of the images (N,) divided by the number of matched anchors of their group."""
+        groups = (-1, self.images_per_group or len(count))
+        return (of_images.view(groups).sum(dim=1) / count.view(groups).sum(dim=1).clamp(min=1)).mean()

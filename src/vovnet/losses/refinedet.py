@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vovnet.boxes import decode, xyxy_to_cxcywh
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.matching import MIN_OBJECTNESS
+from vovnet.padded_targets import PaddedTargets
 from vovnet.structures import Target
 
 
@@ -24,21 +25,32 @@ class RefineDetLoss(nn.Module):
 
     arm_iou_threshold, arm_negative_iou_threshold: of the first step. 0.5 and 0.5 in the paper, 0.7 and 0.3 in the
         authors' scripts for VOC.
-    use_difficult: see `MultiBoxLoss`.
+    use_difficult, images_per_group: see `MultiBoxLoss`.
     """
 
     def __init__(
-        self, arm_iou_threshold: float = 0.5, arm_negative_iou_threshold: float = 0.5, use_difficult: bool = False
+        self,
+        arm_iou_threshold: float = 0.5,
+        arm_negative_iou_threshold: float = 0.5,
+        use_difficult: bool = False,
+        images_per_group: int | None = None,
     ) -> None:
         super().__init__()
-        self.arm = MultiBoxLoss(arm_iou_threshold, arm_negative_iou_threshold, use_difficult=use_difficult)
-        self.odm = MultiBoxLoss(use_difficult=use_difficult)
+        self.arm = MultiBoxLoss(
+            arm_iou_threshold,
+            arm_negative_iou_threshold,
+            use_difficult=use_difficult,
+            images_per_group=images_per_group,
+        )
+        self.odm = MultiBoxLoss(use_difficult=use_difficult, images_per_group=images_per_group)
 
-    def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def forward(self, outputs: dict[str, Tensor], targets: Sequence[Target] | PaddedTargets) -> dict[str, Tensor]:
         """targets: boxes in pixels of the network's input."""
         objectness, anchor_deltas = outputs["objectness_logits"].float(), outputs["anchor_deltas"].float()
         anchors = outputs["anchors_cxcywh"]
-        objects = [replace(target, labels=torch.zeros_like(target.labels)) for target in targets]
+        if not isinstance(targets, PaddedTargets):
+            targets = PaddedTargets.of(targets).to(objectness.device)
+        objects = replace(targets, labels=torch.zeros_like(targets.labels))
         arm = self.arm({"class_logits": objectness, "box_deltas": anchor_deltas, "anchors_cxcywh": anchors}, objects)
 
         refined = xyxy_to_cxcywh(decode(anchor_deltas.detach(), anchors))  # (N, A, 4)

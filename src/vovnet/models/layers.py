@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
+from vovnet.models.norms import FrozenBatchNorm
 from vovnet.printing import quoted
 
 Norm = Literal["batch", "group", "frozen"]
@@ -33,7 +33,12 @@ def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:
     check_option("norm", norm, Norm)
     if norm == "group":
         return nn.GroupNorm(math.gcd(32, channels), channels, eps=eps)
-    return (nn.BatchNorm2d if norm == "batch" else FrozenBatchNorm2d)(channels, eps=eps)
+    return (nn.BatchNorm2d if norm == "batch" else FrozenBatchNorm)(channels, eps=eps)
+
+
+def memory_format_of(channels_last: bool | None) -> torch.memory_format:
+    """The memory format of weights and feature maps: by channel only if `channels_last` is False."""
+    return torch.contiguous_format if channels_last is False else torch.channels_last
 
 
 class ConvNormAct(nn.Sequential):

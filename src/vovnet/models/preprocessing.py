@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
+from vovnet.constants import constant
 from vovnet.errors import UsageError, choose
 from vovnet.limits import check_limit
 from vovnet.printing import quoted
@@ -93,8 +94,7 @@ class Preprocessing:
         if self.channel_order == "BGR":
             images = images.flip(1)
         images = images.to(memory_format=torch.channels_last, dtype=torch.float32)
-        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
+        mean, std = (constant(values, like=images).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return images.sub_(mean).div_(std)
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
+from vovnet.paper.gpu_tables import FILE, ratio_text, way_text
 from vovnet.paper.measured import is_lower_bound, measured_answer
 from vovnet.paper.published import TABLES
 from vovnet.paper.published_claims import CLAIMS, PRINTED_TWICE, Claim, PrintedValue
@@ -72,9 +74,11 @@ def measured_ratio(claim: Claim, sources: Sources) -> str:
     """The claim's ratio of speed, energy or efficiency from a record of both models, "" if there is none."""
     table = claim.first.table
     record = sources.record(table)
-    if claim.operation != "/" or record is None:
+    if claim.operation != "/":
         return ""
     models = [TABLES[table].row(value.row).model for value in (claim.first, claim.second)]
+    if (on_gpu := _ratio_on_gpu(claim, models, sources)) or record is None:
+        return on_gpu
     first, second = (measured_answer(record, table, model, claim.first.column).value for model in models)
     if first is None or second is None:
         return ""
@@ -84,3 +88,29 @@ def measured_ratio(claim: Claim, sources: Sources) -> str:
     limit = "≥ " if above else "≤ " if below else ""
     device = foreign(record.measurements[models[0]].conditions.device_name)
     return f"{limit}{first / second:.2f} on {device} ({record.name})"
+
+
+def _ratio_on_gpu(claim: Claim, models: Sequence[str], sources: Sources) -> str:
+    """The claim's ratio on a GPU, at batch 1 eager and as a graph, and at larger batches; "" if it was not measured."""
+    gpu = sources.gpu(claim.first.table)
+    if gpu is None:
+        return ""
+    texts, cards = list[str](), list[str]()
+    for way in gpu.ways(models[0]):
+        # How many times as fast is how many times as long the other takes.
+        ratio = gpu.time_ratio(models[1], models[0], way)
+        text = None if ratio is None else ratio_text(ratio.median, ratio.interval)
+        if claim.first.column == "energy":
+            joules = gpu.joule_ratio(models[0], models[1], way)
+            text = None if joules is None else ratio_text(*joules)
+        elif claim.first.column == "efficiency" and ratio is not None:
+            counts = [gpu.multiply_adds.get(model) for model in models]
+            share = counts[0] / counts[1] if counts[0] and counts[1] else None
+            low, high = ratio.interval
+            text = None if share is None else ratio_text(share * ratio.median, (share * low, share * high))
+        elif claim.first.column != "fps":
+            text = None
+        if text is not None:
+            texts.append(f"{text} {way_text(way)}")
+            cards.append(foreign(gpu.card(models[0], way)))
+    return f"{'; '.join(texts)}, on {' / '.join(dict.fromkeys(cards))} ({FILE})" if texts else ""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.paper.blood_cells import COMMAND
-from vovnet.paper.measured import conditions, measured_answer
+from vovnet.paper.gpu_tables import gpu_answer
+from vovnet.paper.measured import conditions
 from vovnet.paper.published import FIGURES, TABLES, PublishedColumn, PublishedFigure, PublishedPanel, PublishedRow
 from vovnet.paper.sources import Sources
 from vovnet.parsing import naming, read_bounded
@@ -98,10 +99,12 @@ def measured_values(scatter: PublishedFigure, sources: Sources) -> Measured:
     columns = dict(scatter.columns)
     values: dict[str, Mapping[str, float]] = {}
     notes: list[str] = []
-    if record is not None:
+    on_gpu = any(gpu_answer(sources.gpu(table), row.model, "fps") for row in rows)
+    if record is not None and not on_gpu:
         notes.append(conditions(record, next(iter(record.measurements.values()))))
     for column in ("fps", "efficiency", "energy"):
-        answers = {row.name: measured_answer(record, table, row.model, column) for row in rows}
+        answers = {row.name: sources.cost(table, row.model, column) for row in rows}
+        notes += [answer.note for answer in answers.values() if on_gpu and answer.kind == "measured"]
         values[column] = {name: answer.value for name, answer in answers.items() if answer.value is not None}
         notes += [f"{column}: needs {answer.note}" for answer in answers.values() if answer.kind == "needs"]
         notes += [f"{column}, {name}: {answer.note}" for name, answer in answers.items() if answer.text.startswith("≥")]

@@ -10,6 +10,7 @@ from typing import Literal
 from vovnet.engine.distributed import choose_device
 from vovnet.files import write_json
 from vovnet.paper.answers import Answer
+from vovnet.paper.gpu_tables import PAPERS_DEVICE as PAPERS_DEVICE
 from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import foreground_classes
 from vovnet.paper.wording import foreign
@@ -23,7 +24,6 @@ from vovnet.zoo import create_model
 
 MEASURED_TABLES = ("table2", "table3", "table4", "table5", "table6", "table7")
 MEASURED_COLUMNS = ("fps", "time", "memory", "energy", "efficiency")
-PAPERS_DEVICE = "TITAN X (Pascal)"
 
 
 @dataclass(frozen=True)

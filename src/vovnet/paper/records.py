@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from vovnet.printing import quoted
 from vovnet.profiling.ranges import Count, Fraction, NonNegative, Positive, Size
-from vovnet.records import RecordPart, read_record
+from vovnet.records import RecordPart, first_fault, read_record
 
 Run = Mapping[str, Any]
 Value = str | bool | int | float | None  # of a key that is not read, but copied
@@ -159,6 +159,16 @@ def read_aggregation(path: Path, networks: Collection[str]) -> list[Run]:
     _check_networks(runs, networks, path)
     check_alike(runs, path)
     return runs
+
+
+def check_aggregation(runs: Sequence[Run], networks: Collection[str], path: Path) -> None:
+    """ValueError that names the file unless these are runs of the aggregation study."""
+    try:
+        _Study.model_validate({"runs": list(runs)})
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a record of the aggregation study: {first_fault(error)}") from None
+    _check_networks(runs, networks, path)
+    check_alike(runs, path)
 
 
 def _check_networks(runs: Sequence[Run], networks: Collection[str], path: Path) -> None:

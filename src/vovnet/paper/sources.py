@@ -16,7 +16,8 @@ from vovnet.errors import UsageError
 from vovnet.files import write_json
 from vovnet.paper.answers import Answer
 from vovnet.paper.blood_cells import Study, read_studies
-from vovnet.paper.measured import Record, read_record
+from vovnet.paper.gpu_tables import GpuTables, gpu_answer, read_gpu_tables
+from vovnet.paper.measured import Record, measured_answer, read_record
 from vovnet.paper.published import PublishedRow
 from vovnet.paper.records import read_evaluation
 from vovnet.paper.wording import foreign
@@ -67,6 +68,19 @@ class Sources:
             folder = self.output if table in self.measured else self.records
             self._records[table] = read_record(table, folder) if folder else None
         return self._records[table]
+
+    @cached_property
+    def _gpu(self) -> GpuTables | None:
+        return read_gpu_tables(self.records)
+
+    def gpu(self, table: str) -> GpuTables | None:
+        """The record of `make gpu`; None if there is none, or if the table was measured anew."""
+        return None if table in self.measured else self._gpu
+
+    def cost(self, table: str, model: str, column: str) -> Answer:
+        """Time, memory, energy or efficiency: on a GPU if that was measured, else from the table's own record."""
+        on_gpu = gpu_answer(self.gpu(table), model, column)
+        return on_gpu or measured_answer(self.record(table), table, model, column)
 
     @cached_property
     def studies(self) -> Mapping[str, Study]:

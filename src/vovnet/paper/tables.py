@@ -7,7 +7,8 @@ from decimal import Decimal
 
 from vovnet.paper.answers import Answer, Cell, compared_answer, compared_table, same_text
 from vovnet.paper.blood_cells import bottleneck_table, equal_budget_table
-from vovnet.paper.measured import MEASURED_COLUMNS, PAPERS_DEVICE, measured_answer, measured_speed_ratio
+from vovnet.paper.gpu_tables import gpu_speed_ratio, gpu_table
+from vovnet.paper.measured import MEASURED_COLUMNS, PAPERS_DEVICE, measured_speed_ratio
 from vovnet.paper.published import TABLES, PublishedRow
 from vovnet.paper.recomputed import build, flops_answer, flops_g, parameters_answer
 from vovnet.paper.rounding import digits, how_equal, rounded, whole_ms
@@ -36,6 +37,8 @@ def table_section(key: str, sources: Sources) -> Section:
         lines = [[row.name, *(row.values.get(column.key, "–") for column in table.columns)] for row in others]
         header = ["model", *(column.header for column in table.columns)]
         tables.append(Table(header, lines, "Other methods, as published"))
+    if (gpu := sources.gpu(key)) is not None and (on_gpu := gpu_table(key, gpu)) is not None:
+        tables.append(on_gpu)
     if key == "table2":
         tables.append(equal_budget_table(sources.studies, sources.record(key)))
     if key == "table3":
@@ -49,11 +52,12 @@ def _cell(table: str, row: PublishedRow, column: str, sources: Sources) -> Cell:
         return Cell(printed, run=sources.accuracy(table, row, column))
     if column == "speed":
         reference = TABLES[table].row(REFERENCES[table])
-        run = measured_speed_ratio(sources.record(table), table, row.model, reference.model)
+        run = gpu_speed_ratio(sources.gpu(table), row.model, reference.model)
+        run = run or measured_speed_ratio(sources.record(table), table, row.model, reference.model)
         return Cell(None, _published_speed_ratio(row, reference), run)
     computed = _computed(row, column, with_norms=table == "table4")
     if column in MEASURED_COLUMNS and printed is not None:
-        return Cell(printed, computed, measured_answer(sources.record(table), table, row.model, column))
+        return Cell(printed, computed, sources.cost(table, row.model, column))
     return Cell(printed, computed)
 
 

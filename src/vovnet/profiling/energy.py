@@ -121,9 +121,35 @@ def measure_energy(
     methods = [candidate for candidate in candidates if candidate in sensor.sources]
     if not methods:
         available = ", ".join(sensor.sources) or "nothing"
-        return EnergyResult(None, reason=f"{sensor.name} has no source for the method {method!r}, only {available}")
-    session = Session(run, sensor, methods, timeline or Timeline(), clock or Clock())
+        missing = {} if isinstance(sensor, Meter) else sensor.missing
+        why = "".join(f"; {name}: {missing[name]}" for name in candidates if name in missing)
+        return EnergyResult(
+            None, reason=f"{sensor.name} has no source for the method {method!r}, only {available}{why}"
+        )
+    clock = clock or Clock()
+    if not isinstance(sensor, Meter) and (fault := _unreadable(sensor, methods, clock)):
+        return EnergyResult(None, reason=fault)
+    session = Session(run, sensor, methods, timeline or Timeline(), clock)
     return evaluate(session.record(on_trial))
+
+
+def _unreadable(sensor: Sensor, methods: Sequence[Method], clock: Clock) -> str | None:
+    """Why none of the methods gave a reading for as long as a sensor may fail; None as soon as one did.
+
+    So nobody waits minutes for the reason why there is no result.
+    """
+    end_s, faults = clock.now() + LARGEST_GAP_S, dict[Method, str]()
+    while True:
+        for method in methods:
+            try:
+                sensor.read(method)
+            except OSError as error:
+                faults[method] = error.strerror or str(error)
+            else:
+                return None
+        if clock.now() >= end_s:
+            return "; ".join(f"no result from {method}: {fault}" for method, fault in faults.items())
+        clock.sleep(0.1)
 
 
 def evaluate(recording: Recording, meter: Meter | None = None) -> EnergyResult:

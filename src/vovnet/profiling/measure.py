@@ -8,8 +8,10 @@ from __future__ import annotations
 import platform
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -17,10 +19,13 @@ from torch import nn
 from vovnet.profiling.energy import AnyMethod, EnergyResult, measure_energy
 from vovnet.profiling.find_sensor import find_sensor
 from vovnet.profiling.measurement import Conditions, Measurement
+from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.meter import Meter
 from vovnet.profiling.model_copy import copy_model, unwrapped
 from vovnet.profiling.number_format import Precision, matmul_precision
 from vovnet.profiling.peak import DevicePeak, measure_peak
+from vovnet.profiling.recording import Timeline
+from vovnet.profiling.runs import CudaGraphs, Run, check_runs, choosing_algorithms
 from vovnet.profiling.sensors import NoSensor, Sensor
 from vovnet.profiling.speed import Latency, median_ratio, time_interleaved
 from vovnet.profiling.subject import InputShape, Subject, first_line, prepare
@@ -44,6 +49,8 @@ def measure(
     energy: AnyMethod | None = None,
     meter: str | Path | None = None,
     estimated: bool = False,
+    run: Run = "eager",
+    timeline: Timeline | None = None,
 ) -> Measurement:
     """What one forward pass of a module costs: operations, memory access, time, memory and, on request, energy.
 
@@ -51,6 +58,7 @@ def measure(
 
     input_size: (height, width), or one number for both.
     device: None is the device of the model's parameters.
+    run: how the passes are run; `measure_models` measures several runs side by side.
 
     The other arguments are those of `measure_models`. Raises ValueError for a model that cannot be measured.
     """
@@ -73,6 +81,8 @@ def measure(
         energy=energy,
         meter=meter,
         estimated=estimated,
+        runs=(run,),
+        timeline=timeline,
     )
     return measurement
 
@@ -90,9 +100,11 @@ def measure_models(
     energy: AnyMethod | None = None,
     meter: str | Path | None = None,
     estimated: bool = False,
+    runs: Sequence[Run] = ("eager",),
+    timeline: Timeline | None = None,
     on_step: Callable[[str], object] = lambda step: None,
 ) -> list[Measurement]:
-    """Measure all models in one run, in eval mode and channels_last, on random images.
+    """Measure all models together, in eval mode and channels_last, on random images; their runs one after the other.
 
     modules: moved to `device` and cast to `precision`; an exported model keeps its own device and number format.
     input_shapes: (N, C, H, W) by name of the model.
@@ -103,10 +115,13 @@ def measure_models(
         no sensor still gives the reason.
     meter: CSV log of an external meter, for the method "meter".
     estimated: also estimate joules per image from the counts.
+    runs: how the passes are run, see `runs.py`; each model is measured in each of them. Graphs need CUDA.
+    timeline: how long each part of the measurement of energy takes.
     on_step: called with a description of each step as it begins.
 
-    Raises ValueError if a model cannot take its input or cannot run in this precision.
+    Raises ValueError if a model cannot take its input, or cannot run in this precision or in one of the runs.
     """
+    check_runs(runs, device)
     if not modules:
         raise ValueError("expected at least one model to measure, got none")
     if (meter is not None) != (energy == "meter"):
@@ -114,56 +129,105 @@ def measure_models(
     if min([shape[0] for shape in input_shapes.values()] + list(batch_sizes)) < 1:
         raise ValueError("a batch must have at least one image")
     sensor = Meter(meter) if meter is not None else find_sensor(device)
-    with matmul_precision(precision):
-        subjects: list[Subject] = []
+    with matmul_precision(precision), choosing_algorithms(device) as benchmark:
+        models: list[Subject] = []
         for name, module in modules.items():
             on_step(f"{name}: operations")
             shape = input_shapes[name]
-            subjects.append(prepare(name, module, shape, batch_sizes=batch_sizes, device=device, precision=precision))
+            models.append(prepare(name, module, shape, batch_sizes=batch_sizes, device=device, precision=precision))
+        subjects = _in_runs(models, runs, CudaGraphs(device), on_step)
         on_step("peak of this device")
         peak = measure_peak(device, precision)
-
         watching = watch(device)
-        on_step("time")
-        latencies = _time(subjects, device, repetitions, watching)
-        batches: dict[int, dict[str, Latency]] = {}
-        for size in batch_sizes:
-            on_step(f"time at batch size {size}")
-            batches[size] = _time([subject.with_batch(size) for subject in subjects], device, repetitions, watching)
-
-        layer_seconds, memory_use, energies = {}, {}, {}
-        with watching:
-            for subject in subjects:
-                on_step(f"{subject.name}: layers")
-                layer_seconds[subject.name] = subject.time_layers()
-        conditions = _conditions(device, peak, watching.result())
+        times = _time_all(subjects, batch_sizes, device, repetitions, watching, on_step)
+        conditions = _conditions(device, peak, watching.result(), benchmark)
+        memory_use: list[MemoryUse | None] = []
         for subject in subjects if memory else ():
-            on_step(f"{subject.name}: memory")
-            memory_use[subject.name] = subject.measure_memory()
+            on_step(f"{subject.title}: memory")
+            memory_use.append(subject.measure_memory())
+        energies: list[EnergyResult | None] = []
         for subject in subjects if energy is not None or isinstance(sensor, NoSensor) else ():
-            on_step(f"{subject.name}: energy")
-            energies[subject.name] = _measure_energy(subject, sensor, energy or "auto", on_step)
-    first = subjects[0].name
+            energies.append(_measure_energy(subject, sensor, energy or "auto", timeline, on_step))
     return [
-        Measurement(
-            name=subject.name,
-            runtime="ONNX Runtime" if subject.exported else "PyTorch",
-            input_shape=input_shapes[subject.name],
-            precision=subject.precision,
-            cost=subject.cost,
-            latency=latencies[subject.name],
-            ratio_to=first,
-            ratio=median_ratio(latencies[subject.name], latencies[first]),
-            conditions=conditions,
-            layer_seconds=layer_seconds[subject.name],
-            memory=memory_use.get(subject.name),
-            energy=energies.get(subject.name),
+        replace(
+            _measurement(index, subjects, times, conditions, runs),
+            memory=memory_use[index] if memory_use else None,
+            energy=energies[index] if energies else None,
             estimate=subject.estimate_energy() if estimated else None,
-            batches={size: times[subject.name] for size, times in batches.items()} or None,
-            other_inputs=subject.other_inputs,
         )
-        for subject in subjects
+        for index, subject in enumerate(subjects)
     ]
+
+
+class _Times(NamedTuple):
+    """What was timed of each subject, in their order. batches: batch size → time of each."""
+
+    latencies: list[Latency]
+    batches: dict[int, list[Latency]]
+    layer_seconds: list[tuple[float, ...] | None]
+
+
+def _time_all(
+    subjects: Sequence[Subject],
+    batch_sizes: Sequence[int],
+    device: torch.device,
+    repetitions: int,
+    watching: Watch,
+    on_step: Callable[[str], object],
+) -> _Times:
+    on_step("time")
+    latencies = _time(subjects, device, repetitions, watching)
+    batches: dict[int, list[Latency]] = {}
+    for size in batch_sizes:
+        on_step(f"time at batch size {size}")
+        graphs = CudaGraphs(device)  # without the memory of the size before
+        batches[size] = _time([s.with_batch(size, graphs) for s in subjects], device, repetitions, watching)
+    layer_seconds: list[tuple[float, ...] | None] = []
+    with watching:
+        for subject in subjects:
+            on_step(f"{subject.title}: layers")
+            layer_seconds.append(subject.time_layers())
+    return _Times(latencies, batches, layer_seconds)
+
+
+def _measurement(
+    index: int, subjects: Sequence[Subject], times: _Times, conditions: Conditions, runs: Sequence[Run]
+) -> Measurement:
+    """The counts and times of a subject. Models follow one another, each in all runs."""
+    subject, latency = subjects[index], times.latencies[index]
+    same_run_of_first_model, first_run = times.latencies[index % len(runs)], times.latencies[index - index % len(runs)]
+    several = len(runs) > 1
+    return Measurement(
+        name=subject.name,
+        runtime="ONNX Runtime" if subject.exported else "PyTorch",
+        input_shape=subject.input_shape,
+        precision=subject.precision,
+        cost=subject.cost,
+        latency=latency,
+        ratio_to=subjects[0].name,
+        ratio=median_ratio(latency, same_run_of_first_model),
+        conditions=conditions,
+        layer_seconds=times.layer_seconds[index],
+        batches={size: latencies[index] for size, latencies in times.batches.items()} or None,
+        other_inputs=subject.other_inputs,
+        run=subject.run_name,
+        run_ratio=median_ratio(latency, first_run) if several else None,
+        run_ratio_to=runs[0] if several else None,
+        compile_s=subject.made.compile_s if subject.made else None,
+    )
+
+
+def _in_runs(
+    models: Sequence[Subject], runs: Sequence[Run], graphs: CudaGraphs, on_step: Callable[[str], object]
+) -> list[Subject]:
+    """Each model in each run, so that one that cannot run in it fails before any is timed."""
+    subjects = []
+    for model in models:
+        for run in runs:
+            if run != "eager":
+                on_step(f"{model.name}: {run}")
+            subjects.append(model.in_run(run, graphs))
+    return subjects
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -179,21 +243,28 @@ def _resolve_device(device: str | torch.device) -> torch.device:
         raise ValueError(f"there is no device {device} to measure on ({first_line(error)})") from error
 
 
-def _time(subjects: Sequence[Subject], device: torch.device, repetitions: int, watching: Watch) -> dict[str, Latency]:
-    runs = {subject.name: subject.run for subject in subjects}
-    return time_interleaved(runs, repetitions=repetitions, device=device, during=watching)
+def _time(subjects: Sequence[Subject], device: torch.device, repetitions: int, watching: Watch) -> list[Latency]:
+    runs = {str(index): subject.run for index, subject in enumerate(subjects)}
+    return list(time_interleaved(runs, repetitions=repetitions, device=device, during=watching).values())
 
 
 def _measure_energy(
-    subject: Subject, sensor: Sensor | Meter | NoSensor, method: AnyMethod, on_step: Callable[[str], object]
+    subject: Subject,
+    sensor: Sensor | Meter | NoSensor,
+    method: AnyMethod,
+    timeline: Timeline | None,
+    on_step: Callable[[str], object],
 ) -> EnergyResult:
     def on_trial(finished: int) -> None:
-        on_step(f"{subject.name}: energy, {finished} trials finished")
+        on_step(f"{subject.title}: energy, {finished} trials finished")
 
-    return measure_energy(subject.run_and_wait, sensor, method=method, on_trial=on_trial)
+    on_step(f"{subject.title}: energy")
+    return measure_energy(subject.run_and_wait, sensor, method=method, timeline=timeline, on_trial=on_trial)
 
 
-def _conditions(device: torch.device, peak: DevicePeak, surroundings: Surroundings) -> Conditions:
+def _conditions(
+    device: torch.device, peak: DevicePeak, surroundings: Surroundings, cudnn_benchmark: bool | None
+) -> Conditions:
     return Conditions(
         run=secrets.token_hex(4),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -204,4 +275,5 @@ def _conditions(device: torch.device, peak: DevicePeak, surroundings: Surroundin
         software=installed_versions(PACKAGES),
         peak=peak,
         surroundings=surroundings,
+        cudnn_benchmark=cudnn_benchmark,
     )

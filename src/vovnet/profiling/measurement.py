@@ -21,6 +21,7 @@ from vovnet.profiling.intervals import Interval
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.peak import DevicePeak
 from vovnet.profiling.ranges import Fraction, NonNegative, Size
+from vovnet.profiling.runs import Run
 from vovnet.profiling.speed import Latency, MeasuredValue
 from vovnet.profiling.surroundings import Surroundings
 from vovnet.records import LONGEST_TEXT, first_fault
@@ -32,6 +33,8 @@ class Conditions:
 
     run: random identifier.
     device, device_name: PyTorch's name, such as "cuda:0", and the maker's.
+    cudnn_benchmark: whether cuDNN chose the fastest algorithm of each convolution by trying them during the warm-up;
+        None without a GPU of NVIDIA.
     """
 
     run: str
@@ -43,6 +46,7 @@ class Conditions:
     software: dict[str, str]
     peak: DevicePeak | None
     surroundings: Surroundings
+    cudnn_benchmark: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,18 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model.
+    """One model in one run, see `runs.py`.
 
     runtime: "PyTorch" or "ONNX Runtime".
     input_shape: (N, C, H, W); of an exported file with channels last (N, H, W, C).
-    ratio: its time over the time of the model `ratio_to`, see `median_ratio`.
+    ratio: its time over the time of the model `ratio_to` in the same run, see `median_ratio`.
     layer_seconds: median time of each of `cost.layers`, in their order; None if the runtime does not report it.
     batches: batch size → time of a pass.
     stages: stage of a detection, from reading the file to drawing → its time.
     other_inputs: name of an input that takes no images → shape and number format of the ones that it was given.
+    run: how its passes were run.
+    run_ratio: its time over the time of the same model in the run `run_ratio_to`; None with a single run.
+    compile_s: seconds that compilation took, with three passes.
     """
 
     name: str
@@ -88,6 +95,10 @@ class Measurement:
     stages: dict[str, Latency] | None = None
     accuracy: Accuracy | None = None
     other_inputs: dict[str, str] | None = None
+    run: Run = "eager"
+    run_ratio: MeasuredValue | None = None
+    run_ratio_to: Run | None = None
+    compile_s: NonNegative | None = None
 
     @property
     def images_per_s(self) -> float:
@@ -158,8 +169,11 @@ class Measurement:
         """All fields with the values derived from them, ready for JSON."""
         batches, stages = self.batches or {}, self.stages or {}
         fields = asdict(self)
-        if self.other_inputs is None:  # older records do not have it
-            del fields["other_inputs"]
+        for name in ("other_inputs", "run_ratio", "run_ratio_to", "compile_s"):  # older records do not have them
+            if fields[name] is None:
+                del fields[name]
+        if self.conditions.cudnn_benchmark is None:
+            del fields["conditions"]["cudnn_benchmark"]
         return {
             **fields,
             "cost": self.cost.to_dict(),

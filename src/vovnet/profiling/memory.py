@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +101,27 @@ def measure_memory(
         live_layer=live_layer,
         **vars(peak),
     )
+
+
+def measure_memory_of_pass(
+    module: nn.Module, images: Tensor, *, make: Callable[[], Callable[[], object]], graph: bool
+) -> MemoryUse:
+    """The memory of a pass that is not eager, on CUDA; elsewhere the reason why it is not known.
+
+    make: makes the pass anew, with all that it keeps; what it returns runs it once.
+    graph: the pass is a CUDA graph, whose memory stays reserved for it.
+    """
+    parameters_mib = _storage_mib(*module.parameters(), *module.buffers())
+    if images.device.type != "cuda":
+        reason = f"the memory of a graph or a compiled model is measured on CUDA only, not on {images.device.type}"
+        return MemoryUse("none", parameters_mib, None, None, None, reason=reason)
+    own_mib = _storage_mib(*module.parameters(), *module.buffers(), images)
+    peak = (
+        _measure_cuda_graph(make, images.device, own_mib)
+        if graph
+        else _measure_cuda_passes(make(), images.device, own_mib)
+    )
+    return MemoryUse(parameters_mib=parameters_mib, live_mib=None, live_layer=None, **vars(peak))
 
 
 def _run(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -221,20 +243,50 @@ def _peak_resident_mib() -> float:
 
 
 def _measure_cuda(module: nn.Module, inputs: tuple[Tensor, ...], own_mib: float) -> _Peak:
+    with in_eval(module):
+        return _measure_cuda_passes(lambda: module(*inputs), inputs[0].device, own_mib)
+
+
+def _measure_cuda_passes(start: Callable[[], object], device: torch.device, own_mib: float) -> _Peak:
     method = "peak of the CUDA allocator in warm passes, less what it held for other tensors and for cuBLAS"
-    device = inputs[0].device
+    find_nvml(device)  # it may take and free memory, which must not happen between the passes and the last reading
     try:
-        _run(module, inputs)
+        _repeat(start)
     except torch.OutOfMemoryError as error:
         return _Peak(method, reason=_sentence(error))
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     other_mib = torch.cuda.memory_allocated(device) / MIB - own_mib
     torch.cuda.reset_peak_memory_stats(device)
-    _run(module, inputs)
+    _repeat(start)
     torch.cuda.synchronize(device)
     peak_mib, reserved_mib = torch.cuda.max_memory_allocated(device) / MIB, torch.cuda.max_memory_reserved(device) / MIB
     return _Peak(method, peak_mib - other_mib, reserved_mib - other_mib, _nvml_process_mib(device))
+
+
+def _measure_cuda_graph(make: Callable[[], Callable[[], object]], device: torch.device, own_mib: float) -> _Peak:
+    """Of a graph made anew: the difference that it makes to what the allocator reserves, since it keeps all of that."""
+    method = "parameters, input, and what the CUDA allocator keeps reserved for the graph with its outputs and cuBLAS"
+    find_nvml(device)
+    try:
+        make()  # so that all that is kept without a graph, such as the workspace of cuBLAS, is there before
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+        before_mib = torch.cuda.memory_reserved(device) / MIB
+        start = make()
+        _repeat(start)
+    except torch.OutOfMemoryError as error:
+        return _Peak(method, reason=_sentence(error))
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    graph_mib = torch.cuda.memory_reserved(device) / MIB - before_mib
+    return _Peak(method, own_mib + graph_mib, own_mib + graph_mib, _nvml_process_mib(device))
+
+
+def _repeat(start: Callable[[], object]) -> None:
+    with torch.inference_mode():
+        for _ in range(PASSES):
+            start()
 
 
 def _nvml_process_mib(device: torch.device) -> float | None:

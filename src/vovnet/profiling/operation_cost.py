@@ -60,10 +60,12 @@ _CONVOLUTION = re.compile(
 )
 _ATTENTION = re.compile(r"_scaled_dot_product_\w*attention\w*|_(flash|efficient|cudnn)_attention_forward")
 
-# Names without "aten::" and without the "_" of in-place operations. PyTorch tags pointwise operations itself.
+# Names without "aten::" and without the "_" of in-place operations. PyTorch tags pointwise operations itself, except
+# some in older versions, such as leaky_relu.
 _MEMORY_ONLY = re.compile(
     r"""(_|quantized_)?(adaptive_)?(avg|max)_pool[123]d(_with_indices)? | _?upsample_\w+ | \w+_pad[123]d | im2col
-    | col2im | hardswish | _?native_(batch|layer|group)_norm\w* | linalg_vector_norm | norm | _(log_|safe_)?softmax
+    | col2im | hardswish | leaky_relu | rsub | _conj_physical
+    | _?native_(batch|layer|group)_norm\w* | linalg_vector_norm | norm | _(log_|safe_)?softmax
     | _weight_norm_interface | quantize_per_\w+ | dequantize | quantized::(add|mul|cat)\w* | addr | linalg_cross
     | logsumexp | to_mkldnn | _to_dense | _to_sparse\w* | torchvision::(ps_)?roi_(align|pool)
     | constant_pad_nd | log_sigmoid_forward | glu | _prelu_kernel | rrelu_with_noise | mean | sum | prod | std
@@ -103,12 +105,21 @@ def operation_cost(func: Any, args: Any, output: Any, constants: set[int]) -> tu
     if product is not None:
         return product, None
     inputs = _tensors(args[1:] if _OVERWRITES.fullmatch(name) else args)
-    if torch.Tag.pointwise in getattr(func, "tags", ()) or _MEMORY_ONLY.fullmatch(name):
+    if _is_pointwise(namespace, name) or _MEMORY_ONLY.fullmatch(name):
         inputs = [tensor for tensor in inputs if id(tensor) not in constants]
         return _memory_cost(name, inputs, _tensors(output)), None
     # Without a rule, the operation may work on nothing but its weights, so they count as well.
     inputs += _packed_weights(args)
     return _memory_cost(name, inputs, _tensors(output)) + Cost(uncounted_calls=1), full_name
+
+
+@cache
+def _is_pointwise(namespace: str, name: str) -> bool:
+    """Whether PyTorch tags an operation or its form that is not in place; many forms in place have no tag."""
+    forms = (name.rpartition("::")[2], f"{name.rpartition('::')[2]}_")
+    packets = [getattr(getattr(torch.ops, namespace), form, None) for form in forms]
+    operators = [getattr(packet, overload) for packet in packets if packet for overload in packet.overloads()]
+    return any(torch.Tag.pointwise in operator.tags for operator in operators)
 
 
 @cache

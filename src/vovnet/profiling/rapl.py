@@ -26,6 +26,7 @@ class Rapl:
     """
 
     driver: str | None = None
+    missing: Mapping[Method, str] = {}
 
     def __init__(self, root: Path = Path("/"), clock: Clock | None = None) -> None:
         powercap = root / "sys/class/powercap"

@@ -126,12 +126,8 @@ class Session:
 
     def record(self, on_trial: Callable[[int], object]) -> Recording:
         timeline, trials = self.timeline, list[Window]()
-        with ExitStack() as in_parallel:
-            in_parallel.enter_context(self.clock.every(1.0, self.observe))
-            for method in SAMPLING_S.keys() & set(self.methods):
-                in_parallel.enter_context(self.clock.every(SAMPLING_S[method], partial(self.sample, method)))
+        with self.sampling():
             if self.counter:
-                in_parallel.enter_context(self.clock.every(CHECK_S, partial(self.read, self.counter)))
                 self.test_counter()
             idle = [self.window(self.rest, timeline.idle_s)]
             first_c = self.temperature_c()
@@ -158,6 +154,17 @@ class Session:
             conditions=tuple(self.states),
             notes=tuple(self.notes),
         )
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """Inside, all that the methods need is read in parallel to what happens."""
+        with ExitStack() as in_parallel:
+            in_parallel.enter_context(self.clock.every(1.0, self.observe))
+            for method in SAMPLING_S.keys() & set(self.methods):
+                in_parallel.enter_context(self.clock.every(SAMPLING_S[method], partial(self.sample, method)))
+            if self.counter:
+                in_parallel.enter_context(self.clock.every(CHECK_S, partial(self.read, self.counter)))
+            yield
 
     # In parallel to the work ----------------------------------------------------------------------------------------
 

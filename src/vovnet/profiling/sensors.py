@@ -46,6 +46,7 @@ class DeviceState:
     """The state of a device at one moment; None or empty where it cannot be read.
 
     other_cpu_s: CPU seconds of all other processes since an arbitrary moment; only differences mean something.
+    process_doubt: why there may be other processes on the device that are not in `other_processes`.
     """
 
     time_s: float
@@ -57,14 +58,19 @@ class DeviceState:
     other_processes: tuple[int, ...] = ()
     load_average: float | None = None
     other_cpu_s: float | None = None
+    process_doubt: str | None = None
 
 
 class Sensor(Protocol):
-    """A device whose power or energy can be read."""
+    """A device whose power or energy can be read.
+
+    missing: a method that devices of this kind can have → why this one lacks it.
+    """
 
     name: str
     driver: str | None
     sources: Mapping[Method, Source]
+    missing: Mapping[Method, str]
 
     def read(self, method: Method) -> float:
         """Joules since an arbitrary moment for "counter" and "rapl", watts for "sampled" and "paper".

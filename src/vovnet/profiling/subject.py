@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,12 @@ from vovnet.profiling.cost import count_cost
 from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EstimatedEnergy, estimate
 from vovnet.profiling.layer_times import time_layers
-from vovnet.profiling.memory import MIB, MemoryUse, measure_memory
+from vovnet.profiling.memory import MIB, MemoryUse, measure_memory, measure_memory_of_pass
 from vovnet.profiling.model_copy import copy_model, in_eval_mode, is_uninitialised, unwrapped
 from vovnet.profiling.number_format import Precision, cast, dtype_of
 from vovnet.profiling.onnx_cost import count_onnx_cost
 from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.runs import CudaGraphs, Pass, Run, make_pass
 from vovnet.profiling.speed import synchronize
 
 InputShape = tuple[int, int, int, int]
@@ -33,6 +35,31 @@ class Subject:
     images: Tensor
     cost: ModelCost
     precision: str
+    made: Pass | None = None  # None: eager
+
+    @property
+    def run_name(self) -> Run:
+        return "eager" if self.made is None else self.made.run
+
+    @property
+    def input_shape(self) -> InputShape:
+        n, c, height, width = self.images.shape
+        return n, c, height, width
+
+    @property
+    def title(self) -> str:
+        return self.name if self.made is None else f"{self.name} ({self.made.run})"
+
+    def in_run(self, run: Run, graphs: CudaGraphs) -> Subject:
+        """The subject as a graph or compiled. Raises ValueError, or UsageError if it is exported, if it cannot be."""
+        if run == "eager":
+            return replace(self, made=None)
+        if self.exported:
+            raise UsageError(f"{self.name} is exported, and its runtime has only one way to run it: use the run eager")
+        return replace(self, made=self._make_pass(run, graphs))
+
+    def _make_pass(self, run: Run, graphs: CudaGraphs) -> Pass:
+        return make_pass(run, self.name, self.module, self.images, precision=self.precision, graphs=graphs)
 
     @property
     def exported(self) -> bool:
@@ -46,9 +73,12 @@ class Subject:
         return self.module.other_inputs(tuple(self.images.shape)) or None
 
     def run(self) -> int:
-        """Start one pass. Returns its number of images, as `run_and_wait` does."""
+        """Start one pass and drop its outputs. Returns its number of images, as `run_and_wait` does."""
         with torch.inference_mode():
-            self.module(self.images)
+            if self.made is None:
+                self.module(self.images)
+            else:
+                self.made.start()
         return len(self.images)
 
     def run_and_wait(self) -> int:
@@ -56,14 +86,25 @@ class Subject:
         synchronize(self.images.device)
         return count
 
-    def with_batch(self, size: int) -> Subject:
+    def with_batch(self, size: int, graphs: CudaGraphs | None = None) -> Subject:
+        """The same with other images, in the same run. graphs: needed for a run that is not eager."""
         images = _random_images((size, *self.images.shape[1:]), self.images.device, self.images.dtype)
-        return replace(self, images=images)
+        subject = replace(self, images=images, made=None)
+        return subject if self.made is None or graphs is None else subject.in_run(self.made.run, graphs)
 
     def time_layers(self) -> tuple[float, ...] | None:
-        return None if self.exported else time_layers(self.module, (self.images,), self.cost)
+        """None also for a graph and a compiled model, which have no layers to time."""
+        if self.exported or self.made is not None:
+            return None
+        return time_layers(self.module, (self.images,), self.cost)
 
     def measure_memory(self) -> MemoryUse:
+        if self.made is not None:
+            made = self.made
+            if made.run == "graph":
+                remake = partial(self._make_pass, "graph", CudaGraphs(self.images.device))
+                return measure_memory_of_pass(self.module, self.images, make=lambda: remake().start, graph=True)
+            return measure_memory_of_pass(self.module, self.images, make=lambda: made.start, graph=False)
         use = measure_memory(self.module, self.images, own_allocator=self.exported)
         if not self.exported:
             return use

@@ -116,6 +116,8 @@ def device_warnings(states: Sequence[DeviceState]) -> Iterator[str]:
     """Sentences on other processes on a device, a clock that changed, and throttling."""
     if processes := sorted({process for state in states for process in state.other_processes}):
         yield f"other processes were on the device: {', '.join(map(str, processes))}"
+    for doubt in sorted({state.process_doubt for state in states if state.process_doubt}):
+        yield f"whether another process used the device cannot be told: {doubt}"
     clock_mhz = _range([state.clock_mhz for state in states])
     if clock_mhz and clock_mhz[1] > CLOCK_RATIO * clock_mhz[0]:
         yield f"the clock ranged from {clock_mhz[0]:.0f} to {clock_mhz[1]:.0f} MHz"

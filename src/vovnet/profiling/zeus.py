@@ -40,6 +40,7 @@ class ZeusGpu:
     """
 
     driver: str | None = None  # zeus does not report it
+    missing: Mapping[Method, str] = {}
 
     def __init__(self, gpus: Any, index: int, error: type[Exception]) -> None:
         self._gpus, self._gpu, self._error = gpus, gpus.gpus[index], error
@@ -85,6 +86,7 @@ class ZeusChip:
     """A chip with CPU and GPU, which zeus calls an SoC."""
 
     driver: str | None = None
+    missing: Mapping[Method, str] = {}
 
     def __init__(self, soc: Any, error: type[Exception]) -> None:
         self._soc, self._error = soc, error

@@ -47,6 +47,16 @@ class LayerRow:
         return self.cost.flops / self.seconds / 1e9 if self.seconds else None
 
 
+def with_own_layers(rows: Sequence[Measurement]) -> list[Measurement]:
+    """The measurements without other runs of the same model, whose layers are the same; the eager run has times."""
+    eager = {row.conditions.run for row in rows if row.run == "eager"}
+    return [
+        row
+        for row in rows
+        if row.run_ratio_to is None or row.run == ("eager" if row.conditions.run in eager else row.run_ratio_to)
+    ]
+
+
 def layer_rows(measurement: Measurement) -> list[LayerRow]:
     """The layers of a model in the order of their calls."""
     cost = measurement.cost

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 
 from vovnet.printing import CELL, PARAGRAPH, line
 from vovnet.profiling.measurement import Measurement
+from vovnet.profiling.runs import Run
 from vovnet.report.model_tables import shape_text, uncounted_text
+
+_RUNS: dict[Run, str] = {"eager": "run eagerly", "graph": "run as a CUDA graph", "compile": "compiled by torch.compile"}
 
 
 def remarks(rows: Sequence[Measurement]) -> list[str]:
@@ -23,9 +26,11 @@ def remarks(rows: Sequence[Measurement]) -> list[str]:
             sentences.append(f"Peak of this device, measured in {peak.precision}: {speeds}.")
     if len(runs) > 1:
         sentences.append("The models were measured in several runs; compare times only within one run.")
-    sentences += _for_each(rows, lambda m: f"{m.runtime}, {m.precision}, input {shape_text(m.input_shape)}.")
+    sentences += _for_each(rows, _what_ran)
     sentences += _for_each(rows, _other_inputs)
-    sentences += _for_each(rows, lambda m: f"× first: latency over that of {m.ratio_to}, median over pairs of passes.")
+    sentences += _for_each(rows, _ratio)
+    sentences += _for_each(rows, _run_ratio)
+    sentences += _for_each(rows, _cudnn)
     sentences.append("Counts are for the whole batch.")
     sentences += _for_each(rows, _intervals)
     sentences += _for_each(rows, lambda m: m.cost.note and f"counts: {m.cost.note}.")
@@ -57,6 +62,30 @@ def _for_each(rows: Sequence[Measurement], sentence_of: Callable[[Measurement], 
 def _other_inputs(measurement: Measurement) -> str | None:
     inputs = ", ".join(f"{name} ({shape})" for name, shape in (measurement.other_inputs or {}).items())
     return f"inputs that take no images were given ones: {inputs}." if inputs else None
+
+
+def _what_ran(measurement: Measurement) -> str:
+    only_eager = measurement.run == "eager" and measurement.run_ratio is None
+    run = "" if only_eager else f", {_RUNS[measurement.run]}"
+    return f"{measurement.runtime}, {measurement.precision}{run}, input {shape_text(measurement.input_shape)}."
+
+
+def _ratio(measurement: Measurement) -> str:
+    both = "" if measurement.run_ratio is None else f", both {_RUNS[measurement.run]}"
+    return f"× first: latency over that of {measurement.ratio_to}{both}, median over pairs of passes."
+
+
+def _run_ratio(measurement: Measurement) -> str | None:
+    if measurement.run_ratio_to is None:
+        return None
+    return f"× first run: latency over that of the same model {_RUNS[measurement.run_ratio_to]}."
+
+
+def _cudnn(measurement: Measurement) -> str | None:
+    if measurement.conditions.cudnn_benchmark is None:
+        return None
+    how = "after trying each" if measurement.conditions.cudnn_benchmark else "without trying them"
+    return f"algorithms of convolutions: cuDNN chose them in the warm-up {how}, in all runs alike."
 
 
 def _intervals(measurement: Measurement) -> str:

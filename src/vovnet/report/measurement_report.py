@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vovnet.files import write_bytes, write_text
+from vovnet.printing import line
 from vovnet.profiling.measurement import Measurement, write_measurements
 from vovnet.report.document import BulletList, Figure, Section, parts_to_markdown
-from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows
+from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows, with_own_layers
 from vovnet.report.measurement_plots import plot_batches, plot_layers, plot_stages, plot_tradeoffs, tradeoff_panels
 from vovnet.report.measurement_remarks import is_warning, remarks
 from vovnet.report.model_tables import label_measurements, model_columns, model_tables
@@ -47,7 +48,7 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
     write_measurements(measurements, folder / "measurement.json")
     texts = {
         "measurement.csv": to_csv(model_columns(rows), rows),
-        "layers.csv": to_csv(LAYER_COLUMNS, [layer for row in rows for layer in layer_rows(row)]),
+        "layers.csv": to_csv(LAYER_COLUMNS, [layer for row in with_own_layers(rows) for layer in layer_rows(row)]),
         "measurement.md": to_markdown(measurements),
     }
     for name, text in texts.items():
@@ -55,10 +56,10 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
     first, *others = model_tables(rows)
     first = replace(first, markers=[marker_svg(index) for index in range(len(rows))])
     plots = _write_model_plots(rows, folder)
-    layers = [_write_layer_plots(row, folder, number) for number, row in enumerate(rows, 1)]
+    layers = [_write_layer_plots(row, folder, number) for number, row in enumerate(with_own_layers(rows), 1)]
     write_page(
         folder / "measurement.html",
-        title=f"What {rows[0].name} costs" if len(rows) == 1 else f"What {len(rows)} models cost",
+        title=f"What {line(measurements[0].name)} costs" if len(layers) == 1 else f"What {len(layers)} models cost",
         introduction=INTRODUCTION,
         sections=[
             Section("Models", [first, *others]),

@@ -42,7 +42,7 @@ def label_measurements(measurements: Sequence[Measurement]) -> list[Measurement]
 
 def _details(measurement: Measurement) -> tuple[str, ...]:
     device = measurement.conditions.device
-    return shape_text(measurement.input_shape), measurement.precision, measurement.runtime, device
+    return shape_text(measurement.input_shape), measurement.precision, measurement.runtime, device, measurement.run
 
 
 def model_columns(rows: Sequence[Measurement]) -> list[ModelColumn]:
@@ -131,6 +131,20 @@ def uncounted_text(row: Measurement) -> str | None:
 def _ratio_interval(row: Measurement) -> Interval | None:
     """None for the first model, whose ratio to itself is exactly 1 in every pass."""
     return None if row.ratio.interval == (1, 1) else row.ratio.interval
+
+
+def _run(row: Measurement) -> str | None:
+    """None where all is eager."""
+    return None if row.run == "eager" and row.run_ratio is None else row.run
+
+
+def _run_ratio(row: Measurement) -> float | None:
+    return None if row.run_ratio is None else row.run_ratio.median
+
+
+def _run_ratio_interval(row: Measurement) -> Interval | None:
+    """None for the run that the others are compared with."""
+    return None if row.run_ratio is None or row.run_ratio.interval == (1, 1) else row.run_ratio.interval
 
 
 def _peak_layer(row: Measurement) -> str | None:
@@ -226,10 +240,13 @@ _GROUPS: dict[str, Sequence[ModelColumn]] = {
         FLOPS_PER_BYTE,
     ),
     "Time": (
+        ModelColumn("run_as", "run", _run),
         *_LATENCY,
         ModelColumn("latency_spread", "spread", lambda m: m.latency.spread, "%", 0.01),
         ModelColumn("time_ratio", "× first", lambda m: m.ratio.median, interval=_ratio_interval),
+        ModelColumn("run_ratio", "× first run", _run_ratio, interval=_run_ratio_interval),
         IMAGES_PER_S,
+        ModelColumn("compile_s", "compilation", lambda m: m.compile_s, "s"),
     ),
     "Computation efficiency": (
         MULTIPLY_ADDS_PER_S,

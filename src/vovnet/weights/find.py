@@ -46,7 +46,6 @@ HUB_TIMEOUT_S = 5.0
 _LONGEST_NAME = 100
 _NO_WEIGHTS = "holds an exported network, which is no weights: name the weights file that it was exported from"
 _ANOTHER_CACHE = "set VOVNET_CACHE to a folder for downloads"
-_NOT_SHIPPED = "; no weights trained on COCO or VOC are published"
 
 
 def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
@@ -85,7 +84,7 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
         remedy = f"name one of its files: {', '.join(files[:5])}" if files else "name a weights file"
         raise FileNotFoundError(f"the folder {source} holds no best.safetensors; {remedy}")
     names = [*shipped, *hub_names]
-    none_published = "" if hub_names else _NOT_SHIPPED
+    none_published = "" if hub_names else _not_published()
     if is_detector(text) or text in BACKBONES:
         raise FileNotFoundError(
             f"{text} is a network, not the name of weights (names: {', '.join(names)}); train it with vovnet train, or "
@@ -95,6 +94,11 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
         f"{source} is neither a weights file nor the name of weights{did_you_mean(text, names)} "
         f"(names: {', '.join(names)}); a URL works too{none_published}"
     )
+
+
+def _not_published() -> str:
+    data = "COCO" if "voc" in shipped_weights() else "COCO or VOC"
+    return f"; no weights trained on {data} are published"
 
 
 def find_exported(source: str | Path) -> Path | None:
@@ -117,7 +121,7 @@ def weights_hint(name: str) -> str:
     if name in shipped:
         return f"; it is the name of weights, which --weights {name} loads"
     if is_detector(name) or name in BACKBONES or name.lower().startswith(("coco", "voc", "imagenet")):
-        return f"; the weights that ship with vovnet are {', '.join(shipped)}{_NOT_SHIPPED}"
+        return f"; the weights that ship with vovnet are {', '.join(shipped)}{_not_published()}"
     return ""
 
 

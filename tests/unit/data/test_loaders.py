@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from multiprocessing import resource_sharer
 
 import pytest
 import torch
@@ -223,3 +224,22 @@ def test_what_is_loaded_ahead_fits_in_shared_memory(monkeypatch, free, prefetch)
 
 def test_a_device_of_this_machine_has_shared_memory():
     assert (loaders._free_shared_memory() is not None) == (sys.platform == "linux")
+
+
+def test_a_process_that_may_open_no_more_files_while_a_batch_is_fetched(monkeypatch, capfd):
+    """The parent fetches the memory of a batch later than it comes, and the process then fails in another thread."""
+    detach = resource_sharer.DupFd.detach
+
+    def detach_later(handle):
+        time.sleep(0.5)
+        return detach(handle)
+
+    def day():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        time.sleep(5)
+
+    monkeypatch.setattr(resource_sharer.DupFd, "detach", detach_later)
+    with pytest.raises(OSError, match="may not open more files"):
+        list(batches(day, workers=1))
+    assert "Traceback" not in capfd.readouterr().err
+    assert not children()

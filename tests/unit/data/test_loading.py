@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from vovnet.data.formats import open_dataset
 from vovnet.data.loading import BatchStream, training_batches
@@ -234,6 +235,18 @@ def test_pinning_memory_keeps_the_targets(tmp_path):
     pinned = batch._replace(sizes=[list(size) for size in batch.sizes])
     assert [target.image_size for target in pinned.targets] == [target.image_size for target in batch.targets]
     assert all(isinstance(target.image_size, tuple) for target in pinned.targets)
+
+
+def test_what_a_gpu_gets_is_pinned(tmp_path, monkeypatch):
+    """A copy from memory that is not pinned waits for the GPU."""
+    batch = batch_of(coco(tmp_path, [(40, 60), (40, 40)]))
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, device=None: pinned.append(tensor) or tensor)
+    again = pin_memory(batch)
+    assert isinstance(again, type(batch))
+    assert {id(batch.images), id(batch.packed_objects)} <= {id(tensor) for tensor in pinned}
+    assert again.to(torch.device("meta")).padded.boxes.device.type == "meta"
+    assert again.to(torch.device("meta")).images.device.type == "meta"
 
 
 def test_masks_of_another_size_than_their_image_are_refused(tmp_path):

@@ -8,6 +8,8 @@ from vovnet.data.transforms import SSDAugmentation
 from vovnet.masks import encode
 from vovnet.structures import Target
 
+from .one_pass_augmentation import OnePassAugmentation
+
 PLAIN = {"photometric": 0.0, "expand": 1.0, "crop_min_scale": 1.0, "flip": 0.0}
 
 
@@ -127,3 +129,28 @@ def test_masks_are_left_out():
     assert result.masks is None
     assert torch.equal(seen, expected)
     assert torch.equal(result.boxes, same.boxes)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("size", [(40, 40), (30, 50)])
+def test_the_planned_augmentation_is_that_of_one_pass(size, antialias):
+    """Bit for bit, and with as many random numbers, so that runs can be repeated and resumed across versions."""
+    shapes, objects = np.random.default_rng(0), torch.tensor([[0.1, 0.2, 0.5, 0.9], [0.3, 0.1, 0.9, 0.3]])
+    for seed in range(60):
+        height, width = shapes.integers(1, 120, 2)
+        image = torch.from_numpy(shapes.integers(0, 256, (3, height, width), dtype=np.uint8))
+        target = Target.make(objects[: seed % 3] * torch.tensor([width, height] * 2), [4, 7][: seed % 3])
+        options = {
+            "flip_vertical": 0.5,
+            "transpose": 0.5,
+            "antialias": antialias,
+            "photometric": [0.5, 1.0, 0.0][seed % 3],
+        }
+        options |= {"expand": [4.0, 1.0, 8.0][seed % 3], "crop_min_scale": [0.3, 0.05, 1.0][seed // 3 % 3]}
+        rngs = [np.random.default_rng(seed) for _ in range(2)]
+        expected, wanted = OnePassAugmentation(size, (123.0, 117.0, 104.0), **options)(image, target, rngs[0])
+        drawn, found = SSDAugmentation(size, (123.0, 117.0, 104.0), **options)(image, target, rngs[1])
+        assert torch.equal(drawn, expected), seed
+        assert torch.equal(found.boxes, wanted.boxes)
+        assert torch.equal(found.labels, wanted.labels)
+        assert rngs[0].random() == rngs[1].random()

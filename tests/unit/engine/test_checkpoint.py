@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from vovnet.engine import train_state
 from vovnet.engine.checkpoint import check_checkpoint, check_optimizer
 from vovnet.engine.log import json_lines
+from vovnet.engine.train_state import TrainState
 
 PATH = Path("run/last.pt")
 MISSING = object()
@@ -135,6 +137,23 @@ def test_a_state_of_another_optimizer_is_refused(keys, value, message):
     with pytest.raises(ValueError, match=message) as error:
         check_optimizer(stated, optimizer, PATH)
     assert len(str(error.value)) <= 500
+
+
+def test_a_run_goes_on_with_the_kernels_of_its_own_device(monkeypatch):
+    """A checkpoint of a GPU says "fused", one of a CPU "foreach"."""
+    monkeypatch.setattr(train_state, "load_state", lambda *_: None)
+    net, _ = make_network()
+    groups = [{"params": [net.weight]}, {"params": [net.bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True)
+    checkpoint = make_checkpoint()
+    for group in checkpoint["optimizer"]["param_groups"]:
+        group |= {"fused": True, "foreach": None}
+    state = TrainState(net, None, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+    state.load(checkpoint, PATH)
+    assert [(group["fused"], group["foreach"]) for group in optimizer.param_groups] == [(None, True)] * 2
+    assert state.step == 3
+    assert state.window.state_dict() == checkpoint["window"]
+    assert state.window.means() == {"loss": 2.0}
 
 
 def test_a_state_of_sgd_is_none_for_rmsprop():

@@ -6,7 +6,8 @@ from torch import nn
 
 from vovnet import create_model
 from vovnet.engine.config import OptimizerConfig, load_config
-from vovnet.engine.optimizer import make_ema, make_optimizer, set_learning_rate
+from vovnet.engine.ema import EMA
+from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train import train
 from vovnet.errors import UsageError
 from vovnet.weights.file import load_checkpoint
@@ -204,7 +205,7 @@ def test_mask_rcnn_decays_neither_norms_nor_biases_and_its_biases_learn_twice_as
 
 def test_the_ema_follows_weights_and_statistics():
     model = torch.nn.BatchNorm1d(1)
-    ema = make_ema(model, 0.5)
+    ema = EMA(model, 0.5)
     for value in (1.0, 2.0, 4.0):
         model.weight.data.fill_(value)
         model.running_mean.fill_(value)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vovnet.engine.config import load_config
+from vovnet.engine.distributed import Workers
 from vovnet.engine.train import _build_model, train
 from vovnet.folder_lock import folder_lock
 
@@ -29,7 +30,7 @@ def test_a_network_of_any_size_takes_no_memory(tmp_path, model, options, classes
     dataset = SimpleNamespace(class_names=names, category_ids=tuple(range(classes)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=message) as error:
-        _build_model(load_config(path), dataset, None, torch.device("cpu"))
+        _build_model(load_config(path), dataset, None, Workers(0, 1, torch.device("cpu")))
     assert len(str(error.value)) <= 500
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
 

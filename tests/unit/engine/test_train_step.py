@@ -7,6 +7,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from vovnet.engine.train_step import autocast, compute_dtype, make_scaler, set_norm_momentum
+from vovnet.models.ghost_norm import use_ghost_norms
 
 CPU = torch.device("cpu")
 
@@ -37,6 +38,20 @@ def test_matrix_products_run_in_the_format(dtype, result):
 def test_only_float16_scales_the_loss():
     formats = (torch.float32, torch.bfloat16, torch.float16)
     assert [make_scaler(dtype, CPU).is_enabled() for dtype in formats] == [False, False, True]
+
+
+def test_norms_of_groups_have_the_averages_of_a_pass_for_each_group():
+    separate, together = nn.BatchNorm2d(3), use_ghost_norms(nn.BatchNorm2d(3), 2)
+    generator = torch.Generator().manual_seed(0)
+    for passes in range(4):
+        images = torch.randn(6, 3, 4, 4, generator=generator) * 2 + 5
+        for group, part in enumerate(images.split(2)):
+            set_norm_momentum(separate, 0.01, 3 * passes + group)
+            separate(part)
+        set_norm_momentum(together, 0.01, passes)
+        together(images)
+        for name, average in separate.named_buffers():
+            torch.testing.assert_close(dict(together.named_buffers())[name], average, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("momentum", [0.001, 0.01, 0.4, 1.0])

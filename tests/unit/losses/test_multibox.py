@@ -1,14 +1,18 @@
 """The MultiBox loss against plain NumPy loops that follow the description of the Caffe layer step by step."""
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
+from vovnet import matching
 from vovnet.boxes import cxcywh_to_xyxy
 from vovnet.losses.multibox import MultiBoxLoss
+from vovnet.losses.refinedet import RefineDetLoss
 from vovnet.matching import hard_negatives, match
+from vovnet.padded_targets import PaddedTargets
 from vovnet.structures import Target
 
 
@@ -200,3 +204,62 @@ def test_gradients_reach_positives_and_hard_negatives_only():
     positives = int((matches >= 0).sum())
     assert (outputs["class_logits"].grad[0].abs().sum(dim=1) > 0).sum() == 4 * positives
     assert (outputs["box_deltas"].grad[0].abs().sum(dim=1) > 0).sum() == positives
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_groups_are_passes_of_their_own(refined):
+    """A normaliser for every two images of six: the mean of three losses, with the same gradient."""
+    rng = np.random.default_rng(2)
+    logits, deltas, anchors, targets = random_case(rng, images=6, anchors=60, max_objects=6)
+    targets[2] = targets[3] = Target.make()  # a group without objects
+    tensors = {"class_logits": torch.from_numpy(logits), "box_deltas": torch.from_numpy(deltas)}
+    make = MultiBoxLoss
+    if refined:
+        make = RefineDetLoss
+        objectness, moves = rng.normal(size=(6, 60, 2)), rng.normal(size=(6, 60, 4))
+        tensors |= {"objectness_logits": torch.tensor(objectness).float(), "anchor_deltas": torch.tensor(moves).float()}
+    fixed = {"anchors_cxcywh": torch.from_numpy(anchors)}
+    for tensor in tensors.values():
+        tensor.requires_grad_()
+
+    grouped = make(images_per_group=2)({**tensors, **fixed}, targets)
+    sum(grouped.values()).backward()
+    gradients = {name: tensor.grad.clone() for name, tensor in tensors.items()}
+    for tensor in tensors.values():
+        tensor.grad = None
+    passes = []
+    for start in (0, 2, 4):
+        part = {name: tensor[start : start + 2] for name, tensor in tensors.items()}
+        passes.append(make()({**part, **fixed}, targets[start : start + 2]))
+        (sum(passes[-1].values()) / 3).backward()
+    for name, loss in grouped.items():
+        torch.testing.assert_close(loss, sum(losses[name] for losses in passes) / 3)
+        assert loss != make()({**tensors, **fixed}, targets)[name]
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(gradients[name], tensor.grad)
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["cpu", "gpu"])
+def test_padding_changes_nothing(monkeypatch, looks):
+    """However much there is, and in the gradient too, which must not become NaN from the logarithm of an empty box."""
+    monkeypatch.setattr(matching, "_can_look_at", lambda _: looks)
+    rng = np.random.default_rng(3)
+    logits, deltas, anchors, targets = random_case(rng, images=3, anchors=60, max_objects=5)
+    padded = PaddedTargets.of(targets)
+    more = {field.name: torch.cat([getattr(padded, field.name)] * 2, dim=1) for field in fields(padded)}
+    more["valid"][:, padded.valid.shape[1] :] = False
+    found = []
+    for given in (targets, padded, PaddedTargets(**more)):
+        outputs = {
+            "class_logits": torch.from_numpy(logits).requires_grad_(),
+            "box_deltas": torch.from_numpy(deltas).clone().requires_grad_(),
+            "anchors_cxcywh": torch.from_numpy(anchors),
+        }
+        losses = MultiBoxLoss()(outputs, given)
+        sum(losses.values()).backward()
+        found.append([*losses.values(), outputs["class_logits"].grad.clone(), outputs["box_deltas"].grad])
+        outputs["class_logits"].grad = None
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert a.isfinite().all()
+            assert torch.equal(a, b)

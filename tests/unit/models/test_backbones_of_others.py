@@ -13,6 +13,7 @@ from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.models.backbones.peleenet import PeleeNet, TwoWayLayer
 from vovnet.models.detectors.ssd import PeleeNeck
 from vovnet.models.layers import L2Norm
+from vovnet.models.norms import FrozenBatchNorm
 from vovnet.structures import Target
 from vovnet.zoo import BACKBONES
 
@@ -73,7 +74,7 @@ def test_which_convolutions_of_resnet_have_strides(style, strided):
     assert (model.maxpool.padding, model.maxpool.ceil_mode) == ((0, True) if style == "caffe" else (1, False))
 
 
-NORMS = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm, "frozen": FrozenBatchNorm2d}
+NORMS = {"batch": nn.BatchNorm2d, "group": nn.GroupNorm, "frozen": FrozenBatchNorm}
 
 
 @pytest.mark.parametrize("norm", NORMS)

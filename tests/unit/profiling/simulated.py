@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+POWER_LIMIT = 190  # NVML_FI_DEV_POWER_CURRENT_LIMIT
 PHASES = ((300.0, 0.017), (140.0, 0.008))
 
 
@@ -142,6 +143,8 @@ class FakeNvml:
     counter_gain: factor on the counter, which makes it disagree with power.
     board_gain: factor on counter and power.
     fault: called before each reading of power or energy; it may raise.
+    refused: name of a function → the error code with which it always fails.
+    module_gain: factor from the power of the GPU to that of its module; None if there is no module.
     """
 
     NVMLError = NvmlError
@@ -152,10 +155,23 @@ class FakeNvml:
     def __init__(self, device: Device, chip: Chip, *, counter_gain: float = 1.0, board_gain: float = 1.0) -> None:
         self.device, self.chip, self.power_gain, self.counter_gain = device, chip, board_gain, board_gain * counter_gain
         self.fault: Callable[[], object] = lambda: None
+        self.refused: dict[str, int] = {}
+        self.module_gain: float | None = None
         self.pids: list[int] = []
+        self.used_bytes: dict[int, int | None] = {}  # of the processes whose memory the driver knows
         self.graphics_pids: list[int] = []
         self.mig: int | None = None  # None: the board does not support MIG
         self._celsius, self._at_s = 40.0, device.clock.now()
+
+    def __getattribute__(self, name: str) -> object:
+        refused = object.__getattribute__(self, "__dict__").get("refused", {})
+        if name in refused:
+
+            def refuse(*arguments: object) -> None:
+                raise NvmlError(refused[name])
+
+            return refuse
+        return object.__getattribute__(self, name)
 
     def _published_s(self, period_s: float) -> float:
         return math.floor(self.device.clock.now() / period_s) * period_s
@@ -187,12 +203,19 @@ class FakeNvml:
         self.fault()
         return self._power_mw(self.chip.usage_window_s)
 
-    def nvmlDeviceGetFieldValues(self, handle: object, fields: list[int]) -> list[SimpleNamespace]:  # noqa: N802
-        assert fields == [self.NVML_FI_DEV_POWER_INSTANT]
-        if not self.chip.has_instant_field:
+    def nvmlDeviceGetFieldValues(  # noqa: N802
+        self, handle: object, fields: list[tuple[int, int]]
+    ) -> list[SimpleNamespace]:
+        ((field, scope),) = fields
+        gain = (1.0, self.module_gain)[scope]
+        if not self.chip.has_instant_field or gain is None:
             return [SimpleNamespace(nvmlReturn=self.NVML_ERROR_NOT_SUPPORTED, value=SimpleNamespace(uiVal=0))]
-        self.fault()
-        value = SimpleNamespace(uiVal=self._power_mw(self.chip.window_s))
+        if field == POWER_LIMIT:
+            value = SimpleNamespace(uiVal=round(700_000 * gain))
+        else:
+            assert field == self.NVML_FI_DEV_POWER_INSTANT
+            self.fault()
+            value = SimpleNamespace(uiVal=round(gain * self._power_mw(self.chip.window_s)))
         return [SimpleNamespace(nvmlReturn=self.NVML_SUCCESS, value=value)]
 
     def nvmlDeviceGetTemperature(self, handle: object, which: int) -> int:  # noqa: N802
@@ -209,11 +232,11 @@ class FakeNvml:
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: object) -> int:  # noqa: N802
         return 700_000
 
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: object) -> int:  # noqa: N802
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: object) -> int:  # noqa: N802
         return 0x40 if self.device.throttled else 0x1
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: object) -> list[SimpleNamespace]:  # noqa: N802
-        return [SimpleNamespace(pid=pid) for pid in self.pids]
+        return [SimpleNamespace(pid=pid, usedGpuMemory=self.used_bytes.get(pid)) for pid in self.pids]
 
     def nvmlDeviceGetGraphicsRunningProcesses(self, handle: object) -> list[SimpleNamespace]:  # noqa: N802
         return [SimpleNamespace(pid=pid) for pid in self.graphics_pids]

@@ -263,7 +263,8 @@ def test_without_a_sensor_there_is_a_reason_and_no_result() -> None:
 def test_a_method_that_the_device_lacks_is_not_replaced() -> None:
     result = measured(Device(), CHIPS[0], method="counter")
     assert result.energy_j_per_image is None
-    assert result.reason == "TITAN X (Pascal) has no source for the method 'counter', only sampled, paper"
+    has_none = "TITAN X (Pascal) has no source for the method 'counter', only sampled, paper"
+    assert result.reason == f"{has_none}; counter: NVML: error 3"
 
 
 def test_a_wrong_method_is_an_error() -> None:

@@ -169,7 +169,7 @@ class Chip:
         (lambda s, j: -j, "it fell"),
         (lambda s, j: 0.0, "0 refreshes"),
         (lambda s, j: j if s < 7 else j - 700, "it was set back"),
-        (lambda s, j: math.nan, "readings failed"),
+        (lambda s, j: math.nan, "no value of total_energy_mj"),
     ],
 )
 def test_a_chip_of_zeus_with_energy_that_cannot_be(change: Change, reason: str) -> None:

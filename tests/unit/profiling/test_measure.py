@@ -194,7 +194,7 @@ def test_no_models() -> None:
 def test_energy_is_read_from_the_sensor_of_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[tuple[object, str]] = []
 
-    def fake(run: Callable[[], int], sensor: object, *, method: str, on_trial: object) -> EnergyResult:
+    def fake(run: Callable[[], int], sensor: object, *, method: str, timeline: None, on_trial: object) -> EnergyResult:
         assert run() == 2
         asked.append((sensor, method))
         return EnergyResult(None, reason="no sensor")

@@ -112,6 +112,7 @@ def test_the_records_of_this_repository_are_read(name: str) -> None:
     assert [measurement.name for measurement in measurements] == [stored["name"] for stored in content]
     for measurement, stored in zip(measurements, content, strict=True):
         again = json.loads(json.dumps(measurement.to_dict()))
+        assert measurement.run == again.pop("run") == stored.pop("run", "eager")
         assert again.keys() == stored.keys()
         assert again["latency"] == stored["latency"]
         assert again["conditions"] == stored["conditions"]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,10 @@ from vovnet.profiling import memory
 from vovnet.profiling.live_tensors import follow_tensors
 from vovnet.profiling.memory import MIB, measure_memory
 from vovnet.profiling.nvml import Nvml
+from vovnet.profiling.own_process import OwnProcess
 from vovnet.zoo import create_backbone
+
+from .simulated import H100, Device, FakeNvml
 
 KIB = 1024
 IMAGE = torch.rand(1, 4, 16, 16)  # 256 positions of 4 bytes: 1 KiB a channel
@@ -297,13 +299,53 @@ def test_gpu_out_of_memory_is_the_reason() -> None:
     assert (peak.peak_mib, peak.reason) == (None, "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB")
 
 
-@pytest.mark.parametrize(("mine", "used", "mib"), [(True, 500 * MIB, 500), (True, None, None), (False, 5, None)])
+@pytest.mark.parametrize(
+    ("mine", "used", "mib"), [(True, 500 * MIB, 500), (True, None, None), (True, 0, None), (False, 5, None)]
+)
 def test_nvml_reports_the_memory_of_this_process(
     mine: bool, used: int | None, mib: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = SimpleNamespace(pid=os.getpid() + (not mine), usedGpuMemory=used)
-    board = Nvml.__new__(Nvml)
-    board._nvml = SimpleNamespace(NVMLError=OSError, nvmlDeviceGetComputeRunningProcesses=lambda handle: [process])
-    board._handle = None
+    nvml, pid = FakeNvml(Device(), H100), 4242
+    nvml.pids, nvml.used_bytes = [pid], {pid: used}
+    board = Nvml(nvml, "handle", own=OwnProcess(frozenset({pid if mine else 7}), on_board=True))
     monkeypatch.setattr(memory, "find_nvml", lambda device: board)
     assert memory._nvml_process_mib(torch.device("cuda")) == mib
+
+
+def test_a_graph_keeps_what_it_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first graph leaves 40 MiB that stay without it; the second one adds 25 to them."""
+    log: list[str] = []
+    made: list[int] = []
+
+    def make() -> Callable[[], object]:
+        made.append(len(made))
+        log.append("make")
+        return lambda: log.append("replay")
+
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *device, name=name: log.append(name))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: (40, 65)[len(made) - 1] * MIB)
+    monkeypatch.setattr(memory, "_nvml_process_mib", lambda device: 700)
+    peak = memory._measure_cuda_graph(make, torch.device("cuda"), 30)
+    assert (peak.peak_mib, peak.reserved_mib, peak.process_mib) == (55, 55, 700)
+    assert "reserved for the graph" in peak.method
+    waits = ["synchronize", "empty_cache"]
+    assert log == ["make", *waits, "make", *["replay"] * memory.PASSES, *waits]
+
+
+def test_a_graph_without_room_has_a_reason() -> None:
+    def make() -> Callable[[], object]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
+
+    peak = memory._measure_cuda_graph(make, torch.device("cuda"), 30)
+    assert (peak.peak_mib, peak.reason) == (None, "OutOfMemoryError: CUDA out of memory. Tried to allocate 1 TiB")
+
+
+def test_a_compiled_pass_is_measured_like_an_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(memory, "_measure_cuda_passes", lambda start, device, own_mib: (start(), peak)[1])
+    peak = memory._Peak("as eager", 80.0, 120.0, 700.0)
+    images: Any = SimpleNamespace(device=torch.device("cuda"), untyped_storage=IMAGE.untyped_storage)
+    use = memory.measure_memory_of_pass(conv(4, 8), images, make=lambda: lambda: calls.append("pass"), graph=False)
+    assert calls == ["pass"]
+    assert (use.peak_mib, use.live_mib, use.parameters_mib) == (80, None, 128 / MIB)

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.nvml import THROTTLE_REASONS, Nvml
+from vovnet.profiling.nvml import MODULE, POWER_INSTANT, POWER_LIMIT, THROTTLE_REASONS, Nvml
+from vovnet.profiling.nvml_calls import FUNCTION_NOT_FOUND, PASSING, is_lacking
 from vovnet.profiling.sensors import DeviceState, NoSensor
 
 from .simulated import H100, Device, FakeNvml, NvmlError
@@ -28,9 +29,11 @@ class Driver:
     """Functions of libnvidia-ml.so for one H100. Each writes to the places that it is given and returns an error code.
 
     lacks: names of functions for which the driver returns "not supported".
+    unknown: names of functions that it does not have at all.
     """
 
     def __init__(self) -> None:
+        self.unknown: set[str] = set()
         self.lacks: set[str] = set()
         self.calls: list[str] = []
         self.values = {
@@ -39,12 +42,14 @@ class Driver:
             "nvmlDeviceGetEnforcedPowerLimit": (700_000,),  # mW
             "nvmlDeviceGetCudaComputeCapability": (9, 0),
             "nvmlDeviceGetMigMode": (0, 0),
-            "nvmlDeviceGetCurrentClocksThrottleReasons": (0x1 | 0x4 | 0x40,),
+            "nvmlDeviceGetCurrentClocksEventReasons": (0x1 | 0x4 | 0x40,),
         }
 
     def function(self, name: str) -> Callable[..., int]:
         def call(*arguments: Any) -> int:
             self.calls.append(name)
+            if name in self.unknown:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)  # as if the library had no such symbol
             if name in self.lacks:
                 return pynvml.NVML_ERROR_NOT_SUPPORTED
             if name in self.values:
@@ -72,7 +77,8 @@ class Driver:
     def nvmlDeviceGetFieldValues(self, handle: Any, count: Any, values: Any) -> int:  # noqa: N802
         (field,) = values._obj
         assert field.fieldId == pynvml.NVML_FI_DEV_POWER_INSTANT
-        field.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED if "instant" in self.lacks else pynvml.NVML_SUCCESS
+        lacking = "instant" in self.lacks or field.scopeId != pynvml.NVML_POWER_SCOPE_GPU
+        field.nvmlReturn = pynvml.NVML_ERROR_NOT_SUPPORTED if lacking else pynvml.NVML_SUCCESS
         field.value.uiVal = 260_250  # mW
         return pynvml.NVML_SUCCESS
 
@@ -142,7 +148,43 @@ def test_what_the_driver_lacks_is_unknown_and_not_a_source(driver: Driver) -> No
     assert {source.name for source in sensor.sources.values()} == {"nvmlDeviceGetPowerUsage"}
     state = sensor.state(5.0)
     assert (state.temperature_c, state.other_processes) == (None, (77,))
+    assert state.process_doubt == "NVML does not list the processes (Not Supported)"
     assert sensor.process_bytes() is None
+
+
+def test_a_driver_that_is_older_than_the_package(driver: Driver) -> None:
+    lists = {f"nvmlDeviceGet{kind}RunningProcesses_v{n}" for kind in ("Compute", "Graphics") for n in (2, 3)}
+    driver.unknown = {*lists, "nvmlDeviceGetCurrentClocksEventReasons"}
+    driver.values["nvmlDeviceGetCurrentClocksThrottleReasons"] = (0x20,)
+    sensor = find_sensor("cuda:0")
+    assert isinstance(sensor, Nvml)
+    state = sensor.state(5.0)
+    assert state.throttle_reasons == ("software thermal slowdown",)
+    assert state.other_processes == ()
+    assert "NVML does not list the processes" in (state.process_doubt or "")
+    assert sensor.process_bytes() is None
+
+
+def test_a_user_without_permission_has_no_source(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pynvml, "NVML_ERROR_NOT_SUPPORTED", pynvml.NVML_ERROR_NO_PERMISSION)
+    driver.lacks = {"nvmlDeviceGetTotalEnergyConsumption"}
+    sensor = find_sensor("cuda:0")
+    assert isinstance(sensor, Nvml)
+    assert sensor.missing == {"counter": "NVML: Insufficient Permissions"}
+
+
+def test_the_numbers_of_nvml_are_those_of_the_package() -> None:
+    assert pynvml.NVML_FI_DEV_POWER_INSTANT == POWER_INSTANT
+    assert pynvml.NVML_FI_DEV_POWER_CURRENT_LIMIT == POWER_LIMIT
+    assert pynvml.NVML_POWER_SCOPE_MODULE == MODULE
+    assert pynvml.NVML_ERROR_FUNCTION_NOT_FOUND == FUNCTION_NOT_FOUND
+
+
+def test_every_error_of_nvml_is_either_lacking_or_passing() -> None:
+    codes = {value for name, value in vars(pynvml).items() if name.startswith("NVML_ERROR_")}
+    assert set(PASSING) <= codes
+    for code in codes:
+        assert is_lacking(OSError(code, "")) != (code in PASSING)
 
 
 def test_a_board_that_the_driver_does_not_know_is_a_reason(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,3 +320,40 @@ def test_a_quantised_layer_counts_as_before_it_was_quantised() -> None:
         warnings.simplefilter("ignore")
         quantised = torch.ao.quantization.quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8)
     assert replace(total(quantised, (2, 8)), parameters=8 * 6 + 6) == total(layer, (2, 8))
+
+
+IN_PLACE = {"CELU", "ELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "Mish", "ReLU", "ReLU6", "SELU", "SiLU"}
+SEVERAL_OPERATIONS = {"GLU", "PReLU", "RReLU", "Softmax2d", "Softsign", "Tanhshrink"}
+OTHERS = {"MultiheadAttention", "Threshold", "LogSoftmax", "Softmax", "Softmin"}
+ACTIVATIONS = sorted(set(torch.nn.modules.activation.__all__) - SEVERAL_OPERATIONS - OTHERS)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(getattr(nn, name)() for name in ACTIVATIONS),
+        *(getattr(nn, name)(inplace=True) for name in sorted(IN_PLACE)),
+        nn.LogSoftmax(1),
+        nn.Softmax(1),
+        nn.Threshold(0.1, 20.0),
+        nn.Threshold(0.1, 20.0, inplace=True),
+    ],
+    ids=str,
+)
+def test_an_activation_reads_its_input_and_writes_its_output(layer: nn.Module) -> None:
+    cost = count_cost(layer, (1, 4, 6, 6))
+    assert cost.uncounted == {}
+    assert cost.total.other_elements == 2 * 4 * 6 * 6
+
+
+@pytest.mark.parametrize("name", sorted(SEVERAL_OPERATIONS))
+def test_an_activation_of_several_operations_is_counted(name: str) -> None:
+    assert count_cost(getattr(nn, name)(), (1, 4, 6, 6)).uncounted == {}
+
+
+def test_a_number_less_a_tensor_is_counted() -> None:
+    class Complement(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.rsub(x, 1.0)
+
+    assert count_cost(Complement(), (1, 4)).uncounted == {}

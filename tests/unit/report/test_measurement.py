@@ -15,14 +15,14 @@ from vovnet.profiling.cost import count_cost
 from vovnet.profiling.energy import EnergyResult
 from vovnet.profiling.measurement import Measurement, read_measurements
 from vovnet.report.document import Table, parts_to_markdown
-from vovnet.report.layer_tables import LAYER_COLUMNS, group_layers, layer_rows, layer_table
+from vovnet.report.layer_tables import LAYER_COLUMNS, group_layers, layer_rows, layer_table, with_own_layers
 from vovnet.report.measurement_remarks import is_warning, remarks
 from vovnet.report.measurement_report import to_markdown, write_measurement_report
 from vovnet.report.model_tables import MULTIPLY_ADDS_PER_S, label_measurements, model_columns, model_tables
 from vovnet.report.table import Column, describe, make_table, number, to_csv
 
 from ..small_disk import small_disk
-from .measured import bare_measurements, energy, latency, measurements
+from .measured import bare_measurements, energy, in_two_runs, latency, measurements
 
 BARE = bare_measurements()
 FULL = measurements()
@@ -162,6 +162,62 @@ def test_models_of_one_name_are_told_apart() -> None:
     time = table_of([BARE[0], slower], "Time")
     assert ["(" in row_of(time, index)["× first"] for index in (0, 1)] == [False, True]
     assert labels(BARE[0], BARE[0]) == ["vovnet27_slim #1", "vovnet27_slim #2"]
+
+
+def test_runs_of_a_model_stand_side_by_side() -> None:
+    rows = in_two_runs(BARE)
+    assert [row.name for row in label_measurements(rows)][:3] == [
+        "vovnet27_slim eager",
+        "vovnet27_slim graph",
+        "resnet18 eager",
+    ]
+    time = table_of(rows, "Time")
+    assert [row_of(time, index)["run"] for index in range(4)] == ["eager", "graph", "eager", "graph"]
+    assert row_of(time, 0)["× first run"] == "1.000"
+    low, high = rows[3].run_ratio.interval if rows[3].run_ratio else (0, 0)
+    assert row_of(time, 3)["× first run"] == f"{rows[3].run_ratio.median:.4f} ({low:.4f} – {high:.4f})"  # type: ignore[union-attr]
+    said = remarks_on(rows)
+    assert any("both run as a CUDA graph" in remark and "resnet18 graph" in remark for remark in said)
+    assert any("both run eagerly" in remark and "resnet18 eager" in remark for remark in said)
+    assert "× first run: latency over that of the same model run eagerly." in said
+    csv_rows = read_csv(to_csv(model_columns(rows), rows))
+    assert [row["run_as"] for row in csv_rows[:2]] == ["eager", "graph"]
+
+
+def test_a_single_run_that_is_not_eager_is_stated() -> None:
+    graph = replace(BARE[0], run="graph")
+    assert row_of(table_of([graph], "Time"), 0)["run"] == "graph"
+    assert any("PyTorch, float32, run as a CUDA graph, input" in remark for remark in remarks_on([graph]))
+    assert "run" not in table_of(BARE, "Time").header
+
+
+def test_layers_are_shown_once_for_all_runs() -> None:
+    def kept(rows: list[Measurement]) -> list[str]:
+        return [f"{row.name} {row.run}" for row in with_own_layers(rows)]
+
+    rows = in_two_runs(FULL[:2])
+    assert kept(rows) == ["vovnet27_slim eager", "resnet18 eager"]
+    reordered = [replace(row, run_ratio_to="graph") for row in rows]
+    assert kept(reordered) == ["vovnet27_slim eager", "resnet18 eager"]
+    compiled = [replace(row, run_ratio_to="graph", run="compile") if row.run == "eager" else row for row in rows]
+    compiled = [replace(row, run_ratio_to="graph") for row in compiled]
+    assert kept(compiled) == ["vovnet27_slim graph", "resnet18 graph"]
+    assert kept(FULL) == [f"{row.name} eager" for row in FULL]
+
+
+def test_a_page_of_two_runs_counts_models(tmp_path: Path) -> None:
+    write_measurement_report(in_two_runs(FULL[:1]), tmp_path)
+    assert "<title>What vovnet27_slim costs" in (tmp_path / "measurement.html").read_text()
+    assert {path.stem for path in (tmp_path / "layers").iterdir()} == {
+        "01_vovnet27_slim_eager",
+        "01_vovnet27_slim_eager_roofline",
+    }
+
+
+def test_how_cudnn_chose_is_stated() -> None:
+    chose = [replace(row, conditions=replace(row.conditions, cudnn_benchmark=True)) for row in BARE]
+    assert any("cuDNN chose them in the warm-up after trying each" in remark for remark in remarks_on(chose))
+    assert not any("cuDNN" in remark for remark in remarks_on(BARE))
 
 
 def test_several_runs_are_no_fair_comparison() -> None:

@@ -185,12 +185,14 @@ def test_vovnet_pytorch(prefix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "backbone.body."])
 def test_frozen_norms_of_vovnet_detectron_have_no_eps(prefix: str, tmp_path: Path) -> None:
-    theirs = lively(create_backbone("vovnet27_slim", stem="stride", features_only=True))
+    batch = lively(create_backbone("vovnet27_slim", stem="stride", features_only=True))
+    theirs = create_backbone("vovnet27_slim", stem="stride", features_only=True, norm="frozen").eval()
+    theirs.load_state_dict(batch.state_dict())
     for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, FrozenBatchNorm2d):
             module.eps = 0.0
             module.running_var.mul_(1e-4)  # where 1e-5 more or less is much
-            module.weight.data.mul_(1e-2)
+            module.weight.mul_(1e-2)
     neck = {"backbone.fpn.fpn_inner1.weight": torch.ones(2), "backbone.fpn.fpn_inner1.bias": torch.ones(2)}
     detector = {**neck, "rpn.head.conv.weight": torch.ones(2)} if prefix else {}
     state = under(prefix, without(osa_names(theirs), "num_batches_tracked"))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.models.layers import check_option
+from vovnet.models.norms import keep_number_format
 
 Norm = Literal["batch", "frozen"]
 
@@ -35,7 +36,7 @@ class TimmBackbone(nn.Module):
         if not {8, 16, 32} <= last.keys():
             raise ValueError(f"a backbone must have feature maps of strides 8, 16 and 32, timm/{name} has {reductions}")
         check_option(f"norm of timm/{name}", norm, Norm)
-        self.net = timm.layers.freeze_batch_norm_2d(net) if norm == "frozen" else net
+        self.net = keep_number_format(timm.layers.freeze_batch_norm_2d(net)) if norm == "frozen" else net
         self.strides = tuple(stride for stride in (4, 8, 16, 32) if stride in last)
         self.feature_names = tuple(f"c{stride.bit_length() - 1}" for stride in self.strides)
         self.indices = tuple(last[stride] for stride in self.strides)

@@ -42,6 +42,7 @@ BOX_CELLS, MASK_CELLS = 7, 14
 BOX_FEATURES = 1024
 PROPOSALS = 1000  # per level before NMS, and of all levels after it; twice as many in training
 PADDED_MULTIPLE = 32
+REMEMBERED_SIZES = 16  # of batches, whose anchors take 4 MB each at 800 × 1333 pixels
 MIN_SIDE = 0.01  # pixels; torchvision drops smaller boxes
 MEAN = (102.9801, 115.9465, 122.7717)  # of maskrcnn-benchmark and Detectron
 
@@ -62,6 +63,9 @@ class MaskRCNN(DetectionModel):
         "proposals" (R, 4) of all images together, "proposals_per_image" (N,)
         "class_logits" (R, K+1), background first; "box_deltas" (R, 4·(K+1))
         "p2" … "p5", the feature maps from which `decode` predicts masks
+    On a GPU the host waits for it where a number is not known before: of proposals that are large enough and that NMS
+    keeps, and of positives and negatives that are sampled, for each image. Targets should be in main memory.
+
     With targets the proposals are a sample, and there are also:
         "proposal_labels" (R,), 0 for background
         "proposal_objects" (R,), for each proposal the index of its object among those of its image that are no crowds
@@ -130,6 +134,7 @@ class MaskRCNN(DetectionModel):
             mask_head=MaskRCNNHeads(WIDTH, [WIDTH] * 4, 1, norm_layer=norm) if masks else None,
             mask_predictor=MaskRCNNPredictor(WIDTH, WIDTH, num_classes + 1) if masks else None,
         )
+        self._latest_anchors: dict[tuple[Any, ...], Tensor] = {}
         self._init_heads()
 
     def forward(self, images: Tensor, targets: Sequence[Target] | None = None) -> dict[str, Tensor]:
@@ -172,15 +177,25 @@ class MaskRCNN(DetectionModel):
         per_level = [logit[0].numel() for logit in logits]
         # In half precision, pixel coordinates above 256 would be rounded.
         logits, deltas = (tensor.float() for tensor in concat_box_prediction_layers(logits, deltas))
-        generator = self.rpn.anchor_generator
-        generator.set_cell_anchors(deltas.dtype, deltas.device)
-        # The generator would compute strides from rounded sizes: 61 instead of 64 for P6 of a side of 800 pixels.
-        strides = [[torch.tensor(stride, device=levels[0].device)] * 2 for stride in STRIDES]
-        anchors = torch.cat(generator.grid_anchors([tuple(level.shape[-2:]) for level in levels], strides))
+        anchors = self._anchors([(level.shape[-2], level.shape[-1]) for level in levels], like=deltas)
         n = len(sizes)
         boxes = self.rpn.box_coder.decode(deltas.detach(), [anchors] * n).view(n, -1, 4)
         proposals, _ = self.rpn.filter_proposals(boxes, logits, list(sizes), per_level)
         return logits.view(n, -1), deltas.view(n, -1, 4), anchors, proposals
+
+    def _anchors(self, sizes: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
+        """Anchors (A, 4) of feature maps of these (height, width), made once for each of the latest sizes."""
+        key = (*sizes, like.dtype, like.device)
+        anchors = self._latest_anchors.pop(key, None)
+        if anchors is None:
+            generator = self.rpn.anchor_generator
+            generator.set_cell_anchors(like.dtype, like.device)
+            # The generator would compute strides from rounded sizes: 61 instead of 64 for P6 of a side of 800 pixels.
+            anchors = torch.cat(generator.grid_anchors(sizes, [(stride, stride) for stride in STRIDES]))
+            if len(self._latest_anchors) == REMEMBERED_SIZES:
+                del self._latest_anchors[next(iter(self._latest_anchors))]
+        self._latest_anchors[key] = anchors  # the last in order
+        return anchors
 
     def _mask_logits(self, maps: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """Mask logits (D, K+1, 28, 28) of the D boxes of all images, given image by image."""
@@ -253,17 +268,24 @@ def _pad(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
     height, width = images.shape[-2:]
     images = F.pad(images, (0, -width % PADDED_MULTIPLE, 0, -height % PADDED_MULTIPLE))
     if any(size != (height, width) for size in sizes):
-        rows = torch.arange(images.shape[-2], device=images.device).view(1, -1, 1)
-        columns = torch.arange(images.shape[-1], device=images.device).view(1, 1, -1)
-        ends = torch.tensor(sizes, device=images.device).view(-1, 2, 1, 1)
-        images = images * ((rows < ends[:, 0]) & (columns < ends[:, 1])).unsqueeze(1)
+        images = images.clone()
+        for image, (bottom, right) in zip(images, sizes, strict=True):  # sizes in a tensor would wait for the device
+            image[:, bottom:] = 0
+            image[:, :, right:] = 0
     return images
 
 
 def _torchvision_targets(targets: Sequence[Target], device: torch.device) -> list[dict[str, Tensor | None]]:
     """The objects that are no crowds, with labels from 1. The sampler needs the key "masks", whatever its value."""
     objects = (target[~target.crowd] for target in targets)
-    return [{"boxes": t.boxes.to(device), "labels": (t.labels + 1).to(device), "masks": None} for t in objects]
+    return [
+        {
+            "boxes": t.boxes.to(device, non_blocking=True),
+            "labels": (t.labels + 1).to(device, non_blocking=True),
+            "masks": None,
+        }
+        for t in objects
+    ]
 
 
 def biases_outside_norms(model: nn.Module) -> list[nn.Parameter]:

@@ -14,6 +14,7 @@ import numpy as np
 from vovnet.files import write_bytes
 from vovnet.paper.aggregation.cifar10 import ORIGINAL
 from vovnet.paper.aggregation.connections import TITLES, Run, hypothesis_rows, normalized, runs_by_network, verdicts
+from vovnet.paper.gpu_records import gpu_study
 from vovnet.paper.published import TABLES
 from vovnet.paper.records import read_aggregation
 from vovnet.paper.wording import foreign
@@ -58,12 +59,18 @@ def figure_2_section(records: Path | None) -> Section:
         "published protocol, which needs a GPU."
     )
     path = records / RECORD if records else None
-    runs = read_aggregation(path, TITLES) if path is not None and path.is_file() else []
+    on_gpu = runs = gpu_study(records, TITLES)
+    if not runs and path is not None and path.is_file():
+        runs = read_aggregation(path, TITLES)
     if not any("strengths" in run for run in runs):
         return Section(title, [f"Not run. {command}"])
     text = f"Measured: {' / '.join(dict.fromkeys(map(_conditions, runs)))}."
     if any(run["settings"]["epochs"] < PUBLISHED_EPOCHS for run in runs):
         text += f" The heat maps therefore show networks early in training. {command}"
+    if on_gpu and (
+        missing := [title for name, title in TITLES.items() if name not in {run["network"] for run in runs}]
+    ):
+        text += f" Not trained on a GPU yet: {', '.join(missing)}; `make gpu` goes on."
     lists = ("log", "strengths", "targets")
     without_lists = [{key: value for key, value in run.items() if key not in lists} for run in runs]
     cases = [[hypothesis, f"{sum(holds)} of {len(holds)}"] for hypothesis, holds in verdicts(runs).items()]

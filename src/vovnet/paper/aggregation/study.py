@@ -43,8 +43,12 @@ def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tupl
             test = read_cifar10(config.data, "test", download=config.download)
             with stop_requests() as stop:
                 while unfinished and not stop.is_set():
-                    if not _run(*unfinished[0], train, test, config, device=device, hook=hook, stop=stop):
+                    network, seed = unfinished[0]
+                    record = train_and_test(network, seed, train, test, config, device=device, hook=hook, stop=stop)
+                    if record is None:
                         break
+                    write_json(config.run_folder(network, seed) / "record.json", record)
+                    hook({"network": network, "seed": seed, "test_accuracy": record["test_accuracy"]})
                     unfinished.pop(0)
         folders = (path.parent for path in sorted(config.output.glob("*/record.json")))
         records = [record for folder in folders if (record := _finished_record(folder, config)) is not None]
@@ -54,7 +58,7 @@ def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tupl
         return records, not unfinished
 
 
-def _run(
+def train_and_test(
     network: str,
     seed: int,
     train: Cifar10,
@@ -62,19 +66,19 @@ def _run(
     config: AggregationConfig,
     *,
     device: torch.device,
-    hook: Hook,
-    stop: threading.Event,
-) -> bool:
-    """Train one network, test it and write its record; False if it was asked to stop before the end."""
+    hook: Hook = lambda line: None,
+    stop: threading.Event | None = None,
+) -> dict[str, Any] | None:
+    """Train one network from the start or its checkpoint, and test it: its record, None if `stop` was set before."""
     folder = config.run_folder(network, seed)
     torch.manual_seed(seed)
     model = CIFAR_NETWORKS[network]().to(device).to(memory_format=torch.channels_last)
     log = train_classifier(model, train, config, seed=seed, folder=folder, hook=hook, stop=stop)
     if log is None:
-        return False
+        return None
     accuracy = test_accuracy(model, test)
     cost = count_cost(model, (1, 3, SIDE, SIDE)).total
-    record = {
+    return {
         "network": network,
         "seed": seed,
         "test_accuracy": accuracy,
@@ -91,9 +95,6 @@ def _run(
         **record_header(),
         "device": f"{device_name(device)}, {count_threads(torch.get_num_threads())}, torch {torch.__version__}",
     }
-    write_json(folder / "record.json", record)
-    hook({"network": network, "seed": seed, "test_accuracy": accuracy})
-    return True
 
 
 def _finished_record(folder: Path, config: AggregationConfig) -> dict[str, Any] | None:

@@ -1,0 +1,75 @@
+"""What was measured on: the card, its driver, the versions, PyTorch's settings. It only reads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from vovnet.profiling.find_sensor import find_sensor
+from vovnet.profiling.sensors import NoSensor
+from vovnet.provenance import device_name, installed_versions, processor
+
+PACKAGES = ("vovnet", "torch", "torchvision", "triton", "nvidia-ml-py", "numpy", "pillow")
+
+
+def card_name(device: torch.device) -> str:
+    """The maker's name of the first card. It makes no CUDA context, which would take memory there."""
+    if device.type != "cuda":
+        return device_name(device)
+    with suppress(ImportError, OSError):
+        import pynvml
+
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            name: str = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+            return name
+    return device_name(device)
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The machine as a record has it. Values that cannot be read are None."""
+    sensor = find_sensor(device)
+    energy = {"sensor": sensor.reason} if isinstance(sensor, NoSensor) else _state(sensor)
+    return {
+        "device": str(device),
+        "card": device_name(device),
+        **energy,
+        **(_cuda(device) if device.type == "cuda" else {}),
+        "cpu": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": installed_versions(PACKAGES),
+        "settings at the start": {
+            "cudnn.benchmark": torch.backends.cudnn.benchmark,
+            "cudnn.deterministic": torch.backends.cudnn.deterministic,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def _state(sensor: Any) -> dict[str, Any]:
+    state = sensor.state(0.0)
+    return {
+        "sensor": sensor.name,
+        "driver": sensor.driver,
+        "power_limit_w": state.power_limit_w,
+        "clock_mhz": state.clock_mhz,
+        "memory_clock_mhz": state.memory_clock_mhz,
+        "temperature_c": state.temperature_c,
+    }
+
+
+def _cuda(device: torch.device) -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "memory_mib": round(properties.total_memory / 2**20),
+        "multiprocessors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }

@@ -1,0 +1,324 @@
+"""What the stages decide: the order of the tables, the batch that fills a card, when training stops, what is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from vovnet.paper.gpu_records import read_stage
+from vovnet.paper.published import TABLES
+from vovnet.profiling.energy import EnergyResult
+from vovnet.weights.detector import ModelInfo, load_model, save_weights
+
+
+def options(folder, **changes):
+    from gpu_stages.stage import Options
+
+    values = {"output": folder / "out", "work": folder / "work", "data": None, "cifar": None}
+    return Options(**values | {"rehearse": True, "again": False} | changes)
+
+
+def make_stage(folder, name, **changes):
+    from gpu_stages.record import StageRecord
+    from gpu_stages.stage import Stage
+
+    chosen = options(folder, **changes)
+    record = StageRecord(chosen.output, name, rehearsal=chosen.rehearse)
+    record.begin("command", {"card": "none"})
+    return Stage(chosen, record, "key", time.monotonic() + 1e4)
+
+
+def test_all_sources_of_all_stages_are_there():
+    import gpu
+    from gpu_stages.keys import source_key
+    from shared import ROOT
+
+    keys = {source_key(ROOT, kind.sources, {}) for kind in gpu.KINDS.values()}
+    assert len(keys) == len(gpu.KINDS)
+    assert list(gpu.KINDS) == ["check", "tables", "voc", "throughput", "study"]
+
+
+def test_the_most_valuable_measurements_come_first_and_nothing_twice():
+    from gpu_stages.tables import plan
+
+    steps = plan("float16")
+    names = [step.name for step in steps]
+    assert len(set(names)) == len(names)
+    timed = [step.name for step in steps if step.kind in ("time", "energy")]
+    assert timed[:6] == [
+        "time lightweight float32 batch one eager",
+        "time lightweight float32 batch one graph",
+        "energy dsod300_vovnet27_slim float32 batch one graph",
+        "energy dsod300_densenet67 float32 batch one graph",
+        "energy dsod300_vovnet27_slim float32 batch one eager",
+        "energy dsod300_densenet67 float32 batch one eager",
+    ]
+    assert timed[6] == "time refinedet320 float32 batch one eager"
+    for step in steps:  # a batch is known before it is used
+        if step.batch == "fill":
+            (group,) = [name for name in ("lightweight", "refinedet320") if step.what in (name, *models_of(name))]
+            assert names.index(f"fill {group} {step.precision}") < names.index(step.name)
+
+
+def models_of(group):
+    from gpu_stages.tables import groups
+
+    return groups()[group].models
+
+
+def test_every_model_of_the_tables_is_measured():
+    from gpu_stages.tables import plan
+
+    steps = plan("float16")
+    for table in ("table2", "table3", "table4", "table7"):
+        for model in {row.model for row in TABLES[table].rows}:
+            (group,) = [name for name in ("lightweight", "refinedet320", "refinedet512") if model in models_of(name)]
+            for run in ("eager", "graph"):
+                assert f"time {group} float32 batch one {run}" in [step.name for step in steps]
+            assert f"count {model}" in [step.name for step in steps]
+            if group != "refinedet512":  # Table 7 has neither joules nor memory
+                assert f"energy {model} float32 batch one graph" in [step.name for step in steps]
+                assert f"memory {model} float32 batch one eager" in [step.name for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("speeds", "batch"),
+    [
+        ({8: (100, 50), 16: (190, 95), 32: (195, 140), 64: (196, 141), 128: (900, 900)}, 32),  # both must be full
+        ({8: (100, 50), 16: (101, 51)}, 8),
+        ({8: (100, 50), 16: (190, 95)}, 16),  # then memory is over
+    ],
+)
+def test_batch_that_fills_the_card(speeds, batch, tmp_path, monkeypatch):
+    from gpu_stages import tables
+    from gpu_stages.networks import Networks
+
+    pair = models_of("lightweight")[:2]
+
+    def speed(networks, model, step, size):
+        if size not in speeds:
+            raise torch.OutOfMemoryError
+        return float(speeds[size][pair.index(model)])
+
+    monkeypatch.setattr(tables, "_quick_speed", speed)
+    stage = SimpleNamespace(rehearse=False)
+    step = tables.Step("fill", "lightweight")
+    assert tables._fill(stage, Networks(torch.device("cpu")), step, 1)["batch"] == batch
+
+
+def test_joules_without_a_sensor_are_an_error_with_the_reason(tmp_path, monkeypatch):
+    from gpu_stages import tables
+    from gpu_stages.networks import Networks
+
+    monkeypatch.setattr(tables, "measure_energy", lambda *a, **k: EnergyResult(None, reason="the sensor is broken"))
+    stage, networks = make_stage(tmp_path, "tables"), Networks(torch.device("cpu"))
+    step = tables.Step("energy", "dsod300_vovnet27_slim")
+    with pytest.raises(OSError, match="no joules: the sensor is broken"):
+        tables._energy(stage, networks, step, 1)
+
+
+def test_report_of_pytest():
+    from gpu_stages.check import summary
+
+    report = """<testsuites><testsuite>
+      <testcase classname="a" name="good"/>
+      <testcase classname="a" name="bad"><failure message="assert 1 ==   2&#10;more">trace</failure></testcase>
+      <testcase classname="a" name="broken"><error message="no fixture"/></testcase>
+      <testcase classname="a" name="later"><skipped message="needs two GPUs"/></testcase>
+    </testsuite></testsuites>"""
+    found = summary(report)
+    assert (found["passed"], found["failed"], found["skipped"]) == (1, 2, 1)
+    assert found["failures"]["a::bad"] == "assert 1 == 2 more"
+    assert found["skips"] == {"a::later": "needs two GPUs"}
+    skipped = '<testsuites><testcase classname="a" name="b"><skipped message="no GPU"/></testcase></testsuites>'
+    with pytest.raises(ValueError, match=r"no test ran \(1 were skipped\)"):
+        summary(skipped)
+
+
+def test_a_missing_or_partial_pack_is_named_and_training_does_not_begin(tmp_path):
+    from gpu_stages import voc
+    from gpu_stages.voc_data import find_pack, tiny_pack
+
+    assert "--data DIR" in find_pack(None)
+    assert "lacks JPEGImages" in find_pack(tmp_path)
+    pack = tiny_pack(tmp_path)
+    assert find_pack(pack) is None
+    next((pack / "JPEGImages").iterdir()).unlink()
+    assert "1 of 6 images are not in" in find_pack(pack)
+    stage = make_stage(tmp_path, "voc", rehearse=False)
+    voc.run(stage)
+    assert "--data DIR" in json.loads((tmp_path / "out/voc.json").read_text())["missing"]["held"]
+    assert not (tmp_path / "work/voc").exists()
+
+
+def test_made_up_photographs_are_a_pack(tmp_path):
+    from gpu_stages.voc_data import find_pack, made_up_pack
+
+    from vovnet.data.formats import open_dataset
+
+    pack = made_up_pack(tmp_path, 3)
+    assert find_pack(pack) is None
+    dataset = open_dataset(pack, "fit")
+    assert len(dataset) == 3
+    assert [len(sample.target) for sample in dataset] == [3, 3, 3]
+
+
+def weights_file(path, score, note):
+    torch.manual_seed(0)
+    info = ModelInfo("pelee304", {}, ("a", "b"), (1, 2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(path, info.build().state_dict(), info, {"note": note, "test": {"voc07_map": score}})
+
+
+def test_the_better_weights_stay(tmp_path):
+    from gpu_stages import voc
+
+    stage = make_stage(tmp_path, "voc")
+    files = voc.Files(stage.options)
+    for number, (score, kept) in enumerate([(0.3, "first"), (0.2, "first"), (0.4, "third")], start=1):
+        name = {1: "first", 2: "second", 3: "third"}[number]
+        weights_file(tmp_path / "work/voc.safetensors", score, name)
+        voc._keep_the_better(stage, files, {"test": {"voc07_map": score}, "note": name})
+        assert load_model(files.weights).record["note"] == kept
+        assert stage.record.get("held", "key")["note"] == kept
+
+
+@pytest.mark.parametrize(("score", "done"), [(0.449, False), (0.45, True)])
+def test_training_goes_on_until_the_weights_can_ship(tmp_path, score, done):
+    from gpu_stages import voc
+
+    stage = make_stage(tmp_path, "voc", rehearse=False)
+    assert not voc.is_done(stage.record, "key")
+    stage.record.put("held", "key", {"test": {"voc07_map": score}})
+    assert voc.is_done(stage.record, "key") is done
+
+
+def test_what_a_later_run_starts_from(tmp_path, monkeypatch):
+    from gpu_stages import voc
+
+    files = voc.Files(options(tmp_path))
+    monkeypatch.setattr(voc, "shipped_weights", lambda: {"bccd": Path("bccd")})
+    assert voc._start_weights(files) is None
+    shipped = tmp_path / "shipped.safetensors"
+    shipped.touch()
+    monkeypatch.setattr(voc, "shipped_weights", lambda: {"voc": shipped})
+    assert voc._start_weights(files) == shipped
+    files.options.output.mkdir()
+    files.weights.touch()
+    assert voc._start_weights(files) == files.weights
+    files.unfinished.touch()
+    assert voc._start_weights(files) == files.unfinished
+
+
+def test_training_is_stopped_in_time_and_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    from gpu_stages import voc
+
+    stage = make_stage(tmp_path, "voc")
+    stopping = voc._Keeper
+
+    class Late(stopping):
+        def __init__(self, files, late_s):
+            super().__init__(files, time.monotonic())  # its time is over at the first step
+
+    monkeypatch.setattr(voc, "_Keeper", Late)
+    voc.run(stage)
+    first = json.loads((tmp_path / "out/voc.json").read_text())["results"]["round 1"]
+    assert (first["finished"], first["steps"], first["planned_steps"]) == (False, 1, 4)
+    assert (tmp_path / "out/voc.safetensors").is_file()
+
+    monkeypatch.setattr(voc, "_Keeper", stopping)
+    stage.record.content["results"].pop("held")
+    later = make_stage(tmp_path, "voc")
+    later.record.content["results"].pop("held")
+    voc.run(later)
+    results = json.loads((tmp_path / "out/voc.json").read_text())["results"]
+    assert results["round 2"]["start"] == "the checkpoint of a stopped run"
+    assert (results["round 2"]["finished"], results["round 2"]["steps"]) == (True, 4)
+    assert "trial 2" not in results
+    assert not (tmp_path / "out/voc_unfinished.safetensors").exists()
+    rounds = [json.loads(line)["round"] for line in (tmp_path / "out/voc.log.jsonl").read_text().splitlines()]
+    assert set(rounds) == {1, 2}
+    kept = load_model(tmp_path / "out/voc.safetensors")
+    assert kept.info.name == "dsod300_vovnet27_slim"
+    assert "tmp" not in json.dumps(kept.record)  # no path of a machine
+    shutil.rmtree(tmp_path / "work")
+
+
+def test_networks_of_the_study_share_their_epochs(tmp_path):
+    from gpu_stages import study
+
+    stage = make_stage(tmp_path, "study", rehearse=False)
+    speeds = dict.fromkeys(study.NETWORKS, 50_000.0)  # an epoch a second each
+    stage.deadline_s = time.monotonic() + 1e4
+    assert study._epochs(stage, list(study.NETWORKS), speeds, 50_000) == 40
+    stage.deadline_s = time.monotonic() + 100
+    assert study._epochs(stage, list(study.NETWORKS), speeds, 50_000) == 22
+    stage.deadline_s = time.monotonic() + 20
+    assert study._epochs(stage, list(study.NETWORKS), speeds, 50_000) == 40  # for the first network alone
+    stage.record.put("densenet40", "key", {"settings": {"epochs": 25}})
+    assert study._epochs(stage, list(study.NETWORKS[1:]), speeds, 50_000) == 25
+
+
+def test_the_last_stage_gets_the_rest_and_what_is_done_is_left_out(tmp_path, capsys, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(gpu, "card_name", lambda device: "Invented GPU")
+    chosen = options(tmp_path, rehearse=False)
+    kind = gpu.KINDS["voc"]
+    plans = gpu._plans(["check", "tables", "voc"], chosen, "command")
+    assert [plan.name for plan in plans] == ["check", "tables", "voc"]
+    assert [plan.seconds for plan in plans] == [80.0, 200.0, float("inf")]
+    make_stage(tmp_path, "voc", rehearse=False).record.put("held", "any", {"test": {"voc07_map": 0.5}})
+    plans = gpu._plans(["tables", "voc"], chosen, "command")
+    assert [(plan.name, plan.seconds, plan.least_s) for plan in plans] == [("tables", float("inf"), 25.0)]
+    assert capsys.readouterr().out == "voc: done, and its code has not changed; --again repeats it\n"
+    (alone,) = gpu._plans(["voc"], chosen, "command")
+    assert alone.seconds == float("inf")
+    assert kind.least_s == alone.least_s
+    command = alone.command(12.5)
+    assert command[command.index("--seconds") + 1] == "12.5"
+    assert command[command.index("--stage") + 1] == "voc"
+
+
+def test_a_failure_is_noted_of_the_run_that_failed(tmp_path, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(gpu, "card_name", lambda device: "Invented GPU")
+    make_stage(tmp_path, "voc", rehearse=False).end()
+    (plan,) = gpu._plans(["voc"], options(tmp_path, rehearse=False), "command")
+    plan.failed("ended with status 1\nImportError")  # before it had begun
+    content = json.loads((tmp_path / "out/voc.json").read_text())
+    assert [run["state"] for run in content["runs"].values()] == ["finished", "failed"]
+    assert list(content["runs"].values())[1]["error"] == "ended with status 1\nImportError"
+    assert read_stage(write_as_gpu_record(content, tmp_path), "voc")["results"] == {}
+
+    (plan,) = gpu._plans(["voc"], options(tmp_path, rehearse=False), "command")
+    make_stage(tmp_path, "voc", rehearse=False)  # begins a run in the stage's own process
+    plan.failed("stopped: it was not done after 315 s")
+    runs = json.loads((tmp_path / "out/voc.json").read_text())["runs"]
+    assert [run["state"] for run in runs.values()] == ["finished", "failed", "stopped"]
+
+
+def write_as_gpu_record(content, folder):
+    records = folder / "records"
+    (records / "gpu").mkdir(parents=True)
+    (records / "gpu/voc.json").write_text(json.dumps(content))
+    return records
+
+
+def test_made_up_sensor_sees_the_work():
+    from gpu_stages.rehearsed import RehearsedSensor
+
+    sensor = RehearsedSensor()
+    assert sensor.read("sampled") == 10.0
+    with sensor.working():
+        assert sensor.read("sampled") == 100.0
+        before = sensor.read("counter")
+        time.sleep(0.02)
+        assert sensor.read("counter") > before + 1.5
