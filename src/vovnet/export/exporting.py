@@ -182,6 +182,7 @@ def _report(plan: _Plan, verdict: Verdict, path: Path, seconds: float) -> GateRe
         parity=verdict.parity,
         accuracy=verdict.accuracy,
         max_drop=plan.max_drop,
+        blank_boxes=verdict.blank_boxes,
         ms_before=verdict.ms_before,
         ms_after=verdict.ms_after,
         bytes_before=sum(tensor.numel() * tensor.element_size() for tensor in state),

@@ -25,6 +25,7 @@ from vovnet.runtime.options import SCORE_THRESHOLD
 from vovnet.structures import Detections
 
 _GREY_LEVELS = 2  # by which Pillow's resizing and torchvision's may differ
+_TIES, _SHARE_OF_TIES = 2, 0.05  # so many boxes, or this part of all, may differ by ties: two change places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Verdict:
     exact: bool
     parity: Parity = field(default_factory=Parity)
     accuracy: tuple[AccuracyChange, ...] = ()
+    blank_boxes: int | None = None
     ms_before: float | None = None
     ms_after: float | None = None
     seconds: float = 0.0
@@ -59,11 +61,12 @@ def judge(
 
     In float32 each detection above the threshold must have its partner, see `vovnet.export.parity`; in other precisions
     the differences inform. With labelled images, no metric may drop by more than `max_drop`. In any precision the
-    description, a batch of three, a grey image and the score threshold are tried too.
+    description, a batch of three, an image without objects and the score threshold are tried too.
 
     expected: the description that the file must have.
 
-    UsageError if the detector finds nothing in the images, so that nothing could be compared.
+    UsageError if the images prove too little: the detector finds nothing in them, or what is found differs only in ties
+    and in too many of them.
     """
     started = time.perf_counter()
     exact = expected.precision == "float32"
@@ -93,13 +96,20 @@ def judge(
         )
     if exact:
         reasons += _differences(parity, rules)
+        where = f"{counted(len(images.paths), 'image')} of {_where(images)}"
+        if not reasons and (ties := _too_many_ties(parity, where)):
+            raise UsageError(
+                f"{ties}. Give other images of what it detects with --data; if as many differ there, the detector is "
+                "hardly trained or the file is wrong"
+            )
     accuracy: tuple[AccuracyChange, ...] = ()
     if images.dataset is not None and findings.usual is not None:
         accuracy = accuracy_changes(findings.usual, findings.found, images.dataset)
         reasons += _drops(accuracy, max_drop)
     richest = max(range(len(images.paths)), key=lambda index: _count(findings.expected[index], threshold))
     image = candidate.preprocessing.resize(read_image(images.paths[richest])).contiguous()
-    reasons += _trials(detector, candidate, image, rules)
+    blank_boxes, wrong = _trials(detector, candidate, image, rules, exact)
+    reasons += wrong
     ms_before, ms_after = times_ms(detector, candidate, image, threshold)
     return Verdict(
         reasons=tuple(reasons),
@@ -108,6 +118,7 @@ def judge(
         exact=exact,
         parity=parity,
         accuracy=accuracy,
+        blank_boxes=blank_boxes,
         ms_before=ms_before,
         ms_after=ms_after,
         seconds=time.perf_counter() - started,
@@ -129,11 +140,14 @@ def _threshold(expected: Sequence[Detections], images: JudgingImages, info: Expo
         return SCORE_THRESHOLD
     if any(_count(detections, info.score_threshold) for detections in expected):
         return info.score_threshold
-    where = "the images that ship with vovnet" if images.data is None else images.data
     raise UsageError(
-        f"the detector finds nothing in {counted(len(expected), 'image')} of {where}, so nothing could be compared: "
-        "give images of what it detects with --data"
+        f"the detector finds nothing in {counted(len(expected), 'image')} of {_where(images)}, so nothing could be "
+        "compared: give images of what it detects with --data"
     )
+
+
+def _where(images: JudgingImages) -> str:
+    return "the images that ship with vovnet" if images.data is None else images.data
 
 
 def _count(detections: Detections, threshold: float) -> int:
@@ -180,6 +194,17 @@ def _differences(parity: Parity, rules: Rules, where: str = "") -> list[str]:
     return [sentence for count, sentence in kinds if count]
 
 
+def _too_many_ties(parity: Parity, where: str) -> str | None:
+    """What is wrong if rounding may explain so many differences that those of a wrong file might hide among them."""
+    most = max(_TIES, int(_SHARE_OF_TIES * (parity.compared + parity.missing)))
+    if parity.tied <= most:
+        return None
+    return (
+        f"{parity.tied} differences in {where} may be ties, which rounding turns either way: too many to prove that "
+        f"the file is right, with {counted(parity.compared, 'box', 'boxes')} compared at most {most} may be"
+    )
+
+
 def _drops(accuracy: Sequence[AccuracyChange], max_drop: float) -> list[str]:
     return [
         f"{change.metric} drops by {change.drop:.4f}, from {change.before:.4f} to {change.after:.4f}; allowed is "
@@ -189,20 +214,27 @@ def _drops(accuracy: Sequence[AccuracyChange], max_drop: float) -> list[str]:
     ]
 
 
-def _trials(detector: Detector, candidate: ExportedDetector, image: Tensor, rules: Rules) -> list[str]:
-    """What is wrong with a batch, with an image without objects, and with the use of the score threshold."""
-    reasons = []
+def _trials(
+    detector: Detector, candidate: ExportedDetector, image: Tensor, rules: Rules, exact: bool
+) -> tuple[int | None, list[str]]:
+    """How many boxes PyTorch finds in an image without objects; and what is wrong with a batch, with that image, and
+    with the use of the score threshold."""
+    reasons, boxes = list[str](), None
     try:
-        reasons += _differences(batch_differences(candidate, image, rules), rules, " in a batch of three")
+        reasons += _differences(batch_differences(detector, candidate, image, rules), rules, " in a batch of three")
     except ValueError as error:
         reasons.append(f"it fails on a batch of three: {error}")
+    blank = "an image of faint noise" if detector.model.two_stage else "a grey image"
     try:
         expected, found, parity = blank_differences(detector, candidate, image, rules)
-        reasons += _differences(parity, rules, " in a grey image")
-        if detector.model.two_stage and bool(_count(expected, rules.threshold)) != bool(_count(found, rules.threshold)):
-            reasons.append("of PyTorch and the file only one finds something in a grey image")
+        boxes = _count(expected, rules.threshold)
+        reasons += _differences(parity, rules, f" in {blank}")
+        if exact and (ties := _too_many_ties(parity, blank)):
+            reasons.append(ties)
+        if detector.model.two_stage and bool(boxes) != bool(_count(found, rules.threshold)):
+            reasons.append(f"of PyTorch and the file only one finds something in {blank}")
         if below := rows_below(candidate, image, max(rules.threshold, SCORE_THRESHOLD)):
             reasons.append(f"it ignores the score threshold: {counted(below, 'detection')} have a lower score")
     except ValueError as error:
-        reasons.append(f"it fails on a grey image or on a high score threshold: {error}")
-    return reasons
+        reasons.append(f"it fails on {blank} or on a high score threshold: {error}")
+    return boxes, reasons

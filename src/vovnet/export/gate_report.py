@@ -33,6 +33,8 @@ class GateReport:
     threshold: lowest score that `parity` compares.
     exact: whether `parity` decides: in float32. Else it informs, and accuracy decides.
     max_drop: largest drop of a metric that passes.
+    blank_boxes: how many boxes PyTorch finds in the image without objects; 0 if the trial showed only that the file
+        finds nothing there either, None if it failed.
     ms_before, ms_after: median time of one resized image to its boxes, in turn with the other, on a machine that may do
         other things: rough.
     bytes_before, bytes_after: of the weights in memory, and of the exported file or folder.
@@ -56,6 +58,7 @@ class GateReport:
     parity: Parity
     accuracy: tuple[AccuracyChange, ...]
     max_drop: float
+    blank_boxes: int | None
     ms_before: float | None
     ms_after: float | None
     bytes_before: int

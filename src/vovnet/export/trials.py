@@ -22,26 +22,30 @@ _SMALL = (97, 75)
 _WARM_UP, _LEAST, _MOST, _SECONDS = 2, 3, 15, 5.0
 
 
-def batch_differences(candidate: ExportedDetector, image: Tensor, rules: Rules) -> Parity:
+def batch_differences(detector: Detector, candidate: ExportedDetector, image: Tensor, rules: Rules) -> Parity:
     """A batch of three against the same three one by one: the image, turned over one axis and over both.
 
     image: of the network's input size, with detections.
+
+    Masks are compared with what PyTorch, `detector`, predicts in the boxes of the batch: a runtime may round otherwise
+    in a batch.
     """
     views = [image, image.flip(2).contiguous(), image.flip(1, 2).contiguous()]
     sizes = [(image.shape[1], image.shape[2])] * len(views)
     alone = [candidate.detect([view], [size])[0] for view, size in zip(views, sizes, strict=True)]
     together = candidate.detect(views, sizes)
-    return total([compare_image(a, b, rules) for a, b in zip(alone, together, strict=True)])
+    bounds = [find_bounds(detector, view, found) for view, found in zip(views, together, strict=True)]
+    return total([compare_image(a, b, rules, bounds=c) for a, b, c in zip(alone, together, bounds, strict=True)])
 
 
 def blank_differences(
     detector: Detector, candidate: ExportedDetector, image: Tensor, rules: Rules
 ) -> tuple[Detections, Detections, Parity]:
-    """What PyTorch and the exported file find in a grey image, and what of it differs.
+    """What PyTorch and the exported file find in an image without objects, and what of it differs.
 
-    The image is as large as `image`. That of a two-stage detector is small, of odd sides, and has some grain: in an
-    even one all proposals are ties, and group norm, which divides by the deviation, turns differences of 1e-5 into some
-    of 1e-2, also between PyTorch in float32 and in float64.
+    The image is grey and as large as `image`. That of a two-stage detector is faint noise, small and of odd sides: in
+    an even one all proposals are ties, and group norm, which divides by the deviation, turns differences of 1e-5 into
+    some of 1e-2, also between PyTorch in float32 and in float64.
     """
     two_stage = detector.model.two_stage
     blank = torch.full_like(image, 128)

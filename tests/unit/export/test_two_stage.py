@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +15,49 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from vovnet.boxes import clip, pairwise_iou
+from vovnet.engine.detector import Detector
+from vovnet.engine.exported import ExportedDetector
 from vovnet.errors import UsageError
 from vovnet.export.exporting import export_detector
+from vovnet.export.findings import before_nms, find_bounds
 from vovnet.export.onnx_file import make_network
+from vovnet.export.parity import Rules, compare_image, total
 from vovnet.export.source import describe_export
 from vovnet.export.two_stage import Padding, TwoStages
 from vovnet.export.writing import write_export
-from vovnet.masks import decode
 from vovnet.models.detectors.mask_rcnn import LEVELS, MaskRCNN
-from vovnet.runtime.masks import decode_code, paste_codes
 from vovnet.runtime.onnx_runtime import OnnxSession
 from vovnet.runtime.openvino import OpenVinoSession
-from vovnet.runtime.selection import select_images
 from vovnet.runtime.session import Rows
 from vovnet.weights.detector import LoadedModel, ModelInfo, save_weights
 
 from ...small_two_stage import CLASSES, SIZE, detect, export, make_loaded, make_small, photos, small_onnx
 
 BEYOND = 0.999  # a threshold that nothing exceeds
+RULES = Rules(threshold=0.05, floor=0.05, top_k=100, nms_threshold=0.5)
 
 
 def check_equal(loaded: LoadedModel, session: OnnxSession, images: Sequence[Tensor]) -> None:
+    """By the rules of the gate, for all that the detector reports."""
     model = loaded.model
     assert isinstance(model, MaskRCNN)
+    detector = Detector(model, loaded.info.class_names, loaded.info.category_ids)
+    exported, parts = ExportedDetector(session, Path("detector.onnx")), []
     for original in images:
         image, size = model.preprocessing.resize(original), (original.shape[1], original.shape[2])
-        input_size = (image.shape[1], image.shape[2])
         expected = detect(model, image, size)
-        rows = session.run(image[None].numpy(), 0.05)
-        (found,) = select_images(rows, [size], input_size, 100)
-        assert len(found.boxes) == len(expected) >= 20
-        # Equal scores may change places.
-        iou = pairwise_iou(torch.from_numpy(found.boxes), expected.boxes)
-        same = (torch.from_numpy(found.scores)[:, None] - expected.scores).abs() < 1e-3
-        same &= torch.from_numpy(found.labels)[:, None] == expected.labels
-        partner = torch.where(same, iou, 0.0).argmax(dim=1)
-        assert len(set(partner.tolist())) == len(expected)
-        assert iou[torch.arange(len(expected)), partner].min() >= 0.99
-        assert same[torch.arange(len(expected)), partner].all()
+        rows = session.run(image[None].numpy(), RULES.floor)
+        (found,) = exported.detect([image], [size])
+        assert len(expected) >= 20
+        raw = partial(before_nms, detector, image, size, RULES.raw_floor)
+        parts.append(compare_image(expected, found, RULES, raw, find_bounds(detector, image, found)))
         if model.masks:
-            assert found.masks is not None
             expected_maps = probabilities(model, image, rows)
             assert np.abs(rows.masks - expected_maps.numpy()).max() < 1e-3
             assert expected_maps.std() > 0.1
-            codes = paste_codes(found.masks, found.boxes, size)
-            bitmaps = decode(expected.masks[partner]).numpy().astype(np.bool_)
-            for code, bitmap in zip(codes, bitmaps, strict=True):
-                assert (decode_code(code, size) != bitmap).sum() <= 3 + bitmap.sum() / 500
+    parity = total(parts)
+    assert parity.differences == 0, parity
+    assert parity.tied <= max(2, parity.compared // 20)
 
 
 @torch.no_grad()
