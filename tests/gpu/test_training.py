@@ -1,6 +1,7 @@
 """Training on the GPU: a scale that is too large, resuming, several processes, no waiting."""
 
 import shutil
+import warnings
 from contextlib import contextmanager
 
 import pytest
@@ -10,6 +11,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.engine.config import load_config
+from vovnet.engine.distributed import Workers
+from vovnet.engine.network import place, wrap
 from vovnet.engine.train import train
 from vovnet.engine.train_step import make_scaler
 from vovnet.weights.file import load_checkpoint
@@ -65,8 +68,10 @@ def never_waiting(device):
             yield
         return
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")  # once a process
+            torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -96,6 +101,30 @@ def test_a_step_waits_for_nothing(family, device):
             step(state, family, iter([batch]), device, dtype=dtype, clip_norm=10.0)
     assert losses_of(state)["loss"] > 0
     assert state.window.count == 3
+
+
+@pytest.mark.parametrize("value", ["true", "graphs"])
+def test_a_compiled_network(value, compiler, tmp_path):
+    """The losses of the first step are those without; graphs are recorded in the second and replayed from then on."""
+    path = tmp_path / "run.yaml"
+    path.write_text(f"{{model: {SMALL.name}, data: {{root: x}}, schedule: {{iterations: 3}}, compile: {value}}}")
+    check_compiled(SMALL, load_config(path), compiler)
+
+
+def check_compiled(family, config, device):
+    eager, compiled = make_state(family, device), make_state(family, device)
+    alone = Workers(0, 1, device)
+    compiled.model = place(compiled.model, config, alone)
+    before, network = weights(compiled), wrap(compiled.model, config, alone)
+    batches = [make_batch(family, images=4, seed=seed) for seed in range(4)]
+    step(eager, family, iter(batches[:1]), device)
+    step(compiled, family, iter(batches[:1]), device, network=network)
+    assert losses_of(compiled) == pytest.approx(losses_of(eager), rel=1e-2)
+    for batch in batches[1:]:
+        step(compiled, family, iter([batch]), device, network=network, clip_norm=10.0)
+    assert 0 < losses_of(compiled)["loss"] < 1e3
+    assert weights(compiled).isfinite().all()
+    assert not torch.equal(weights(compiled), before)
 
 
 def test_a_resumed_run_is_the_whole_run(small_voc, tmp_path, device):
