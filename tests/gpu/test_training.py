@@ -107,7 +107,10 @@ def test_a_step_waits_for_nothing(family, device):
 def test_a_compiled_network(value, compiler, tmp_path):
     """The losses of the first step are those without; graphs are recorded in the second and replayed from then on."""
     path = tmp_path / "run.yaml"
-    path.write_text(f"{{model: {SMALL.name}, data: {{root: x}}, schedule: {{iterations: 3}}, compile: {value}}}")
+    path.write_text(
+        f"{{model: {SMALL.name}, data: {{root: x}}, schedule: {{iterations: 3}}, batch_size: 4, micro_batch_size: 4, "
+        f"compile: {value}}}"
+    )
     check_compiled(SMALL, load_config(path), compiler)
 
 
