@@ -65,7 +65,7 @@ def wrap(model: DetectionModel, config: TrainConfig, group: Workers) -> nn.Modul
     """What trains `model`: the model itself, or the same weights compiled, or shared by all processes, or both."""
     network: nn.Module = model
     if config.compile:
-        _check_compiler(model, config, group.device)
+        _check_compiler(model, config, group)
         mode = "reduce-overhead" if config.compile == "graphs" else "default"
         _fill_caches(model, group.device)
         network = cast(nn.Module, torch.compile(model, mode=mode))
@@ -79,7 +79,8 @@ def _fill_caches(model: DetectionModel, device: torch.device) -> None:
     model.train()
 
 
-def _check_compiler(model: DetectionModel, config: TrainConfig, device: torch.device) -> None:
+def _check_compiler(model: DetectionModel, config: TrainConfig, group: Workers) -> None:
+    device = group.device
     value = str(config.compile).lower()
     if model.two_stage:
         raise UsageError(
@@ -89,6 +90,12 @@ def _check_compiler(model: DetectionModel, config: TrainConfig, device: torch.de
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:
             raise UsageError(f"compile={value} needs triton on CUDA GPUs: pip install triton, or set compile=false")
+        _, accumulate = micro_batches(config, group.world_size)
+        if config.compile == "graphs" and accumulate > 1:  # a replay overwrites the gradients of the pass before
+            raise UsageError(
+                f"compile=graphs needs steps of one pass, and these take {accumulate}: raise micro_batch_size to "
+                f"{config.batch_size // group.world_size}, or set compile=true"
+            )
         return
     if config.compile == "graphs":
         raise UsageError(f"compile=graphs needs a CUDA GPU; on {device.type} set compile=true or compile=false")

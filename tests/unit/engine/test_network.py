@@ -114,6 +114,18 @@ def test_a_missing_compiler_is_said_in_a_sentence(tmp_path: Path, monkeypatch: p
         wrap(Tiny(), config(tmp_path, "compile=graphs"), Workers(0, 1, torch.device("cuda")))
 
 
+def test_graphs_are_for_steps_of_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each replay overwrites what the one before gave, so gradients cannot be added up."""
+    monkeypatch.setattr(network_module.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(network_module, "_fill_caches", lambda *_: None)
+    monkeypatch.setattr(network_module.torch, "compile", lambda module, mode: nn.Sequential(module))
+    one_gpu, sizes = Workers(0, 1, torch.device("cuda")), ["batch_size=4", "micro_batch_size=2"]
+    with pytest.raises(UsageError, match="these take 2: raise micro_batch_size to 4, or set compile=true"):
+        wrap(Tiny(), config(tmp_path, "compile=graphs", *sizes), one_gpu)
+    wrap(Tiny(), config(tmp_path, "compile=true", *sizes), one_gpu)
+    wrap(Tiny(), config(tmp_path, "compile=graphs", sizes[0], "micro_batch_size=4"), one_gpu)
+
+
 @pytest.mark.parametrize(("value", "own", "other"), [("null", True, False), ("true", True, False), ("false", False, 1)])
 def test_the_memory_format(tmp_path: Path, value: str, own: bool, other: bool) -> None:
     weight = place(Tiny(), config(tmp_path, f"channels_last={value}"), ALONE).conv.weight
