@@ -20,6 +20,8 @@ from typing import IO
 GRACE_S = 15.0  # after its time, before a stage is asked to stop
 LAST_S = 8.0  # from the request to stop until it is killed
 TAIL_LINES = 40
+SOME_FAILED = 4  # status of a stage whose record says what failed in it
+_SOME_FAILED = "something failed: its record says what"
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,9 @@ class Planned:
     """A stage to run.
 
     seconds: the most that it may take; least_s: with less it does not begin.
-    command: what to run, given the seconds that it may take.
-    failed: called with the reason if the process did not end well.
+    command: what to run, given the time.monotonic() at which it must be done. All processes of a machine share that
+        clock, and a stage takes seconds to start.
+    failed: called with the reason if the process did not end well; not after SOME_FAILED.
     skipped: called with the reason if it does not begin.
     """
 
@@ -67,7 +70,8 @@ def run_stages(
         reason = _run(stage, seconds, min(seconds + grace_s, left_s), say)
         if reason is not None:
             say(stage.name, reason.splitlines()[0])
-            stage.failed(reason)
+            if reason != _SOME_FAILED:
+                stage.failed(reason)
             well = False
     return well
 
@@ -75,7 +79,7 @@ def run_stages(
 def _run(stage: Planned, seconds: float, limit_s: float, say: Callable[[str, str], object]) -> str | None:
     """Why the stage did not end well; None if it did."""
     process = subprocess.Popen(
-        stage.command(seconds),
+        stage.command(time.monotonic() + seconds),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -91,6 +95,7 @@ def _run(stage: Planned, seconds: float, limit_s: float, say: Callable[[str, str
     with _raising_stopped():
         try:
             process.wait(limit_s)
+            _kill_group(process)  # what it has started may hold its output open, or the card's memory
         except subprocess.TimeoutExpired:
             reason = f"stopped: it was not done after {limit_s:.0f} s"
             _end(process)
@@ -98,8 +103,9 @@ def _run(stage: Planned, seconds: float, limit_s: float, say: Callable[[str, str
             _end(process)
             stage.failed("stopped by a signal")
             raise
-    reader.join(2.0)
-    process.stdout.close()
+    reader.join(2.0)  # not longer: a process that has left the group may hold the other end open
+    if reason is None and process.returncode == SOME_FAILED:
+        return _SOME_FAILED
     if reason is None and process.returncode != 0:
         status = process.returncode
         reason = f"ended with status {status}" if status > 0 else f"was ended by {signal.Signals(-status).name}"
@@ -107,12 +113,10 @@ def _run(stage: Planned, seconds: float, limit_s: float, say: Callable[[str, str
 
 
 def _pass_on(stream: IO[str], tail: deque[str], say: Callable[[str], object]) -> None:
-    try:
+    with stream:
         for text in stream:
             tail.append(text.rstrip())
             say(text.rstrip())
-    except ValueError:  # closed meanwhile, since a process of the stage lives on and holds its other end
-        pass
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -120,9 +124,13 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(LAST_S)
+    _kill_group(process)
+    process.wait()
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @contextmanager

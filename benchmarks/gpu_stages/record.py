@@ -17,7 +17,7 @@ from vovnet.files import write_json
 from vovnet.parsing import parse_json
 from vovnet.provenance import record_header
 
-RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
+RUNNING, FINISHED, FAILED, STOPPED, KILLED = "running", "finished", "failed", "stopped", "killed"
 
 
 class StageRecord:
@@ -36,10 +36,17 @@ class StageRecord:
         if self.path.exists():
             self.content = _read(self.path, stage, rehearsal)
 
-    def begin(self, command: str, machine: Mapping[str, Any]) -> None:
-        """Start a run: its results are marked as its own."""
+    def begin(self, command: str, machine: Mapping[str, Any], *, commit: str | None = None) -> None:
+        """Start a run: its results are marked as its own. An earlier one that never ended was killed.
+
+        commit: of the source, if it is a copy without git.
+        """
+        for earlier in self.content["runs"].values():
+            if earlier["state"] == RUNNING:
+                earlier["state"] = KILLED
         self.run = secrets.token_hex(4)
         header = {**record_header(command), "started": datetime.now(UTC).isoformat(timespec="seconds")}
+        header["commit"] = header["commit"] or commit
         self.content["runs"][self.run] = {**header, "state": RUNNING, "machine": dict(machine)}
         self.content["missing"] = {}
         self._write()

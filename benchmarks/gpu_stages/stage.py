@@ -43,6 +43,7 @@ class Stage:
     def __init__(self, options: Options, record: StageRecord, key: str, deadline_s: float) -> None:
         self.options, self.record, self.key, self.deadline_s = options, record, key, deadline_s
         self.complete = True
+        self.some_failed = False
 
     @property
     def device(self) -> torch.device:
@@ -80,7 +81,7 @@ class Stage:
         try:
             values: Mapping[str, Any] = function()
         except Exception as error:
-            self.complete = False
+            self.fail()
             message = f"{type(error).__name__}: {error}".splitlines()[0]
             values = {"error": message, "where": traceback.format_exc().splitlines()[-12:]}
         taken_s = time.monotonic() - began_s
@@ -89,6 +90,10 @@ class Stage:
         print(f"{name}: {text} ({taken_s:.1f} s)", flush=True)
         free_memory()
         return self.record.get(name, self.key)
+
+    def fail(self) -> None:
+        """Something went wrong that the record says, so that this run does not count as finished."""
+        self.complete, self.some_failed = False, True
 
     def miss(self, name: str, reason: str) -> None:
         self.complete = False

@@ -43,6 +43,10 @@ def is_done(record: StageRecord, key: str) -> bool:
     return all(record.get(network, key) is not None for network in networks)
 
 
+def lacks(options: Options) -> str | None:
+    return None if options.rehearse or options.cifar else "needs CIFAR-10: give --cifar DIR"
+
+
 @dataclass(frozen=True)
 class Images:
     train: Cifar10
@@ -52,10 +56,6 @@ class Images:
 def run(stage: Stage) -> None:
     networks = NETWORKS[:2] if stage.rehearse else NETWORKS
     missing = [name for name in networks if stage.options.again or stage.record.get(name, stage.key) is None]
-    if not (stage.rehearse or stage.options.cifar):
-        for name in missing:
-            stage.miss(name, "needs CIFAR-10: give --cifar DIR")
-        return
     torch.backends.cudnn.benchmark = True  # all batches have one shape
     images = _made_up() if stage.rehearse else _read(stage.options.cifar)
     speeds = {}

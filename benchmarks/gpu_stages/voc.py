@@ -25,8 +25,10 @@ from shared import ROOT, for_record
 
 from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage, free_memory
+from gpu_stages.steady import REHEARSED, span
 from gpu_stages.voc_data import find_pack, tiny_pack
 from vovnet.data.formats import open_dataset
+from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
@@ -46,7 +48,7 @@ HELD = "held"  # the name of the result
 BATCH = 64
 LEARNING_RATE = 0.05
 RESTART_RATE = 0.02  # of a run that goes on from weights
-TRIAL_STEPS = 60
+LOGGED = 10
 TAIL_S = 30.0  # for the last checkpoint, the test on the held-out images, the files
 SHARE = 0.92  # of the time that is left: a machine that slows down must not cost the end of the run
 KEEP_S = 60.0  # between two checkpoints
@@ -62,6 +64,10 @@ def is_done(record: StageRecord, key: str) -> bool:
     """Whether the weights are good enough to ship, with whatever code; else a later run trains on."""
     result = record.get(HELD)
     return result is not None and (record.content["rehearsal"] or result["test"]["voc07_map"] >= ENOUGH)
+
+
+def lacks(options: Options) -> str | None:
+    return None if options.rehearse and not options.data else find_pack(options.data)
 
 
 @dataclass
@@ -95,9 +101,6 @@ class Files:
 
 def run(stage: Stage) -> None:
     root = tiny_pack(stage.options.work) if stage.rehearse and not stage.options.data else stage.options.data
-    if (reason := find_pack(root)) is not None:
-        stage.miss(HELD, reason)
-        return
     assert root is not None
     files = Files(stage.options)
     number = 1 + sum(name.startswith("round") for name in stage.record.content["results"])
@@ -174,7 +177,7 @@ def _overrides(
         "ema_decay": 0.999,
         "evaluate_every": 1_000_000,
         "checkpoint_every": every,
-        "log_every": 1 if stage.rehearse else 10,
+        "log_every": 1 if stage.rehearse else LOGGED,
         "workers": 0 if stage.rehearse else "auto",
         "draw_images": "device",
         "precision": "fp32" if stage.rehearse else "bf16",
@@ -186,14 +189,15 @@ def _overrides(
 
 
 def _trial(stage: Stage, root: Path) -> Mapping[str, Any]:
-    """Images/s that training reaches, after the first steps."""
+    """Images/s that training keeps up."""
     folder = stage.options.work / "voc_trial"
     shutil.rmtree(folder, ignore_errors=True)
-    overrides = _overrides(stage, root, steps=3 if stage.rehearse else TRIAL_STEPS)
+    steady = REHEARSED if stage.rehearse else span(choose_workers(stage.device.type), LOGGED)
+    overrides = _overrides(stage, root, steps=steady.steps)
     train(load_config(CONFIG, [*overrides, f"output={folder}"]))
     speeds = [entry["images_per_s"] for entry in _log_of(folder) if "images_per_s" in entry]
     free_memory()
-    return {"images_per_s": statistics.median(speeds[1:]), "batch": BATCH, "logged": speeds}
+    return {"images_per_s": steady.speed(_log_of(folder)), "batch": BATCH, "logged": speeds}
 
 
 class _Keeper:
@@ -253,12 +257,11 @@ def _finish(stage: Stage, root: Path, files: Files, trained: Trained, number: in
     }
     save_half(candidate, loaded, result)
     result["test"] = held_out(candidate, root, stage)
-    save_half(candidate, loaded, {**_trained_with(trained.config), **result})
+    command = stage.record.content["runs"][stage.record.run]["command"]
+    save_half(candidate, loaded, {**_trained_with(trained.config, command), **result})
     if candidate.stat().st_size > LARGEST_BYTES:
         raise ValueError(f"{candidate} has {candidate.stat().st_size:,} bytes, more than {LARGEST_BYTES:,}")
-    earlier = files.log.read_text() if files.log.exists() else ""
-    lines = [json.dumps({"round": number, **entry}) for entry in _log_of(files.run)]
-    write_text(files.log, earlier + "".join(f"{line}\n" for line in lines))
+    _keep_log(files, number)
     if finished:
         shutil.rmtree(files.run)
         files.overrides.unlink(missing_ok=True)
@@ -266,11 +269,22 @@ def _finish(stage: Stage, root: Path, files: Files, trained: Trained, number: in
     return result
 
 
-def _trained_with(config: TrainConfig) -> dict[str, Any]:
-    """The settings, without the paths of the machine."""
+def _keep_log(files: Files, number: int) -> None:
+    """Append the steps of this round to OUTPUT/voc.log.jsonl: a run that goes on also has those of earlier rounds."""
+    kept = files.run / "kept_steps"
+    before = int(kept.read_text()) if kept.exists() else 0
+    log = _log_of(files.run)
+    earlier = files.log.read_text() if files.log.exists() else ""
+    lines = [json.dumps({"round": number, **entry}) for entry in log if entry["step"] > before]
+    write_text(files.log, earlier + "".join(f"{line}\n" for line in lines))
+    write_text(kept, str(max([before, *(entry["step"] for entry in log)])))
+
+
+def _trained_with(config: TrainConfig, command: str) -> dict[str, Any]:
+    """The command, and the settings without the paths of the machine."""
     values = config.model_dump(mode="json")
     values["data"]["root"], values["output"], values["weights"] = "voc07", "runs/gpu/voc", None
-    return {"config": values, "command": "python benchmarks/gpu.py --stages voc --data voc07"}
+    return {"config": values, "command": command}
 
 
 def held_out(weights: Path, root: Path, stage: Stage) -> dict[str, Any]:

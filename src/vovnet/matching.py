@@ -15,6 +15,9 @@ MIN_OBJECTNESS = 0.01
 """RefineDet's second step ignores anchors that the first step gives a lower score for holding an object."""
 
 _MIN_BIPARTITE_IOU = 1e-6
+_MOST_PAIRS = (
+    2**24
+)  # of objects and anchors that are compared together: a crowded batch must not decide the peak memory
 
 
 def match(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: float) -> tuple[Tensor, Tensor]:
@@ -38,12 +41,32 @@ def match(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: float) -
     n, m, a = boxes.shape[0], boxes.shape[1], anchors.shape[-2]
     if m == 0 or a == 0:
         return boxes.new_full((n, a), -1, dtype=torch.int64), boxes.new_zeros((n, a))
+    together = max(1, _MOST_PAIRS // (m * a))  # images
+    parts = [
+        _compare(
+            boxes[i : i + together],
+            valid[i : i + together],
+            anchors if anchors.ndim == 2 else anchors[i : i + together],
+        )
+        for i in range(0, n, together)
+    ]
+    best_iou, best_object, keys = (torch.cat(values) for values in zip(*parts, strict=True))
+    matches = torch.where(best_iou >= iou_threshold, best_object, -1)
+    pairs = _bipartite(keys, a).to(boxes.device)
+    return torch.where(pairs >= 0, pairs, matches), best_iou.clamp(min=0)
+
+
+def _compare(boxes: Tensor, valid: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What matching has to know of all pairs: `_first_argmax` of the IoU, and the keys for `_bipartite`."""
     iou = pairwise_iou(boxes, anchors)  # (N, M, A)
     iou = iou.masked_fill(~valid.unsqueeze(-1), -1.0)
-    best_iou, best_object = _first_argmax(iou)  # (N, A)
-    matches = torch.where(best_iou >= iou_threshold, best_object, -1)
-    pairs = _bipartite(torch.where(iou > _MIN_BIPARTITE_IOU, iou, 0.0))
-    return torch.where(pairs >= 0, pairs, matches), best_iou.clamp(min=0)
+    candidates = torch.where(iou > _MIN_BIPARTITE_IOU, iou, 0.0)
+    return *_first_argmax(iou), _best_keys(candidates if _sorts_integers(iou.device) else candidates.cpu())
+
+
+def _sorts_integers(device: torch.device) -> bool:
+    """Whether the device finds many of the largest 64-bit integers; MPS does not."""
+    return device.type != "mps"
 
 
 def _can_look_at(tensor: Tensor) -> bool:
@@ -59,21 +82,29 @@ def _first_argmax(iou: Tensor) -> tuple[Tensor, Tensor]:
     return best, first.long()
 
 
-def _bipartite(iou: Tensor) -> Tensor:
-    """IoU (N, M, A), 0 where a pair must not be matched → (N, A): the object of each anchor in the first stage, or −1.
+def _best_keys(iou: Tensor) -> Tensor:
+    """IoU (N, M, A), 0 where a pair must not be matched → (N, M, K): the best pairs of each object, best first.
 
-    The other objects can take M - 1 anchors from an object, so only its best M can be its own. Their pairs, sorted
-    once, are small enough to be gone through M times.
+    The other objects can take M - 1 anchors from an object, so only its best M can be its own: K is M, or all anchors.
+    As integers, floats that are not negative have the same order. The lower half makes the lower anchor the larger.
     """
-    n, m, a = iou.shape
-    k = min(m, a)
-    # As integers, floats that are not negative have the same order. The lower half makes the lower anchor the larger.
-    last_first = torch.arange(a - 1, -1, -1, device=iou.device)
-    keys = ((iou.float().view(torch.int32).long() << 32) | last_first).topk(k, dim=2).values  # (N, M, K)
+    m, a = iou.shape[1:]
+    keys = iou.float().view(torch.int32).long()
+    keys <<= 32
+    keys |= torch.arange(a - 1, -1, -1, device=iou.device)
+    return keys.topk(min(m, a), dim=2).values
+
+
+def _bipartite(keys: Tensor, a: int) -> Tensor:
+    """`_best_keys` (N, M, K) among A anchors → (N, A): the object of each anchor in the first stage, or −1.
+
+    The pairs, sorted once, are few enough to be gone through M times.
+    """
+    n, m, k = keys.shape
     # In a tie, the pair that is first, that of the lower object, stays first.
     keys, order = keys.flatten(1).sort(dim=1, descending=True, stable=True)  # (N, M·K)
     anchors, objects = a - 1 - (keys & 0xFFFFFFFF), order // k
-    ranks = torch.arange(m * k, 0, -1, device=iou.device, dtype=torch.int32)
+    ranks = torch.arange(m * k, 0, -1, device=keys.device, dtype=torch.int32)
     ranks = torch.where(keys >> 32 > 0, ranks, 0)  # of the pairs that are left: the largest is the best pair
     best_ranks = []
     for _ in range(k):
@@ -84,7 +115,7 @@ def _bipartite(iou: Tensor) -> Tensor:
     best = torch.cat(best_ranks, dim=1)  # (N, K)
     place = (m * k - best).clamp(max=m * k - 1)
     anchor = torch.where(best > 0, anchors.gather(1, place), a)  # what is no pair goes to a column that is cut off
-    return iou.new_full((n, a + 1), -1, dtype=torch.int64).scatter_(1, anchor, objects.gather(1, place))[:, :a]
+    return keys.new_full((n, a + 1), -1).scatter_(1, anchor, objects.gather(1, place))[:, :a]
 
 
 def hard_negatives(candidates: Tensor, difficulty: Tensor, quota: Tensor) -> Tensor:

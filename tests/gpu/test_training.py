@@ -145,6 +145,7 @@ def check_compiled(value, device, folder):
             train_step(
                 state, network, lambda outputs, _: {"square": outputs["output"].square().mean()}, batches,
                 accumulate=passes, dtype=torch.float32, device=device, clip_norm=10.0, norm_momentum=0.1,
+                graphs=value == "graphs",
             )  # fmt: skip
         states.append(state)
     eager, compiled = states

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vovnet import matching
 from vovnet.boxes import pairwise_iou
@@ -41,9 +44,12 @@ def random_batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return boxes, valid, some_boxes(rng, (images, anchors)[int(rng.integers(2)) :], grid)
 
 
-@pytest.mark.parametrize("looks", [True, False], ids=["cpu", "gpu"])
-def test_agrees_with_the_greedy_order(monkeypatch: pytest.MonkeyPatch, looks: bool) -> None:
+@pytest.mark.parametrize(
+    ("looks", "most_pairs"), [(True, 2**24), (False, 2**24), (False, 150)], ids=["cpu", "gpu", "parts"]
+)
+def test_agrees_with_the_greedy_order(monkeypatch: pytest.MonkeyPatch, looks: bool, most_pairs: int) -> None:
     monkeypatch.setattr(matching, "_can_look_at", lambda _: looks)
+    monkeypatch.setattr(matching, "_MOST_PAIRS", most_pairs)
     ties = displaced = 0
     for seed in range(2500):
         boxes, valid, anchors = random_batch(seed)
@@ -69,3 +75,27 @@ def test_values_that_are_no_numbers_match_nothing(monkeypatch: pytest.MonkeyPatc
     anchors = torch.tensor([[float("nan")] * 4, [0, 0, 8, 8], [float("inf")] * 4])
     matches, _ = match(boxes, torch.tensor([[True, False]]), anchors, 0.5)
     assert matches.tolist() == [[-1, 0, -1]]
+
+
+class LargestResult(TorchDispatchMode):
+    values = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor) and not tensor._is_view():
+                self.values = max(self.values, tensor.numel())
+        return result
+
+
+def test_a_crowded_batch_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "_MOST_PAIRS", 2 * 8 * 500)
+    rng = np.random.default_rng(0)
+    boxes, anchors = some_boxes(rng, (40, 8), 9), some_boxes(rng, (500,), 9)
+    with LargestResult() as largest:
+        match(boxes, torch.ones(40, 8, dtype=torch.bool), anchors, 0.5)
+    assert largest.values < 40 * 8 * 500 / 4
+
+
+def test_mps_is_spared_sorting_integers() -> None:
+    assert [matching._sorts_integers(torch.device(name)) for name in ("cpu", "cuda", "mps")] == [True, True, False]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vovnet.data.resampling import Sides, resampling_weights
 from vovnet.data.transforms import Plan, SSDAugmentation
+from vovnet.errors import UsageError
 from vovnet.structures import Target
 
 _MOST_VALUES = 2**25  # of the parts of the images that are drawn together, each padded to the largest
@@ -75,6 +76,9 @@ class UndrawnImages(NamedTuple):
     transpose: bool
 
     def to(self, device: torch.device) -> UndrawnImages:
+        """UsageError for MPS, which has no float64."""
+        if device.type == "mps":
+            raise UsageError("draw_images=device needs float64, which mps does not have: set draw_images=workers")
         pixels, plans = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.plans))
         return self._replace(pixels=pixels, plans=plans)
 

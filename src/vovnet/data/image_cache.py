@@ -87,18 +87,23 @@ def _mapped(path: Path) -> npt.NDArray[np.uint8]:
 def open_cache(dataset: DetectionDataset, folder: Path, *, workers: int) -> CachedImages | None:
     """The decoded images of a dataset; None, with a warning, where they do not fit.
 
-    Other processes that want them wait for the one that writes them. ValueError for an image that cannot be decoded.
+    Other processes that want them wait for the one that writes them, and check them all at once. ValueError for an
+    image that cannot be decoded.
     """
     paths = [sample.image_path for sample in dataset]
     try:
         path = folder / _digest(str(path.absolute()) for path in paths) / f"{_digest(_state_of(paths))}.images"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _waiting(path.with_name(".lock")):
-            cached = _read(path, len(paths))
-            if cached is None:
-                _clear(path.parent)
-                cached = _write(path, paths, workers)
-        return cached
+        lock = path.with_name(".lock")
+        while True:
+            with _waiting(lock, alone=False):
+                state, cached = _state_of_file(path), _read(path, len(paths))
+            if cached is not None:
+                return cached
+            with _waiting(lock, alone=True):
+                if _state_of_file(path) == state:  # else another process has written it in the meantime
+                    _clear(path.parent)
+                    return _write(path, paths, workers)
     except OSError as error:
         _LOG.warning("images are not cached: %s", line(str(error), 400))
         return None
@@ -160,6 +165,15 @@ class _Decoded(Dataset[tuple[int, tuple[int, str] | None]]):
         except OSError as error:
             return 0, (error.errno or 0, str(error.strerror))
         return zlib.crc32(pixels), None
+
+
+def _state_of_file(path: Path) -> tuple[int, int, int] | None:
+    """Differs for a file that was written anew; None without a file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read(path: Path, count: int) -> CachedImages | None:
@@ -238,10 +252,13 @@ def _clear(folder: Path) -> None:
 
 
 @contextmanager
-def _waiting(path: Path) -> Iterator[None]:
-    """Waits until no other process is in the block. Where a file system has no locks, two may write: each its own."""
-    with path.open("ab") as file:
+def _waiting(path: Path, *, alone: bool) -> Iterator[None]:
+    """Waits until no other process is in such a block, or none that is `alone`.
+
+    Where a file system has no locks, two may write: each its own.
+    """
+    with path.open("a+b") as file:
         if fcntl is not None:
             with suppress(OSError):
-                fcntl.lockf(file, fcntl.LOCK_EX)
+                fcntl.lockf(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield

@@ -24,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -54,6 +55,7 @@ def load_batches(
     batch_bytes: int = 0,
     prefetch: int = 2,
     pin_memory: bool = False,
+    mapped: Path | None = None,
 ) -> Batches[T]:
     """The batches in the order of `picks`. The processes start now, not with the first batch.
 
@@ -63,6 +65,7 @@ def load_batches(
     batch_bytes: what a batch takes in shared memory, at least or on average, if that is known. `prefetch` is lowered to
         what fits, and to 4 GiB in all, but not below one batch.
     prefetch: batches that each process loads ahead.
+    mapped: a file that the processes have mapped into memory: one that reads what is no longer there dies.
 
     Raises OSError with what helps, here or with a batch, if a process dies, cannot start, or lacks shared memory.
     """
@@ -76,7 +79,7 @@ def load_batches(
         worker_init_fn=_prepare,
         prefetch_factor=_affordable(batch_bytes, workers, prefetch) if workers else None,
     )
-    return Batches(_start(loader), recorded.pending, name_of)
+    return Batches(_start(loader), recorded.pending, name_of, mapped)
 
 
 class Batches(Generic[T]):
@@ -86,8 +89,14 @@ class Batches(Generic[T]):
     pending: the keys of the batches that have not come yet.
     """
 
-    def __init__(self, batches: Iterator[T], pending: deque[list[Any]], name_of: Callable[[Any], str]) -> None:
-        self._pending, self._name_of = pending, name_of
+    def __init__(
+        self,
+        batches: Iterator[T],
+        pending: deque[list[Any]],
+        name_of: Callable[[Any], str],
+        mapped: Path | None = None,
+    ) -> None:
+        self._pending, self._name_of, self._mapped = pending, name_of, mapped
         self._processes: list[BaseProcess] = list(getattr(batches, "_workers", ()))
         self._results: queue.Queue[tuple[str, Any]] = queue.Queue(1)
         self._stopped = threading.Event()
@@ -109,7 +118,7 @@ class Batches(Generic[T]):
         if kind == "batch":
             self._pending.popleft()
             return value
-        ending = StopIteration() if kind == "end" else _explained(value, self._processes)
+        ending = StopIteration() if kind == "end" else _explained(value, self._processes, self._mapped)
         self.close()
         raise ending
 
@@ -136,7 +145,7 @@ class Batches(Generic[T]):
                 return self._results.get(timeout=_POLL_S)
             if dead := _dead(self._processes):
                 self.close()
-                raise _death(dead[0])
+                raise _death(dead[0], self._mapped)
             seconds = time.monotonic() - began
             if seconds > PATIENCE_S * (warnings + 1):
                 warnings += 1
@@ -247,7 +256,7 @@ def _dead(processes: Sequence[BaseProcess]) -> list[BaseProcess]:
     return [process for process in processes if process.exitcode not in (None, 0)]
 
 
-def _explained(error: BaseException, processes: Sequence[BaseProcess]) -> BaseException:
+def _explained(error: BaseException, processes: Sequence[BaseProcess], mapped: Path | None) -> BaseException:
     """The error of the thread, or what lies behind it: a death, or no more open files."""
     text = str(error)
     if text.startswith("Caught "):  # raised by the dataset, in a process that lives on
@@ -257,15 +266,20 @@ def _explained(error: BaseException, processes: Sequence[BaseProcess]) -> BaseEx
     deadline = time.monotonic() + 1
     while isinstance(error, RuntimeError | OSError | EOFError) and time.monotonic() < deadline:
         if dead := [process for process in processes if process.exitcode not in (None, 0, -signal.SIGTERM)]:
-            return _death(dead[0])
+            return _death(dead[0], mapped)
         time.sleep(0.05)
     ended = isinstance(error, ConnectionError | EOFError) or "DataLoader" in text
     return OSError(f"a loader process ended early ({line(text, 100)}): {_NO_WORKERS}") if ended else error
 
 
-def _death(process: BaseProcess) -> OSError:
-    status = process.exitcode or 0
-    if status in (errno.ENOSPC, -getattr(signal, "SIGBUS", 7)):
+def _death(process: BaseProcess, mapped: Path | None) -> OSError:
+    status, bus_error = process.exitcode or 0, -getattr(signal, "SIGBUS", 7)
+    if status == bus_error and mapped is not None:
+        return OSError(
+            f"a loader process could not read {line(str(mapped), 150)} (cut short, or a bad disk: start again, and it "
+            f"is checked), or found no room in shared memory: {_shm_remedy()}"
+        )
+    if status in (errno.ENOSPC, bus_error):
         return OSError(f"a loader process found no room in shared memory: {_shm_remedy()}")
     if status == errno.EMFILE:
         return _no_files("a loader process")

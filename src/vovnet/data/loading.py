@@ -30,6 +30,8 @@ Augmentation = Callable[[Tensor, Target, np.random.Generator], tuple[Tensor | Im
 
 _PADDING_MULTIPLE = 32  # the coarsest stride of a backbone, and a whole number of bytes in packed masks
 
+BATCHES_AHEAD = 4  # of each loader process in training, if they fit into shared memory
+
 
 class Batch(NamedTuple):
     """One micro-batch of training images with their objects.
@@ -244,6 +246,7 @@ def training_batches(
         collate=_collate,
         name_of=lambda key: dataset[key[1]].image_path.name,
         batch_bytes=batch_bytes(stream.micro_batch_size, image_pixels),
-        prefetch=4,
+        prefetch=BATCHES_AHEAD,
         pin_memory=pin_memory,
+        mapped=None if cached is None else cached.path,
     )

@@ -11,7 +11,7 @@ from vovnet.data import shared_memory
 from vovnet.errors import counted
 
 _ON_CPU = 2  # the network takes the other cores, and longer than they do
-_MOST = 16  # a fast GPU and a small network need about 2,500 images a second
+_MOST = 16  # estimated: each takes memory for the batches that it loads ahead
 _GROUP = Path("/sys/fs/cgroup/cpu.max")  # of a container: "200000 100000" is two cores, "max 100000" all
 _LOG = logging.getLogger("vovnet")
 

@@ -281,6 +281,8 @@ class TrainConfig(Section):
                 "sync_bn=true takes the statistics of all processes together, norm_batch_size those of a few images: "
                 "set sync_bn=false or norm_batch_size=null"
             )
+        if self.sync_bn and self.compile:
+            raise ValueError("batch norm across processes cannot be compiled: set sync_bn=false or compile=false")
 
 
 Schema = TypeVar("Schema", bound=Section)

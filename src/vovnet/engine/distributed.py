@@ -30,14 +30,6 @@ class Workers:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def any(self, flag: bool) -> bool:
-        """Whether `flag` is true in any process."""
-        if self.world_size == 1:
-            return flag
-        shared = torch.tensor(int(flag))
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self.host)
-        return bool(shared)
-
     def broadcast_buffers(self, module: nn.Module) -> None:
         """Give every process the norm statistics of the main process. Until then each has those of its own images."""
         if self.world_size > 1:

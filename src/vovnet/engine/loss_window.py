@@ -29,11 +29,13 @@ class LossWindow:
 
     count: number of micro-batches in `sums`.
     may_overflow: in float16 a loss may become infinite now and then; such a micro-batch is then left out.
+    left_out: the step and the images of the last one that was, in this process.
     """
 
     count: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     may_overflow: bool = False
+    left_out: tuple[int, Sequence[str]] | None = None
     unseen: list[_Unseen] = field(default_factory=list, repr=False)
 
     def add_losses(self, losses: Mapping[str, Tensor], step: int, image_names: Sequence[str]) -> None:
@@ -41,8 +43,10 @@ class LossWindow:
         values = torch.stack(list(losses.values())).detach()
         self.unseen.append(_Unseen("loss", tuple(losses), values, step, image_names))
 
-    def add_gradient_norm(self, norm: Tensor, step: int, image_names: Sequence[str]) -> None:
-        self.unseen.append(_Unseen("gradient", (), norm.detach().view(1), step, image_names))
+    def add_gradient_norm(self, norm: Tensor, step: int, image_names: Sequence[str], *, shared: bool = False) -> None:
+        """Keep the norm of a step's gradient. shared: by all processes, so that the images here may be innocent."""
+        what, image_names = ("gradient of all processes", ()) if shared else ("gradient", image_names)
+        self.unseen.append(_Unseen(what, (), norm.detach().view(1), step, image_names))
 
     def look(self, *, wait: bool = True) -> None:
         """Add what came since the last look to `sums`.
@@ -59,6 +63,7 @@ class LossWindow:
             numbers = [next(values) for _ in range(len(entry.values))]
             if not all(map(math.isfinite, numbers)):
                 if self.may_overflow:
+                    self.left_out = entry.step, entry.image_names
                     continue
                 raise not_finite(entry.what, entry.step, entry.image_names)
             if entry.losses:

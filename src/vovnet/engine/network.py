@@ -36,7 +36,7 @@ def place(model: DetectionModel, config: TrainConfig, group: Workers) -> Detecti
             use_ghost_norms(model, config.norm_batch_size)
         except ValueError as error:
             raise UsageError(f"norm_batch_size: {error}; set norm_batch_size=null") from None
-    elif config.compile and config.norm_momentum is not None and not config.sync_bn and _has_batch_norm(model):
+    elif config.compile and config.norm_momentum is not None and _has_batch_norm(model):
         use_ghost_norms(model, None)  # their share can change without a new compilation
     if config.compile and config.norm_momentum is not None:
         share_passes(model, group.device)
@@ -80,25 +80,32 @@ def _fill_caches(model: DetectionModel, device: torch.device) -> None:
 
 
 def _check_compiler(model: DetectionModel, config: TrainConfig, group: Workers) -> None:
-    device = group.device
-    value = str(config.compile).lower()
+    value, device = str(config.compile).lower(), group.device
     if model.two_stage:
         raise UsageError(
             f"compile={value} is for one-stage detectors: the shapes in {config.model} change with each batch, and "
             "each would be compiled; set compile=false"
         )
     if device.type == "cuda":
+        if config.compile == "graphs":
+            _check_passes(model, config, group)
         if importlib.util.find_spec("triton") is None:
             raise UsageError(f"compile={value} needs triton on CUDA GPUs: pip install triton, or set compile=false")
-        _, accumulate = micro_batches(config, group.world_size)
-        if config.compile == "graphs" and accumulate > 1:  # a replay overwrites the gradients of the pass before
-            raise UsageError(
-                f"compile=graphs needs steps of one pass, and these take {accumulate}: raise micro_batch_size to "
-                f"{config.batch_size // group.world_size}, or set compile=true"
-            )
         return
     if config.compile == "graphs":
         raise UsageError(f"compile=graphs needs a CUDA GPU; on {device.type} set compile=true or compile=false")
     compilers = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
     if device.type == "cpu" and not any(shutil.which(name) for name in compilers if name):
         raise UsageError(f"compile={value} needs a C++ compiler on CPUs, such as g++; install one or set compile=false")
+
+
+def _check_passes(model: DetectionModel, config: TrainConfig, group: Workers) -> None:
+    """A CUDA graph leaves its gradients in memory of its own, which its next run overwrites: none is added up there."""
+    images, passes = micro_batches(config, group.world_size)
+    if passes == 1:
+        return
+    same = f" norm_batch_size={config.norm_batch_size or images}, which computes the same in one"
+    raise UsageError(
+        f"compile=graphs needs steps of one forward pass, but each has {passes} of {images} image(s): set "
+        f"micro_batch_size={config.batch_size}{same if _has_batch_norm(model) else ''}, or compile=true"
+    )

@@ -44,11 +44,25 @@ def make_optimizer(model: nn.Module, spec: DetectorSpec, config: OptimizerConfig
     if not _has_fused_sgd(model):
         return torch.optim.SGD(groups, **options, foreach=True)
     optimizer = torch.optim.SGD(groups, **options, fused=True)
-    if config.momentum:
-        # Fused SGD allocates them in its first step, and leaves them undefined if that step overflows in float16.
-        for parameter in model.parameters():
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    complete_state(optimizer)
     return optimizer
+
+
+@torch.no_grad()
+def complete_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give the state of an optimizer, which may come from a checkpoint, what its next step needs.
+
+    All of it gets the memory format of its parameter, which a resumed run may change and fused SGD insists on. Fused
+    SGD allocates missing momentum in a step, and leaves it undefined if that step overflows in float16: it gets zeros.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            for name, value in state.items():
+                if torch.is_tensor(value) and value.shape == parameter.shape:
+                    state[name] = torch.empty_like(parameter).copy_(value)
+            if group.get("fused") and group["momentum"] and state.get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _has_fused_sgd(model: nn.Module) -> bool:

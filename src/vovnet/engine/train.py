@@ -95,7 +95,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             state.load(checkpoint, last_path)
         if len(set(group.gather(state.step))) > 1:
             raise ValueError(f"every process needs {last_path}; put the output folder where all hosts can read it")
-        network = wrap(model, config, group)
+        network = wrap(model, config, group).train()
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
             announce(config, dataset, state.step, steps, str(group.device))
@@ -109,10 +109,10 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         # Loop.
         batches = open_batches(dataset, config, model.preprocessing, group, start_step=state.step)
         until_end.enter_context(closing(batches))
+        group.gather(None)  # a cache of images may take others longer than NCCL would wait for them
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock, stop_votes = Clock(state.step), until_end.enter_context(stop_votes_of(group))
-        network.train()
         while state.step < steps:
             rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
             set_learning_rate(optimizer, rate)
@@ -121,6 +121,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 state, network, criterion, batches,
                 accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
                 norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
+                graphs=config.compile == "graphs",
             )  # fmt: skip
             state.look(wait=False)
             step, is_last, state.last = state.step, state.step == steps, None

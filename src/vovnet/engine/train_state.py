@@ -13,6 +13,7 @@ from vovnet.engine.checkpoint import check_optimizer, damaged
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.ema import EMA
 from vovnet.engine.loss_window import LossWindow, not_finite
+from vovnet.engine.optimizer import complete_state
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.printing import line
 from vovnet.weights.detector import ModelInfo
@@ -86,6 +87,7 @@ class TrainState:
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         for group, options in zip(self.optimizer.param_groups, own, strict=True):
             group.update(options)
+        complete_state(self.optimizer)
         try:
             self.scaler.load_state_dict(checkpoint["scaler"])
         except (KeyError, RuntimeError) as error:
@@ -104,8 +106,17 @@ class TrainState:
             raise FloatingPointError(
                 f"float16 overflows in every step, up to step {self.step}, whatever the loss is multiplied by (now "
                 f"{scale:.1g}): use precision=bf16 or precision=fp32, lower optimizer.learning_rate or set "
-                "optimizer.clip_norm; the last checkpoint is unharmed"
+                f"optimizer.clip_norm{self._suspects()}; the last checkpoint is unharmed"
             )
+
+    def _suspects(self) -> str:
+        if self.window.left_out is None:
+            return ""
+        step, names = self.window.left_out
+        return (
+            f", or check with `vovnet data check` the images of the last loss that was not finite, at step {step}: "
+            + (", ".join(names))
+        )
 
     def check_weights(self) -> None:
         """Raise FloatingPointError unless all that is saved is finite: it must not replace the last good checkpoint.

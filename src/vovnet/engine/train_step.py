@@ -27,6 +27,7 @@ def train_step(
     clip_norm: float | None,
     norm_momentum: float | None = None,
     memory_format: torch.memory_format = torch.channels_last,
+    graphs: bool = False,
 ) -> None:
     """Update the weights and their EMA once, and count the step.
 
@@ -35,6 +36,7 @@ def train_step(
     dtype: number format of the forward pass.
     norm_momentum: see `set_norm_momentum`.
     memory_format: of the network's input.
+    graphs: whether the network was compiled into CUDA graphs, for which `accumulate` must be 1.
 
     It looks at no loss or gradient, because that would wait for the device; `TrainState.look` does. In float16 the
     scaler skips a step that overflows and continues with a smaller scale.
@@ -46,8 +48,9 @@ def train_step(
             batch = next(batches)
             names += batch.names
             set_norm_momentum(model, norm_momentum, state.step * accumulate + index)
-            if device.type == "cuda":
-                torch.compiler.cudagraph_mark_step_begin()  # the outputs of the last pass may be overwritten
+            if graphs:
+                # With compile=graphs: what the network gave for the last step is no longer needed.
+                torch.compiler.cudagraph_mark_step_begin()
             # The processes exchange gradients once per step, with the last micro-batch.
             last = index == accumulate - 1
             with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
@@ -69,7 +72,8 @@ def train_step(
     elif not scaler.is_enabled():
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if norm is not None and not scaler.is_enabled():
-        state.window.add_gradient_norm(norm, state.step, names)
+        shared = isinstance(network, DistributedDataParallel)
+        state.window.add_gradient_norm(norm, state.step, names, shared=shared)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)

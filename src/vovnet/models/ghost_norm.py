@@ -197,10 +197,15 @@ def use_ghost_norms(model: nn.Module, group: int | None) -> nn.Module:
 
 def share_passes(model: nn.Module, device: torch.device) -> None:
     """Give all ghost norms that count passes one tensor for it, so that the next pass needs no new compilation."""
-    passes = torch.zeros((), dtype=torch.float64, device=device)
+    passes = torch.zeros((), dtype=_count_format(device), device=device)
     for layer in model.modules():
         if isinstance(layer, GhostBatchNorm):
             layer.passes = passes
+
+
+def _count_format(device: torch.device) -> torch.dtype:
+    """MPS has no float64; float32 counts to 16 million, long after the averages have forgotten how they started."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def count_passes(model: nn.Module, passes: int) -> None:

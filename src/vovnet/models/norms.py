@@ -5,27 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
+
+_NO_EPS = 1e-30  # some versions of PyTorch refuse 0 in `F.batch_norm`
 
 
 class FrozenBatchNorm(FrozenBatchNorm2d):
     """Batch norm with constant statistics, weight and bias; the output has the number format of the input.
 
-    torchvision's raises bfloat16 and float16 to float32, and with them all that follows. In float32 both give the same
-    bits. eps may be 0, which some versions of PyTorch refuse in `F.batch_norm`.
+    torchvision's raises bfloat16 and float16 to float32, and with them all that follows; this one computes in float32
+    too, and rounds the result once. In float32 both give the same bits. eps may be 0.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias, mean, variance = (
-            values.reshape(1, -1, 1, 1) for values in (self.weight, self.bias, self.running_mean, self.running_var)
-        )
-        wide = torch.promote_types(variance.dtype, torch.float32)
-        scale = weight * (variance.to(wide) + self.eps).rsqrt()
-        shift = bias - mean * scale
-        if x.dtype == wide:
-            return x * scale + shift
-        return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))  # rounds once
+        constants = (self.weight, self.bias, self.running_mean, self.running_var)
+        if x.dtype in (torch.bfloat16, torch.float16):
+            weight, bias, mean, variance = (values.float() for values in constants)
+            return F.batch_norm(x, mean, variance + self.eps, weight, bias, eps=_NO_EPS)
+        weight, bias, mean, variance = (values.reshape(1, -1, 1, 1) for values in constants)
+        scale = weight * (variance.to(torch.promote_types(variance.dtype, torch.float32)) + self.eps).rsqrt()
+        return (x * scale + (bias - mean * scale)).to(x.dtype)
 
 
 class FrozenBatchNormAct(FrozenBatchNorm):

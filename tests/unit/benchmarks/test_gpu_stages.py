@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,6 +142,46 @@ def test_report_of_pytest():
         summary(skipped)
 
 
+TESTS = """import time
+def test_first(): pass
+def test_slow(): time.sleep({seconds})
+"""
+
+
+def test_tests_that_are_not_done_in_time_leave_those_before_them(tmp_path):
+    from gpu_stages import check
+
+    (tmp_path / "test_it.py").write_text(TESTS.format(seconds=60))
+    arguments = [str(tmp_path), f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-q"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    try:
+        found = check.run_pytest(arguments, tmp_path / "report.xml", limit_s=4)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (found["passed"], found["failed"]) == (1, 0)
+    assert found["stopped"] == "the tests were not done after 4 s"
+
+
+@pytest.mark.parametrize(
+    ("found", "done"),
+    [
+        ({"passed": 2, "failed": 0}, True),
+        ({"passed": 2, "failed": 1}, False),
+        ({"passed": 2, "failed": 0, "stopped": "the tests were not done after 4 s"}, False),
+    ],
+)
+def test_failed_and_unfinished_tests_are_no_finished_stage(tmp_path, monkeypatch, found, done):
+    from gpu_stages import check
+
+    stage = make_stage(tmp_path, "check")
+    monkeypatch.setattr(check, "_pytest", lambda stage: found)
+    check.run(stage)
+    stage.end()
+    (run,) = json.loads((tmp_path / "out/check.json").read_text())["runs"].values()
+    assert (check.is_done(stage.record, "key"), stage.some_failed) == (done, not done)
+    assert run["state"] == ("finished" if done else "incomplete")
+
+
 def test_a_missing_or_partial_pack_is_named_and_training_does_not_begin(tmp_path):
     from gpu_stages import voc
     from gpu_stages.voc_data import find_pack, tiny_pack
@@ -151,10 +192,8 @@ def test_a_missing_or_partial_pack_is_named_and_training_does_not_begin(tmp_path
     assert find_pack(pack) is None
     next((pack / "JPEGImages").iterdir()).unlink()
     assert "1 of 6 images are not in" in find_pack(pack)
-    stage = make_stage(tmp_path, "voc", rehearse=False)
-    voc.run(stage)
-    assert "--data DIR" in json.loads((tmp_path / "out/voc.json").read_text())["missing"]["held"]
-    assert not (tmp_path / "work/voc").exists()
+    assert "1 of 6 images are not in" in voc.lacks(options(tmp_path, data=pack, rehearse=False))
+    assert voc.lacks(options(tmp_path)) is None
 
 
 def test_made_up_photographs_are_a_pack(tmp_path):
@@ -242,12 +281,42 @@ def test_training_is_stopped_in_time_and_goes_on_from_its_checkpoint(tmp_path, m
     assert (results["round 2"]["finished"], results["round 2"]["steps"]) == (True, 4)
     assert "trial 2" not in results
     assert not (tmp_path / "out/voc_unfinished.safetensors").exists()
-    rounds = [json.loads(line)["round"] for line in (tmp_path / "out/voc.log.jsonl").read_text().splitlines()]
-    assert set(rounds) == {1, 2}
+    log = [json.loads(line) for line in (tmp_path / "out/voc.log.jsonl").read_text().splitlines()]
+    assert [(entry["round"], entry["step"]) for entry in log] == [(1, 1), (2, 2), (2, 3), (2, 4)]
     kept = load_model(tmp_path / "out/voc.safetensors")
     assert kept.info.name == "dsod300_vovnet27_slim"
+    assert kept.record["command"] == "command"  # that of the run
     assert "tmp" not in json.dumps(kept.record)  # no path of a machine
     shutil.rmtree(tmp_path / "work")
+
+
+def simulated_log(*, workers, step_s, batch_s, log_every, steps):
+    """Of steps that take `step_s`, fed by loaders that give a batch every `batch_s`, from full queues on."""
+    from vovnet.data.loading import BATCHES_AHEAD
+
+    now_s, log, last_s = 0.0, [], 0.0
+    for step in range(1, steps + 1):
+        arrived_s = (step - workers * BATCHES_AHEAD) * batch_s
+        now_s = max(now_s, arrived_s) + step_s
+        if step % log_every == 0:
+            log.append({"step": step, "images_per_s": log_every / (now_s - last_s)})
+            last_s = now_s
+    return log
+
+
+@pytest.mark.parametrize("workers", [0, 1, 15])
+@pytest.mark.parametrize("log_every", [8, 10])
+@pytest.mark.parametrize("batch_s", [0.5, 1.25, 2.0])
+def test_measured_speed_is_that_of_the_loaders_if_they_are_slower(workers, log_every, batch_s):
+    from gpu_stages.steady import span
+
+    steady = span(workers, log_every)
+    log = simulated_log(workers=workers, step_s=1.0, batch_s=batch_s, log_every=log_every, steps=steady.steps)
+    assert steady.steps - steady.first >= 100
+    if workers:
+        assert steady.speed(log) == pytest.approx(1 / max(1.0, batch_s), rel=0.01)
+    else:
+        assert steady.first in (8, 10)
 
 
 def test_networks_of_the_study_share_their_epochs(tmp_path):
@@ -265,40 +334,59 @@ def test_networks_of_the_study_share_their_epochs(tmp_path):
     assert study._epochs(stage, list(study.NETWORKS[1:]), speeds, 50_000) == 25
 
 
+ARGS = SimpleNamespace(command="command", commit="abc1234", budget=580.0)
+
+
 def test_the_last_stage_gets_the_rest_and_what_is_done_is_left_out(tmp_path, capsys, monkeypatch):
     import gpu
+    from gpu_stages.voc_data import tiny_pack
 
     monkeypatch.setattr(gpu, "card_name", lambda device: "Invented GPU")
-    chosen = options(tmp_path, rehearse=False)
+    chosen = options(tmp_path, rehearse=False, data=tiny_pack(tmp_path), cifar=tmp_path)
     kind = gpu.KINDS["voc"]
-    plans = gpu._plans(["check", "tables", "voc"], chosen, "command")
-    assert [plan.name for plan in plans] == ["check", "tables", "voc"]
-    assert [plan.seconds for plan in plans] == [80.0, 200.0, float("inf")]
+    plans = gpu._plans(["check", "tables", "voc", "study"], chosen, ARGS)
+    assert [plan.name for plan in plans] == ["check", "tables", "voc", "study"]
+    assert [plan.seconds for plan in plans] == [80.0, 200.0, 300.0, float("inf")]
     make_stage(tmp_path, "voc", rehearse=False).record.put("held", "any", {"test": {"voc07_map": 0.5}})
-    plans = gpu._plans(["tables", "voc"], chosen, "command")
+    plans = gpu._plans(["tables", "voc"], chosen, ARGS)
     assert [(plan.name, plan.seconds, plan.least_s) for plan in plans] == [("tables", float("inf"), 25.0)]
     assert capsys.readouterr().out == "voc: done, and its code has not changed; --again repeats it\n"
-    (alone,) = gpu._plans(["voc"], chosen, "command")
+    (alone,) = gpu._plans(["voc"], chosen, ARGS)
     assert alone.seconds == float("inf")
     assert kind.least_s == alone.least_s
     command = alone.command(12.5)
-    assert command[command.index("--seconds") + 1] == "12.5"
+    assert command[command.index("--deadline") + 1] == "12.5"
     assert command[command.index("--stage") + 1] == "voc"
+    assert command[command.index("--commit") + 1] == "abc1234"
+
+
+def test_what_was_not_brought_along_is_missing_and_tables_get_its_time(tmp_path, monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(gpu, "card_name", lambda device: "Invented GPU")
+    plans = gpu._plans(["check", "tables", "voc", "throughput", "study"], options(tmp_path, rehearse=False), ARGS)
+    assert [plan.name for plan in plans] == ["check", "tables", "throughput"]
+    used = gpu.KINDS["check"].seconds + gpu.KINDS["throughput"].seconds
+    assert [plan.seconds for plan in plans] == [80.0, ARGS.budget - used, float("inf")]
+    for name, option in (("voc", "--data DIR"), ("study", "--cifar DIR")):
+        assert option in json.loads((tmp_path / f"out/{name}.json").read_text())["missing"][name]
 
 
 def test_a_failure_is_noted_of_the_run_that_failed(tmp_path, monkeypatch):
     import gpu
+    from gpu_stages.voc_data import tiny_pack
 
     monkeypatch.setattr(gpu, "card_name", lambda device: "Invented GPU")
+    chosen = options(tmp_path, rehearse=False, data=tiny_pack(tmp_path))
     make_stage(tmp_path, "voc", rehearse=False).end()
-    (plan,) = gpu._plans(["voc"], options(tmp_path, rehearse=False), "command")
+    (plan,) = gpu._plans(["voc"], chosen, ARGS)
     plan.failed("ended with status 1\nImportError")  # before it had begun
     content = json.loads((tmp_path / "out/voc.json").read_text())
     assert [run["state"] for run in content["runs"].values()] == ["finished", "failed"]
     assert list(content["runs"].values())[1]["error"] == "ended with status 1\nImportError"
     assert read_stage(write_as_gpu_record(content, tmp_path), "voc")["results"] == {}
 
-    (plan,) = gpu._plans(["voc"], options(tmp_path, rehearse=False), "command")
+    (plan,) = gpu._plans(["voc"], chosen, ARGS)
     make_stage(tmp_path, "voc", rehearse=False)  # begins a run in the stage's own process
     plan.failed("stopped: it was not done after 315 s")
     runs = json.loads((tmp_path / "out/voc.json").read_text())["runs"]

@@ -21,6 +21,7 @@ from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import Colours, SSDAugmentation
+from vovnet.errors import UsageError
 from vovnet.structures import Target
 
 from ...other_device import OTHER, other_device
@@ -254,6 +255,12 @@ def test_a_gpu_need_not_wait(photos: list[Tensor], antialias: bool, monkeypatch:
         drawn = draw_images(moved)
         assert not waits
         assert torch.equal(drawn.cpu(), expected)
+
+
+def test_a_device_without_float64_is_refused(photos: list[Tensor]) -> None:
+    undrawn = collate_parts([planned(SSDAugmentation((40, 40), MEAN), photos[0], 0)])
+    with pytest.raises(UsageError, match="mps does not have: set draw_images=workers"):
+        undrawn.to(torch.device("mps"))
 
 
 def test_pinned_memory_is_drawn_like_any(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -290,6 +290,29 @@ def test_processes_that_want_it_at_once(
     cached_in(dataset, tmp_path / "cache")
 
 
+def test_processes_check_it_at_the_same_time(
+    tmp_path: Path, dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one takes minutes, and one process after the other would let the first wait for too long."""
+    cached_in(dataset, tmp_path / "cache")
+    context = multiprocessing.get_context("fork")
+    start, checking = context.Barrier(3), context.Barrier(3)
+    read = image_cache._read
+
+    def read_with_others(path: Path, count: int) -> CachedImages | None:
+        checking.wait(30)  # broken unless all come
+        return read(path, count)
+
+    monkeypatch.setattr(image_cache, "_read", read_with_others)
+    arguments = (dataset.root, tmp_path / "cache", start)
+    processes = [context.Process(target=_open_in_process, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+
+
 def test_a_reader_keeps_what_another_run_replaces(tmp_path: Path, dataset: DetectionDataset) -> None:
     cached = cached_in(dataset, tmp_path / "cache")
     expected = [cached[index].clone() for index in range(5)]

@@ -13,6 +13,7 @@ import threading
 import time
 from multiprocessing import resource_sharer
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,6 +110,17 @@ def test_a_process_that_ends_or_cannot_send_ends_the_run_with_a_sentence(day, me
     assert "Traceback" not in capfd.readouterr().err
     assert not children()
     assert list(loaded) == []
+
+
+def test_a_process_that_reads_beyond_the_end_of_a_mapped_file(tmp_path, capfd):
+    path = tmp_path / "cache.images"
+    path.write_bytes(bytes(2**16))
+    mapped = np.memmap(path, np.uint8, mode="c")
+    os.truncate(path, 0)
+    loaded = batches(lambda: torch.from_numpy(mapped[:1]).clone(), mapped=path)
+    with pytest.raises(OSError, match=r"could not read .*cache\.images \(cut short.*or found no room in shared memory"):
+        list(loaded)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_batch_for_which_a_process_may_not_make_a_file(capfd):

@@ -50,6 +50,14 @@ def test_a_gradient_names_all_images_of_its_step() -> None:
         window.look()
 
 
+def test_a_gradient_of_all_processes_accuses_no_image_of_this_one() -> None:
+    window = LossWindow()
+    window.add_gradient_norm(torch.tensor(NAN), 7, ["innocent.jpg"], shared=True)
+    with pytest.raises(FloatingPointError, match=r"the gradient of all processes became .* at step 7: lower") as error:
+        window.look()
+    assert "innocent" not in str(error.value)
+
+
 def test_a_device_is_not_waited_for_until_many_losses_have_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LossWindow, "_is_free", lambda self: False)
     monkeypatch.setattr(loss_window, "_MOST_UNSEEN", 5)
@@ -75,6 +83,7 @@ def test_what_overflows_in_float16_is_left_out() -> None:
     add(window, [NAN, float("inf")])
     window.look()
     assert window.means() == {}
+    assert window.left_out == (0, ["step0_1.jpg"])
     assert mean_losses([window.means(), {"loss": 2.0}]) == {"loss": 2.0}
     assert mean_losses([window.means()]) == {}
     add(window, [3.0, NAN])

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         network_module.torch, "compile", lambda module, mode: compile(module, backend=backend, fullgraph=True)
     )
     monkeypatch.setattr(network_module, "_check_compiler", lambda *_: None)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", None)  # for graphs only: it loads the compiler
     monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)  # pytest would keep all that the compiler traces
     torch._dynamo.reset()
     yield graphs
@@ -101,6 +103,8 @@ def test_what_cannot_be_had_is_said_in_a_sentence(tmp_path: Path, overrides: lis
 def test_synchronised_norms_have_no_groups(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="set sync_bn=false or norm_batch_size=null"):
         config(tmp_path, "sync_bn=true", "norm_batch_size=2")
+    with pytest.raises(UsageError, match="cannot be compiled: set sync_bn=false or compile=false"):
+        config(tmp_path, "sync_bn=true", "compile=true")
     with pytest.raises(ValueError, match="sync_bn=true needs CUDA GPUs"):
         place(Tiny(), config(tmp_path, "sync_bn=true"), ALONE)
 
@@ -114,16 +118,37 @@ def test_a_missing_compiler_is_said_in_a_sentence(tmp_path: Path, monkeypatch: p
         wrap(Tiny(), config(tmp_path, "compile=graphs"), Workers(0, 1, torch.device("cuda")))
 
 
-def test_graphs_are_for_steps_of_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each replay overwrites what the one before gave, so gradients cannot be added up."""
+@pytest.mark.parametrize(
+    ("overrides", "processes", "message"),
+    [
+        (["micro_batch_size=1"], 1, "each has 4 of 1 image.*: set micro_batch_size=4 norm_batch_size=1, which"),
+        (
+            ["micro_batch_size=2", "norm_batch_size=1"],
+            1,
+            "each has 2 of 2 image.*micro_batch_size=4 norm_batch_size=1",
+        ),
+        (["batch_size=8"], 1, "each has 2 of 4 image.*: set micro_batch_size=8 norm_batch_size=4, which"),
+        (["batch_size=16"], 2, "each has 2 of 4 image.*: set micro_batch_size=16 norm_batch_size=4, which"),
+        (["batch_size=8"], 2, None),
+        (["batch_size=8", "micro_batch_size=8", "norm_batch_size=4"], 1, None),
+    ],
+)
+def test_graphs_add_no_gradients_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], processes: int, message: str | None
+) -> None:
+    """The gradients of a CUDA graph are overwritten by its next run. Those who follow the advice are not refused."""
     monkeypatch.setattr(network_module.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(network_module, "_fill_caches", lambda *_: None)
-    monkeypatch.setattr(network_module.torch, "compile", lambda module, mode: nn.Sequential(module))
-    one_gpu, sizes = Workers(0, 1, torch.device("cuda")), ["batch_size=4", "micro_batch_size=2"]
-    with pytest.raises(UsageError, match="these take 2: raise micro_batch_size to 4, or set compile=true"):
-        wrap(Tiny(), config(tmp_path, "compile=graphs", *sizes), one_gpu)
-    wrap(Tiny(), config(tmp_path, "compile=true", *sizes), one_gpu)
-    wrap(Tiny(), config(tmp_path, "compile=graphs", sizes[0], "micro_batch_size=4"), one_gpu)
+    settings, gpus = config(tmp_path, *overrides, "compile=graphs"), Workers(0, processes, torch.device("cuda"))
+    with nullcontext() if message is None else pytest.raises(UsageError, match=message):
+        network_module._check_compiler(Tiny(), settings, gpus)
+    without_norms = Tiny()
+    without_norms.norm = nn.Identity()
+    with (
+        nullcontext() if message is None else pytest.raises(UsageError, match=r"micro_batch_size=\d+, or compile=true")
+    ):
+        network_module._check_compiler(without_norms, settings, gpus)
+    compiled = config(tmp_path, *overrides, "compile=true")
+    network_module._check_compiler(Tiny(), compiled, gpus)  # without graphs they may be added up
 
 
 @pytest.mark.parametrize(("value", "own", "other"), [("null", True, False), ("true", True, False), ("false", False, 1)])
@@ -202,6 +227,29 @@ def test_a_run_with_groups_computes_what_micro_batches_do(small_voc: Path, tmp_p
     assert_same_first_step(*outputs)
 
 
+def test_a_compiled_network_is_the_one_without_and_goes_on_as_one(tmp_path: Path, traced: list[Any]) -> None:
+    """Two passes with another share in the averages each; a third by a network that was made from the state."""
+    plain_config, compiled_config = config(tmp_path), config(tmp_path, "compile=true")
+    plain, compiled = place(Tiny(), plain_config, ALONE), place(Tiny(), compiled_config, ALONE)
+    compiled.load_state_dict(plain.state_dict())
+    network = wrap(compiled, compiled_config, ALONE).train()
+    for passes in range(3):
+        if passes == 2:
+            resumed = place(Tiny(), compiled_config, ALONE)
+            resumed.load_state_dict(compiled.state_dict())
+            plain.zero_grad()
+            compiled, network = resumed, wrap(resumed, compiled_config, ALONE).train()
+        images = torch.randn(4, 3, 8, 8)
+        for model, forward in ((plain, plain), (compiled, network)):
+            set_norm_momentum(model, 0.01, passes)
+            forward(images)["output"].square().sum().backward()
+        results = [(*(p.grad for p in model.parameters()), *model.buffers()) for model in (compiled, plain)]
+        for ours, expected in zip(*results, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+        assert len(traced) == 1 or passes == 2  # although the share of a pass changes
+
+
+@pytest.mark.slow
 def test_a_compiled_run_is_the_run_without_and_goes_on_as_one(
     small_voc: Path, tmp_path: Path, traced: list[Any]
 ) -> None:
@@ -216,6 +264,16 @@ def test_a_compiled_run_is_the_run_without_and_goes_on_as_one(
     assert load_checkpoint(tmp_path / "compiled" / "last.pt")["step"] == 2
     steps = [json.loads(line)["step"] for line in (tmp_path / "compiled" / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2]
+
+
+def test_graphs_are_told_of_each_step(
+    small_voc: Path, tmp_path: Path, traced: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: told.append(True))
+    small = ("batch_size=1", "micro_batch_size=1", "compile=graphs", f"output={tmp_path / 'run'}")
+    train(config(tmp_path, *small, root=small_voc))
+    assert told == [True]
 
 
 def test_a_compiled_network_is_shared_by_processes(tmp_path: Path, traced: list[Any]) -> None:

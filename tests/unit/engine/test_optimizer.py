@@ -5,11 +5,14 @@ import torch
 from torch import nn
 
 from vovnet import create_model
+from vovnet.engine import optimizer as optimizer_module
 from vovnet.engine.config import OptimizerConfig, load_config
 from vovnet.engine.ema import EMA
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train import train
+from vovnet.engine.train_state import TrainState
 from vovnet.errors import UsageError
+from vovnet.models.layers import memory_format_of
 from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
 
@@ -217,3 +220,49 @@ def test_the_ema_follows_weights_and_statistics():
     assert ema.module.weight.item() == pytest.approx(third)
     assert ema.module.running_mean.item() == pytest.approx(third)
     assert ema.module.num_batches_tracked.item() == 3
+
+
+@pytest.mark.parametrize("kind", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("formats", [("true", "false"), ("false", "true")])
+def test_a_run_that_resumes_in_another_memory_format_keeps_its_momentum(small_voc, tmp_path, kind, formats):
+    """Fused SGD wants both in one format, or refuses (on GPUs) or takes the elements for each other (on CPUs)."""
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        CONFIG.format(root=small_voc, kind=kind, output=tmp_path / "run").replace("momentum: 0", "momentum: 0.9")
+    )
+    train(load_config(path, [f"channels_last={formats[0]}", "schedule.iterations=1"]))
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    config = load_config(path, [f"channels_last={formats[1]}"])
+    model = create_model(config.model, 3).to(memory_format=memory_format_of(config.channels_last))
+    optimizer = make_optimizer(model, find_detector(config.model), config.optimizer)
+    state = TrainState(model, None, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+    state.load(checkpoint, tmp_path / "run" / "last.pt")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    changed = 0
+    for index, parameter in enumerate(parameters):
+        before = checkpoint["optimizer"]["state"][index]["momentum_buffer"]
+        buffer = optimizer.state[parameter]["momentum_buffer"]
+        assert buffer.stride() == parameter.stride()
+        assert torch.equal(buffer, before)
+        changed += before.stride() != buffer.stride()
+    assert changed > 10
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_fused_momentum_starts_with_zeros_after_a_checkpoint_without(monkeypatch, empty):
+    """Checkpoints before the first step have none, whichever device they come from."""
+    network = nn.Conv2d(3, 4, 3)
+    config, spec = OptimizerConfig(), find_detector("ssd300_mobilenet")
+    saved = make_optimizer(network, spec, config).state_dict()
+    if not empty:
+        saved["state"] = {0: {"momentum_buffer": torch.full((4, 3, 3, 3), 5.0)}, 1: {"momentum_buffer": None}}
+    monkeypatch.setattr(optimizer_module, "_has_fused_sgd", lambda _: True)
+    optimizer = make_optimizer(network, spec, config)
+    for state in optimizer.state.values():
+        state["momentum_buffer"].fill_(9.0)
+    state = TrainState(network, None, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+    checkpoint = {"model": network.state_dict(), "ema": None, "optimizer": saved, "scaler": {}, "step": 0}
+    state.load(checkpoint | {"best": None, "best_step": None, "window": {"count": 0, "sums": {}}}, "last.pt")
+    assert all(group["fused"] for group in optimizer.param_groups)
+    assert (optimizer.state[network.weight]["momentum_buffer"] == (0 if empty else 5)).all()
+    assert (optimizer.state[network.bias]["momentum_buffer"] == 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from itertools import repeat
 
@@ -52,10 +53,18 @@ def start(init_scale: float, *, enabled: bool = True) -> TrainState:
     return TrainState(model, EMA(model, 0.9), optimizer, scaler)
 
 
-def step(state: TrainState, clip_norm: float | None = None, dtype: torch.dtype = torch.float16) -> None:
+def step(
+    state: TrainState,
+    clip_norm: float | None = None,
+    dtype: torch.dtype = torch.float16,
+    network: nn.Module | None = None,
+) -> None:
     images = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     batch = Batch(images, pack([Target.make(), Target.make()]), [0, 0], ["a.jpg", "b.jpg"])
-    train_step(state, state.model, criterion, repeat(batch), accumulate=2, dtype=dtype, device=CPU, clip_norm=clip_norm)
+    train_step(
+        state, network or state.model, criterion, repeat(batch),
+        accumulate=2, dtype=dtype, device=CPU, clip_norm=clip_norm,
+    )  # fmt: skip
 
 
 def values(state: TrainState) -> list[Tensor]:
@@ -99,7 +108,11 @@ def test_activations_that_overflow_once_leave_no_trace() -> None:
 def test_overflow_without_end_ends_the_run_with_a_sentence() -> None:
     state = start(2.0**4)
     state.model.gain = 1e30
-    with pytest.raises(FloatingPointError, match=r"float16 overflows in every step, up to step 1\d, .* precision=bf16"):
+    sentence = (
+        r"float16 overflows in every step, up to step 1\d, .* precision=bf16 .*, or check with `vovnet data check` the "
+        r"images of the last loss that was not finite, at step 1\d: a.jpg, b.jpg; the last checkpoint"
+    )
+    with pytest.raises(FloatingPointError, match=sentence):
         for _ in range(30):
             step(state)
             state.look()
@@ -165,3 +178,38 @@ def test_fused_sgd_survives_an_overflow_in_its_first_step(monkeypatch: pytest.Mo
         weights.append(values(state))
     for plain, other in zip(*weights, strict=True):
         torch.testing.assert_close(plain, other)
+
+
+def test_a_gradient_that_overflows_without_end_accuses_no_image() -> None:
+    state = start(2.0**-9)
+    state.model.conv.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(
+        FloatingPointError, match=r"float16 overflows in every step, up to step 2, .* unharmed"
+    ) as error:
+        for _ in range(5):
+            step(state)
+            state.look()
+    assert ".jpg" not in str(error.value)
+
+
+class Shared(nn.parallel.DistributedDataParallel):
+    """A network as several processes share it, in one process."""
+
+    def __init__(self, module: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.shared = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.shared(images)
+
+    def no_sync(self) -> nullcontext[None]:
+        return nullcontext()
+
+
+def test_the_gradient_of_all_processes_accuses_no_image_of_this_one() -> None:
+    model = Root()
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    state = TrainState(model, None, torch.optim.SGD(model.parameters(), lr=1e-3), scaler)
+    step(state, dtype=torch.float32, network=Shared(model))
+    with pytest.raises(FloatingPointError, match="the gradient of all processes became .* at step 0: lower"):
+        state.look()

@@ -1,6 +1,7 @@
 """What ends a training run before its first step, in one sentence and without taking memory."""
 
 import resource
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -42,3 +43,26 @@ def test_a_second_run_in_a_folder_stops_before_anything_else(tmp_path, small_voc
     with folder_lock(config.output), pytest.raises(OSError, match="is in use by .*choose another output folder"):
         train(config)
     assert list(tmp_path.glob("run/*")) == []
+
+
+def test_processes_wait_for_each_others_images_before_the_first_step(tmp_path, small_voc, monkeypatch):
+    """In main memory, where the limit is half an hour: to write or check a cache of images may take minutes."""
+    events = []
+
+    class EndedError(Exception):
+        pass
+
+    def end(*_, **__):
+        events.append("step")
+        raise EndedError
+
+    train_module = sys.modules[train.__module__]
+    open_batches, gather = train_module.open_batches, Workers.gather
+    monkeypatch.setattr(train_module, "train_step", end)
+    monkeypatch.setattr(train_module, "open_batches", lambda *a, **k: (events.append("open"), open_batches(*a, **k))[1])
+    monkeypatch.setattr(Workers, "gather", lambda *a: (events.append("wait"), gather(*a))[1])
+    path = tmp_path / "config.yaml"
+    path.write_text("model: dsod300_vovnet27_slim\n" + BASIC.replace("root: x", f"root: {small_voc}"))
+    with pytest.raises(EndedError):
+        train(load_config(path, [f"output={tmp_path / 'run'}", "workers=0", "tensorboard=false"]))
+    assert events[events.index("open") :] == ["open", "wait", "step"]

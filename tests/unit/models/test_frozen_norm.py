@@ -38,14 +38,25 @@ def test_float32_has_the_bits_of_torchvision(eps: float, layout: torch.memory_fo
 
 
 @HALF
-def test_half_precision_stays_and_its_constants_are_computed_in_float32(dtype: torch.dtype) -> None:
-    ours, theirs = pair()
-    x = torch.randn(2, 8, 5, 7).to(dtype)
+@pytest.mark.parametrize("eps", [1e-5, 0.0])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_half_precision_stays_and_only_the_result_is_rounded(
+    dtype: torch.dtype, eps: float, layout: torch.memory_format
+) -> None:
+    """Constants that are rounded too would shift a channel by as much in every layer of a deep network."""
+    ours, theirs = pair(64, eps)
+    x = torch.randn(2, 64, 15, 17).to(dtype).to(memory_format=layout).requires_grad_()
     output = ours(x)
     assert output.dtype == dtype
-    exact = theirs(x.double())
-    bound = 4 * torch.finfo(dtype).eps * (1 + exact.abs().max())  # of scale, shift and result
-    assert (output.double() - exact).abs().max() < bound
+    assert output.is_contiguous(memory_format=layout)
+    wide = x.detach().double().requires_grad_()
+    exact = theirs(wide)
+    bound = 0.501 * torch.finfo(dtype).eps * exact.abs() + 1e-5
+    assert ((output.double() - exact).abs() <= bound).all()
+    slope = torch.randn(output.shape).to(dtype)
+    output.backward(slope)
+    exact.backward(slope.double())
+    assert ((x.grad.double() - wide.grad).abs() <= 0.501 * torch.finfo(dtype).eps * wide.grad.abs() + 1e-5).all()
 
 
 @HALF

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vovnet import create_model
-from vovnet.models.ghost_norm import GhostBatchNorm, count_passes, share_passes, use_ghost_norms
+from vovnet.models.ghost_norm import GhostBatchNorm, count_passes, share_of_pass, share_passes, use_ghost_norms
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
@@ -235,3 +235,16 @@ def test_a_compiled_norm_computes_the_same() -> None:
             torch.testing.assert_close(ours, expected, rtol=1e-8, atol=1e-8)
     assert len(graphs) == 1
     assert math.isclose(eager.running_mean.norm(), traced.running_mean.norm(), rel_tol=1e-8)
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_passes_are_counted_in_a_format_that_the_device_has(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """MPS has no float64; float32 is as good for the share, whose power of the momentum is soon nothing."""
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *shape, dtype, device: zeros(*shape, dtype=dtype))
+    ghost = GhostBatchNorm(2, 2)
+    share_passes(ghost, torch.device(device))
+    assert ghost.passes.dtype == {"cpu": torch.float64, "mps": torch.float32}[device]
+    for passes in (0, 1, 50, 120_000):
+        count_passes(ghost, passes)
+        assert float(share_of_pass(0.01, 4, ghost.passes)) == pytest.approx(share_of_pass(0.01, 4, passes), rel=1e-5)
