@@ -116,7 +116,7 @@ def step(
     """One step of training. network: what wraps the state's model, if anything."""
     torch.manual_seed(state.step)
     train_step(
-        state, network or state.model, make_criterion(family), batches,
+        state, state.model if network is None else network, make_criterion(family), batches,
         accumulate=accumulate, dtype=dtype, device=device, clip_norm=clip_norm,
     )  # fmt: skip
 

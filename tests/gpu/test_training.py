@@ -1,6 +1,8 @@
 """Training on the GPU: a scale that is too large, resuming, several processes, no waiting."""
 
+import copy
 import shutil
+import warnings
 from contextlib import contextmanager
 
 import pytest
@@ -10,8 +12,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.engine.config import load_config
+from vovnet.engine.distributed import Workers
+from vovnet.engine.network import place, wrap
 from vovnet.engine.train import train
-from vovnet.engine.train_step import make_scaler
+from vovnet.engine.train_state import TrainState
+from vovnet.engine.train_step import make_scaler, train_step
+from vovnet.models.preprocessing import Preprocessing
 from vovnet.weights.file import load_checkpoint
 
 from ..no_synchronisation import no_synchronisation
@@ -65,8 +71,10 @@ def never_waiting(device):
             yield
         return
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")  # once a process
+            torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -96,6 +104,57 @@ def test_a_step_waits_for_nothing(family, device):
             step(state, family, iter([batch]), device, dtype=dtype, clip_norm=10.0)
     assert losses_of(state)["loss"] > 0
     assert state.window.count == 3
+
+
+class Tiny(nn.Module):
+    """So small that it is compiled in seconds; with what training asks of a detector."""
+
+    two_stage, preprocessing = False, Preprocessing((64, 64))
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+
+    def forward(self, images):
+        return {"output": self.head(self.norm(self.conv(images)).relu())}
+
+
+@pytest.mark.parametrize("value", ["true", "graphs"])
+def test_a_compiled_network(value, compiler, tmp_path):
+    """With two passes a step, or one of graphs, which are recorded in the second step and replayed from then on."""
+    check_compiled(value, compiler, tmp_path)
+
+
+def check_compiled(value, device, folder):
+    path = folder / "run.yaml"
+    passes = 1 if value == "graphs" else 2
+    path.write_text(
+        f"{{model: {SMALL.name}, data: {{root: x}}, schedule: {{iterations: 5}}, batch_size: {2 * passes}, "
+        f"micro_batch_size: 2, norm_momentum: 0.1, compile: {value}}}"
+    )
+    config, alone, states = load_config(path), Workers(0, 1, device), []
+    torch.manual_seed(0)
+    first = Tiny()
+    for compiled in (False, True):
+        model = place(copy.deepcopy(first), config, alone)
+        network = wrap(model, config, alone) if compiled else model
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        state = TrainState(model, None, optimizer, make_scaler(torch.float32, device))
+        for seed in range(5):
+            batches = iter([make_batch(SMALL, seed=seed), make_batch(SMALL, seed=seed + 10)])
+            train_step(
+                state, network, lambda outputs, _: {"square": outputs["output"].square().mean()}, batches,
+                accumulate=passes, dtype=torch.float32, device=device, clip_norm=10.0, norm_momentum=0.1,
+                graphs=value == "graphs",
+            )  # fmt: skip
+        states.append(state)
+    eager, compiled = states
+    assert losses_of(compiled) == pytest.approx(losses_of(eager), rel=1e-4)
+    for (name, tensor), other in zip(
+        eager.model.state_dict().items(), compiled.model.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(other, tensor, rtol=1e-3, atol=1e-4, msg=name)
+    assert not torch.allclose(eager.model.head.weight.cpu(), first.head.weight, atol=1e-3)
 
 
 def test_a_resumed_run_is_the_whole_run(small_voc, tmp_path, device):

@@ -41,6 +41,7 @@ def test_predictions(detectors, device):
 
 
 def test_evaluation(detectors, small_voc):
+    pytest.importorskip("hotcoco")
     dataset = open_dataset(small_voc, "val")
     here, there = (evaluate(detector, dataset, workers=0).to_dict() for detector in detectors)
     assert there["voc07_map"] == pytest.approx(here["voc07_map"], abs=1e-3)
@@ -63,23 +64,33 @@ def test_images_drawn_on_the_device(device):
     assert ((drawn.cpu().int() - expected.int()).abs() > 1).float().mean() < 1e-3
 
 
-def test_graphs_and_compiled_models(cuda):
-    """Measuring refuses runs whose results differ from the eager ones."""
+def measured_in(runs, device, **options):
     torch.manual_seed(0)
-    found = measure_models(
-        {"vovnet27_slim": create_backbone("vovnet27_slim").eval()},
-        {"vovnet27_slim": (1, 3, 64, 64)},
-        device=cuda,
-        repetitions=5,
-        memory=False,
-        runs=("eager", "graph", "compile"),
-    )
-    assert [measurement.run for measurement in found] == ["eager", "graph", "compile"]
-    assert all(measurement.run_ratio_to == "eager" and measurement.run_ratio.median > 0 for measurement in found)
+    models = {"vovnet27_slim": create_backbone("vovnet27_slim").eval()}
+    shapes = {"vovnet27_slim": (1, 3, 64, 64)}
+    found = measure_models(models, shapes, device=device, repetitions=5, memory=False, runs=runs, **options)
+    assert tuple(measurement.run for measurement in found) == runs
+    for measurement in found:
+        assert measurement.run_ratio_to == "eager"
+        assert measurement.run_ratio.median > 0
+    return found
+
+
+def test_graphs(cuda):
+    """Measuring refuses runs whose results differ from the eager ones."""
+    eager, graph = measured_in(("eager", "graph"), cuda, batch_sizes=(2,))
+    assert graph.cost.total == eager.cost.total
+    assert graph.batches[2].median_ms > 0
+    assert graph.compile_s is None
+
+
+def test_compiled_models(compiler):
+    _, compiled = measured_in(("eager", "compile"), compiler)
+    assert compiled.compile_s > 0
 
 
 def test_watching_the_gpu_does_not_slow_it_down(device):
-    """Medians of the same passes, in turn with and without the samplers, agree within 2 % on a GPU."""
+    """Of the same passes, in turn with and without looking at the GPU, the quickest medians: at most 2 % more."""
     model = create_backbone("vovnet27_slim").eval().to(device)
     images = torch.randn(8 if device.type == "cuda" else 1, 3, 64, 64, device=device)
 
@@ -89,13 +100,13 @@ def test_watching_the_gpu_does_not_slow_it_down(device):
 
     repetitions = 200 if device.type == "cuda" else 3
     medians = {}
-    for watched in (False, True, False, True):
+    for watched in (False, True) * (3 if device.type == "cuda" else 1):
         during = watch(device) if watched else None
         latency = time_interleaved({"model": run}, repetitions=repetitions, device=device, during=during)["model"]
         medians.setdefault(watched, []).append(latency.median_ms)
     assert all(median > 0 for both in medians.values() for median in both)
     if device.type == "cuda":
-        assert min(medians[True]) / min(medians[False]) == pytest.approx(1, abs=0.02)
+        assert min(medians[True]) < 1.02 * min(medians[False])
 
 
 def test_measuring(device):

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import queue
 import re
-import shutil
 import signal
 import sys
 import threading
@@ -32,6 +31,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vovnet.data import shared_memory
 from vovnet.errors import counted
 from vovnet.printing import line
 
@@ -41,7 +41,6 @@ PATIENCE_S = 300.0  # a slow disk may take long, so this ends in a warning only
 _MOST_AHEAD = 4 * 2**30  # bytes of batches that wait for one training process
 _POLL_S = 0.5
 _GRACE_S = 3.0
-_SHARED_MEMORY = Path("/dev/shm")
 _LOG = logging.getLogger("vovnet")
 _NO_WORKERS = "load without workers (workers=0 in a config, --workers 0)"
 
@@ -301,25 +300,19 @@ def _no_files(who: str) -> OSError:
 
 def _affordable(batch_bytes: int, workers: int, prefetch: int) -> int:
     """`prefetch`, or fewer batches where shared memory has too little room. OSError if there is none for one each."""
-    free = _free_shared_memory()
-    if not batch_bytes or free is None:
+    room = shared_memory.batches_ahead(batch_bytes)
+    if room is None:
         return prefetch
-    share = free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of torchrun
-    fits = (share // batch_bytes - 2) // workers  # one batch is in use, and one waits for its turn
-    if fits < 1:
+    if room < workers:
+        need_mib = shared_memory.bytes_needed(batch_bytes, workers) / 2**20
         raise OSError(
-            f"{counted(workers, 'loader process', 'loader processes')} need {(workers + 2) * batch_bytes / 2**20:,.0f} "
-            f"MiB of shared memory: {_shm_remedy()}"
+            f"{counted(workers, 'loader process', 'loader processes')} need {need_mib:,.0f} MiB of shared memory: "
+            f"{_shm_remedy()}"
         )
-    return min(prefetch, fits, max(1, _MOST_AHEAD // (batch_bytes * workers)))
-
-
-def _free_shared_memory() -> int | None:
-    """Bytes, None where the system shares memory in another way."""
-    return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else None
+    return min(prefetch, room // workers, max(1, _MOST_AHEAD // (batch_bytes * workers)))
 
 
 def _shm_remedy() -> str:
-    free = _free_shared_memory()
-    has = "" if free is None else f"{_SHARED_MEMORY} has {free / 2**20:,.0f} MiB free; "
+    free = shared_memory.free_bytes()
+    has = "" if free is None else f"{shared_memory.FOLDER} has {free / 2**20:,.0f} MiB free; "
     return f"{has}give it more, as with `docker run --shm-size=2g`, lower workers or the batch size, or {_NO_WORKERS}"

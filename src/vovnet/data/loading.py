@@ -217,6 +217,11 @@ class _TrainingImages(Dataset[tuple[Tensor | ImagePart, Target, str]]):
         return result, target, sample.image_path.name
 
 
+def batch_bytes(images: int, image_pixels: float) -> int:
+    """What a batch of this many images takes in shared memory; 0 if height × width of an image is unknown."""
+    return int(images * 3 * image_pixels)
+
+
 def training_batches(
     dataset: DetectionDataset,
     augment: Augmentation,
@@ -240,7 +245,7 @@ def training_batches(
         workers=workers,
         collate=_collate,
         name_of=lambda key: dataset[key[1]].image_path.name,
-        batch_bytes=int(stream.micro_batch_size * 3 * image_pixels),
+        batch_bytes=batch_bytes(stream.micro_batch_size, image_pixels),
         prefetch=BATCHES_AHEAD,
         pin_memory=pin_memory,
         mapped=None if cached is None else cached.path,

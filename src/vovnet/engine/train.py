@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from vovnet.data.dataset import DetectionDataset
+from vovnet.data.loading import batch_bytes
 from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
@@ -221,7 +222,10 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     group.broadcast_buffers(model)
     batch_size, _ = micro_batches(config, group.world_size)
     detector = Detector(model, val.class_names, val.category_ids, device=group.device)
-    num_workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
+    num_workers = config.workers
+    if num_workers == "auto":
+        pixels = batch_bytes(batch_size, model.preprocessing.least_pixels)
+        num_workers = choose_workers(group.device.type, pixels)
     detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
     model.train().to(memory_format=memory_format_of(config.channels_last))
 

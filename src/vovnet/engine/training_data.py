@@ -14,7 +14,7 @@ from vovnet.data.device_drawing import LeaveToDevice
 from vovnet.data.formats import open_dataset, require_objects
 from vovnet.data.image_cache import CachedImages, open_cache
 from vovnet.data.loaders import Batches
-from vovnet.data.loading import Augmentation, Batch, BatchStream, training_batches
+from vovnet.data.loading import Augmentation, Batch, BatchStream, batch_bytes, training_batches
 from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.data.worker_count import choose_workers
@@ -79,7 +79,9 @@ def open_batches(
     image_pixels: float = shortest or preprocessing.least_pixels
     if draws_on_device(config, preprocessing, on_cuda) and isinstance(augment, SSDAugmentation):
         augment, image_pixels = LeaveToDevice(augment), mean_pixels(dataset)
-    workers = choose_workers(group.device.type) if config.workers == "auto" else config.workers
+    workers = config.workers
+    if workers == "auto":
+        workers = choose_workers(group.device.type, batch_bytes(micro_batch_size, image_pixels))
     return training_batches(
         dataset,
         augment,

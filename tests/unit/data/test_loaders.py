@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from vovnet.data import loaders
+from vovnet.data import loaders, shared_memory
 from vovnet.data.loaders import load_batches
 
 
@@ -225,7 +225,7 @@ def test_batches_that_nobody_takes_end_too():
 )
 def test_what_is_loaded_ahead_fits_in_shared_memory(monkeypatch, free, prefetch):
     """Two workers with batches of 100 bytes, of which two more are on their way."""
-    monkeypatch.setattr(loaders, "_free_shared_memory", lambda: free)
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: free)
     if prefetch is None:
         with pytest.raises(OSError, match=r"2 loader processes need 0 MiB of shared memory: /dev/shm has 0 MiB free"):
             loaders._affordable(100, 2, 4)
@@ -235,7 +235,7 @@ def test_what_is_loaded_ahead_fits_in_shared_memory(monkeypatch, free, prefetch)
 
 
 def test_a_device_of_this_machine_has_shared_memory():
-    assert (loaders._free_shared_memory() is not None) == (sys.platform == "linux")
+    assert (shared_memory.free_bytes() is not None) == (sys.platform == "linux")
 
 
 def test_a_process_that_may_open_no_more_files_while_a_batch_is_fetched(monkeypatch, capfd):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.data import worker_count
+from vovnet.data import loaders, shared_memory, worker_count
 from vovnet.data.worker_count import choose_workers, usable_cores
 
 
@@ -21,6 +21,37 @@ def test_on_a_gpu_one_core_is_left_to_each_training_process(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert choose_workers("cuda") == workers
     assert choose_workers("cpu") == choose_workers("mps") == 2
+
+
+@pytest.mark.parametrize(
+    ("free", "workers"),
+    [(None, 15), (10**12, 15), (17 * 100, 15), (17 * 100 - 1, 14), (6 * 100, 4), (3 * 100, 1), (2 * 100, 0), (0, 0)],
+)
+def test_no_more_run_than_shared_memory_has_room_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, free: int | None, workers: int
+) -> None:
+    """With batches of 100 bytes, of which two more are on their way. What is chosen can be started."""
+    monkeypatch.setattr(worker_count, "usable_cores", lambda: 16)
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: free)
+    assert choose_workers("cuda", 100) == workers
+    said = [record.getMessage() for record in caplog.records]
+    if workers == 15:
+        assert not said
+    else:
+        (sentence,) = said
+        assert sentence.startswith("/dev/shm is too small for 15 loader processes")
+        assert f": {workers} will run; give it more" in sentence
+    if workers:
+        assert loaders._affordable(100, workers, 4) >= 1
+    assert choose_workers("cuda") == 15  # of batches of unknown size
+    assert choose_workers("cpu", 100) == min(2, workers)
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_count, "usable_cores", lambda: 64)
+    monkeypatch.setattr(shared_memory, "free_bytes", lambda: 2000)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert choose_workers("cuda", 100) == 3
 
 
 @pytest.mark.parametrize(

@@ -114,11 +114,14 @@ def test_the_images_of_the_cache_are_those_of_the_training_split(
 def test_workers_are_chosen_unless_the_config_states_them(
     tmp_path: Path, small_voc: Path, monkeypatch: pytest.MonkeyPatch, override: str, workers: int
 ) -> None:
-    monkeypatch.setattr(training_data, "choose_workers", lambda device_type: {"cpu": 7}[device_type])
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(training_data, "choose_workers", lambda *arguments: asked.append(arguments) or 7)
     seen: list[int] = []
     monkeypatch.setattr(training_data, "training_batches", lambda *_, workers, **__: seen.append(workers) or iter(()))
     batches_of(config_of(tmp_path, small_voc, override))
     assert seen == [workers]
+    images = [("cpu", 2 * 3 * 300 * 300)] if workers == 7 else []
+    assert asked == images  # and what a batch of two takes in shared memory
 
 
 def test_auto_is_the_default(tmp_path: Path, small_voc: Path) -> None:
