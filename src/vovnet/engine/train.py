@@ -87,8 +87,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         ema = EMA(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
         state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
-        steps = total_steps(config, len(dataset))
-        _, accumulate = micro_batches(config, group.world_size)
+        steps, accumulate = total_steps(config, len(dataset)), micro_batches(config, group.world_size)[1]
 
         # Resume.
         if checkpoint is not None:
@@ -118,10 +117,9 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             set_learning_rate(optimizer, rate)
             torch.manual_seed(_step_seed(config.seed, state.step, group.rank))  # two-stage detectors sample proposals
             train_step(
-                state, network, criterion, batches,
-                accumulate=accumulate, dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
-                norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
-                graphs=config.compile == "graphs",
+                state, network, criterion, batches, accumulate=accumulate, dtype=dtype, device=group.device,
+                clip_norm=config.optimizer.clip_norm, norm_momentum=config.norm_momentum,
+                memory_format=memory_format_of(config.channels_last), graphs=config.compile == "graphs",
             )  # fmt: skip
             state.look(wait=False)
             step, is_last, state.last = state.step, state.step == steps, None
