@@ -1,4 +1,4 @@
-"""What pages say of GPUs and of the weights `voc`, from docs/records/gpu; what has not run "needs a GPU"."""
+"""What pages say of GPUs and of the weights `voc`, from docs/records/gpu, and of what has not run yet."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 from deployment_pages import fill
 
 from vovnet.names import shipped_weights
-from vovnet.paper.gpu_records import card_of, measured_results, read_stage
-from vovnet.paper.gpu_tables import FILE, GpuTables, ratio_text, read_gpu_tables, way_text
+from vovnet.paper.gpu_records import card_of, comparable, measured_results, read_stage
+from vovnet.paper.gpu_tables import FILE, GpuTables, ratio_text, read_gpu_tables, runs_text, way_text
 from vovnet.paper.published import TABLES
 from vovnet.paper.wording import foreign
 from vovnet.report.document import Table, parts_to_markdown
 from vovnet.weights.detector import load_weights
 
-NEEDS = "needs a GPU: `make gpu`"
 # Detector and its VoVNet, with the ratios of the paper's FPS and joules.
 PAIRS = (
     ("dsod300_densenet67", "dsod300_vovnet27_slim", "table2"),
@@ -25,6 +24,8 @@ PAIRS = (
 )
 NETWORKS = ("densenet40", "osa_12_20", "osa_5_43", "resnet56")
 PICTURE = "detections_voc.jpg"
+GPU_TABLES = ("table2", "table3", "table4", "table7")
+Result = Mapping[str, Any] | None
 
 
 def gpu_section(records: Path) -> str:
@@ -58,16 +59,28 @@ def energy_status(records: Path) -> str:
 def gpu_status(records: Path) -> str:
     """What stands behind "on a GPU"."""
     gpu = read_gpu_tables(records)
-    if gpu is None:
+    if gpu is None or not gpu.times:
         return "nothing has been measured"
-    return f"({' / '.join(sorted(map(foreign, set(gpu.cards.values()))))}) the detectors of the paper were measured"
+    models = {row.model for table in GPU_TABLES for row in TABLES[table].rows if row.model}
+    timed = {model for model, _ in gpu.times} & models
+    return f"({_cards(gpu)}) {len(timed)} of the paper's {len(models)} one-stage detectors were measured"
+
+
+def _cards(gpu: GpuTables) -> str:
+    """The cards that times were measured on."""
+    return " / ".join(sorted({foreign(gpu.card(*timed)) for timed in gpu.times}))
+
+
+def not_yet(what: str, verb: str = "has") -> str:
+    """The sentence for what has not been measured."""
+    return f"{what} {verb} not been measured on a GPU yet: `make gpu` does it.\n"
 
 
 def _check(records: Path) -> str:
     content = read_stage(records, "check")
     results = {} if content is None else measured_results(content)
     if content is None or not results:
-        return f"Tests on a GPU (`pytest -m gpu`): {NEEDS}.\n"
+        return "The tests on a GPU (`pytest -m gpu`) have not run yet: `make gpu` runs them.\n"
     (result,) = results.values()
     counts = ", ".join(f"{result[key]} {key}" for key in ("passed", "failed", "skipped"))
     return f"Tests on a GPU (`pytest -m gpu`), measured on {foreign(card_of(content, result))}: {counts}.\n"
@@ -76,14 +89,16 @@ def _check(records: Path) -> str:
 def _pairs(records: Path) -> str:
     """The paper's claims on speed and joules against what a GPU of today gives."""
     gpu = read_gpu_tables(records)
-    if gpu is None:
-        return f"VoVNet against DenseNet and ResNet, time and joules: {NEEDS}.\n"
-    rows = [row for pair in PAIRS for row in _pair_rows(gpu, *pair)]
+    rows = [] if gpu is None else [row for pair in PAIRS for row in _pair_rows(gpu, *pair)]
+    if gpu is None or not rows:
+        return not_yet("Time and joules of VoVNet against DenseNet and ResNet", "have")
     header = ["backbones", "run", "images/s, VoVNet", "time ratio", "paper", "joules ratio", "paper"]
-    cards = " / ".join(sorted(map(foreign, set(gpu.cards.values()))))
+    models = {model for pair in PAIRS for model in pair[:2]}
+    used = [result for results in (gpu.times, gpu.joules) for (name, _), result in results.items() if name in models]
     notes = [
-        f"measured on {cards}, with 95 % intervals; time and joules of the first network over those of the VoVNet "
-        f"(docs/records/{FILE})",
+        f"measured on {_cards(gpu)}, with 95 % intervals; time and joules of the first network over those of the "
+        f"VoVNet (docs/records/{FILE})",
+        f"{runs_text(used)}; joules ratio: only of values of the same card and code",
         "the paper measured on a TITAN X (Pascal); its ratios are those of its printed values",
     ]
     return parts_to_markdown([Table(header, rows, "VoVNet against other backbones on a GPU (measured)", notes)])
@@ -116,26 +131,37 @@ def _throughput(records: Path) -> str:
         for prefix in ("bare steps ", "training ")
     )
     if content is None or not results:
-        return f"Training images/s against bare steps: {NEEDS}.\n"
+        return not_yet("The speed of training against that of bare steps")
     rows = []
     for name in dict.fromkeys((*trained, *bare)):
-        result = trained.get(name) or bare[name]
-        how = f"batch {result['batch_size']}, {foreign(result['precision'])}"
-        how += f", {foreign(str(result['workers']))} workers" if name in trained else ""
-        speeds = [f"{of[name]['images_per_s']:.0f}" if name in of else "" for of in (trained, bare)]
-        both = name in trained and name in bare
-        share = f"{trained[name]['images_per_s'] / bare[name]['images_per_s']:.2f}" if both else ""
-        rows.append([foreign(name), how, *speeds, share, foreign(card_of(content, result))])
+        both = trained.get(name), bare.get(name)
+        apart = all(both) and not comparable(content, *both)
+        for pair in [(both[0], None), (None, both[1])] if apart else [both]:
+            rows.append([foreign(name), *_training_cells(content, *pair)])
     header = ["training", "settings", "images/s", "bare steps (images/s)", "ratio", "measured on"]
     notes = ["bare steps: forward pass, loss, backward pass, clipping, optimizer, EMA on one batch on the device"]
+    notes.append("a row for each where training and bare steps were measured on different cards or with different code")
     return parts_to_markdown([Table(header, rows, "Training against bare steps (measured)", notes)])
+
+
+def _training_cells(content: Mapping[str, Any], trained: Result, bare: Result) -> list[str]:
+    result = trained or bare
+    assert result is not None
+    how = f"batch {result['batch_size']}, {foreign(result['precision'])}"
+    how += f", {foreign(str(result['workers']))} workers" if trained else ""
+    speeds = [f"{of['images_per_s']:.0f}" if of else "" for of in (trained, bare)]
+    share = f"{trained['images_per_s'] / bare['images_per_s']:.2f}" if trained and bare else ""
+    return [how, *speeds, share, foreign(card_of(content, result))]
 
 
 def _voc(records: Path) -> str:
     content = read_stage(records, "voc")
     result = None if content is None else measured_results(content).get("held")
     if content is None or result is None:
-        return f"DSOD300-VoVNet-27-slim on reduced VOC2007 from scratch: {NEEDS}.\n"
+        return (
+            "DSOD300-VoVNet-27-slim has not been trained from scratch on reduced VOC2007 yet: "
+            "`make gpu` does it on a GPU.\n"
+        )
     test = result["test"]
     classes = ", ".join(f"{foreign(name, 40)} {100 * of['voc07_ap']:.1f}" for name, of in test["classes"].items())
     return (
@@ -151,7 +177,7 @@ def _study(records: Path) -> str:
     results = {} if content is None else measured_results(content)
     done = [name for name in NETWORKS if name in results]
     if not done:
-        return f"Aggregation study on CIFAR-10, Figure 2: {NEEDS}.\n"
+        return "The aggregation study on CIFAR-10 (Figure 2) has not run on a GPU yet: `make gpu` does it.\n"
     accuracies = ", ".join(f"{name} {100 * results[name]['test_accuracy']:.2f} %" for name in done)
     return (
         f"Aggregation study on CIFAR-10 after {results[done[0]]['settings']['epochs']:g} epochs (test accuracy): "

@@ -8,13 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 def source_key(root: Path, sources: Sequence[str], settings: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that change with the text of a source file, its name, or a setting.
+    """16 hexadecimal digits that change with the text of a source file, its name, a setting, and PyTorch's version.
 
     sources: files and folders below `root`; of a folder, its Python files.
     """
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    values = {**settings, "torch": torch.__version__, "cuda": torch.version.cuda}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     for path in sorted(set(_files(root, sources))):
         digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode())
         digest.update(path.read_bytes())

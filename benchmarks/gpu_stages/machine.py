@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from contextlib import suppress
+import subprocess
+import sys
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,18 +18,27 @@ from vovnet.provenance import device_name, installed_versions, processor
 PACKAGES = ("vovnet", "torch", "torchvision", "triton", "nvidia-ml-py", "numpy", "pillow")
 
 
+# What PyTorch sees under CUDA_VISIBLE_DEVICES and MIG. A slice of a card may bear the name of the whole one.
+_SEEN = """
+import sys, torch
+card = torch.cuda.get_device_properties(sys.argv[1])
+print(f"{card.name}, {card.total_memory / 2**30:.0f} GiB, {card.multi_processor_count} multiprocessors")
+"""
+
+
+@cache
 def card_name(device: torch.device) -> str:
-    """The maker's name of the first card. It makes no CUDA context, which would take memory there."""
+    """The card that PyTorch sees, with its size. Another process asks it: a CUDA context would take memory there."""
     if device.type != "cuda":
         return device_name(device)
-    with suppress(ImportError, OSError):
-        import pynvml
-
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlInit()
-            name: str = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
-            return name
-    return device_name(device)
+    command = [sys.executable, "-c", _SEEN, str(device)]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
+    except subprocess.TimeoutExpired:
+        reason = "no answer within two minutes"
+    raise OSError(f"PyTorch cannot say which card {device} is: {reason}")
 
 
 def describe(device: torch.device) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gpu_stages.stage import free_memory
 from vovnet import create_model
 from vovnet.paper.recomputed import foreground_classes
 from vovnet.profiling.number_format import Precision, cast, dtype_of
@@ -64,3 +66,23 @@ def one_pass(
     start()
     synchronize(networks.device)
     yield start
+
+
+def passes_that_work(
+    kept: ExitStack, networks: Networks, names: Sequence[str], **how: Any
+) -> tuple[dict[str, Callable[[], int]], dict[str, str]]:
+    """The passes of these models, kept until `kept` is closed; and why those that are left out do not work.
+
+    how: of `one_pass`. ValueError if none works.
+    """
+    runs, left_out = dict[str, Callable[[], int]](), dict[str, str]()
+    for name in names:
+        try:
+            runs[name] = kept.enter_context(one_pass(networks, name, **how))
+        except (ValueError, RuntimeError) as error:  # RuntimeError: above all, no memory left
+            left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        if name in left_out:
+            free_memory()
+    if not runs:
+        raise ValueError("; ".join(f"{name}: {reason}" for name, reason in left_out.items()))
+    return runs, left_out

@@ -7,45 +7,39 @@ first: VoVNet-27-slim against DenseNet-67, then VoVNet-39 against DenseNet-161.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from gpu_stages.networks import Networks, one_pass
+from gpu_stages.joules import ENERGY, JouleMeter
+from gpu_stages.networks import Networks, one_pass, passes_that_work
 from gpu_stages.record import StageRecord
-from gpu_stages.rehearsed import RehearsedGraphs, RehearsedSensor
+from gpu_stages.rehearsed import RehearsedGraphs
 from gpu_stages.stage import Options, Stage, free_memory
 from gpu_stages.table_plan import Step, groups, half_of, plan, rehearsed
 from vovnet.paper.recomputed import detector_cost
-from vovnet.profiling.energy import EnergyResult, measure_energy
-from vovnet.profiling.find_sensor import find_sensor
 from vovnet.profiling.memory import measure_memory
 from vovnet.profiling.number_format import Precision, matmul_precision
-from vovnet.profiling.recording import Timeline
 from vovnet.profiling.runs import CudaGraphs, choosing_algorithms
 from vovnet.profiling.speed import Latency, median_ratio, synchronize, time_interleaved
 from vovnet.profiling.surroundings import watch
 
 SECONDS, LEAST_S = 200.0, 25.0
 BY_CARD = True
-SOURCES = ("src/vovnet/models", "src/vovnet/profiling", "src/vovnet/zoo.py", "benchmarks/gpu_stages/tables.py")
-SOURCES += ("benchmarks/gpu_stages/networks.py", "benchmarks/gpu_stages/table_plan.py")
+# What decides a speed, joules or memory. Reading ONNX files, which profiling/ also does, is no part of it.
+_PROFILING = ("clock", "cost", "cost_types", "dispatch", "energy", "find_sensor", "intervals", "live_tensors")
+_PROFILING += ("machine", "memory", "model_copy", "module_calls", "number_format", "nvml", "nvml_calls")
+_PROFILING += ("operation_cost", "own_process", "recording", "runs", "sensors", "speed", "surroundings")
+_OWN = ("joules", "networks", "table_plan", "tables")
+SOURCES = ("src/vovnet/models", "src/vovnet/zoo.py", "src/vovnet/constants.py", "src/vovnet/paper/recomputed.py")
+SOURCES += tuple(f"src/vovnet/profiling/{name}.py" for name in _PROFILING)
+SOURCES += tuple(f"benchmarks/gpu_stages/{name}.py" for name in _OWN)
 
-# A measurement of `vovnet measure --energy` takes over a minute, and about sixty are wanted here. A window of 2.5 s
-# holds at least 20 refreshes of the counter, and three of them give an interval. There is no time to cool down.
-ENERGY = Timeline(
-    trials=3, idle_s=0.8, warmup_s=0.3, warmup_limit_s=2.0, lead_s=0.3, window_s=2.5, window_ticks=20,
-    window_iterations=8, cooldown_c=10.0, cooldown_limit_s=0.0,
-)  # fmt: skip
-ENERGY_REHEARSED = Timeline(
-    trials=2, idle_s=0.1, warmup_s=0.0, warmup_limit_s=0.1, lead_s=0.0, window_s=0.2, window_ticks=2,
-    window_iterations=1, cooldown_limit_s=0.0,
-)  # fmt: skip
 REPETITIONS = {"one": 100, "fill": 30}
 BATCHES = (8, 16, 32, 64, 128, 256)
 FILLED = 1.05  # doubling the batch gives less than this: the card is full
@@ -68,7 +62,14 @@ def is_done(record: StageRecord, key: str) -> bool:
 
 def run(stage: Stage) -> None:
     networks = Networks(stage.device)
-    measure = {"time": _time, "fill": _fill, "energy": _energy, "memory": _memory, "count": _count}
+    joules = JouleMeter(stage.device, rehearse=stage.rehearse)
+
+    def energy(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:
+        how = {"precision": step.precision, "batch": batch, "run": step.run, "graphs": _graphs(stage)}
+        with one_pass(networks, step.what, **how) as start:
+            return {**_how(step, batch), "model": step.what, **joules.measure(start)}
+
+    measure = {"time": _time, "fill": _fill, "energy": energy, "memory": _memory, "count": _count}
     measure |= {"kernels": _kernels}
     for step in steps_of(stage.options):
         batch = 1
@@ -91,9 +92,9 @@ def run(stage: Stage) -> None:
 def _times_text(values: Mapping[str, Any]) -> str:
     ratios = values["time_ratios"]
     texts = [f"{name} {one['median_ms']:.3f} ms" for name, one in values["models"].items()]
-    return f"batch {values['batch']}: " + ", ".join(
-        f"{text} ({ratios[name]['median']:.2f} ×)" for text, name in zip(texts, ratios, strict=True)
-    )
+    texts = [f"{text} ({ratios[name]['median']:.2f} ×)" for text, name in zip(texts, ratios, strict=True)]
+    texts += [f"{name} left out: {reason}" for name, reason in values["left_out"].items()]
+    return f"batch {values['batch']}: " + ", ".join(texts)
 
 
 def _energy_text(values: Mapping[str, Any]) -> str:
@@ -103,12 +104,15 @@ def _energy_text(values: Mapping[str, Any]) -> str:
 
 
 def _time(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:
-    """Times of the group's models, and how many times as long each takes as the first."""
+    """Times of the group's models, and how many times as long each takes as the first.
+
+    A model that cannot be run in this way, or has no memory left, is left out, and the record says why.
+    """
     models = groups()[step.what].models[: 2 if stage.rehearse else None]
     watching, graphs = watch(stage.device), _graphs(stage)
     how = {"precision": step.precision, "batch": batch, "run": step.run, "graphs": graphs}
     with ExitStack() as kept:
-        runs = {model: kept.enter_context(one_pass(networks, model, **how)) for model in models}
+        runs, left_out = passes_that_work(kept, networks, models, **how)
         times = time_interleaved(
             runs,
             repetitions=2 if stage.rehearse else REPETITIONS[step.batch],
@@ -116,10 +120,12 @@ def _time(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str,
             warmup_limit_s=0.0 if stage.rehearse else 3.0,
             during=watching,
         )
-    first = times[models[0]]
+    reference = next(iter(runs))
+    first = times[reference]
     return {
         **_how(step, batch),
-        "reference": models[0],
+        "reference": reference,
+        "left_out": left_out,
         "models": {model: _latency(latency, batch) for model, latency in times.items()},
         "time_ratios": {model: asdict(median_ratio(latency, first)) for model, latency in times.items()},
         "surroundings": asdict(watching.result()),
@@ -186,58 +192,31 @@ def _quick_speed(networks: Networks, model: str, step: Step, batch: int) -> floa
     return times[model].throughput(batch).median
 
 
-def _energy(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:
-    sensor = RehearsedSensor() if stage.rehearse else find_sensor(stage.device)
-    timeline = ENERGY_REHEARSED if stage.rehearse else ENERGY
-    how = {"precision": step.precision, "batch": batch, "run": step.run, "graphs": _graphs(stage)}
-    with one_pass(networks, step.what, **how) as start:
-
-        def run_and_wait() -> int:
-            with sensor.working() if isinstance(sensor, RehearsedSensor) else nullcontext():
-                images = start()
-                synchronize(stage.device)
-            return images
-
-        result = measure_energy(run_and_wait, sensor, timeline=timeline)
-    if result.figure is None:
-        raise OSError(f"no joules: {result.reason}")
-    return {**_how(step, batch), "model": step.what, **energy_values(result)}
-
-
-def energy_values(result: EnergyResult) -> dict[str, Any]:
-    """What a record keeps of joules per image: without the thousands of readings."""
-    figure, check = result.figure, result.check
-    assert figure is not None
-    return {
-        "method": figure.method,
-        "source": figure.source.name,
-        "covers": figure.source.meaning,
-        "j_per_image": figure.energy_j_per_image,
-        "interval_j": figure.energy_interval_j,
-        "trials_j": figure.trials_j_per_image,
-        "above_idle_j_per_image": figure.above_idle_j_per_image,
-        "power_w": figure.power_w,
-        "idle_power_w": statistics.mean(figure.idle_power_w),
-        "images_per_s": result.images_per_second,
-        "check": None if check is None else {"method": check.method, "j_per_image": check.energy_j_per_image},
-        "disputed": result.disputed,
-        "notes": list(result.notes),
-    }
-
-
 def _kernels(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:
     """Milliseconds that the kernels of a pass take by themselves, by PyTorch's profiler; on a CPU its operations."""
     cuda, passes = stage.device.type == "cuda", 2 if stage.rehearse else 10
+    kind = DeviceType.CUDA if cuda else DeviceType.CPU
     activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
     how = {"precision": step.precision, "batch": batch, "run": step.run, "graphs": _graphs(stage)}
     with one_pass(networks, step.what, **how) as start, profile(activities=[activity]) as profiled:
         for _ in range(passes):
             start()
         synchronize(stage.device)
-    averages = profiled.key_averages()
-    microseconds = sum(one.self_device_time_total if cuda else one.self_cpu_time_total for one in averages)
-    counted = sum(one.count for one in averages) / passes
-    return {**_how(step, batch), "model": step.what, "kernels_ms": microseconds / passes / 1e3, "kernels": counted}
+    total_ms, count = kernel_total(profiled.key_averages(), kind)
+    values = {"model": step.what, "kernels_ms": total_ms / passes, "kernels": count / passes}
+    return {**_how(step, batch), **values}
+
+
+def kernel_total(averages: Iterable[Any], kind: DeviceType) -> tuple[float, int]:
+    """Milliseconds and number of what ran on the device itself. ValueError if the profiler saw nothing there.
+
+    With kernels the profiler also lists the calls that start them or wait for them, to which it adds the same times.
+    """
+    seen = [one for one in averages if one.device_type == kind and not getattr(one, "is_user_annotation", False)]
+    times_us = [one.self_cpu_time_total if kind == DeviceType.CPU else one.self_device_time_total for one in seen]
+    if not sum(times_us) > 0:
+        raise ValueError("the profiler saw no kernel: it may not be allowed to, or another profiler may be attached")
+    return sum(times_us) / 1e3, sum(one.count for one in seen)
 
 
 def _memory(stage: Stage, networks: Networks, step: Step, batch: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ HELD = {
     "trained_on": CARD, "note": "reduced images and minutes of training", "test": TEST,
 }  # fmt: skip
 THROUGHPUT = {
-    name: {"run": "aa", "batch_size": 128, "precision": "bf16", "workers": 15, "images_per_s": speed}
+    name: {"run": "aa", "key": "k", "batch_size": 128, "precision": "bf16", "workers": 15, "images_per_s": speed}
     for name, speed in (("bare steps dsod300_vovnet27_slim", 2000.0), ("training dsod300_vovnet27_slim", 1700.0))
 }
 
@@ -67,13 +67,14 @@ def finished_run(folder: Path, score: float) -> None:
 
 def test_every_part_needs_a_gpu_before_it_has_run(module: SimpleNamespace, tmp_path: Path) -> None:
     section = module.gpu_pages.gpu_section(tmp_path)
-    assert section.count("needs a GPU: `make gpu`") == 5
+    assert section.count("yet: `make gpu`") == 5
+    assert "Time and joules of VoVNet against DenseNet and ResNet have not been measured on a GPU yet" in section
 
 
 def test_every_part_shows_what_was_measured(module: SimpleNamespace, tmp_path: Path) -> None:
     write_stage(tmp_path, "tables", TABLES)
     write_stage(tmp_path, "check", {"pytest -m gpu": {"run": "aa", "passed": 40, "failed": 1, "skipped": 2}})
-    bare = {"run": "aa", "batch_size": 4, "precision": "bf16", "workers": "auto", "images_per_s": 90.0}
+    bare = {"run": "aa", "key": "k", "batch_size": 4, "precision": "bf16", "workers": "auto", "images_per_s": 90.0}
     write_stage(tmp_path, "throughput", {**THROUGHPUT, "bare steps gn by channel": bare})
     write_stage(tmp_path, "voc", {"held": HELD})
     section = module.gpu_pages.gpu_section(tmp_path)
@@ -82,8 +83,29 @@ def test_every_part_shows_what_was_measured(module: SimpleNamespace, tmp_path: P
     assert "| 1700 | 2000 | 0.85 |" in section
     assert "| gn by channel | batch 4, bf16 |  | 90 |  |" in section
     assert "51.0 % VOC07 mAP on 500 held-out images" in section
-    assert section.count("needs a GPU: `make gpu`") == 1  # the study
+    assert section.count("yet: `make gpu`") == 1  # the study
     assert "4.11" in section  # the paper's joules, 3.7 over 0.9
+
+
+@pytest.mark.parametrize("change", [{"key": "l"}, {"run": "cc"}])
+def test_training_and_bare_steps_of_other_cards_or_code_have_no_ratio(
+    module: SimpleNamespace, tmp_path: Path, change: dict[str, str]
+) -> None:
+    name = "training dsod300_vovnet27_slim"
+    write_stage(tmp_path, "throughput", THROUGHPUT | {name: THROUGHPUT[name] | change})
+    section = module.gpu_pages.gpu_section(tmp_path)
+    assert "| 1700 |  |  |" in section
+    assert "|  | 2000 |  |" in section
+    assert "0.85" not in section
+
+
+def test_operations_counted_on_a_cpu_are_no_measurement(module: SimpleNamespace, tmp_path: Path) -> None:
+    counts = {name: result for name, result in TABLES.items() if name.startswith("count")}
+    write_stage(tmp_path, "tables", counts)
+    assert module.gpu_pages.gpu_status(tmp_path) == "nothing has been measured"
+    assert "have not been measured on a GPU yet" in module.gpu_pages.gpu_section(tmp_path)
+    write_stage(tmp_path, "tables", TABLES)
+    assert module.gpu_pages.gpu_status(tmp_path) == (f"({CARD}) 4 of the paper's 15 one-stage detectors were measured")
 
 
 def test_readme(module: SimpleNamespace, tmp_path: Path) -> None:

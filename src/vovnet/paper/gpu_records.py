@@ -33,9 +33,14 @@ class _Stage(RecordPart):
 
 
 class Result(RecordPart):
-    """What every result has. run: which run of the stage made it."""
+    """What every result has.
+
+    run: which run of the stage made it.
+    key: of the code, the settings and the versions that it was measured with.
+    """
 
     run: str
+    key: str
 
 
 class ModelTimes(RecordPart):
@@ -45,13 +50,17 @@ class ModelTimes(RecordPart):
 
 
 class Times(Result):
-    """The times of models that were timed interleaved, so that their ratios hold."""
+    """The times of models that were timed interleaved, so that their ratios hold.
+
+    left_out: models of the group that could not be run in this way, each with the reason.
+    """
 
     precision: str
     batch: Size
     run_mode: Literal["eager", "graph", "compile"]
     reference: str
     models: Annotated[dict[str, ModelTimes], Field(min_length=1, max_length=MOST)]
+    left_out: Annotated[dict[str, str], Field(max_length=MOST, default_factory=dict)]
 
 
 class OtherMethod(RecordPart):
@@ -117,6 +126,11 @@ def card_of(content: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """The card that a result was measured on."""
     run = content["runs"].get(result["run"])
     return str(run["machine"]["card"]) if run and run.get("machine") else "an unknown card"
+
+
+def comparable(content: Mapping[str, Any], first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two results were measured on the same card with the same code, so that their ratio means something."""
+    return first["key"] == second["key"] and card_of(content, first) == card_of(content, second)
 
 
 def gpu_study(records: Path | None, networks: Collection[str]) -> list[Run]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from vovnet.paper.gpu_records import (
     Kernels,
     Memory,
     Operations,
+    Result,
     Times,
     card_of,
     measured_results,
@@ -23,7 +24,7 @@ from vovnet.paper.gpu_records import (
 )
 from vovnet.paper.published import TABLES, PublishedRow
 from vovnet.paper.wording import foreign
-from vovnet.profiling.intervals import mean_interval
+from vovnet.profiling.intervals import difference_interval
 from vovnet.profiling.speed import Latency, MeasuredValue, median_ratio
 from vovnet.records import first_fault
 from vovnet.report.document import Table
@@ -41,14 +42,15 @@ Way = tuple[str, int, str]
 class GpuTables:
     """The measurements by model and way: (precision, batch, run).
 
-    kernels_ms: what the kernels of a pass take by themselves, at batch 1 in float32.
+    kernels: at batch 1 in float32.
+    cards: by run.
     """
 
     times: Mapping[tuple[str, Way], Times]
     joules: Mapping[tuple[str, Way], Joules]
     memory: Mapping[str, Memory]
     multiply_adds: Mapping[str, int]
-    kernels_ms: Mapping[str, float]
+    kernels: Mapping[str, Kernels]
     cards: Mapping[str, str]
 
     def ways(self, model: str) -> list[Way]:
@@ -67,14 +69,20 @@ class GpuTables:
         return median_ratio(self.latency(model, way), self.latency(reference, way))
 
     def joule_ratio(self, model: str, reference: str, way: Way) -> tuple[float, tuple[float, float] | None] | None:
-        """How many times the joules `model` takes, with the 95 % interval of the trials' ratios."""
-        both = self.joules.get((model, way)), self.joules.get((reference, way))
-        if both[0] is None or both[1] is None:
+        """How many times the joules `model` takes, with a 95 % interval; None unless the two can be compared.
+
+        The models were measured one after the other, so their trials are no pairs.
+        """
+        first, second = self.joules.get((model, way)), self.joules.get((reference, way))
+        if first is None or second is None or not self.comparable(first, second):
             return None
-        trials = zip(both[0].trials_j, both[1].trials_j, strict=False)
-        interval = mean_interval([math.log(above / below) for above, below in trials])
+        interval = difference_interval(*([math.log(joules) for joules in of.trials_j] for of in (first, second)))
         ends = None if interval is None else (math.exp(interval[0]), math.exp(interval[1]))
-        return both[0].j_per_image / both[1].j_per_image, ends
+        return first.j_per_image / second.j_per_image, ends
+
+    def comparable(self, first: Result, second: Result) -> bool:
+        """Whether both were measured on the same card with the same code."""
+        return first.key == second.key and self.cards[first.run] == self.cards[second.run]
 
     def card(self, model: str, way: Way) -> str:
         return self.cards[self.times[model, way].run]
@@ -87,7 +95,7 @@ def read_gpu_tables(records: Path | None) -> GpuTables | None:
         return None
     times = dict[tuple[str, Way], Times]()
     joules = dict[tuple[str, Way], Joules]()
-    memory, multiply_adds, kernels_ms = dict[str, Memory](), dict[str, int](), dict[str, float]()
+    memory, multiply_adds, kernels = dict[str, Memory](), dict[str, int](), dict[str, Kernels]()
     for name, result in results.items():
         try:
             kind = name.partition(" ")[0]
@@ -101,15 +109,15 @@ def read_gpu_tables(records: Path | None) -> GpuTables | None:
                 use = Memory.model_validate(result)
                 memory[use.model] = use
             elif kind == "kernels":
-                kernels = Kernels.model_validate(result)
-                kernels_ms[kernels.model] = kernels.kernels_ms
+                profiled = Kernels.model_validate(result)
+                kernels[profiled.model] = profiled
             elif kind == "count":
                 counted = Operations.model_validate(result)
                 multiply_adds[counted.model] = counted.multiply_adds
         except ValidationError as error:
             raise ValueError(f"{FILE} has a faulty result {foreign(name, 100)}: {first_fault(error)}") from None
     cards = {result["run"]: card_of(content, result) for result in results.values()}
-    return GpuTables(times, joules, memory, multiply_adds, kernels_ms, cards)
+    return GpuTables(times, joules, memory, multiply_adds, kernels, cards)
 
 
 def gpu_answer(gpu: GpuTables | None, model: str, column: str) -> Answer | None:
@@ -178,7 +186,7 @@ def gpu_table(table: str, gpu: GpuTables) -> Table | None:
 
     The ratios are to the VoVNet that was timed in the same run, with 95 % intervals.
     """
-    rows, cards, passes = list[list[str]](), list[str](), list[int]()
+    rows, cards, passes, used = list[list[str]](), list[str](), list[int](), list[Result]()
     for row in TABLES[table].rows:
         if not row.model or not (ways := gpu.ways(row.model)):
             continue
@@ -194,6 +202,8 @@ def gpu_table(table: str, gpu: GpuTables) -> Table | None:
             rows.append(["", way_text(way), *_cells(gpu, row.model, way)])
             cards.append(foreign(gpu.card(row.model, way)))
             passes.append(len(gpu.times[row.model, way].models[row.model].times_s))
+            found = gpu.times.get((row.model, way)), gpu.joules.get((row.model, way)), gpu.memory.get(row.model)
+            used += [result for result in found if result is not None]
     if not rows:
         return None
     fewest, most = min(passes), max(passes)
@@ -206,6 +216,8 @@ def gpu_table(table: str, gpu: GpuTables) -> Table | None:
         f"time: median of {count} passes, the models of a group interleaved in one run; "
         "ratios: with 95 % intervals; joules: windows of at least 2.5 s, by the energy counter if there is one",
         "time of a batch is of the whole batch; memory at batch 1, eager",
+        f"measured in {runs_text(used)}; ratios only between values of the same card and code",
+        *_left_out(TABLES[table].rows, gpu),
         *_checks(gpu),
         *_kernels(TABLES[table].rows, gpu),
     ]
@@ -220,6 +232,8 @@ def way_text(way: Way) -> str:
 def _cells(gpu: GpuTables, model: str, way: Way) -> list[str]:
     times = gpu.times[model, way]
     of_model, reference = times.models[model], times.reference
+    if "vovnet" not in reference:  # which could not be run in this way
+        reference = ""
     time_ratio, joule_ratio = gpu.time_ratio(model, reference, way), gpu.joule_ratio(model, reference, way)
     joules, use = gpu.joules.get((model, way)), gpu.memory.get(model)
     efficiency = _value(gpu, model, "efficiency", way)
@@ -238,12 +252,28 @@ def ratio_text(ratio: float, interval: tuple[float, float] | None) -> str:
     return f"{ratio:.2f}" if interval is None else f"{ratio:.2f} ({interval[0]:.2f} – {interval[1]:.2f})"
 
 
+def runs_text(results: Iterable[Result]) -> str:
+    """The runs of `make gpu` that made these results, as the record names them."""
+    names = list(dict.fromkeys(foreign(result.run, 40) for result in results))
+    return f"{'run' if len(names) == 1 else 'runs'} {', '.join(names)} of {FILE}"
+
+
+def _left_out(rows: Sequence[PublishedRow], gpu: GpuTables) -> Iterator[str]:
+    """The models that could not be run in a way in which others of their group were."""
+    titles = {row.model: row.name for row in rows if row.model}
+    groups = {id(times): (times, way) for (_, way), times in gpu.times.items()}
+    for times, way in groups.values():
+        for model, reason in times.left_out.items():
+            if model in titles:
+                yield f"{titles[model]}, {way_text(way)}: could not be run ({foreign(reason)})"
+
+
 def _kernels(rows: Sequence[PublishedRow], gpu: GpuTables) -> Iterator[str]:
     """How much longer a pass takes than its kernels by themselves."""
     for row in rows:
-        times, kernels_ms = gpu.times.get((row.model, GRAPH)), gpu.kernels_ms.get(row.model)
-        if times is not None and kernels_ms is not None:
-            graph_ms = times.models[row.model].median_ms
+        times, kernels = gpu.times.get((row.model, GRAPH)), gpu.kernels.get(row.model)
+        if times is not None and kernels is not None and gpu.comparable(times, kernels):
+            graph_ms, kernels_ms = times.models[row.model].median_ms, kernels.kernels_ms
             yield (
                 f"{row.name}: the kernels of a pass take {_short(kernels_ms)} ms by themselves, a pass as a graph "
                 f"{graph_ms / kernels_ms:.2f} × that"

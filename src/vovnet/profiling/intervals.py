@@ -1,4 +1,4 @@
-"""95 % intervals of a median and of a mean.
+"""95 % intervals of a median, of a mean and of the difference of two means.
 
 They are written out because scipy, which has both distributions, is not a dependency of this package.
 """
@@ -33,15 +33,32 @@ def median_interval(values: Sequence[float]) -> Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """95 % interval of the mean by Student's t; None with fewer than two values.
-
-    The quantile is from a table up to 4 degrees of freedom (df), and from its series in 1/df above.
-    """
+    """95 % interval of the mean by Student's t; None with fewer than two values."""
     if len(values) < 2:
         return None
-    df, z = len(values) - 1, 1.959964
+    half = _t_quantile(len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return statistics.mean(values) - half, statistics.mean(values) + half
+
+
+def difference_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
+    """95 % interval of the difference of two means by Welch's t, for values that do not come in pairs.
+
+    None with fewer than two values on a side.
+    """
+    if min(len(first), len(second)) < 2:
+        return None
+    shares = [statistics.variance(values) / len(values) for values in (first, second)]
+    squares = sum(share**2 / (len(values) - 1) for share, values in zip(shares, (first, second), strict=True))
+    fewest = min(len(first), len(second)) - 1
+    df = max(fewest, math.floor(sum(shares) ** 2 / squares)) if squares else fewest  # rounded to the wider interval
+    difference = statistics.mean(first) - statistics.mean(second)
+    half = _t_quantile(df) * math.sqrt(sum(shares))
+    return difference - half, difference + half
+
+
+def _t_quantile(df: int) -> float:
+    """97.5 % of Student's t: from a table up to 4 degrees of freedom, and from its series in 1/df above."""
+    z = 1.959964
     series = z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
     series += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * df**3)
-    quantile = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}.get(df, series)
-    half = quantile * statistics.stdev(values) / len(values) ** 0.5
-    return statistics.mean(values) - half, statistics.mean(values) + half
+    return {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}.get(df, series)

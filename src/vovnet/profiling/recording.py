@@ -109,11 +109,17 @@ class Session:
     """One pass through the timeline. It collects readings and computes nothing from them."""
 
     def __init__(
-        self, run: Callable[[], int], sensor: Sensor | Meter, methods: list[Method], timeline: Timeline, clock: Clock
+        self,
+        run: Callable[[], int],
+        sensor: Sensor | Meter,
+        methods: list[Method],
+        timeline: Timeline,
+        clock: Clock,
+        tick_s: float | None = None,
     ) -> None:
         self.run, self.sensor, self.methods, self.timeline, self.clock = run, sensor, methods, timeline, clock
         self.counter = next((method for method in methods if method in COUNTERS), None)
-        self.tick_s: float | None = None  # set when the counter has passed its test
+        self.tick_s = tick_s if self.counter else None  # known once the counter has passed its test
         self.lock = threading.Lock()
         self.last_j: tuple[float, float] | None = None  # the last reading of the counter, with its time
         self.risen_s = clock.now()  # when the counter last rose
@@ -127,7 +133,7 @@ class Session:
     def record(self, on_trial: Callable[[int], object]) -> Recording:
         timeline, trials = self.timeline, list[Window]()
         with self.sampling():
-            if self.counter:
+            if self.counter and self.tick_s is None:
                 self.test_counter()
             idle = [self.window(self.rest, timeline.idle_s)]
             first_c = self.temperature_c()

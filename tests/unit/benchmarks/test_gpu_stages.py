@@ -13,8 +13,6 @@ import pytest
 import torch
 
 from vovnet.paper.gpu_records import read_stage
-from vovnet.paper.published import TABLES
-from vovnet.profiling.energy import EnergyResult
 from vovnet.weights.detector import ModelInfo, load_model, save_weights
 
 
@@ -43,85 +41,6 @@ def test_all_sources_of_all_stages_are_there():
     keys = {source_key(ROOT, kind.sources, {}) for kind in gpu.KINDS.values()}
     assert len(keys) == len(gpu.KINDS)
     assert list(gpu.KINDS) == ["check", "tables", "voc", "throughput", "study"]
-
-
-def test_the_most_valuable_measurements_come_first_and_nothing_twice():
-    from gpu_stages.tables import plan
-
-    steps = plan("float16")
-    names = [step.name for step in steps]
-    assert len(set(names)) == len(names)
-    timed = [step.name for step in steps if step.kind in ("time", "energy")]
-    assert timed[:6] == [
-        "time lightweight float32 batch one eager",
-        "time lightweight float32 batch one graph",
-        "energy dsod300_vovnet27_slim float32 batch one graph",
-        "energy dsod300_densenet67 float32 batch one graph",
-        "energy dsod300_vovnet27_slim float32 batch one eager",
-        "energy dsod300_densenet67 float32 batch one eager",
-    ]
-    assert timed[6] == "time refinedet320 float32 batch one eager"
-    for step in steps:  # a batch is known before it is used
-        if step.batch == "fill":
-            (group,) = [name for name in ("lightweight", "refinedet320") if step.what in (name, *models_of(name))]
-            assert names.index(f"fill {group} {step.precision}") < names.index(step.name)
-
-
-def models_of(group):
-    from gpu_stages.tables import groups
-
-    return groups()[group].models
-
-
-def test_every_model_of_the_tables_is_measured():
-    from gpu_stages.tables import plan
-
-    steps = plan("float16")
-    for table in ("table2", "table3", "table4", "table7"):
-        for model in {row.model for row in TABLES[table].rows}:
-            (group,) = [name for name in ("lightweight", "refinedet320", "refinedet512") if model in models_of(name)]
-            for run in ("eager", "graph"):
-                assert f"time {group} float32 batch one {run}" in [step.name for step in steps]
-            assert f"count {model}" in [step.name for step in steps]
-            if group != "refinedet512":  # Table 7 has neither joules nor memory
-                assert f"energy {model} float32 batch one graph" in [step.name for step in steps]
-                assert f"memory {model} float32 batch one eager" in [step.name for step in steps]
-
-
-@pytest.mark.parametrize(
-    ("speeds", "batch"),
-    [
-        ({8: (100, 50), 16: (190, 95), 32: (195, 140), 64: (196, 141), 128: (900, 900)}, 32),  # both must be full
-        ({8: (100, 50), 16: (101, 51)}, 8),
-        ({8: (100, 50), 16: (190, 95)}, 16),  # then memory is over
-    ],
-)
-def test_batch_that_fills_the_card(speeds, batch, tmp_path, monkeypatch):
-    from gpu_stages import tables
-    from gpu_stages.networks import Networks
-
-    pair = models_of("lightweight")[:2]
-
-    def speed(networks, model, step, size):
-        if size not in speeds:
-            raise torch.OutOfMemoryError
-        return float(speeds[size][pair.index(model)])
-
-    monkeypatch.setattr(tables, "_quick_speed", speed)
-    stage = SimpleNamespace(rehearse=False)
-    step = tables.Step("fill", "lightweight")
-    assert tables._fill(stage, Networks(torch.device("cpu")), step, 1)["batch"] == batch
-
-
-def test_joules_without_a_sensor_are_an_error_with_the_reason(tmp_path, monkeypatch):
-    from gpu_stages import tables
-    from gpu_stages.networks import Networks
-
-    monkeypatch.setattr(tables, "measure_energy", lambda *a, **k: EnergyResult(None, reason="the sensor is broken"))
-    stage, networks = make_stage(tmp_path, "tables"), Networks(torch.device("cpu"))
-    step = tables.Step("energy", "dsod300_vovnet27_slim")
-    with pytest.raises(OSError, match="no joules: the sensor is broken"):
-        tables._energy(stage, networks, step, 1)
 
 
 def test_report_of_pytest():

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 CARD = "Invented GPU"
-RUNS = {"aa": {"machine": {"card": CARD}, "state": "finished", "date": "2026-01-01", "commit": "0" * 40}}
+OTHER_CARD = "Another GPU"
+RUNS = {
+    run: {"machine": {"card": card}, "state": "finished", "date": "2026-01-01", "commit": "0" * 40}
+    for run, card in (("aa", CARD), ("bb", CARD), ("cc", OTHER_CARD))
+}
 
 
 def times(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from vovnet.paper.sources import Sources
 from vovnet.paper.tables import table_section
 from vovnet.report.document import to_markdown
 
-from .gpu_run import CARD, D67, TABLES, V27, times, write_stage
+from .gpu_run import CARD, D67, TABLES, V27, joules, kernels, times, write_stage
 from .reproduced import TABLE_2, write_record
 
 
@@ -68,6 +69,48 @@ def test_models_of_different_runs_have_no_ratio(tmp_path: Path) -> None:
     apart = {"time a float32 batch one eager": times({V27: 4.0}), "time b float32 batch one eager": times({D67: 8.0})}
     write_stage(tmp_path, "tables", apart)
     assert read_gpu_tables(tmp_path).time_ratio(D67, V27, ("float32", 1, "eager")) is None
+
+
+SINGLE = ("float32", 1, "eager")
+
+
+@pytest.mark.parametrize(("change", "compared"), [({"run": "bb"}, True), ({"run": "cc"}, False), ({"key": "l"}, False)])
+def test_joules_are_compared_on_the_same_card_and_with_the_same_code(
+    change: dict[str, str], compared: bool, tmp_path: Path
+) -> None:
+    write_stage(tmp_path, "tables", {"energy a": joules(V27, 1.0), "energy b": {**joules(D67, 3.0), **change}})
+    gpu = read_gpu_tables(tmp_path)
+    assert (gpu.joule_ratio(D67, V27, SINGLE) is not None) is compared
+
+
+def test_interval_of_joules_is_that_of_trials_which_are_no_pairs(tmp_path: Path) -> None:
+    """In both the trials drift alike; as pairs their ratio would be 3 exactly."""
+    write_stage(tmp_path, "tables", {"energy a": joules(V27, 1.0), "energy b": joules(D67, 3.0)})
+    ratio, (low, high) = read_gpu_tables(tmp_path).joule_ratio(D67, V27, SINGLE)
+    deviation = math.log(1.01 / 0.99) / 2
+    half = 2.7764 * deviation * math.sqrt(2 / 3)  # Student's t at 4 degrees of freedom
+    assert ratio == 3.0
+    assert high / low == pytest.approx(math.exp(2 * half), rel=1e-3)
+
+
+def test_kernels_of_other_code_are_not_compared_with_a_pass(records: Path) -> None:
+    others = {name: result for name, result in TABLES.items() if not name.startswith("kernels")}
+    write_stage(records, "tables", {**others, "kernels x": {**kernels(V27, 0.8), "key": "l"}})
+    assert not any("by themselves" in note for note in gpu_table("table2", read_gpu_tables(records)).notes)
+
+
+def test_table_names_its_runs_and_the_models_that_could_not_be_run(records: Path) -> None:
+    graph = times({D67: 2.5, "pelee304": 2.0}, run="graph") | {"run": "bb", "left_out": {V27: "ValueError: no `graph`"}}
+    name = "time lightweight float32 batch one graph"
+    write_stage(records, "tables", {**TABLES, name: graph})
+    table = gpu_table("table2", read_gpu_tables(records))
+    assert "measured in runs aa, bb of gpu/tables.json; ratios only between values of the same card and code" in (
+        table.notes
+    )
+    assert (
+        "DSOD300, VoVNet-27-slim, float32, batch 1, CUDA graph: could not be run (ValueError: no 'graph')"
+    ) in table.notes
+    assert [row[4] for row in table.rows if row[1] == "float32, batch 1, CUDA graph"] == ["", ""]  # not the VoVNet's
 
 
 def test_table_of_all_ways(records: Path) -> None:

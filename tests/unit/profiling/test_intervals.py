@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vovnet.profiling.intervals import mean_interval, median_interval
+from vovnet.profiling.intervals import difference_interval, mean_interval, median_interval
 
 
 def coin(count: int, outside: int) -> float:
@@ -78,3 +78,23 @@ def test_the_interval_is_students(trials: int, quantile: float) -> None:
     values = [float(value) for value in range(trials)]
     low, high = mean_interval(values) or (0, 0)
     assert (high - low) / 2 == pytest.approx(quantile * statistics.stdev(values) / trials**0.5, rel=2e-3)
+
+
+# The difference of two means ------------------------------------------------------------------------------------------
+
+
+def test_interval_of_a_difference_is_that_of_welch() -> None:
+    """With equal variances and numbers it is the pooled one, at n + m - 2 degrees of freedom."""
+    low, high = difference_interval([1.0, 2.0, 3.0], [11.0, 12.0, 13.0])
+    assert (low + high) / 2 == pytest.approx(-10.0)
+    assert (high - low) / 2 == pytest.approx(2.7764 * math.sqrt(2 / 3))
+    low, high = difference_interval([1.0, 2.0, 3.0], [5.0, 5.0, 5.0])  # all the variance is on one side
+    assert (high - low) / 2 == pytest.approx(4.3027 * math.sqrt(1 / 3))
+    assert difference_interval([2.0, 2.0], [1.0, 1.0]) == (1.0, 1.0)
+    assert difference_interval([2.0], [1.0, 1.0]) is None
+
+
+def test_interval_of_a_difference_covers_it_as_often_as_it_claims() -> None:
+    noise = np.random.default_rng(5)
+    intervals = [difference_interval(list(noise.normal(3, 1, 3)), list(noise.normal(1, 4, 5))) for _ in range(2000)]
+    assert 0.94 < sum(low <= 2 <= high for low, high in intervals) / len(intervals) < 0.985
