@@ -37,7 +37,7 @@ SOURCES += ("src/vovnet/matching.py", "src/vovnet/media", "benchmarks/gpu_stages
 SOURCES += tuple(f"src/vovnet/{name}.py" for name in ("constants", "masks", "padded_targets", "structures"))
 SOURCES += ("src/vovnet/profiling/speed.py", "src/vovnet/profiling/intervals.py", "benchmarks/gpu_stages/voc_data.py")
 SOURCES += tuple(f"configs/{name}.yaml" for name in ("voc_dsod300_vovnet27_slim", "coco_refinedet320_vovnet39"))
-SOURCES += ("configs/coco_fasterrcnn_vovnet39_2x.yaml",)
+SOURCES += ("configs/coco_fasterrcnn_vovnet39_2x.yaml", "benchmarks/gpu_stages/steady.py")
 LOGGED = 8  # steps between two log lines, at which training waits for the device
 EMA_DECAY, CLIP_NORM = 0.999, 10.0
 
