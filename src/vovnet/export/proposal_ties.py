@@ -12,7 +12,7 @@ from vovnet.boxes import pairwise_iou
 
 _LOGIT_TIE = 1e-3  # relative to the logits: those that close may change places
 _PROBABILITY_TIE = 2.0**-22  # PyTorch ranks by probabilities, of which those near 1 round to the same number
-_IOU_TIE, _CORNER_TIE = 1e-3, 2e-3  # by which an IoU and a corner, in pixels, may be off
+_IOU_TIE, CORNER_TIE = 1e-3, 2e-3  # by which an IoU and a corner, in pixels, may be off
 _MOST = 5000  # boxes of a level, each of which is compared with each
 
 
@@ -67,7 +67,7 @@ def _of_level(
         raise TooManyTiesError
     iou = pairwise_iou(boxes.double(), boxes.double())
     sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1).clamp(min=1e-3)
-    slack = _IOU_TIE + _CORNER_TIE / torch.minimum(sides[:, None], sides)
+    slack = _IOU_TIE + CORNER_TIE / torch.minimum(sides[:, None], sides)
     first = logits[:, None] > _reach(logits)  # row certainly ranks before column
     suppresses = (iou > nms_threshold + slack) & first
     may_suppress = ((iou > nms_threshold - slack) & ~first.T).fill_diagonal_(False)

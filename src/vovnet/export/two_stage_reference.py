@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vovnet.boxes import clip, rescale
 from vovnet.export.parity import BeforeNms, MaskBounds
-from vovnet.export.proposal_ties import Proposals, TooManyTiesError, possible_proposals
+from vovnet.export.proposal_ties import CORNER_TIE, Proposals, TooManyTiesError, possible_proposals
 from vovnet.masks import paste
 from vovnet.models.detectors.mask_rcnn import LEVELS, MIN_SIDE, PADDED_MULTIPLE, MaskRCNN
 from vovnet.structures import Detections
@@ -41,9 +41,11 @@ def two_stage_before_nms(model: MaskRCNN, pixels: Tensor, size: tuple[int, int],
     boxes = heads.box_coder.decode(deltas, [proposals.boxes]).reshape(len(scores), -1, 4)
     index, labels = (scores > floor).nonzero(as_tuple=True)
     boxes = clip(boxes[index, labels + 1], input_size)
-    large = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(dim=1)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1)
+    certain = proposals.certain[index] & (sides >= MIN_SIDE + CORNER_TIE)
+    large = sides >= MIN_SIDE - CORNER_TIE
     index, labels, boxes = index[large], labels[large], clip(rescale(boxes[large], input_size, size), size)
-    return BeforeNms(Detections(boxes, labels, scores[index, labels], size).cpu(), proposals.certain[index].cpu())
+    return BeforeNms(Detections(boxes, labels, scores[index, labels], size).cpu(), certain[large].cpu())
 
 
 def _possible(model: MaskRCNN, outputs: dict[str, Tensor], input_size: tuple[int, int]) -> Proposals:
