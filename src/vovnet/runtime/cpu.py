@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -21,6 +22,11 @@ _DARWIN_NAMES = {
     "hw.optional.arm.FEAT_DotProd": "asimddp",
 }
 _WINDOWS_FEATURES = {39: "avx", 40: "avx2", 43: "asimddp"}  # of IsProcessorFeaturePresent, which knows no VNNI
+
+
+def processors() -> int:
+    """How many of them this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def instruction_set() -> str:

@@ -17,6 +17,7 @@ from vovnet.media.finding import find_inputs, raise_if_all_failed, raise_unless_
 from vovnet.media.pixels import Pixels, read_pixels, to_pixels
 from vovnet.media.reading import Decoder, SourceImage, read_batches
 from vovnet.media.results import Failure, raise_failures
+from vovnet.runtime.cpu import processors
 from vovnet.runtime.detections import Detections, Masks
 from vovnet.runtime.opening import open_session
 from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, check_options, labels_of
@@ -39,19 +40,21 @@ def load(path: str | Path, runtime: str | None = None, threads: int | None = Non
     Raises ValueError for a file that is damaged, foreign or newer than this version, FileNotFoundError, and
     ModuleNotFoundError if the runtime is not installed.
     """
-    return Detector(open_session(path, runtime=runtime, threads=threads))
+    return Detector(open_session(path, runtime=runtime, threads=threads), threads)
 
 
 class Detector:
     """An exported detector with the names of its classes.
 
     session: the network in its runtime.
+    threads: threads that resize an image; None is one for each processor that this process may use.
     info: what the file says of itself.
     class_names, category_ids: in label order; the ids are those of the dataset that the model was trained on.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, threads: int | None = None) -> None:
         self.session = session
+        self.threads = threads or processors()
         self.info = session.info
         self.class_names = self.info.class_names
         self.category_ids = self.info.category_ids
@@ -210,7 +213,8 @@ class Detector:
         )
 
     def _resize(self, pixels: Pixels) -> Pixels:
-        return resize(pixels, input_size(_size(pixels), self.info), antialias=self.info.antialias)
+        size = input_size(_size(pixels), self.info)
+        return resize(pixels, size, antialias=self.info.antialias, threads=self.threads)
 
 
 def _convert(value: Any) -> Pixels:

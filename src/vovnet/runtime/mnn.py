@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from vovnet.errors import install_extra
 from vovnet.printing import line, quoted
+from vovnet.runtime.cpu import processors
 from vovnet.runtime.native_output import no_native_output
 from vovnet.runtime.network_folder import read_folder
 from vovnet.runtime.nms import best_rows
@@ -41,7 +41,7 @@ class MnnSession:
         # MNN trusts a file: a damaged one would crash the process. So its digest is checked before.
         self.info, _ = read_folder(path, {NETWORK_FILE: "weights_bytes"})
         self._name = line(str(path), 300)
-        options = {"backend": "CPU", "precision": "normal", "numThread": threads or _processors()}
+        options = {"backend": "CPU", "precision": "normal", "numThread": threads or processors()}
         with no_native_output():
             self._network, self._session = _open(self._mnn, path / NETWORK_FILE, options)
         inputs = set(self._network.getSessionInputAll(self._session))
@@ -127,9 +127,3 @@ def _import() -> ModuleType:
         raise ModuleNotFoundError(f"MNN needs an extra: {install_extra('mnn')}", name="MNN") from error
     module: ModuleType = MNN
     return module
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
