@@ -146,7 +146,7 @@ def _warn_about_unused(layout: Layout, images: Sequence[Path]) -> None:
 class _Negatives:
     """Images that a list names although they have no XML file: they show no object.
 
-    found: name → image, for those that were looked for.
+    found: name → image.
     lists: name → the list that names it.
     """
 
@@ -173,15 +173,16 @@ class _Negatives:
     def _finder(self) -> NameFinder:
         return NameFinder(self._images)
 
-    def find(self, line: str, path: Path, *, flagged: bool) -> str | None:
+    def find(self, line: str, *, flagged: bool) -> str | None:
         """The name of the image that a line of a list means."""
-        name = self._finder.find(line, flagged=flagged)
-        if name is not None and name not in self.found:
-            stem = name.rpartition("/")[2]
-            image_id = name if stem in self._stems else stem
-            xml_path = self._part.annotations / f"{name}.xml"
-            self.found[name], self.lists[name] = ImageAnnotation(self._images[name], xml_path, image_id, ()), path
-        return name
+        return self._finder.find(line, flagged=flagged)
+
+    def add(self, name: str, path: Path) -> None:
+        """Takes the image of a name that the list `path` has."""
+        stem = name.rpartition("/")[2]
+        image_id = name if stem in self._stems else stem
+        xml_path = self._part.annotations / f"{name}.xml"
+        self.found[name], self.lists[name] = ImageAnnotation(self._images[name], xml_path, image_id, ()), path
 
 
 def _members(
@@ -213,7 +214,12 @@ def _read_names(path: Path, xml_files: Mapping[str, Path], negatives: _Negatives
     flagged = _is_flagged(path)
     names: dict[str, None] = {}
     for line in lines:
-        name = finder.find(line, flagged=flagged) or negatives.find(line, path, flagged=flagged)
+        name = finder.find(line, flagged=flagged)
+        if name is None or (name != line and {"/", "\\"} & set(line)):  # night/a may be an image, not the annotation a
+            negative = negatives.find(line, flagged=flagged) or ""
+            if len(negative) > len(name or ""):
+                name = negative
+                negatives.add(name, path)
         if name is None:
             stated = shorten(line)
             on_problem("missing-annotation", path, f"lists {stated}, but there is no Annotations/{stated}.xml")
