@@ -30,7 +30,7 @@ class OptimizerState(Metadata):
 
 
 class _Checkpoint(Checkpoint):
-    """What `TrainState.save` writes; older checkpoints lack `last`."""
+    """What `TrainState.save` writes; older checkpoints lack `last` and `seconds`."""
 
     optimizer: OptimizerState
     scaler: dict[str, float]
@@ -38,6 +38,7 @@ class _Checkpoint(Checkpoint):
     best: _Score | None
     best_step: _Count | None
     last: _Score | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     window: _Window
     images: _Text
 

@@ -25,7 +25,8 @@ from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
 from vovnet.engine.network import place, wrap
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.resume import dotted, find_checkpoint
-from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
+from vovnet.engine.run_length import RunLength
+from vovnet.engine.schedule import epochs_done, evaluation_is_due, micro_batches
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import fingerprint, open_batches, open_data
@@ -42,7 +43,7 @@ from vovnet.printing import line
 from vovnet.provenance import record_header
 from vovnet.weights.backbone import build_pretrained
 from vovnet.weights.detector import ModelInfo, load_weights, save_weights
-from vovnet.zoo import find_detector
+from vovnet.zoo import DetectorSpec, find_detector
 
 
 @dataclass(frozen=True)
@@ -83,25 +84,24 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         info, model = _build_model(config, dataset, checkpoint, group)
         spec = find_detector(config.model)
         criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
-        optimizer = make_optimizer(model, spec, config.optimizer)
-        ema = EMA(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
-        state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
-        steps, accumulate = total_steps(config, len(dataset)), micro_batches(config, group.world_size)[1]
+        state = _make_state(config, model, spec, make_scaler(dtype, group.device))
 
         # Resume.
         if checkpoint is not None:
             state.load(checkpoint, last_path)
         if len(set(group.gather(state.step))) > 1:
             raise ValueError(f"every process needs {last_path}; put the output folder where all hosts can read it")
+        length = RunLength(config, len(dataset), state, world_size=group.world_size)
         network = wrap(model, config, group).train()
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
-            announce(config, dataset, state.step, steps, str(group.device))
+            announce(config, dataset, state.step, length.steps, str(group.device))
             warn_before_training(dataset, val, config.model, model)
 
         def save_last() -> None:
             state.check_weights()
+            length.count_time()
             if group.is_main:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
@@ -112,22 +112,24 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock, stop_votes = Clock(state.step), until_end.enter_context(stop_votes_of(group))
-        while state.step < steps:
-            rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
-            set_learning_rate(optimizer, rate)
+        is_last = length.is_over()
+        while not is_last:
+            rate = length.rate()
+            set_learning_rate(state.optimizer, rate)
             torch.manual_seed(_step_seed(config.seed, state.step, group.rank))  # two-stage detectors sample proposals
             train_step(
-                state, network, criterion, batches, accumulate=accumulate, dtype=dtype, device=group.device,
-                clip_norm=config.optimizer.clip_norm, norm_momentum=config.norm_momentum,
-                memory_format=memory_format_of(config.channels_last), graphs=config.compile == "graphs",
+                state, network, criterion, batches, accumulate=micro_batches(config, group.world_size)[1],
+                dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
+                norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
+                graphs=config.compile == "graphs",
             )  # fmt: skip
             state.look(wait=False)
-            step, is_last, state.last = state.step, state.step == steps, None
-            progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
+            step, is_last, state.last = state.step, length.is_over(), None
+            progress = {"step": step, "steps": length.steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
                 losses = _mean_losses(state, group, keep=step % config.log_every != 0)
-                log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
+                log({**progress, **losses, "learning_rate": rate, **length.lap(clock)})
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
@@ -143,13 +145,21 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 break
 
         # Record.
-        if state.step == steps:
+        if is_last:
             if val is not None and state.last is None:  # no step was left, and they were not evaluated as the last ones
                 state.last = _evaluate_and_keep(state, val, config, group, info)
                 save_last()
             if group.is_main:
                 _write_results(config, state, info)
-        return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
+        return TrainResult(config.output, state.step, state.best, state.last, is_last)
+
+
+def _make_state(
+    config: TrainConfig, model: DetectionModel, spec: DetectorSpec, scaler: torch.amp.GradScaler
+) -> TrainState:
+    """The state before the first step."""
+    ema = EMA(model, config.ema_decay) if config.ema_decay else None
+    return TrainState(model, ema, make_optimizer(model, spec, config.optimizer), scaler)
 
 
 def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, float]:
