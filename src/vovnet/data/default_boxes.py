@@ -28,8 +28,8 @@ class LevelShape(NamedTuple):
     """A feature map for which default boxes are wanted; the finest comes first.
 
     stride: pixels from one cell to the next.
-    usual: (width, height) of the boxes that a cell has now. Their number stays, and the boxes themselves remain where no
-        object suits the map.
+    usual: (width, height) of the boxes that a cell has now. Their number stays; they remain themselves where no object
+        suits the map.
     """
 
     stride: float
@@ -54,15 +54,13 @@ class PlacedBoxes(NamedTuple):
     step: tuple[float, float]
 
 
-def fit_default_boxes(
-    sizes_wh: Floats, levels: Sequence[LevelShape], image_size: tuple[int, int]
-) -> list[list[Shape]]:
+def fit_default_boxes(sizes_wh: Floats, levels: Sequence[LevelShape], image_size: tuple[int, int]) -> list[list[Shape]]:
     """The (width, height) of the default boxes of each feature map, rounded to a tenth of a pixel, smallest first.
 
     An object belongs to the coarsest map whose grid is fine enough for it: a square box matches a square object of its
-    size at IoU 0.5 wherever it lies if the size is 2.72 strides or more, or 73 % of the image's side, where the middle of
-    the image is near enough. Among the objects of a map, k-means finds as many boxes as its cells have. Smaller objects
-    than any belong to the finest map. The result is the same each time.
+    size at IoU 0.5 wherever it lies if the size is 2.72 strides or more, or 73 % of the image's side, so that
+    the middle of the image is near enough. The finest map has all smaller objects. K-means finds among those of a map as
+    many boxes as its cells have. The result is the same each time.
 
     sizes_wh: (M, 2), of the objects that will be trained on. Those that are not finite or not positive do not count.
     image_size: (height, width) of the network's input.
@@ -149,7 +147,7 @@ def _iou(sizes: Floats, centres: Floats) -> Floats:
 
 
 def _k_means(sizes: Floats, count: int, random: np.random.Generator) -> Floats:
-    """The `count` boxes (P, 2) with the largest mean IoU with the sizes (M, 2) that are nearest to them, of a few tries."""
+    """The boxes (count, 2) with the largest mean IoU with the sizes (M, 2) that are nearest to them, of a few tries."""
     found = [_lloyd(sizes, _spread(sizes, count, random)) for _ in range(_TRIES)]
     return max(found, key=lambda centres: float(_iou(sizes, centres).max(axis=1).mean()))
 

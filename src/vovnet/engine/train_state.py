@@ -31,6 +31,7 @@ class TrainState:
     best: highest metric on `val` so far.
     best_step: the step with this metric.
     last: metric on `val` of the weights at the end of the run; None before it.
+    default_boxes: what the default boxes match that were fitted to the data, for records; None if they were not.
     window: part of the checkpoint, so that a resumed run writes the same log.
     """
 
@@ -42,6 +43,7 @@ class TrainState:
     best: float | None = None
     best_step: int | None = None
     last: float | None = None
+    default_boxes: Mapping[str, Any] | None = None
     window: LossWindow = field(default_factory=LossWindow)
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ class TrainState:
             "best": self.best,
             "best_step": self.best_step,
             "last": self.last,
+            "default_boxes": self.default_boxes,
             "window": self.window.state_dict(),
             "info": info.to_dict(),
             "images": images,

@@ -96,7 +96,7 @@ def choose_levels(
         raise _wrong(f"of {len(own)} feature maps", anchors)
     if len(anchors) != len(own):
         raise UsageError(
-            f"anchors must be {counted(len(own), 'list')} of default boxes, one for each feature map, got {len(anchors)}"
+            f"anchors must be {counted(len(own), 'list')} of default boxes, one a feature map, got {len(anchors)}"
         )
     return tuple(
         ListedLevel(_boxes(boxes, number), level.step)
@@ -126,9 +126,7 @@ def _wrong(where: str, got: object) -> UsageError:
     )
 
 
-def make_anchors(
-    levels: Sequence[Level], map_sizes: Sequence[tuple[int, int]], image_size: tuple[int, int]
-) -> Tensor:
+def make_anchors(levels: Sequence[Level], map_sizes: Sequence[tuple[int, int]], image_size: tuple[int, int]) -> Tensor:
     """Anchors (A, 4) as cx cy w h in pixels, by feature map, row, column and shape. They are not clipped to the image.
 
     map_sizes: (height, width) of the feature map of each level.
