@@ -396,7 +396,7 @@ def test_a_run_may_start_from_the_weights_of_another(config_file, tmp_path):
         for a, b in zip(before.parameters(), after.parameters(), strict=True):
             torch.testing.assert_close(a, b)
     for change, message in (
-        (["model_options.anchors=voc"], "anchors is coco, expected voc"),
+        (["model_options.pool=k2"], r"pool is None, expected k2; leave out model_options.pool"),
         (
             ["model=dsod300_vovnet27_slim_bottleneck"],
             "model is dsod300_vovnet27_slim, expected dsod300_vovnet27_slim_b",

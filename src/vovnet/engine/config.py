@@ -198,9 +198,10 @@ class TrainConfig(Section):
 
     model: a detector of `vovnet.create_model`; the number of classes comes from the data.
     model_options: options of `vovnet.create_model`.
-    weights: what the whole detector starts from: a bundled name, a file, a run folder or a URL, with the same model and
-        classes; null: random weights.
+    weights: what the whole detector starts from: a bundled name, a file, a run folder or a URL, of the same model.
+        Classes that it lacks start with random logits; null: random weights.
     backbone_weights: what the backbone starts from: a file, a URL, timm/NAME or torchvision/NAME; null: random weights.
+    default_boxes: "published" or, for one-stage detectors, "data": fitted to the sizes of the training objects.
     data: the images to train and evaluate on.
     augment: augmentation for detectors with an input of fixed size.
     resize: augmentation for detectors that keep the aspect ratio (Mask R-CNN, Faster R-CNN).
@@ -242,6 +243,7 @@ class TrainConfig(Section):
     model_options: dict[str, Any] = {}
     weights: str | None = None
     backbone_weights: str | None = None
+    default_boxes: Literal["published", "data"] = "published"
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     resize: ResizeConfig = ResizeConfig()

@@ -122,6 +122,12 @@ def announce(config: TrainConfig, dataset: DetectionDataset, step: int, steps: i
         )
 
 
+def say(*sentences: str) -> None:
+    """Print what is about to be trained, or how it ended, on stderr."""
+    for sentence in sentences:
+        print(line(sentence, SENTENCE), file=sys.stderr, flush=True)
+
+
 def mean_losses(losses_of_processes: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of each loss over the processes; over those that have losses, if all overflowed in the others."""
     with_losses = [losses for losses in losses_of_processes if losses]

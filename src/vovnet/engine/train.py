@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +20,26 @@ from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, stop_votes_of, workers
 from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
+from vovnet.engine.initial_model import InitialModel, initial_model
 from vovnet.engine.interrupts import stop_requests
-from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
+from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log, say
 from vovnet.engine.network import place, wrap
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
-from vovnet.engine.resume import dotted, find_checkpoint
+from vovnet.engine.resume import find_checkpoint
 from vovnet.engine.run_length import RunLength
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, micro_batches
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import fingerprint, open_batches, open_data
 from vovnet.engine.training_warnings import warn_before_training
-from vovnet.errors import UsageError
 from vovnet.files import write_json
 from vovnet.folder_lock import folder_lock
-from vovnet.limits import check_limit
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.layers import memory_format_of
-from vovnet.printing import line
 from vovnet.provenance import record_header
-from vovnet.weights.backbone import build_pretrained
-from vovnet.weights.detector import ModelInfo, load_weights, save_weights
+from vovnet.weights.detector import ModelInfo, save_weights
 from vovnet.zoo import DetectorSpec, find_detector
 
 
@@ -81,11 +78,13 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         dataset, val = open_data(config)
         last_path = config.output / "last.pt"
         checkpoint = find_checkpoint(config, dataset)
-        info, model = _build_model(config, dataset, checkpoint, group)
+        start = _build_model(config, dataset, checkpoint, group)
+        info, model = start.info, start.model
         spec = find_detector(config.model)
         criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
         dtype = compute_dtype(config.precision, group.device)
         state = _make_state(config, model, spec, make_scaler(dtype, group.device))
+        state.default_boxes = start.default_boxes
 
         # Resume.
         if checkpoint is not None:
@@ -97,6 +96,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
             announce(config, dataset, state.step, length.steps, str(group.device))
+            say(*start.sentences)
             warn_before_training(dataset, val, config.model, model)
 
         def save_last() -> None:
@@ -173,51 +173,11 @@ def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, 
 
 def _build_model(
     config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, group: Workers
-) -> tuple[ModelInfo, DetectionModel]:
-    """The model, placed on the device, with random weights, or those of `weights` or `backbone_weights`.
-
-    A checkpoint replaces them.
-    """
-    info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
-    if checkpoint is not None:
-        info = ModelInfo.from_dict(checkpoint["info"])  # has the options that came with `backbone_weights`
-    values = sum(tensor.nbytes for tensor in info.build_on_meta().state_dict().values())
-    check_limit("weights_bytes", values, f"{line(config.model)} with these options and classes")
-    if config.weights and checkpoint is None:
-        info, model = _load_detector(info, config)
-    elif config.backbone_weights and checkpoint is None:
-        info, model = build_pretrained(info, config.backbone_weights)
-    else:
-        model = info.build()
-    torch.backends.cudnn.benchmark = not model.preprocessing.keep_ratio  # all batches must have the same shape
-    return info, place(model, config, group)
-
-
-def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, DetectionModel]:
-    """The detector of `config.weights`. UsageError unless it is the one that `info` asks for.
-
-    Options that `info` leaves out are those of the weights; of the option `pixels`, those in `info` take precedence.
-    """
-    if config.backbone_weights:
-        raise UsageError(
-            "weights start the whole detector, backbone_weights its backbone: give one of them, and set the other to "
-            "null (backbone_weights=null)"
-        )
-    loaded = load_weights(str(config.weights))
-    found = loaded.info
-    pixels = {**found.options.get("pixels", {}), **info.options.get("pixels", {})}
-    options = {**found.options, **({"pixels": pixels} if pixels else {})}
-    expected = {"model": info.name, "classes": ", ".join(info.class_names), **dotted(info.options)}
-    got = {"model": found.name, "classes": ", ".join(found.class_names), **dotted(options)}
-    for key, value in expected.items():
-        if got.get(key) != value:
-            raise UsageError(
-                f"weights={config.weights} must fit the config and the data: {key} is {got.get(key)}, expected {value}"
-            )
-    info = ModelInfo(info.name, options, info.class_names, info.category_ids)
-    model = info.build()
-    model.load_state_dict(loaded.model.state_dict())
-    return info, model
+) -> InitialModel:
+    """What the run starts with, placed on the device."""
+    start = initial_model(config, dataset, checkpoint)
+    torch.backends.cudnn.benchmark = not start.model.preprocessing.keep_ratio  # all batches must have the same shape
+    return replace(start, model=place(start.model, config, group))
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
@@ -248,7 +208,7 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
 
 
 def _write_best(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
-    record = make_record(config, state.best_step or state.step, state.best)
+    record = make_record(config, state.best_step or state.step, state.best, state.default_boxes)
     save_weights(config.output / "best.safetensors", state.evaluated_model.state_dict(), info, record)
 
 
@@ -256,9 +216,9 @@ def _write_results(config: TrainConfig, state: TrainState, info: ModelInfo) -> N
     """Write last.safetensors, without a `val` split best.safetensors too, and then record.json: the run is finished."""
     if config.data.val is None:
         _write_best(config, state, info)
-    last = make_record(config, state.step, state.last)
+    last = make_record(config, state.step, state.last, state.default_boxes)
     save_weights(config.output / "last.safetensors", state.evaluated_model.state_dict(), info, last)
-    record = make_record(config, state.best_step or state.step, state.best) | {"steps": state.step}
+    record = make_record(config, state.best_step or state.step, state.best, state.default_boxes) | {"steps": state.step}
     record["last"] = {key: last[key] for key in ("step", f"val_{config.metric}")}
     write_json(config.output / "record.json", record, indent=2)
 
@@ -276,8 +236,13 @@ def _evaluate_and_keep(
     return score
 
 
-def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str, Any]:
-    """How the weights of a step came to be: settings, step, metric on `val`, commit, date and library versions."""
+def make_record(
+    config: TrainConfig, step: int, score: float | None, default_boxes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """How the weights of a step came to be: settings, step, metric on `val`, commit, date and library versions.
+
+    default_boxes: what the fitted default boxes match, if they were fitted.
+    """
     import torchvision
 
     import vovnet
@@ -286,6 +251,7 @@ def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str
         "config": config.model_dump(mode="json"),
         "step": step,
         f"val_{config.metric}": score,
+        **({} if default_boxes is None else {"default_boxes": default_boxes}),
         **record_header(),
         "versions": {
             "vovnet": vovnet.__version__,

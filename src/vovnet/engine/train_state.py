@@ -32,6 +32,7 @@ class TrainState:
     best_step: the step with this metric.
     last: metric on `val` of the weights at the end of the run; None before it.
     seconds: time of a run of minutes that is used up; 0 in others.
+    default_boxes: what the default boxes match that were fitted to the data, for records; None if they were not.
     window: part of the checkpoint, so that a resumed run writes the same log.
     """
 
@@ -44,6 +45,7 @@ class TrainState:
     best_step: int | None = None
     last: float | None = None
     seconds: float = 0.0
+    default_boxes: Mapping[str, Any] | None = None
     window: LossWindow = field(default_factory=LossWindow)
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class TrainState:
             "best_step": self.best_step,
             "last": self.last,
             "seconds": self.seconds,
+            "default_boxes": self.default_boxes,
             "window": self.window.state_dict(),
             "info": info.to_dict(),
             "images": images,
