@@ -221,7 +221,9 @@ class Predictor(ABC):
 
     def _prediction(self, image: SourceImage[Tensor], detections: Detections, selection: Selection) -> Prediction:
         keep = selection.keep(detections.labels.numpy(), detections.scores.numpy())
-        kept = detections[torch.from_numpy(keep)]  # makes copies too, so that no tensor of inference mode reaches the caller
+        kept = detections[
+            torch.from_numpy(keep)
+        ]  # makes copies too, so that no tensor of inference mode reaches the caller
         return Prediction(
             **vars(kept),
             class_names=self.class_names,
