@@ -83,14 +83,10 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         spec = find_detector(config.model)
         criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
         dtype = compute_dtype(config.precision, group.device)
-        state = _make_state(config, model, spec, make_scaler(dtype, group.device))
-        state.default_boxes = start.default_boxes
+        state = _make_state(config, start, spec, make_scaler(dtype, group.device))
 
         # Resume.
-        if checkpoint is not None:
-            state.load(checkpoint, last_path)
-        if len(set(group.gather(state.step))) > 1:
-            raise ValueError(f"every process needs {last_path}; put the output folder where all hosts can read it")
+        _resume(state, checkpoint, last_path, group)
         length = RunLength(config, len(dataset), state, world_size=group.world_size)
         network = wrap(model, config, group).train()
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
@@ -155,11 +151,21 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
 
 
 def _make_state(
-    config: TrainConfig, model: DetectionModel, spec: DetectorSpec, scaler: torch.amp.GradScaler
+    config: TrainConfig, start: InitialModel, spec: DetectorSpec, scaler: torch.amp.GradScaler
 ) -> TrainState:
     """The state before the first step."""
-    ema = EMA(model, config.ema_decay) if config.ema_decay else None
-    return TrainState(model, ema, make_optimizer(model, spec, config.optimizer), scaler)
+    ema = EMA(start.model, config.ema_decay) if config.ema_decay else None
+    state = TrainState(start.model, ema, make_optimizer(start.model, spec, config.optimizer), scaler)
+    state.default_boxes = start.default_boxes
+    return state
+
+
+def _resume(state: TrainState, checkpoint: Mapping[str, Any] | None, path: Path, group: Workers) -> None:
+    """Go back to the state of a checkpoint, if there is one. ValueError unless all processes have it."""
+    if checkpoint is not None:
+        state.load(checkpoint, path)
+    if len(set(group.gather(state.step))) > 1:
+        raise ValueError(f"every process needs {path}; put the output folder where all hosts can read it")
 
 
 def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, float]:

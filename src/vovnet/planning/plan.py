@@ -137,7 +137,9 @@ def _try_all(
         say(f"trying {candidate.model}")
         trial = try_detector(_with_settings(values, request, "schedule"), facts.train, device)
         step_s = trial.seconds_per_step(device)
-        item = Tried.of(candidate, trial, length_of(candidate, facts, trial, step_s=step_s, seconds=None, epochs=None), device)
+        item = Tried.of(
+            candidate, trial, length_of(candidate, facts, trial, step_s=step_s, seconds=None, epochs=None), device
+        )
         tried.append(replace(item, length=_length(request, facts, item)))
         say(tried[-1].describe())
     return tried
@@ -150,7 +152,9 @@ def _length(request: Request, facts: Facts, item: Tried) -> Any:
     seconds, epochs = None, None
     if request.minutes is not None:
         if stated:
-            raise UsageError(f"--minutes and schedule.{next(iter(stated))} are two lengths of the run: give one of them")
+            raise UsageError(
+                f"--minutes and schedule.{next(iter(stated))} are two lengths of the run: give one of them"
+            )
         spent = time.monotonic() - request.started
         seconds = 60 * request.minutes - spent - _reserve(item, facts)
         if seconds < _LEAST_S:
