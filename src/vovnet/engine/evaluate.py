@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,11 +21,14 @@ from vovnet.engine.distributed import workers as start_workers
 from vovnet.engine.multi_scale import MultiScale, detect_multi_scale
 from vovnet.engine.predictor import Predictor, Running
 from vovnet.errors import UsageError
+from vovnet.metrics.analysis import Analysis, analyse
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
+from vovnet.metrics.thresholds import BestThreshold, best_thresholds
 from vovnet.metrics.voc import ClassResult, VocResult, evaluate_voc
 from vovnet.models.detectors.merging import soft_nms as apply_soft_nms
 from vovnet.models.preprocessing import Resizing
+from vovnet.runtime.options import SCORE_THRESHOLD
 from vovnet.structures import Detections
 
 
@@ -124,6 +128,21 @@ class Evaluation:
         masks = self.coco_masks.classes if self.coco_masks else [None] * len(self.coco.classes)
         return list(zip(self.dataset.class_names, self.voc.classes, self.coco.classes, masks, strict=True))
 
+    @cached_property
+    def best_thresholds(self) -> tuple[BestThreshold | None, ...]:
+        """The score threshold of each class that maximises F1, see `vovnet.metrics.thresholds`."""
+        return best_thresholds(self.voc)
+
+    @property
+    def score_thresholds(self) -> tuple[float, ...]:
+        """`best_thresholds` as numbers to store with the weights; 0.3, the default, for a class without one."""
+        return tuple(best.threshold if best else SCORE_THRESHOLD for best in self.best_thresholds)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """Errors by kind, average precision by property, calibration; computed when it is first asked for."""
+        return analyse(self.detections, [sample.target for sample in self.dataset], self.voc)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything except the detections and curves, for JSON; average precision is a fraction."""
         return {
@@ -149,10 +168,15 @@ class Evaluation:
                     "ap50_large": coco.ap50_large,
                     "mask_ap": masks.ap if masks else None,
                     "mask_ap50": masks.ap50 if masks else None,
+                    "best_threshold": best.to_dict() if best else None,
+                    "calibration": calibration.to_dict(),
                 }
-                for name, voc, coco, masks in self.classes()
+                for (name, voc, coco, masks), best, calibration in zip(
+                    self.classes(), self.best_thresholds, self.analysis.classes, strict=True
+                )
             },
             "confusion": {"score_threshold": self.score_threshold, "matrix": self.confusion.tolist()},
+            "analysis": self.analysis.to_dict(),
             "images_per_s": round(self.images_per_s, 2),
         }
 
