@@ -26,6 +26,7 @@ def evaluate(
     score_threshold: Fraction = 0.5,
     soft_nms: Switch = False,
     multi_scale: Literal["voc", "coco"] | None = None,
+    store_thresholds: Switch = False,
     worst: Count = 10,
     batch_size: BatchSize = 8,
     workers: Count = 2,
@@ -48,6 +49,8 @@ def evaluate(
         Apply linear soft-NMS after NMS, as in RefineDet's COCO results at one scale.
     multi_scale:
         Run RefineDet's published multi-scale test for VOC or COCO, with box voting, one image at a time.
+    store_thresholds:
+        Write the score threshold of each class that maximises F1 into the weights; predictions use it from then on.
     worst:
         Number of images to draw, ordered by their number of errors.
     workers:
@@ -63,9 +66,11 @@ def evaluate(
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.engine.runtimes import describe_running
     from vovnet.report.evaluation import write_evaluation
+    from vovnet.weights.detector import file_to_change, store_thresholds as store
     from vovnet.weights.find import find_weights
 
     set_threads(threads)
+    file = file_to_change(weights) if store_thresholds else None
     detector = load(weights, device, runtime=runtime, threads=threads)
     test = published_multi_scale(detector.model, multi_scale) if multi_scale else None
     dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.masks)
@@ -93,6 +98,9 @@ def evaluate(
         out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
         print_evaluation(evaluation, out)
         write_evaluation(evaluation, output, worst=worst)
+        if file is not None:
+            store(file, evaluation.score_thresholds)
+            out.say(f"score thresholds stored in {file}: predictions use them, and exports made from now on carry them")
         out.say(f"results in {output}")
         out.json(evaluation.to_dict())
         return 0

@@ -24,7 +24,7 @@ def predict(
     *sources: str,
     weights: Weights = "bccd",
     output: Path = Path("runs/predict"),
-    score_threshold: Fraction = 0.3,
+    score_threshold: Fraction | None = None,
     top_k: TopK = 100,
     classes: Repeated = None,
     batch_size: BatchSize = 8,
@@ -44,7 +44,8 @@ def predict(
     output:
         Folder for drawn/, detections.json and detections.csv.
     score_threshold:
-        Leave out detections with a lower score.
+        Leave out detections with a lower score; by default the threshold of each class that is stored in the weights,
+        and 0.3 without stored ones.
     classes:
         Keep only this class; repeat the option for more.
     runtime:
@@ -59,6 +60,7 @@ def predict(
     from vovnet.engine.detector import load
     from vovnet.engine.runtimes import describe_running
     from vovnet.media.prediction_files import PredictionWriter
+    from vovnet.runtime.options import shown_thresholds
 
     if not sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
@@ -68,6 +70,8 @@ def predict(
         raise UsageError(f"--contours needs a detector with masks; {weights} predicts boxes only: leave it out")
     if sentence := describe_running(detector, weights):
         out.say(sentence)
+    if score_threshold is None and detector.score_thresholds is not None:
+        out.say(shown_thresholds(detector.score_thresholds, detector.class_names))
     try:
         results = detector.stream(
             list(sources),

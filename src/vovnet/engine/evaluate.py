@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ from vovnet.engine.predictor import Predictor, Running
 from vovnet.errors import UsageError
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
+from vovnet.metrics.thresholds import BestThreshold, best_thresholds
 from vovnet.metrics.voc import ClassResult, VocResult, evaluate_voc
 from vovnet.models.detectors.merging import soft_nms as apply_soft_nms
 from vovnet.models.preprocessing import Resizing
+from vovnet.runtime.options import SCORE_THRESHOLD
 from vovnet.structures import Detections
 
 
@@ -124,6 +127,16 @@ class Evaluation:
         masks = self.coco_masks.classes if self.coco_masks else [None] * len(self.coco.classes)
         return list(zip(self.dataset.class_names, self.voc.classes, self.coco.classes, masks, strict=True))
 
+    @cached_property
+    def best_thresholds(self) -> tuple[BestThreshold | None, ...]:
+        """The score threshold of each class that maximises F1, see `vovnet.metrics.thresholds`."""
+        return best_thresholds(self.voc)
+
+    @property
+    def score_thresholds(self) -> tuple[float, ...]:
+        """`best_thresholds` as numbers to store with the weights; 0.3, the default, for a class without one."""
+        return tuple(best.threshold if best else SCORE_THRESHOLD for best in self.best_thresholds)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything except the detections and curves, for JSON; average precision is a fraction."""
         return {
@@ -149,8 +162,9 @@ class Evaluation:
                     "ap50_large": coco.ap50_large,
                     "mask_ap": masks.ap if masks else None,
                     "mask_ap50": masks.ap50 if masks else None,
+                    "best_threshold": best.to_dict() if best else None,
                 }
-                for name, voc, coco, masks in self.classes()
+                for (name, voc, coco, masks), best in zip(self.classes(), self.best_thresholds, strict=True)
             },
             "confusion": {"score_threshold": self.score_threshold, "matrix": self.confusion.tolist()},
             "images_per_s": round(self.images_per_s, 2),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -23,7 +22,7 @@ from vovnet.media.results import Failure, raise_failures
 from vovnet.media.video import video_info
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Resizing
-from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, check_options, labels_of
+from vovnet.runtime.options import BATCH_SIZE, TOP_K, Selection, check_options, select_by
 from vovnet.structures import Detections
 
 TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "mnn": "MNN"}
@@ -32,7 +31,7 @@ TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVI
 class Options(TypedDict, total=False):
     """Keyword arguments of `Predictor.predict`."""
 
-    score_threshold: float
+    score_threshold: float | None
     top_k: int
     classes: str | int | Sequence[str | int] | None
     batch_size: int
@@ -67,6 +66,7 @@ class Predictor(ABC):
     device: where the network runs.
     running: what runs it.
     exported_on: the date of an export that runs in place of the weights that were asked for.
+    score_thresholds: one for each class, which `predict` uses unless it is given another; None without stored ones.
     """
 
     device: torch.device
@@ -74,7 +74,11 @@ class Predictor(ABC):
     exported_on: str | None = None
 
     def __init__(
-        self, class_names: Sequence[str], category_ids: Sequence[int], metadata: Mapping[str, Any] | None
+        self,
+        class_names: Sequence[str],
+        category_ids: Sequence[int],
+        metadata: Mapping[str, Any] | None,
+        score_thresholds: Sequence[float] | None = None,
     ) -> None:
         if len(class_names) != len(category_ids):
             raise ValueError(
@@ -83,6 +87,7 @@ class Predictor(ABC):
         self.class_names = tuple(class_names)
         self.category_ids = tuple(category_ids)
         self.metadata = dict(metadata or {})
+        self.score_thresholds = None if score_thresholds is None else tuple(score_thresholds)
 
     @property
     @abstractmethod
@@ -120,7 +125,7 @@ class Predictor(ABC):
         self,
         source: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
         *,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: float | None = None,
         top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = BATCH_SIZE,
@@ -128,7 +133,8 @@ class Predictor(ABC):
         """The prediction for one image, or a list of predictions for a list of images, folders and patterns.
 
         source: an image is a path, an http(s) URL, a NumPy array, a PIL image or a uint8 RGB tensor (3, H, W).
-        score_threshold: drop detections with a lower score.
+        score_threshold: drop detections with a lower score. None is for each class the threshold that came with the
+            weights (`score_thresholds`), and 0.3 without any.
         top_k: most detections per image.
         classes: names or labels of the classes to keep; None keeps all.
         batch_size: images per pass.
@@ -165,7 +171,7 @@ class Predictor(ABC):
         self,
         sources: ImageLike | Sequence[ImageLike],
         *,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: float | None = None,
         top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = BATCH_SIZE,
@@ -183,40 +189,39 @@ class Predictor(ABC):
         unknown class or a value out of range.
         """
         check_options(score_threshold, top_k, batch_size)
-        labels = None if classes is None else torch.tensor(labels_of(classes, self.class_names))
+        selection = select_by(
+            score_threshold=score_threshold,
+            stored=self.score_thresholds,
+            top_k=top_k,
+            classes=classes,
+            class_names=self.class_names,
+        )
         inputs = find_inputs(sources, output=output)
         raise_if_all_failed(inputs)
         batches = read_batches(inputs, self.preprocessing, batch_size, keep_images=keep_images)
-        return self._stream(batches, labels, score_threshold, top_k)
+        return self._stream(batches, selection)
 
     def _stream(
         self,
         batches: Generator[list[SourceImage[Tensor] | Failure]],
-        labels: Tensor | None,
-        score_threshold: float,
-        top_k: int,
+        selection: Selection,
     ) -> Iterator[Prediction | Failure]:
-        # The model's top_k counts the detections of all classes, so it must not apply before classes are chosen.
-        limit = top_k if labels is None else sys.maxsize
         with closing(batches):
             for batch in batches:
                 images = [image for image in batch if isinstance(image, SourceImage)]
                 resized, sizes = [image.resized for image in images], [image.image_size for image in images]
-                detections = iter(self.detect(resized, sizes, score_threshold=score_threshold, top_k=limit))
+                found = self.detect(resized, sizes, score_threshold=selection.lowest, top_k=selection.most)
+                detections = iter(found)
                 for image in batch:
                     if isinstance(image, Failure):
                         yield image
                     else:
-                        yield self._prediction(image, next(detections), labels, top_k)
+                        yield self._prediction(image, next(detections), selection)
                 del batch, images, image  # large pixels would be held while the next batch is read
 
-    def _prediction(
-        self, image: SourceImage[Tensor], detections: Detections, labels: Tensor | None, top_k: int
-    ) -> Prediction:
-        keep = torch.arange(len(detections))
-        if labels is not None:
-            keep = keep[torch.isin(detections.labels, labels)][:top_k]
-        kept = detections[keep]  # makes copies too, so that no tensor of inference mode reaches the caller
+    def _prediction(self, image: SourceImage[Tensor], detections: Detections, selection: Selection) -> Prediction:
+        keep = selection.keep(detections.labels.numpy(), detections.scores.numpy())
+        kept = detections[torch.from_numpy(keep)]  # makes copies too, so that no tensor of inference mode reaches the caller
         return Prediction(
             **vars(kept),
             class_names=self.class_names,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -20,7 +19,7 @@ from vovnet.media.results import Failure, raise_failures
 from vovnet.runtime.cpu import processors
 from vovnet.runtime.detections import Detections, Masks
 from vovnet.runtime.opening import open_session
-from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, check_options, labels_of
+from vovnet.runtime.options import BATCH_SIZE, TOP_K, Selection, check_options, select_by
 from vovnet.runtime.resize import input_size, resize
 from vovnet.runtime.selection import Arrays, select_images
 
@@ -50,6 +49,7 @@ class Detector:
     threads: threads that resize an image; None is one for each processor that this process may use.
     info: what the file says of itself.
     class_names, category_ids: in label order; the ids are those of the dataset that the model was trained on.
+    score_thresholds: one for each class, which `predict` uses unless it is given another; None without stored ones.
     """
 
     def __init__(self, session: Session, threads: int | None = None) -> None:
@@ -58,13 +58,14 @@ class Detector:
         self.info = session.info
         self.class_names = self.info.class_names
         self.category_ids = self.info.category_ids
+        self.score_thresholds = self.info.score_thresholds
 
     @overload
     def predict(
         self,
         source: list[ImageLike] | tuple[ImageLike, ...],
         *,
-        score_threshold: float = ...,
+        score_threshold: float | None = ...,
         top_k: int = ...,
         classes: Classes = ...,
         batch_size: int = ...,
@@ -74,7 +75,7 @@ class Detector:
         self,
         source: ImageLike,
         *,
-        score_threshold: float = ...,
+        score_threshold: float | None = ...,
         top_k: int = ...,
         classes: Classes = ...,
         batch_size: int = ...,
@@ -83,7 +84,7 @@ class Detector:
         self,
         source: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
         *,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: float | None = None,
         top_k: int = TOP_K,
         classes: Classes = None,
         batch_size: int = BATCH_SIZE,
@@ -92,7 +93,8 @@ class Detector:
 
         source: an image is a path, an http(s) URL, the content of an image file, a PIL image, or a NumPy array (H, W)
             or (H, W, 1|3|4) in RGB(A) order.
-        score_threshold: drop detections with a lower score.
+        score_threshold: drop detections with a lower score. None is for each class the threshold that came with the
+            detector (`score_thresholds`), and 0.3 without any.
         top_k: most detections per image.
         classes: names or labels of the classes to keep; None keeps all.
         batch_size: images per pass.
@@ -131,7 +133,7 @@ class Detector:
         self,
         sources: ImageLike | Sequence[ImageLike],
         *,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: float | None = None,
         top_k: int = TOP_K,
         classes: Classes = None,
         batch_size: int = BATCH_SIZE,
@@ -149,34 +151,34 @@ class Detector:
         unknown class or a value out of range.
         """
         check_options(score_threshold, top_k, batch_size)
-        labels = None if classes is None else labels_of(classes, self.class_names)
+        selection = select_by(
+            score_threshold=score_threshold,
+            stored=self.score_thresholds,
+            top_k=top_k,
+            classes=classes,
+            class_names=self.class_names,
+        )
         inputs = find_inputs(sources, output=output)
         raise_if_all_failed(inputs)
         decoder = Decoder(read=read_pixels, convert=_convert, frames=_frames, size=_size, resize=self._resize)
         batches = read_batches(inputs, decoder, batch_size, keep_images=keep_images)
-        return self._stream(batches, labels, score_threshold, top_k)
+        return self._stream(batches, selection)
 
     def _stream(
         self,
         batches: Generator[list[SourceImage[Pixels] | Failure], None, None],
-        labels: list[int] | None,
-        score_threshold: float,
-        top_k: int,
+        selection: Selection,
     ) -> Iterator[Detections | Failure]:
-        # The number counts the detections of all classes, so it must not apply before classes are chosen.
-        limit = top_k if labels is None else sys.maxsize
         with closing(batches):
             for batch in batches:
                 images = [image for image in batch if isinstance(image, SourceImage)]
-                found = iter(self._detect(images, score_threshold, limit))
+                found = iter(self._detect(images, selection.lowest, selection.most))
                 for image in batch:
                     if isinstance(image, Failure):
                         yield image
                         continue
                     detections = self._detections(image, next(found))
-                    if labels is not None:
-                        detections = detections[np.flatnonzero(np.isin(detections.labels, labels))[:top_k]]
-                    yield detections
+                    yield detections[selection.keep(detections.labels, detections.scores)]
                 del batch, images, image  # large pixels would be held while the next batch is read
 
     def _detect(self, images: Sequence[SourceImage[Pixels]], score_threshold: float, top_k: int) -> list[Arrays]:
