@@ -7,7 +7,7 @@ image with objects that no tile shows whole is an image itself too, as it is in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +36,9 @@ def cut_into_tiles(dataset: DetectionDataset, tiling: Tiling, *, seed: int) -> D
     filled = [number for number, sample in enumerate(samples) if len(sample.target)]
     empty = [number for number, sample in enumerate(samples) if not len(sample.target)]
     most = min(len(empty), int(len(filled) * EMPTY / (1 - EMPTY)))
-    chosen = np.random.default_rng([seed, 2]).choice(len(empty), most, replace=False) if most else []
+    chosen: Sequence[int] = (
+        np.random.default_rng([seed, 2]).choice(len(empty), most, replace=False).tolist() if most else []
+    )
     return replace(dataset, samples=tuple(samples[n] for n in sorted(filled + [empty[i] for i in chosen])))
 
 

@@ -46,7 +46,8 @@ def detect_tiled(
     size = (image.shape[1], image.shape[2])
     if tiling.fits(size):
         return detect([image], score_threshold=score_threshold, top_k=top_k)[0]
-    windows, lowered = tiling.parts(size), threshold_of_parts(score_threshold)
+    lowered = None if score_threshold is None else threshold_of_parts(score_threshold)
+    windows = tiling.parts(size)
     parts: list[Detections] = []
     shown = []
     while batch := list(islice(windows, batch_size)):

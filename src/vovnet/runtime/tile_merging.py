@@ -8,7 +8,7 @@ where they agree on one object, and the rest is left to NMS.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ Flags = npt.NDArray[np.bool_]
 NMS_IOU = 0.45  # as in the detectors' own NMS
 _AGREEMENT = 0.6  # IoU of a fragment with what its tile shows of an object, from which it belongs to it
 _LIKE_SCORES = 0.5  # of two fragments that are joined, the lower score is at least this share of the higher one
+_DOUBT = 0.5  # factor of such a score
 _NO_GAP = 2  # pixels between two boxes that touch
 _NEAR_TILE, _NEAR_BOX = 0.01, 0.05  # shares of tile and box within which a box ends at the edge
 
@@ -72,6 +73,7 @@ def place(windows: Sequence[Window], found: Sequence[tuple[Boxes, Indices, Score
 def merge(pieces: Pieces, image_size: tuple[int, int], *, score_threshold: float, top_k: int | None) -> Merged:
     """The objects of an image of (height, width), each once: the `top_k` best with a score above the threshold."""
     cut = _cut_sides(pieces, image_size)
+    pieces = replace(pieces, scores=_doubted(pieces, image_size))
     scores, remains = _explain(pieces, cut)
     groups = _join(pieces, scores, cut, remains)
     merged = Merged(
@@ -102,6 +104,25 @@ def _whole_pixels(window: Boxes) -> Window:
     return x1, y1, x2, y2
 
 
+def _doubted(pieces: Pieces, image_size: tuple[int, int]) -> Scores:
+    """The scores, lower for what the whole image shows in a place that a tile shows whole, where no tile agrees.
+
+    The tile shows it larger. A detector sees single objects in groups of small ones, and groups that are none.
+    """
+    scores = pieces.scores.copy()
+    in_whole = ~_beyond(np.array([[0, 0, *image_size[::-1]]], np.float32), pieces.windows, 0).any(axis=1)
+    tiles = np.unique(pieces.windows[~in_whole], axis=0)
+    for index in np.flatnonzero(in_whole).tolist():
+        box = pieces.boxes[index]
+        if not (~_beyond(box, tiles, _NO_GAP).any(axis=1)).any():
+            continue
+        same = np.flatnonzero(~in_whole & (pieces.labels == pieces.labels[index]))
+        agree = same[_iou(box, pieces.boxes[same]) >= NMS_IOU]
+        confirmed = pieces.scores[agree].max(initial=0)
+        scores[index] = max(scores[index] * _DOUBT, min(scores[index], confirmed))
+    return scores
+
+
 def _cut_sides(pieces: Pieces, image_size: tuple[int, int]) -> Flags:
     """(D, 4): whether a box ends at that edge of its tile, and the image goes on there."""
     height, width = image_size
@@ -115,7 +136,7 @@ def _explain(pieces: Pieces, cut: Flags) -> tuple[Scores, Flags]:
     """The scores, and which pieces remain (D,): a fragment gives its score to the box that explains it, if higher."""
     scores, remains = pieces.scores.copy(), np.ones(len(pieces.boxes), np.bool_)
     areas = _sides(pieces.boxes).prod(axis=1)
-    fragments = cut.any(axis=1)
+    fragments: Flags = np.logical_or.reduce(cut, axis=1)
     owner = np.full(len(areas), -1)
     for window, own in _by_window(pieces, fragments):
         others = _touching(pieces, window, np.ones_like(fragments))

@@ -78,9 +78,9 @@ def tiling_of(tiles: int | None, overlap: float | None) -> Tiling | None:
     return None
 
 
-def threshold_of_parts(score_threshold: float | None) -> float | None:
+def threshold_of_parts(score_threshold: float) -> float:
     """The lowest score that counts in a tile: half of that in the image.
 
     So a fragment with a higher score does not remain because the object's box, a little below the threshold, is gone.
     """
-    return None if score_threshold is None else score_threshold / 2
+    return score_threshold / 2

@@ -61,5 +61,4 @@ def test_what_the_options_mean() -> None:
     assert tiling_of(64, 0.0) == Tiling(64, 0.0)
     with pytest.raises(ValueError, match="give tiles as well"):
         tiling_of(None, 0.2)
-    assert threshold_of_parts(None) is None
     assert threshold_of_parts(0.3) == 0.15
