@@ -82,7 +82,8 @@ def evaluate(
     from vovnet.engine.runtimes import describe_running
     from vovnet.report.evaluation import write_evaluation
     from vovnet.runtime.tiles import tiling_of
-    from vovnet.weights.detector import file_to_change, store_thresholds as store
+    from vovnet.weights.detector import file_to_change
+    from vovnet.weights.detector import store_thresholds as store
     from vovnet.weights.find import find_weights
 
     try:

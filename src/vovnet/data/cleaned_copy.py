@@ -36,7 +36,7 @@ def files_left_out(
     for problem in file_problems:
         path = folder / problem.image
         is_list = path.suffix in _LISTS and problem.kind != "annotation-without-image"
-        if path.is_file() and not is_list:  # lists stay
+        if path.is_file() and not is_list and not Path(problem.image).is_absolute():  # lists and split files stay
             files.add(path)
     if splits[0].format == "mask_png":
         files |= set(mask_png.files(folder))

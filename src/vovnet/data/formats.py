@@ -25,6 +25,7 @@ from vovnet.data.dataset import (
 )
 from vovnet.data.images import annotated_orientation
 from vovnet.data.orientation import turn_box, turn_masks
+from vovnet.data.split_file import Selection, is_split_file, read_split_file
 from vovnet.errors import UsageError, counted, did_you_mean, listed
 from vovnet.limits import check_limit
 from vovnet.masks import RleMasks, find_polygons, from_coco
@@ -64,7 +65,7 @@ def open_dataset(
     those of the pixels as stored. Boxes without a finite, positive width and height are left out, and one warning
     counts them.
 
-    root: the folder of the dataset, or the YAML file that describes a YOLO dataset in its folder.
+    root: the folder of the dataset, the YAML file that describes a YOLO dataset in its folder, or a split file.
     split: one of `splits(root)`, or "all" for every annotation file of VOC. None takes the only split there is. val,
     valid, validation and dev are names of the same split where a dataset has only one of them.
     class_names: number the classes in this order (that of a checkpoint) instead of the dataset's own; a class that is
@@ -74,8 +75,8 @@ def open_dataset(
     """
     root = Path(root)
     format_module = find_format(root)
-    if masks and format_module not in _FORMATS_WITH_MASKS:
-        name = format_module.__name__.rpartition(".")[2].upper()
+    if masks and own_format(format_module) not in _FORMATS_WITH_MASKS:
+        name = own_format(format_module).__name__.rpartition(".")[2].upper()
         raise UsageError(
             f"{root} is a dataset in {name} format, which has no masks: give one in COCO format (annotations/*.json) "
             "or with mask PNGs (images/ and masks/), or use a model without masks"
@@ -120,16 +121,28 @@ def splits(root: str | Path) -> tuple[str, ...]:
 
 
 def data_folder(root: Path) -> Path:
-    """The folder of a dataset that is given by its folder or by the file that describes it."""
+    """The folder of a dataset that is given by its folder, by the file that describes it or by a split file."""
+    if is_split_file(root):
+        return data_folder(read_split_file(root).root)
     return root.parent if root.is_file() else root
 
 
-def find_format(root: Path) -> ModuleType:
-    """The module that reads the format of a folder, or of the dataset that a YAML file describes."""
+def own_format(format_module: ModuleType | Selection) -> ModuleType:
+    """The module that reads the annotations: that of the dataset itself where a split file selects from it."""
+    return format_module.module if isinstance(format_module, Selection) else format_module
+
+
+def find_format(root: Path) -> ModuleType | Selection:
+    """What reads the format of a folder, of the dataset that a YAML file describes, or of a split file."""
+    if is_split_file(root):
+        file = read_split_file(root)
+        return Selection(file, own_format(find_format(file.root)))
     if root.is_file():
         if yolo.is_settings_file(root):
             return yolo
-        raise ValueError(f"{root} is a file: give the folder of the dataset, or the YAML file of a YOLO dataset")
+        raise ValueError(
+            f"{root} is a file: give the folder of the dataset, the YAML file of a YOLO dataset, or a split file"
+        )
     if not root.is_dir():
         raise FileNotFoundError(f"the data folder {root} does not exist")
     for recognises, module in _FORMATS:
@@ -158,7 +171,7 @@ def _is_dataset(path: Path) -> bool:
     return path.is_dir() and any(recognises(path) for recognises, _ in _CERTAIN_FORMATS)
 
 
-def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> str:
+def _choose_split(root: Path, format_module: ModuleType | Selection, split: str | None) -> str:
     names = format_module.splits(root)
     if split is None and len(names) == 1:
         return names[0]

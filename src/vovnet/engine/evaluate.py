@@ -22,6 +22,7 @@ from vovnet.engine.multi_scale import MultiScale, detect_multi_scale
 from vovnet.engine.predictor import Predictor, Running
 from vovnet.engine.tiling import detect_tiled
 from vovnet.errors import UsageError
+from vovnet.metrics.analysis import Analysis, analyse
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
 from vovnet.metrics.thresholds import BestThreshold, best_thresholds
@@ -148,6 +149,11 @@ class Evaluation:
         """`best_thresholds` as numbers to store with the weights; 0.3, the default, for a class without one."""
         return tuple(best.threshold if best else SCORE_THRESHOLD for best in self.best_thresholds)
 
+    @cached_property
+    def analysis(self) -> Analysis:
+        """Errors by kind, average precision by property, calibration; computed when it is first asked for."""
+        return analyse(self.detections, [sample.target for sample in self.dataset], self.voc)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything except the detections and curves, for JSON; average precision is a fraction."""
         return {
@@ -175,10 +181,14 @@ class Evaluation:
                     "mask_ap": masks.ap if masks else None,
                     "mask_ap50": masks.ap50 if masks else None,
                     "best_threshold": best.to_dict() if best else None,
+                    "calibration": calibration.to_dict(),
                 }
-                for (name, voc, coco, masks), best in zip(self.classes(), self.best_thresholds, strict=True)
+                for (name, voc, coco, masks), best, calibration in zip(
+                    self.classes(), self.best_thresholds, self.analysis.classes, strict=True
+                )
             },
             "confusion": {"score_threshold": self.score_threshold, "matrix": self.confusion.tolist()},
+            "analysis": self.analysis.to_dict(),
             "images_per_s": round(self.images_per_s, 2),
         }
 

@@ -248,10 +248,9 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     import json
-    from dataclasses import asdict
 
     detector = _load(options)
-    stated = {**asdict(detector.info), "runtime": detector.session.runtime}
+    stated = {**detector.info.to_dict(), "runtime": detector.session.runtime}
     say = _sayer(options.json)
     for row in _table([[name, _shown(value, json.dumps)] for name, value in stated.items()]):
         say(row)

@@ -55,11 +55,15 @@ class ExportInfo:
     gate: Mapping[str, Any] = field(default_factory=dict)
     score_thresholds: tuple[float, ...] | None = None
 
-    def to_json(self) -> str:
+    def to_dict(self) -> dict[str, Any]:
+        """What is stored: without score thresholds if there are none, as in files of older versions."""
         stated = asdict(self)
         if self.score_thresholds is None:
             del stated["score_thresholds"]
-        return json.dumps({"format": FORMAT, **stated})
+        return stated
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **self.to_dict()})
 
     @classmethod
     def from_json(cls, text: bytes | str) -> ExportInfo:
@@ -93,10 +97,9 @@ class ExportInfo:
             )
         height, width = values["image_size"]
         check_limit("network_pixels", height * width, f"describes a network's input of {height} × {width}, which")
-        rest = {item.name: values.get(item.name) for item in fields(cls)}
-        stored = None if thresholds is None else tuple(thresholds)
-        tuples = {"class_names": names, "category_ids": ids, "image_size": (height, width), "score_thresholds": stored}
-        return cls(**{**rest, **tuples})
+        rest: dict[str, Any] = {item.name: values.get(item.name) for item in fields(cls)}
+        rest |= {"class_names": names, "category_ids": ids, "image_size": (height, width)}
+        return cls(**{**rest, "score_thresholds": None if thresholds is None else tuple(thresholds)})
 
 
 _Check = Callable[[Any], bool]

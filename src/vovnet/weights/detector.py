@@ -139,7 +139,7 @@ def digest_of_weights(source: str | Path) -> str:
 
 
 def score_thresholds_of_weights(source: str | Path) -> tuple[float, ...] | None:
-    """The `LoadedModel.score_thresholds` of a trained detector, of which no network is built. Raises as `load_weights`."""
+    """The stored thresholds of a trained detector, of which no network is built. Raises as `load_weights`."""
     with open_weights(source) as path:
         return _read(path).score_thresholds
 
