@@ -39,7 +39,7 @@ from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.layers import memory_format_of
 from vovnet.provenance import record_header
 from vovnet.weights.detector import ModelInfo, save_weights
-from vovnet.zoo import find_detector
+from vovnet.zoo import DetectorSpec, find_detector
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,8 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         info, model = start.info, start.model
         spec = find_detector(config.model)
         criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
-        optimizer = make_optimizer(model, spec, config.optimizer)
-        ema = EMA(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
-        state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
-        state.default_boxes = start.default_boxes
+        state = _make_state(config, start, spec, make_scaler(dtype, group.device))
         steps, accumulate = total_steps(config, len(dataset)), micro_batches(config, group.world_size)[1]
 
         # Resume.
@@ -114,7 +111,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         clock, stop_votes = Clock(state.step), until_end.enter_context(stop_votes_of(group))
         while state.step < steps:
             rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
-            set_learning_rate(optimizer, rate)
+            set_learning_rate(state.optimizer, rate)
             torch.manual_seed(_step_seed(config.seed, state.step, group.rank))  # two-stage detectors sample proposals
             train_step(
                 state, network, criterion, batches, accumulate=accumulate, dtype=dtype, device=group.device,
@@ -150,6 +147,16 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
             if group.is_main:
                 _write_results(config, state, info)
         return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
+
+
+def _make_state(
+    config: TrainConfig, start: InitialModel, spec: DetectorSpec, scaler: torch.amp.GradScaler
+) -> TrainState:
+    """The state before the first step."""
+    ema = EMA(start.model, config.ema_decay) if config.ema_decay else None
+    state = TrainState(start.model, ema, make_optimizer(start.model, spec, config.optimizer), scaler)
+    state.default_boxes = start.default_boxes
+    return state
 
 
 def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, float]:
