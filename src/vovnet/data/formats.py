@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vovnet.data import coco, mask_png, voc, yolo
+from vovnet.data import boxes_csv, coco, cvat_xml, mask_png, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
 from vovnet.data.made_dataset import to_dataset
 from vovnet.data.split_file import Selection, is_split_file, read_split_file
@@ -52,6 +52,8 @@ _FORMS = (
     Form("mask PNGs", mask_png, mask_png.recognises, "images/ with masks/*.png", is_certain=True),
     Form("YOLO", yolo, yolo.recognises_yaml, "another YAML file with names and train"),
     Form("VOC", voc, voc.recognises_layout, "*.xml beside the images"),
+    Form("CVAT XML", cvat_xml, cvat_xml.recognises, "annotations.xml"),
+    Form("CSV", boxes_csv, boxes_csv.recognises, "_annotations.csv"),
     Form("YOLO", yolo, yolo.recognises_settings, "obj.data or classes.txt"),
 )
 _WITH_MASKS = (coco, mask_png)
