@@ -25,15 +25,23 @@ from vovnet.printing import line as shorten
 
 _LOG = logging.getLogger("vovnet")
 ALL = "all"  # the split of every annotation file
+LABEL_MAP = "labelmap.txt"
 
 
-def recognises(root: Path) -> bool:
-    return has_standard_layout(root)
+def recognises(root: Path) -> str:
+    """The folder that shows VOC's own layout, as a clause; "" without it."""
+    written = f"; {LABEL_MAP} is of CVAT or Datumaro" if (root / LABEL_MAP).is_file() else ""
+    return f"Annotations/ holds XML files{written}" if has_standard_layout(root) else ""
 
 
-def recognises_layout(root: Path) -> bool:
-    """Whether the folder has one of the other layouts of VOC annotations."""
-    return find_layout(root) is not None
+def recognises_layout(root: Path) -> str:
+    """The same for the other layouts of VOC annotations."""
+    layout = find_layout(root)
+    if layout is None:
+        return ""
+    folder = layout.parts[0].annotations.relative_to(root).as_posix()
+    where = "the folder" if folder == "." else f"{shorten(folder)}/"
+    return f"{where} holds XML files that begin with <annotation>"
 
 
 def splits(root: Path) -> tuple[str, ...]:

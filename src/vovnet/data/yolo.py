@@ -22,8 +22,8 @@ from vovnet.data.yolo_settings import (
     exists,
     find_inside,
     find_settings,
-    has_usual_yaml,
     read_settings,
+    usual_yaml,
     write_yaml,
 )
 from vovnet.files import encodable
@@ -36,23 +36,27 @@ _LOG = logging.getLogger("vovnet")
 _LARGEST = 3.0  # a corner further away, in widths or heights of the image, is no fraction of it
 
 
-def recognises(root: Path) -> bool:
-    return has_usual_yaml(root)
+def recognises(root: Path) -> str:
+    """The file that describes a dataset, as a clause; "" without one."""
+    name = usual_yaml(root)
+    return f"{name} describes it" if name else ""
 
 
-def recognises_yaml(root: Path) -> bool:
-    """Whether a YAML file of another name has class names and splits. ValueError if several have."""
+def recognises_yaml(root: Path) -> str:
+    """The same for a YAML file of another name that has class names and splits. ValueError if several have."""
     path = find_settings(root)
-    return path is not None and path.suffix.lower() in YAML_SUFFIXES
+    return f"{shorten(path.name)} has names and splits" if path and path.suffix.lower() in YAML_SUFFIXES else ""
 
 
-def recognises_settings(root: Path) -> bool:
-    """Whether darknet's .data file, or classes.txt beside labels, describes a dataset."""
+def recognises_settings(root: Path) -> str:
+    """The same for darknet's .data file, or classes.txt beside labels."""
     path = find_settings(root)
-    if path is None or path.name != CLASSES:
-        return path is not None
-    paths = find_images(root, _ignore_problem)
-    return any(label.is_file() for label in label_paths(root, paths).values())
+    if path is None:
+        return ""
+    if path.name != CLASSES:
+        return f"{shorten(path.name)} has names"
+    labels = label_paths(root, find_images(root, _ignore_problem)).values()
+    return f"{path.relative_to(root).as_posix()} has names, and there are labels" if any(map(Path.is_file, labels)) else ""
 
 
 def is_settings_file(path: Path) -> bool:

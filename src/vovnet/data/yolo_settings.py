@@ -46,8 +46,9 @@ class Settings:
     keypoints: int | None = None
 
 
-def has_usual_yaml(root: Path) -> bool:
-    return any((root / name).is_file() for name in _YAML_NAMES)
+def usual_yaml(root: Path) -> str:
+    """The name of the YAML file that is called as most are; "" without one."""
+    return next((name for name in _YAML_NAMES if (root / name).is_file()), "")
 
 
 def find_settings(root: Path) -> Path | None:
