@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vovnet.data import coco, mask_png, voc, yolo
+from vovnet.data import coco, label_studio, labelme, mask_png, via, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
 from vovnet.data.made_dataset import to_dataset
 from vovnet.errors import UsageError, did_you_mean, listed
@@ -52,8 +52,11 @@ _FORMS = (
     Form("YOLO", yolo, yolo.recognises_yaml, "another YAML file with names and train"),
     Form("VOC", voc, voc.recognises_layout, "*.xml beside the images"),
     Form("YOLO", yolo, yolo.recognises_settings, "obj.data or classes.txt"),
+    Form("labelme", labelme, labelme.recognises, "a JSON file for each image"),
+    Form("VIA", via, via.recognises, "a project or an export as JSON or CSV"),
+    Form("Label Studio", label_studio, label_studio.recognises, "a JSON export"),
 )
-_WITH_MASKS = (coco, mask_png)
+_WITH_MASKS = (coco, mask_png, labelme, via, label_studio)
 
 
 @dataclass(frozen=True)

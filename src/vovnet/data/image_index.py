@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from vovnet.data.dataset import OnProblem
 from vovnet.media.pixels import IMAGE_SUFFIXES
+from vovnet.printing import line
+
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
 class ImageIndex:
@@ -54,6 +59,57 @@ class ImageIndex:
     @property
     def images(self) -> Iterable[Path]:
         return self._paths.values()
+
+
+class ImageFinder:
+    """Finds the images that the entries of a file name, file after file."""
+
+    def __init__(self, root: Path, images: Iterable[Path]) -> None:
+        self.root, self.index = root, ImageIndex(root, images)
+        self._folders: list[Path] = []
+        self._counts = Counter[str]()
+        self._path = root
+        # What a program adds to the name of a file that is uploaded to it, the file may or may not have here.
+        self._uploaded: defaultdict[str, list[Path]] = defaultdict(list)
+        for image in self.index.images:
+            if (name := _without_upload(image.name)) != image.name:
+                self._uploaded[_plain(name)].append(image)
+
+    def start(self, path: Path, split: str, stated: Iterable[str]) -> None:
+        """Begin with a file of a split, and all names in it."""
+        root = self.root
+        folders = (path.parent, path.parent / "images", root / "images" / split, root / split, root / "images", root)
+        self._path, self._folders = path, list(dict.fromkeys(folders))
+        self._counts = Counter(posixpath.basename(name.replace("\\", "/")) for name in set(stated))
+
+    def find(self, stated: str, on_problem: OnProblem) -> Path | None:
+        """The image, or None after a problem was reported.
+
+        It is looked for at its path in the folders where images may be. If none has it, the file's own name finds it,
+        unless the file names several images so.
+        """
+        names = local_names(stated)
+        at_path = (self.index.at(folder, name) for name in names for folder in self._folders)
+        found = next(filter(None, at_path), None)
+        if found is None and names and self._counts[posixpath.basename(names[0])] <= 1:
+            found = next(filter(None, (self._named(posixpath.basename(name)) for name in names)), None)
+        if found is None:
+            missing = f"names {line(stated)}, and no image is called so" if stated else "has an entry without a name"
+            on_problem("missing-image" if stated else "bad-annotation", self._path, missing)
+        return found
+
+    def _named(self, name: str) -> Path | None:
+        bare = _without_upload(name)
+        return (
+            self.index.named(name)
+            or (self.index.named(bare) if bare != name else None)
+            or _only(self._uploaded.get(_plain(name), []))
+        )
+
+
+def _without_upload(name: str) -> str:
+    """The name without the eight digits that Label Studio puts before those of uploaded files."""
+    return _UPLOAD.sub("", name)
 
 
 def local_names(stated: str) -> list[str]:

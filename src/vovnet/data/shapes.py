@@ -112,7 +112,5 @@ def _extent(points: Sequence[Sequence[float]]) -> Box:
 def _polygon_area(part: Sequence[float]) -> float:
     xs, ys = part[0::2], part[1::2]
     x0, y0 = xs[0], ys[0]  # near the corners, so that no digits are lost
-    doubled = sum(
-        (xs[i - 1] - x0) * (ys[i] - y0) - (xs[i] - x0) * (ys[i - 1] - y0) for i in range(len(xs))
-    )
+    doubled = sum((xs[i - 1] - x0) * (ys[i] - y0) - (xs[i] - x0) * (ys[i - 1] - y0) for i in range(len(xs)))
     return abs(doubled) / 2

@@ -28,7 +28,7 @@ _FIRST_OBJECT = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\{')
 
 
 def first_file(root: Path, tool: Tool) -> str:
-    """One of the first files of a folder, or of a folder in it, that is the tool's, relative to the folder; "" if none is.
+    """The tool's first file in a folder or in those in it, relative to the folder; "" if none of the first is its own.
 
     Few files are opened, however many there are.
     """
