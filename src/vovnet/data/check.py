@@ -45,6 +45,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "skipped-file": ("a file among the images is none that can be read", "file left out"),
     "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
+    "no-area": ("a shape covers nothing that is read: a point, a line, a brush stroke", "shape left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
     "repeated-id": ("two annotations have the same id", "a new id is written"),
@@ -281,7 +282,8 @@ def _read_back(report: Report, out: Path) -> list[Removal]:
 
 
 def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    """The path in the data folder; a split file may lie elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]:
@@ -289,10 +291,12 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     problems: dict[Problem, None] = {}
     counts: Counter[tuple[str, Path]] = Counter()
 
+    folder = data_folder(root)
+
     def add_problem(kind: str, path: Path, detail: str) -> None:
         counts[kind, path] += 1
         if counts[kind, path] <= _MOST_PROBLEMS:
-            problems[Problem(kind, "", _relative(path, data_folder(root)), detail)] = None
+            problems[Problem(kind, "", _relative(path, folder), detail)] = None
 
     format_module = find_format(root)
     names = format_module.splits(root)
@@ -310,7 +314,7 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     for (kind, path), count in counts.items():
         if count > _MOST_PROBLEMS:
             detail = f"and {count - _MOST_PROBLEMS:,} more problems of this kind"
-            problems[Problem(kind, "", _relative(path, data_folder(root)), detail)] = None
+            problems[Problem(kind, "", _relative(path, folder), detail)] = None
     return splits, list(problems)
 
 

@@ -93,13 +93,31 @@ class SplitAnnotations:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """The part of an image file that a sample shows.
+
+    window: x1 y1 x2 y2 in pixels of the image.
+    image_size: (height, width) of the image.
+    hidden: x1 y1 x2 y2 in pixels of the tile, of what training must see neither as object nor as background.
+    """
+
+    window: tuple[int, int, int, int]
+    image_size: tuple[int, int]
+    hidden: tuple[tuple[int, int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One image file, read when it is needed, and its objects. The other fields are those of `ImageAnnotation`."""
+    """One image file, read when it is needed, and its objects. The other fields are those of `ImageAnnotation`.
+
+    tile: the part of the file that is the image, to which `target` and `image_size` refer; None for all of it.
+    """
 
     image_path: Path
     image_id: int | str
     target: Target
     image_size: tuple[int, int] | None = None
+    tile: Tile | None = None
 
 
 @dataclass(frozen=True)
