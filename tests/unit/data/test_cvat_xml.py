@@ -178,7 +178,7 @@ def test_faults_are_problems_and_the_copy_lacks_them(tmp_path: Path) -> None:
     [
         ('<!DOCTYPE x [<!ENTITY a "b">]><annotations><image name="a.png"/></annotations>', "document type or entities"),
         ("<annotations><image name='a.png'>", "is not well-formed XML"),
-        ("<annotations>" + 60 * "<a>" + 60 * "</a>" + "</annotations>", "more than 50 deep"),
+        ("<annotations><version>" + 60 * "<a>" + 60 * "</a>" + "</version></annotations>", "more than 50 deep"),
         ("<annotations><image name='a.png' subset='../x'/></annotations>", "the subset '../x'"),
         ("<annotations><track id='1' label='cat'><box frame='-3'/></track></annotations>", "the frame '-3'"),
         ("<annotations><track id='1' label='cat'><box frame='1e300'/></track></annotations>", "the frame '1e300'"),
@@ -186,7 +186,7 @@ def test_faults_are_problems_and_the_copy_lacks_them(tmp_path: Path) -> None:
             "<annotations><track id='1' label='c'><box frame='1' outside='0'/><box frame='5'/></track></annotations>",
             "track 1 in frame 1 and again in 5, but not between them",
         ),
-        ("<annotations>\x00</annotations>", "is not well-formed XML"),
+        ("<annotations><meta>\x00</meta></annotations>", "is not well-formed XML"),
     ],
 )
 def test_a_file_that_is_not_as_it_should_be_is_one_sentence(tmp_path: Path, text: str, reason: str) -> None:
