@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.cli.app import app
-from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Runtime, Switch, Threads, TopK, Weights
+from vovnet.cli.options import (
+    BatchSize,
+    Device,
+    Fraction,
+    Json,
+    Overlap,
+    Repeated,
+    Runtime,
+    Switch,
+    Threads,
+    Tiles,
+    TopK,
+    Weights,
+)
 from vovnet.cli.output import Output, complain, set_threads, show_progress
 from vovnet.errors import UsageError, counted, describe
 from vovnet.folder_lock import folder_lock
@@ -27,6 +40,8 @@ def predict(
     score_threshold: Fraction | None = None,
     top_k: TopK = 100,
     classes: Repeated = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     batch_size: BatchSize = 8,
     runtime: Runtime = "auto",
     device: Device = "auto",
@@ -79,6 +94,8 @@ def predict(
             top_k=top_k,
             classes=classes,
             batch_size=batch_size,
+            tiles=tiles,
+            overlap=overlap,
             keep_images=draw,
             output=output,
         )
