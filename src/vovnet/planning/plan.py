@@ -183,7 +183,9 @@ def _reserve(item: Tried, facts: Facts) -> float:
 
 def _first_values(candidate: Candidate, facts: Facts, request: Request) -> dict[str, Any]:
     values = first_config(candidate, facts, request.output)
-    return values | ({} if request.weights is None else {"weights": request.weights})
+    if request.weights is None:
+        return values
+    return values | {"weights": request.weights, "default_boxes": "published"}  # the weights know their own
 
 
 def _with_settings(values: Mapping[str, Any], request: Request, without: str = "") -> TrainConfig:
