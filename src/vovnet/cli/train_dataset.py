@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from vovnet.errors import UsageError, counted
 from vovnet.printing import line
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from vovnet.engine.config import TrainConfig
     from vovnet.planning.plan import Plan, Request
     from vovnet.planning.soundness import Soundness
@@ -47,7 +50,10 @@ def refuse_another_run(output: Path) -> None:
 
 
 def make_plan(request: Request, out: Output) -> tuple[Plan, Splits]:
-    """Check the data and plan a run; print what was found, measured and chosen. UnsoundDataError if it must be mended."""
+    """Check the data and plan a run; print what was found, measured and chosen.
+
+    Raises UnsoundDataError if the data must be mended first.
+    """
     from vovnet.data.formats import recognise
     from vovnet.planning.plan import make_plan as make
     from vovnet.planning.plan import wanted_splits
@@ -158,8 +164,9 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
         return 130
     out.say(f"trained {counted(result.steps, 'step')} in {_duration(time.monotonic() - request.started)}")
     scores = _evaluate(config, request, out)
-    for command, purpose in _next_commands(config, request):
-        out.say(f"{command}   # {purpose}")
+    out.say("next:")
+    for command, purpose in _next_commands(config):
+        out.say(f"  {command}  # {purpose}")
     out.json(
         {
             "output": str(output),
@@ -208,7 +215,7 @@ def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, o
                 dataset,
                 batch_size=config.micro_batch_size,
                 workers=workers,
-                on_image=lambda count, task=task: progress.update(task, completed=count),
+                on_image=partial(_show, progress, task),
             )
         if role == "val":
             store_thresholds(weights, evaluation.score_thresholds)
@@ -221,7 +228,11 @@ def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, o
     return scores
 
 
-def _next_commands(config: TrainConfig, request: Request) -> list[tuple[str, str]]:
+def _show(progress: Progress, task: TaskID, count: int) -> None:
+    progress.update(task, completed=count)
+
+
+def _next_commands(config: TrainConfig) -> list[tuple[str, str]]:
     """What to do next, ready to paste, each with its purpose."""
     from vovnet.export.exporting import export_name
 

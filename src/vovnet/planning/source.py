@@ -26,7 +26,7 @@ def find_dataset(source: str | None, settings: Sequence[str]) -> tuple[Path | No
     FileNotFoundError if it is none of these. UsageError without any.
     """
     if source is not None and "=" in source and not _exists(source):
-        source, settings = None, (source, *settings)
+        settings, source = (source, *settings), None
     others = tuple(setting for setting in settings if not setting.startswith(_ROOT))
     if source is None:
         roots = [setting.removeprefix(_ROOT) for setting in settings if setting.startswith(_ROOT)]
