@@ -20,7 +20,7 @@ def criterion_of(name, **config):
     return find_detector(name).make_loss(LossConfig(**config).model_dump())
 
 
-@pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet", "pelee304"])
+@pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet", "pelee304", "ssdfpn320_vovnet19_tiny"])
 @pytest.mark.parametrize(("option", "learnt"), [(None, True), (True, True), (False, False)])
 def test_ssd_detectors(name, option, learnt):
     criterion = criterion_of(name, use_difficult=option)
