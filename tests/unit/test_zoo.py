@@ -28,6 +28,11 @@ def test_ssd_detectors(name, option, learnt):
     assert criterion.use_difficult is learnt
 
 
+@pytest.mark.parametrize(("name", "by_iou"), [("ssdfpn320_vovnet19_tiny", True), ("dsod300_vovnet27_slim", False)])
+def test_which_ssd_learns_how_well_its_boxes_are_placed(name, by_iou):
+    assert criterion_of(name).iou_targets is by_iou
+
+
 @pytest.mark.parametrize("name", ["refinedet320_vovnet39", "refinedet512_vgg16"])
 @pytest.mark.parametrize(("option", "learnt"), [(None, False), (True, True), (False, False)])
 def test_refinedet(name, option, learnt):

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from vovnet.models.anchors import AnchorLevel
+from vovnet.models.anchors import AnchorLevel, Anchors, choose_levels
 from vovnet.models.backbones.vovnet import NARROW, VoVNet
 from vovnet.models.detectors.ssd import SSD
 from vovnet.models.layers import ConvNormAct, init_weights
@@ -75,17 +75,20 @@ def ssdfpn320_vovnet19_tiny(
     num_classes: int,
     *,
     default_boxes: Sequence[AnchorLevel],
+    anchors: Anchors = None,
     pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
     """The light SSD on VoVNet-19-tiny, stages 3 to 5, and one more feature map of stride 64.
 
+    anchors: see `Anchors`.
     pixels: `mean`, `std`, `channel_order` and `antialias` of `Preprocessing`, if they differ.
     """
+    levels = choose_levels(anchors, default_boxes)
     backbone = VoVNet(NARROW["vovnet19_tiny"], features_only=True, stem="stride")
     extra = ConvNormAct(backbone.channels[-1], EXTRA_CHANNELS, 3, stride=2)
     neck = TopDown([*backbone.channels[1:], EXTRA_CHANNELS], NECK_CHANNELS)
     for part in (extra, neck):
         init_weights(part, "kaiming")
-    heads = [LightHead(NECK_CHANNELS, level.per_cell, num_classes + 1) for level in default_boxes]
+    heads = [LightHead(NECK_CHANNELS, level.per_cell, num_classes + 1) for level in levels]
     preprocessing = with_pixels(PREPROCESSING_LIGHT, pixels)
-    return SSD(backbone, [extra], heads, default_boxes, num_classes, preprocessing, sources=3, neck=neck)
+    return SSD(backbone, [extra], heads, levels, num_classes, preprocessing, sources=3, neck=neck)
