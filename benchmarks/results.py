@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bccd_front import front_section, plot_front
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
 from gpu_pages import energy_status, fill_gpu, fill_status, gpu_section, gpu_status
 
@@ -351,7 +352,15 @@ Written by `make results` from the [records](records). Values are **exact** (com
 **published** (taken from the paper) or **measured** (on the named device). What needs a GPU and has not run says so.
 Full training on VOC and COCO has not run.
 """
-    first = [introduction, structure(), blood_cells(), refinedet(), learning(), norm_statistics()]
+    first = [
+        introduction,
+        structure(),
+        blood_cells(),
+        refinedet(),
+        front_section(RECORDS),
+        learning(),
+        norm_statistics(),
+    ]
     last = [energy_methods(), speed(), gpu_section(RECORDS), deployment(RECORDS)]
     return "\n".join([*first, street_scenes(), memory(), backbones(), *last])
 
@@ -377,6 +386,11 @@ def render_reproduction() -> str:
     return markdown_page(reproduction(), "reproduction/")
 
 
+def draw_front() -> None:
+    with replacing(RECORDS / "bccd_front.png") as temporary:
+        temporary.write_bytes(plot_front(RECORDS).png())
+
+
 def draw_backbones() -> None:
     rows = label_measurements(read_measurements(RECORDS / "backbones.json"))
     for name, plot in (("tradeoffs", plot_tradeoffs(rows)), ("roofline", plot_roofline(rows))):
@@ -387,6 +401,7 @@ def draw_backbones() -> None:
 
 if __name__ == "__main__":
     draw_backbones()
+    draw_front()
     sections = reproduction()
     write_figures(sections, ROOT / "docs/reproduction")
     pages = {"results": render(), "reproduction": markdown_page(sections, "reproduction/")}
