@@ -32,6 +32,11 @@ def outputs_of(model, family):
         return model(model.preprocessing.normalize(pixels))
 
 
+def assert_close(a, b):
+    """The same up to the order of sums, which depends on the number of channels."""
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
 def fine_tuned(family, old_info, new_info):
     """The outputs of a detector, those of one that starts from it, those of the same without it, and what it took."""
     old, new = make(old_info, 0), make(new_info, 1)
@@ -51,12 +56,12 @@ def test_classes_of_the_same_name_are_taken_over(family):
     assert (taken.fresh, taken.other_boxes, taken.complete) == ((), False, False)
     for key in old:
         if key == "class_logits":
-            assert torch.equal(new[key][..., [0, 1, 3]], old[key][..., [0, 3, 1]])
+            assert_close(new[key][..., [0, 1, 3]], old[key][..., [0, 3, 1]])
             if "proposals" not in old:  # others would be compared for other proposals
                 assert not torch.equal(new[key][..., [2, 4]], before[key][..., [0, 0]])
         elif key == "box_deltas" and "proposals" in old:  # for each class
             own, theirs = (outputs[key].unflatten(-1, (-1, 4)) for outputs in (new, old))
-            assert torch.equal(own[..., [0, 1, 3], :], theirs[..., [0, 3, 1], :])
+            assert_close(own[..., [0, 1, 3], :], theirs[..., [0, 3, 1], :])
         else:
             assert torch.equal(new[key], old[key]), key
     assert "background and cow, cat" in taken.sentence("x")
@@ -81,7 +86,7 @@ def test_new_classes_keep_their_random_logits(family):
 def test_the_same_classes_in_any_order_are_all_taken_over(family):
     old, new, _, taken = fine_tuned(family, info_of(family, OLD), info_of(family, OLD[::-1]))
     assert taken.complete
-    assert torch.equal(new["class_logits"][..., [0, 3, 2, 1]], old["class_logits"])
+    assert_close(new["class_logits"][..., [0, 3, 2, 1]], old["class_logits"])
     old, new, _, taken = fine_tuned(family, info_of(family, OLD), info_of(family, OLD))
     assert taken.complete
     assert all(torch.equal(new[key], old[key]) for key in old)
@@ -112,7 +117,7 @@ def test_each_default_box_starts_as_the_one_that_is_most_like_it(family):
             ],
             dim=-2,
         )
-        torch.testing.assert_close(new[key][..., columns[0]], expected[..., columns[1]], rtol=0, atol=1e-5)
+        assert_close(new[key][..., columns[0]], expected[..., columns[1]])
 
 
 def map_sizes(family):
