@@ -38,6 +38,7 @@ class _Checkpoint(Checkpoint):
     best: _Score | None
     best_step: _Count | None
     last: _Score | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     default_boxes: Pairs | None = None
     window: _Window
     images: _Text

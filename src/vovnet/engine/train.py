@@ -26,7 +26,8 @@ from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log, s
 from vovnet.engine.network import place, wrap
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.resume import find_checkpoint
-from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
+from vovnet.engine.run_length import RunLength
+from vovnet.engine.schedule import epochs_done, evaluation_is_due, micro_batches
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import fingerprint, open_batches, open_data
@@ -83,22 +84,20 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
         dtype = compute_dtype(config.precision, group.device)
         state = _make_state(config, start, spec, make_scaler(dtype, group.device))
-        steps, accumulate = total_steps(config, len(dataset)), micro_batches(config, group.world_size)[1]
 
         # Resume.
-        if checkpoint is not None:
-            state.load(checkpoint, last_path)
-        if len(set(group.gather(state.step))) > 1:
-            raise ValueError(f"every process needs {last_path}; put the output folder where all hosts can read it")
+        _resume(state, checkpoint, last_path, group)
+        length = RunLength(config, len(dataset), state, world_size=group.world_size)
         network = wrap(model, config, group).train()
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
-            announce(config, dataset, state.step, steps, str(group.device))
+            announce(config, dataset, state.step, length.steps, str(group.device))
             say(*start.sentences)
             warn_before_training(dataset, val, config.model, model)
 
         def save_last() -> None:
             state.check_weights()
+            length.count_time()
             if group.is_main:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
@@ -109,22 +108,24 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock, stop_votes = Clock(state.step), until_end.enter_context(stop_votes_of(group))
-        while state.step < steps:
-            rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
+        is_last = length.is_over()
+        while not is_last:
+            rate = length.rate()
             set_learning_rate(state.optimizer, rate)
             torch.manual_seed(_step_seed(config.seed, state.step, group.rank))  # two-stage detectors sample proposals
             train_step(
-                state, network, criterion, batches, accumulate=accumulate, dtype=dtype, device=group.device,
-                clip_norm=config.optimizer.clip_norm, norm_momentum=config.norm_momentum,
-                memory_format=memory_format_of(config.channels_last), graphs=config.compile == "graphs",
+                state, network, criterion, batches, accumulate=micro_batches(config, group.world_size)[1],
+                dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
+                norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
+                graphs=config.compile == "graphs",
             )  # fmt: skip
             state.look(wait=False)
-            step, is_last, state.last = state.step, state.step == steps, None
-            progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
+            step, is_last, state.last = state.step, length.is_over(), None
+            progress = {"step": step, "steps": length.steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
                 losses = _mean_losses(state, group, keep=step % config.log_every != 0)
-                log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
+                log({**progress, **losses, "learning_rate": rate, **length.lap(clock)})
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
@@ -140,13 +141,13 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 break
 
         # Record.
-        if state.step == steps:
+        if is_last:
             if val is not None and state.last is None:  # no step was left, and they were not evaluated as the last ones
                 state.last = _evaluate_and_keep(state, val, config, group, info)
                 save_last()
             if group.is_main:
                 _write_results(config, state, info)
-        return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
+        return TrainResult(config.output, state.step, state.best, state.last, is_last)
 
 
 def _make_state(
@@ -157,6 +158,14 @@ def _make_state(
     state = TrainState(start.model, ema, make_optimizer(start.model, spec, config.optimizer), scaler)
     state.default_boxes = start.default_boxes
     return state
+
+
+def _resume(state: TrainState, checkpoint: Mapping[str, Any] | None, path: Path, group: Workers) -> None:
+    """Go back to the state of a checkpoint, if there is one. ValueError unless all processes have it."""
+    if checkpoint is not None:
+        state.load(checkpoint, path)
+    if len(set(group.gather(state.step))) > 1:
+        raise ValueError(f"every process needs {path}; put the output folder where all hosts can read it")
 
 
 def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, float]:
