@@ -232,6 +232,7 @@ class TrainConfig(Section):
     threads: CPU threads, up to 4,096; null: PyTorch's default.
     metric: the best weights are those with the highest value of this metric on `val`.
     evaluate_every: epochs between evaluations.
+    early_stop: end the run if so many evaluations in a row bring no better metric; null: train to the end.
     checkpoint_every: optimizer steps between checkpoints.
     log_every: optimizer steps between log lines.
     tensorboard: also log to TensorBoard; null: if the extra "train" is installed.
@@ -266,6 +267,7 @@ class TrainConfig(Section):
     threads: Annotated[int, Field(gt=0, le=4096)] | None = None
     metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
     evaluate_every: PositiveInt = 1
+    early_stop: PositiveInt | None = None
     checkpoint_every: PositiveInt = 1000
     log_every: PositiveInt = 10
     tensorboard: bool | None = None
@@ -278,6 +280,8 @@ class TrainConfig(Section):
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}; set "
                 f"micro_batch_size={math.gcd(self.batch_size, self.micro_batch_size)}"
             )
+        if self.early_stop and self.data.val is None:
+            raise ValueError("early_stop needs evaluations: set data.val=SPLIT or early_stop=null")
         if self.sync_bn and self.norm_batch_size:
             raise ValueError(
                 "sync_bn=true takes the statistics of all processes together, norm_batch_size those of a few images: "
