@@ -13,6 +13,7 @@ from typing import Any
 
 from vovnet import parsing
 from vovnet.data import mask_png, yolo
+from vovnet.data.tool_files import tool_of
 from vovnet.limits import limits
 from vovnet.parsing import decode, naming, read_bounded
 
@@ -32,7 +33,8 @@ _LONGEST_LIST = 8 * 2**20  # bytes of "categories": fifty times the length of LV
 def annotation_files(root: Path) -> dict[str, Path]:
     """Split → its JSON file, in alphabetical order."""
     files = {path.parent.name: path for path in root.glob(f"*/{ROBOFLOW_NAME}")}
-    for path in sorted((root / "annotations").glob("*.json")):
+    named = sorted((root / "annotations").glob("*.json"))
+    for path in () if named and tool_of(named[0]) else named:  # labelme's lie there too
         if not path.stem.startswith(_OTHER_TASKS):
             files[_split_name(path)] = path
     if not files and not yolo.recognises(root) and not mask_png.recognises(root):

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vovnet.data import coco, mask_png, voc, yolo
+from vovnet.data import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
 from vovnet.data.made_dataset import to_dataset
 from vovnet.data.split_file import Selection, is_split_file, read_split_file
@@ -52,9 +52,14 @@ _FORMS = (
     Form("mask PNGs", mask_png, mask_png.recognises, "images/ with masks/*.png", is_certain=True),
     Form("YOLO", yolo, yolo.recognises_yaml, "another YAML file with names and train"),
     Form("VOC", voc, voc.recognises_layout, "*.xml beside the images"),
+    Form("CVAT XML", cvat_xml, cvat_xml.recognises, "annotations.xml"),
+    Form("CSV", boxes_csv, boxes_csv.recognises, "_annotations.csv"),
     Form("YOLO", yolo, yolo.recognises_settings, "obj.data or classes.txt"),
+    Form("labelme", labelme, labelme.recognises, "a JSON file for each image"),
+    Form("VIA", via, via.recognises, "a project or an export as JSON or CSV"),
+    Form("Label Studio", label_studio, label_studio.recognises, "a JSON export"),
 )
-_WITH_MASKS = (coco, mask_png)
+_WITH_MASKS = (coco, mask_png, labelme, via, label_studio)
 
 
 @dataclass(frozen=True)
