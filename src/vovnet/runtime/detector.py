@@ -20,7 +20,7 @@ from vovnet.runtime.cpu import processors
 from vovnet.runtime.detections import Detections, Masks
 from vovnet.runtime.opening import open_session
 from vovnet.runtime.options import BATCH_SIZE, TOP_K, Selection, check_options, select_by
-from vovnet.runtime.resize import input_size, resize
+from vovnet.runtime.resize import to_input
 from vovnet.runtime.selection import Arrays, select_images
 
 if TYPE_CHECKING:
@@ -184,11 +184,11 @@ class Detector:
     def _detect(self, images: Sequence[SourceImage[Pixels]], score_threshold: float, top_k: int) -> list[Arrays]:
         """The detections of each image. Those of one input size form a batch, without padding."""
         found: dict[int, Arrays] = {}
-        sizes = [_size(image.resized) for image in images]
+        sizes = [(image.resized.shape[1], image.resized.shape[2]) for image in images]
         for size in dict.fromkeys(sizes):
             indices = [index for index, other in enumerate(sizes) if other == size]
-            batch = np.stack([images[index].resized for index in indices]).transpose(0, 3, 1, 2)
-            rows = self.session.run(np.ascontiguousarray(batch), score_threshold)
+            batch = [images[index].resized for index in indices]
+            rows = self.session.run(np.stack(batch) if len(batch) > 1 else batch[0][None], score_threshold)
             originals = [images[index].image_size for index in indices]
             found |= zip(indices, select_images(rows, originals, size, top_k), strict=True)
         return [found[index] for index in range(len(images))]
@@ -215,8 +215,7 @@ class Detector:
         )
 
     def _resize(self, pixels: Pixels) -> Pixels:
-        size = input_size(_size(pixels), self.info)
-        return resize(pixels, size, antialias=self.info.antialias, threads=self.threads)
+        return to_input(pixels, self.info, threads=self.threads)
 
 
 def _convert(value: Any) -> Pixels:
