@@ -39,14 +39,14 @@ def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset |
         raise UsageError(
             f"metric=coco_mask_ap needs a detector with masks, {config.model} has none; use metric=coco_ap"
         )
+    if config.data.tiles is not None and masks:
+        raise UsageError(f"data.tiles cuts boxes only, and {config.model} learns masks: set data.tiles=null")
     dataset = _open_split(config.data.root, config.data.train, masks, "data.train=SPLIT")
     for source in config.data.more_train:
         more = open_dataset(source.root, source.split, class_names=dataset.class_names, masks=masks)
         dataset = replace(dataset, samples=dataset.samples + more.samples)
     require_objects(dataset)
     if config.data.tiles is not None:
-        if masks:
-            raise UsageError(f"data.tiles cuts boxes only, and {config.model} learns masks: set data.tiles=null")
         dataset = cut_into_tiles(dataset, config.data.tiles.tiling, seed=config.seed)
     if config.data.val is None:
         return dataset, None
