@@ -48,13 +48,15 @@ def check(
     out = Output(json_file)
     from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
     from vovnet.data.cleaned_copy import require_new_folder
-    from vovnet.data.formats import data_folder, find_format
+    from vovnet.data.formats import data_folder, recognise
     from vovnet.data.split_file import Selection
 
-    if fix is not None and isinstance(selection := find_format(root), Selection):
-        raise UsageError(selection.why_not_mended)
+    recognition = recognise(root)
+    if fix is not None and isinstance(recognition.module, Selection):
+        raise UsageError(recognition.module.why_not_mended)
     if fix is not None:
         require_new_folder(fix, data_folder(root))  # before the images are read, which may take long
+    out.say(f"format: {recognition.sentence()}")
     with show_progress() as progress:
         task = progress.add_task("images", total=None)
         report = check_dataset(
@@ -90,7 +92,8 @@ def check(
         if len(lacking) > _MOST_LINES:
             out.say(f"… and {len(lacking) - _MOST_LINES} more files (--json writes all of them)")
         out.say(f"cleaned copy in {fix}")
-    out.json(report.to_dict() | {"removed": [asdict(removal) for removal in removed]})
+    found = {"format_reason": recognition.reason, "removed": [asdict(removal) for removal in removed]}
+    out.json(report.to_dict() | found)
     return 1 if report.problems else 0
 
 

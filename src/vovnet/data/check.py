@@ -45,6 +45,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "skipped-file": ("a file among the images is none that can be read", "file left out"),
     "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
+    "no-area": ("a shape covers nothing that is read: a point, a line, a brush stroke", "shape left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
     "repeated-id": ("two annotations have the same id", "a new id is written"),
@@ -54,6 +55,10 @@ KINDS: dict[str, tuple[str, str]] = {
         "true size written; image left out if a box fits only the stated size",
     ),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
+    "no-box": (
+        "a line, points or a skeleton, which states no box",
+        "left out; the image too, if nothing else is in it",
+    ),
     "bad-bndbox": ("a <bndbox> is not valid, but the object has another shape (VOC)", "box around the shape written"),
     "not-a-number": ("a corner of a box is missing or not a finite number", _NO_BOX),
     "inverted-box": ("a box ends before it begins", _NO_BOX),
@@ -233,7 +238,9 @@ def check_dataset(
 
 
 def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
-    """Writes the dataset without its problems to a new folder, in its own format; KINDS says how.
+    """Writes the dataset without its problems to a new folder; KINDS says how.
+
+    The copy has the format of the original, or that which the format's module names as COPY_FORMAT.
 
     Images, annotation files without problems and all other files are copied byte for byte. The original is only read.
     The copy is read back; ValueError if it is not what the report promises. It appears when it is complete.
@@ -243,13 +250,20 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
     out, folder = Path(out), report.clean[0].root
     require_new_folder(out, folder)
     with new_folder(out) as copy:
-        find_format(report.root).write(report.root, report.clean, copy)
+        format_module = find_format(report.root)
+        format_module.write(report.root, report.clean, copy)
+        replaced = _replaced_files(report) if hasattr(format_module, "COPY_FORMAT") else frozenset()
         copy_files({image.image_path for split in report.clean for image in split.images}, folder, copy)
-        copy_annotations(report.unchanged, folder, copy)
-        lacking = copy_other_files(folder, copy, report.left_out)
+        copy_annotations(report.unchanged - replaced, folder, copy)
+        lacking = copy_other_files(folder, copy, report.left_out | replaced)
         if any(split.images for split in report.clean):
             lacking += _read_back(report, copy)
     return report.removed + tuple(lacking)
+
+
+def _replaced_files(report: Report) -> frozenset[Path]:
+    """The annotation files in place of which the copy has those of another format."""
+    return frozenset(image.annotation_path for split in report.clean for image in split.images)
 
 
 def _read_back(report: Report, out: Path) -> list[Removal]:

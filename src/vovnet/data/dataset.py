@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,6 +143,18 @@ class DetectionDataset:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
+
+
+def with_unique_ids(folder: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
+    """Images with the same stem in several folders get their path in the data folder as their id."""
+    counts = Counter(image.image_id for image in images)
+
+    def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
+        if counts[image.image_id] == 1:
+            return image
+        return replace(image, image_id=image.image_path.relative_to(folder).with_suffix("").as_posix())
+
+    return tuple(map(with_unique_id, images))
 
 
 def is_valid_box(box: Box) -> bool:

@@ -58,9 +58,9 @@ def fit_default_boxes(sizes_wh: Floats, levels: Sequence[LevelShape], image_size
     """The (width, height) of the default boxes of each feature map, rounded to a tenth of a pixel, smallest first.
 
     An object belongs to the coarsest map whose grid is fine enough for it: a square box matches a square object of its
-    size at IoU 0.5 wherever it lies if the size is 2.72 strides or more, or 73 % of the image's side, so that
-    the middle of the image is near enough. The finest map has all smaller objects. K-means finds among those of a map as
-    many boxes as its cells have. The result is the same each time.
+    size at IoU 0.5 wherever it lies if the size is 2.72 strides or more, or 73 % of the image's side, so that the
+    middle of the image is near enough. The finest map has all smaller objects. Among the objects of a map, k-means
+    finds as many boxes as its cells have. The result is the same each time.
 
     sizes_wh: (M, 2), of the objects that will be trained on. Those that are not finite or not positive do not count.
     image_size: (height, width) of the network's input.

@@ -39,6 +39,12 @@ def f1_scores(result: ClassResult) -> npt.NDArray[np.float64]:
     return scores
 
 
+def f1_at(result: ClassResult, threshold: float) -> float:
+    """F1 of the detections with a score of at least the threshold; 0 without any."""
+    kept = int(np.count_nonzero(result.scores >= threshold))
+    return float(f1_scores(result)[kept - 1]) if kept else 0.0
+
+
 def best_threshold(result: ClassResult) -> BestThreshold | None:
     """The threshold that maximises F1 by VOC's matching; None for a class without objects or true positives.
 

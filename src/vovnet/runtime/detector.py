@@ -22,7 +22,7 @@ from vovnet.runtime.cpu import processors
 from vovnet.runtime.detections import Detections, Masks
 from vovnet.runtime.opening import open_session
 from vovnet.runtime.options import BATCH_SIZE, TOP_K, Selection, check_options, select_by
-from vovnet.runtime.resize import input_size, resize
+from vovnet.runtime.resize import to_input
 from vovnet.runtime.selection import Arrays, select_images
 from vovnet.runtime.tiles import Tiling, tiling_of
 from vovnet.runtime.tiling import Codes, codes_of, detect_tiled
@@ -228,13 +228,13 @@ class Detector:
     def _run(
         self, resized: Sequence[Pixels], image_sizes: Sequence[tuple[int, int]], score_threshold: float, top_k: int
     ) -> list[Arrays]:
-        """The detections of each image. Those of one input size form a batch, without padding."""
+        """The detections of each image, resized (3, H, W). Those of one input size form a batch, without padding."""
         found: dict[int, Arrays] = {}
-        sizes = [_size(pixels) for pixels in resized]
+        sizes = [(planes.shape[1], planes.shape[2]) for planes in resized]
         for size in dict.fromkeys(sizes):
             indices = [index for index, other in enumerate(sizes) if other == size]
-            batch = np.stack([resized[index] for index in indices]).transpose(0, 3, 1, 2)
-            rows = self.session.run(np.ascontiguousarray(batch), score_threshold)
+            batch = [resized[index] for index in indices]
+            rows = self.session.run(np.stack(batch) if len(batch) > 1 else batch[0][None], score_threshold)
             originals = [image_sizes[index] for index in indices]
             found |= zip(indices, select_images(rows, originals, size, top_k), strict=True)
         return [found[index] for index in range(len(resized))]
@@ -257,8 +257,7 @@ class Detector:
         )
 
     def _resize(self, pixels: Pixels) -> Pixels:
-        size = input_size(_size(pixels), self.info)
-        return resize(pixels, size, antialias=self.info.antialias, threads=self.threads)
+        return to_input(pixels, self.info, threads=self.threads)
 
 
 def _convert(value: Any) -> Pixels:
