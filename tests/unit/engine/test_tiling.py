@@ -16,6 +16,7 @@ from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.multi_scale import MultiScale, Scale
 from vovnet.engine.predictor import Predictor, Running
+from vovnet.engine.tiling import tiles_hint
 from vovnet.errors import UsageError
 from vovnet.masks import decode, encode
 from vovnet.runtime.detector import load
@@ -195,3 +196,18 @@ def test_an_exported_file_finds_the_same_in_the_runner(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours.scores.numpy(), theirs.scores)
         assert ours.labels.tolist() == theirs.labels.tolist()
         assert len(ours) > (options["tiles"] < 90)
+
+
+def test_weights_that_were_trained_on_tiles_say_so() -> None:
+    record = {"config": {"data": {"tiles": {"size": 640, "overlap": 0.25}}}}
+    hint = tiles_hint(record, None)
+    assert hint is not None
+    assert "--tiles 640 --overlap 0.25" in hint
+    assert tiles_hint(record, 320) is None
+    for other in (
+        {},
+        {"config": None},
+        {"config": {"data": {"tiles": None}}},
+        {"config": {"data": {"tiles": {"a": 1}}}},
+    ):
+        assert tiles_hint(other, None) is None
