@@ -80,6 +80,7 @@ def evaluate(
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.engine.runtimes import describe_running
+    from vovnet.engine.tiling import tiles_hint
     from vovnet.report.evaluation import write_evaluation
     from vovnet.runtime.tiles import tiling_of
     from vovnet.weights.detector import file_to_change
@@ -116,6 +117,8 @@ def evaluate(
         if (last := Path(weights) / "last.safetensors").is_file():
             out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
         if sentence := describe_running(detector, weights):
+            out.say(sentence)
+        if sentence := tiles_hint(detector.metadata, tiles):
             out.say(sentence)
         out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
         print_evaluation(evaluation, out)
