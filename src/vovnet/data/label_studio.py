@@ -70,12 +70,11 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
                 collected.add(split, image, report)
                 if not outside:
                     without_area.add(path, no_area, line(image_path.name, 60))
-        collected.report_same_files(path, report)
     without_area.warn(root)
     if on_problem is not raise_problem:
         unused = [path for path in images if path not in collected.used()]
         warn_about_unused(root, unused, "annotated task")
-    return make_splits(root, "label_studio", images=collected.images(), wanted=names, on_problem=on_problem)
+    return make_splits(root, "label_studio", images=collected.by_split(), wanted=names, on_problem=on_problem)
 
 
 def _read_image(
@@ -183,6 +182,7 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
             image = images.get((split, image_path)) if image_path else None
             if image is None or image.annotation_path != path or image.image_size is None:
                 continue
+            del images[split, image.image_path]  # the file may have it twice
             changed = image.image_size != _size_of(image.image_path, entry)
             sizes[entry.position] = image.image_size if changed else None
             objects = {obj.index: obj for obj in image.objects}
