@@ -92,10 +92,10 @@ def test_names_on_a_backbone():
 @pytest.mark.parametrize(
     ("name", "option", "near"),
     [
-        ("refinedet320_vovnet39", "image_size", "there are: backbone, pixels, width"),
+        ("refinedet320_vovnet39", "image_size", "there are: anchors, backbone, pixels, width"),
         ("dsod300_vovnet27_slim", "bottleneck", "there are: anchors, norm, pool, init"),
         ("maskrcnn_vovnet39", "group_norm", "there are: backbone, pixels, image_size, rois, anchors"),
-        ("ssd300_mobilenet", "default_boxes", "there are: init"),
+        ("ssd300_mobilenet", "default_boxes", "there are: anchors, init"),
     ],
 )
 def test_what_a_name_decides_is_no_option(name, option, near):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vovnet.cli.app import data_app
 from vovnet.cli.options import Json, Positive, Repeated, Switch
 from vovnet.cli.output import Output, show_progress
-from vovnet.errors import counted
+from vovnet.errors import UsageError, counted
 from vovnet.printing import line
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check(
     Parameters
     ----------
     root:
-        Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
+        Folder of a dataset in any format that is read, or a split file.
     fix:
         Write a copy without the problems to this new folder; the original is not changed.
     classes:
@@ -49,10 +49,13 @@ def check(
     from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
     from vovnet.data.cleaned_copy import require_new_folder
     from vovnet.data.formats import data_folder, recognise
+    from vovnet.data.split_file import Selection
 
+    recognition = recognise(root)
+    if fix is not None and isinstance(recognition.module, Selection):
+        raise UsageError(recognition.module.why_not_mended)
     if fix is not None:
         require_new_folder(fix, data_folder(root))  # before the images are read, which may take long
-    recognition = recognise(root)
     out.say(f"format: {recognition.sentence()}")
     with show_progress() as progress:
         task = progress.add_task("images", total=None)

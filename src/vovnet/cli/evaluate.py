@@ -7,9 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vovnet.cli.app import app
-from vovnet.cli.options import BatchSize, Count, Device, Fraction, Json, Runtime, Split, Switch, Threads, Weights
+from vovnet.cli.options import (
+    BatchSize,
+    Count,
+    Device,
+    Fraction,
+    Json,
+    Overlap,
+    Runtime,
+    Split,
+    Switch,
+    Threads,
+    Tiles,
+    Weights,
+)
 from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
-from vovnet.errors import counted
+from vovnet.errors import UsageError, counted
 from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
@@ -26,6 +39,9 @@ def evaluate(
     score_threshold: Fraction = 0.5,
     soft_nms: Switch = False,
     multi_scale: Literal["voc", "coco"] | None = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
+    store_thresholds: Switch = False,
     worst: Count = 10,
     batch_size: BatchSize = 8,
     workers: Count = 2,
@@ -48,6 +64,8 @@ def evaluate(
         Apply linear soft-NMS after NMS, as in RefineDet's COCO results at one scale.
     multi_scale:
         Run RefineDet's published multi-scale test for VOC or COCO, with box voting, one image at a time.
+    store_thresholds:
+        Write the score threshold of each class that maximises F1 into the weights; predictions use it from then on.
     worst:
         Number of images to draw, ordered by their number of errors.
     workers:
@@ -63,9 +81,17 @@ def evaluate(
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.engine.runtimes import describe_running
     from vovnet.report.evaluation import write_evaluation
+    from vovnet.runtime.tiles import tiling_of
+    from vovnet.weights.detector import file_to_change
+    from vovnet.weights.detector import store_thresholds as store
     from vovnet.weights.find import find_weights
 
+    try:
+        tiling = tiling_of(tiles, overlap)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     set_threads(threads)
+    file = file_to_change(weights) if store_thresholds else None
     detector = load(weights, device, runtime=runtime, threads=threads)
     test = published_multi_scale(detector.model, multi_scale) if multi_scale else None
     dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.masks)
@@ -82,6 +108,7 @@ def evaluate(
                 score_threshold=score_threshold,
                 soft_nms=soft_nms,
                 multi_scale=test,
+                tiling=tiling,
                 on_image=lambda count: progress.update(task, completed=count),
             )
         if not is_main():
@@ -93,6 +120,9 @@ def evaluate(
         out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
         print_evaluation(evaluation, out)
         write_evaluation(evaluation, output, worst=worst)
+        if file is not None:
+            store(file, evaluation.score_thresholds)
+            out.say(f"score thresholds stored in {file}: predictions use them, and exports made from now on carry them")
         out.say(f"results in {output}")
         out.json(evaluation.to_dict())
         return 0

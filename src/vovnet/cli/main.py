@@ -12,6 +12,8 @@ from vovnet import console
 from vovnet.cli import (  # noqa: F401  (each adds its command)
     compare,
     data,
+    data_convert,
+    data_split,
     evaluate,
     export,
     list,

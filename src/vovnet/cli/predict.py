@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.cli.app import app
-from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Runtime, Switch, Threads, TopK, Weights
+from vovnet.cli.options import (
+    BatchSize,
+    Device,
+    Fraction,
+    Json,
+    Overlap,
+    Repeated,
+    Runtime,
+    Switch,
+    Threads,
+    Tiles,
+    TopK,
+    Weights,
+)
 from vovnet.cli.output import Output, complain, set_threads, show_progress
 from vovnet.errors import UsageError, counted, describe
 from vovnet.folder_lock import folder_lock
@@ -24,9 +37,11 @@ def predict(
     *sources: str,
     weights: Weights = "bccd",
     output: Path = Path("runs/predict"),
-    score_threshold: Fraction = 0.3,
+    score_threshold: Fraction | None = None,
     top_k: TopK = 100,
     classes: Repeated = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     batch_size: BatchSize = 8,
     runtime: Runtime = "auto",
     device: Device = "auto",
@@ -44,7 +59,8 @@ def predict(
     output:
         Folder for drawn/, detections.json and detections.csv.
     score_threshold:
-        Leave out detections with a lower score.
+        Leave out detections with a lower score; by default the threshold of each class that is stored in the weights,
+        and 0.3 without stored ones.
     classes:
         Keep only this class; repeat the option for more.
     runtime:
@@ -59,6 +75,7 @@ def predict(
     from vovnet.engine.detector import load
     from vovnet.engine.runtimes import describe_running
     from vovnet.media.prediction_files import PredictionWriter
+    from vovnet.runtime.options import shown_thresholds
 
     if not sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
@@ -68,6 +85,8 @@ def predict(
         raise UsageError(f"--contours needs a detector with masks; {weights} predicts boxes only: leave it out")
     if sentence := describe_running(detector, weights):
         out.say(sentence)
+    if score_threshold is None and detector.score_thresholds is not None:
+        out.say(shown_thresholds(detector.score_thresholds, detector.class_names))
     try:
         results = detector.stream(
             list(sources),
@@ -75,6 +94,8 @@ def predict(
             top_k=top_k,
             classes=classes,
             batch_size=batch_size,
+            tiles=tiles,
+            overlap=overlap,
             keep_images=draw,
             output=output,
         )

@@ -55,6 +55,10 @@ KINDS: dict[str, tuple[str, str]] = {
         "true size written; image left out if a box fits only the stated size",
     ),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
+    "no-box": (
+        "a line, points or a skeleton, which states no box",
+        "left out; the image too, if nothing else is in it",
+    ),
     "bad-bndbox": ("a <bndbox> is not valid, but the object has another shape (VOC)", "box around the shape written"),
     "not-a-number": ("a corner of a box is missing or not a finite number", _NO_BOX),
     "inverted-box": ("a box ends before it begins", _NO_BOX),
@@ -234,7 +238,9 @@ def check_dataset(
 
 
 def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
-    """Writes the dataset without its problems to a new folder, in its own format; KINDS says how.
+    """Writes the dataset without its problems to a new folder; KINDS says how.
+
+    The copy has the format of the original, or that which the format's module names as COPY_FORMAT.
 
     Images, annotation files without problems and all other files are copied byte for byte. The original is only read.
     The copy is read back; ValueError if it is not what the report promises. It appears when it is complete.
@@ -244,13 +250,20 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
     out, folder = Path(out), report.clean[0].root
     require_new_folder(out, folder)
     with new_folder(out) as copy:
-        find_format(report.root).write(report.root, report.clean, copy)
+        format_module = find_format(report.root)
+        format_module.write(report.root, report.clean, copy)
+        replaced = _replaced_files(report) if hasattr(format_module, "COPY_FORMAT") else frozenset()
         copy_files({image.image_path for split in report.clean for image in split.images}, folder, copy)
-        copy_annotations(report.unchanged, folder, copy)
-        lacking = copy_other_files(folder, copy, report.left_out)
+        copy_annotations(report.unchanged - replaced, folder, copy)
+        lacking = copy_other_files(folder, copy, report.left_out | replaced)
         if any(split.images for split in report.clean):
             lacking += _read_back(report, copy)
     return report.removed + tuple(lacking)
+
+
+def _replaced_files(report: Report) -> frozenset[Path]:
+    """The annotation files in place of which the copy has those of another format."""
+    return frozenset(image.annotation_path for split in report.clean for image in split.images)
 
 
 def _read_back(report: Report, out: Path) -> list[Removal]:
@@ -269,7 +282,8 @@ def _read_back(report: Report, out: Path) -> list[Removal]:
 
 
 def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    """The path in the data folder; a split file may lie elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]:
@@ -277,10 +291,12 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     problems: dict[Problem, None] = {}
     counts: Counter[tuple[str, Path]] = Counter()
 
+    folder = data_folder(root)
+
     def add_problem(kind: str, path: Path, detail: str) -> None:
         counts[kind, path] += 1
         if counts[kind, path] <= _MOST_PROBLEMS:
-            problems[Problem(kind, "", _relative(path, data_folder(root)), detail)] = None
+            problems[Problem(kind, "", _relative(path, folder), detail)] = None
 
     format_module = find_format(root)
     names = format_module.splits(root)
@@ -298,7 +314,7 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     for (kind, path), count in counts.items():
         if count > _MOST_PROBLEMS:
             detail = f"and {count - _MOST_PROBLEMS:,} more problems of this kind"
-            problems[Problem(kind, "", _relative(path, data_folder(root)), detail)] = None
+            problems[Problem(kind, "", _relative(path, folder), detail)] = None
     return splits, list(problems)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,13 +93,31 @@ class SplitAnnotations:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """The part of an image file that a sample shows.
+
+    window: x1 y1 x2 y2 in pixels of the image.
+    image_size: (height, width) of the image.
+    hidden: x1 y1 x2 y2 in pixels of the tile, of what training must see neither as object nor as background.
+    """
+
+    window: tuple[int, int, int, int]
+    image_size: tuple[int, int]
+    hidden: tuple[tuple[int, int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One image file, read when it is needed, and its objects. The other fields are those of `ImageAnnotation`."""
+    """One image file, read when it is needed, and its objects. The other fields are those of `ImageAnnotation`.
+
+    tile: the part of the file that is the image, to which `target` and `image_size` refer; None for all of it.
+    """
 
     image_path: Path
     image_id: int | str
     target: Target
     image_size: tuple[int, int] | None = None
+    tile: Tile | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +143,18 @@ class DetectionDataset:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
+
+
+def with_unique_ids(folder: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
+    """Images with the same stem in several folders get their path in the data folder as their id."""
+    counts = Counter(image.image_id for image in images)
+
+    def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
+        if counts[image.image_id] == 1:
+            return image
+        return replace(image, image_id=image.image_path.relative_to(folder).with_suffix("").as_posix())
+
+    return tuple(map(with_unique_id, images))
 
 
 def is_valid_box(box: Box) -> bool:

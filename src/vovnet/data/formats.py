@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vovnet.data import coco, label_studio, labelme, mask_png, via, voc, yolo
+from vovnet.data import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
 from vovnet.data.made_dataset import to_dataset
+from vovnet.data.split_file import Selection, is_split_file, read_split_file
 from vovnet.errors import UsageError, did_you_mean, listed
 from vovnet.media.pixels import image_header_size
 from vovnet.printing import line, quoted
@@ -37,7 +38,7 @@ class Form:
     """
 
     format: str
-    module: ModuleType
+    module: ModuleType | Selection
     recognises: Callable[[Path], str]
     looked_for: str
     is_certain: bool = False
@@ -51,6 +52,8 @@ _FORMS = (
     Form("mask PNGs", mask_png, mask_png.recognises, "images/ with masks/*.png", is_certain=True),
     Form("YOLO", yolo, yolo.recognises_yaml, "another YAML file with names and train"),
     Form("VOC", voc, voc.recognises_layout, "*.xml beside the images"),
+    Form("CVAT XML", cvat_xml, cvat_xml.recognises, "annotations.xml"),
+    Form("CSV", boxes_csv, boxes_csv.recognises, "_annotations.csv"),
     Form("YOLO", yolo, yolo.recognises_settings, "obj.data or classes.txt"),
     Form("labelme", labelme, labelme.recognises, "a JSON file for each image"),
     Form("VIA", via, via.recognises, "a project or an export as JSON or CSV"),
@@ -69,7 +72,7 @@ class Recognition:
     others: formats of which files are there too, each as "NAME (reason)"; they are not read.
     """
 
-    module: ModuleType
+    module: ModuleType | Selection
     format: str
     reason: str
     others: tuple[str, ...] = ()
@@ -84,7 +87,7 @@ def recognise(root: str | Path) -> Recognition:
     """The format of a folder, or of the dataset that a YAML file describes. ValueError if none is recognised."""
     root = Path(root)
     form, reason = _find_form(root)
-    others: dict[ModuleType, str] = {}
+    others: dict[ModuleType | Selection, str] = {}
     for other in _FORMS if root.is_dir() else ():
         if other.module is not form.module and other.module not in others:
             with suppress(ValueError, OSError):  # it is not the one that is read
@@ -93,18 +96,30 @@ def recognise(root: str | Path) -> Recognition:
     return Recognition(form.module, form.format, reason, tuple(others.values()))
 
 
-def find_format(root: Path) -> ModuleType:
-    """The module that reads the format of a folder, or of the dataset that a YAML file describes."""
+def find_format(root: Path) -> ModuleType | Selection:
+    """What reads the format of a folder, of the dataset that a YAML file describes, or of a split file."""
     return _find_form(root)[0].module
+
+
+def own_format(format_module: ModuleType | Selection) -> ModuleType:
+    """The module that reads the annotations: that of the dataset itself where a split file selects from it."""
+    return format_module.module if isinstance(format_module, Selection) else format_module
 
 
 def _find_form(root: Path) -> tuple[Form, str]:
     """The first form that recognises a folder, and why."""
+    if is_split_file(root):
+        file = read_split_file(root)
+        form, reason = _find_form(file.root)
+        selection = Selection(file, own_format(form.module))
+        return replace(form, module=selection), f"{line(root.name, 60)} selects images of a dataset in which {reason}"
     if root.is_file():
         if yolo.is_settings_file(root):
             form = next(form for form in _FORMS if form.module is yolo)
             return form, f"{line(root.name, 60)} describes such a dataset"
-        raise ValueError(f"{root} is a file: give the folder of the dataset, or the YAML file of a YOLO dataset")
+        raise ValueError(
+            f"{root} is a file: give the folder of the dataset, the YAML file of a YOLO dataset, or a split file"
+        )
     if not root.is_dir():
         raise FileNotFoundError(f"the data folder {root} does not exist")
     for form in _FORMS:
@@ -148,7 +163,7 @@ def open_dataset(
     those of the pixels as stored. Boxes without a finite, positive width and height are left out, and one warning
     counts them.
 
-    root: the folder of the dataset, or the YAML file that describes a YOLO dataset in its folder.
+    root: the folder of the dataset, the YAML file that describes a YOLO dataset in its folder, or a split file.
     split: one of `splits(root)`, or "all" for every annotation file of VOC. None takes the only split there is. val,
     valid, validation and dev are names of the same split where a dataset has only one of them.
     class_names: number the classes in this order (that of a checkpoint) instead of the dataset's own; a class that is
@@ -158,7 +173,7 @@ def open_dataset(
     """
     root = Path(root)
     form, _ = _find_form(root)
-    if masks and form.module not in _WITH_MASKS:
+    if masks and own_format(form.module) not in _WITH_MASKS:
         raise UsageError(
             f"{root} is a dataset in {form.format} format, which has no masks: give one in COCO format "
             "(annotations/*.json) or with mask PNGs (images/ and masks/), or use a model without masks"
@@ -203,11 +218,13 @@ def splits(root: str | Path) -> tuple[str, ...]:
 
 
 def data_folder(root: Path) -> Path:
-    """The folder of a dataset that is given by its folder or by the file that describes it."""
+    """The folder of a dataset that is given by its folder, by the file that describes it or by a split file."""
+    if is_split_file(root):
+        return data_folder(read_split_file(root).root)
     return root.parent if root.is_file() else root
 
 
-def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> str:
+def _choose_split(root: Path, format_module: ModuleType | Selection, split: str | None) -> str:
     names = format_module.splits(root)
     if split is None and len(names) == 1:
         return names[0]

@@ -17,20 +17,20 @@ from vovnet.data.dataset import (
     report_mended,
     to_number,
 )
+from vovnet.data.image_files import ignore_problem
 from vovnet.data.split_roles import find_role
-from vovnet.data.voc_layout import Layout, Part, find_layout, has_standard_layout
+from vovnet.data.voc_layout import LABEL_MAP, Layout, Part, find_layout, has_label_map, has_standard_layout
 from vovnet.data.voc_lists import NameFinder, drop_lines, filter_lines, is_for_one_class, read_list
 from vovnet.data.voc_xml import corrected_xml, parse_xml, read_box, stands_in, stated_size
 from vovnet.printing import line as shorten
 
 _LOG = logging.getLogger("vovnet")
 ALL = "all"  # the split of every annotation file
-LABEL_MAP = "labelmap.txt"
 
 
 def recognises(root: Path) -> str:
     """The folder that shows VOC's own layout, as a clause; "" without it."""
-    written = f"; {LABEL_MAP} is of CVAT or Datumaro" if (root / LABEL_MAP).is_file() else ""
+    written = f"; {LABEL_MAP} is of CVAT or Datumaro" if has_label_map(root) else ""
     return f"Annotations/ holds XML files{written}" if has_standard_layout(root) else ""
 
 
@@ -82,7 +82,8 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             # A file of another split only contributes class names when a dataset is opened. The check reports its
             # problems.
             outside = on_problem is raise_problem and name not in wanted
-            image = _read_xml(part, part_tables, path, ids[name], on_problem=_ignore_problem if outside else on_problem)
+            problems = ignore_problem if outside else on_problem
+            image = _read_xml(part, part_tables, path, ids[name], first_pixel=layout.first_pixel, on_problem=problems)
             if image is not None:
                 images[name] = image
                 class_names.update(obj.class_name for obj in image.objects)
@@ -148,10 +149,6 @@ def _image_ids(xml_files: Mapping[str, Path]) -> dict[str, str]:
     return {name: path.stem if counts[path.stem] == 1 else name for name, path in xml_files.items()}
 
 
-def _ignore_problem(kind: str, path: Path, detail: str) -> None:
-    """The `OnProblem` for files of other splits."""
-
-
 def _read_names(path: Path, xml_files: Mapping[str, Path], on_problem: OnProblem) -> list[str]:
     """The names of the annotations in a list."""
     try:
@@ -179,7 +176,13 @@ def _is_flagged(path: Path) -> bool:
 
 
 def _read_xml(
-    part: Part, tables: Sequence[Mapping[str, Path]], path: Path, image_id: str, *, on_problem: OnProblem
+    part: Part,
+    tables: Sequence[Mapping[str, Path]],
+    path: Path,
+    image_id: str,
+    *,
+    first_pixel: int,
+    on_problem: OnProblem,
 ) -> ImageAnnotation | None:
     try:
         tree = parse_xml(path)
@@ -203,7 +206,7 @@ def _read_xml(
             unusable += 1
             continue
         difficult = to_number(element.findtext("difficult", default="0")) == 1
-        box, stated = read_box(element)
+        box, stated = read_box(element, first_pixel)
         if stands_in(box, stated):
             mended.append(("bad-bndbox", f"object {index + 1} ({shorten(class_name, 60)}): {stated}"))
             stated = ""
@@ -225,7 +228,7 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     for path, image in images.items():
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(corrected_xml(path, image))
+        copy.write_bytes(corrected_xml(path, image, layout.first_pixel))
     finder = NameFinder(names.values())
     all_kept = set().union(*kept.values())
     for path in sorted(layout.all_lists.rglob("*.txt")):

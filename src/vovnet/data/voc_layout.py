@@ -22,6 +22,8 @@ _ANNOTATION_FOLDERS = ("Annotations", "annotations")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
 _SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 _HEAD = re.compile(r"<annotation[\s>]")
+LABEL_MAP = "labelmap.txt"
+_LABEL_MAP_HEAD = re.compile(rb"#\s*label\s*:\s*color_rgb\b")
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ class Layout:
 
     lists: the folder of the split lists, which need not exist.
     all_lists: the folder of these and of other lists.
+    first_pixel: the number of the first column and row in <bndbox>: 1 in VOC, 0 where CVAT or Datumaro wrote it.
     """
 
     parts: tuple[Part, ...]
     lists: Path
     all_lists: Path
+    first_pixel: int = 1
 
 
 def find_layout(root: Path) -> Layout | None:
@@ -100,7 +104,16 @@ def _layout(base: Path, parts: Sequence[Part]) -> Layout:
     every = base / "ImageSets"
     main = every / "Main"
     directly = not any(main.glob("*.txt")) and any(every.glob("*.txt"))
-    return Layout(tuple(parts), every if directly else main, every)
+    return Layout(tuple(parts), every if directly else main, every, 0 if has_label_map(base) else 1)
+
+
+def has_label_map(root: Path) -> bool:
+    """Whether there is the list of classes that CVAT and Datumaro write beside VOC annotations."""
+    try:
+        with (root / LABEL_MAP).open("rb") as file:
+            return bool(_LABEL_MAP_HEAD.match(file.read(200)))
+    except OSError:
+        return False
 
 
 def holds_annotations(paths: Iterable[Path]) -> bool:

@@ -41,7 +41,14 @@ def load_network(source: str | Path, device: str = "auto") -> Detector:
     """A detector of weights, which PyTorch runs."""
     loaded = load_weights(source)
     info = loaded.info
-    return Detector(loaded.model, info.class_names, info.category_ids, loaded.record, device=device)
+    return Detector(
+        loaded.model,
+        info.class_names,
+        info.category_ids,
+        loaded.record,
+        score_thresholds=loaded.score_thresholds,
+        device=device,
+    )
 
 
 class Detector(Predictor):
@@ -57,9 +64,10 @@ class Detector(Predictor):
         category_ids: Sequence[int],
         metadata: Mapping[str, Any] | None = None,
         *,
+        score_thresholds: Sequence[float] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        super().__init__(class_names, category_ids, metadata)
+        super().__init__(class_names, category_ids, metadata, score_thresholds)
         self.device = choose_device(str(device))
         self.running = Running()
         self._model = model.to(self.device).to(memory_format=torch.channels_last).eval()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,12 +20,17 @@ from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
 from vovnet.engine.multi_scale import MultiScale, detect_multi_scale
 from vovnet.engine.predictor import Predictor, Running
+from vovnet.engine.tiling import detect_tiled
 from vovnet.errors import UsageError
+from vovnet.metrics.analysis import Analysis, analyse
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
 from vovnet.metrics.confusion import IntArray, confusion_matrix, image_errors
+from vovnet.metrics.thresholds import BestThreshold, best_thresholds
 from vovnet.metrics.voc import ClassResult, VocResult, evaluate_voc
 from vovnet.models.detectors.merging import soft_nms as apply_soft_nms
 from vovnet.models.preprocessing import Resizing
+from vovnet.runtime.options import SCORE_THRESHOLD
+from vovnet.runtime.tiles import Tiling
 from vovnet.structures import Detections
 
 
@@ -59,6 +65,7 @@ def detect_dataset(
     group: Workers,
     soft_nms: bool = False,
     multi_scale: MultiScale | None = None,
+    tiling: Tiling | None = None,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> list[Detections]:
     """The detections of every image, in the order of the dataset.
@@ -67,13 +74,18 @@ def detect_dataset(
     group: the processes that share the images; each image is seen once.
     soft_nms: COCO's last step for one scale, see `vovnet.models.detectors.merging`.
     multi_scale: test at these scales instead of the model's own input size, one image at a time.
+    tiling: detect in tiles too, one image at a time, and `batch_size` tiles together.
     on_image: called after each batch with the number of images that this process has done.
     """
     if soft_nms and multi_scale is not None:
         raise UsageError("soft-NMS is for a test at one scale; a multi-scale test uses box voting: choose one of them")
+    if tiling is not None and (soft_nms or multi_scale is not None):
+        other = "soft-NMS" if soft_nms else "a multi-scale test"
+        raise UsageError(f"tiles have a merging of their own, which does not go with {other}: choose one of them")
     indices = range(group.rank, len(dataset), group.world_size)
-    preprocessing = detector.preprocessing if multi_scale is None else None
-    size = min(batch_size, len(indices)) if multi_scale is None else 1
+    together = multi_scale is None and tiling is None
+    preprocessing = detector.preprocessing if together else None
+    size = min(batch_size, len(indices)) if together else 1
     batches = load_batches(
         _Images(dataset, preprocessing, indices),
         (list(range(len(indices))[start : start + size]) for start in range(0, len(indices), max(1, size))),
@@ -87,6 +99,8 @@ def detect_dataset(
         for images, image_sizes in batches:
             if multi_scale is not None:
                 own.append(detect_multi_scale(detector, images[0], multi_scale))
+            elif tiling is not None:
+                own.append(detect_tiled(detector.detect, images[0], tiling, batch_size=batch_size))
             else:
                 detections = detector.detect(list(images), image_sizes)
                 own += map(apply_soft_nms, detections) if soft_nms else detections
@@ -116,6 +130,7 @@ class Evaluation:
     images_per_s: float
     soft_nms: bool = False
     multi_scale: MultiScale | None = None
+    tiling: Tiling | None = None
     coco_masks: CocoResult | None = None
     running: Running = field(default_factory=Running)
 
@@ -123,6 +138,21 @@ class Evaluation:
         """(name, VOC result of boxes, COCO result of boxes, COCO result of masks) of each class."""
         masks = self.coco_masks.classes if self.coco_masks else [None] * len(self.coco.classes)
         return list(zip(self.dataset.class_names, self.voc.classes, self.coco.classes, masks, strict=True))
+
+    @cached_property
+    def best_thresholds(self) -> tuple[BestThreshold | None, ...]:
+        """The score threshold of each class that maximises F1, see `vovnet.metrics.thresholds`."""
+        return best_thresholds(self.voc)
+
+    @property
+    def score_thresholds(self) -> tuple[float, ...]:
+        """`best_thresholds` as numbers to store with the weights; 0.3, the default, for a class without one."""
+        return tuple(best.threshold if best else SCORE_THRESHOLD for best in self.best_thresholds)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """Errors by kind, average precision by property, calibration; computed when it is first asked for."""
+        return analyse(self.detections, [sample.target for sample in self.dataset], self.voc)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything except the detections and curves, for JSON; average precision is a fraction."""
@@ -133,6 +163,7 @@ class Evaluation:
             "running": self.running.to_dict(),
             "soft_nms": self.soft_nms,
             "multi_scale": asdict(self.multi_scale) if self.multi_scale else None,
+            "tiles": asdict(self.tiling) if self.tiling else None,
             "voc07_map": self.voc.mean_ap11,
             "voc_area_map": self.voc.mean_ap_area,
             "coco": self.coco.figures,
@@ -149,10 +180,15 @@ class Evaluation:
                     "ap50_large": coco.ap50_large,
                     "mask_ap": masks.ap if masks else None,
                     "mask_ap50": masks.ap50 if masks else None,
+                    "best_threshold": best.to_dict() if best else None,
+                    "calibration": calibration.to_dict(),
                 }
-                for name, voc, coco, masks in self.classes()
+                for (name, voc, coco, masks), best, calibration in zip(
+                    self.classes(), self.best_thresholds, self.analysis.classes, strict=True
+                )
             },
             "confusion": {"score_threshold": self.score_threshold, "matrix": self.confusion.tolist()},
+            "analysis": self.analysis.to_dict(),
             "images_per_s": round(self.images_per_s, 2),
         }
 
@@ -166,12 +202,13 @@ def evaluate(
     score_threshold: float = 0.5,
     soft_nms: bool = False,
     multi_scale: MultiScale | None = None,
+    tiling: Tiling | None = None,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Detect on every image of `dataset` and compare with its objects, whose labels must be those of the detector.
 
     score_threshold: for the confusion matrix and the errors per image; average precision uses all scores.
-    workers, soft_nms, multi_scale, on_image: see `detect_dataset`.
+    workers, soft_nms, multi_scale, tiling, on_image: see `detect_dataset`.
 
     Under torchrun the processes share the images, each with a detector on its own device; the first one compares.
     """
@@ -179,7 +216,7 @@ def evaluate(
         started = time.perf_counter()
         detections = detect_dataset(
             detector, dataset, batch_size=batch_size, workers=workers, group=group,
-            soft_nms=soft_nms, multi_scale=multi_scale, on_image=on_image,
+            soft_nms=soft_nms, multi_scale=multi_scale, tiling=tiling, on_image=on_image,
         )  # fmt: skip
         images_per_s = len(dataset) / (time.perf_counter() - started)
         accuracy = group.once(lambda: _accuracy(detections, dataset, score_threshold))
@@ -191,6 +228,7 @@ def evaluate(
         images_per_s=images_per_s,
         soft_nms=soft_nms,
         multi_scale=multi_scale,
+        tiling=tiling,
         running=detector.running,
     )
 

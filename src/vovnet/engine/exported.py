@@ -64,7 +64,7 @@ class ExportedDetector(Predictor):
 
     def __init__(self, session: Session, path: Path, *, exported_on: str | None = None) -> None:
         info = session.info
-        super().__init__(info.class_names, info.category_ids, info.record)
+        super().__init__(info.class_names, info.category_ids, info.record, info.score_thresholds)
         self.session = session
         self.path = path
         self.exported_on = exported_on

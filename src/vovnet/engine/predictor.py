@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
 
@@ -17,13 +17,15 @@ from torch import Tensor
 from vovnet.data.video import VideoWriter
 from vovnet.engine.prediction import Prediction
 from vovnet.engine.sources import ImageLike, find_inputs, read_batches
+from vovnet.engine.tiling import detect_tiled
 from vovnet.media.finding import raise_if_all_failed, raise_unless_images
 from vovnet.media.reading import SourceImage
 from vovnet.media.results import Failure, raise_failures
 from vovnet.media.video import video_info
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Resizing
-from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, check_options, labels_of
+from vovnet.runtime.options import BATCH_SIZE, TOP_K, Selection, check_options, select_by
+from vovnet.runtime.tiles import Tiling, tiling_of
 from vovnet.structures import Detections
 
 TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "mnn": "MNN"}
@@ -32,10 +34,12 @@ TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVI
 class Options(TypedDict, total=False):
     """Keyword arguments of `Predictor.predict`."""
 
-    score_threshold: float
+    score_threshold: float | None
     top_k: int
     classes: str | int | Sequence[str | int] | None
     batch_size: int
+    tiles: int | None
+    overlap: float | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Predictor(ABC):
     device: where the network runs.
     running: what runs it.
     exported_on: the date of an export that runs in place of the weights that were asked for.
+    score_thresholds: one for each class, which `predict` uses unless it is given another; None without stored ones.
     """
 
     device: torch.device
@@ -74,7 +79,11 @@ class Predictor(ABC):
     exported_on: str | None = None
 
     def __init__(
-        self, class_names: Sequence[str], category_ids: Sequence[int], metadata: Mapping[str, Any] | None
+        self,
+        class_names: Sequence[str],
+        category_ids: Sequence[int],
+        metadata: Mapping[str, Any] | None,
+        score_thresholds: Sequence[float] | None = None,
     ) -> None:
         if len(class_names) != len(category_ids):
             raise ValueError(
@@ -83,6 +92,7 @@ class Predictor(ABC):
         self.class_names = tuple(class_names)
         self.category_ids = tuple(category_ids)
         self.metadata = dict(metadata or {})
+        self.score_thresholds = None if score_thresholds is None else tuple(score_thresholds)
 
     @property
     @abstractmethod
@@ -120,18 +130,23 @@ class Predictor(ABC):
         self,
         source: ImageLike | list[ImageLike] | tuple[ImageLike, ...],
         *,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: float | None = None,
         top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = BATCH_SIZE,
+        tiles: int | None = None,
+        overlap: float | None = None,
     ) -> Prediction | list[Prediction]:
         """The prediction for one image, or a list of predictions for a list of images, folders and patterns.
 
         source: an image is a path, an http(s) URL, a NumPy array, a PIL image or a uint8 RGB tensor (3, H, W).
-        score_threshold: drop detections with a lower score.
+        score_threshold: drop detections with a lower score. None is for each class the threshold that came with the
+            weights (`score_thresholds`), and 0.3 without any.
         top_k: most detections per image.
         classes: names or labels of the classes to keep; None keeps all.
         batch_size: images per pass.
+        tiles: side in pixels of the tiles in which images are detected too, beside the whole; None: only the whole.
+        overlap: share of its side that a tile has in common with the next one; None is 0.2.
 
         Raises ValueError or OSError for the first image that cannot be read; `stream` carries on instead.
         """
@@ -139,7 +154,13 @@ class Predictor(ABC):
         inputs = find_inputs(source)
         raise_unless_images(source, inputs, for_videos="predict_video or stream, which give one frame at a time")
         results = self.stream(
-            inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
+            inputs,
+            score_threshold=score_threshold,
+            top_k=top_k,
+            classes=classes,
+            batch_size=batch_size,
+            tiles=tiles,
+            overlap=overlap,
         )
         predictions = list(raise_failures(results))
         return predictions if several else predictions[0]
@@ -165,16 +186,19 @@ class Predictor(ABC):
         self,
         sources: ImageLike | Sequence[ImageLike],
         *,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: float | None = None,
         top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = BATCH_SIZE,
+        tiles: int | None = None,
+        overlap: float | None = None,
         keep_images: bool = False,
         output: Path | None = None,
     ) -> Iterator[Prediction | Failure]:
         """One result per image and per frame of a video, in order; a `Failure` for what cannot be read.
 
-        The other arguments are those of `predict`. A thread reads up to `batch_size` images ahead of the network.
+        The other arguments are those of `predict`. A thread reads up to `batch_size` images ahead of the network, with
+        tiles one.
 
         keep_images: predictions also hold the pixels of image files, so that drawing does not read the file again.
         output: the folder that results are written to, which is never a source.
@@ -183,40 +207,61 @@ class Predictor(ABC):
         unknown class or a value out of range.
         """
         check_options(score_threshold, top_k, batch_size)
-        labels = None if classes is None else torch.tensor(labels_of(classes, self.class_names))
+        tiling = tiling_of(tiles, overlap)
+        selection = select_by(
+            score_threshold=score_threshold,
+            stored=self.score_thresholds,
+            top_k=top_k,
+            classes=classes,
+            class_names=self.class_names,
+        )
         inputs = find_inputs(sources, output=output)
         raise_if_all_failed(inputs)
-        batches = read_batches(inputs, self.preprocessing, batch_size, keep_images=keep_images)
-        return self._stream(batches, labels, score_threshold, top_k)
+        if tiling is None:
+            find = partial(self._find, selection)
+            batches = read_batches(inputs, self.preprocessing, batch_size, keep_images=keep_images)
+        else:
+            find = partial(self._find_in_tiles, selection, tiling, batch_size)
+            batches = read_batches(inputs, None, 1, keep_images=keep_images)
+        return self._stream(batches, find, selection)
+
+    def _find(self, selection: Selection, images: Sequence[SourceImage[Tensor]]) -> list[Detections]:
+        resized, sizes = [image.resized for image in images], [image.image_size for image in images]
+        return self.detect(resized, sizes, score_threshold=selection.lowest, top_k=selection.most)
+
+    def _find_in_tiles(
+        self, selection: Selection, tiling: Tiling, batch_size: int, images: Sequence[SourceImage[Tensor]]
+    ) -> list[Detections]:
+        threshold, top_k = selection.lowest, selection.most
+        return [
+            detect_tiled(
+                self.detect, image.resized, tiling, batch_size=batch_size, score_threshold=threshold, top_k=top_k
+            )
+            for image in images
+        ]
 
     def _stream(
         self,
         batches: Generator[list[SourceImage[Tensor] | Failure]],
-        labels: Tensor | None,
-        score_threshold: float,
-        top_k: int,
+        find: Callable[[Sequence[SourceImage[Tensor]]], list[Detections]],
+        selection: Selection,
     ) -> Iterator[Prediction | Failure]:
-        # The model's top_k counts the detections of all classes, so it must not apply before classes are chosen.
-        limit = top_k if labels is None else sys.maxsize
         with closing(batches):
             for batch in batches:
                 images = [image for image in batch if isinstance(image, SourceImage)]
-                resized, sizes = [image.resized for image in images], [image.image_size for image in images]
-                detections = iter(self.detect(resized, sizes, score_threshold=score_threshold, top_k=limit))
+                detections = iter(find(images))
                 for image in batch:
                     if isinstance(image, Failure):
                         yield image
                     else:
-                        yield self._prediction(image, next(detections), labels, top_k)
+                        yield self._prediction(image, next(detections), selection)
                 del batch, images, image  # large pixels would be held while the next batch is read
 
-    def _prediction(
-        self, image: SourceImage[Tensor], detections: Detections, labels: Tensor | None, top_k: int
-    ) -> Prediction:
-        keep = torch.arange(len(detections))
-        if labels is not None:
-            keep = keep[torch.isin(detections.labels, labels)][:top_k]
-        kept = detections[keep]  # makes copies too, so that no tensor of inference mode reaches the caller
+    def _prediction(self, image: SourceImage[Tensor], detections: Detections, selection: Selection) -> Prediction:
+        keep = selection.keep(detections.labels.numpy(), detections.scores.numpy())
+        kept = detections[
+            torch.from_numpy(keep)
+        ]  # makes copies too, so that no tensor of inference mode reaches the caller
         return Prediction(
             **vars(kept),
             class_names=self.class_names,

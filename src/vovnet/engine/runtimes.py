@@ -12,7 +12,7 @@ from vovnet.engine.predictor import TITLES, Predictor
 from vovnet.errors import UsageError, unknown_name
 from vovnet.printing import line, quoted
 from vovnet.runtime.opening import open_session, runtimes_of
-from vovnet.weights.detector import digest_of_weights
+from vovnet.weights.detector import digest_of_weights, score_thresholds_of_weights
 from vovnet.weights.find import find_exported
 
 EXPORT_TO = {"onnxruntime": "onnx", "openvino": "openvino", "mnn": "mnn"}  # what `vovnet export --to` calls them
@@ -43,7 +43,7 @@ def open_export(
             f"no export of {source} for {TITLES[runtime]} has passed its test on this machine: make one with "
             f"vovnet export {source} --to {EXPORT_TO[runtime]} --data DIR"
         )
-    return _open_known(found[0], threads)
+    return _open_known(found[0], source, threads)
 
 
 def describe_running(detector: Predictor, weights: str | Path) -> str | None:
@@ -81,16 +81,21 @@ def _fastest(source: str | Path, threads: int | None) -> ExportedDetector | None
     """The fastest known export that opens."""
     for export in known(digest_of_weights(source)):
         try:
-            return _open_known(export, threads)
+            return _open_known(export, source, threads)
         except (ImportError, OSError, ValueError) as error:
             _LOG.warning("%s does not open (%s): export it again", export.path, line(str(error), 200))
     return None
 
 
-def _open_known(export: KnownExport, threads: int | None) -> ExportedDetector:
-    """The remembered export, which must say itself that it comes from these weights."""
+def _open_known(export: KnownExport, source: str | Path, threads: int | None) -> ExportedDetector:
+    """The remembered export of `source`, which must say itself that it comes from these weights.
+
+    Its score thresholds are those that the weights have now, which may be newer.
+    """
     path = Path(export.path)
     session = open_session(path, runtime=export.runtime, threads=threads)
     if session.info.weights_sha256 != export.weights_sha256:
         raise ValueError(f"{path} was exported from other weights than remembered: export it again")
-    return ExportedDetector(session, path, exported_on=export.date)
+    detector = ExportedDetector(session, path, exported_on=export.date)
+    detector.score_thresholds = score_thresholds_of_weights(source)
+    return detector

@@ -31,6 +31,8 @@ class TrainState:
     best: highest metric on `val` so far.
     best_step: the step with this metric.
     last: metric on `val` of the weights at the end of the run; None before it.
+    seconds: time of a run of minutes that is used up; 0 in others.
+    default_boxes: what the default boxes match that were fitted to the data, for records; None if they were not.
     window: part of the checkpoint, so that a resumed run writes the same log.
     """
 
@@ -42,6 +44,8 @@ class TrainState:
     best: float | None = None
     best_step: int | None = None
     last: float | None = None
+    seconds: float = 0.0
+    default_boxes: Mapping[str, Any] | None = None
     window: LossWindow = field(default_factory=LossWindow)
 
     def __post_init__(self) -> None:
@@ -64,6 +68,8 @@ class TrainState:
             "best": self.best,
             "best_step": self.best_step,
             "last": self.last,
+            "seconds": self.seconds,
+            "default_boxes": self.default_boxes,
             "window": self.window.state_dict(),
             "info": info.to_dict(),
             "images": images,
@@ -93,7 +99,7 @@ class TrainState:
         except (KeyError, RuntimeError) as error:
             raise damaged(path, f"its loss scaler: {line(str(error), 80)}") from None
         self.step, self.best, self.best_step = (checkpoint[key] for key in ("step", "best", "best_step"))
-        self.last = checkpoint.get("last")  # older checkpoints lack it
+        self.last, self.seconds = checkpoint.get("last"), checkpoint.get("seconds", 0.0)  # older checkpoints lack them
         self.window.load_state_dict(checkpoint["window"])
 
     def look(self, *, wait: bool = True) -> None:

@@ -58,4 +58,5 @@ def describe_export(loaded: LoadedModel, precision: str) -> ExportInfo:
         weights_sha256=weights_digest(model.state_dict()),
         vovnet=vovnet.__version__,
         record=dict(loaded.record),
+        score_thresholds=loaded.score_thresholds,
     )

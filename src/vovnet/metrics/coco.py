@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from vovnet.masks import RleMasks, to_polygons
 from vovnet.media.results import coco_results
 from vovnet.metrics.inputs import check_inputs
 from vovnet.structures import Detections, Target
+
+if TYPE_CHECKING:
+    from hotcoco import COCOeval
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,30 @@ def evaluate_coco(
 
     masks: compare masks, which must be run-length codes, instead of boxes.
     """
+    evaluation = make_evaluation(detections, targets, num_classes, masks=masks)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summary_lines()  # computes the results; `summarize` would print them too
+
+    assert evaluation.eval is not None
+    precision = evaluation.eval["precision"][..., -1]  # (IoU, recall, class, size)
+    classes = tuple(_class_result(precision[:, :, label]) for label in range(num_classes))
+    values = evaluation.get_results()
+    return CocoResult({name: None if values[name] < 0 else values[name] for name in evaluation.metric_keys()}, classes)
+
+
+def make_evaluation(
+    detections: Sequence[Detections],
+    targets: Sequence[Target],
+    num_classes: int,
+    *,
+    masks: bool = False,
+    areas: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None,
+) -> COCOeval:
+    """hotcoco's evaluation of the detections, ready to run. Image ids and category ids count from 1.
+
+    areas: what counts as the area of each object and of each detection of all images; None is their own.
+    """
     from hotcoco import COCO, COCOeval
 
     check_inputs(detections, targets, num_classes)
@@ -70,7 +97,7 @@ def evaluate_coco(
         image_ids,
         category_ids.astype(np.int64),
         boxes_xywh,
-        area=_concatenate([t.area for t in targets]),
+        area=_concatenate([t.area for t in targets]) if areas is None else areas[0],
         iscrowd=_concatenate([t.crowd | t.difficult for t in targets]).astype(np.int64),
         segmentation=[code for codes in _run_lengths(targets) for code in codes.to_coco()] if masks else None,
     )
@@ -79,19 +106,12 @@ def evaluate_coco(
         np.column_stack((image_ids, boxes_xywh, _concatenate([d.scores for d in detections]), category_ids)),
         segmentation=[code for codes in _run_lengths(detections) for code in codes.to_coco()] if masks else None,
     )
-    if masks:  # until here the areas are those of the boxes
-        areas = _concatenate([codes.areas() for codes in _run_lengths(detections)])
-        results.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
-    evaluation = COCOeval(truth, results, "segm" if masks else "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summary_lines()  # computes the results; `summarize` would print them too
-
-    assert evaluation.eval is not None
-    precision = evaluation.eval["precision"][..., -1]  # (IoU, recall, class, size)
-    classes = tuple(_class_result(precision[:, :, label]) for label in range(num_classes))
-    values = evaluation.get_results()
-    return CocoResult({name: None if values[name] < 0 else values[name] for name in evaluation.metric_keys()}, classes)
+    if areas is None and masks:  # until here the areas are those of the boxes
+        areas_of_masks = _concatenate([codes.areas() for codes in _run_lengths(detections)])
+        results.update_anns(ids=np.arange(1, len(areas_of_masks) + 1), area=areas_of_masks)
+    elif areas is not None:
+        results.update_anns(ids=np.arange(1, len(areas[1]) + 1), area=areas[1])
+    return COCOeval(truth, results, "segm" if masks else "bbox")
 
 
 def _check_masks(detections: Sequence[Detections], targets: Sequence[Target]) -> None:

@@ -21,7 +21,8 @@ from vovnet.console import (
 )
 from vovnet.errors import UsageError, counted, describe
 from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
-from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, labels_of
+from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, labels_of, shown_thresholds
+from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST
 
 if TYPE_CHECKING:
     from vovnet.runtime.detector import Detector
@@ -115,6 +116,18 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--batch-size", type=_number(int, 1), default=BATCH_SIZE, help="images per pass (default: %(default)s)"
     )
+    predict.add_argument(
+        "--tiles",
+        type=_number(int, SMALLEST),
+        metavar="PIXELS",
+        help="detect in overlapping tiles of this many pixels too, for small objects",
+    )
+    predict.add_argument(
+        "--overlap",
+        type=_number(float, 0.0, MOST_OVERLAP),
+        metavar="SHARE",
+        help=f"share of its side that a tile has in common with the next (default: {OVERLAP})",
+    )
     predict.add_argument("--no-draw", action="store_true", help="write no images and videos with drawn detections")
     predict.add_argument(
         "--contours", action="store_true", help="write masks as polygons, without holes, instead of run-length codes"
@@ -157,8 +170,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score-threshold",
         type=_number(float, 0.0, 1.0),
-        default=SCORE_THRESHOLD,
-        help="leave out detections with a lower score (default: %(default)s)",
+        help="leave out detections with a lower score (default: for each class the one stored in MODEL, else 0.3)",
     )
     parser.add_argument(
         "--top-k",
@@ -187,6 +199,9 @@ def _predict(options: argparse.Namespace) -> int:
     if options.contours and not detector.info.masks:
         raise UsageError(f"--contours needs a detector with masks; {options.model} predicts boxes only: leave it out")
     draw, output = not options.no_draw, options.output
+    say = _sayer(options.json)
+    if options.score_threshold is None and detector.score_thresholds is not None:
+        say(line(shown_thresholds(detector.score_thresholds, detector.class_names), PARAGRAPH))
     try:
         results = detector.stream(
             options.sources,
@@ -194,6 +209,8 @@ def _predict(options: argparse.Namespace) -> int:
             top_k=options.top_k,
             classes=options.classes,
             batch_size=options.batch_size,
+            tiles=options.tiles,
+            overlap=options.overlap,
             keep_images=draw,
             output=output,
         )
@@ -218,7 +235,6 @@ def _predict(options: argparse.Namespace) -> int:
             images += 1
             for name in result.names:
                 counts[name] += 1
-    say = _sayer(options.json)
     for row in _table([["class", "detections"], *([name, str(count)] for name, count in counts.items())]):
         say(row)
     say("")
@@ -232,10 +248,9 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     import json
-    from dataclasses import asdict
 
     detector = _load(options)
-    stated = {**asdict(detector.info), "runtime": detector.session.runtime}
+    stated = {**detector.info.to_dict(), "runtime": detector.session.runtime}
     say = _sayer(options.json)
     for row in _table([[name, _shown(value, json.dumps)] for name, value in stated.items()]):
         say(row)
@@ -247,12 +262,15 @@ def _serve(options: argparse.Namespace) -> int:
     from vovnet.runtime.service import serve
 
     detector = _load(options)
+    threshold = options.score_threshold
+    if threshold is None and detector.score_thresholds is None:
+        threshold = SCORE_THRESHOLD
     if options.classes is not None:
         try:
             labels_of(options.classes, detector.class_names)
         except ValueError as error:
             raise UsageError(str(error)) from None
-    chosen = {"score_threshold": options.score_threshold, "top_k": options.top_k, "classes": options.classes}
+    chosen = {"score_threshold": threshold, "top_k": options.top_k, "classes": options.classes}
     serve(detector, options.host, options.port, chosen, _sayer(None))
     return 0
 

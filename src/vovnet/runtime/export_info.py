@@ -33,6 +33,8 @@ class ExportInfo:
     vovnet: version that exported it.
     record: what the weights say of their training.
     gate: what the comparison with the PyTorch model found, see `vovnet.export.gate`.
+    score_thresholds: one for each class, which predictions use unless they are given another; None, as in files of
+        older versions, without them.
     """
 
     detector: str
@@ -51,9 +53,17 @@ class ExportInfo:
     vovnet: str
     record: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] = field(default_factory=dict)
+    score_thresholds: tuple[float, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is stored: without score thresholds if there are none, as in files of older versions."""
+        stated = asdict(self)
+        if self.score_thresholds is None:
+            del stated["score_thresholds"]
+        return stated
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)})
+        return json.dumps({"format": FORMAT, **self.to_dict()})
 
     @classmethod
     def from_json(cls, text: bytes | str) -> ExportInfo:
@@ -79,10 +89,17 @@ class ExportInfo:
                 f"has {len(names)} class names and {len(ids)} category ids in its description, expected one id for "
                 "each class: export it again"
             )
+        thresholds = values.get("score_thresholds")
+        if thresholds is not None and not (_list_of(_fraction)(thresholds) and len(thresholds) == len(names)):
+            raise ValueError(
+                f"has score_thresholds {quoted(thresholds)} in its description, expected a number from 0 to 1 for each "
+                f"of {len(names)} classes: export it again"
+            )
         height, width = values["image_size"]
         check_limit("network_pixels", height * width, f"describes a network's input of {height} × {width}, which")
-        rest = {item.name: values[item.name] for item in fields(cls)}
-        return cls(**{**rest, "class_names": names, "category_ids": ids, "image_size": (height, width)})
+        rest: dict[str, Any] = {item.name: values.get(item.name) for item in fields(cls)}
+        rest |= {"class_names": names, "category_ids": ids, "image_size": (height, width)}
+        return cls(**{**rest, "score_thresholds": None if thresholds is None else tuple(thresholds)})
 
 
 _Check = Callable[[Any], bool]

@@ -1,8 +1,15 @@
-"""The options of a prediction: what each may be."""
+"""The options of a prediction: what each may be, and which detections they keep."""
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from vovnet.errors import listed, nearest
 from vovnet.printing import quoted
@@ -11,9 +18,58 @@ from vovnet.printing import quoted
 SCORE_THRESHOLD, TOP_K, BATCH_SIZE = 0.3, 100, 8
 
 
-def check_options(score_threshold: float, top_k: int, batch_size: int) -> None:
+@dataclass(frozen=True)
+class Selection:
+    """Which detections of an image are kept: of those above the threshold of their class, the best.
+
+    thresholds: of each class; infinite for a class that is left out.
+    top_k: most detections of an image.
+    """
+
+    thresholds: tuple[float, ...]
+    top_k: int
+
+    @property
+    def lowest(self) -> float:
+        """The threshold for all classes together."""
+        return min(self.thresholds)
+
+    @property
+    def most(self) -> int:
+        """How many of the best above `lowest` can be taken before `keep`: all where that drops some by class."""
+        return self.top_k if len(set(self.thresholds)) == 1 else sys.maxsize
+
+    def keep(self, labels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """The indices of those to keep, given the labels and scores of what is above `lowest`, best first."""
+        passed = scores >= np.array(self.thresholds, np.float32)[labels]
+        return np.flatnonzero(passed)[: self.top_k]
+
+
+def select_by(
+    *,
+    score_threshold: float | None,
+    stored: Sequence[float] | None,
+    top_k: int,
+    classes: str | int | Sequence[str | int] | None,
+    class_names: Sequence[str],
+) -> Selection:
+    """The selection that the options of a prediction ask for. Raises ValueError as `labels_of`.
+
+    score_threshold: for all classes; None is `stored`, those that came with the detector, and 0.3 without any.
+    """
+    if score_threshold is None and stored is not None:
+        thresholds = tuple(stored)
+    else:
+        thresholds = (SCORE_THRESHOLD if score_threshold is None else score_threshold,) * len(class_names)
+    if classes is not None:
+        wanted = set(labels_of(classes, class_names))
+        thresholds = tuple(value if label in wanted else math.inf for label, value in enumerate(thresholds))
+    return Selection(thresholds, top_k)
+
+
+def check_options(score_threshold: float | None, top_k: int, batch_size: int) -> None:
     """Raises ValueError for a value out of range."""
-    if not 0 <= score_threshold <= 1:
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold must lie in 0…1, got {score_threshold}")
     if top_k < 1 or batch_size < 1:
         raise ValueError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
@@ -35,3 +91,9 @@ def labels_of(classes: str | int | Sequence[str | int], class_names: Sequence[st
         if item not in labels:
             raise ValueError(f"labels of classes go from 0 to {len(class_names) - 1}, got {item}")
     return [labels[item] for item in chosen]
+
+
+def shown_thresholds(stored: Sequence[float], class_names: Sequence[str]) -> str:
+    """One sentence on the thresholds that came with a detector and are used."""
+    pairs = [f"{name} {value:g}" for name, value in zip(class_names, stored, strict=True)]
+    return f"score thresholds, stored with the detector: {listed(pairs, 10)}; --score-threshold gives one for all"

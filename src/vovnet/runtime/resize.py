@@ -24,10 +24,13 @@ def input_size(image_size: tuple[int, int], info: ExportInfo) -> tuple[int, int]
     return fit_size(image_size, *info.image_size) if info.keep_ratio else info.image_size
 
 
-def to_input(pixels: Pixels, info: ExportInfo) -> Pixels:
-    """uint8 RGB (H, W, 3) → uint8 RGB (3, height, width), contiguous: one image of a batch for `Session.run`."""
+def to_input(pixels: Pixels, info: ExportInfo, *, threads: int = 1) -> Pixels:
+    """uint8 RGB (H, W, 3) → uint8 RGB (3, height, width), contiguous: one image of a batch for `Session.run`.
+
+    threads: as in `resize`.
+    """
     size = input_size((pixels.shape[0], pixels.shape[1]), info)
-    return np.ascontiguousarray(resize(pixels, size, antialias=info.antialias).transpose(2, 0, 1))
+    return np.ascontiguousarray(resize(pixels, size, antialias=info.antialias, threads=threads).transpose(2, 0, 1))
 
 
 def resize(pixels: Pixels, size: tuple[int, int], *, antialias: bool, threads: int = 1) -> Pixels:
@@ -54,18 +57,21 @@ def resize(pixels: Pixels, size: tuple[int, int], *, antialias: bool, threads: i
 
 
 def _resize_in_halves(image: Image.Image, height: int, width: int) -> Pixels:
-    """Pillow looks across the edge of a box, and half of a height is exact in float32: no seam."""
-    result, half = np.empty((height, width, 3), np.uint8), image.height / 2
+    """Pillow looks across the edge of a box, and half of a height is exact in float32: no seam.
+
+    The halves are written as planes, which the network gets; the result is a view of them.
+    """
+    planes, half = np.empty((3, height, width), np.uint8), image.height / 2
 
     def fill(rows: slice, top: float) -> None:
         box = (0, top, image.width, top + half)
-        result[rows] = np.asarray(image.resize((width, height // 2), _BILINEAR, box=box))
+        planes[:, rows] = np.asarray(image.resize((width, height // 2), _BILINEAR, box=box)).transpose(2, 0, 1)
 
     upper = Thread(target=fill, args=(slice(height // 2), 0.0))
     upper.start()
     fill(slice(height // 2, height), half)
     upper.join()
-    return result
+    return planes.transpose(1, 2, 0)
 
 
 def _interpolate(pixels: Pixels, height: int, width: int) -> Pixels:

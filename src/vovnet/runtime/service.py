@@ -115,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "class_names": info.class_names,
                     "input_size": info.image_size,
                     **self.server.options,
+                    **self._stored_thresholds(),
                 },
             )
 
@@ -130,6 +131,12 @@ class _Handler(BaseHTTPRequestHandler):
             finally:
                 self.server.waiting.release()
             self._send(HTTPStatus.OK, _content(found))
+
+    def _stored_thresholds(self) -> dict[str, object]:
+        """What holds for each class where no threshold was given for all."""
+        stored = self.server.detector.score_thresholds
+        given = self.server.options.get("score_threshold") is not None
+        return {} if given or stored is None else {"score_thresholds": stored}
 
     def _detect(self, content: bytes) -> Detections:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
-from vovnet.printing import quoted
+from vovnet.names import shipped_weights
+from vovnet.printing import line, quoted
+from vovnet.urls import is_url, shown_url
 from vovnet.weights.digest import weights_digest
 from vovnet.weights.file import (
     DETECTOR_FORMAT,
@@ -20,9 +23,10 @@ from vovnet.weights.file import (
     load_checkpoint,
     problem,
     read_safetensors,
+    update_metadata,
     write_safetensors,
 )
-from vovnet.weights.find import open_weights
+from vovnet.weights.find import find_weights, open_weights
 from vovnet.weights.metadata import (
     Checkpoint,
     DetectorFile,
@@ -76,11 +80,16 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A detector in eval mode and its classes. `record` says how it was trained and what it achieves."""
+    """A detector in eval mode and its classes.
+
+    record: how it was trained and what it achieves.
+    score_thresholds: one for each class, which predictions use unless they are given another; None without stored ones.
+    """
 
     model: DetectionModel
     info: ModelInfo
     record: Mapping[str, Any]
+    score_thresholds: tuple[float, ...] | None = None
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], info: ModelInfo, record: Mapping[str, Any]) -> None:
@@ -118,18 +127,63 @@ def load_model(path: str | Path) -> LoadedModel:
     Raises FileNotFoundError, or ValueError if the file is damaged or holds something else.
     """
     path = Path(path)
-    info, state, record = _read(path)
-    return LoadedModel(_build_with(info, state, path), info, record)
+    content = _read(path)
+    model = _build_with(content.info, content.state, path)
+    return LoadedModel(model, content.info, content.record, content.score_thresholds)
 
 
 def digest_of_weights(source: str | Path) -> str:
     """The `weights_digest` of a trained detector, of which no network is built. Raises as `load_weights`."""
     with open_weights(source) as path:
-        return weights_digest(_read(path)[1])
+        return weights_digest(_read(path).state)
 
 
-def _read(path: Path) -> tuple[ModelInfo, Mapping[str, Tensor], Mapping[str, Any]]:
-    """What a file says of its network, the tensors, and the record of the training."""
+def score_thresholds_of_weights(source: str | Path) -> tuple[float, ...] | None:
+    """The stored thresholds of a trained detector, of which no network is built. Raises as `load_weights`."""
+    with open_weights(source) as path:
+        return _read(path).score_thresholds
+
+
+def file_to_change(source: str | Path) -> Path:
+    """The file of `find_weights`, for a change. UsageError unless it is a safetensors file of the user's own."""
+    path = find_weights(source)
+    remedy = f"copy it first (cp {line(str(path), 200)} weights.safetensors) and name the copy"
+    if path.resolve() in {shipped.resolve() for shipped in shipped_weights().values()}:
+        raise UsageError(f"{line(str(source), 200)} comes with vovnet and is never changed: {remedy}")
+    if is_url(str(source)):
+        raise UsageError(f"a copy of {shown_url(str(source))} in the cache is never changed: {remedy}")
+    if path.suffix != ".safetensors":
+        raise UsageError(f"score thresholds are stored in .safetensors files, got {line(str(path), 200)}")
+    return path
+
+
+def store_thresholds(path: str | Path, thresholds: Sequence[float]) -> None:
+    """Write one score threshold for each class into a detector's safetensors file; predictions then use them.
+
+    Nothing else in the file changes, so neither does its `weights_digest`. Raises as `load_weights`, and ValueError
+    unless there is one number from 0 to 1 for each class.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"score thresholds are stored in a .safetensors file, got {path}")
+    names = _read(path).info.class_names
+    values = [float(value) for value in thresholds]
+    if len(values) != len(names) or not all(0 <= value <= 1 for value in values):
+        raise ValueError(f"expected a score threshold from 0 to 1 for each of {len(names)} classes, got {values}")
+    update_metadata(path, {"score_thresholds": json.dumps(values)})
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file says of its network, the tensors, the record of the training and the stored thresholds."""
+
+    info: ModelInfo
+    state: Mapping[str, Tensor]
+    record: Mapping[str, Any]
+    score_thresholds: tuple[float, ...] | None = None
+
+
+def _read(path: Path) -> _Content:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
     if path.suffix not in (".pt", ".safetensors"):
@@ -141,13 +195,13 @@ def _read(path: Path) -> tuple[ModelInfo, Mapping[str, Tensor], Mapping[str, Any
             lambda reason: problem(path, f"is a damaged checkpoint ({reason}); use another file"),
         )
         config = {"config": checkpoint.config}
-        return ModelInfo.from_metadata(checkpoint.info), checkpoint.ema or checkpoint.model, config
+        return _Content(ModelInfo.from_metadata(checkpoint.info), checkpoint.ema or checkpoint.model, config)
     state, metadata = read_safetensors(path)
     if metadata.get("format") != DETECTOR_FORMAT:
         other = quoted(metadata.get("format"))
         raise problem(path, f"holds no vovnet detector (its format is {other}){_IMPORT}")
     stated = validated(DetectorFile, metadata, lambda reason: damaged_metadata(path, reason))
-    return ModelInfo.from_metadata(stated), state, stated.record
+    return _Content(ModelInfo.from_metadata(stated), state, stated.record, stated.score_thresholds)
 
 
 def _build_with(info: ModelInfo, state: Mapping[str, Tensor], path: Path) -> DetectionModel:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
+import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -111,6 +113,21 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     with replacing(path) as temporary, disk_errors_as_oserror():
         save_file(contiguous, temporary, dict(metadata))
         temporary.chmod(0o644)  # safetensors makes it readable by its owner only
+
+
+def update_metadata(path: Path, changes: Mapping[str, str]) -> None:
+    """Change entries in the metadata of a safetensors file. Its tensors stay byte for byte, and a file that was there
+    stays until the new one is complete. ValueError if it is damaged."""
+    read_safetensors(path)
+    with path.open("rb") as file, replacing(path) as temporary, temporary.open("wb") as new:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = {**header.get("__metadata__", {}), **changes}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes
+        new.write(struct.pack("<Q", len(text)) + text)
+        shutil.copyfileobj(file, new)
+        temporary.chmod(path.stat().st_mode & 0o777)
 
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ T = TypeVar("T", bound=BaseModel)
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e6, le=1e6)]
 Deviation = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=1e6)]
 Count = Annotated[int, Field(strict=True, ge=1, le=_WIDEST)]
+Fraction = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=200)]
 
 
@@ -109,6 +110,7 @@ class DetectorMetadata(Metadata):
     category_ids: Annotated[
         tuple[Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)], ...], BeforeValidator(_json)
     ]
+    score_thresholds: Annotated[tuple[Fraction, ...], BeforeValidator(_json)] | None = None
 
     @model_validator(mode="after")
     def _one_of_each(self) -> DetectorMetadata:
@@ -117,6 +119,8 @@ class DetectorMetadata(Metadata):
                 raise ValueError(f"{what} repeats {quoted(next(v for v in values if values.count(v) > 1), 60)}")
         if len(self.class_names) != len(self.category_ids):
             raise ValueError(f"{len(self.class_names)} class_names and {len(self.category_ids)} category_ids")
+        if self.score_thresholds is not None and len(self.score_thresholds) != len(self.class_names):
+            raise ValueError(f"{len(self.class_names)} class_names and {len(self.score_thresholds)} score_thresholds")
         return self
 
 
