@@ -60,8 +60,8 @@ def ellipse(centre: Point, radii: Point, degrees: float = 0.0) -> Outline:
     half_width, half_height = math.hypot(across * cosine, down * sine), math.hypot(across * sine, down * cosine)
     box = (x - half_width, y - half_height, x + half_width, y + half_height)
     largest = max(across, down)
-    needed = math.pi / math.acos(1 - _FLATTEST / largest) if largest > 1 else 0.0
-    count = min(max(4 * math.ceil(needed / 4), _FEWEST_CORNERS), _MOST_CORNERS)
+    needed = min(math.pi * math.sqrt(largest / 2 / _FLATTEST), _MOST_CORNERS)
+    count = max(4 * math.ceil(needed / 4), _FEWEST_CORNERS)
     corners: list[float] = []
     for step in range(count):
         u, v = across * math.cos(math.tau * step / count), down * math.sin(math.tau * step / count)

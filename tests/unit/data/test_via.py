@@ -205,7 +205,9 @@ def test_an_image_twice_in_a_file_and_in_two_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"via\.json: annotates a\.png, which is annotated before"):
         open_dataset(root)
     report = check_dataset(root, workers=1)
-    assert [problem.kind for problem in report.problems] == ["listed-twice"] * 2  # via2.json has it twice in the same words
+    assert [problem.kind for problem in report.problems] == [
+        "listed-twice"
+    ] * 2  # via2.json has it twice in the same words
     assert "via2.json" in report.problems[1].image
     clean_and_check(root, tmp_path / "out")
     assert objects(tmp_path / "out") == {"a": [("cat", [10, 20, 70, 40])]}
