@@ -52,6 +52,7 @@ class Pieces:
 class Merged:
     """K objects, best score first.
 
+    scores: of joined fragments the mean.
     members: of each, the indices of the pieces that it was made of: one, or the fragments that were joined.
     """
 
@@ -182,8 +183,8 @@ def _are_parts(pieces: Pieces, scores: Scores, cut: Flags, own: Indices, others:
     first, second = pieces.boxes[own, None], pieces.boxes[None, others]
     hull = np.concatenate([np.minimum(first[..., :2], second[..., :2]), np.maximum(first[..., 2:], second[..., 2:])], 2)
     gap = np.maximum(first[..., :2], second[..., :2]) - np.minimum(first[..., 2:], second[..., 2:])
-    ratio = scores[own, None] / scores[others]
-    parts = (pieces.labels[own, None] == pieces.labels[others]) & (np.minimum(ratio, 1 / ratio) >= _LIKE_SCORES)
+    lower, higher = np.minimum(scores[own, None], scores[others]), np.maximum(scores[own, None], scores[others])
+    parts = (pieces.labels[own, None] == pieces.labels[others]) & (lower >= _LIKE_SCORES * higher)
     parts &= (gap <= _NO_GAP).all(axis=2)
     for boxes, window, at_edge in (
         (first, pieces.windows[own, None], cut[own, None]),

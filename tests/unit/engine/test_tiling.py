@@ -204,10 +204,6 @@ def test_weights_that_were_trained_on_tiles_say_so() -> None:
     assert hint is not None
     assert "--tiles 640 --overlap 0.25" in hint
     assert tiles_hint(record, 320) is None
-    for other in (
-        {},
-        {"config": None},
-        {"config": {"data": {"tiles": None}}},
-        {"config": {"data": {"tiles": {"a": 1}}}},
-    ):
-        assert tiles_hint(other, None) is None
+    for stated in (None, {}, {"a": 1}, {"size": 1}):
+        assert tiles_hint({"config": {"data": {"tiles": stated}}}, None) is None
+    assert tiles_hint({}, None) is tiles_hint({"config": None}, None) is None
