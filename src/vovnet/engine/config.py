@@ -16,6 +16,7 @@ from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 
 from vovnet.engine.config_file import read_config as read_config
 from vovnet.printing import quoted
+from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST, Tiling
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
@@ -62,6 +63,21 @@ class DataSource(Section):
     split: str
 
 
+class TilesConfig(Section):
+    """How training and validation images are cut into tiles, for objects that are small in them.
+
+    size: side of a tile in pixels of the image.
+    overlap: share of its side that a tile has in common with the next one.
+    """
+
+    size: Annotated[int, Field(ge=SMALLEST)]
+    overlap: Annotated[float, Field(ge=0, le=MOST_OVERLAP)] = OVERLAP
+
+    @property
+    def tiling(self) -> Tiling:
+        return Tiling(self.size, self.overlap)
+
+
 class DataConfig(Section):
     """The images to train and evaluate on.
 
@@ -71,6 +87,7 @@ class DataConfig(Section):
     more_train: further splits to train on, with the same classes, such as VOC2012 in addition to VOC2007.
     cache: keep the decoded training images in one file, in vovnet's cache folder or in the folder given, where they are
         read by all processes and by later runs. It takes 3 bytes per pixel of all images.
+    tiles: cut training images into tiles, and evaluate in tiles too; null: whole images.
     """
 
     root: Path
@@ -78,6 +95,7 @@ class DataConfig(Section):
     val: str | None = "val"
     more_train: tuple[DataSource, ...] = ()
     cache: bool | Path = False
+    tiles: TilesConfig | None = None
 
 
 class AugmentConfig(Section):

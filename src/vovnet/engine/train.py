@@ -202,7 +202,8 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     if num_workers == "auto":
         pixels = batch_bytes(batch_size, model.preprocessing.least_pixels)
         num_workers = choose_workers(group.device.type, pixels)
-    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
+    tiling = None if config.data.tiles is None else config.data.tiles.tiling
+    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group, tiling=tiling)
     model.train().to(memory_format=memory_format_of(config.channels_last))
 
     def score() -> float:
