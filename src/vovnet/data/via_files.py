@@ -226,7 +226,7 @@ def rewritten(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape]) -> s
     if _METADATA not in content:
         return json.dumps({key: value for key, value in content.items() if key.startswith("_via_")} | kept)
     listed = content.get("_via_image_id_list")
-    order = {"_via_image_id_list": [key for key in listed if key in kept]} if isinstance(listed, list) else {}
+    order = {"_via_image_id_list": [key for key in listed if str(key) in kept]} if isinstance(listed, list) else {}
     return json.dumps(content | {_METADATA: kept} | order)
 
 
