@@ -14,6 +14,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
     data,
     data_convert,
     data_split,
+    data_view,
     evaluate,
     export,
     list,
