@@ -20,12 +20,17 @@ def criterion_of(name, **config):
     return find_detector(name).make_loss(LossConfig(**config).model_dump())
 
 
-@pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet", "pelee304"])
+@pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet", "pelee304", "ssdfpn320_vovnet19_tiny"])
 @pytest.mark.parametrize(("option", "learnt"), [(None, True), (True, True), (False, False)])
 def test_ssd_detectors(name, option, learnt):
     criterion = criterion_of(name, use_difficult=option)
     assert isinstance(criterion, MultiBoxLoss)
     assert criterion.use_difficult is learnt
+
+
+@pytest.mark.parametrize(("name", "by_iou"), [("ssdfpn320_vovnet19_tiny", True), ("dsod300_vovnet27_slim", False)])
+def test_which_ssd_learns_how_well_its_boxes_are_placed(name, by_iou):
+    assert criterion_of(name).iou_targets is by_iou
 
 
 @pytest.mark.parametrize("name", ["refinedet320_vovnet39", "refinedet512_vgg16"])

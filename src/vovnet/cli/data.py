@@ -101,7 +101,8 @@ def check(
             out.say(f"not in the copy: {line(removal.image, _PATH)}: {line(removal.detail, _DETAIL)}")
         if len(lacking) > _MOST_LINES:
             out.say(f"… and {len(lacking) - _MOST_LINES} more files (--json writes all of them)")
-        out.say(f"cleaned copy in {fix}")
+        form = getattr(recognition.module, "COPY_FORMAT", "")
+        out.say(f"cleaned copy in {fix}{f', as {form}' if form else ''}")
     found = {"format_reason": recognition.reason, "removed": [asdict(removal) for removal in removed]}
     out.json(report.to_dict() | found)
     return 1 if report.problems else 0
