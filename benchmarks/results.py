@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bccd_front import front_section, plot_front
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
 from gpu_pages import energy_status, fill_gpu, fill_status, gpu_section, gpu_status
 
@@ -344,6 +345,21 @@ convolutions use different kernels.
 """
 
 
+def tiles_block() -> str:
+    """The table of what tiles are worth."""
+    record = read("tiles")
+    kinds = {"none": "none", "voting": "box voting alone", "ours": "as above"}
+    rows = []
+    for row in record["rows"]:
+        accuracies = [row[key] for key in ("voc07_map", "AP", "APs", "APm", "APl")]
+        height, width = row["size"]
+        name = f"{row['number']} of {width} × {height} pixels: {row['images']}"
+        first = [name, "–", ""] if row["tiles"] is None else ["", str(row["tiles"]), kinds[row["merging"]]]
+        rows.append([*first, *map(decimals, accuracies)])
+    header = ["images", "tiles", "merged", "VOC07 mAP", "COCO AP", "AP small", "AP medium", "AP large"]
+    return f"\n{table(header, rows)}\n\nMeasured by `benchmarks/tiles.py` on the {record['split']} images of BCCD.\n"
+
+
 def render() -> str:
     introduction = """# Results
 
@@ -351,7 +367,15 @@ Written by `make results` from the [records](records). Values are **exact** (com
 **published** (taken from the paper) or **measured** (on the named device). What needs a GPU and has not run says so.
 Full training on VOC and COCO has not run.
 """
-    first = [introduction, structure(), blood_cells(), refinedet(), learning(), norm_statistics()]
+    first = [
+        introduction,
+        structure(),
+        blood_cells(),
+        refinedet(),
+        front_section(RECORDS),
+        learning(),
+        norm_statistics(),
+    ]
     last = [energy_methods(), speed(), gpu_section(RECORDS), deployment(RECORDS)]
     return "\n".join([*first, street_scenes(), memory(), backbones(), *last])
 
@@ -359,8 +383,10 @@ Full training on VOC and COCO has not run.
 def render_pages() -> dict[Path, str]:
     """The pages that are written by hand but for what a record gives."""
     deploy, energy, readme = ROOT / "docs/deploy.md", ROOT / "docs/energy.md", ROOT / "README.md"
+    predict = ROOT / "docs/predict.md"
     return {
         deploy: fill(fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)), "gpu-status", gpu_status(RECORDS)),
+        predict: fill(predict.read_text(), "tiles", tiles_block()),
         energy: fill(energy.read_text(), "gpu-energy", energy_status(RECORDS)),
         **{page: fill_status(page.read_text()) for page in (ROOT / "docs/weights.md", ROOT / "docs/train.md")},
         readme: fill_gpu(fill(readme.read_text(), "fastest", fastest_cell(RECORDS)), RECORDS),
@@ -377,6 +403,11 @@ def render_reproduction() -> str:
     return markdown_page(reproduction(), "reproduction/")
 
 
+def draw_front() -> None:
+    with replacing(RECORDS / "bccd_front.png") as temporary:
+        temporary.write_bytes(plot_front(RECORDS).png())
+
+
 def draw_backbones() -> None:
     rows = label_measurements(read_measurements(RECORDS / "backbones.json"))
     for name, plot in (("tradeoffs", plot_tradeoffs(rows)), ("roofline", plot_roofline(rows))):
@@ -387,6 +418,7 @@ def draw_backbones() -> None:
 
 if __name__ == "__main__":
     draw_backbones()
+    draw_front()
     sections = reproduction()
     write_figures(sections, ROOT / "docs/reproduction")
     pages = {"results": render(), "reproduction": markdown_page(sections, "reproduction/")}

@@ -4,6 +4,7 @@ Takes the best weights on val, converts the convolutions to half precision, and 
 split. Writes them to src/vovnet/weights/NAME.safetensors, and the record, the log and the training curve to
 docs/records. The run must be called like its config; the record holds the dataset folder of that config.
 
+With --train, the config of that name is trained first; a stopped run goes on.
 With --record-only nothing is shipped: the best weights are tested as they are, and only docs/records is written.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import platform
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from vovnet.cli.output import Output
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
 from vovnet.engine.distributed import choose_device
+from vovnet.engine.train import train
 from vovnet.files import replacing, write_json
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.provenance import count_threads, device_name
@@ -38,6 +41,14 @@ def training_seconds(log: list[dict[str, Any]], images: int) -> float:
     starts = [0.0, *(entry["epoch"] for entry in entries)]
     intervals = zip(starts, entries, strict=False)
     return sum((entry["epoch"] - start) * images / entry["images_per_s"] for start, entry in intervals)
+
+
+def train_config(run: Path) -> bool:
+    """Train configs/RUN.yaml into the run folder, from its checkpoint if there is one. False if it was stopped."""
+    config = load_config(ROOT / "configs" / f"{run.name}.yaml")
+    root = ROOT / config.data.root
+    data = config.data.model_copy(update={"root": root})
+    return train(config.model_copy(update={"data": data, "output": run, "resume": True})).finished
 
 
 def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
@@ -86,7 +97,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("name", help="of the weights and the record")
+    parser.add_argument("--train", action="store_true", help="train the config of the same name first")
     parser.add_argument("--record-only", action="store_true")
     parser.add_argument("--splits", nargs="+", default=["val", "test"], help="splits to test on")
     args = parser.parse_args()
+    if args.train and not train_config(args.run):
+        sys.exit("training was stopped; the same command goes on")
     ship(args.run, args.name, ships=not args.record_only, splits=args.splits)

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 BACKBONE_NAMES = (
-    *("vovnet27_slim", "vovnet39", "vovnet57", "vovnet75", "vovnet93"),
+    *("vovnet27_slim", "vovnet39", "vovnet57", "vovnet75", "vovnet93", "vovnet19_tiny"),
     *("vovnet19_slim_dw_ese", "vovnet19_dw_ese", "vovnet19_slim_ese", "vovnet19_ese"),
     *("vovnet39_ese", "vovnet57_ese", "vovnet99_ese"),
     *("resnet50", "resnet101", "densenet161", "densenet201", "dsod_densenet67", "mobilenet", "peleenet", "vgg16"),
@@ -15,7 +15,7 @@ MASK_RCNN_BACKBONES = ("vovnet27_slim", "vovnet39", "vovnet57", "resnet50", "res
 REFINEDET_BACKBONES = (*MASK_RCNN_BACKBONES, "densenet201", "densenet161", "vgg16")
 DETECTORS = (
     *("dsod300_vovnet27_slim", "dsod300_vovnet27_slim_bottleneck", "dsod300_densenet67"),
-    *("ssd300_mobilenet", "pelee304"),
+    *("ssd300_mobilenet", "pelee304", "ssdfpn320_vovnet19_tiny"),
     *(f"refinedet{side}_{backbone}" for side in (320, 512) for backbone in REFINEDET_BACKBONES),
     *(
         f"{family}_{backbone}{suffix}"

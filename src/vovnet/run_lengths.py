@@ -7,6 +7,8 @@ five of its bits, lowest first, plus 32 if more follow. The highest bit of the l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -70,6 +72,26 @@ def decode(code: bytes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     runs = expand(code, height * width)
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(width, height).T
+
+
+def move_and_join(masks: Sequence[tuple[bytes, tuple[int, int, int, int]]], size: tuple[int, int]) -> bytes:
+    """The code, in an image of (height, width) `size`, of all that some masks cover.
+
+    masks: a code and the part of the image that it is the mask of, x1 y1 x2 y2.
+    """
+    height, width = size
+    corners = np.array([window for _, window in masks])
+    (left, top), (right, bottom) = corners[:, :2].min(axis=0).tolist(), corners[:, 2:].max(axis=0).tolist()
+    if len(masks) == 1 and (right - left, bottom - top) == (width, height):
+        return masks[0][0]
+    joined = np.zeros((bottom - top, right - left), np.bool_)
+    for code, (x1, y1, x2, y2) in masks:
+        joined[y1 - top : y2 - top, x1 - left : x2 - left] |= decode(code, (y2 - y1, x2 - x1))
+    rows, columns = np.flatnonzero(joined.any(axis=1)), np.flatnonzero(joined.any(axis=0))
+    if not len(rows):
+        return encode_crop(joined[:0, :0], 0, 0, size)
+    crop = joined[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return encode_crop(crop, top + int(rows[0]), left + int(columns[0]), size)
 
 
 def outlines(bitmap: npt.NDArray[np.bool_], left: int, top: int) -> list[list[float]]:

@@ -24,8 +24,9 @@ from vovnet.models.backbones.peleenet import PeleeNet
 from vovnet.models.backbones.resnet import BLOCKS, ResNet
 from vovnet.models.backbones.timm import TimmBackbone
 from vovnet.models.backbones.vgg import VGG16
-from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2, VoVNet
+from vovnet.models.backbones.vovnet import NARROW, TABLE_1, VOVNET_V2, VoVNet
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.light_ssd import ANCHORS_LIGHT, ssdfpn320_vovnet19_tiny
 from vovnet.models.detectors.mask_rcnn import biases_outside_norms, mask_rcnn
 from vovnet.models.detectors.refinedet import ANCHORS as ANCHORS_REFINEDET
 from vovnet.models.detectors.refinedet import predictor_biases, refinedet
@@ -43,6 +44,7 @@ from vovnet.printing import line, quoted
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(VoVNet, variant) for name, variant in TABLE_1.items()},
+    **{name: partial(VoVNet, variant, stem="stride") for name, variant in NARROW.items()},
     **{name: partial(VoVNet, variant, stem="stride", identity=True, ese="all") for name, variant in VOVNET_V2.items()},
     **{name: partial(ResNet, blocks) for name, blocks in BLOCKS.items()},
     **{name: partial(DenseNet, variant) for name, variant in VARIANTS.items()},
@@ -90,9 +92,15 @@ class DetectorSpec:
         return self.loss(**{key: value for key, value in settings.items() if key in arguments and value is not None})
 
 
-def _ssd(builder: Callable[..., Any], *, backbone: str | None = None, **fixed: Any) -> DetectorSpec:
+def _ssd(
+    builder: Callable[..., Any],
+    *,
+    loss: Callable[..., nn.Module] = MultiBoxLoss,
+    backbone: str | None = None,
+    **fixed: Any,
+) -> DetectorSpec:
     # Caffe's scripts decay neither norms nor biases of the heads. DSOD is made to start from random weights.
-    return DetectorSpec(partial(builder, **fixed), MultiBoxLoss, never_decayed=("heads.",), backbone=backbone)
+    return DetectorSpec(partial(builder, **fixed), loss, never_decayed=("heads.",), backbone=backbone)
 
 
 def _refinedet(side: int) -> DetectorSpec:
@@ -121,6 +129,9 @@ SPECS = {
     "dsod300_densenet67": _ssd(dsod300_densenet67, default_boxes=ANCHORS_DSOD),
     "ssd300_mobilenet": _ssd(ssd300_mobilenet, backbone="mobilenet", default_boxes=ANCHORS_MOBILENET),
     "pelee304": _ssd(pelee304, backbone="peleenet", default_boxes=ANCHORS_PELEE),
+    "ssdfpn320_vovnet19_tiny": _ssd(
+        ssdfpn320_vovnet19_tiny, loss=partial(MultiBoxLoss, iou_targets=True), default_boxes=ANCHORS_LIGHT
+    ),
     "refinedet320": _refinedet(320),
     "refinedet512": _refinedet(512),
     "maskrcnn": _mask_rcnn(masks=True),
@@ -151,8 +162,9 @@ def create_model(name: str, num_classes: int, **options: Any) -> DetectionModel:
     options: of the detector's builder, which explains them:
         DSOD300 (`ssd.dsod300_vovnet27_slim`): anchors ("voc", or "coco" with smaller boxes), init, pixels (a
             dictionary, as in `refinedet.refinedet`); on VoVNet norm, pool
-        SSD300-MobileNet, Pelee304: init, pixels
-        RefineDet (`refinedet.refinedet`): backbone (a dictionary of its options), pixels, width
+        SSD300-MobileNet, Pelee304: anchors, init, pixels
+        SSD-FPN320 (`light_ssd.ssdfpn320_vovnet19_tiny`): anchors, pixels
+        RefineDet (`refinedet.refinedet`): anchors, backbone (a dictionary of its options), pixels, width
         Mask R-CNN, Faster R-CNN (`mask_rcnn.mask_rcnn`): backbone, pixels, image_size, rois, anchors
 
     Raises UsageError for an unknown name or option, with the nearest one.

@@ -484,7 +484,7 @@ def test_check_finds_faults_and_writes_a_clean_copy(run: Run, small_voc: Path) -
     assert len(list(Path("clean/JPEGImages").iterdir())) == 7
     again = run("data", "check", small_voc, "--fix", "clean")
     assert again.code == 1
-    assert "name a new one for the cleaned copy" in again.err
+    assert "name a new one for the copy" in again.err
 
 
 # ---- bad input

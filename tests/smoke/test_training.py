@@ -396,7 +396,7 @@ def test_a_run_may_start_from_the_weights_of_another(config_file, tmp_path):
         for a, b in zip(before.parameters(), after.parameters(), strict=True):
             torch.testing.assert_close(a, b)
     for change, message in (
-        (["model_options.anchors=voc"], "anchors is coco, expected voc"),
+        (["model_options.pool=k2"], r"pool is None, expected k2; leave out model_options.pool"),
         (
             ["model=dsod300_vovnet27_slim_bottleneck"],
             "model is dsod300_vovnet27_slim, expected dsod300_vovnet27_slim_b",
@@ -527,3 +527,20 @@ def test_bf16_trains_on_a_cpu_and_fp16_does_not(config_file, tmp_path):
 def test_mask_ap_needs_a_detector_with_masks(config_file, tmp_path):
     with pytest.raises(ValueError, match="coco_mask_ap needs a detector with masks"):
         train(load_config(config_file, [f"output={tmp_path / 'run'}", "metric=coco_mask_ap"]))
+
+
+def test_a_run_of_minutes_ends_with_them(config_file, tmp_path):
+    minutes = ["schedule.iterations=null", "schedule.minutes=0.02", "schedule.warmup_iterations=0"]
+    output = tmp_path / "timed"
+    result = train(load_config(config_file, [*minutes, f"output={output}"]))
+    checkpoint = load_checkpoint(output / "last.pt")
+    assert result.finished
+    assert result.steps >= 1
+    assert result.last is not None
+    assert checkpoint["seconds"] >= 1.2
+    assert json.loads((output / "record.json").read_text())["config"]["schedule"]["minutes"] == 0.02
+    again = train(load_config(config_file, [*minutes, f"output={output}", "resume=true"]))
+    assert (again.steps, again.last) == (result.steps, result.last)
+    longer = load_config(config_file, [*minutes, "schedule.minutes=1", f"output={output}", "resume=true"])
+    with pytest.raises(ValueError, match=r"schedule\.minutes was 0\.02, is 1\.0.*start a new run from its weights"):
+        train(longer)

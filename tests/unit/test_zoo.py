@@ -20,12 +20,17 @@ def criterion_of(name, **config):
     return find_detector(name).make_loss(LossConfig(**config).model_dump())
 
 
-@pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet", "pelee304"])
+@pytest.mark.parametrize("name", ["dsod300_vovnet27_slim", "ssd300_mobilenet", "pelee304", "ssdfpn320_vovnet19_tiny"])
 @pytest.mark.parametrize(("option", "learnt"), [(None, True), (True, True), (False, False)])
 def test_ssd_detectors(name, option, learnt):
     criterion = criterion_of(name, use_difficult=option)
     assert isinstance(criterion, MultiBoxLoss)
     assert criterion.use_difficult is learnt
+
+
+@pytest.mark.parametrize(("name", "by_iou"), [("ssdfpn320_vovnet19_tiny", True), ("dsod300_vovnet27_slim", False)])
+def test_which_ssd_learns_how_well_its_boxes_are_placed(name, by_iou):
+    assert criterion_of(name).iou_targets is by_iou
 
 
 @pytest.mark.parametrize("name", ["refinedet320_vovnet39", "refinedet512_vgg16"])
@@ -92,10 +97,10 @@ def test_names_on_a_backbone():
 @pytest.mark.parametrize(
     ("name", "option", "near"),
     [
-        ("refinedet320_vovnet39", "image_size", "there are: backbone, pixels, width"),
+        ("refinedet320_vovnet39", "image_size", "there are: anchors, backbone, pixels, width"),
         ("dsod300_vovnet27_slim", "bottleneck", "there are: anchors, norm, pool, init"),
         ("maskrcnn_vovnet39", "group_norm", "there are: backbone, pixels, image_size, rois, anchors"),
-        ("ssd300_mobilenet", "default_boxes", "there are: init"),
+        ("ssd300_mobilenet", "default_boxes", "there are: anchors, init"),
     ],
 )
 def test_what_a_name_decides_is_no_option(name, option, near):

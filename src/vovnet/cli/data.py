@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vovnet.cli.app import data_app
 from vovnet.cli.options import Json, Positive, Repeated, Switch
 from vovnet.cli.output import Output, show_progress
-from vovnet.errors import counted
+from vovnet.errors import UsageError, counted
 from vovnet.printing import line
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def check(
     fix: Path | None = None,
     classes: Repeated = None,
     ignore_masks: Switch = False,
+    headers: Switch = False,
     workers: Positive | None = None,
     json_file: Json = None,
 ) -> int:
@@ -35,29 +36,39 @@ def check(
     Parameters
     ----------
     root:
-        Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
+        Folder of a dataset in any format that is read, or a split file.
     fix:
         Write a copy without the problems to this new folder; the original is not changed.
     classes:
         Name of a valid class, if the dataset's own list cannot be trusted; repeat the option for more.
     ignore_masks:
         Check a dataset with masks as one of boxes: an object with a bad mask keeps its box.
+    headers:
+        Read only the headers of images: many times as fast, but damaged pixels and copies of images go unnoticed.
     workers:
         Threads that decode images.
     """
     out = Output(json_file)
-    from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
+    from vovnet.data.check import DECODED_KINDS, KINDS, NEEDS_PIXELS, check_dataset, write_cleaned_copy
     from vovnet.data.cleaned_copy import require_new_folder
-    from vovnet.data.formats import data_folder
+    from vovnet.data.formats import data_folder, recognise
+    from vovnet.data.split_file import Selection
 
+    if headers and fix is not None:
+        raise UsageError(NEEDS_PIXELS)
+    recognition = recognise(root)
+    if fix is not None and isinstance(recognition.module, Selection):
+        raise UsageError(recognition.module.why_not_mended)
     if fix is not None:
         require_new_folder(fix, data_folder(root))  # before the images are read, which may take long
+    out.say(f"format: {recognition.sentence()}")
     with show_progress() as progress:
         task = progress.add_task("images", total=None)
         report = check_dataset(
             root,
             class_names=classes,
             ignore_masks=ignore_masks,
+            headers=headers,
             workers=workers,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -77,6 +88,9 @@ def check(
         out.say(f"hint: {line(hint, _DETAIL)}")
     if len(report.hints) > _MOST_LINES:
         out.say(f"… and {len(report.hints) - _MOST_LINES} more hints (--json writes all of them)")
+    if headers:
+        missed = "; ".join(f"{kind} ({what})" for kind, what in DECODED_KINDS.items())
+        out.say(f"no image was decoded, so these were not looked for: {missed}")
     out.say(f"{counted(len(report.problems), 'problem')} in {root}")
     removed = report.removed
     if fix is not None:
@@ -86,8 +100,10 @@ def check(
             out.say(f"not in the copy: {line(removal.image, _PATH)}: {line(removal.detail, _DETAIL)}")
         if len(lacking) > _MOST_LINES:
             out.say(f"… and {len(lacking) - _MOST_LINES} more files (--json writes all of them)")
-        out.say(f"cleaned copy in {fix}")
-    out.json(report.to_dict() | {"removed": [asdict(removal) for removal in removed]})
+        form = getattr(recognition.module, "COPY_FORMAT", "")
+        out.say(f"cleaned copy in {fix}{f', as {form}' if form else ''}")
+    found = {"format_reason": recognition.reason, "removed": [asdict(removal) for removal in removed]}
+    out.json(report.to_dict() | found)
     return 1 if report.problems else 0
 
 

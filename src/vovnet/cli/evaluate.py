@@ -7,9 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vovnet.cli.app import app
-from vovnet.cli.options import BatchSize, Count, Device, Fraction, Json, Runtime, Split, Switch, Threads, Weights
+from vovnet.cli.options import (
+    BatchSize,
+    Count,
+    Device,
+    Fraction,
+    Json,
+    Overlap,
+    Runtime,
+    Split,
+    Switch,
+    Threads,
+    Tiles,
+    Weights,
+)
 from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
-from vovnet.errors import counted
+from vovnet.errors import UsageError, counted
 from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
@@ -26,6 +39,8 @@ def evaluate(
     score_threshold: Fraction = 0.5,
     soft_nms: Switch = False,
     multi_scale: Literal["voc", "coco"] | None = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     store_thresholds: Switch = False,
     worst: Count = 10,
     batch_size: BatchSize = 8,
@@ -65,11 +80,17 @@ def evaluate(
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.engine.runtimes import describe_running
+    from vovnet.engine.tiling import tiles_hint
     from vovnet.report.evaluation import write_evaluation
+    from vovnet.runtime.tiles import tiling_of
     from vovnet.weights.detector import file_to_change
     from vovnet.weights.detector import store_thresholds as store
     from vovnet.weights.find import find_weights
 
+    try:
+        tiling = tiling_of(tiles, overlap)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     set_threads(threads)
     file = file_to_change(weights) if store_thresholds else None
     detector = load(weights, device, runtime=runtime, threads=threads)
@@ -88,6 +109,7 @@ def evaluate(
                 score_threshold=score_threshold,
                 soft_nms=soft_nms,
                 multi_scale=test,
+                tiling=tiling,
                 on_image=lambda count: progress.update(task, completed=count),
             )
         if not is_main():
@@ -95,6 +117,8 @@ def evaluate(
         if (last := Path(weights) / "last.safetensors").is_file():
             out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
         if sentence := describe_running(detector, weights):
+            out.say(sentence)
+        if sentence := tiles_hint(detector.metadata, tiles):
             out.say(sentence)
         out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
         print_evaluation(evaluation, out)

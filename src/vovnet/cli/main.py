@@ -11,7 +11,10 @@ from cyclopts import CycloptsError
 from vovnet import console
 from vovnet.cli import (  # noqa: F401  (each adds its command)
     compare,
+    config,
     data,
+    data_convert,
+    data_split,
     evaluate,
     export,
     list,

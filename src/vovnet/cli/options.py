@@ -27,6 +27,14 @@ Weights = Annotated[
 ]
 Split = Annotated[str | None, Parameter(help="Split of the dataset, such as test.")]
 BatchSize = Annotated[int, Parameter(validator=Number(gte=1), help="Images per forward pass.")]
+Tiles = Annotated[
+    int | None,
+    Parameter(validator=Number(gte=32), help="Detect in overlapping tiles of this many pixels too, for small objects."),
+]
+Overlap = Annotated[
+    float | None,
+    Parameter(validator=Number(gte=0, lte=0.9), help="Share of its side that a tile has in common with the next: 0.2."),
+]
 TopK = Annotated[int, Parameter(validator=Number(gte=1), help="Keep at most this many detections per image.")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[int | None, Parameter(validator=Number(gte=1), help="CPU threads that run the network.")]

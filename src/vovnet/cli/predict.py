@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.cli.app import app
-from vovnet.cli.options import BatchSize, Device, Fraction, Json, Repeated, Runtime, Switch, Threads, TopK, Weights
+from vovnet.cli.options import (
+    BatchSize,
+    Device,
+    Fraction,
+    Json,
+    Overlap,
+    Repeated,
+    Runtime,
+    Switch,
+    Threads,
+    Tiles,
+    TopK,
+    Weights,
+)
 from vovnet.cli.output import Output, complain, set_threads, show_progress
 from vovnet.errors import UsageError, counted, describe
 from vovnet.folder_lock import folder_lock
@@ -27,6 +40,8 @@ def predict(
     score_threshold: Fraction | None = None,
     top_k: TopK = 100,
     classes: Repeated = None,
+    tiles: Tiles = None,
+    overlap: Overlap = None,
     batch_size: BatchSize = 8,
     runtime: Runtime = "auto",
     device: Device = "auto",
@@ -59,6 +74,7 @@ def predict(
     out = Output(json_file)
     from vovnet.engine.detector import load
     from vovnet.engine.runtimes import describe_running
+    from vovnet.engine.tiling import tiles_hint
     from vovnet.media.prediction_files import PredictionWriter
     from vovnet.runtime.options import shown_thresholds
 
@@ -70,6 +86,8 @@ def predict(
         raise UsageError(f"--contours needs a detector with masks; {weights} predicts boxes only: leave it out")
     if sentence := describe_running(detector, weights):
         out.say(sentence)
+    if sentence := tiles_hint(detector.metadata, tiles):
+        out.say(sentence)
     if score_threshold is None and detector.score_thresholds is not None:
         out.say(shown_thresholds(detector.score_thresholds, detector.class_names))
     try:
@@ -79,6 +97,8 @@ def predict(
             top_k=top_k,
             classes=classes,
             batch_size=batch_size,
+            tiles=tiles,
+            overlap=overlap,
             keep_images=draw,
             output=output,
         )

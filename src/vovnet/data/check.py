@@ -26,9 +26,10 @@ from vovnet.data.formats import data_folder, find_format
 from vovnet.data.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.problem import Problem, Removal
 from vovnet.data.repairs import repair_image
-from vovnet.data.split_roles import find_role, find_unions
+from vovnet.data.split_roles import find_unions, images_to_report
 from vovnet.data.statistics import Statistics, compute_statistics
 from vovnet.data.whole_splits import find_split_problems, hints_about_copy, hints_about_names
+from vovnet.errors import UsageError
 from vovnet.files import new_folder
 from vovnet.masks import RleMasks, find_polygons
 
@@ -45,6 +46,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "skipped-file": ("a file among the images is none that can be read", "file left out"),
     "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
+    "no-area": ("a shape covers nothing that is read: a point, a line, a brush stroke", "shape left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
     "repeated-id": ("two annotations have the same id", "a new id is written"),
@@ -54,6 +56,10 @@ KINDS: dict[str, tuple[str, str]] = {
         "true size written; image left out if a box fits only the stated size",
     ),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
+    "no-box": (
+        "a line, points or a skeleton, which states no box",
+        "left out; the image too, if nothing else is in it",
+    ),
     "bad-bndbox": ("a <bndbox> is not valid, but the object has another shape (VOC)", "box around the shape written"),
     "not-a-number": ("a corner of a box is missing or not a finite number", _NO_BOX),
     "inverted-box": ("a box ends before it begins", _NO_BOX),
@@ -88,8 +94,17 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 # Problems of files for which the cleaned copy lacks nothing.
 _COSTS_NOTHING = {"no-labels", "same-file", "repeated-id", "category-ids", "bad-bndbox"}
+# What only decoded pixels show, of some kinds of problems.
+DECODED_KINDS = {
+    "unreadable-image": "damage behind the header",
+    "duplicate-image": "copies in other files",
+    "split-leak": "copies in other files",
+}
 _MOST_PROBLEMS = 100_000  # of a kind in a file that are listed
 _RANK = {kind: index for index, kind in enumerate(KINDS)}
+
+
+NEEDS_PIXELS = "a cleaned copy is of images that were decoded: check without --headers to write one with --fix"
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,7 @@ class Report:
     clean: the splits without their problems, as `write_cleaned_copy` writes them.
     left_out: the files that the copy lacks.
     unchanged: the annotation files that the copy has as they are.
+    headers_only: whether no image was decoded.
     """
 
     root: Path
@@ -118,6 +134,7 @@ class Report:
     clean: tuple[SplitAnnotations, ...] = field(repr=False)
     left_out: frozenset[Path] = field(repr=False)
     unchanged: frozenset[Path] = field(repr=False)
+    headers_only: bool = False
 
     def count_by_kind(self) -> dict[str, int]:
         """Number of problems of each kind that occurs, in the order of KINDS."""
@@ -133,6 +150,7 @@ class Report:
             "fault_count": len(self.problems),
             "faults_by_kind": self.count_by_kind(),
             "masks_unchecked": self.masks_unchecked,
+            "headers_only": self.headers_only,
             "faults": [asdict(problem) for problem in self.problems],
             "removed": [asdict(removal) for removal in self.removed],
             "images_losing_objects": list(self.images_losing_objects),
@@ -146,6 +164,7 @@ def check_dataset(
     *,
     class_names: Sequence[str] | None = None,
     ignore_masks: bool = False,
+    headers: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -155,13 +174,15 @@ def check_dataset(
 
     class_names: the classes to expect; None trusts the names in the dataset.
     ignore_masks: check a dataset with masks as one of boxes; no object is left out for its mask.
+    headers: read only the headers of images, which misses the problems in DECODED_KINDS.
     workers: number of threads that decode images; None means one per core.
     progress: called with (images decoded, all images).
     """
     root = Path(root)
     splits, file_problems = _read_all_splits(root)
     folder = splits[0].root
-    scans = scan_images({image.image_path for split in splits for image in split.images}, workers, progress)
+    paths = {image.image_path for split in splits for image in split.images}
+    scans = scan_images(paths, workers, progress, headers=headers)
     warn_about_orientation(splits, scans)
     unions = find_unions(splits)
     masked_splits = set() if ignore_masks else {split.split for split in splits if _has_masks(split)}
@@ -173,7 +194,7 @@ def check_dataset(
     removed: list[Removal] = []
     losing: set[Path] = set()  # images without some of their objects
     repaired_splits = []
-    reported = _images_to_report(splits, unions)
+    reported = images_to_report(splits, unions)
     for split in splits:
         images = []
         for image in split.images:
@@ -183,7 +204,7 @@ def check_dataset(
                 images.append(repair.image)
             if image.unusable_objects or any(kind != "duplicate-box" for kind, _ in repair.left_out):
                 losing.add(image.image_path)
-            if image.image_path in reported[split.split]:
+            if image.image_path in reported[split.split] and (repair.problems or repair.image is None):
                 name = _relative(image.image_path, folder)
                 problems += [Problem(kind, split.split, name, detail) for kind, detail in repair.problems]
                 removed += [Removal("object", kind, split.split, name, detail) for kind, detail in repair.left_out]
@@ -229,11 +250,14 @@ def check_dataset(
         clean=clean,
         left_out=left_out,
         unchanged=unchanged_annotations(folder, splits, clean, file_problems),
+        headers_only=headers,
     )
 
 
 def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
-    """Writes the dataset without its problems to a new folder, in its own format; KINDS says how.
+    """Writes the dataset without its problems to a new folder; KINDS says how.
+
+    The copy has the format of the original, or that which the format's module names as COPY_FORMAT.
 
     Images, annotation files without problems and all other files are copied byte for byte. The original is only read.
     The copy is read back; ValueError if it is not what the report promises. It appears when it is complete.
@@ -241,15 +265,24 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
     Returns what the copy lacks: `report.removed`, and links and special files.
     """
     out, folder = Path(out), report.clean[0].root
+    if report.headers_only:
+        raise UsageError(NEEDS_PIXELS)
     require_new_folder(out, folder)
     with new_folder(out) as copy:
-        find_format(report.root).write(report.root, report.clean, copy)
+        format_module = find_format(report.root)
+        format_module.write(report.root, report.clean, copy)
+        replaced = _replaced_files(report) if hasattr(format_module, "COPY_FORMAT") else frozenset()
         copy_files({image.image_path for split in report.clean for image in split.images}, folder, copy)
-        copy_annotations(report.unchanged, folder, copy)
-        lacking = copy_other_files(folder, copy, report.left_out)
+        copy_annotations(report.unchanged - replaced, folder, copy)
+        lacking = copy_other_files(folder, copy, report.left_out | replaced)
         if any(split.images for split in report.clean):
             lacking += _read_back(report, copy)
     return report.removed + tuple(lacking)
+
+
+def _replaced_files(report: Report) -> frozenset[Path]:
+    """The annotation files in place of which the copy has those of another format."""
+    return frozenset(image.annotation_path for split in report.clean for image in split.images)
 
 
 def _read_back(report: Report, out: Path) -> list[Removal]:
@@ -268,7 +301,8 @@ def _read_back(report: Report, out: Path) -> list[Removal]:
 
 
 def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    """The path in the data folder; a split file may lie elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]:
@@ -276,10 +310,12 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     problems: dict[Problem, None] = {}
     counts: Counter[tuple[str, Path]] = Counter()
 
+    folder = data_folder(root)
+
     def add_problem(kind: str, path: Path, detail: str) -> None:
         counts[kind, path] += 1
         if counts[kind, path] <= _MOST_PROBLEMS:
-            problems[Problem(kind, "", _relative(path, data_folder(root)), detail)] = None
+            problems[Problem(kind, "", _relative(path, folder), detail)] = None
 
     format_module = find_format(root)
     names = format_module.splits(root)
@@ -297,13 +333,15 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     for (kind, path), count in counts.items():
         if count > _MOST_PROBLEMS:
             detail = f"and {count - _MOST_PROBLEMS:,} more problems of this kind"
-            problems[Problem(kind, "", _relative(path, data_folder(root)), detail)] = None
+            problems[Problem(kind, "", _relative(path, folder), detail)] = None
     return splits, list(problems)
 
 
 def _has_masks(split: SplitAnnotations) -> bool:
     """Whether most objects have a mask: some tools give a few objects of a dataset of boxes a polygon."""
     masks = [obj.mask for image in split.images for obj in image.objects]
+    if not any(mask is not None for mask in masks):
+        return False
     usable = [mask for mask in masks if isinstance(mask, dict) or find_polygons(mask)[0]]
     if 2 * len(usable) <= len(masks) < 2 * sum(mask is not None for mask in masks):
         _LOG.warning(
@@ -319,14 +357,3 @@ def _why_masks_cannot_be_read() -> str:
     except ModuleNotFoundError as error:
         return str(error)
     return ""
-
-
-def _images_to_report(splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]]) -> dict[str, set[Path]]:
-    """The images whose problems each split reports: a list beside train, val and test repeats none of theirs."""
-    paths = {split.split: {image.image_path for image in split.images} for split in splits}
-    reported = {name: set() if name in unions else paths[name] for name in paths if find_role(name)}
-    seen = set().union(*reported.values())
-    for name in paths.keys() - reported.keys():
-        reported[name] = set() if name in unions else paths[name] - seen
-        seen |= paths[name]
-    return reported

@@ -18,11 +18,11 @@ _ROUNDING = 0.01  # pixels that the text of an annotation may be off
 
 
 def require_new_folder(out: Path, folder: Path) -> None:
-    """FileExistsError or ValueError if a cleaned copy of a data folder must not be written to `out`."""
+    """FileExistsError or ValueError if a copy of a data folder must not be written to `out`."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the cleaned copy")
+        raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the copy")
     if is_below(out, folder):
-        raise ValueError(f"{out} lies inside the data folder {folder}: name a folder outside it for the cleaned copy")
+        raise ValueError(f"{out} lies inside the data folder {folder}: name a folder outside it for the copy")
 
 
 def files_left_out(
@@ -36,7 +36,7 @@ def files_left_out(
     for problem in file_problems:
         path = folder / problem.image
         is_list = path.suffix in _LISTS and problem.kind != "annotation-without-image"
-        if path.is_file() and not is_list:  # lists stay
+        if path.is_file() and not is_list and not Path(problem.image).is_absolute():  # lists and split files stay
             files.add(path)
     if splits[0].format == "mask_png":
         files |= set(mask_png.files(folder))

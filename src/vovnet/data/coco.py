@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vovnet.data.coco_classes import Classes, read_classes
 from vovnet.data.coco_fields import Entry, parse_box, rotation, stated_box, stated_mask, to_flag, to_id, to_number_id
-from vovnet.data.coco_files import annotation_files, parse_json
+from vovnet.data.coco_files import annotation_files, parse_json, writer
 from vovnet.data.coco_images import ImageFinder
 from vovnet.data.dataset import (
     ImageAnnotation,
@@ -36,8 +36,10 @@ _KindAndDetail = tuple[str, str]
 _FLAGS = ("iscrowd", "ignore")
 
 
-def recognises(root: Path) -> bool:
-    return bool(annotation_files(root))
+def recognises(root: Path) -> str:
+    """The JSON file that shows the format, as a clause with the program that wrote it; "" without one."""
+    path = next(iter(annotation_files(root).values()), None)
+    return "" if path is None else f"{line(path.relative_to(root).as_posix())} is COCO JSON{writer(path)}"
 
 
 def splits(root: Path) -> tuple[str, ...]:

@@ -13,20 +13,28 @@ from typing import Any
 
 from vovnet import parsing
 from vovnet.data import mask_png, yolo
+from vovnet.data.tool_files import tool_of
 from vovnet.limits import limits
 from vovnet.parsing import decode, naming, read_bounded
 
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 _LISTS = ("images", "annotations", "categories")
 _CATEGORY_ID = re.compile(rb'"category_id"\s*:\s*"?([+-]?[0-9]{1,18})(?:\.0*)?"?\s*[,}]')
+ROBOFLOW_NAME = "_annotations.coco.json"
+_WRITERS = {
+    "CVAT or Datumaro": re.compile(rb"\A\{\s*\"licenses\"\s*:\s*\[\s*\{\s*\"name\"\s*:\s*\"\"\s*,\s*\"id\"\s*:\s*0\b"),
+    "Label Studio": re.compile(rb"\"contributor\"\s*:\s*\"Label Studio\""),
+}
+_SHOWS_WRITER = 2000  # bytes at each end of a file
 _MOST_LISTS = 10  # called "categories" that are looked at: annotations may have lists of this name
 _LONGEST_LIST = 8 * 2**20  # bytes of "categories": fifty times the length of LVIS's
 
 
 def annotation_files(root: Path) -> dict[str, Path]:
     """Split → its JSON file, in alphabetical order."""
-    files = {path.parent.name: path for path in root.glob("*/_annotations.coco.json")}
-    for path in sorted((root / "annotations").glob("*.json")):
+    files = {path.parent.name: path for path in root.glob(f"*/{ROBOFLOW_NAME}")}
+    named = sorted((root / "annotations").glob("*.json"))
+    for path in () if named and tool_of(named[0]) else named:  # labelme's lie there too
         if not path.stem.startswith(_OTHER_TASKS):
             files[_split_name(path)] = path
     if not files and not yolo.recognises(root) and not mask_png.recognises(root):
@@ -36,7 +44,16 @@ def annotation_files(root: Path) -> dict[str, Path]:
 
 
 def _split_name(path: Path) -> str:
-    return "all" if path.name == "_annotations.coco.json" else path.stem.removeprefix("instances_")
+    return "all" if path.name == ROBOFLOW_NAME else path.stem.removeprefix("instances_")
+
+
+def writer(path: Path) -> str:
+    """ "; NAME wrote it", if the file shows which program that was."""
+    if path.name == ROBOFLOW_NAME:
+        return "; Roboflow wrote it"
+    with _mapped(path) as data:
+        ends = data[:_SHOWS_WRITER], data[-_SHOWS_WRITER:]
+    return next((f"; {name} wrote it" for name, mark in _WRITERS.items() if any(map(mark.search, ends))), "")
 
 
 def parse_json(path: Path) -> dict[str, Any]:

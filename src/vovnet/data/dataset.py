@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def report_mended(found: Sequence[tuple[str, str]], path: Path, on_problem: OnPr
         _LOG.warning("%s: %s%s: `vovnet data check` says more, --fix mends the file", path, found[0][1], more)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectAnnotation:
     """One object as annotated.
 
@@ -61,7 +62,7 @@ class ObjectAnnotation:
     stated: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageAnnotation:
     """An existing image file and the objects annotated in it.
 
@@ -92,13 +93,31 @@ class SplitAnnotations:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """The part of an image file that a sample shows.
+
+    window: x1 y1 x2 y2 in pixels of the image.
+    image_size: (height, width) of the image.
+    hidden: x1 y1 x2 y2 in pixels of the tile, of what training must see neither as object nor as background.
+    """
+
+    window: tuple[int, int, int, int]
+    image_size: tuple[int, int]
+    hidden: tuple[tuple[int, int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One image file, read when it is needed, and its objects. The other fields are those of `ImageAnnotation`."""
+    """One image file, read when it is needed, and its objects. The other fields are those of `ImageAnnotation`.
+
+    tile: the part of the file that is the image, to which `target` and `image_size` refer; None for all of it.
+    """
 
     image_path: Path
     image_id: int | str
     target: Target
     image_size: tuple[int, int] | None = None
+    tile: Tile | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +145,18 @@ class DetectionDataset:
         return iter(self.samples)
 
 
+def with_unique_ids(folder: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
+    """Images with the same stem in several folders get their path in the data folder as their id."""
+    counts = Counter(image.image_id for image in images)
+
+    def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
+        if counts[image.image_id] == 1:
+            return image
+        return replace(image, image_id=image.image_path.relative_to(folder).with_suffix("").as_posix())
+
+    return tuple(map(with_unique_id, images))
+
+
 def is_valid_box(box: Box) -> bool:
     """Whether the corners are finite and width and height are positive."""
     x1, y1, x2, y2 = box
@@ -149,7 +180,7 @@ def to_number(text: object) -> float:
 
     `float` also takes 1_000 and the digits of all scripts, which no program writes for numbers and others misread.
     """
-    if isinstance(text, str) and ("_" in text or not text.strip().isascii()):
+    if isinstance(text, str) and ("_" in text or not (text.isascii() or text.strip().isascii())):
         return math.nan
     try:
         return float(text)  # type: ignore[arg-type]

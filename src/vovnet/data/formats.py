@@ -2,69 +2,188 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from vovnet.data import coco, mask_png, voc, yolo
-from vovnet.data.dataset import (
-    DetectionDataset,
-    ImageAnnotation,
-    ObjectAnnotation,
-    Sample,
-    SplitAnnotations,
-    is_valid_box,
-    raise_problem,
-    size_text,
-)
-from vovnet.data.images import annotated_orientation
-from vovnet.data.orientation import turn_box, turn_masks
-from vovnet.errors import UsageError, counted, did_you_mean, listed
-from vovnet.limits import check_limit
-from vovnet.masks import RleMasks, find_polygons, from_coco
+from vovnet.data import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
+from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
+from vovnet.data.image_files import is_image_name
+from vovnet.data.made_dataset import to_dataset
+from vovnet.data.split_file import Selection, is_split_file, read_split_file
+from vovnet.errors import UsageError, did_you_mean, listed
 from vovnet.media.pixels import image_header_size
-from vovnet.polygons import Polygons
 from vovnet.printing import line, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LOG = logging.getLogger("vovnet")
 _MAX_NEIGHBOURS = 50  # folders looked at for a hint
+_MAX_FILES = 1000  # looked at for a hint
 _MOST_NAMES = 10  # of splits that a message lists
+_ELSEWHERE = ", which is not read: export the dataset as COCO or YOLO, from the tool that has it"
+_UNREAD = {  # suffix → what a file is, and what to do
+    **dict.fromkeys((".tfrecord", ".tfrecords", ".record"), f"a TFRecord file{_ELSEWHERE}"),
+    **dict.fromkeys((".parquet", ".arrow"), f"a table of columns{_ELSEWHERE}"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "an archive: unpack it"),
+}
 _VALIDATION_NAMES = ("val", "valid", "validation", "dev")
-# The first function that recognises a folder says which module reads it.
-_CERTAIN_FORMATS: tuple[tuple[Callable[[Path], bool], ModuleType], ...] = (
-    (voc.recognises, voc),
-    (coco.recognises, coco),
-    (yolo.recognises, yolo),
-    (mask_png.recognises, mask_png),
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way in which a folder can be recognised as a dataset.
+
+    format: the name of the format, as messages have it.
+    module: reads it.
+    recognises: gives the file or folder that shows it, as the start of a clause ("data.yaml has …"); "" if none does.
+    looked_for: that file or folder, for the message about an unknown folder.
+    is_certain: nothing else looks like it, so a folder beside the one that was given may be meant.
+    """
+
+    format: str
+    module: ModuleType | Selection
+    recognises: Callable[[Path], str]
+    looked_for: str
+    is_certain: bool = False
+
+
+# The first one that recognises a folder says which module reads it.
+_FORMS = (
+    Form("VOC", voc, voc.recognises, "Annotations/*.xml", is_certain=True),
+    Form("COCO", coco, coco.recognises, "annotations/*.json or */_annotations.coco.json", is_certain=True),
+    Form("YOLO", yolo, yolo.recognises, "data.yaml", is_certain=True),
+    Form("mask PNGs", mask_png, mask_png.recognises, "images/ with masks/*.png", is_certain=True),
+    Form("YOLO", yolo, yolo.recognises_yaml, "another YAML file with names and train"),
+    Form("VOC", voc, voc.recognises_layout, "*.xml beside the images"),
+    Form("CVAT XML", cvat_xml, cvat_xml.recognises, "annotations.xml"),
+    Form("CSV", boxes_csv, boxes_csv.recognises, "_annotations.csv"),
+    Form("YOLO", yolo, yolo.recognises_settings, "obj.data or classes.txt"),
+    Form("labelme", labelme, labelme.recognises, "a JSON file for each image"),
+    Form("VIA", via, via.recognises, "a project or an export as JSON or CSV"),
+    Form("Label Studio", label_studio, label_studio.recognises, "a JSON export"),
 )
-_FORMATS = (
-    *_CERTAIN_FORMATS,
-    (yolo.recognises_yaml, yolo),
-    (voc.recognises_layout, voc),
-    (yolo.recognises_settings, yolo),
-)
-_FORMATS_WITH_MASKS = (coco, mask_png)
+_WITH_MASKS = (coco, mask_png, labelme, via, label_studio)
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Which format a folder has, and why.
+
+    module: reads it, and has `splits`, `read` and `write`.
+    format: its name: VOC, COCO, YOLO, mask PNGs, …
+    reason: a clause that names the file or folder which decided it: "data.yaml has names and splits".
+    others: formats of which files are there too, each as "NAME (reason)"; they are not read.
+    """
+
+    module: ModuleType | Selection
+    format: str
+    reason: str
+    others: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """ "VOC, because …", with what else was there."""
+        others = f"; not read: {', '.join(self.others)}" if self.others else ""
+        return f"{self.format}, because {self.reason}{others}"
+
+
+def recognise(root: str | Path) -> Recognition:
+    """The format of a folder, or of the dataset that a YAML file describes. ValueError if none is recognised."""
+    root = Path(root)
+    form, reason = _find_form(root)
+    others: dict[ModuleType | Selection, str] = {}
+    for other in _FORMS if root.is_dir() else ():
+        if other.module is not form.module and other.module not in others:
+            with suppress(ValueError, OSError):  # it is not the one that is read
+                if other_reason := other.recognises(root):
+                    others[other.module] = f"{other.format} ({other_reason})"
+    return Recognition(form.module, form.format, reason, tuple(others.values()))
+
+
+def find_format(root: Path) -> ModuleType | Selection:
+    """What reads the format of a folder, of the dataset that a YAML file describes, or of a split file."""
+    return _find_form(root)[0].module
+
+
+def own_format(format_module: ModuleType | Selection) -> ModuleType:
+    """The module that reads the annotations: that of the dataset itself where a split file selects from it."""
+    return format_module.module if isinstance(format_module, Selection) else format_module
+
+
+def _find_form(root: Path) -> tuple[Form, str]:
+    """The first form that recognises a folder, and why."""
+    if is_split_file(root):
+        file = read_split_file(root)
+        form, reason = _find_form(file.root)
+        selection = Selection(file, own_format(form.module))
+        return replace(form, module=selection), f"{line(root.name, 60)} selects images of a dataset in which {reason}"
+    if root.is_file():
+        if yolo.is_settings_file(root):
+            form = next(form for form in _FORMS if form.module is yolo)
+            return form, f"{line(root.name, 60)} describes such a dataset"
+        raise ValueError(
+            f"{root} is a file: give the folder of the dataset, the YAML file of a YOLO dataset, or a split file"
+        )
+    if not root.is_dir():
+        raise FileNotFoundError(f"the data folder {root} does not exist")
+    for form in _FORMS:
+        if reason := form.recognises(root):
+            return form, reason
+    why = "it is empty" if not any(root.iterdir()) else "none of these exists"
+    raise ValueError(
+        f"{root} is not a known dataset: looked for {_all_looked_for()}, but {why}"
+        f"{_hint_at_neighbours(root) or _hint_at_content(root)}"
+    )
+
+
+def _all_looked_for() -> str:
+    """What shows each format: "data.yaml or classes.txt (YOLO), …"."""
+    by_format: dict[str, list[str]] = {}
+    for form in _FORMS:
+        by_format.setdefault(form.format, []).append(form.looked_for)
+    return ", ".join(f"{' or '.join(shown)} ({name})" for name, shown in by_format.items())
+
+
+def _hint_at_neighbours(root: Path) -> str:
+    """The dataset above, or the datasets one or two folders below, of which one may be meant."""
+    groups = ([root.resolve().parent], *(islice(root.glob(pattern), _MAX_NEIGHBOURS) for pattern in ("*", "*/*")))
+    for group in groups:
+        datasets = sorted(str(path) for path in group if _is_dataset(path))
+        if datasets:
+            is_or_are = "is a dataset" if len(datasets) == 1 else "are datasets"
+            return f"; {', '.join(datasets[:5])} {is_or_are}: give that folder"
+    return ""
+
+
+def _hint_at_content(root: Path) -> str:
+    """What to do with the files that are there instead."""
+    for path in islice((path for pattern in ("*", "*/*") for path in root.glob(pattern)), _MAX_FILES):
+        name = line(path.relative_to(root).as_posix(), 60)
+        if kind := _UNREAD.get(path.suffix.lower()):
+            return f"; {name} is {kind}"
+        if is_image_name(path):
+            return f"; there are images, such as {name}, but nothing says what they show"
+    return ""
+
+
+def _is_dataset(path: Path) -> bool:
+    return path.is_dir() and any(form.recognises(path) for form in _FORMS if form.is_certain)
 
 
 def open_dataset(
     root: str | Path, split: str | None = None, *, class_names: Sequence[str] | None = None, masks: bool = False
 ) -> DetectionDataset:
-    """One split of a VOC, COCO, YOLO or mask PNG dataset. No image is decoded.
+    """One split of a dataset in any format. No image is decoded.
 
     Boxes stay as annotated, not clipped to the image, but are turned upright with an image that EXIF turns, if they are
     those of the pixels as stored. Boxes without a finite, positive width and height are left out, and one warning
     counts them.
 
-    root: the folder of the dataset, or the YAML file that describes a YOLO dataset in its folder.
+    root: the folder of the dataset, the YAML file that describes a YOLO dataset in its folder, or a split file.
     split: one of `splits(root)`, or "all" for every annotation file of VOC. None takes the only split there is. val,
     valid, validation and dev are names of the same split where a dataset has only one of them.
     class_names: number the classes in this order (that of a checkpoint) instead of the dataset's own; a class that is
@@ -73,17 +192,16 @@ def open_dataset(
     without masks is a UsageError; an object without a mask, or with a damaged one, is a ValueError.
     """
     root = Path(root)
-    format_module = find_format(root)
-    if masks and format_module not in _FORMATS_WITH_MASKS:
-        name = format_module.__name__.rpartition(".")[2].upper()
+    form, _ = _find_form(root)
+    if masks and own_format(form.module) not in _WITH_MASKS:
         raise UsageError(
-            f"{root} is a dataset in {name} format, which has no masks: give one in COCO format (annotations/*.json) "
-            "or with mask PNGs (images/ and masks/), or use a model without masks"
+            f"{root} is a dataset in {form.format} format, which has no masks: give one in COCO format "
+            "(annotations/*.json) or with mask PNGs (images/ and masks/), or use a model without masks"
         )
-    (annotations,) = format_module.read(root, [_choose_split(root, format_module, split)], raise_problem)
+    (annotations,) = form.module.read(root, [_choose_split(root, form.module, split)], raise_problem)
     if not annotations.images:
         raise ValueError(f"{root}: the split {annotations.split} has no images")
-    return _to_dataset(annotations, class_names, masks)
+    return to_dataset(annotations, class_names, masks)
 
 
 def require_objects(dataset: DetectionDataset) -> None:
@@ -120,45 +238,13 @@ def splits(root: str | Path) -> tuple[str, ...]:
 
 
 def data_folder(root: Path) -> Path:
-    """The folder of a dataset that is given by its folder or by the file that describes it."""
+    """The folder of a dataset that is given by its folder, by the file that describes it or by a split file."""
+    if is_split_file(root):
+        return data_folder(read_split_file(root).root)
     return root.parent if root.is_file() else root
 
 
-def find_format(root: Path) -> ModuleType:
-    """The module that reads the format of a folder, or of the dataset that a YAML file describes."""
-    if root.is_file():
-        if yolo.is_settings_file(root):
-            return yolo
-        raise ValueError(f"{root} is a file: give the folder of the dataset, or the YAML file of a YOLO dataset")
-    if not root.is_dir():
-        raise FileNotFoundError(f"the data folder {root} does not exist")
-    for recognises, module in _FORMATS:
-        if recognises(root):
-            return module
-    reason = "it is empty" if not any(root.iterdir()) else "none of these exists"
-    raise ValueError(
-        f"{root} is not a known dataset: looked for Annotations/*.xml or *.xml beside the images (VOC), "
-        "annotations/*.json or */_annotations.coco.json (COCO), data.yaml or another YAML file with names and train, "
-        f"or classes.txt (YOLO), and images/ with masks/*.png (mask PNGs), but {reason}{_hint_at_neighbours(root)}"
-    )
-
-
-def _hint_at_neighbours(root: Path) -> str:
-    """The dataset above, or the datasets one or two folders below, of which one may be meant."""
-    groups = ([root.resolve().parent], *(islice(root.glob(pattern), _MAX_NEIGHBOURS) for pattern in ("*", "*/*")))
-    for group in groups:
-        datasets = sorted(str(path) for path in group if _is_dataset(path))
-        if datasets:
-            is_or_are = "is a dataset" if len(datasets) == 1 else "are datasets"
-            return f"; {', '.join(datasets[:5])} {is_or_are}: give that folder"
-    return ""
-
-
-def _is_dataset(path: Path) -> bool:
-    return path.is_dir() and any(recognises(path) for recognises, _ in _CERTAIN_FORMATS)
-
-
-def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> str:
+def _choose_split(root: Path, format_module: ModuleType | Selection, split: str | None) -> str:
     names = format_module.splits(root)
     if split is None and len(names) == 1:
         return names[0]
@@ -171,108 +257,3 @@ def _choose_split(root: Path, format_module: ModuleType, split: str | None) -> s
         return same[0]
     hint = did_you_mean(split, names)
     raise UsageError(f"{root} has no split {quoted(split)}{hint} (there are: {listed(names, _MOST_NAMES)})")
-
-
-def _to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None, masks: bool) -> DetectionDataset:
-    names = annotations.class_names if class_names is None else tuple(class_names)
-    labels = {name: label for label, name in enumerate(names)}
-    mended: list[str] = []
-    samples = tuple(_to_sample(image, labels, masks, mended) for image in annotations.images)
-    ids = dict(zip(annotations.class_names, annotations.category_ids, strict=True))
-    unused_ids = itertools.count(max(annotations.category_ids, default=0) + 1)
-    category_ids = tuple(ids[name] if name in ids else next(unused_ids) for name in names)
-    invalid = [
-        line(image.image_path.name) for image in annotations.images for o in image.objects if not is_valid_box(o.box)
-    ]
-    if invalid:
-        _LOG.warning(
-            "%s, split %s: left out %s without a finite, positive size (the first in %s); "
-            "`vovnet data check` lists all",
-            annotations.root, annotations.split, counted(len(invalid), "box", "boxes"), invalid[0],
-        )  # fmt: skip
-    if mended:
-        _LOG.warning(
-            "%s, split %s: masks from which something that is no polygon was left out: %d (the first in %s); "
-            "`vovnet data check` lists them",
-            annotations.root, annotations.split, len(mended), mended[0],
-        )  # fmt: skip
-    return DetectionDataset(
-        annotations.root, annotations.format, annotations.split, names, category_ids=category_ids, samples=samples
-    )
-
-
-def _to_sample(image: ImageAnnotation, labels: dict[str, int], masks: bool, mended: list[str]) -> Sample:
-    """The image with its objects in pixels of the upright image, even where the annotation means the stored one.
-
-    mended: gets the name of the image for each mask that also holds something that is no polygon.
-    """
-    orientation = annotated_orientation(image.image_path, image.image_size)
-    size = image.image_size[::-1] if image.image_size and orientation != 1 else image.image_size
-    objects = _valid_objects(image, labels)
-    codes = _to_masks(image, objects, mended) if masks else None
-    from vovnet.structures import Target  # imports PyTorch, which the check of a dataset does not need
-
-    target = Target.make(
-        [turn_box(obj.box, image.image_size, orientation) if image.image_size else obj.box for obj in objects],
-        [labels[obj.class_name] for obj in objects],
-        difficult=[obj.difficult for obj in objects],
-        crowd=[obj.crowd for obj in objects],
-        area=[_area(obj) for obj in objects],
-        masks=turn_masks(codes, orientation) if codes is not None and orientation != 1 else codes,
-    )
-    return Sample(image.image_path, image.image_id, target, size)
-
-
-def _valid_objects(image: ImageAnnotation, labels: dict[str, int]) -> list[ObjectAnnotation]:
-    objects = [obj for obj in image.objects if is_valid_box(obj.box)]
-    for obj in objects:
-        if obj.class_name not in labels:
-            hint = did_you_mean(obj.class_name, labels)
-            raise ValueError(
-                f"{image.annotation_path}: unknown class {quoted(obj.class_name, 40)} in "
-                f"{line(image.image_path.name, 40)}{hint} "
-                f"(expected one of {len(labels)}): correct the annotation or use a model of these classes"
-            )
-    return objects
-
-
-def _to_masks(image: ImageAnnotation, objects: Sequence[ObjectAnnotation], mended: list[str]) -> RleMasks:
-    size = image.image_size or image_header_size(image.image_path)
-    what = f"{image.annotation_path} states {size_text(size)} pixels for {line(image.image_path.name)}, which"
-    check_limit("image_pixels", size[0] * size[1], what, "correct the size, use a model without masks")
-    codes, outlines = [], []
-    for obj in objects:
-        try:
-            code, polygons, is_mended = _to_code(obj.mask, size)
-        except ValueError as error:
-            name = f"object {obj.index + 1} ({line(obj.class_name, 40)} in {line(image.image_path.name)})"
-            raise ValueError(
-                f"{image.annotation_path}: {name}: {error}; correct it, leave such objects out with "
-                "`vovnet data check --fix`, or use a model without masks"
-            ) from error
-        codes.append(code)
-        outlines.append(polygons)
-        mended += [line(image.image_path.name)] if is_mended else []
-    if not any(outlines):
-        return RleMasks(tuple(codes), size)
-    boxes = np.array([obj.box for obj in objects]).clip(0, [size[1], size[0]] * 2)
-    return RleMasks(tuple(codes), size, Polygons.make(outlines).drawable(boxes))
-
-
-def _to_code(mask: object, size: tuple[int, int]) -> tuple[bytes, list[list[float]], bool]:
-    """The code of a mask, the polygons that it was made of, if any, and whether what is no polygon was left out."""
-    if mask is None:
-        raise ValueError("it has no mask")
-    try:
-        return from_coco(mask, size), mask if isinstance(mask, list) else [], False
-    except ValueError:
-        polygons, others = find_polygons(mask)
-        if not polygons or not others:
-            raise
-    return from_coco(polygons, size), polygons, True
-
-
-def _area(obj: ObjectAnnotation) -> float:
-    """The stated area, or that of the box."""
-    x1, y1, x2, y2 = obj.box
-    return (x2 - x1) * (y2 - y1) if obj.area is None else obj.area

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, raise_problem
+from vovnet.errors import counted
 from vovnet.media.finding import may_be_image
 from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.printing import line
@@ -26,7 +27,8 @@ def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> l
     """
     images: list[Path] = []
     others: list[Path] = []
-    for path in sorted(folder.rglob("*") if below else folder.iterdir()):
+    paths = folder.rglob("*") if below else folder.iterdir()
+    for path in sorted(paths, key=lambda path: path.parts):  # as paths compare, but sooner
         if path.is_file():
             (images if is_image_name(path) else others).append(path)
         elif not path.is_dir():  # opening a pipe would wait for ever; a broken link is an image that cannot be read
@@ -46,3 +48,15 @@ def report_skipped(paths: Iterable[Path], on_problem: OnProblem) -> None:
         kind = f"a {line(path.suffix, 20)} file" if path.suffix else "a file without a suffix"
         kind = "a special file, such as a pipe or a device," if path.exists() and not path.is_file() else kind
         on_problem("skipped-file", path, f"{kind} is not read as an image: convert it to JPEG or PNG, or remove it")
+
+
+def ignore_problem(kind: str, path: Path, detail: str) -> None:
+    """The `OnProblem` where problems are reported elsewhere, or do not matter yet."""
+
+
+def warn_about_unlisted(folder: Path, used: Collection[Path], path: Path) -> None:
+    """Logs how many images of a folder an annotation file does not list: nothing says whether they show an object."""
+    unlisted = [image for image in find_images(folder, ignore_problem) if image not in used]
+    if unlisted:
+        which = f"{counted(len(unlisted), 'image')} (the first is {line(unlisted[0].name)})"
+        _LOG.warning("%s does not list %s, so they belong to no split", path, which)

@@ -35,8 +35,10 @@ _TYPES = {"1": np.uint8, "L": np.uint8, "P": np.uint8, "I;16": np.uint16, "I": n
 _MOST_OBJECTS = 2**16
 
 
-def recognises(root: Path) -> bool:
-    return bool(_first_folder(root, _IMAGE_FOLDERS)) and any(map(_masks, _mask_folders(root)))
+def recognises(root: Path) -> str:
+    """The folders that show the format, as a clause; "" without them."""
+    images, masks = _first_folder(root, _IMAGE_FOLDERS), _mask_folders(root)
+    return f"{images.name}/ has masks in {masks[0].name}/" if images and any(map(_masks, masks)) else ""
 
 
 def splits(root: Path) -> tuple[str, ...]:

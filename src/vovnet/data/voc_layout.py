@@ -22,6 +22,8 @@ _ANNOTATION_FOLDERS = ("Annotations", "annotations")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
 _SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 _HEAD = re.compile(r"<annotation[\s>]")
+LABEL_MAP = "labelmap.txt"
+_LABEL_MAP_HEAD = re.compile(rb"#\s*label\s*:\s*color_rgb\b")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Part:
         """Name → XML file. A name is the path in the folder without suffix, such as 000001 or 2012/000001."""
         paths = sorted(self.annotations.rglob("*.xml") if self.below else self.annotations.glob("*.xml"))
         visible = (path for path in paths if not path.name.startswith("._"))  # macOS's companions of other files
-        return {f"{self.prefix}{_without_suffix(path.relative_to(self.annotations))}": path for path in visible}
+        return {self.name_of(path): path for path in visible}
+
+    def name_of(self, xml_path: Path) -> str:
+        """The name of an XML file, which need not exist."""
+        return f"{self.prefix}{_without_suffix(xml_path.relative_to(self.annotations))}"
 
     def image_tables(self, on_problem: OnProblem) -> list[dict[str, Path]]:
         """For each image folder, path in it and unique stem, both without suffix → image."""
@@ -65,11 +71,13 @@ class Layout:
 
     lists: the folder of the split lists, which need not exist.
     all_lists: the folder of these and of other lists.
+    first_pixel: the number of the first column and row in <bndbox>: 1 in VOC, 0 where CVAT or Datumaro wrote it.
     """
 
     parts: tuple[Part, ...]
     lists: Path
     all_lists: Path
+    first_pixel: int = 1
 
 
 def find_layout(root: Path) -> Layout | None:
@@ -100,7 +108,16 @@ def _layout(base: Path, parts: Sequence[Part]) -> Layout:
     every = base / "ImageSets"
     main = every / "Main"
     directly = not any(main.glob("*.txt")) and any(every.glob("*.txt"))
-    return Layout(tuple(parts), every if directly else main, every)
+    return Layout(tuple(parts), every if directly else main, every, 0 if has_label_map(base) else 1)
+
+
+def has_label_map(root: Path) -> bool:
+    """Whether there is the list of classes that CVAT and Datumaro write beside VOC annotations."""
+    try:
+        with (root / LABEL_MAP).open("rb") as file:
+            return bool(_LABEL_MAP_HEAD.match(file.read(200)))
+    except OSError:
+        return False
 
 
 def holds_annotations(paths: Iterable[Path]) -> bool:

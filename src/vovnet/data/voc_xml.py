@@ -32,12 +32,20 @@ _NO_CHARSETS = frozenset(("idna", "punycode", "raw-unicode-escape", "undefined",
 _EXTENSIONS = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949", "big5": "cp950"}
 
 
-def parse_xml(path: Path) -> ElementTree.Element:
-    """The root element. ValueError, without the path, for a file that is no safe, well-formed XML."""
-    text = _decode(read_bounded(path))
-    # An annotation needs no entities, and nested ones can fill the memory.
+def read_xml_text(path: Path, limit: str = "text_bytes") -> str:
+    """The text of an XML file without entities. ValueError, without the path, for anything else.
+
+    An annotation needs no entities, and nested ones can fill the memory.
+    """
+    text = _decode(read_bounded(path, limit))
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("declares a document type or entities, which an annotation does not need: remove them")
+    return text
+
+
+def parse_xml(path: Path) -> ElementTree.Element:
+    """The root element. ValueError, without the path, for a file that is no safe, well-formed XML."""
+    text = read_xml_text(path)
     if text.count("<") + text.count("=") > _MOST_TAGS:  # an element or attribute takes thirty times its text
         raise ValueError(f"has more than {_MOST_TAGS:,} tags and attributes, which no annotation does")
     try:
@@ -47,8 +55,10 @@ def parse_xml(path: Path) -> ElementTree.Element:
     if len(tree) > limits().image_objects:  # objects are the children of the root
         raise too_much("image_objects")
     level = list(tree)
-    for _ in range(_MAX_DEPTH):
+    depth = 0
+    while level and depth < _MAX_DEPTH:
         level = [child for element in level for child in element]
+        depth += 1
     if level:
         raise ValueError(f"nests elements more than {_MAX_DEPTH} deep, which no annotation does")
     return tree
@@ -77,16 +87,23 @@ def _decode(data: bytes) -> str:
     return text
 
 
-def read_box(element: ElementTree.Element) -> tuple[Box, str]:
+def read_box(element: ElementTree.Element, first_pixel: int = 1) -> tuple[Box, str]:
     """The box of an <object>, and what the file says instead if a corner of it is no number.
 
     The box is that of <bndbox>; else the one around roLabelImg's <robndbox> or around a <polygon>. In <bndbox> VOC
     counts pixels from 1 and includes the last one; the other two hold points, which are taken as they are. If that of
     them which comes first is no valid box, a later one stands in, and the text is that of the first.
+
+    first_pixel: the number of the first column and row in <bndbox>, see `Layout`.
     """
+
+    def read_bndbox(shape: ElementTree.Element) -> Box:
+        x1, y1, x2, y2 = _numbers(shape, _SIDES)
+        return x1 - first_pixel, y1 - first_pixel, x2, y2
+
     boxes = [
         (shape, read(shape))
-        for tag, read in (("bndbox", _read_bndbox), ("robndbox", _read_robndbox), ("polygon", _read_polygon))
+        for tag, read in (("bndbox", read_bndbox), ("robndbox", _read_robndbox), ("polygon", _read_polygon))
         if (shape := element.find(tag)) is not None
     ]
     if not boxes:
@@ -102,11 +119,6 @@ def read_box(element: ElementTree.Element) -> tuple[Box, str]:
 def stands_in(box: Box, stated: str) -> bool:
     """Whether the box that `read_box` gave stands in for one that is not valid."""
     return stated != "" and is_valid_box(box)
-
-
-def _read_bndbox(shape: ElementTree.Element) -> Box:
-    x1, y1, x2, y2 = _numbers(shape, _SIDES)
-    return x1 - 1, y1 - 1, x2, y2
 
 
 def _read_robndbox(shape: ElementTree.Element) -> Box:
@@ -141,7 +153,7 @@ def stated_size(tree: ElementTree.Element) -> tuple[int, int] | None:
     return to_image_size(tree.findtext("size/height"), tree.findtext("size/width"))
 
 
-def corrected_xml(path: Path, image: ImageAnnotation) -> bytes:
+def corrected_xml(path: Path, image: ImageAnnotation, first_pixel: int = 1) -> bytes:
     """The annotation file as it is, or rewritten in UTF-8 where `image` differs from it."""
     tree = parse_xml(path)
     changed = stated_size(tree) != image.image_size
@@ -150,13 +162,13 @@ def corrected_xml(path: Path, image: ImageAnnotation) -> bytes:
             _set_number(tree, f"size/{side}", length)
     boxes = {obj.index: obj.box for obj in image.objects}
     for index, element in enumerate(tree.findall("object")):
-        box, stated = read_box(element)
+        box, stated = read_box(element, first_pixel)
         if index not in boxes:
             tree.remove(element)
             changed = True
         elif box != boxes[index] or stands_in(box, stated):
             x1, y1, x2, y2 = boxes[index]
-            for side, value in zip(_SIDES, (x1 + 1, y1 + 1, x2, y2), strict=True):
+            for side, value in zip(_SIDES, (x1 + first_pixel, y1 + first_pixel, x2, y2), strict=True):
                 _set_number(element, f"bndbox/{side}", value)
             changed = True
     return ElementTree.tostring(tree, encoding="utf-8") if changed else path.read_bytes()

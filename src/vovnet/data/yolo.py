@@ -5,25 +5,32 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem, to_number
-from vovnet.data.image_files import find_images
+from vovnet.data.dataset import (
+    ImageAnnotation,
+    ObjectAnnotation,
+    OnProblem,
+    SplitAnnotations,
+    raise_problem,
+    to_number,
+    with_unique_ids,
+)
+from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.images import why_unreadable
 from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, read_label_lines, swap_folder
 from vovnet.data.yolo_settings import (
     ALL,
     CLASSES,
+    NAME_FILES,
     YAML_SUFFIXES,
     Settings,
     exists,
     find_inside,
     find_settings,
-    has_usual_yaml,
     read_settings,
+    usual_yaml,
     write_yaml,
 )
 from vovnet.files import encodable
@@ -36,28 +43,34 @@ _LOG = logging.getLogger("vovnet")
 _LARGEST = 3.0  # a corner further away, in widths or heights of the image, is no fraction of it
 
 
-def recognises(root: Path) -> bool:
-    return has_usual_yaml(root)
+def recognises(root: Path) -> str:
+    """The file that describes a dataset, as a clause; "" without one."""
+    name = usual_yaml(root)
+    return f"{name} describes it" if name else ""
 
 
-def recognises_yaml(root: Path) -> bool:
-    """Whether a YAML file of another name has class names and splits. ValueError if several have."""
+def recognises_yaml(root: Path) -> str:
+    """The same for a YAML file of another name that has class names and splits. ValueError if several have."""
     path = find_settings(root)
-    return path is not None and path.suffix.lower() in YAML_SUFFIXES
+    return f"{shorten(path.name)} has names and splits" if path and path.suffix.lower() in YAML_SUFFIXES else ""
 
 
-def recognises_settings(root: Path) -> bool:
-    """Whether darknet's .data file, or classes.txt beside labels, describes a dataset."""
+def recognises_settings(root: Path) -> str:
+    """The same for darknet's .data file, or a file of class names if there are labels."""
     path = find_settings(root)
-    if path is None or path.name != CLASSES:
-        return path is not None
-    paths = find_images(root, _ignore_problem)
-    return any(label.is_file() for label in label_paths(root, paths).values())
+    if path is None:
+        return ""
+    if path.name not in NAME_FILES:
+        return f"{shorten(path.name)} has names"
+    labels = label_paths(root, find_images(root, ignore_problem)).values()
+    return (
+        f"{path.relative_to(root).as_posix()} has names, and there are labels" if any(map(Path.is_file, labels)) else ""
+    )
 
 
 def is_settings_file(path: Path) -> bool:
     """Whether the name of a file is that of one which describes a dataset."""
-    return path.suffix.lower() in (*YAML_SUFFIXES, ".data") or path.name == CLASSES
+    return path.suffix.lower() in (*YAML_SUFFIXES, ".data") or path.name in NAME_FILES
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -69,7 +82,8 @@ def splits(root: Path) -> tuple[str, ...]:
 
 def has_split(root: Path, split: str) -> bool:
     """Whether `read` takes the name: a test split that does not exist is then a problem."""
-    return split in (read_settings(root).entries or (ALL,))
+    settings = read_settings(root)
+    return split in settings.entries or (split == ALL and settings.path.name in NAME_FILES)
 
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
@@ -88,20 +102,16 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             which = which if len(paths) > 1 else f"the only image of the split {split} has no"
             on_problem("no-labels", paths[0].parent, f"{which} label file: {where}")
         labelled = [_read_labels(path, labels[path], settings, on_problem) for path in paths]
-        images = _with_unique_ids(settings.folder, labelled)
+        images = with_unique_ids(settings.folder, labelled)
         ids = tuple(range(len(settings.class_names)))
         return SplitAnnotations(settings.folder, "yolo", split, settings.class_names, ids, images)
 
     return tuple(map(read_split, names))
 
 
-def _ignore_problem(kind: str, path: Path, detail: str) -> None:
-    """The `OnProblem` while a format is looked for."""
-
-
 def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[Path]:
     """The images of a split, in alphabetical order or in the order of its list."""
-    if not settings.entries:
+    if split not in settings.entries:
         return find_images(settings.folder, on_problem)
     images: dict[Path, None] = {}
     for entry in settings.entries[split]:
@@ -192,18 +202,6 @@ def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: O
     return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width), unusable)
 
 
-def _with_unique_ids(folder: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
-    """Images with the same stem in several folders get their path in the data folder as their id."""
-    counts = Counter(image.image_id for image in images)
-
-    def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
-        if counts[image.image_id] == 1:
-            return image
-        return replace(image, image_id=image.image_path.relative_to(folder).with_suffix("").as_posix())
-
-    return tuple(map(with_unique_id, images))
-
-
 def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list[Path]:
     """Label files that belong to no image, in the folders labels/ where the splits have theirs."""
     folder = read_settings(root).folder
@@ -216,27 +214,38 @@ def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list
         return path in used or any(image_path.with_suffix(suffix).is_file() for suffix in suffixes)
 
     labels = (path for labels in sorted(folders) for path in sorted(labels.iterdir()) if path.suffix.lower() == ".txt")
-    return [path for path in labels if path.name != CLASSES and not path.name.startswith("._") and not has_image(path)]
+    return [
+        path
+        for path in labels
+        if path.name not in NAME_FILES and not path.name.startswith("._") and not has_image(path)
+    ]
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """Label files with only these objects, a list SPLIT.txt for each split, and the YAML file that names the lists.
 
-    Lists rather than folders, because two splits may share a folder and still differ. A dataset that classes.txt
-    describes has neither lists nor YAML file.
+    Lists rather than folders, because two splits may share a folder and still differ. A dataset that a file of names
+    describes has no YAML file, and only the lists that it had.
     """
     settings = read_settings(root)
     out.mkdir(parents=True, exist_ok=True)
     for split in splits:
-        if settings.entries:
-            names = [image.image_path.relative_to(settings.folder).as_posix() for image in split.images]
-            (out / f"{split.split}.txt").write_text("".join(map(_list_line, names)), encoding="utf-8")
+        names = [image.image_path.relative_to(settings.folder).as_posix() for image in split.images]
+        if list_name := _list_name(settings, split.split):
+            (out / list_name).write_text("".join(map(_list_line, names)), encoding="utf-8")
         for image in split.images:
             if image.annotation_path.is_file():
                 path = out / image.annotation_path.relative_to(settings.folder)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(_corrected_labels(image, settings.keypoints), encoding="utf-8")
     _write_settings(settings, [split.split for split in splits], out)
+
+
+def _list_name(settings: Settings, split: str) -> str:
+    """The name of the list of a split in the copy; "" where folders or nothing tell the splits apart."""
+    if settings.path.name not in NAME_FILES:
+        return f"{split}.txt"
+    return next((entry for entry in settings.entries.get(split, ()) if entry.endswith(".txt")), "")
 
 
 def _list_line(name: str) -> str:
@@ -248,7 +257,7 @@ def _list_line(name: str) -> str:
 def _write_settings(settings: Settings, names: Sequence[str], out: Path) -> None:
     path = out / settings.path.relative_to(settings.folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if settings.path.name == CLASSES:
+    if settings.path.name in NAME_FILES:
         shutil.copy2(settings.path, path)
     elif settings.path.suffix == ".data":
         (out / CLASSES).with_suffix(".names").write_text("\n".join(settings.class_names) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What describes a YOLO dataset: a YAML file, darknet's .data file, or classes.txt alone."""
+"""What describes a YOLO dataset: a YAML file, darknet's .data file, or a file of class names alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from typing import Any
 import yaml
 
 from vovnet import yaml_parsing
+from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.parsing import naming, read_lines, read_text
 from vovnet.printing import line, quoted
 from vovnet.yaml_parsing import compose_yaml
 
-ALL = "all"  # the split of every image, where only classes.txt describes the dataset
+ALL = "all"  # the split of every image, where only a file of class names describes the dataset
 SPLITS = ("train", "val", "test")
 CLASSES = "classes.txt"
+_DARKNET_LABELS = "_darknet.labels"  # of Roboflow, in the folder of each split
+NAME_FILES = (CLASSES, "obj.names", "data.names", _DARKNET_LABELS)
 
 _YAML_NAMES = ("data.yaml", "data.yml")
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -33,7 +36,8 @@ class Settings:
     """What a file says about the dataset of its folder.
 
     folder: the data folder, in which `path` lies.
-    entries: split → folders and lists of images as written; empty if classes.txt describes the dataset.
+    entries: split → folders and lists of images as written; empty if a file of names describes the dataset and there
+        are no lists.
     base: the folder that the entries are relative to, as written: often one of another machine.
     keypoints: numbers per object after the box (`kpt_shape`), None if the labels have no keypoints.
     """
@@ -46,14 +50,15 @@ class Settings:
     keypoints: int | None = None
 
 
-def has_usual_yaml(root: Path) -> bool:
-    return any((root / name).is_file() for name in _YAML_NAMES)
+def usual_yaml(root: Path) -> str:
+    """The name of the YAML file that is called as most are; "" without one."""
+    return next((name for name in _YAML_NAMES if (root / name).is_file()), "")
 
 
 def find_settings(root: Path) -> Path | None:
     """The file that describes the dataset in a folder, or `root` itself if it is a file.
 
-    data.yaml takes precedence, then any YAML file with names and splits, darknet's .data file, and classes.txt.
+    data.yaml takes precedence, then any YAML file with names and splits, darknet's .data file, and a file of names.
     ValueError if several YAML files have names and splits.
     """
     if root.is_file():
@@ -67,8 +72,8 @@ def find_settings(root: Path) -> Path | None:
             f"{root} has several YAML files with names and splits ({names}): name one instead of the folder"
         )
     darknet = [path for path in _files(root, (".data",)) if "names" in _parse_darknet(path)]
-    alone = [path for path in (root / CLASSES, root / "labels" / CLASSES) if path.is_file()]
-    return next(iter((*described, *usual, *darknet, *alone)), None)
+    alone = [path for name in NAME_FILES for path in (root / name, root / "labels" / name) if path.is_file()]
+    return next(iter((*described, *usual, *darknet, *alone, *_darknet_folders(root).values())), None)
 
 
 def read_settings(root: Path) -> Settings:
@@ -76,8 +81,8 @@ def read_settings(root: Path) -> Settings:
     path = find_settings(root)
     assert path is not None, "the format was recognised before"
     folder = root if root.is_dir() else root.parent
-    if path.name == CLASSES:
-        return Settings(path, folder, _check_names(_name_lines(path), path), {})
+    if path.name in NAME_FILES:
+        return Settings(path, folder, _check_names(_name_lines(path), path), _entries_beside_names(folder, path))
     if path.suffix.lower() == ".data":
         content: Mapping[str, Any] = _parse_darknet(path)
         names_path = find_inside(folder, str(content.get("names")))
@@ -89,6 +94,38 @@ def read_settings(root: Path) -> Settings:
     if not isinstance(base, str):
         raise ValueError(f"{path}: path must be a folder, got a list or dictionary")
     return Settings(path, folder, _yaml_names(content, path), _entries(content, path), base, _keypoints(content, path))
+
+
+def _darknet_folders(root: Path) -> dict[str, Path]:
+    """Split → the file of class names in its folder, as Roboflow exports them."""
+    return {path.parent.name: path for path in sorted(root.glob(f"*/{_DARKNET_LABELS}"))}
+
+
+def _entries_beside_names(folder: Path, path: Path) -> dict[str, tuple[str, ...]]:
+    """The splits where a file of class names describes the dataset: its folders, or lists such as train.txt."""
+    if path.name == _DARKNET_LABELS and path.parent != folder:
+        files = _darknet_folders(folder)
+        names = {split: _name_lines(other) for split, other in files.items()}
+        differing = next((split for split in names if names[split] != _name_lines(path)), None)
+        if differing is not None:
+            raise ValueError(f"{files[differing]} has other class names than {path}: give both the same lines")
+        return {split: (split,) for split in files}
+    spellings = {split: (split, *_OTHER_KEYS.get(split, ())) for split in SPLITS}
+    lists = {
+        split: [name for stem in spellings[split] if is_list(folder / (name := f"{stem}.txt"))] for split in SPLITS
+    }
+    return {split: tuple(names[:1]) for split, names in lists.items() if names}
+
+
+def is_list(path: Path) -> bool:
+    """Whether a text file lists images, rather than the objects of one."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            lines = [file.readline(_LONGEST_PATH) for _ in range(20)] if path.is_file() else []
+    except (OSError, ValueError):
+        return False
+    first = next((stated for line_of_file in lines if (stated := line_of_file.strip("\ufeff \t\r\n"))), "")
+    return first.lower().endswith(IMAGE_SUFFIXES)
 
 
 def find_inside(folder: Path, entry: str, bases: Iterable[Path] = ()) -> Path | None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vovnet.printing import line, quoted
-from vovnet.weights.metadata import Checkpoint, Metadata, validated
+from vovnet.weights.metadata import Checkpoint, Metadata, Pairs, validated
 
 _Count = Annotated[int, Field(strict=True, ge=0, lt=2**62)]
 _Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -30,14 +30,17 @@ class OptimizerState(Metadata):
 
 
 class _Checkpoint(Checkpoint):
-    """What `TrainState.save` writes; older checkpoints lack `last`."""
+    """What `TrainState.save` writes; older checkpoints lack those with a default."""
 
     optimizer: OptimizerState
     scaler: dict[str, float]
     step: _Count
     best: _Score | None
     best_step: _Count | None
+    stopped_step: _Count | None = None
     last: _Score | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    default_boxes: Pairs | None = None
     window: _Window
     images: _Text
 

@@ -8,25 +8,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from vovnet.engine.config_keys import explain
-from vovnet.errors import UsageError, did_you_mean
-from vovnet.names import published_configs
-from vovnet.parsing import read_text
-from vovnet.printing import line, quoted
-from vovnet.yaml_parsing import ConfigLoader, parse_yaml
+from vovnet.engine.config_file import read_config as read_config
+from vovnet.printing import quoted
+from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST, Tiling
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 BatchSize = Annotated[int, Field(gt=0, le=65_536)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-_DEEPEST_KEY = 20
 _LONGEST_TEXT = 4096  # of a path in Linux
 
 
@@ -68,6 +63,21 @@ class DataSource(Section):
     split: str
 
 
+class TilesConfig(Section):
+    """How training and validation images are cut into tiles, for objects that are small in them.
+
+    size: side of a tile in pixels of the image.
+    overlap: share of its side that a tile has in common with the next one.
+    """
+
+    size: Annotated[int, Field(ge=SMALLEST)]
+    overlap: Annotated[float, Field(ge=0, le=MOST_OVERLAP)] = OVERLAP
+
+    @property
+    def tiling(self) -> Tiling:
+        return Tiling(self.size, self.overlap)
+
+
 class DataConfig(Section):
     """The images to train and evaluate on.
 
@@ -77,6 +87,7 @@ class DataConfig(Section):
     more_train: further splits to train on, with the same classes, such as VOC2012 in addition to VOC2007.
     cache: keep the decoded training images in one file, in vovnet's cache folder or in the folder given, where they are
         read by all processes and by later runs. It takes 3 bytes per pixel of all images.
+    tiles: cut training images into tiles, and evaluate in tiles too; null: whole images.
     """
 
     root: Path
@@ -84,6 +95,7 @@ class DataConfig(Section):
     val: str | None = "val"
     more_train: tuple[DataSource, ...] = ()
     cache: bool | Path = False
+    tiles: TilesConfig | None = None
 
 
 class AugmentConfig(Section):
@@ -168,10 +180,12 @@ class LossConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """The length of the run and its learning rates. Give either `iterations` or `epochs`.
+    """The length of the run and its learning rates. Give one of `iterations`, `epochs` and `minutes`.
 
     iterations: number of optimizer steps, up to 1,000,000,000.
     epochs: number of passes over the training images, up to 1,000,000.
+    minutes: time for steps, evaluations and checkpoints, up to 1,000,000. The rate of a "cosine" schedule then follows
+        the time, so that no two such runs are exactly the same. For one process only.
     kind: "step": the rate is multiplied by `gamma` at each of `milestones`; "cosine": it falls to 0 over the run.
     milestones: optimizer steps, up to 1,000 of them.
     gamma: factor of the rate at a milestone.
@@ -181,6 +195,7 @@ class ScheduleConfig(Section):
 
     iterations: Annotated[int, Field(gt=0, le=10**9)] | None = None
     epochs: Annotated[float, Field(gt=0, le=10**6)] | None = None
+    minutes: Annotated[float, Field(gt=0, le=10**6)] | None = None
     kind: Literal["step", "cosine"] = "step"
     milestones: Annotated[tuple[int, ...], Field(max_length=1000)] = ()
     gamma: PositiveFraction = 0.1
@@ -188,9 +203,12 @@ class ScheduleConfig(Section):
     warmup_factor: PositiveFraction = 0.01
 
     def model_post_init(self, _: Any) -> None:
-        if (self.iterations is None) == (self.epochs is None):
-            null = "" if self.iterations is None else ": set schedule.iterations=null or schedule.epochs=null"
-            raise ValueError(f"give either iterations or epochs; the other one must be null{null}")
+        lengths = {"iterations": self.iterations, "epochs": self.epochs, "minutes": self.minutes}
+        given = [name for name, length in lengths.items() if length is not None]
+        if len(given) != 1:
+            others = " or ".join(f"schedule.{name}=null" for name in given)
+            null = f": set {others}" if given else ""
+            raise ValueError(f"give one of iterations, epochs and minutes; the others must be null{null}")
 
 
 class TrainConfig(Section):
@@ -198,9 +216,10 @@ class TrainConfig(Section):
 
     model: a detector of `vovnet.create_model`; the number of classes comes from the data.
     model_options: options of `vovnet.create_model`.
-    weights: what the whole detector starts from: a bundled name, a file, a run folder or a URL, with the same model and
-        classes; null: random weights.
+    weights: what the whole detector starts from: a bundled name, a file, a run folder or a URL, of the same model.
+        Classes that it lacks start with random logits; null: random weights.
     backbone_weights: what the backbone starts from: a file, a URL, timm/NAME or torchvision/NAME; null: random weights.
+    default_boxes: "published" or, for one-stage detectors, "data": fitted to the sizes of the training objects.
     data: the images to train and evaluate on.
     augment: augmentation for detectors with an input of fixed size.
     resize: augmentation for detectors that keep the aspect ratio (Mask R-CNN, Faster R-CNN).
@@ -231,6 +250,7 @@ class TrainConfig(Section):
     threads: CPU threads, up to 4,096; null: PyTorch's default.
     metric: the best weights are those with the highest value of this metric on `val`.
     evaluate_every: epochs between evaluations.
+    early_stop: end the run if so many evaluations in a row bring no better metric; null: train to the end.
     checkpoint_every: optimizer steps between checkpoints.
     log_every: optimizer steps between log lines.
     tensorboard: also log to TensorBoard; null: if the extra "train" is installed.
@@ -242,6 +262,7 @@ class TrainConfig(Section):
     model_options: dict[str, Any] = {}
     weights: str | None = None
     backbone_weights: str | None = None
+    default_boxes: Literal["published", "data"] = "published"
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     resize: ResizeConfig = ResizeConfig()
@@ -264,6 +285,7 @@ class TrainConfig(Section):
     threads: Annotated[int, Field(gt=0, le=4096)] | None = None
     metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
     evaluate_every: PositiveInt = 1
+    early_stop: PositiveInt | None = None
     checkpoint_every: PositiveInt = 1000
     log_every: PositiveInt = 10
     tensorboard: bool | None = None
@@ -276,6 +298,8 @@ class TrainConfig(Section):
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}; set "
                 f"micro_batch_size={math.gcd(self.batch_size, self.micro_batch_size)}"
             )
+        if self.early_stop and self.data.val is None:
+            raise ValueError("early_stop needs evaluations: set data.val=SPLIT or early_stop=null")
         if self.sync_bn and self.norm_batch_size:
             raise ValueError(
                 "sync_bn=true takes the statistics of all processes together, norm_batch_size those of a few images: "
@@ -285,63 +309,6 @@ class TrainConfig(Section):
             raise ValueError("batch norm across processes cannot be compiled: set sync_bn=false or compile=false")
 
 
-Schema = TypeVar("Schema", bound=Section)
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """The settings of one training run, read by `read_config`."""
     return read_config(TrainConfig, path, overrides)
-
-
-def read_config(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
-    """Read a YAML file and apply `key=value` arguments, with dots for sections: optimizer.learning_rate=1e-3.
-
-    path: a file, or the name of a published config. `output` defaults to runs/NAME_OF_THE_FILE.
-
-    Raises FileNotFoundError, or UsageError that names all wrong keys, each with the nearest right one, and all wrong
-    values.
-    """
-    path = _find_config(path)
-    try:
-        text = read_text(path, "yaml_bytes")
-    except ValueError as error:
-        raise UsageError(f"{line(str(path), 80)} {error}") from None
-    values = _parse(text, str(path))
-    if not isinstance(values, dict):
-        raise UsageError(f"{line(str(path), 80)} must hold keys and values, got {type(values).__name__}")
-    values.setdefault("output", f"runs/{path.stem}")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not all(key.split(".")) or key.count(".") > _DEEPEST_KEY:
-            raise UsageError(f"expected key=value, got {quoted(override)}")
-        section = values
-        *parents, last = key.split(".")
-        for parent in parents:
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                raise UsageError(f"{quoted(parent)} in {quoted(key)} is a value, not a section")
-        section[last] = _parse(text, override)
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(f"{line(str(path), 80)}: {explain(schema, error)}") from None
-
-
-def _find_config(source: str | Path) -> Path:
-    """The file `source`, or the published config of that name, with or without "configs/" and ".yaml"."""
-    path, published = Path(source), published_configs()
-    with suppress(OSError):  # a name that is too long
-        if path.is_file():
-            return path
-    name = path.name.removesuffix(".yaml")
-    if name in published and path in (Path(name), Path(f"{name}.yaml"), Path("configs") / f"{name}.yaml"):
-        return published[name]
-    remedy = did_you_mean(name, published) or "; `vovnet list` names the published ones"
-    raise FileNotFoundError(f"no config file {line(str(source))}{remedy}")
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return parse_yaml(text, ConfigLoader)
-    except ValueError as error:
-        raise UsageError(f"{line(where, 80)} {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -20,6 +21,7 @@ from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
 from vovnet.engine.multi_scale import MultiScale, detect_multi_scale
 from vovnet.engine.predictor import Predictor, Running
+from vovnet.engine.tiling import detect_tiled
 from vovnet.errors import UsageError
 from vovnet.metrics.analysis import Analysis, analyse
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco
@@ -29,6 +31,7 @@ from vovnet.metrics.voc import ClassResult, VocResult, evaluate_voc
 from vovnet.models.detectors.merging import soft_nms as apply_soft_nms
 from vovnet.models.preprocessing import Resizing
 from vovnet.runtime.options import SCORE_THRESHOLD
+from vovnet.runtime.tiles import Tiling
 from vovnet.structures import Detections
 
 
@@ -54,6 +57,11 @@ def _collate(items: list[tuple[Tensor, tuple[int, int]]]) -> tuple[list[Tensor] 
     return (torch.stack(images) if same else list(images)), list(image_sizes)
 
 
+def _largest(dataset: DetectionDataset) -> int:
+    """Height × width of the largest image whose size is stated; 0 without any."""
+    return max((math.prod(sample.image_size) for sample in dataset if sample.image_size), default=0)
+
+
 def detect_dataset(
     detector: Predictor,
     dataset: DetectionDataset,
@@ -63,6 +71,7 @@ def detect_dataset(
     group: Workers,
     soft_nms: bool = False,
     multi_scale: MultiScale | None = None,
+    tiling: Tiling | None = None,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> list[Detections]:
     """The detections of every image, in the order of the dataset.
@@ -71,26 +80,33 @@ def detect_dataset(
     group: the processes that share the images; each image is seen once.
     soft_nms: COCO's last step for one scale, see `vovnet.models.detectors.merging`.
     multi_scale: test at these scales instead of the model's own input size, one image at a time.
+    tiling: detect in tiles too, one image at a time, and `batch_size` tiles together.
     on_image: called after each batch with the number of images that this process has done.
     """
     if soft_nms and multi_scale is not None:
         raise UsageError("soft-NMS is for a test at one scale; a multi-scale test uses box voting: choose one of them")
+    if tiling is not None and (soft_nms or multi_scale is not None):
+        other = "soft-NMS" if soft_nms else "a multi-scale test"
+        raise UsageError(f"tiles have a merging of their own, which does not go with {other}: choose one of them")
     indices = range(group.rank, len(dataset), group.world_size)
-    preprocessing = detector.preprocessing if multi_scale is None else None
-    size = min(batch_size, len(indices)) if multi_scale is None else 1
+    together = multi_scale is None and tiling is None
+    preprocessing = detector.preprocessing if together else None
+    size = min(batch_size, len(indices)) if together else 1
     batches = load_batches(
         _Images(dataset, preprocessing, indices),
         (list(range(len(indices))[start : start + size]) for start in range(0, len(indices), max(1, size))),
         workers=workers,
         collate=_collate,
         name_of=lambda index: dataset[indices[index]].image_path.name,
-        batch_bytes=size * 3 * preprocessing.least_pixels if preprocessing else 0,
+        batch_bytes=size * 3 * (preprocessing.least_pixels if preprocessing else _largest(dataset)),
     )
     own: list[Detections] = []
     with closing(batches):
         for images, image_sizes in batches:
             if multi_scale is not None:
                 own.append(detect_multi_scale(detector, images[0], multi_scale))
+            elif tiling is not None:
+                own.append(detect_tiled(detector.detect, images[0], tiling, batch_size=batch_size))
             else:
                 detections = detector.detect(list(images), image_sizes)
                 own += map(apply_soft_nms, detections) if soft_nms else detections
@@ -120,6 +136,7 @@ class Evaluation:
     images_per_s: float
     soft_nms: bool = False
     multi_scale: MultiScale | None = None
+    tiling: Tiling | None = None
     coco_masks: CocoResult | None = None
     running: Running = field(default_factory=Running)
 
@@ -152,6 +169,7 @@ class Evaluation:
             "running": self.running.to_dict(),
             "soft_nms": self.soft_nms,
             "multi_scale": asdict(self.multi_scale) if self.multi_scale else None,
+            "tiles": asdict(self.tiling) if self.tiling else None,
             "voc07_map": self.voc.mean_ap11,
             "voc_area_map": self.voc.mean_ap_area,
             "coco": self.coco.figures,
@@ -190,12 +208,13 @@ def evaluate(
     score_threshold: float = 0.5,
     soft_nms: bool = False,
     multi_scale: MultiScale | None = None,
+    tiling: Tiling | None = None,
     on_image: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Detect on every image of `dataset` and compare with its objects, whose labels must be those of the detector.
 
     score_threshold: for the confusion matrix and the errors per image; average precision uses all scores.
-    workers, soft_nms, multi_scale, on_image: see `detect_dataset`.
+    workers, soft_nms, multi_scale, tiling, on_image: see `detect_dataset`.
 
     Under torchrun the processes share the images, each with a detector on its own device; the first one compares.
     """
@@ -203,7 +222,7 @@ def evaluate(
         started = time.perf_counter()
         detections = detect_dataset(
             detector, dataset, batch_size=batch_size, workers=workers, group=group,
-            soft_nms=soft_nms, multi_scale=multi_scale, on_image=on_image,
+            soft_nms=soft_nms, multi_scale=multi_scale, tiling=tiling, on_image=on_image,
         )  # fmt: skip
         images_per_s = len(dataset) / (time.perf_counter() - started)
         accuracy = group.once(lambda: _accuracy(detections, dataset, score_threshold))
@@ -215,6 +234,7 @@ def evaluate(
         images_per_s=images_per_s,
         soft_nms=soft_nms,
         multi_scale=multi_scale,
+        tiling=tiling,
         running=detector.running,
     )
 

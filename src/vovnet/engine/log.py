@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.data.dataset import DetectionDataset
+from vovnet.data.formats import recognise
 from vovnet.engine.config import TrainConfig
 from vovnet.errors import counted, install_extra, listed
 from vovnet.files import LEFTOVERS, append_text, make_folder, write_bytes
@@ -107,17 +108,26 @@ def announce(config: TrainConfig, dataset: DetectionDataset, step: int, steps: i
     """Print on stderr, before the first step, what is about to be trained; warn of a warm-up that never ends."""
     start = f"resumes at step {step}" if step else "starts anew"
     classes = listed(dataset.class_names, 20)
+    minutes = config.schedule.minutes
+    length = counted(steps, "step") if minutes is None else f"{minutes:g} min of steps"
+    data = f"{config.data.root} is read as {recognise(config.data.root).sentence()}"
     sentence = (
         f"{counted(len(dataset), 'image')}, {counted(len(dataset.class_names), 'class', 'classes')} ({classes}); "
-        f"{counted(steps, 'step')} of {counted(config.batch_size, 'image')} on {device} → {config.output}; {start}"
+        f"{length} of {counted(config.batch_size, 'image')} on {device} → {config.output}; {start}"
     )
-    print(line(sentence, SENTENCE), file=sys.stderr, flush=True)
-    if config.schedule.warmup_iterations >= steps:
+    print(line(data, SENTENCE), line(sentence, SENTENCE), sep="\n", file=sys.stderr, flush=True)
+    if minutes is None and config.schedule.warmup_iterations >= steps:
         _LOG.warning(
             "the warm-up of %d iterations is longer than the run of %d; lower schedule.warmup_iterations",
             config.schedule.warmup_iterations,
             steps,
         )
+
+
+def say(*sentences: str) -> None:
+    """Print what is about to be trained, or how it ended, on stderr."""
+    for sentence in sentences:
+        print(line(sentence, SENTENCE), file=sys.stderr, flush=True)
 
 
 def mean_losses(losses_of_processes: Sequence[Mapping[str, float]]) -> dict[str, float]:

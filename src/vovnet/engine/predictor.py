@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from vovnet.data.video import VideoWriter
 from vovnet.engine.prediction import Prediction
 from vovnet.engine.sources import ImageLike, find_inputs, read_batches
+from vovnet.engine.tiling import detect_tiled
 from vovnet.media.finding import raise_if_all_failed, raise_unless_images
 from vovnet.media.reading import SourceImage
 from vovnet.media.results import Failure, raise_failures
@@ -23,6 +25,7 @@ from vovnet.media.video import video_info
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Resizing
 from vovnet.runtime.options import BATCH_SIZE, TOP_K, Selection, check_options, select_by
+from vovnet.runtime.tiles import Tiling, tiling_of
 from vovnet.structures import Detections
 
 TITLES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "mnn": "MNN"}
@@ -35,6 +38,8 @@ class Options(TypedDict, total=False):
     top_k: int
     classes: str | int | Sequence[str | int] | None
     batch_size: int
+    tiles: int | None
+    overlap: float | None
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,8 @@ class Predictor(ABC):
         top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = BATCH_SIZE,
+        tiles: int | None = None,
+        overlap: float | None = None,
     ) -> Prediction | list[Prediction]:
         """The prediction for one image, or a list of predictions for a list of images, folders and patterns.
 
@@ -138,6 +145,8 @@ class Predictor(ABC):
         top_k: most detections per image.
         classes: names or labels of the classes to keep; None keeps all.
         batch_size: images per pass.
+        tiles: side in pixels of the tiles in which images are detected too, beside the whole; None: only the whole.
+        overlap: share of its side that a tile has in common with the next one; None is 0.2.
 
         Raises ValueError or OSError for the first image that cannot be read; `stream` carries on instead.
         """
@@ -145,7 +154,13 @@ class Predictor(ABC):
         inputs = find_inputs(source)
         raise_unless_images(source, inputs, for_videos="predict_video or stream, which give one frame at a time")
         results = self.stream(
-            inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
+            inputs,
+            score_threshold=score_threshold,
+            top_k=top_k,
+            classes=classes,
+            batch_size=batch_size,
+            tiles=tiles,
+            overlap=overlap,
         )
         predictions = list(raise_failures(results))
         return predictions if several else predictions[0]
@@ -175,12 +190,15 @@ class Predictor(ABC):
         top_k: int = TOP_K,
         classes: str | int | Sequence[str | int] | None = None,
         batch_size: int = BATCH_SIZE,
+        tiles: int | None = None,
+        overlap: float | None = None,
         keep_images: bool = False,
         output: Path | None = None,
     ) -> Iterator[Prediction | Failure]:
         """One result per image and per frame of a video, in order; a `Failure` for what cannot be read.
 
-        The other arguments are those of `predict`. A thread reads up to `batch_size` images ahead of the network.
+        The other arguments are those of `predict`. A thread reads up to `batch_size` images ahead of the network, with
+        tiles one.
 
         keep_images: predictions also hold the pixels of image files, so that drawing does not read the file again.
         output: the folder that results are written to, which is never a source.
@@ -189,6 +207,7 @@ class Predictor(ABC):
         unknown class or a value out of range.
         """
         check_options(score_threshold, top_k, batch_size)
+        tiling = tiling_of(tiles, overlap)
         selection = select_by(
             score_threshold=score_threshold,
             stored=self.score_thresholds,
@@ -198,20 +217,39 @@ class Predictor(ABC):
         )
         inputs = find_inputs(sources, output=output)
         raise_if_all_failed(inputs)
-        batches = read_batches(inputs, self.preprocessing, batch_size, keep_images=keep_images)
-        return self._stream(batches, selection)
+        if tiling is None:
+            find = partial(self._find, selection)
+            batches = read_batches(inputs, self.preprocessing, batch_size, keep_images=keep_images)
+        else:
+            find = partial(self._find_in_tiles, selection, tiling, batch_size)
+            batches = read_batches(inputs, None, 1, keep_images=keep_images)
+        return self._stream(batches, find, selection)
+
+    def _find(self, selection: Selection, images: Sequence[SourceImage[Tensor]]) -> list[Detections]:
+        resized, sizes = [image.resized for image in images], [image.image_size for image in images]
+        return self.detect(resized, sizes, score_threshold=selection.lowest, top_k=selection.most)
+
+    def _find_in_tiles(
+        self, selection: Selection, tiling: Tiling, batch_size: int, images: Sequence[SourceImage[Tensor]]
+    ) -> list[Detections]:
+        threshold, top_k = selection.lowest, selection.most
+        return [
+            detect_tiled(
+                self.detect, image.resized, tiling, batch_size=batch_size, score_threshold=threshold, top_k=top_k
+            )
+            for image in images
+        ]
 
     def _stream(
         self,
         batches: Generator[list[SourceImage[Tensor] | Failure]],
+        find: Callable[[Sequence[SourceImage[Tensor]]], list[Detections]],
         selection: Selection,
     ) -> Iterator[Prediction | Failure]:
         with closing(batches):
             for batch in batches:
                 images = [image for image in batch if isinstance(image, SourceImage)]
-                resized, sizes = [image.resized for image in images], [image.image_size for image in images]
-                found = self.detect(resized, sizes, score_threshold=selection.lowest, top_k=selection.most)
-                detections = iter(found)
+                detections = iter(find(images))
                 for image in batch:
                     if isinstance(image, Failure):
                         yield image

@@ -18,7 +18,7 @@ from vovnet.weights.file import load_checkpoint
 
 _MAY_DIFFER = {
     *("resume", "workers", "draw_images", "data.cache", "threads", "output", "device", "compile", "channels_last"),
-    *("log_every", "checkpoint_every", "tensorboard"),
+    *("log_every", "checkpoint_every", "tensorboard", "early_stop"),
 }
 
 
@@ -83,6 +83,13 @@ def _check_schedule(saved: TrainConfig, config: TrainConfig, step: int, num_imag
     if not keys:
         return
     path, weights = config.output / "last.pt", config.output / "last.safetensors"
+    minutes = (saved.schedule.minutes, config.schedule.minutes)
+    if any(length is not None for length in minutes):
+        raise ValueError(
+            f"{path} belongs to a run whose length or rates would change ({'; '.join(keys)}), which a run of minutes "
+            f"cannot; resume it with its own schedule, or start a new run from its weights: "
+            f"weights={weights if weights.exists() else path} output=FOLDER"
+        )
     if step > now:
         raise ValueError(
             f"{path} is at step {step}, and the run would now end at step {now} ({'; '.join(keys)}); make it at least "

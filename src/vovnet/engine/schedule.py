@@ -6,13 +6,16 @@ import math
 
 from vovnet.engine.config import ScheduleConfig, TrainConfig
 
+_ENDLESS = 10**9  # steps
+
 
 def total_steps(config: TrainConfig, num_images: int) -> int:
-    """Number of optimizer steps of the whole run."""
+    """Number of optimizer steps of the whole run; more than it will take for one that ends after some minutes."""
     schedule = config.schedule
     if schedule.iterations is not None:
         return schedule.iterations
-    assert schedule.epochs is not None
+    if schedule.epochs is None:
+        return _ENDLESS
     return max(1, math.ceil(schedule.epochs * num_images / config.batch_size))
 
 
@@ -28,10 +31,14 @@ def micro_batches(config: TrainConfig, world_size: int) -> tuple[int, int]:
     return size, local // size
 
 
-def learning_rate(step: int, steps: int, base: float, schedule: ScheduleConfig) -> float:
-    """The learning rate of step `step` (from 0) of `steps`."""
+def learning_rate(step: int, steps: int, base: float, schedule: ScheduleConfig, share: float | None = None) -> float:
+    """The learning rate of step `step` (from 0) of `steps`.
+
+    share: how much of the time has passed, from 0 to 1, in a run of minutes, which has no number of steps.
+    """
     if schedule.kind == "cosine":
-        rate = base * (1 + math.cos(math.pi * step / steps)) / 2
+        angle = math.pi * step / steps if share is None else math.pi * share
+        rate = base * (1 + math.cos(angle)) / 2
     else:
         rate = base * schedule.gamma ** sum(step >= milestone for milestone in schedule.milestones)
     if step < schedule.warmup_iterations:
@@ -47,5 +54,11 @@ def epochs_done(step: int, config: TrainConfig, num_images: int) -> float:
 
 def evaluation_is_due(step: int, config: TrainConfig, num_images: int) -> bool:
     """Whether the number of epochs reaches a multiple of `evaluate_every` with the `step`-th step."""
+    return evaluations_due(step - 1, step, config, num_images) > 0
+
+
+def evaluations_due(after: int, step: int, config: TrainConfig, num_images: int) -> int:
+    """How many evaluations were due after step `after`, up to step `step`, at most one a step."""
     images_per_period = num_images * config.evaluate_every
-    return step * config.batch_size // images_per_period > (step - 1) * config.batch_size // images_per_period
+    periods = [done * config.batch_size // images_per_period for done in (after, step)]
+    return min(step - after, periods[1] - periods[0])

@@ -46,14 +46,14 @@ def read_source(source: str) -> Tensor:
 
 
 def read_batches(
-    inputs: Sequence[Any], preprocessing: Resizing, batch_size: int, *, keep_images: bool
+    inputs: Sequence[Any], preprocessing: Resizing | None, batch_size: int, *, keep_images: bool
 ) -> Generator[list[SourceImage[Tensor] | Failure]]:
-    """As `vovnet.media.reading.read_batches`: images (3, H, W) that are resized for the network."""
+    """As `vovnet.media.reading.read_batches`: images (3, H, W), resized if there is a `preprocessing`."""
     decoder = Decoder(
         read=read_image,
         convert=to_image_tensor,
         frames=read_shown_frames,
         size=lambda image: (image.shape[1], image.shape[2]),
-        resize=preprocessing.resize,
+        resize=None if preprocessing is None else preprocessing.resize,
     )
     return reading.read_batches(inputs, decoder, batch_size, keep_images=keep_images)

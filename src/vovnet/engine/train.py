@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +18,30 @@ from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, stop_votes_of, workers
+from vovnet.engine.early_stop import stops_early, why_stopped
 from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
+from vovnet.engine.initial_model import InitialModel, initial_model
 from vovnet.engine.interrupts import stop_requests
-from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log
+from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log, say
 from vovnet.engine.network import place, wrap
 from vovnet.engine.optimizer import make_optimizer, set_learning_rate
-from vovnet.engine.resume import dotted, find_checkpoint
-from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
+from vovnet.engine.resume import find_checkpoint
+from vovnet.engine.run_length import RunLength
+from vovnet.engine.schedule import epochs_done, evaluation_is_due, micro_batches
 from vovnet.engine.train_state import TrainState
 from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
 from vovnet.engine.training_data import fingerprint, open_batches, open_data
 from vovnet.engine.training_warnings import warn_before_training
-from vovnet.errors import UsageError
 from vovnet.files import write_json
 from vovnet.folder_lock import folder_lock
-from vovnet.limits import check_limit
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.layers import memory_format_of
-from vovnet.printing import line
 from vovnet.provenance import record_header
-from vovnet.weights.backbone import build_pretrained
-from vovnet.weights.detector import ModelInfo, load_weights, save_weights
-from vovnet.zoo import find_detector
+from vovnet.weights.detector import ModelInfo, save_weights
+from vovnet.zoo import DetectorSpec, find_detector
 
 
 @dataclass(frozen=True)
@@ -80,28 +79,26 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         dataset, val = open_data(config)
         last_path = config.output / "last.pt"
         checkpoint = find_checkpoint(config, dataset)
-        info, model = _build_model(config, dataset, checkpoint, group)
+        start = _build_model(config, dataset, checkpoint, group)
+        info, model = start.info, start.model
         spec = find_detector(config.model)
         criterion = spec.make_loss({**config.loss.model_dump(), "images_per_group": config.norm_batch_size})
-        optimizer = make_optimizer(model, spec, config.optimizer)
-        ema = EMA(model, config.ema_decay) if config.ema_decay else None
         dtype = compute_dtype(config.precision, group.device)
-        state = TrainState(model, ema, optimizer, make_scaler(dtype, group.device))
-        steps, accumulate = total_steps(config, len(dataset)), micro_batches(config, group.world_size)[1]
+        state = _make_state(config, start, spec, make_scaler(dtype, group.device))
 
         # Resume.
-        if checkpoint is not None:
-            state.load(checkpoint, last_path)
-        if len(set(group.gather(state.step))) > 1:
-            raise ValueError(f"every process needs {last_path}; put the output folder where all hosts can read it")
+        _resume(state, checkpoint, last_path, group)
+        length = RunLength(config, len(dataset), state, world_size=group.world_size)
         network = wrap(model, config, group).train()
         log = open_log(config, state.step, hooks) if group.is_main else lambda record: None
         if group.is_main:
-            announce(config, dataset, state.step, steps, str(group.device))
+            announce(config, dataset, state.step, length.steps, str(group.device))
+            say(*start.sentences)
             warn_before_training(dataset, val, config.model, model)
 
         def save_last() -> None:
             state.check_weights()
+            length.count_time()
             if group.is_main:
                 state.save(last_path, info=info, images=fingerprint(dataset), config=config)
 
@@ -112,27 +109,30 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
         if state.step == 0:
             save_last()  # so that the run can be resumed whenever it is killed
         clock, stop_votes = Clock(state.step), until_end.enter_context(stop_votes_of(group))
-        while state.step < steps:
-            rate = learning_rate(state.step, steps, config.optimizer.learning_rate, config.schedule)
-            set_learning_rate(optimizer, rate)
+        is_last = length.is_over()
+        while not is_last:
+            rate = length.rate()
+            set_learning_rate(state.optimizer, rate)
             torch.manual_seed(_step_seed(config.seed, state.step, group.rank))  # two-stage detectors sample proposals
             train_step(
-                state, network, criterion, batches, accumulate=accumulate, dtype=dtype, device=group.device,
-                clip_norm=config.optimizer.clip_norm, norm_momentum=config.norm_momentum,
-                memory_format=memory_format_of(config.channels_last), graphs=config.compile == "graphs",
+                state, network, criterion, batches, accumulate=micro_batches(config, group.world_size)[1],
+                dtype=dtype, device=group.device, clip_norm=config.optimizer.clip_norm,
+                norm_momentum=config.norm_momentum, memory_format=memory_format_of(config.channels_last),
+                graphs=config.compile == "graphs",
             )  # fmt: skip
             state.look(wait=False)
-            step, is_last, state.last = state.step, state.step == steps, None
-            progress = {"step": step, "steps": steps, "epoch": epochs_done(step, config, len(dataset))}
+            step, is_last, state.last = state.step, length.is_over(), None
+            progress = {"step": step, "steps": length.steps, "epoch": epochs_done(step, config, len(dataset))}
 
             if step % config.log_every == 0 or is_last:
                 losses = _mean_losses(state, group, keep=step % config.log_every != 0)
-                log({**progress, **losses, "learning_rate": rate, **clock.lap(step, steps, config.batch_size)})
+                log({**progress, **losses, "learning_rate": rate, **length.lap(clock)})
 
             if val is not None and (evaluation_is_due(step, config, len(dataset)) or is_last):
                 with clock.paused():
                     score = _evaluate_and_keep(state, val, config, group, info)
                     log({**progress, f"val_{config.metric}": score})
+                    is_last = is_last or stops_early(state, config, len(dataset))
                     state.last = score if is_last else None
                     save_last()
             elif step % config.checkpoint_every == 0 or is_last:
@@ -143,13 +143,31 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 break
 
         # Record.
-        if state.step == steps:
+        if is_last:
             if val is not None and state.last is None:  # no step was left, and they were not evaluated as the last ones
                 state.last = _evaluate_and_keep(state, val, config, group, info)
                 save_last()
             if group.is_main:
                 _write_results(config, state, info)
-        return TrainResult(config.output, state.step, state.best, state.last, state.step == steps)
+        return TrainResult(config.output, state.step, state.best, state.last, is_last)
+
+
+def _make_state(
+    config: TrainConfig, start: InitialModel, spec: DetectorSpec, scaler: torch.amp.GradScaler
+) -> TrainState:
+    """The state before the first step."""
+    ema = EMA(start.model, config.ema_decay) if config.ema_decay else None
+    state = TrainState(start.model, ema, make_optimizer(start.model, spec, config.optimizer), scaler)
+    state.default_boxes = start.default_boxes
+    return state
+
+
+def _resume(state: TrainState, checkpoint: Mapping[str, Any] | None, path: Path, group: Workers) -> None:
+    """Go back to the state of a checkpoint, if there is one. ValueError unless all processes have it."""
+    if checkpoint is not None:
+        state.load(checkpoint, path)
+    if len(set(group.gather(state.step))) > 1:
+        raise ValueError(f"every process needs {path}; put the output folder where all hosts can read it")
 
 
 def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, float]:
@@ -163,51 +181,11 @@ def _mean_losses(state: TrainState, group: Workers, *, keep: bool) -> dict[str, 
 
 def _build_model(
     config: TrainConfig, dataset: DetectionDataset, checkpoint: Mapping[str, Any] | None, group: Workers
-) -> tuple[ModelInfo, DetectionModel]:
-    """The model, placed on the device, with random weights, or those of `weights` or `backbone_weights`.
-
-    A checkpoint replaces them.
-    """
-    info = ModelInfo(config.model, config.model_options, dataset.class_names, dataset.category_ids)
-    if checkpoint is not None:
-        info = ModelInfo.from_dict(checkpoint["info"])  # has the options that came with `backbone_weights`
-    values = sum(tensor.nbytes for tensor in info.build_on_meta().state_dict().values())
-    check_limit("weights_bytes", values, f"{line(config.model)} with these options and classes")
-    if config.weights and checkpoint is None:
-        info, model = _load_detector(info, config)
-    elif config.backbone_weights and checkpoint is None:
-        info, model = build_pretrained(info, config.backbone_weights)
-    else:
-        model = info.build()
-    torch.backends.cudnn.benchmark = not model.preprocessing.keep_ratio  # all batches must have the same shape
-    return info, place(model, config, group)
-
-
-def _load_detector(info: ModelInfo, config: TrainConfig) -> tuple[ModelInfo, DetectionModel]:
-    """The detector of `config.weights`. UsageError unless it is the one that `info` asks for.
-
-    Options that `info` leaves out are those of the weights; of the option `pixels`, those in `info` take precedence.
-    """
-    if config.backbone_weights:
-        raise UsageError(
-            "weights start the whole detector, backbone_weights its backbone: give one of them, and set the other to "
-            "null (backbone_weights=null)"
-        )
-    loaded = load_weights(str(config.weights))
-    found = loaded.info
-    pixels = {**found.options.get("pixels", {}), **info.options.get("pixels", {})}
-    options = {**found.options, **({"pixels": pixels} if pixels else {})}
-    expected = {"model": info.name, "classes": ", ".join(info.class_names), **dotted(info.options)}
-    got = {"model": found.name, "classes": ", ".join(found.class_names), **dotted(options)}
-    for key, value in expected.items():
-        if got.get(key) != value:
-            raise UsageError(
-                f"weights={config.weights} must fit the config and the data: {key} is {got.get(key)}, expected {value}"
-            )
-    info = ModelInfo(info.name, options, info.class_names, info.category_ids)
-    model = info.build()
-    model.load_state_dict(loaded.model.state_dict())
-    return info, model
+) -> InitialModel:
+    """What the run starts with, placed on the device."""
+    start = initial_model(config, dataset, checkpoint)
+    torch.backends.cudnn.benchmark = not start.model.preprocessing.keep_ratio  # all batches must have the same shape
+    return replace(start, model=place(start.model, config, group))
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
@@ -224,7 +202,8 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     if num_workers == "auto":
         pixels = batch_bytes(batch_size, model.preprocessing.least_pixels)
         num_workers = choose_workers(group.device.type, pixels)
-    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
+    tiling = None if config.data.tiles is None else config.data.tiles.tiling
+    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group, tiling=tiling)
     model.train().to(memory_format=memory_format_of(config.channels_last))
 
     def score() -> float:
@@ -238,7 +217,7 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
 
 
 def _write_best(config: TrainConfig, state: TrainState, info: ModelInfo) -> None:
-    record = make_record(config, state.best_step or state.step, state.best)
+    record = make_record(config, state.best_step or state.step, state.best, state.default_boxes)
     save_weights(config.output / "best.safetensors", state.evaluated_model.state_dict(), info, record)
 
 
@@ -246,10 +225,13 @@ def _write_results(config: TrainConfig, state: TrainState, info: ModelInfo) -> N
     """Write last.safetensors, without a `val` split best.safetensors too, and then record.json: the run is finished."""
     if config.data.val is None:
         _write_best(config, state, info)
-    last = make_record(config, state.step, state.last)
+    last = make_record(config, state.step, state.last, state.default_boxes)
     save_weights(config.output / "last.safetensors", state.evaluated_model.state_dict(), info, last)
-    record = make_record(config, state.best_step or state.step, state.best) | {"steps": state.step}
+    record = make_record(config, state.best_step or state.step, state.best, state.default_boxes) | {"steps": state.step}
     record["last"] = {key: last[key] for key in ("step", f"val_{config.metric}")}
+    if state.stopped_step == state.step:
+        record["stopped_early"] = True
+        say(why_stopped(state, config))
     write_json(config.output / "record.json", record, indent=2)
 
 
@@ -266,8 +248,13 @@ def _evaluate_and_keep(
     return score
 
 
-def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str, Any]:
-    """How the weights of a step came to be: settings, step, metric on `val`, commit, date and library versions."""
+def make_record(
+    config: TrainConfig, step: int, score: float | None, default_boxes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """How the weights of a step came to be: settings, step, metric on `val`, commit, date and library versions.
+
+    default_boxes: what the fitted default boxes match, if they were fitted.
+    """
     import torchvision
 
     import vovnet
@@ -276,6 +263,7 @@ def make_record(config: TrainConfig, step: int, score: float | None) -> dict[str
         "config": config.model_dump(mode="json"),
         "step": step,
         f"val_{config.metric}": score,
+        **({} if default_boxes is None else {"default_boxes": default_boxes}),
         **record_header(),
         "versions": {
             "vovnet": vovnet.__version__,

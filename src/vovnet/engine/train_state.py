@@ -30,7 +30,10 @@ class TrainState:
     step: number of finished steps.
     best: highest metric on `val` so far.
     best_step: the step with this metric.
+    stopped_step: the last step after which the run stopped early; None without one.
     last: metric on `val` of the weights at the end of the run; None before it.
+    seconds: time of a run of minutes that is used up; 0 in others.
+    default_boxes: what the default boxes match that were fitted to the data, for records; None if they were not.
     window: part of the checkpoint, so that a resumed run writes the same log.
     """
 
@@ -41,7 +44,10 @@ class TrainState:
     step: int = 0
     best: float | None = None
     best_step: int | None = None
+    stopped_step: int | None = None
     last: float | None = None
+    seconds: float = 0.0
+    default_boxes: Mapping[str, Any] | None = None
     window: LossWindow = field(default_factory=LossWindow)
 
     def __post_init__(self) -> None:
@@ -63,7 +69,10 @@ class TrainState:
             "step": self.step,
             "best": self.best,
             "best_step": self.best_step,
+            "stopped_step": self.stopped_step,
             "last": self.last,
+            "seconds": self.seconds,
+            "default_boxes": self.default_boxes,
             "window": self.window.state_dict(),
             "info": info.to_dict(),
             "images": images,
@@ -93,7 +102,8 @@ class TrainState:
         except (KeyError, RuntimeError) as error:
             raise damaged(path, f"its loss scaler: {line(str(error), 80)}") from None
         self.step, self.best, self.best_step = (checkpoint[key] for key in ("step", "best", "best_step"))
-        self.last = checkpoint.get("last")  # older checkpoints lack it
+        self.last, self.seconds = checkpoint.get("last"), checkpoint.get("seconds", 0.0)  # older checkpoints lack them
+        self.stopped_step = checkpoint.get("stopped_step")
         self.window.load_state_dict(checkpoint["window"])
 
     def look(self, *, wait: bool = True) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vovnet.boxes import cxcywh_to_xyxy, encode
+from vovnet.boxes import cxcywh_to_xyxy, decode, encode, pairwise_iou
 from vovnet.matching import hard_negatives, match
 from vovnet.padded_targets import PaddedTargets
 from vovnet.structures import Target
@@ -26,6 +26,9 @@ class MultiBoxLoss(nn.Module):
     use_difficult: learn from VOC's difficult objects too.
     images_per_group: so many consecutive images share a normaliser, as if each group were a forward pass of its own;
         the loss is the mean over the groups. None: the batch is one group.
+    iou_targets: the target of a positive's class is the IoU of its predicted box with the object, and of the background
+        the rest, instead of 1 and 0. Of two detections of an object the better placed one then has the higher score, as
+        with the varifocal loss (arXiv 2008.13367).
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class MultiBoxLoss(nn.Module):
         negatives_per_positive: int = 3,
         use_difficult: bool = True,
         images_per_group: int | None = None,
+        iou_targets: bool = False,
     ) -> None:
         super().__init__()
         self.iou_threshold = iou_threshold
@@ -42,6 +46,7 @@ class MultiBoxLoss(nn.Module):
         self.negatives_per_positive = negatives_per_positive
         self.use_difficult = use_difficult
         self.images_per_group = images_per_group
+        self.iou_targets = iou_targets
 
     def forward(
         self,
@@ -77,9 +82,13 @@ class MultiBoxLoss(nn.Module):
         obj = matches.clamp(min=0)
         label = torch.where(positive, padded.labels.gather(1, obj) + 1, 0)
         class_losses = -log_probabilities.gather(2, label.unsqueeze(-1)).squeeze(-1)
-        class_loss = torch.where(positive | negative, class_losses, 0.0).sum(dim=1)
         is_positive = positive.unsqueeze(-1)
         boxes = padded.boxes.gather(1, obj.unsqueeze(-1).expand(-1, -1, 4))
+        if self.iou_targets:
+            reached = _iou(decode(deltas.detach(), anchors_cxcywh), boxes)
+            class_losses = torch.where(positive, reached * class_losses, class_losses)
+            class_losses = class_losses - torch.where(positive, 1 - reached, 0.0) * log_probabilities[..., 0]
+        class_loss = torch.where(positive | negative, class_losses, 0.0).sum(dim=1)
         box_targets = torch.where(is_positive, encode(boxes, anchors_cxcywh), 0.0)
         deltas = torch.where(is_positive, deltas, 0.0)
         box_loss = F.smooth_l1_loss(deltas, box_targets, reduction="none").sum(dim=(1, 2))
@@ -89,3 +98,8 @@ class MultiBoxLoss(nn.Module):
         """The sums of the images (N,) divided by the number of matched anchors of their group."""
         groups = (-1, self.images_per_group or len(count))
         return (of_images.view(groups).sum(dim=1) / count.view(groups).sum(dim=1).clamp(min=1)).mean()
+
+
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    """Of each pair at the same position: (..., 4), (..., 4) → (...)."""
+    return pairwise_iou(a.unsqueeze(-2), b.unsqueeze(-2))[..., 0, 0]

@@ -25,8 +25,8 @@ FIGURE, PAGE = "figure.jpg", "comparison.html"  # and `vovnet compare`
 # Files that are expected beside images. Any other file may be an image in a format that cannot be read, such as HEIC.
 _NOT_IMAGES = frozenset((
     ".txt", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".md", ".rst", ".html", ".pdf", ".yaml", ".yml", ".toml", ".cfg",
-    ".names", ".data", ".cache", ".log", ".ini", ".db", ".py", ".sh", ".npy", ".npz", ".pt", ".pth", ".pkl", ".zip",
-    ".tar", ".gz",
+    ".names", ".labels", ".data", ".cache", ".log", ".ini", ".db", ".py", ".sh", ".npy", ".npz", ".pt", ".pth", ".pkl",
+    ".zip", ".tar", ".gz",
 ))  # fmt: skip
 _NOTES = ("readme", "licen", "copying", "notice", "thumbs.db", "desktop.ini")
 _LOG = logging.getLogger("vovnet")

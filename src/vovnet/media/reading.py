@@ -26,8 +26,9 @@ class SourceImage(Generic[T]):
     """An image, ready for the network.
 
     source, frame, start_s, seconds, pixels: as in `vovnet.engine.prediction.Prediction`.
-    resized: uint8 RGB pixels of the size of the network's input.
+    resized: uint8 RGB pixels of the size of the network's input; the image itself if the decoder resizes none.
     image_size: (height, width) of the original image.
+    whole: whether `resized` is the image itself.
     """
 
     source: str
@@ -37,6 +38,7 @@ class SourceImage(Generic[T]):
     resized: T
     image_size: tuple[int, int]
     pixels: T | None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,14 @@ class Decoder(Generic[T]):
     convert: an image in memory.
     frames: the frames of a video, each with the time from which it is shown, and for how long.
     size: (height, width) of pixels.
-    resize: pixels for the network.
+    resize: pixels for the network; None leaves the images as they are.
     """
 
     read: Callable[[Path | bytes], T]
     convert: Callable[[Any], T]
     frames: Callable[[str], Iterable[tuple[T, float, float]]]
     size: Callable[[T], tuple[int, int]]
-    resize: Callable[[T], T]
+    resize: Callable[[T], T] | None
 
 
 def read_source(source: str, read: Callable[[Path | bytes], T]) -> T:
@@ -103,7 +105,10 @@ def read_batches(
 
 
 def _held_bytes(image: SourceImage[Any] | Failure) -> int:
-    return 0 if isinstance(image, Failure) or image.pixels is None else image.pixels.nbytes
+    if isinstance(image, Failure):
+        return 0
+    pixels = image.resized if image.whole else image.pixels
+    return 0 if pixels is None else pixels.nbytes
 
 
 def _read_inputs(
@@ -120,10 +125,13 @@ def _read_inputs(
                 height, width = decoder.size(pixels)
                 if height == 0 or width == 0:
                     raise ValueError(f"image {source} has no pixels: its size is {(height, width)}")
-                resized, size = decoder.resize(pixels), (height, width)
+                resized, size = pixels if decoder.resize is None else decoder.resize(pixels), (height, width)
                 kept = pixels if keep_images or not is_file or frame is not None else None
                 del pixels  # or it would be held while the next is decoded
-                yield SourceImage(source, frame, start_s, seconds, resized, size, kept)
+                image = SourceImage(source, frame, start_s, seconds, resized, size, kept, decoder.resize is None)
+                del resized, kept
+                yield image
+                del image
         except (ValueError, OSError) as error:
             yield Failure(source, error)
 

@@ -194,19 +194,19 @@ def _main() -> None:
 def _resident_set(file: str) -> _Peak:
     _warm_up()
     module, inputs = torch.load(file, mmap=True, weights_only=False)  # for its imports; the values stay in the file
-    resettable = _reset_peak()
+    resettable = reset_peak_resident()
     if resettable:  # otherwise the peak would include this pass
         follow_tensors(module, *inputs)  # for imports during a pass; it computes shapes only, so kernels keep nothing
     del module, inputs
     gc.collect()
-    _reset_peak()
-    before = _peak_resident_mib()
+    reset_peak_resident()
+    before = peak_resident_mib()
     module, inputs = torch.load(file, weights_only=False)
-    _reset_peak()
+    reset_peak_resident()
     _run(module, inputs)
     start = "what was resident" if resettable else "the peak"  # subtracts too much if memory was freed before
     method = f"peak resident set of a fresh process, less {start} before the model was loaded"
-    return _Peak(method, _peak_resident_mib() - before)
+    return _Peak(method, peak_resident_mib() - before)
 
 
 def _warm_up() -> None:
@@ -220,7 +220,7 @@ def _warm_up() -> None:
         F.linear(x.flatten(1), torch.ones(4, 8 * 24 * 24)).softmax(1)
 
 
-def _reset_peak() -> bool:
+def reset_peak_resident() -> bool:
     """Reset the peak resident set to the current one; False where the system cannot do that (only Linux can)."""
     try:
         _RESET_PEAK.write_text("5")
@@ -229,7 +229,8 @@ def _reset_peak() -> bool:
     return True
 
 
-def _peak_resident_mib() -> float:
+def peak_resident_mib() -> float:
+    """The peak resident set of this process since the last reset, or since its start."""
     if _RESET_PEAK.exists():
         status = Path("/proc/self/status").read_text().splitlines()
         (peak,) = (entry for entry in status if entry.startswith("VmHWM"))

@@ -99,11 +99,14 @@ def pareto_front(measurements: Sequence[Measurement], accuracy: AccuracyName, by
     _check_same_data(comparable)
     _check_same_conditions(comparable, by)
 
-    def dominated(cost: float, value: float) -> bool:
-        return any(c <= cost and v >= value and (c < cost or v > value) for c, v, _ in points)
-
-    front = [(cost, model) for cost, value, model in points if not dominated(cost, value)]
+    kept = undominated([(cost, value) for cost, value, _ in points])
+    front = [(cost, model) for (cost, _, model), keep in zip(points, kept, strict=True) if keep]
     return [model for _, model in sorted(front, key=lambda point: (point[0], point[1].name))]
+
+
+def undominated(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of each (cost, accuracy), whether it is on the Pareto front of these points; equal points all are."""
+    return [not any(c <= cost and v >= value and (c < cost or v > value) for c, v in points) for cost, value in points]
 
 
 def cheapest(

@@ -22,6 +22,7 @@ from vovnet.console import (
 from vovnet.errors import UsageError, counted, describe
 from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
 from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, labels_of, shown_thresholds
+from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST
 
 if TYPE_CHECKING:
     from vovnet.runtime.detector import Detector
@@ -115,6 +116,18 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--batch-size", type=_number(int, 1), default=BATCH_SIZE, help="images per pass (default: %(default)s)"
     )
+    predict.add_argument(
+        "--tiles",
+        type=_number(int, SMALLEST),
+        metavar="PIXELS",
+        help="detect in overlapping tiles of this many pixels too, for small objects",
+    )
+    predict.add_argument(
+        "--overlap",
+        type=_number(float, 0.0, MOST_OVERLAP),
+        metavar="SHARE",
+        help=f"share of its side that a tile has in common with the next (default: {OVERLAP})",
+    )
     predict.add_argument("--no-draw", action="store_true", help="write no images and videos with drawn detections")
     predict.add_argument(
         "--contours", action="store_true", help="write masks as polygons, without holes, instead of run-length codes"
@@ -196,6 +209,8 @@ def _predict(options: argparse.Namespace) -> int:
             top_k=options.top_k,
             classes=options.classes,
             batch_size=options.batch_size,
+            tiles=options.tiles,
+            overlap=options.overlap,
             keep_images=draw,
             output=output,
         )

@@ -13,6 +13,7 @@ _X86, _ARM = ("x86_64", "amd64", "i386", "i686"), ("arm64", "aarch64", "armv8l",
 # Names of Linux; the first whose flags are all there. AVX512F alone computes no 8-bit numbers.
 _WIDTHS = (("AVX512", {"avx512f", "avx512bw"}), ("AVX2", {"avx2"}), ("AVX", {"avx"}))
 _X86_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_BF16_PRODUCTS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last of Arm
 _DARWIN_NAMES = {
     "hw.optional.avx1_0": "avx",
     "hw.optional.avx2_0": "avx2",
@@ -40,6 +41,14 @@ def has_int8_dot_product() -> bool:
     False where the system does not tell.
     """
     return bool(_flags() & (_X86_DOT_PRODUCTS | {"asimddp"}))
+
+
+def has_bf16_products() -> bool:
+    """Whether the processor multiplies bfloat16 in one instruction, so that training in it may be faster.
+
+    False where the system does not tell.
+    """
+    return bool(_flags() & _BF16_PRODUCTS)
 
 
 def int8_saturates() -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -22,6 +24,8 @@ from vovnet.runtime.opening import open_session
 from vovnet.runtime.options import BATCH_SIZE, TOP_K, Selection, check_options, select_by
 from vovnet.runtime.resize import to_input
 from vovnet.runtime.selection import Arrays, select_images
+from vovnet.runtime.tiles import Tiling, tiling_of
+from vovnet.runtime.tiling import Codes, codes_of, detect_tiled
 
 if TYPE_CHECKING:
     from vovnet.runtime.session import Session
@@ -69,6 +73,8 @@ class Detector:
         top_k: int = ...,
         classes: Classes = ...,
         batch_size: int = ...,
+        tiles: int | None = ...,
+        overlap: float | None = ...,
     ) -> list[Detections]: ...
     @overload
     def predict(
@@ -79,6 +85,8 @@ class Detector:
         top_k: int = ...,
         classes: Classes = ...,
         batch_size: int = ...,
+        tiles: int | None = ...,
+        overlap: float | None = ...,
     ) -> Detections: ...
     def predict(
         self,
@@ -88,6 +96,8 @@ class Detector:
         top_k: int = TOP_K,
         classes: Classes = None,
         batch_size: int = BATCH_SIZE,
+        tiles: int | None = None,
+        overlap: float | None = None,
     ) -> Detections | list[Detections]:
         """The detections in one image, or a list of them for a list of images, folders and patterns.
 
@@ -98,6 +108,8 @@ class Detector:
         top_k: most detections per image.
         classes: names or labels of the classes to keep; None keeps all.
         batch_size: images per pass.
+        tiles: side in pixels of the tiles in which images are detected too, beside the whole; None: only the whole.
+        overlap: share of its side that a tile has in common with the next one; None is 0.2.
 
         Raises ValueError or OSError for the first image that cannot be read; `stream` carries on instead.
         """
@@ -105,7 +117,13 @@ class Detector:
         inputs = find_inputs(source)
         raise_unless_images(source, inputs, for_videos="predict_video or stream, which give one frame at a time")
         results = self.stream(
-            inputs, score_threshold=score_threshold, top_k=top_k, classes=classes, batch_size=batch_size
+            inputs,
+            score_threshold=score_threshold,
+            top_k=top_k,
+            classes=classes,
+            batch_size=batch_size,
+            tiles=tiles,
+            overlap=overlap,
         )
         found = list(raise_failures(results))
         return found if several else found[0]
@@ -137,12 +155,15 @@ class Detector:
         top_k: int = TOP_K,
         classes: Classes = None,
         batch_size: int = BATCH_SIZE,
+        tiles: int | None = None,
+        overlap: float | None = None,
         keep_images: bool = False,
         output: Path | None = None,
     ) -> Iterator[Detections | Failure]:
         """One result per image and per frame of a video, in order; a `Failure` for what cannot be read.
 
-        The other arguments are those of `predict`. A thread reads up to `batch_size` images ahead of the network.
+        The other arguments are those of `predict`. A thread reads up to `batch_size` images ahead of the network, with
+        tiles one.
 
         keep_images: results also hold the pixels of image files, so that drawing does not read the file again.
         output: the folder that results are written to, which is never a source.
@@ -151,6 +172,7 @@ class Detector:
         unknown class or a value out of range.
         """
         check_options(score_threshold, top_k, batch_size)
+        tiling = tiling_of(tiles, overlap)
         selection = select_by(
             score_threshold=score_threshold,
             stored=self.score_thresholds,
@@ -161,44 +183,64 @@ class Detector:
         inputs = find_inputs(sources, output=output)
         raise_if_all_failed(inputs)
         decoder = Decoder(read=read_pixels, convert=_convert, frames=_frames, size=_size, resize=self._resize)
-        batches = read_batches(inputs, decoder, batch_size, keep_images=keep_images)
-        return self._stream(batches, selection)
+        if tiling is None:
+            find = partial(self._find, selection)
+        else:
+            find = partial(self._find_in_tiles, selection, tiling, batch_size)
+            decoder = replace(decoder, resize=None)
+        batches = read_batches(inputs, decoder, batch_size if tiling is None else 1, keep_images=keep_images)
+        return self._stream(batches, find, selection)
 
     def _stream(
         self,
         batches: Generator[list[SourceImage[Pixels] | Failure], None, None],
+        find: Callable[[Sequence[SourceImage[Pixels]]], list[tuple[Arrays, Codes | None]]],
         selection: Selection,
     ) -> Iterator[Detections | Failure]:
         with closing(batches):
             for batch in batches:
                 images = [image for image in batch if isinstance(image, SourceImage)]
-                found = iter(self._detect(images, selection.lowest, selection.most))
+                found = iter(find(images))
                 for image in batch:
                     if isinstance(image, Failure):
                         yield image
                         continue
-                    detections = self._detections(image, next(found))
+                    detections = self._detections(image, *next(found))
                     yield detections[selection.keep(detections.labels, detections.scores)]
                 del batch, images, image  # large pixels would be held while the next batch is read
 
-    def _detect(self, images: Sequence[SourceImage[Pixels]], score_threshold: float, top_k: int) -> list[Arrays]:
-        """The detections of each image. Those of one input size form a batch, without padding."""
+    def _find(self, selection: Selection, images: Sequence[SourceImage[Pixels]]) -> list[tuple[Arrays, Codes | None]]:
+        resized, sizes = [image.resized for image in images], [image.image_size for image in images]
+        return [(found, codes_of(found)) for found in self._run(resized, sizes, selection.lowest, selection.most)]
+
+    def _find_in_tiles(
+        self, selection: Selection, tiling: Tiling, batch_size: int, images: Sequence[SourceImage[Pixels]]
+    ) -> list[tuple[Arrays, Codes | None]]:
+        def detect(tiles: Sequence[Pixels], score_threshold: float, top_k: int) -> list[Arrays]:
+            return self._run([self._resize(tile) for tile in tiles], list(map(_size, tiles)), score_threshold, top_k)
+
+        threshold, top_k = selection.lowest, selection.most
+        return [
+            detect_tiled(detect, image.resized, tiling, batch_size=batch_size, score_threshold=threshold, top_k=top_k)
+            for image in images
+        ]
+
+    def _run(
+        self, resized: Sequence[Pixels], image_sizes: Sequence[tuple[int, int]], score_threshold: float, top_k: int
+    ) -> list[Arrays]:
+        """The detections of each image, resized (3, H, W). Those of one input size form a batch, without padding."""
         found: dict[int, Arrays] = {}
-        sizes = [(image.resized.shape[1], image.resized.shape[2]) for image in images]
+        sizes = [(planes.shape[1], planes.shape[2]) for planes in resized]
         for size in dict.fromkeys(sizes):
             indices = [index for index, other in enumerate(sizes) if other == size]
-            batch = [images[index].resized for index in indices]
+            batch = [resized[index] for index in indices]
             rows = self.session.run(np.stack(batch) if len(batch) > 1 else batch[0][None], score_threshold)
-            originals = [images[index].image_size for index in indices]
+            originals = [image_sizes[index] for index in indices]
             found |= zip(indices, select_images(rows, originals, size, top_k), strict=True)
-        return [found[index] for index in range(len(images))]
+        return [found[index] for index in range(len(resized))]
 
-    def _detections(self, image: SourceImage[Pixels], found: Arrays) -> Detections:
-        masks = None
-        if found.masks is not None:
-            from vovnet.runtime.masks import paste_codes
-
-            masks = Masks(paste_codes(found.masks, found.boxes, found.image_size), found.image_size)
+    def _detections(self, image: SourceImage[Pixels], found: Arrays, codes: Codes | None) -> Detections:
+        masks = None if codes is None else Masks(codes, found.image_size)
         return Detections(
             boxes=found.boxes,
             labels=found.labels,

@@ -41,7 +41,7 @@ def best_rows(
 
     image, anchor, label, score = image[order], anchor[order], label[order], score[order]
     box = np.clip(boxes.reshape(-1, 4)[anchor], -side, 2 * side)
-    kept = _survivors(box, sizes[sizes > 0], np.float32(nms_threshold))
+    kept = survivors(box, sizes[sizes > 0], np.float32(nms_threshold))
     return Rows(image[kept], box[kept], label[kept], score[kept])
 
 
@@ -55,7 +55,7 @@ def _passing(scores: _Floats, threshold: np.float32, candidates: int) -> _Indice
     return np.flatnonzero(passed)
 
 
-def _survivors(boxes: _Floats, sizes: _Indices, threshold: np.float32) -> _Flags:
+def survivors(boxes: _Floats, sizes: _Indices, threshold: np.float32) -> _Flags:
     """Which boxes remain. The boxes of a group follow one another, best first; sizes: of each group, at least 1.
 
     Groups of like sizes are padded to the largest and compared together, as many as fit in the cache.

@@ -54,7 +54,7 @@ def test_numbers_with_an_exponent_are_numbers_in_the_file_too(config_file):
         ("optimizer.learning_rate=fast", "optimizer.learning_rate: .* got 'fast'"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate: .*greater than 0, got -1"),
         ("precision=fp8", "precision: .*'fp32', 'bf16' or 'fp16', got 'fp8'"),
-        ("schedule.epochs=3", "schedule: give either iterations or epochs"),
+        ("schedule.epochs=3", "schedule: give one of iterations, epochs and minutes"),
         ("seed=-1", "seed: .*greater than or equal to 0, got -1"),
         ("micro_batch_size=3", "batch_size 8 must be a multiple of micro_batch_size 3"),
         ("seed", "expected key=value, got 'seed'"),

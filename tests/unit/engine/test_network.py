@@ -298,7 +298,10 @@ def test_a_compiled_network_is_shared_by_processes(tmp_path: Path, traced: list[
         torch.testing.assert_close(ours.grad, expected.grad, rtol=1e-4, atol=1e-4)
 
 
-OTHERS = ("dsod300_densenet67", "refinedet320_vovnet39", "refinedet320_vgg16", "pelee304", "ssd300_mobilenet")
+OTHERS = (
+    *("dsod300_densenet67", "refinedet320_vovnet39", "refinedet320_vgg16", "pelee304", "ssd300_mobilenet"),
+    "ssdfpn320_vovnet19_tiny",
+)
 MODELS = ["dsod300_vovnet27_slim", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 

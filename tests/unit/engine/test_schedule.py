@@ -1,9 +1,14 @@
 """Steps, batches, learning rates and evaluation periods of a run."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from vovnet.engine import run_length
 from vovnet.engine.config import load_config
+from vovnet.engine.run_length import RunLength
 from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
+from vovnet.errors import UsageError
 
 
 @pytest.fixture
@@ -46,3 +51,39 @@ def test_micro_batches_fit_the_processes():
         micro_batches(config, 3)
     published = load_config("configs/voc_dsod300_vovnet27_slim.yaml")
     assert micro_batches(published, 8) == (4, 4)
+
+
+class TestMinutes:
+    """A run that ends after some minutes: its clock and its learning rates follow the time, not the steps."""
+
+    @staticmethod
+    def make(config_file, monkeypatch, *, seconds=0.0, step=0):
+        config = load_config(config_file, ["schedule.iterations=null", "schedule.minutes=2"])
+        clock = SimpleNamespace(now=1000.0)
+        monkeypatch.setattr(run_length.time, "monotonic", lambda: clock.now)
+        state = SimpleNamespace(step=step, seconds=seconds)
+        return RunLength(config, 5, state, world_size=1), state, clock
+
+    def test_the_rate_falls_with_the_time(self, config_file, monkeypatch):
+        length, state, clock = self.make(config_file, monkeypatch)
+        state.step = 10  # after the warm-up
+        rates = []
+        for clock.now in (1000.0, 1060.0, 1120.0, 1150.0):
+            over = length.is_over()
+            rates.append((round(length.rate(), 6), over))
+        assert rates == [(0.1, False), (0.05, False), (0.0, True), (0.0, True)]
+
+    def test_a_resumed_run_goes_on_where_its_time_stood(self, config_file, monkeypatch):
+        length, state, clock = self.make(config_file, monkeypatch, seconds=90.0, step=30)
+        assert not length.is_over()
+        assert length.steps == 40
+        clock.now += 29
+        assert not length.is_over()
+        clock.now += 1
+        assert length.is_over()
+        assert (length.steps, state.seconds) == (30, 120.0)
+
+    def test_it_is_for_one_process(self, config_file):
+        config = load_config(config_file, ["schedule.iterations=null", "schedule.minutes=2"])
+        with pytest.raises(UsageError, match=r"for one process.*set schedule\.epochs=N and schedule\.minutes=null"):
+            RunLength(config, 5, SimpleNamespace(step=0, seconds=0.0), world_size=2)

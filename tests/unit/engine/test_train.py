@@ -5,11 +5,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from vovnet.engine.config import load_config
 from vovnet.engine.distributed import Workers
-from vovnet.engine.train import _build_model, train
+from vovnet.engine.initial_model import initial_model
+from vovnet.engine.train import train
 from vovnet.folder_lock import folder_lock
 
 BASIC = "data: {root: x}\nschedule: {iterations: 1}\nbatch_size: 1\nmicro_batch_size: 1\n"
@@ -31,7 +31,7 @@ def test_a_network_of_any_size_takes_no_memory(tmp_path, model, options, classes
     dataset = SimpleNamespace(class_names=names, category_ids=tuple(range(classes)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=message) as error:
-        _build_model(load_config(path), dataset, None, Workers(0, 1, torch.device("cpu")))
+        initial_model(load_config(path), dataset, None)
     assert len(str(error.value)) <= 500
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
 

@@ -95,7 +95,7 @@ def test_a_second_detector_finds_what_pytorch_finds(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pelee304", "dsod300_densenet67", "refinedet320_vovnet39"])
+@pytest.mark.parametrize("name", ["pelee304", "ssdfpn320_vovnet19_tiny", "dsod300_densenet67", "refinedet320_vovnet39"])
 def test_other_detectors_find_what_pytorch_finds(name, tmp_path):
     check_random_weights(name, tmp_path)
 

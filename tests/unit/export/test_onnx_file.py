@@ -107,6 +107,7 @@ def test_the_graph_is_tidy() -> None:
 QUICK = ("ssd300_mobilenet", "refinedet320_vovnet27_slim")
 SLOW = (
     "pelee304",
+    "ssdfpn320_vovnet19_tiny",
     "dsod300_vovnet27_slim",
     "dsod300_vovnet27_slim_bottleneck",
     "dsod300_densenet67",

@@ -44,7 +44,13 @@ def oracle_match(boxes, anchors, threshold):
     return matches, best_overlap
 
 
-def oracle_loss(logits, deltas, anchors_cxcywh, targets, threshold=0.5, negative_threshold=0.5):
+def oracle_decode(deltas, anchor):
+    cx, cy = (anchor[i] + 0.1 * float(deltas[i]) * anchor[i + 2] for i in (0, 1))
+    w, h = (anchor[i] * math.exp(0.2 * float(deltas[i])) for i in (2, 3))
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def oracle_loss(logits, deltas, anchors_cxcywh, targets, threshold=0.5, negative_threshold=0.5, *, iou_targets=False):
     total_class = total_box = 0.0
     matched = 0
     corners = np.concatenate(
@@ -65,7 +71,10 @@ def oracle_loss(logits, deltas, anchors_cxcywh, targets, threshold=0.5, negative
             total_class -= log_p[p, 0]
         for p in positives:
             g = matches[p]
-            total_class -= log_p[p, labels[g] + 1]
+            reached = 1.0
+            if iou_targets:
+                reached = float(oracle_iou(oracle_decode(deltas[image, p], anchors_cxcywh[p]), boxes[g]))
+            total_class -= reached * log_p[p, labels[g] + 1] + (1 - reached) * log_p[p, 0]
             cx, cy, w, h = anchors_cxcywh[p]
             x1, y1, x2, y2 = boxes[g]
             expected = [
@@ -100,15 +109,15 @@ def random_case(rng, *, images, anchors, max_objects, classes=3, integer=False):
     return logits, deltas, centre_size.astype(np.float32), targets
 
 
-def check(case):
+def check(case, **options):
     logits, deltas, anchors, targets = case
     outputs = {
         "class_logits": torch.from_numpy(logits),
         "box_deltas": torch.from_numpy(deltas),
         "anchors_cxcywh": torch.from_numpy(anchors),
     }
-    losses = MultiBoxLoss()(outputs, targets)
-    expected_class, expected_box = oracle_loss(logits, deltas, anchors, targets)
+    losses = MultiBoxLoss(**options)(outputs, targets)
+    expected_class, expected_box = oracle_loss(logits, deltas, anchors, targets, **options)
     assert losses["class_loss"].item() == pytest.approx(expected_class, rel=1e-4, abs=1e-5)
     assert losses["box_loss"].item() == pytest.approx(expected_box, rel=1e-4, abs=1e-5)
 
@@ -123,6 +132,23 @@ def test_agrees_with_the_oracle(seed):
         {"images": 3, "anchors": 30, "max_objects": 6, "integer": True},  # ties
     ]
     check(random_case(rng, **kinds[seed % len(kinds)]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_iou_as_target_agrees_with_the_oracle(seed):
+    case = random_case(np.random.default_rng(seed), images=3, anchors=40, max_objects=6)
+    check(case, iou_targets=True)
+
+
+def test_the_iou_as_target_moves_no_box():
+    """It only tells the classes how well the box is placed."""
+    logits, deltas, anchors, targets = random_case(np.random.default_rng(1), images=2, anchors=40, max_objects=6)
+    box_deltas = torch.from_numpy(deltas).requires_grad_()
+    outputs = {"class_logits": torch.from_numpy(logits), "box_deltas": box_deltas}
+    outputs["anchors_cxcywh"] = torch.from_numpy(anchors)
+    losses = MultiBoxLoss(iou_targets=True)(outputs, targets)
+    assert losses["box_loss"].requires_grad
+    assert not losses["class_loss"].requires_grad
 
 
 def test_image_without_objects_contributes_nothing():

@@ -8,7 +8,7 @@ from vovnet.errors import UsageError
 
 DETECTORS = (
     *("dsod300_vovnet27_slim", "dsod300_densenet67", "ssd300_mobilenet", "pelee304"),
-    *("refinedet320_vovnet27_slim", "fasterrcnn_vovnet27_slim_gn"),
+    *("ssdfpn320_vovnet19_tiny", "refinedet320_vovnet27_slim", "fasterrcnn_vovnet27_slim_gn"),
 )
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vovnet import create_model
-from vovnet.models.detectors.refinedet import PER_CELL, Predictor, RefineDet, TransferConnection
+from vovnet.models.detectors.refinedet import Predictor, RefineDet, TransferConnection
 from vovnet.models.layers import ResidualBlock, predict
 from vovnet.models.preprocessing import Preprocessing
 
@@ -136,13 +136,13 @@ def test_which_maps_each_level_depends_on():
 
 
 def test_predictor_order_is_row_column_anchor():
-    head = Predictor(2, 256, 3, residual=False)
+    head = Predictor(2, 256, 3, per_cell=3, residual=False)
     nn.init.zeros_(head.box.weight)
     nn.init.zeros_(head.cls.weight)
-    head.box.bias.data = torch.arange(4.0 * PER_CELL)
-    head.cls.bias.data = torch.arange(3.0 * PER_CELL)
+    head.box.bias.data = torch.arange(4.0 * 3)
+    head.cls.bias.data = torch.arange(3.0 * 3)
     boxes, logits = predict([head], [torch.zeros(1, 2, 5, 7)])
-    assert boxes.shape == (1, 5 * 7 * PER_CELL, 4)
+    assert boxes.shape == (1, 5 * 7 * 3, 4)
     assert boxes[0].view(35, -1).unique(dim=0).tolist() == [list(range(12))]  # box by box: dx dy dw dh
     assert logits[0].view(35, -1).unique(dim=0).tolist() == [list(range(9))]
     head.box.weight.data[:, 0, 1, 1] = 1  # every output is now the index of its cell

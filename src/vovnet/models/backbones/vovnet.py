@@ -38,6 +38,12 @@ TABLE_1 = {
     "vovnet75": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 2, 6, 3)),
     "vovnet93": Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 3, 8, 3)),
 }
+# Not in the paper: for CPUs, where a layer with few channels costs time for its start and not for its multiply-adds.
+NARROW = {
+    "vovnet19_tiny": Variant(
+        widths=(32, 48, 80, 112), outputs=(48, 96, 192, 256), modules=(1, 1, 1, 1), layers=3, stem=(16, 16, 32)
+    )
+}
 # VoVNetV2 as in the authors' detection code, all with eSE, identity and the stem "stride". 39 and 57 are Table 1's.
 _SLIM_19 = Variant(widths=(64, 80, 96, 112), outputs=(112, 256, 384, 512), modules=(1, 1, 1, 1), layers=3)
 _WIDE_19 = Variant(widths=(128, 160, 192, 224), outputs=(256, 512, 768, 1024), modules=(1, 1, 1, 1), layers=3)

@@ -9,13 +9,18 @@ import torch
 from torch import Tensor
 
 from vovnet.boxes import batched_nms, clip, rescale
+from vovnet.models.anchors import AnchorGrid
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Detections
 
 
 class OneStageDetector(DetectionModel):
-    """A detector whose outputs hold a box and the score of each class for every default box."""
+    """A detector whose outputs hold a box and the score of each class for every default box.
 
+    anchors: its default boxes.
+    """
+
+    anchors: AnchorGrid
     score_threshold = 0.01
     nms_threshold = 0.45
 

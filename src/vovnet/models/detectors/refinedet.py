@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vovnet.boxes import decode, xyxy_to_cxcywh
 from vovnet.matching import MIN_OBJECTNESS
-from vovnet.models.anchors import AnchorGrid, AnchorLevel
+from vovnet.models.anchors import AnchorGrid, AnchorLevel, Anchors, Level, choose_levels
 from vovnet.models.backbones.vgg import VGG16
 from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.models.layers import ConvNormAct, ResidualBlock, caffe_xavier_, predict
@@ -31,20 +31,22 @@ ANCHORS = (
     AnchorLevel(128, None, (2,), 32),
     AnchorLevel(256, None, (2,), 64),
 )
-PER_CELL = 3
 INPUT_MULTIPLE = 64  # so that each feature map is exactly twice as large as the next coarser one
 SIXTH_CHANNELS = 512
 
 
 class Predictor(nn.Module):
-    """Two 3×3 convolutions, for the boxes and the classes, with or without a residual block before them."""
+    """Two 3×3 convolutions, for the boxes and the classes of P default boxes per cell.
 
-    def __init__(self, c_in: int, width: int, num_logits: int, residual: bool) -> None:
+    residual: with a residual block before them.
+    """
+
+    def __init__(self, c_in: int, width: int, num_logits: int, *, per_cell: int, residual: bool) -> None:
         super().__init__()
         self.block = ResidualBlock(c_in, width, 4 * width) if residual else nn.Identity()
         channels = 4 * width if residual else c_in
-        self.box = nn.Conv2d(channels, 4 * PER_CELL, 3, padding=1)
-        self.cls = nn.Conv2d(channels, num_logits * PER_CELL, 3, padding=1)
+        self.box = nn.Conv2d(channels, 4 * per_cell, 3, padding=1)
+        self.cls = nn.Conv2d(channels, num_logits * per_cell, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.block(x)
@@ -109,7 +111,7 @@ class RefineDet(OneStageDetector):
         num_classes: int,
         preprocessing: Preprocessing,
         *,
-        levels: Sequence[AnchorLevel] = ANCHORS,
+        levels: Sequence[Level] = ANCHORS,
         residual: bool = True,
         width: int = 256,
     ) -> None:
@@ -117,7 +119,7 @@ class RefineDet(OneStageDetector):
         self.num_classes = num_classes
         self.preprocessing = preprocessing
         self.anchors = AnchorGrid(levels)
-        self.smallest_anchor = min(level.min_size for level in levels)
+        self.smallest_anchor = min(level.smallest for level in levels)
         self.backbone = backbone
         channels = (*sources, SIXTH_CHANNELS)
         if residual:
@@ -125,9 +127,14 @@ class RefineDet(OneStageDetector):
         else:  # conv6_1 and conv6_2
             squeeze, conv = nn.Conv2d(sources[-1], 256, 1), nn.Conv2d(256, SIXTH_CHANNELS, 3, stride=2, padding=1)
             self.sixth = nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True))
-        self.arm = nn.ModuleList(Predictor(c, width, 2, residual) for c in channels)
+        counts = [level.per_cell for level in levels]
+        self.arm = nn.ModuleList(
+            Predictor(c, width, 2, per_cell=count, residual=residual) for c, count in zip(channels, counts, strict=True)
+        )
         self.tcb = nn.ModuleList(TransferConnection(c, width, residual, level == 3) for level, c in enumerate(channels))
-        self.odm = nn.ModuleList(Predictor(width, width, num_classes + 1, residual) for _ in channels)
+        self.odm = nn.ModuleList(
+            Predictor(width, width, num_classes + 1, per_cell=count, residual=residual) for count in counts
+        )
         for part in (self.sixth, self.arm, self.tcb, self.odm):
             part.apply(_init)
 
@@ -184,6 +191,7 @@ def refinedet(
     make_backbone: Callable[..., nn.Module],
     image_size: tuple[int, int],
     default_boxes: Sequence[AnchorLevel],
+    anchors: Anchors = None,
     backbone: Mapping[str, Any] | None = None,
     pixels: Mapping[str, Any] | None = None,
     width: int = 256,
@@ -191,12 +199,11 @@ def refinedet(
     """RefineDet on the last three feature maps of any backbone; on VGG-16 in the plain form.
 
     make_backbone: builds the backbone with the options `backbone`.
+    anchors: see `Anchors`.
     pixels: `mean`, `std`, `channel_order` and `antialias` of `Preprocessing`, for weights that need others.
     width: see `RefineDet`.
     """
     net: Any = make_backbone(**{**(backbone or {}), "features_only": True})
     preprocessing = with_pixels(Preprocessing(image_size), pixels)
-    residual = not isinstance(net, VGG16)
-    return RefineDet(
-        net, net.channels[-3:], num_classes, preprocessing, levels=default_boxes, residual=residual, width=width
-    )
+    levels, residual = choose_levels(anchors, default_boxes), not isinstance(net, VGG16)
+    return RefineDet(net, net.channels[-3:], num_classes, preprocessing, levels=levels, residual=residual, width=width)

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.boxes import decode
-from vovnet.errors import choose
-from vovnet.models.anchors import AnchorGrid, AnchorLevel
+from vovnet.models.anchors import AnchorGrid, AnchorLevel, Anchors, Level, choose_levels
 from vovnet.models.backbones.densenet import DSODDenseNet
 from vovnet.models.backbones.mobilenet import MobileNet
 from vovnet.models.backbones.peleenet import PeleeNet
@@ -146,7 +145,7 @@ class SSD(OneStageDetector):
         backbone: nn.Module,
         extras: Iterable[nn.Module],
         heads: Iterable[nn.Module],
-        levels: Sequence[AnchorLevel],
+        levels: Sequence[Level],
         num_classes: int,
         preprocessing: Preprocessing,
         *,
@@ -157,7 +156,7 @@ class SSD(OneStageDetector):
         self.num_classes = num_classes
         self.preprocessing = preprocessing
         self.anchors = AnchorGrid(levels)
-        self.smallest_anchor = min(level.min_size for level in levels)
+        self.smallest_anchor = min(level.smallest for level in levels)
         self.backbone = backbone
         self.sources = sources
         self.extras = nn.ModuleList(extras)
@@ -184,7 +183,7 @@ def dsod300_vovnet27_slim(
     *,
     default_boxes: Mapping[str, Sequence[AnchorLevel]],
     bottleneck: bool = False,
-    anchors: str = "voc",
+    anchors: Anchors = "voc",
     norm: Norm = "batch",
     pool: Pool = "k3",
     init: Init = "xavier",
@@ -193,6 +192,7 @@ def dsod300_vovnet27_slim(
     """DSOD300 on VoVNet-27-slim, stages 3 to 5.
 
     default_boxes: the sets that `anchors` chooses from: "voc", or "coco" with smaller boxes.
+    anchors: see `Anchors`.
     bottleneck: as in Table 3's ablation.
     norm, pool: of the backbone, see `VoVNet`.
     init: of backbone and extra layers, see `init_weights`.
@@ -201,7 +201,7 @@ def dsod300_vovnet27_slim(
     backbone = VoVNet(
         TABLE_1["vovnet27_slim"], features_only=True, norm=norm, pool=pool, init=init, bottleneck=bottleneck
     )
-    levels = choose(default_boxes, anchors, "set of anchors")
+    levels = choose_levels(anchors, default_boxes["voc"], default_boxes)
     return _dsod300(
         backbone, backbone.channels[1:], num_classes, widths=(128, 128, 128), levels=levels, init=init, pixels=pixels
     )
@@ -211,13 +211,13 @@ def dsod300_densenet67(
     num_classes: int,
     *,
     default_boxes: Mapping[str, Sequence[AnchorLevel]],
-    anchors: str = "voc",
+    anchors: Anchors = "voc",
     init: Init = "xavier",
     pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
     """DSOD300 on DS/64-64-16-1. Options as in `dsod300_vovnet27_slim`."""
     backbone = DSODDenseNet(init=init)
-    levels = choose(default_boxes, anchors, "set of anchors")
+    levels = choose_levels(anchors, default_boxes["voc"], default_boxes)
     return _dsod300(
         backbone, backbone.channels, num_classes, widths=(256, 128, 128, 128), levels=levels, init=init, pixels=pixels
     )
@@ -229,7 +229,7 @@ def _dsod300(
     num_classes: int,
     *,
     widths: Sequence[int],
-    levels: Sequence[AnchorLevel],
+    levels: Sequence[Level],
     init: Init,
     pixels: Mapping[str, Any] | None,
 ) -> SSD:
@@ -252,35 +252,39 @@ def ssd300_mobilenet(
     num_classes: int,
     *,
     default_boxes: Sequence[AnchorLevel],
+    anchors: Anchors = None,
     init: Init = "kaiming",
     pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
-    """SSD300 on MobileNet's last two feature maps, conv11 and conv13. `pixels`: as in `dsod300_vovnet27_slim`."""
+    """SSD300 on MobileNet's last two feature maps, conv11 and conv13. Options as in `dsod300_vovnet27_slim`."""
+    levels = choose_levels(anchors, default_boxes)
     backbone = MobileNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width in (256, 128, 128, 64):
         extras.append(nn.Sequential(ConvNormAct(channels[-1], width, 1), ConvNormAct(width, 2 * width, 3, stride=2)))
         channels.append(2 * width)
     heads = nn.ModuleList(
-        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, default_boxes, strict=True)
+        PlainHead(c, level.per_cell, num_classes + 1) for c, level in zip(channels, levels, strict=True)
     )
     for part in (extras, heads):
         init_weights(part, init)
     preprocessing = with_pixels(PREPROCESSING_MOBILENET, pixels)
-    return SSD(backbone, extras, heads, default_boxes, num_classes, preprocessing, sources=2)
+    return SSD(backbone, extras, heads, levels, num_classes, preprocessing, sources=2)
 
 
 def pelee304(
     num_classes: int,
     *,
     default_boxes: Sequence[AnchorLevel],
+    anchors: Anchors = None,
     init: Init = "xavier",
     pixels: Mapping[str, Any] | None = None,
 ) -> SSD:
     """Pelee304 on PeleeNet's last two feature maps. Its extra layers have biases and no batch norm.
 
-    pixels: as in `dsod300_vovnet27_slim`.
+    anchors, pixels: as in `dsod300_vovnet27_slim`.
     """
+    levels = choose_levels(anchors, default_boxes)
     backbone = PeleeNet(features_only=True, init=init)
     channels, extras = list(backbone.channels[-2:]), nn.ModuleList()
     for width, stride, padding in ((256, 2, 1), (128, 1, 0), (128, 1, 0)):  # 5×5, 3×3, 1×1 for a 304 input
@@ -288,8 +292,8 @@ def pelee304(
         extras.append(nn.Sequential(squeeze, nn.ReLU(inplace=True), conv, nn.ReLU(inplace=True)))
         channels.append(256)
     neck = PeleeNeck(channels)
-    heads = nn.ModuleList(PlainHead(neck.out_channels, level.per_cell, num_classes + 1) for level in default_boxes)
+    heads = nn.ModuleList(PlainHead(neck.out_channels, level.per_cell, num_classes + 1) for level in levels)
     for part in (extras, neck, heads):
         init_weights(part, init)
     preprocessing = with_pixels(PREPROCESSING_PELEE, pixels)
-    return SSD(backbone, extras, heads, default_boxes, num_classes, preprocessing, sources=2, neck=neck)
+    return SSD(backbone, extras, heads, levels, num_classes, preprocessing, sources=2, neck=neck)

@@ -1,0 +1,321 @@
+"""Converts a dataset from any format that is read to VOC, COCO or YOLO, in a new folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vovnet.data.cleaned_copy import require_new_folder
+from vovnet.data.conversion_files import FORMATS, Classes, Placed, image_folder, write_annotations
+from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box, raise_problem
+from vovnet.data.formats import data_folder, find_format
+from vovnet.data.orientation import turn_box, turn_masks
+from vovnet.data.split_roles import find_role, find_unions
+from vovnet.errors import UsageError, counted, did_you_mean, listed, unknown_name
+from vovnet.files import encodable, file_name, new_folder
+from vovnet.masks import RleMasks, from_coco
+from vovnet.media.orientation import means_stored_pixels
+from vovnet.media.pixels import read_header
+from vovnet.printing import printable, quoted
+
+_YOLO_SPLITS = ("train", "val", "test")
+_ROUNDING = 0.02  # pixels that a box may change when it is written as text
+_CHUNK = 1024  # images whose headers are read before their results are used
+
+NO_BOX = "boxes left out, without a finite, positive size"
+SIZE = "images whose annotation states another size, with their boxes taken as they are"
+MASKS = "masks left out, whose boxes stay"
+DIFFICULT_TO_COCO = "difficult objects written with ignore, which are neither trained on nor counted"
+DIFFICULT_TO_YOLO = "difficult objects written as any others"
+CROWD_TO_VOC = "crowds written as difficult objects"
+CROWD_TO_YOLO = "crowds left out"
+CLIPPED = "boxes clipped at the edge of their image"
+OUTSIDE = "boxes left out, outside their image"
+NO_NAME = "classes left out, without objects, as VOC has no list of classes"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_dataset` wrote.
+
+    images, objects: split → number of them.
+    changed: what the format cannot hold as it was → how often that occurred.
+    renamed: path in the data folder → name of the image file in the copy, where the two names differ.
+    unions: splits that join others, which are not written.
+    linked: number of images that are hard links.
+    """
+
+    out: Path
+    format: str
+    images: Mapping[str, int]
+    objects: Mapping[str, int]
+    changed: Mapping[str, int]
+    renamed: Mapping[str, str]
+    unions: tuple[str, ...] = ()
+    linked: int = 0
+
+
+def convert_dataset(
+    root: str | Path,
+    target: str,
+    out: str | Path,
+    *,
+    splits: Sequence[str] = (),
+    link: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Writes the dataset to the new folder `out`, which appears when it is complete and has been read back.
+
+    Boxes are those of the upright image. Images are copied byte for byte. What the format cannot hold is counted.
+
+    target: "coco", "voc" or "yolo".
+    splits: those to write; by default all but unions of others, such as trainval.
+    link: make hard links to the images where the file system can, in place of copies.
+    workers: threads that read the headers of images. progress: is called with (images done, all images).
+    """
+    root, out = Path(root), Path(out)
+    if target not in FORMATS:
+        raise unknown_name("format that is written", target, FORMATS)
+    require_new_folder(out, data_folder(root))
+    read, unions = _read(root, splits)
+    names = _split_names([split.split for split in read], target, root)
+    paths = list(dict.fromkeys(image.image_path for split in read for image in split.images))
+    if not paths:
+        raise ValueError(f"{root}: the splits {listed([split.split for split in read])} have no images")
+    total = 2 * len(paths)
+    headers = _read_headers(paths, workers, lambda done: progress(done, total) if progress else None)
+    converter = _Converter(target, headers)
+    annotations = {
+        names[split.split]: [converter.convert(image) for image in split.images] for split in read if split.images
+    }
+    file_names = _file_names(paths, read[0].root)
+    placed = {
+        split: [Placed(image, headers[image.image_path][0], file_names[image.image_path]) for image in images]
+        for split, images in annotations.items()
+    }
+    classes = _classes(read)
+    used = {obj.class_name for images in annotations.values() for image in images for obj in image.objects}
+    changed = converter.changed
+    if target == "voc" and (unused := len(set(classes.names) - used)):
+        changed[NO_NAME] = unused
+    linked = 0
+    with new_folder(out) as copy:
+        done = 0
+        for split, images in placed.items():
+            folder = copy / image_folder(target, split)
+            folder.mkdir(parents=True, exist_ok=True)
+            for image in images:
+                if not (folder / image.name).exists():
+                    linked += _place(image.annotation.image_path, folder / image.name, link)
+                done += 1
+                if progress:
+                    progress(min(len(paths) + done, total), total)
+        write_annotations(target, placed, classes, copy)
+        _read_back(copy, placed)
+    return Conversion(
+        out, target, {split: len(images) for split, images in placed.items()},
+        {split: sum(len(image.annotation.objects) for image in images) for split, images in placed.items()},
+        changed={what: count for what, count in changed.items() if count},
+        renamed={_relative(path, read[0].root): file_names[path] for path in paths if path.name != file_names[path]},
+        unions=unions,
+        linked=linked,
+    )  # fmt: skip
+
+
+def _read(root: Path, splits: Sequence[str]) -> tuple[list[SplitAnnotations], tuple[str, ...]]:
+    """The splits to write, and the names of the unions that are not among them."""
+    reader = find_format(root)
+    known = reader.splits(root)
+    for name in splits:
+        if name not in known and not (name == "all" and "all" in _more_splits(reader, root)):
+            raise UsageError(
+                f"{root} has no split {quoted(name)}{did_you_mean(name, known)} (there are: {listed(known)})"
+            )
+    read = list(reader.read(root, tuple(dict.fromkeys(splits)) or known, raise_problem))
+    unions = () if splits else tuple(find_unions(read))
+    return [split for split in read if split.split not in unions], unions
+
+
+def _more_splits(reader: object, root: Path) -> tuple[str, ...]:
+    has_split = getattr(reader, "has_split", None)
+    return ("all",) if has_split and has_split(root, "all") else ()
+
+
+def _split_names(names: Sequence[str], target: str, root: Path) -> dict[str, str]:
+    """The name of each split in the copy. YOLO knows train, val and test only, and a single split is for training."""
+    if target != "yolo":
+        return {name: name for name in names}
+    found: dict[str, str] = {}
+    for name in names:
+        role = find_role(name)
+        part = next(iter(role.parts)) if role and len(role.parts) == 1 else ""
+        found[name] = part or ("train" if len(names) == 1 else "")
+    clear = Counter(found.values())
+    unclear = [name for name, part in found.items() if not part or clear[part] > 1]
+    if unclear:
+        raise UsageError(
+            f"YOLO has the splits train, val and test, and {root} has {listed(names)}: name at most one for each with "
+            "--split"
+        )
+    return found
+
+
+def _read_headers(
+    paths: Sequence[Path], workers: int | None, progress: Callable[[int], None]
+) -> dict[Path, tuple[tuple[int, int], int]]:
+    """(height, width) of each upright image, and its EXIF orientation."""
+    headers: dict[Path, tuple[tuple[int, int], int]] = {}
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    try:
+        for start in range(0, len(paths), _CHUNK):
+            part = paths[start : start + _CHUNK]
+            headers.update(zip(part, pool.map(read_header, part), strict=True))
+            progress(len(headers))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return headers
+
+
+class _Converter:
+    """Makes annotations such as the target can hold, and counts what it changed."""
+
+    def __init__(self, target: str, headers: Mapping[Path, tuple[tuple[int, int], int]]) -> None:
+        self.target, self.headers = target, headers
+        self.changed: Counter[str] = Counter()
+        self._converted: dict[tuple[Path, int | str], ImageAnnotation] = {}
+
+    def convert(self, image: ImageAnnotation) -> ImageAnnotation:
+        """The annotation in the upright image. One of an image in several splits counts once."""
+        key = image.image_path, image.image_id
+        if key not in self._converted:
+            self._converted[key] = self._convert(image)
+        return self._converted[key]
+
+    def _convert(self, image: ImageAnnotation) -> ImageAnnotation:
+        size, orientation = self.headers[image.image_path]
+        stated = image.image_size
+        turned = stated is not None and means_stored_pixels(stated, size, orientation)
+        self.changed[SIZE] += stated is not None and stated != size and not turned
+        objects = []
+        for obj in image.objects:
+            if not is_valid_box(obj.box):
+                self.changed[NO_BOX] += 1
+                continue
+            if turned and stated is not None:
+                obj = replace(
+                    obj, box=turn_box(obj.box, stated, orientation), mask=self._turned_mask(obj, stated, orientation)
+                )
+            if (fitting := self._fit(obj, size)) is not None:
+                objects.append(fitting)
+        return replace(image, objects=tuple(objects), image_size=size)
+
+    def _turned_mask(self, obj: ObjectAnnotation, stored_size: tuple[int, int], orientation: int) -> object:
+        if obj.mask is None or self.target != "coco":
+            return obj.mask
+        mask = turn_masks(RleMasks((from_coco(obj.mask, stored_size),), stored_size), orientation)
+        return {"size": list(mask.size), "counts": mask.counts[0].decode("ascii")}
+
+    def _fit(self, obj: ObjectAnnotation, size: tuple[int, int]) -> ObjectAnnotation | None:
+        """The object as the target holds it; None if it does not."""
+        if self.target == "coco":
+            self.changed[DIFFICULT_TO_COCO] += obj.difficult
+            return obj
+        self.changed[MASKS] += obj.mask is not None
+        if self.target == "voc":
+            self.changed[CROWD_TO_VOC] += obj.crowd
+            return obj
+        if obj.crowd:
+            self.changed[CROWD_TO_YOLO] += 1
+            return None
+        x1, y1, x2, y2 = obj.box
+        clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(size[1])), min(y2, float(size[0])))
+        if not is_valid_box(clipped):
+            self.changed[OUTSIDE] += 1
+            return None
+        self.changed[DIFFICULT_TO_YOLO] += obj.difficult
+        self.changed[CLIPPED] += clipped != obj.box
+        return replace(obj, box=clipped)
+
+
+def _classes(splits: Sequence[SplitAnnotations]) -> Classes:
+    ids: dict[str, int] = {}
+    for split in splits:
+        for name, category_id in zip(split.class_names, split.category_ids, strict=True):
+            ids.setdefault(name, category_id)
+    return Classes(tuple(ids), tuple(ids.values()))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return encodable(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name)
+
+
+def _file_names(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """The name of each image in one folder for all. Stems differ, whatever the case and Unicode form.
+
+    Of images with the same stem, all but the first get the folders of their path before the name, or else a number.
+    """
+    taken: set[str] = set()
+    names: dict[Path, str] = {}
+    for path in sorted(paths):
+        stem = _plain(path.stem)
+        with_folders = _plain(re.sub(r"[/\\]", "_", str(Path(_relative(path, folder)).with_suffix(""))))
+        candidates = (stem, with_folders, *(f"{with_folders}_{number}" for number in range(2, len(paths) + 2)))
+        chosen = next(candidate for candidate in candidates if _key(candidate) not in taken)
+        taken.add(_key(chosen))
+        names[path] = file_name(chosen, path.suffix.lower() if path.suffix.isascii() else ".jpg")
+    return names
+
+
+def _plain(text: str) -> str:
+    """A name that lists and XML can hold."""
+    return re.sub(r"[\N{REPLACEMENT CHARACTER}\s]", lambda found: " " if found[0] == " " else "_", printable(text))
+
+
+def _key(stem: str) -> str:
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _place(source: Path, target: Path, link: bool) -> bool:
+    """Copies the image, or links to it. Returns whether it is a link."""
+    if link:
+        try:
+            os.link(os.path.realpath(source), target)
+        except OSError:  # another file system, or one without hard links
+            pass
+        else:
+            return True
+    shutil.copy2(source, target)
+    return False
+
+
+def _read_back(copy: Path, placed: Mapping[str, Sequence[Placed]]) -> None:
+    """ValueError unless the copy reads as it was meant."""
+    reader = find_format(copy)
+    for split in reader.read(copy, tuple(placed), raise_problem):
+        found = {image.image_path.name: image.objects for image in split.images}
+        for image in placed[split.split]:
+            wanted = image.annotation.objects
+            got = found.pop(image.name, None)
+            if got is None or len(got) != len(wanted) or not all(map(_is_alike, wanted, got)):
+                raise ValueError(
+                    f"no copy is written: {quoted(image.name)} of the split {split.split} does not read back as it was "
+                    "meant; report the fault"
+                )
+        if found:
+            raise ValueError(f"no copy is written: it has {counted(len(found), 'image')} too many; report the fault")
+
+
+def _is_alike(wanted: ObjectAnnotation, got: ObjectAnnotation) -> bool:
+    return wanted.class_name == got.class_name and _distance(wanted.box, got.box) <= _ROUNDING
+
+
+def _distance(a: Box, b: Box) -> float:
+    return max(abs(x - y) for x, y in zip(a, b, strict=True))

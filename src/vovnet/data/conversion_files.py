@@ -1,0 +1,161 @@
+"""Writes a dataset in VOC, COCO or YOLO format: annotations and lists, into a folder that has the images already.
+
+The folders of each format are those that its own tools use, see `image_folder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import yaml
+
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation
+from vovnet.files import write_json
+from vovnet.printing import printable, quoted
+
+FORMATS = ("coco", "voc", "yolo")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An image with its place in the converted dataset.
+
+    annotation: in pixels of the upright image, with valid boxes only, and its true size.
+    name: of the image file in its folder.
+    """
+
+    annotation: ImageAnnotation
+    size: tuple[int, int]
+    name: str
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The class names of the dataset, in the order of its labels, and its category ids."""
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+
+
+def image_folder(target: str, split: str) -> str:
+    """The folder of a split's images; VOC and COCO have one for all splits."""
+    return {"voc": "JPEGImages", "coco": "images", "yolo": f"images/{split}"}[target]
+
+
+def write_annotations(target: str, splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Path) -> None:
+    {"voc": _write_voc, "coco": _write_coco, "yolo": _write_yolo}[target](splits, classes, out)
+
+
+def _write_voc(splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Path) -> None:
+    for name in classes.names:
+        if printable(name) != name or name != name.strip() or not name:
+            raise ValueError(f"VOC cannot hold the class name {quoted(name, 60)}: give the class another name first")
+    (out / "Annotations").mkdir()
+    lists = out / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    written: set[str] = set()
+    for split, images in splits.items():
+        (lists / f"{split}.txt").write_text("".join(f"{image.stem}\n" for image in images), encoding="utf-8")
+        for image in images:
+            if image.name not in written:
+                written.add(image.name)
+                (out / "Annotations" / f"{image.stem}.xml").write_bytes(_xml(image))
+
+
+def _xml(image: Placed) -> bytes:
+    root = ElementTree.Element("annotation")
+    _add(root, "folder", "JPEGImages")
+    _add(root, "filename", image.name)
+    size = ElementTree.SubElement(root, "size")
+    for tag, length in (("width", image.size[1]), ("height", image.size[0]), ("depth", 3)):
+        _add(size, tag, str(length))
+    _add(root, "segmented", "0")
+    for obj in image.annotation.objects:
+        element = ElementTree.SubElement(root, "object")
+        _add(element, "name", obj.class_name)
+        _add(element, "pose", "Unspecified")
+        _add(element, "truncated", "0")
+        _add(element, "difficult", str(int(obj.difficult or obj.crowd)))
+        box = ElementTree.SubElement(element, "bndbox")
+        x1, y1, x2, y2 = obj.box
+        for tag, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
+            _add(box, tag, number(value))
+    ElementTree.indent(root)
+    content: bytes = ElementTree.tostring(root, encoding="utf-8")
+    return content + b"\n"
+
+
+def _add(parent: ElementTree.Element, tag: str, text: str) -> None:
+    ElementTree.SubElement(parent, tag).text = text
+
+
+def number(value: float) -> str:
+    """A coordinate as text: a whole number without a point, which some readers need; else to a thousandth."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def _write_coco(splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Path) -> None:
+    ids = dict(zip(classes.names, classes.ids, strict=True))
+    if 0 in classes.ids:  # which some programs take for the background
+        ids = {name: position for position, name in enumerate(classes.names, 1)}
+    (out / "annotations").mkdir()
+    image_number = annotation_number = 0
+    for split, images in splits.items():
+        stated = [image.annotation.image_id for image in images]
+        keep_ids = all(isinstance(image_id, int) for image_id in stated) and len(set(stated)) == len(stated)
+        image_entries: list[dict[str, Any]] = []
+        entries: list[dict[str, Any]] = []
+        for image in images:
+            image_number += 1
+            image_id = image.annotation.image_id if keep_ids else image_number
+            height, width = image.size
+            image_entries.append({"id": image_id, "file_name": image.name, "width": width, "height": height})
+            for obj in image.annotation.objects:
+                annotation_number += 1
+                start = {"id": annotation_number, "image_id": image_id, "category_id": ids[obj.class_name]}
+                entries.append(start | _coco_object(obj))
+        categories = [{"id": ids[name], "name": name} for name in classes.names]
+        content = {"images": image_entries, "annotations": entries, "categories": categories}
+        write_json(out / "annotations" / f"instances_{split}.json", content, indent=None)
+
+
+def _coco_object(obj: ObjectAnnotation) -> dict[str, Any]:
+    x1, y1, x2, y2 = obj.box
+    entry: dict[str, Any] = {
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1) if obj.area is None else obj.area,
+        "iscrowd": int(obj.crowd),
+    }
+    if obj.mask is not None:
+        entry["segmentation"] = obj.mask
+    if obj.difficult:
+        entry["ignore"] = 1
+    return entry
+
+
+def _write_yolo(splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Path) -> None:
+    labels = {name: label for label, name in enumerate(classes.names)}
+    for split, images in splits.items():
+        folder = out / "labels" / split
+        folder.mkdir(parents=True)
+        for image in images:
+            lines = (_yolo_line(obj, labels[obj.class_name], image.size) for obj in image.annotation.objects)
+            (folder / f"{image.stem}.txt").write_text("".join(lines), encoding="utf-8")
+    content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(classes.names))}
+    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    (out / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def _yolo_line(obj: ObjectAnnotation, label: int, size: tuple[int, int]) -> str:
+    x1, y1, x2, y2 = obj.box
+    height, width = size
+    centre, extent = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height), ((x2 - x1) / width, (y2 - y1) / height)
+    return f"{label} {centre[0]:.8f} {centre[1]:.8f} {extent[0]:.8f} {extent[1]:.8f}\n"

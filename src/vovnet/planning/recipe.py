@@ -1,0 +1,134 @@
+"""The config of a run: a candidate's recipe, fitted to the data, the machine and the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vovnet.data.worker_count import usable_cores
+from vovnet.errors import listed
+from vovnet.planning.candidates import BATCH_SIZE, Candidate
+from vovnet.planning.facts import Facts
+from vovnet.planning.trial import Trial
+
+_WARMUP_STEPS, _WARMUP_SHARE = 50, 0.1  # of blood cells; of a short run
+_EVALUATIONS = 12  # of a run
+_EVALUATING = 0.1  # part of the time that evaluations may take
+_MOST_SEEN_MILDLY = 100_000  # training images: longer runs gain from SSD's stronger augmentation
+_CHECKPOINT_S = 120.0
+_USUAL_IMAGES = 12_300  # that the recipe of the blood cells sees: 60 epochs of 205
+_EPOCHS = (12, 300)  # the fewest and the most
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is planned to be. One of the first two is given.
+
+    epochs: of a run without a limit of time.
+    minutes: for training, of a run with one.
+    steps: that this will be.
+    seconds: that this will take, with the evaluations.
+    """
+
+    epochs: float | None
+    minutes: float | None
+    steps: int
+    seconds: float
+
+
+def usual_epochs(num_images: int) -> int:
+    """Epochs of a run without a limit of time: fewer for more images, as of the recipe's 205 images it has 60."""
+    least, most = _EPOCHS
+    return min(most, max(least, math.ceil(_USUAL_IMAGES / num_images)))
+
+
+def first_config(candidate: Candidate, facts: Facts, output: Path) -> dict[str, Any]:
+    """The values of a config that hold for a candidate whatever is measured; with a length to be replaced."""
+    splits = facts.splits
+    return {
+        "model": candidate.model,
+        "model_options": dict(candidate.options),
+        "data": {"root": str(splits.root), "train": splits.train, "val": splits.val},
+        "augment": {"expand": 1.5, "crop_min_scale": 0.5, **({"flip": 0.0} if facts.sided_classes else {})},
+        "default_boxes": "data",
+        "optimizer": {"learning_rate": candidate.learning_rate, "weight_decay": 5e-4, "clip_norm": 10.0},
+        "schedule": {"kind": "cosine", "iterations": 1000},
+        "batch_size": BATCH_SIZE,
+        "micro_batch_size": BATCH_SIZE,
+        "ema_decay": 0.998,
+        "workers": 1 if usable_cores() <= 2 else "auto",
+        "output": str(output),
+    }
+
+
+def final_config(
+    values: Mapping[str, Any], trial: Trial, length: Length, facts: Facts, step_s: float
+) -> dict[str, Any]:
+    """The config of the run. values: `first_config`. step_s: seconds of a step with the loading of its images."""
+    epoch_s = len(facts.train) / BATCH_SIZE * step_s
+    epochs = length.steps * BATCH_SIZE / len(facts.train)
+    val_s = evaluation_seconds(trial, 0 if facts.val is None else len(facts.val))
+    augment = dict(values["augment"])
+    if length.steps * BATCH_SIZE > _MOST_SEEN_MILDLY:
+        augment = {key: value for key, value in augment.items() if key == "flip"}
+    schedule: dict[str, Any] = {
+        "kind": "cosine",
+        "epochs": length.epochs,
+        "minutes": length.minutes,
+        "warmup_iterations": min(_WARMUP_STEPS, math.ceil(_WARMUP_SHARE * length.steps)),
+    }
+    return {
+        **values,
+        "augment": augment,
+        "schedule": {key: value for key, value in schedule.items() if value is not None},
+        "micro_batch_size": trial.micro_batch_size,
+        "precision": trial.precision,
+        "evaluate_every": max(1, math.ceil(epochs / _EVALUATIONS), math.ceil(val_s / (_EVALUATING * epoch_s))),
+        "checkpoint_every": max(10, round(_CHECKPOINT_S / step_s)),
+    }
+
+
+def evaluation_seconds(trial: Trial, num_images: int) -> float:
+    """What the evaluation of so many images takes, on a CPU and without the report."""
+    return num_images * (trial.detect_ms / 1000 + trial.load_s / BATCH_SIZE)
+
+
+def length_of(
+    candidate: Candidate, facts: Facts, trial: Trial, *, step_s: float, seconds: float | None, epochs: float | None
+) -> Length:
+    """The length of a candidate's run.
+
+    seconds: for training; None for no limit.
+    epochs: that somebody asked for; None for the usual number.
+    """
+    steps_of_epoch = len(facts.train) / BATCH_SIZE
+    val_s = evaluation_seconds(trial, 0 if facts.val is None else len(facts.val))
+    if seconds is not None:
+        steps = max(1, int(seconds * (1 - _EVALUATING / 2) / step_s))
+        return Length(None, round(seconds / 60, 2), steps, seconds)
+    epochs = usual_epochs(len(facts.train)) if epochs is None else epochs
+    steps = max(1, math.ceil(epochs * steps_of_epoch))
+    return Length(epochs, None, steps, steps * step_s + min(_EVALUATIONS, epochs) * val_s)
+
+
+def reasons_of(facts: Facts, trial: Trial, values: Mapping[str, Any], length: Length) -> list[str]:
+    """Why the config is as it is, one thing in a line."""
+    augment, precision = values["augment"], trial.precision
+    times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in trial.step_s.items())
+    lines = [f"precision {precision}: a step of {BATCH_SIZE} images took {times}"]
+    memory = "" if trial.mib_per_image is None else f", {trial.mib_per_image:.0f} MiB each in training"
+    lines.append(f"batch {BATCH_SIZE}, {trial.micro_batch_size} in a forward pass: they fit into the memory{memory}")
+    seen = length.steps * BATCH_SIZE
+    amount = f"{length.minutes:g} min of training" if length.minutes is not None else f"{length.epochs:g} epochs"
+    lines.append(
+        f"{amount}: about {length.steps:,} steps, which see {seen:,} images, {seen / len(facts.train):.0f} times each"
+    )
+    flip = "no flips, because classes are left and right: " + listed(facts.sided_classes, 4)
+    lines.append(
+        f"augmentation: {'mild crops and borders' if 'expand' in augment else 'crops and borders as in SSD'}; "
+        + (flip if facts.sided_classes else "horizontal flips only, because most things have an upright orientation")
+    )
+    return lines
