@@ -371,6 +371,21 @@ convolutions use different kernels.
 """
 
 
+def tiles_block() -> str:
+    """The table of what tiles are worth."""
+    record = read("tiles")
+    kinds = {"none": "none", "voting": "box voting alone", "ours": "as above"}
+    rows = []
+    for row in record["rows"]:
+        accuracies = [row[key] for key in ("voc07_map", "AP", "APs", "APm", "APl")]
+        height, width = row["size"]
+        name = f"{row['number']} of {width} × {height} pixels: {row['images']}"
+        first = [name, "–", ""] if row["tiles"] is None else ["", str(row["tiles"]), kinds[row["merging"]]]
+        rows.append([*first, *map(decimals, accuracies)])
+    header = ["images", "tiles", "merged", "VOC07 mAP", "COCO AP", "AP small", "AP medium", "AP large"]
+    return f"\n{table(header, rows)}\n\nMeasured by `benchmarks/tiles.py` on the {record['split']} images of BCCD.\n"
+
+
 def render() -> str:
     introduction = """# Results
 
@@ -395,8 +410,10 @@ Full training on VOC and COCO has not run.
 def render_pages() -> dict[Path, str]:
     """The pages that are written by hand but for what a record gives."""
     deploy, energy, readme = ROOT / "docs/deploy.md", ROOT / "docs/energy.md", ROOT / "README.md"
+    predict = ROOT / "docs/predict.md"
     return {
         deploy: fill(fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)), "gpu-status", gpu_status(RECORDS)),
+        predict: fill(predict.read_text(), "tiles", tiles_block()),
         energy: fill(energy.read_text(), "gpu-energy", energy_status(RECORDS)),
         **{page: fill_status(page.read_text()) for page in (ROOT / "docs/weights.md", ROOT / "docs/train.md")},
         readme: fill_gpu(fill(readme.read_text(), "fastest", fastest_cell(RECORDS)), RECORDS),

@@ -30,10 +30,11 @@ class Limits:
     mask_runs: stretches of pixels of one object in the columns of a mask PNG.
     network_pixels: height × width of the network's input, as weights or a config state it.
     image_objects: objects that a label file or an XML file states for one image.
-    text_bytes: size of a label file, an XML file or a CSV file.
+    text_bytes: size of a label file, or of an XML file of one image.
     list_bytes: size of a list of images.
     yaml_bytes: size of a YAML file.
-    json_bytes: size of a JSON file. The largest of COCO and LVIS have 1.2 GB.
+    json_bytes: size of a file that annotates many images: JSON, CVAT's XML or CSV. The largest of COCO and LVIS have
+        1.2 GB.
     record_bytes: size of a record that vovnet wrote (measurements, evaluations, reproductions), or of the log of a
         power meter.
     weights_bytes: size of weights, of a checkpoint or of an exported model, unpacked.

@@ -220,6 +220,23 @@ def yolo(target: str) -> tuple[Seed, ...]:
     return tuple(_changing(*option) for option in options[target])
 
 
+_CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><id>5</id><mode>interpolation</mode><labels><label><name>cat</name>
+<color>#33ddff</color><type>any</type><attributes></attributes></label><label><name>dog</name></label></labels>
+<start_frame>0</start_frame><stop_frame>1</stop_frame><frame_filter>step=1</frame_filter></task></meta>{shapes}
+</annotations>
+"""
+_CVAT_IMAGES = """<image id="7" name="a.jpg" width="48" height="32"><box label="cat" source="manual" occluded="0"
+ xtl="2.00" ytl="3.00" xbr="20.50" ybr="30.00" rotation="30.00" z_order="0"><attribute name="age">3</attribute></box>
+<polygon label="dog" points="20.10,10.20;30.30,30.00;10.00,25.00" z_order="0"></polygon><mask label="dog" rle="1, 3, 2"
+ left="4" top="6" width="3" height="2"></mask><ellipse label="cat" cx="30" cy="20" rx="10" ry="5"></ellipse></image>
+<image id="3" name="b.jpg" subset="Train" task_id="1" width="48" height="32"><polyline label="cat" points="1,2;3,4">
+</polyline><box label="dog" xtl="5" ytl="6" xbr="40" ybr="31"></box><tag label="cat"></tag></image>"""
+_CVAT_TRACKS = """<track id="0" label="cat" source="manual"><box frame="0" outside="0" occluded="0" keyframe="1"
+ xtl="2.00" ytl="3.00" xbr="20.50" ybr="30.00" z_order="0"></box><box frame="1" outside="1" occluded="0" keyframe="1"
+ xtl="2.00" ytl="3.00" xbr="20.50" ybr="30.00" z_order="0"></box></track>"""
+
+
 def _changing(files: Mapping[str, bytes], target: str) -> Seed:
     return Seed({target: files[target], **files})
 
@@ -289,6 +306,26 @@ def voc(target: str) -> tuple[Seed, ...]:
     }
     names = {"voc-xml": ["Annotations/a.xml"], "voc-lists": ["ImageSets/Main/train.txt", "ImageSets/Main/val.txt"]}
     return tuple(_changing(files, name) for name in names[target])
+
+
+def cvat() -> tuple[Seed, ...]:
+    files = {f"images/{name}.jpg": image("jpeg") for name in ("a", "Train/b", "frame_000000", "frame_000001")}
+    images, video = (_CVAT.format(shapes=shapes).encode() for shapes in (_CVAT_IMAGES, _CVAT_TRACKS))
+    return Seed({"annotations.xml": images} | files), Seed({"annotations.xml": video} | files)
+
+
+def boxes_csv() -> tuple[Seed, ...]:
+    files = {f"train/{name}.jpg": image("jpeg") for name in "ab"}
+    lines = "a.jpg,48,32,cat,2,3,20,30\nb.jpg,48,32,dog,5,6,40,31\na.jpg,48,32,dog,1,1,9,9\n"
+    with_header = f"filename,width,height,class,xmin,ymin,xmax,ymax\n{lines}".encode()
+    bare = files | {
+        "train/_annotations.csv": b"a.jpg,2,3,20,30,cat\nb.jpg,,,,,\n",
+        "train/_classes.csv": b"cat,0\ndog,1\n",
+    }
+    return (
+        Seed({"train/_annotations.csv": with_header} | files),
+        *(_changing(bare, f"train/_{name}.csv") for name in ("annotations", "classes")),
+    )
 
 
 def masks() -> tuple[Seed, ...]:

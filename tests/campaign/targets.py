@@ -210,6 +210,8 @@ def _pairs() -> Iterator[tuple[str, Kind]]:
     yield "coco", Kind(16, seeds.coco, structured.any_json, _masked)
     yield "voc-xml", Kind(14, lambda: seeds.voc("voc-xml"), structured.any_xml, _voc)
     yield "voc-lists", Kind(4, lambda: seeds.voc("voc-lists"), mutators.any_text, _voc)
+    yield "cvat-xml", Kind(8, seeds.cvat, structured.any_xml, _voc)
+    yield "boxes-csv", Kind(5, seeds.boxes_csv, mutators.any_text, _voc)
     yield "config", Kind(10, _models("configs"), structured.any_yaml, _config)
     yield "overrides", Kind(6, _models("overrides"), mutators.any_text, _overrides, named=False)
     yield "detector", Kind(8, _models("detectors"), structured.any_safetensors, _weights)

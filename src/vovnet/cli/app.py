@@ -17,6 +17,7 @@ app = App(
 )
 data_app = App(name="data", help="Check, split, convert and show datasets.")
 weights_app = App(name="weights", help="Import weights from other projects.")
+config_app = App(name="config", help="Show configs.")
 study_app = App(name="study", help="Run the paper's aggregation study.")
-for group in (data_app, weights_app, study_app):
+for group in (config_app, data_app, weights_app, study_app):
     app.command(group)

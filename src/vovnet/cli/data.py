@@ -27,6 +27,7 @@ def check(
     fix: Path | None = None,
     classes: Repeated = None,
     ignore_masks: Switch = False,
+    headers: Switch = False,
     workers: Positive | None = None,
     json_file: Json = None,
 ) -> int:
@@ -42,15 +43,19 @@ def check(
         Name of a valid class, if the dataset's own list cannot be trusted; repeat the option for more.
     ignore_masks:
         Check a dataset with masks as one of boxes: an object with a bad mask keeps its box.
+    headers:
+        Read only the headers of images: many times as fast, but damaged pixels and copies of images go unnoticed.
     workers:
         Threads that decode images.
     """
     out = Output(json_file)
-    from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
+    from vovnet.data.check import DECODED_KINDS, KINDS, NEEDS_PIXELS, check_dataset, write_cleaned_copy
     from vovnet.data.cleaned_copy import require_new_folder
     from vovnet.data.formats import data_folder, recognise
     from vovnet.data.split_file import Selection
 
+    if headers and fix is not None:
+        raise UsageError(NEEDS_PIXELS)
     recognition = recognise(root)
     if fix is not None and isinstance(recognition.module, Selection):
         raise UsageError(recognition.module.why_not_mended)
@@ -63,6 +68,7 @@ def check(
             root,
             class_names=classes,
             ignore_masks=ignore_masks,
+            headers=headers,
             workers=workers,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -82,6 +88,9 @@ def check(
         out.say(f"hint: {line(hint, _DETAIL)}")
     if len(report.hints) > _MOST_LINES:
         out.say(f"… and {len(report.hints) - _MOST_LINES} more hints (--json writes all of them)")
+    if headers:
+        missed = "; ".join(f"{kind} ({what})" for kind, what in DECODED_KINDS.items())
+        out.say(f"no image was decoded, so these were not looked for: {missed}")
     out.say(f"{counted(len(report.problems), 'problem')} in {root}")
     removed = report.removed
     if fix is not None:
@@ -91,7 +100,8 @@ def check(
             out.say(f"not in the copy: {line(removal.image, _PATH)}: {line(removal.detail, _DETAIL)}")
         if len(lacking) > _MOST_LINES:
             out.say(f"… and {len(lacking) - _MOST_LINES} more files (--json writes all of them)")
-        out.say(f"cleaned copy in {fix}")
+        form = getattr(recognition.module, "COPY_FORMAT", "")
+        out.say(f"cleaned copy in {fix}{f', as {form}' if form else ''}")
     found = {"format_reason": recognition.reason, "removed": [asdict(removal) for removal in removed]}
     out.json(report.to_dict() | found)
     return 1 if report.problems else 0

@@ -80,6 +80,7 @@ def evaluate(
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.engine.runtimes import describe_running
+    from vovnet.engine.tiling import tiles_hint
     from vovnet.report.evaluation import write_evaluation
     from vovnet.runtime.tiles import tiling_of
     from vovnet.weights.detector import file_to_change
@@ -117,6 +118,8 @@ def evaluate(
             out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
         if sentence := describe_running(detector, weights):
             out.say(sentence)
+        if sentence := tiles_hint(detector.metadata, tiles):
+            out.say(sentence)
         out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
         print_evaluation(evaluation, out)
         write_evaluation(evaluation, output, worst=worst)
@@ -147,3 +150,19 @@ def print_evaluation(evaluation: Evaluation, out: Output) -> None:
     by_kind = {"boxes": figures, "masks": masks.figures} if masks else {"": figures}
     for part in (list(figures)[:6], list(figures)[6:]):
         out.table(["COCO", *part], [[kind, *(metric(of[name]) for name in part)] for kind, of in by_kind.items()])
+    print_analysis(evaluation, out)
+
+
+def print_analysis(evaluation: Evaluation, out: Output) -> None:
+    """Print the best score threshold of each class, what AP50 is lost to, and a sentence on the largest loss."""
+    from vovnet.report.evaluation_advice import KINDS, on_losses
+
+    rows = []
+    for name, best in zip(evaluation.dataset.class_names, evaluation.best_thresholds, strict=True):
+        values = [metric(best.f1), metric(best.precision), metric(best.recall)] if best else ["–"] * 3
+        rows.append([name, f"{best.threshold:g}" if best else "–", *values])
+    out.table(["class", "best threshold", "F1", "precision", "recall"], rows)
+    if errors := evaluation.analysis.errors:
+        lost = [metric(kind.lost_ap) for kind in errors.kinds]
+        out.table(["AP50 lost to", *(KINDS[kind.name] for kind in errors.kinds)], [["", *lost]])
+    out.say(on_losses(evaluation).replace("`", ""))

@@ -11,6 +11,7 @@ from cyclopts import CycloptsError
 from vovnet import console
 from vovnet.cli import (  # noqa: F401  (each adds its command)
     compare,
+    config,
     data,
     data_convert,
     data_split,

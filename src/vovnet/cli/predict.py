@@ -74,6 +74,7 @@ def predict(
     out = Output(json_file)
     from vovnet.engine.detector import load
     from vovnet.engine.runtimes import describe_running
+    from vovnet.engine.tiling import tiles_hint
     from vovnet.media.prediction_files import PredictionWriter
     from vovnet.runtime.options import shown_thresholds
 
@@ -84,6 +85,8 @@ def predict(
     if contours and not detector.masks:
         raise UsageError(f"--contours needs a detector with masks; {weights} predicts boxes only: leave it out")
     if sentence := describe_running(detector, weights):
+        out.say(sentence)
+    if sentence := tiles_hint(detector.metadata, tiles):
         out.say(sentence)
     if score_threshold is None and detector.score_thresholds is not None:
         out.say(shown_thresholds(detector.score_thresholds, detector.class_names))

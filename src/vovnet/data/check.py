@@ -26,9 +26,10 @@ from vovnet.data.formats import data_folder, find_format
 from vovnet.data.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.problem import Problem, Removal
 from vovnet.data.repairs import repair_image
-from vovnet.data.split_roles import find_role, find_unions
+from vovnet.data.split_roles import find_unions, images_to_report
 from vovnet.data.statistics import Statistics, compute_statistics
 from vovnet.data.whole_splits import find_split_problems, hints_about_copy, hints_about_names
+from vovnet.errors import UsageError
 from vovnet.files import new_folder
 from vovnet.masks import RleMasks, find_polygons
 
@@ -93,8 +94,17 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 # Problems of files for which the cleaned copy lacks nothing.
 _COSTS_NOTHING = {"no-labels", "same-file", "repeated-id", "category-ids", "bad-bndbox"}
+# What only decoded pixels show, of some kinds of problems.
+DECODED_KINDS = {
+    "unreadable-image": "damage behind the header",
+    "duplicate-image": "copies in other files",
+    "split-leak": "copies in other files",
+}
 _MOST_PROBLEMS = 100_000  # of a kind in a file that are listed
 _RANK = {kind: index for index, kind in enumerate(KINDS)}
+
+
+NEEDS_PIXELS = "a cleaned copy is of images that were decoded: check without --headers to write one with --fix"
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ class Report:
     clean: the splits without their problems, as `write_cleaned_copy` writes them.
     left_out: the files that the copy lacks.
     unchanged: the annotation files that the copy has as they are.
+    headers_only: whether no image was decoded.
     """
 
     root: Path
@@ -123,6 +134,7 @@ class Report:
     clean: tuple[SplitAnnotations, ...] = field(repr=False)
     left_out: frozenset[Path] = field(repr=False)
     unchanged: frozenset[Path] = field(repr=False)
+    headers_only: bool = False
 
     def count_by_kind(self) -> dict[str, int]:
         """Number of problems of each kind that occurs, in the order of KINDS."""
@@ -138,6 +150,7 @@ class Report:
             "fault_count": len(self.problems),
             "faults_by_kind": self.count_by_kind(),
             "masks_unchecked": self.masks_unchecked,
+            "headers_only": self.headers_only,
             "faults": [asdict(problem) for problem in self.problems],
             "removed": [asdict(removal) for removal in self.removed],
             "images_losing_objects": list(self.images_losing_objects),
@@ -151,6 +164,7 @@ def check_dataset(
     *,
     class_names: Sequence[str] | None = None,
     ignore_masks: bool = False,
+    headers: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -160,13 +174,15 @@ def check_dataset(
 
     class_names: the classes to expect; None trusts the names in the dataset.
     ignore_masks: check a dataset with masks as one of boxes; no object is left out for its mask.
+    headers: read only the headers of images, which misses the problems in DECODED_KINDS.
     workers: number of threads that decode images; None means one per core.
     progress: called with (images decoded, all images).
     """
     root = Path(root)
     splits, file_problems = _read_all_splits(root)
     folder = splits[0].root
-    scans = scan_images({image.image_path for split in splits for image in split.images}, workers, progress)
+    paths = {image.image_path for split in splits for image in split.images}
+    scans = scan_images(paths, workers, progress, headers=headers)
     warn_about_orientation(splits, scans)
     unions = find_unions(splits)
     masked_splits = set() if ignore_masks else {split.split for split in splits if _has_masks(split)}
@@ -178,7 +194,7 @@ def check_dataset(
     removed: list[Removal] = []
     losing: set[Path] = set()  # images without some of their objects
     repaired_splits = []
-    reported = _images_to_report(splits, unions)
+    reported = images_to_report(splits, unions)
     for split in splits:
         images = []
         for image in split.images:
@@ -188,7 +204,7 @@ def check_dataset(
                 images.append(repair.image)
             if image.unusable_objects or any(kind != "duplicate-box" for kind, _ in repair.left_out):
                 losing.add(image.image_path)
-            if image.image_path in reported[split.split]:
+            if image.image_path in reported[split.split] and (repair.problems or repair.image is None):
                 name = _relative(image.image_path, folder)
                 problems += [Problem(kind, split.split, name, detail) for kind, detail in repair.problems]
                 removed += [Removal("object", kind, split.split, name, detail) for kind, detail in repair.left_out]
@@ -234,6 +250,7 @@ def check_dataset(
         clean=clean,
         left_out=left_out,
         unchanged=unchanged_annotations(folder, splits, clean, file_problems),
+        headers_only=headers,
     )
 
 
@@ -248,6 +265,8 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
     Returns what the copy lacks: `report.removed`, and links and special files.
     """
     out, folder = Path(out), report.clean[0].root
+    if report.headers_only:
+        raise UsageError(NEEDS_PIXELS)
     require_new_folder(out, folder)
     with new_folder(out) as copy:
         format_module = find_format(report.root)
@@ -321,6 +340,8 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
 def _has_masks(split: SplitAnnotations) -> bool:
     """Whether most objects have a mask: some tools give a few objects of a dataset of boxes a polygon."""
     masks = [obj.mask for image in split.images for obj in image.objects]
+    if not any(mask is not None for mask in masks):
+        return False
     usable = [mask for mask in masks if isinstance(mask, dict) or find_polygons(mask)[0]]
     if 2 * len(usable) <= len(masks) < 2 * sum(mask is not None for mask in masks):
         _LOG.warning(
@@ -336,14 +357,3 @@ def _why_masks_cannot_be_read() -> str:
     except ModuleNotFoundError as error:
         return str(error)
     return ""
-
-
-def _images_to_report(splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]]) -> dict[str, set[Path]]:
-    """The images whose problems each split reports: a list beside train, val and test repeats none of theirs."""
-    paths = {split.split: {image.image_path for image in split.images} for split in splits}
-    reported = {name: set() if name in unions else paths[name] for name in paths if find_role(name)}
-    seen = set().union(*reported.values())
-    for name in paths.keys() - reported.keys():
-        reported[name] = set() if name in unions else paths[name] - seen
-        seen |= paths[name]
-    return reported

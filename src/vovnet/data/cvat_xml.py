@@ -31,7 +31,7 @@ from vovnet.printing import line
 COPY_FORMAT = coco_copy.FORMAT
 ALL = "all"  # the split of images without a subset
 _NAME = "annotations.xml"
-_HEAD = re.compile(r"<annotations[\s>]")
+_HEAD = re.compile(r"<annotations[\s>].*<(version|meta|image|track)[\s>]", re.DOTALL)
 _HEAD_BYTES = 2000
 _MOST_FILES = 1000
 
@@ -103,7 +103,7 @@ def _is_cvat(path: Path) -> bool:
             head = file.read(_HEAD_BYTES).replace(b"\0", b"").decode("ascii", "replace")
     except OSError:
         return False
-    return bool(_HEAD.search(head)) and "<annotation>" not in head
+    return bool(_HEAD.search(head))
 
 
 def _default_split(root: Path, path: Path) -> str:

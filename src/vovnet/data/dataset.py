@@ -41,7 +41,7 @@ def report_mended(found: Sequence[tuple[str, str]], path: Path, on_problem: OnPr
         _LOG.warning("%s: %s%s: `vovnet data check` says more, --fix mends the file", path, found[0][1], more)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectAnnotation:
     """One object as annotated.
 
@@ -62,7 +62,7 @@ class ObjectAnnotation:
     stated: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageAnnotation:
     """An existing image file and the objects annotated in it.
 
@@ -180,7 +180,7 @@ def to_number(text: object) -> float:
 
     `float` also takes 1_000 and the digits of all scripts, which no program writes for numbers and others misread.
     """
-    if isinstance(text, str) and ("_" in text or not text.strip().isascii()):
+    if isinstance(text, str) and ("_" in text or not (text.isascii() or text.strip().isascii())):
         return math.nan
     try:
         return float(text)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vovnet.data import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
+from vovnet.data.image_files import is_image_name
 from vovnet.data.made_dataset import to_dataset
 from vovnet.data.split_file import Selection, is_split_file, read_split_file
 from vovnet.errors import UsageError, did_you_mean, listed
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MAX_NEIGHBOURS = 50  # folders looked at for a hint
+_MAX_FILES = 1000  # looked at for a hint
 _MOST_NAMES = 10  # of splits that a message lists
+_ELSEWHERE = ", which is not read: export the dataset as COCO or YOLO, from the tool that has it"
+_UNREAD = {  # suffix → what a file is, and what to do
+    **dict.fromkeys((".tfrecord", ".tfrecords", ".record"), f"a TFRecord file{_ELSEWHERE}"),
+    **dict.fromkeys((".parquet", ".arrow"), f"a table of columns{_ELSEWHERE}"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "an archive: unpack it"),
+}
 _VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 
 
@@ -127,7 +135,8 @@ def _find_form(root: Path) -> tuple[Form, str]:
             return form, reason
     why = "it is empty" if not any(root.iterdir()) else "none of these exists"
     raise ValueError(
-        f"{root} is not a known dataset: looked for {_all_looked_for()}, but {why}{_hint_at_neighbours(root)}"
+        f"{root} is not a known dataset: looked for {_all_looked_for()}, but {why}"
+        f"{_hint_at_neighbours(root) or _hint_at_content(root)}"
     )
 
 
@@ -147,6 +156,17 @@ def _hint_at_neighbours(root: Path) -> str:
         if datasets:
             is_or_are = "is a dataset" if len(datasets) == 1 else "are datasets"
             return f"; {', '.join(datasets[:5])} {is_or_are}: give that folder"
+    return ""
+
+
+def _hint_at_content(root: Path) -> str:
+    """What to do with the files that are there instead."""
+    for path in islice((path for pattern in ("*", "*/*") for path in root.glob(pattern)), _MAX_FILES):
+        name = line(path.relative_to(root).as_posix(), 60)
+        if kind := _UNREAD.get(path.suffix.lower()):
+            return f"; {name} is {kind}"
+        if is_image_name(path):
+            return f"; there are images, such as {name}, but nothing says what they show"
     return ""
 
 

@@ -27,7 +27,8 @@ def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> l
     """
     images: list[Path] = []
     others: list[Path] = []
-    for path in sorted(folder.rglob("*") if below else folder.iterdir()):
+    paths = folder.rglob("*") if below else folder.iterdir()
+    for path in sorted(paths, key=lambda path: path.parts):  # as paths compare, but sooner
         if path.is_file():
             (images if is_image_name(path) else others).append(path)
         elif not path.is_dir():  # opening a pipe would wait for ever; a broken link is an image that cannot be read

@@ -1,4 +1,4 @@
-"""Decodes every image of a dataset once, for its true size and orientation and to compare pixels."""
+"""Decodes every image of a dataset once, for its true size and orientation and to compare pixels; or its header only."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from vovnet.data.orientation import turn_box
 from vovnet.limits import limits
 from vovnet.media.image_opening import counted_pixels, open_image
 from vovnet.media.orientation import SIDEWAYS, means_stored_pixels
-from vovnet.media.pixels import header_of, read_pixels
+from vovnet.media.pixels import header_of, read_header, read_pixels
 
 _LOG = logging.getLogger("vovnet")
+_AT_ONCE, _STEP = 2048, 16  # images that the threads get at once, and after which progress is told
 _MANY_IMAGES = 3000  # for which importing PyTorch takes less time than its faster decoder saves
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageScan:
     """What decoding an image file showed.
 
@@ -46,21 +47,34 @@ class ImageScan:
 
 
 def scan_images(
-    paths: set[Path], workers: int | None, progress: Callable[[int, int], None] | None
+    paths: set[Path], workers: int | None, progress: Callable[[int, int], None] | None, *, headers: bool = False
 ) -> dict[Path, ImageScan]:
-    """Decodes the images in threads; the arguments are those of `check_dataset`."""
-    ordered = sorted(paths)
+    """Decodes the images in threads, or reads their headers only; the arguments are those of `check_dataset`."""
+    ordered = sorted(paths, key=str)
     scans: dict[Path, ImageScan] = {}
     pool = ThreadPoolExecutor(workers or os.cpu_count())
+    read = read_pixels if len(ordered) < _MANY_IMAGES else _read_fast
+    scan_image = _scan_header if headers else partial(_scan_image, read, _PixelsInWork())
     try:
-        read = read_pixels if len(ordered) < _MANY_IMAGES else _read_fast
-        for path, scan in zip(ordered, pool.map(partial(_scan_image, read, _PixelsInWork()), ordered), strict=True):
-            scans[path] = scan
-            if progress is not None:
-                progress(len(scans), len(ordered))
+        for start in range(0, len(ordered), _AT_ONCE):  # few wait in the pool
+            part = ordered[start : start + _AT_ONCE]
+            for path, scan in zip(part, pool.map(scan_image, part), strict=True):
+                scans[path] = scan
+                if progress is not None and (len(scans) % _STEP == 0 or len(scans) == len(ordered)):
+                    progress(len(scans), len(ordered))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the remaining images
     return scans
+
+
+def _scan_header(path: Path) -> ImageScan:
+    """The size of the image; its digests tell files apart by their paths only."""
+    try:
+        size, orientation = read_header(path)
+    except (ValueError, OSError) as error:
+        return ImageScan(error=why_unreadable(path, error))
+    name = os.fsencode(path)
+    return ImageScan(size, orientation, name, name)
 
 
 def _read_fast(path: Path) -> npt.NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vovnet.data import tool_files
@@ -37,7 +38,7 @@ from vovnet.printing import line, quoted
 
 _LOG = logging.getLogger("vovnet")
 _NO_AREA = ("key point", "brush", "vector", "video")  # a brush stroke has one, in a code of Label Studio's own
-_ASPECT = 0.01  # by which a stated size may differ from that of the same image scaled
+_ASPECT = 100  # a stated size may differ by this part from the same image scaled, since sides are whole numbers
 
 Size = tuple[int, int]
 
@@ -70,12 +71,11 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
                 collected.add(split, image, report)
                 if not outside:
                     without_area.add(path, no_area, line(image_path.name, 60))
-        collected.report_same_files(path, report)
     without_area.warn(root)
     if on_problem is not raise_problem:
         unused = [path for path in images if path not in collected.used()]
         warn_about_unused(root, unused, "annotated task")
-    return make_splits(root, "label_studio", images=collected.images(), wanted=names, on_problem=on_problem)
+    return make_splits(root, "label_studio", images=collected.by_split(), wanted=names, on_problem=on_problem)
 
 
 def _read_image(
@@ -120,7 +120,7 @@ def _size_of(image_path: Path, entry: Entry) -> Size:
     if stated is None or stated == size or means_stored_pixels(stated, size, orientation):
         return stated or size
     one, other = stated[0] * size[1], stated[1] * size[0]
-    return size if abs(one - other) <= _ASPECT * max(one, other) else stated
+    return size if abs(one - other) * _ASPECT <= max(one, other) else stated
 
 
 def _fault(region: Region) -> str:
@@ -183,10 +183,11 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
             image = images.get((split, image_path)) if image_path else None
             if image is None or image.annotation_path != path or image.image_size is None:
                 continue
-            changed = image.image_size != _size_of(image.image_path, entry)
-            sizes[entry.position] = image.image_size if changed else None
+            del images[split, image.image_path]  # the file may have it twice
             objects = {obj.index: obj for obj in image.objects}
             of_image = [region for region in entry.regions if region.index in objects]
+            changed = image.image_size != _size_of(image.image_path, replace(entry, regions=of_image))
+            sizes[entry.position] = image.image_size if changed else None
             kept[entry.position] = {r.index: _new_shape(r, objects[r.index], image.image_size) for r in of_image}
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)

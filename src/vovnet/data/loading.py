@@ -17,6 +17,7 @@ from vovnet.data.device_drawing import ImagePart, UndrawnImages, collate_parts, 
 from vovnet.data.image_cache import CachedImages
 from vovnet.data.images import read_image
 from vovnet.data.loaders import Batches, load_batches
+from vovnet.data.tiles import show_tile
 from vovnet.masks import RleMasks
 from vovnet.padded_targets import PaddedTargets, pack, unpack
 from vovnet.polygons import Polygons
@@ -199,13 +200,17 @@ class _TrainingImages(Dataset[tuple[Tensor | ImagePart, Target, str]]):
     augment: Augmentation
     seed: int
     cached: CachedImages | None = None
+    numbers: Sequence[int] | None = None
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor | ImagePart, Target, str]:
         epoch, index = key
         sample = self.dataset[index]
         # The seed depends on image and epoch, not on the worker, so workers and restarts change nothing.
         rng = np.random.default_rng([self.seed, epoch, index, 1])
-        image = read_image(sample.image_path) if self.cached is None else self.cached[index]
+        number = index if self.numbers is None else self.numbers[index]
+        image = read_image(sample.image_path) if self.cached is None else self.cached[number]
+        image = show_tile(image, sample, self.colour)
         masks = sample.target.masks
         if isinstance(masks, RleMasks) and masks.size != image.shape[-2:]:
             true, stated = size_text((image.shape[-2], image.shape[-1])), size_text(masks.size)
@@ -231,6 +236,8 @@ def training_batches(
     pin_memory: bool,
     image_pixels: float = 0,
     cached: CachedImages | None = None,
+    numbers: Sequence[int] | None = None,
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Batches[Batch]:
     """Augmented micro-batches in the order of `stream`; see `load_batches`.
 
@@ -238,9 +245,11 @@ def training_batches(
     pin_memory: use page-locked memory, from which batches reach a GPU faster.
     image_pixels: height × width of an image in a batch, at least or on average, if that is known.
     cached: the decoded images of `dataset`.
+    numbers: of each sample the index of its image in `cached`, if several are tiles of one image.
+    colour: RGB levels of what is hidden in a tile.
     """
     return load_batches(
-        _TrainingImages(dataset, augment, stream.seed, cached),
+        _TrainingImages(dataset, augment, stream.seed, cached, numbers, colour),
         stream,
         workers=workers,
         collate=_collate,

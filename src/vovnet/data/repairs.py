@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from operator import is_
 
 from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box, size_text
 from vovnet.data.image_scan import ImageScan
@@ -88,12 +89,14 @@ def repair_image(
             duplicate, same_box[same] = same_box[same][0], (repaired, mask)
         problems.append(("duplicate-box", describe_box(duplicate)))
         left_out.append(problems[-1])
-    objects = sorted((obj for same_box in kept.values() for obj, _ in same_box), key=lambda obj: obj.index)
+    objects = tuple(sorted((obj for same_box in kept.values() for obj, _ in same_box), key=lambda obj: obj.index))
     if not objects and (image.objects or image.unusable_objects):
         why = (NO_OBJECT_LEFT, "every object annotated in it is left out")
         return Repair(tuple(problems), tuple(left_out), why_left_out=why)
     size = image.image_size and true_size
-    return Repair(tuple(problems), tuple(left_out), replace(image, objects=tuple(objects), image_size=size))
+    if len(objects) == len(image.objects) and size == image.image_size and all(map(is_, objects, image.objects)):
+        return Repair(tuple(problems), tuple(left_out), image)  # the same, which takes no memory twice
+    return Repair(tuple(problems), tuple(left_out), replace(image, objects=objects, image_size=size))
 
 
 def _fits_only(stated_size: tuple[int, int], true_size: tuple[int, int], box: Box) -> bool:
@@ -118,7 +121,7 @@ def _repair_object(
     if known_classes is not None and obj.class_name not in known_classes:
         hint = did_you_mean(obj.class_name, known_classes)
         return [("unknown-class", f"object {obj.index + 1}: {quoted(obj.class_name)} is not known{hint}")], None, b""
-    name = f"object {obj.index + 1} ({line(obj.class_name, 60)})"
+    name = f"object {obj.index + 1} ({line(obj.class_name, 60)})" if needs_mask else ""
     polygons, others = find_polygons(obj.mask) if needs_mask else ([], "")
     mask = polygons if polygons and others else obj.mask
     bad_polygon = [("bad-polygon", f"{name}: its mask also holds {others}")] if polygons and others else []
@@ -131,7 +134,7 @@ def _repair_object(
         return [(kind, detail), *bad_polygon], replace(obj, box=mask_box, mask=mask), code
     problems = [(kind, describe_box(obj))] if kind else []
     if not needs_mask:
-        return problems, replace(obj, box=box), b""
+        return problems, replace(obj, box=box) if kind else obj, b""
     kind, detail, box, mask_code = _check_mask(mask, box, image_size)
     problems += bad_polygon + ([(kind, f"{name}: {detail}")] if kind else [])
     usable = kind in ("", "mask-box-mismatch")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from vovnet.data.dataset import Box, ObjectAnnotation
 
 _NO_BOX: Box = (math.nan,) * 4
-_FEWEST_CORNERS = 12  # of a polygon for an ellipse, as labelme draws it; a multiple of 4, to meet the box around it
+_FEWEST_CORNERS = 12  # of a polygon for an ellipse; a multiple of 4, so that it meets the box around a circle
+_FLATTEST = 0.25  # pixels that its edges may lie inside the ellipse
 _MOST_CORNERS = 360
 
 Point = tuple[float, float]
@@ -51,7 +52,7 @@ def polygon(points: Sequence[Point]) -> Outline:
 
 
 def ellipse(centre: Point, radii: Point, degrees: float = 0.0) -> Outline:
-    """An ellipse that is turned clockwise about its centre, as labelme's polygon for a circle of its radius."""
+    """An ellipse that is turned clockwise about its centre."""
     (x, y), (across, down) = centre, radii
     if not all(map(math.isfinite, (x, y, across, down, degrees))) or across < 0 or down < 0:
         return NOTHING
@@ -59,8 +60,8 @@ def ellipse(centre: Point, radii: Point, degrees: float = 0.0) -> Outline:
     half_width, half_height = math.hypot(across * cosine, down * sine), math.hypot(across * sine, down * cosine)
     box = (x - half_width, y - half_height, x + half_width, y + half_height)
     largest = max(across, down)
-    needed = math.pi / math.acos(1 - 1 / largest) if largest > 1 else 0.0
-    count = min(max(4 * math.ceil(needed / 4), _FEWEST_CORNERS), _MOST_CORNERS)
+    needed = min(math.pi * math.sqrt(largest / 2 / _FLATTEST), _MOST_CORNERS)
+    count = max(4 * math.ceil(needed / 4), _FEWEST_CORNERS)
     corners: list[float] = []
     for step in range(count):
         u, v = across * math.cos(math.tau * step / count), down * math.sin(math.tau * step / count)

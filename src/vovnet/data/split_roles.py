@@ -6,9 +6,10 @@ All other lists (sequences, cameras, folds, subsets) may share images with any s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 from vovnet.data.dataset import SplitAnnotations
 
@@ -91,3 +92,14 @@ def find_unions(splits: Sequence[SplitAnnotations]) -> dict[str, list[str]]:
         if len(parts) >= 2 and set().union(*(paths[part] for part in parts)) == union:
             unions[name] = parts
     return unions
+
+
+def images_to_report(splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]]) -> dict[str, set[Path]]:
+    """The images whose problems each split reports: a list beside train, val and test repeats none of theirs."""
+    paths = {split.split: {image.image_path for image in split.images} for split in splits}
+    reported = {name: set() if name in unions else paths[name] for name in paths if find_role(name)}
+    seen = set().union(*reported.values())
+    for name in paths.keys() - reported.keys():
+        reported[name] = set() if name in unions else paths[name] - seen
+        seen |= paths[name]
+    return reported

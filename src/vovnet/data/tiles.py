@@ -50,7 +50,7 @@ def whole_images(dataset: DetectionDataset) -> tuple[DetectionDataset, list[int]
     return replace(dataset, samples=samples), [numbers[sample.image_path] for sample in dataset]
 
 
-def show_tile(image: Tensor, sample: Sample, colour: tuple[int, int, int]) -> Tensor:
+def show_tile(image: Tensor, sample: Sample, colour: tuple[float, float, float]) -> Tensor:
     """The part of its image, uint8 RGB (3, H, W), that a sample shows, with what is hidden in this colour."""
     tile = sample.tile
     if tile is None:
@@ -70,7 +70,7 @@ def show_tile(image: Tensor, sample: Sample, colour: tuple[int, int, int]) -> Te
         hidden[top:bottom, left:right] = True
     for left, top, right, bottom in _outer(sample.target.boxes.numpy().astype(np.float64)):
         hidden[top:bottom, left:right] = False
-    part[:, hidden] = torch.tensor(colour, dtype=torch.uint8)[:, None]
+    part[:, hidden] = torch.tensor(colour).round().to(torch.uint8)[:, None]
     return part
 
 

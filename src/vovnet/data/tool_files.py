@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import mmap
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -102,8 +101,8 @@ class _Look:
 
 def is_via_header(text: str) -> bool:
     """Whether a line is the first one of VIA's CSV files."""
-    names = next(csv.reader([text.lstrip("#").strip()]), [])
-    return {"filename", "region_shape_attributes", "region_attributes"} <= {name.strip() for name in names}
+    names = {name.strip(' "') for name in text.strip().lstrip("#").split(",")}
+    return {"filename", "region_shape_attributes", "region_attributes"} <= names
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -116,12 +115,17 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _sub_folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    return [folder / name for name in names[:_MOST_FOLDERS]]
+    return [folder / name for name in _names(folder, lambda entry: entry.is_dir())[:_MOST_FOLDERS]]
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.lower().endswith((".json", ".csv")))
-    return (folder / name for name in names if not name.startswith("."))
+    return (folder / name for name in _names(folder, lambda entry: entry.name.lower().endswith((".json", ".csv"))))
+
+
+def _names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    """Sorted names in a folder, without hidden ones; none of a folder that may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
+    except OSError:
+        return []

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem, report_mended
+from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem
 from vovnet.errors import counted
 from vovnet.printing import line
 
@@ -57,34 +57,21 @@ class Collected:
     """The images of files that describe many each, by split."""
 
     def __init__(self) -> None:
-        self._images: defaultdict[str, dict[Path, ImageAnnotation]] = defaultdict(dict)
-        self._same: list[tuple[str, str]] = []
+        self.images: defaultdict[str, dict[Path, ImageAnnotation]] = defaultdict(dict)
 
     def add(self, split: str, image: ImageAnnotation, on_problem: OnProblem) -> None:
-        """Adds the objects to those that the file has given to the same image before."""
-        images, name = self._images[split], line(image.image_path.name, 60)
-        other = images.get(image.image_path)
-        if other is None:
-            images[image.image_path] = image
-        elif other.annotation_path != image.annotation_path:
-            detail = f"has {name}, as {line(other.annotation_path.name, 60)} has"
+        """Adds an image unless the split has it: of two annotations that differ nothing tells which is right."""
+        other = self.images[split].setdefault(image.image_path, image)
+        if other is not image:
+            also = "before" if other.annotation_path == image.annotation_path else f"in {other.annotation_path.name}"
+            detail = f"annotates {line(image.image_path.name, 60)}, which is annotated {line(also, 60)}"
             on_problem("listed-twice", image.annotation_path, detail)
-        else:
-            self._same.append(("same-file", f"has two entries for the image {name}"))
-            objects = tuple(sorted(other.objects + image.objects, key=lambda obj: obj.index))
-            unusable = other.unusable_objects + image.unusable_objects
-            images[image.image_path] = replace(other, objects=objects, unusable_objects=unusable)
 
-    def report_same_files(self, path: Path, on_problem: OnProblem) -> None:
-        """Reports the images that the file has twice, once it is read."""
-        report_mended(self._same, path, on_problem)
-        self._same.clear()
-
-    def images(self) -> dict[str, list[ImageAnnotation]]:
-        return {split: list(images.values()) for split, images in self._images.items()}
+    def by_split(self) -> dict[str, list[ImageAnnotation]]:
+        return {split: list(images.values()) for split, images in self.images.items()}
 
     def used(self) -> set[Path]:
-        return {path for images in self._images.values() for path in images}
+        return {path for images in self.images.values() for path in images}
 
 
 def make_splits(

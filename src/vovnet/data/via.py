@@ -64,11 +64,10 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
                 collected.add(split, image, report)
                 if not outside:
                     without_area.add(file.path, no_area, line(image_path.name, 60))
-        collected.report_same_files(file.path, report)
     without_area.warn(root)
     if on_problem is not raise_problem:
         warn_about_unused(root, [path for path in images if path not in collected.used()], "entry in a file of VIA")
-    return make_splits(root, "via", images=collected.images(), wanted=names, on_problem=on_problem)
+    return make_splits(root, "via", images=collected.by_split(), wanted=names, on_problem=on_problem)
 
 
 def _read_image(
@@ -201,6 +200,7 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
             image = kept.get((split, image_path)) if image_path else None
             if image is None or image.annotation_path != path:
                 continue
+            del kept[split, image.image_path]  # the file may have it twice
             entries.add(entry.key)
             objects = {obj.index: obj for obj in image.objects}
             for region in entry.regions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from vovnet.data.split_roles import find_role
 from vovnet.data.voc_layout import LABEL_MAP, Layout, Part, find_layout, has_label_map, has_standard_layout
 from vovnet.data.voc_lists import NameFinder, drop_lines, filter_lines, is_for_one_class, read_list
 from vovnet.data.voc_xml import corrected_xml, parse_xml, read_box, stands_in, stated_size
+from vovnet.errors import counted
 from vovnet.printing import line as shorten
 
 _LOG = logging.getLogger("vovnet")
@@ -68,12 +70,13 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     """
     layout = _layout(root)
     xml_files = _xml_files(layout)
-    members = {split: _members(layout, split, xml_files, on_problem) for split in names}
+    tables = [part.image_tables(on_problem) for part in layout.parts]
+    negatives = _Negatives(layout, tables, xml_files)
+    members = {split: _members(layout, split, xml_files, negatives, on_problem) for split in names}
     wanted = {name for split_members in members.values() for name in split_members}
     ids = _image_ids(xml_files)
-    images = {}
+    images: dict[str, ImageAnnotation] = {}
     class_names: set[str] = set()
-    tables = [part.image_tables(on_problem) for part in layout.parts]
     folder = layout.parts[0].images[0][0]
     if not folder.is_dir() and not any(map(any, tables)):
         raise FileNotFoundError(f"{root} has annotations (*.xml) but no images: put them into {folder.name}/")
@@ -87,6 +90,13 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             if image is not None:
                 images[name] = image
                 class_names.update(obj.class_name for obj in image.objects)
+    used = {image.image_path for image in images.values()}
+    for name, image in negatives.found.items():
+        if image.image_path in used:
+            detail = f"lists {shorten(name)}, the image of an annotation that has another name: list that name"
+            on_problem("missing-annotation", negatives.lists[name], detail)
+        else:
+            images[name] = image
     if on_problem is not raise_problem:
         used = {image.image_path for image in images.values()}
         _warn_about_unused(layout, sorted({path for table in chain(*tables) for path in table.values()} - used))
@@ -133,11 +143,55 @@ def _warn_about_unused(layout: Layout, images: Sequence[Path]) -> None:
         _LOG.warning("%s is not read as a list of a split: put such lists into %s", lists[0], layout.lists)
 
 
-def _members(layout: Layout, split: str, xml_files: Mapping[str, Path], on_problem: OnProblem) -> list[str]:
+class _Negatives:
+    """Images that a list names although they have no XML file: they show no object.
+
+    found: name → image.
+    lists: name → the list that names it.
+    """
+
+    def __init__(
+        self, layout: Layout, tables: Sequence[Sequence[Mapping[str, Path]]], xml_files: Mapping[str, Path]
+    ) -> None:
+        self.found: dict[str, ImageAnnotation] = {}
+        self.lists: dict[str, Path] = {}
+        self._part, self._tables, self._xml_files = layout.parts[0], tables[0], xml_files
+
+    @cached_property
+    def _stems(self) -> set[str]:
+        return {path.stem for path in self._xml_files.values()}
+
+    @cached_property
+    def _images(self) -> dict[str, Path]:
+        """Name → image without an XML file of that name."""
+        names: dict[Path, str] = {}  # the path in its folder; the tables have the stem, too
+        for name, path in chain.from_iterable(table.items() for table in self._tables if not self._part.prefix):
+            names[path] = max(name, names.get(path, ""), key=len)
+        return {name: path for path, name in names.items() if name not in self._xml_files}
+
+    @cached_property
+    def _finder(self) -> NameFinder:
+        return NameFinder(self._images)
+
+    def find(self, line: str, *, flagged: bool) -> str | None:
+        """The name of the image that a line of a list means."""
+        return self._finder.find(line, flagged=flagged)
+
+    def add(self, name: str, path: Path) -> None:
+        """Takes the image of a name that the list `path` has."""
+        stem = name.rpartition("/")[2]
+        image_id = name if stem in self._stems else stem
+        xml_path = self._part.annotations / f"{name}.xml"
+        self.found[name], self.lists[name] = ImageAnnotation(self._images[name], xml_path, image_id, ()), path
+
+
+def _members(
+    layout: Layout, split: str, xml_files: Mapping[str, Path], negatives: _Negatives, on_problem: OnProblem
+) -> list[str]:
     """Names of the annotations of a split."""
     path = layout.lists / f"{split}.txt"
     if path.is_file():
-        return _read_names(path, xml_files, on_problem)
+        return _read_names(path, xml_files, negatives, on_problem)
     if split == ALL:
         return list(xml_files)
     return [name for name in xml_files if name.startswith(f"{split}/")]
@@ -149,8 +203,8 @@ def _image_ids(xml_files: Mapping[str, Path]) -> dict[str, str]:
     return {name: path.stem if counts[path.stem] == 1 else name for name, path in xml_files.items()}
 
 
-def _read_names(path: Path, xml_files: Mapping[str, Path], on_problem: OnProblem) -> list[str]:
-    """The names of the annotations in a list."""
+def _read_names(path: Path, xml_files: Mapping[str, Path], negatives: _Negatives, on_problem: OnProblem) -> list[str]:
+    """The names of the annotations in a list, and of images without one."""
     try:
         lines = read_list(path)
     except ValueError as error:
@@ -161,6 +215,11 @@ def _read_names(path: Path, xml_files: Mapping[str, Path], on_problem: OnProblem
     names: dict[str, None] = {}
     for line in lines:
         name = finder.find(line, flagged=flagged)
+        if name is None or (name != line and {"/", "\\"} & set(line)):  # night/a may be an image, not the annotation a
+            negative = negatives.find(line, flagged=flagged) or ""
+            if len(negative) > len(name or ""):
+                name = negative
+                negatives.add(name, path)
         if name is None:
             stated = shorten(line)
             on_problem("missing-annotation", path, f"lists {stated}, but there is no Annotations/{stated}.xml")
@@ -168,6 +227,9 @@ def _read_names(path: Path, xml_files: Mapping[str, Path], on_problem: OnProblem
             on_problem("listed-twice", path, f"lists {shorten(name)} twice")
         else:
             names[name] = None
+    if without := [name for name in names if name not in xml_files]:
+        which = f"{counted(len(without), 'image')} without an XML file (the first is {shorten(without[0])})"
+        _LOG.warning("%s lists %s, which therefore shows no object", path, which)
     return list(names)
 
 
@@ -223,9 +285,13 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """
     layout = _layout(root)
     names = {path: name for name, path in _xml_files(layout).items()}
+    negatives = {image.annotation_path for split in splits for image in split.images} - names.keys()
+    names |= {path: layout.parts[0].name_of(path) for path in negatives}
     kept = {split.split: {names[image.annotation_path] for image in split.images} for split in splits}
     images = {image.annotation_path: image for split in splits for image in split.images}
     for path, image in images.items():
+        if path in negatives:
+            continue
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(corrected_xml(path, image, layout.first_pixel))

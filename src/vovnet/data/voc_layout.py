@@ -43,7 +43,11 @@ class Part:
         """Name → XML file. A name is the path in the folder without suffix, such as 000001 or 2012/000001."""
         paths = sorted(self.annotations.rglob("*.xml") if self.below else self.annotations.glob("*.xml"))
         visible = (path for path in paths if not path.name.startswith("._"))  # macOS's companions of other files
-        return {f"{self.prefix}{_without_suffix(path.relative_to(self.annotations))}": path for path in visible}
+        return {self.name_of(path): path for path in visible}
+
+    def name_of(self, xml_path: Path) -> str:
+        """The name of an XML file, which need not exist."""
+        return f"{self.prefix}{_without_suffix(xml_path.relative_to(self.annotations))}"
 
     def image_tables(self, on_problem: OnProblem) -> list[dict[str, Path]]:
         """For each image folder, path in it and unique stem, both without suffix → image."""

@@ -55,8 +55,10 @@ def parse_xml(path: Path) -> ElementTree.Element:
     if len(tree) > limits().image_objects:  # objects are the children of the root
         raise too_much("image_objects")
     level = list(tree)
-    for _ in range(_MAX_DEPTH):
+    depth = 0
+    while level and depth < _MAX_DEPTH:
         level = [child for element in level for child in element]
+        depth += 1
     if level:
         raise ValueError(f"nests elements more than {_MAX_DEPTH} deep, which no annotation does")
     return tree

@@ -37,6 +37,7 @@ class _Checkpoint(Checkpoint):
     step: _Count
     best: _Score | None
     best_step: _Count | None
+    stopped_step: _Count | None = None
     last: _Score | None = None
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     default_boxes: Pairs | None = None

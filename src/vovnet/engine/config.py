@@ -16,6 +16,7 @@ from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 
 from vovnet.engine.config_file import read_config as read_config
 from vovnet.printing import quoted
+from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST, Tiling
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
@@ -62,6 +63,21 @@ class DataSource(Section):
     split: str
 
 
+class TilesConfig(Section):
+    """How training and validation images are cut into tiles, for objects that are small in them.
+
+    size: side of a tile in pixels of the image.
+    overlap: share of its side that a tile has in common with the next one.
+    """
+
+    size: Annotated[int, Field(ge=SMALLEST)]
+    overlap: Annotated[float, Field(ge=0, le=MOST_OVERLAP)] = OVERLAP
+
+    @property
+    def tiling(self) -> Tiling:
+        return Tiling(self.size, self.overlap)
+
+
 class DataConfig(Section):
     """The images to train and evaluate on.
 
@@ -71,6 +87,7 @@ class DataConfig(Section):
     more_train: further splits to train on, with the same classes, such as VOC2012 in addition to VOC2007.
     cache: keep the decoded training images in one file, in vovnet's cache folder or in the folder given, where they are
         read by all processes and by later runs. It takes 3 bytes per pixel of all images.
+    tiles: cut training images into tiles, and evaluate in tiles too; null: whole images.
     """
 
     root: Path
@@ -78,6 +95,7 @@ class DataConfig(Section):
     val: str | None = "val"
     more_train: tuple[DataSource, ...] = ()
     cache: bool | Path = False
+    tiles: TilesConfig | None = None
 
 
 class AugmentConfig(Section):
@@ -232,6 +250,7 @@ class TrainConfig(Section):
     threads: CPU threads, up to 4,096; null: PyTorch's default.
     metric: the best weights are those with the highest value of this metric on `val`.
     evaluate_every: epochs between evaluations.
+    early_stop: end the run if so many evaluations in a row bring no better metric; null: train to the end.
     checkpoint_every: optimizer steps between checkpoints.
     log_every: optimizer steps between log lines.
     tensorboard: also log to TensorBoard; null: if the extra "train" is installed.
@@ -266,6 +285,7 @@ class TrainConfig(Section):
     threads: Annotated[int, Field(gt=0, le=4096)] | None = None
     metric: Literal["voc07_map", "coco_ap", "coco_mask_ap"] = "voc07_map"
     evaluate_every: PositiveInt = 1
+    early_stop: PositiveInt | None = None
     checkpoint_every: PositiveInt = 1000
     log_every: PositiveInt = 10
     tensorboard: bool | None = None
@@ -278,6 +298,8 @@ class TrainConfig(Section):
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}; set "
                 f"micro_batch_size={math.gcd(self.batch_size, self.micro_batch_size)}"
             )
+        if self.early_stop and self.data.val is None:
+            raise ValueError("early_stop needs evaluations: set data.val=SPLIT or early_stop=null")
         if self.sync_bn and self.norm_batch_size:
             raise ValueError(
                 "sync_bn=true takes the statistics of all processes together, norm_batch_size those of a few images: "

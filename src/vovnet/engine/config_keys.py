@@ -51,6 +51,8 @@ _SYNONYMS = {
     ),
     **dict.fromkeys(("arch", "architecture", "network", "detector"), "model"),
     **dict.fromkeys(("evalevery", "evalinterval", "valinterval", "evalperiod"), "evaluate_every"),
+    **dict.fromkeys(("patience", "earlystopping", "earlystoppingpatience"), "early_stop"),
+    **dict.fromkeys(("autoanchor", "anchorsfromdata"), "default_boxes"),
     **dict.fromkeys(("saveevery", "saveperiod", "checkpointperiod", "snapshot"), "checkpoint_every"),
     **dict.fromkeys(("display", "printfreq", "loginterval"), "log_every"),
 }
@@ -64,7 +66,7 @@ _NO_KEYS = {
         "it is an option of some models or backbones: set it under model_options, as docs/models.md says",
     ),
     **dict.fromkeys(("freeze", "frozen", "freezeat", "freezelayers"), "no setting freezes layers"),
-    **dict.fromkeys(("dropout", "labelsmoothing", "mosaic", "mixup", "patience"), "there is no such setting"),
+    **dict.fromkeys(("dropout", "labelsmoothing", "mosaic", "mixup"), "there is no such setting"),
     **dict.fromkeys(
         ("antialias", "interpolation", "mean", "std", "channelorder", "pixels"),
         "set it under model_options.pixels, which has the keys mean, std, channel_order and antialias",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -56,6 +57,11 @@ def _collate(items: list[tuple[Tensor, tuple[int, int]]]) -> tuple[list[Tensor] 
     return (torch.stack(images) if same else list(images)), list(image_sizes)
 
 
+def _largest(dataset: DetectionDataset) -> int:
+    """Height × width of the largest image whose size is stated; 0 without any."""
+    return max((math.prod(sample.image_size) for sample in dataset if sample.image_size), default=0)
+
+
 def detect_dataset(
     detector: Predictor,
     dataset: DetectionDataset,
@@ -92,7 +98,7 @@ def detect_dataset(
         workers=workers,
         collate=_collate,
         name_of=lambda index: dataset[indices[index]].image_path.name,
-        batch_bytes=size * 3 * preprocessing.least_pixels if preprocessing else 0,
+        batch_bytes=size * 3 * (preprocessing.least_pixels if preprocessing else _largest(dataset)),
     )
     own: list[Detections] = []
     with closing(batches):

@@ -18,7 +18,7 @@ from vovnet.weights.file import load_checkpoint
 
 _MAY_DIFFER = {
     *("resume", "workers", "draw_images", "data.cache", "threads", "output", "device", "compile", "channels_last"),
-    *("log_every", "checkpoint_every", "tensorboard"),
+    *("log_every", "checkpoint_every", "tensorboard", "early_stop"),
 }
 
 

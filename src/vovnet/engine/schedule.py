@@ -54,5 +54,11 @@ def epochs_done(step: int, config: TrainConfig, num_images: int) -> float:
 
 def evaluation_is_due(step: int, config: TrainConfig, num_images: int) -> bool:
     """Whether the number of epochs reaches a multiple of `evaluate_every` with the `step`-th step."""
+    return evaluations_due(step - 1, step, config, num_images) > 0
+
+
+def evaluations_due(after: int, step: int, config: TrainConfig, num_images: int) -> int:
+    """How many evaluations were due after step `after`, up to step `step`, at most one a step."""
     images_per_period = num_images * config.evaluate_every
-    return step * config.batch_size // images_per_period > (step - 1) * config.batch_size // images_per_period
+    periods = [done * config.batch_size // images_per_period for done in (after, step)]
+    return min(step - after, periods[1] - periods[0])

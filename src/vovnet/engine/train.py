@@ -18,6 +18,7 @@ from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, stop_votes_of, workers
+from vovnet.engine.early_stop import stops_early, why_stopped
 from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
 from vovnet.engine.initial_model import InitialModel, initial_model
@@ -131,6 +132,7 @@ def train(config: TrainConfig, hooks: Sequence[LogHook] = ()) -> TrainResult:
                 with clock.paused():
                     score = _evaluate_and_keep(state, val, config, group, info)
                     log({**progress, f"val_{config.metric}": score})
+                    is_last = is_last or stops_early(state, config, len(dataset))
                     state.last = score if is_last else None
                     save_last()
             elif step % config.checkpoint_every == 0 or is_last:
@@ -200,7 +202,8 @@ def _evaluate(model: DetectionModel, val: DetectionDataset, config: TrainConfig,
     if num_workers == "auto":
         pixels = batch_bytes(batch_size, model.preprocessing.least_pixels)
         num_workers = choose_workers(group.device.type, pixels)
-    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group)
+    tiling = None if config.data.tiles is None else config.data.tiles.tiling
+    detections = detect_dataset(detector, val, batch_size=batch_size, workers=num_workers, group=group, tiling=tiling)
     model.train().to(memory_format=memory_format_of(config.channels_last))
 
     def score() -> float:
@@ -226,6 +229,9 @@ def _write_results(config: TrainConfig, state: TrainState, info: ModelInfo) -> N
     save_weights(config.output / "last.safetensors", state.evaluated_model.state_dict(), info, last)
     record = make_record(config, state.best_step or state.step, state.best, state.default_boxes) | {"steps": state.step}
     record["last"] = {key: last[key] for key in ("step", f"val_{config.metric}")}
+    if state.stopped_step == state.step:
+        record["stopped_early"] = True
+        say(why_stopped(state, config))
     write_json(config.output / "record.json", record, indent=2)
 
 

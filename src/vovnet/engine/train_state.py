@@ -30,6 +30,7 @@ class TrainState:
     step: number of finished steps.
     best: highest metric on `val` so far.
     best_step: the step with this metric.
+    stopped_step: the last step after which the run stopped early; None without one.
     last: metric on `val` of the weights at the end of the run; None before it.
     seconds: time of a run of minutes that is used up; 0 in others.
     default_boxes: what the default boxes match that were fitted to the data, for records; None if they were not.
@@ -43,6 +44,7 @@ class TrainState:
     step: int = 0
     best: float | None = None
     best_step: int | None = None
+    stopped_step: int | None = None
     last: float | None = None
     seconds: float = 0.0
     default_boxes: Mapping[str, Any] | None = None
@@ -67,6 +69,7 @@ class TrainState:
             "step": self.step,
             "best": self.best,
             "best_step": self.best_step,
+            "stopped_step": self.stopped_step,
             "last": self.last,
             "seconds": self.seconds,
             "default_boxes": self.default_boxes,
@@ -100,6 +103,7 @@ class TrainState:
             raise damaged(path, f"its loss scaler: {line(str(error), 80)}") from None
         self.step, self.best, self.best_step = (checkpoint[key] for key in ("step", "best", "best_step"))
         self.last, self.seconds = checkpoint.get("last"), checkpoint.get("seconds", 0.0)  # older checkpoints lack them
+        self.stopped_step = checkpoint.get("stopped_step")
         self.window.load_state_dict(checkpoint["window"])
 
     def look(self, *, wait: bool = True) -> None:

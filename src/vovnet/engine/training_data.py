@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from vovnet.data.dataset import DetectionDataset
+from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.device_drawing import LeaveToDevice
 from vovnet.data.formats import open_dataset, require_objects
 from vovnet.data.image_cache import CachedImages, open_cache
 from vovnet.data.loaders import Batches
 from vovnet.data.loading import Augmentation, Batch, BatchStream, batch_bytes, training_batches
 from vovnet.data.resizing import ResizeAugmentation
+from vovnet.data.tiles import cut_into_tiles, whole_images
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
@@ -29,17 +30,24 @@ from vovnet.zoo import find_detector
 
 
 def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
-    """The training set, with `more_train` appended, and the validation set. They have masks if the model needs them."""
+    """The training set, with `more_train` appended, and the validation set. They have masks if the model needs them.
+
+    With `data.tiles` the training set consists of tiles; the validation set is that of whole images.
+    """
     masks = find_detector(config.model).masks
     if config.metric == "coco_mask_ap" and not masks:
         raise UsageError(
             f"metric=coco_mask_ap needs a detector with masks, {config.model} has none; use metric=coco_ap"
         )
+    if config.data.tiles is not None and masks:
+        raise UsageError(f"data.tiles cuts boxes only, and {config.model} learns masks: set data.tiles=null")
     dataset = _open_split(config.data.root, config.data.train, masks, "data.train=SPLIT")
     for source in config.data.more_train:
         more = open_dataset(source.root, source.split, class_names=dataset.class_names, masks=masks)
         dataset = replace(dataset, samples=dataset.samples + more.samples)
     require_objects(dataset)
+    if config.data.tiles is not None:
+        dataset = cut_into_tiles(dataset, config.data.tiles.tiling, seed=config.seed)
     if config.data.val is None:
         return dataset, None
     remedy = "data.val=SPLIT, or data.val=null to train without evaluation"
@@ -82,6 +90,7 @@ def open_batches(
     workers = config.workers
     if workers == "auto":
         workers = choose_workers(group.device.type, batch_bytes(micro_batch_size, image_pixels))
+    images, numbers = whole_images(dataset) if config.data.tiles else (dataset, None)
     return training_batches(
         dataset,
         augment,
@@ -89,7 +98,9 @@ def open_batches(
         workers=workers,
         pin_memory=on_cuda,
         image_pixels=image_pixels,
-        cached=_open_cache(dataset, config.data.cache, workers),
+        cached=_open_cache(images, config.data.cache, workers),
+        numbers=numbers,
+        colour=preprocessing.mean_rgb,
     )
 
 
@@ -150,6 +161,10 @@ def mean_pixels(dataset: DetectionDataset) -> float:
 
 
 def fingerprint(dataset: DetectionDataset) -> str:
-    """A hash of the image names in their order, by which a resumed run recognises its images."""
-    names = "\n".join(sample.image_path.name for sample in dataset)
+    """A hash of the image names in their order, and of the tiles, by which a resumed run recognises its images."""
+    names = "\n".join(f"{sample.image_path.name}{_window(sample)}" for sample in dataset)
     return hashlib.sha256(names.encode()).hexdigest()
+
+
+def _window(sample: Sample) -> str:
+    return "" if sample.tile is None else f" {sample.tile.window}"

@@ -91,7 +91,7 @@ def _warnings_about_size(dataset: DetectionDataset, name: str, model: DetectionM
         f"half of the training objects are smaller than {sides.median():.1f} pixels (√area) in {name}'s input {size}, "
         f"and {smaller:.0%} are smaller than a third of its smallest default box ({smallest:g} pixels): it will hardly "
         "learn them. A larger input helps (refinedet512, or Mask R-CNN and Faster R-CNN, which keep the aspect ratio), "
-        "or cut the images into tiles before training"
+        "or train on tiles: data.tiles='{size: PIXELS}'"
     )
 
 

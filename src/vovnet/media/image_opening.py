@@ -34,6 +34,7 @@ _PLUGINS = {
 }
 FORMATS = tuple(_PLUGINS)
 _SMALL = 2**24  # bytes of a file that is read at once, which is sooner
+_START = 2**15  # bytes, which most headers have, with a small picture or a colour profile in them
 
 # What Pillow says of damaged metadata, it says from any thread.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -83,6 +84,16 @@ def open_file(source: Path | bytes) -> Iterator[IO[bytes]]:
             yield file
     else:
         yield io.BytesIO(source if isinstance(source, bytes) else source.read_bytes())
+
+
+def read_jpeg_start(path: Path) -> bytes | None:
+    """The start of a JPEG, in which most have their header; None for other files and for small ones."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size <= _START:
+        return None
+    with path.open("rb", buffering=0) as file:
+        start = file.read(_START)
+    return start if start.startswith(b"\xff\xd8") else None
 
 
 def reason(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vovnet.errors import is_out_of_memory
-from vovnet.media.image_opening import open_image, reason, source_name
+from vovnet.media.image_opening import open_image, read_jpeg_start, reason, source_name
 from vovnet.media.orientation import SIDEWAYS, turn_array
 
 Pixels = npt.NDArray[np.uint8]
@@ -69,7 +69,10 @@ def image_header_size(source: Path | bytes) -> tuple[int, int]:
 
 
 def read_header(source: Path | bytes) -> tuple[tuple[int, int], int]:
-    """(height, width) of the upright image, and its EXIF orientation, 1 to 8."""
+    """(height, width) of the upright image, and its EXIF orientation, 1 to 8. Of most JPEGs, the start is read only."""
+    if isinstance(source, Path) and (start := read_jpeg_start(source)):
+        with suppress(ValueError), open_image(start) as (pil_image, _):  # which names no file in its messages
+            return header_of(pil_image)
     with open_image(source) as (pil_image, _):
         return header_of(pil_image)
 

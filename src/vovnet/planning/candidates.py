@@ -31,7 +31,7 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate("ssdfpn320_vovnet27_tiny", 320, 0.05, 0, "trained on blood cells"),
+    Candidate("pelee304", 320, 0.05, 0, "trained on blood cells"),
     Candidate(
         "dsod300_vovnet27_slim",
         300,

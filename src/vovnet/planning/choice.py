@@ -76,8 +76,8 @@ def choose(tried: Sequence[Tried], batch_size: int, max_ms: float | None) -> tup
     if not fast:
         fastest = min(tried, key=lambda item: item.least_ms)
         raise UsageError(
-            f"no detector takes {max_ms:g} ms or less on this machine: the fastest is {fastest.describe()}; allow more, or "
-            "use a faster machine"
+            f"no detector takes {max_ms:g} ms or less on this machine: the fastest is "
+            f"{fastest.describe()}; allow more, or use a faster machine"
         )
     fit = [item for item in fast if _has_time(item, batch_size)] or fast[:1]
     chosen = fit[-1]

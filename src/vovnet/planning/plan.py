@@ -20,12 +20,13 @@ from vovnet.planning.choice import Tried, choose, possible_candidates
 from vovnet.planning.facts import Facts, read_facts
 from vovnet.planning.recipe import evaluation_seconds, final_config, first_config, length_of, reasons_of
 from vovnet.planning.splits import VAL_FRACTION, Splits, find_splits, take_val_from_train
-from vovnet.planning.trial import try_detector
+from vovnet.planning.trial import MOST_S, try_detector
 from vovnet.weights.detector import load_weights
 
 REPORT_S = 20.0  # for the metrics, the plots and the pages at the end
 _LENGTHS = ("iterations", "epochs", "minutes")
 _LEAST_S = 5.0  # of training
+_TRYING = 0.05  # of the time, for each candidate
 
 Say = Callable[[str], None]
 
@@ -130,12 +131,13 @@ def _try_all(
 ) -> list[Tried]:
     """Try one after the other, from the fastest on, as long as a slower one may have the time to learn."""
     tried: list[Tried] = []
+    most_s = MOST_S if request.minutes is None else min(MOST_S, _TRYING * 60 * request.minutes)
     for candidate in candidates:
         if tried and request.minutes is not None and tried[-1].sees(BATCH_SIZE) < candidate.least_images:
             break
         values = _first_values(candidate, facts, request)
         say(f"trying {candidate.model}")
-        trial = try_detector(_with_settings(values, request, "schedule"), facts.train, device)
+        trial = try_detector(_with_settings(values, request, "schedule"), facts.train, device, most_s=most_s)
         step_s = trial.seconds_per_step(device)
         item = Tried.of(
             candidate, trial, length_of(candidate, facts, trial, step_s=step_s, seconds=None, epochs=None), device
@@ -160,8 +162,8 @@ def _length(request: Request, facts: Facts, item: Tried) -> Any:
         if seconds < _LEAST_S:
             least = math.ceil((spent + _reserve(item, facts) + 60) / 60)
             raise UsageError(
-                f"{request.minutes:g} minutes are too few: the check and the trials took {spent:.0f} s, and the evaluation "
-                f"at the end needs {_reserve(item, facts):.0f} s; give --minutes {least} or more"
+                f"{request.minutes:g} minutes are too few: the check and the trials took {spent:.0f} s, and the "
+                f"evaluation at the end needs {_reserve(item, facts):.0f} s; give --minutes {least} or more"
             )
     if "minutes" in stated:
         seconds = 60 * float(stated["minutes"])
@@ -181,7 +183,9 @@ def _reserve(item: Tried, facts: Facts) -> float:
 
 def _first_values(candidate: Candidate, facts: Facts, request: Request) -> dict[str, Any]:
     values = first_config(candidate, facts, request.output)
-    return values | ({} if request.weights is None else {"weights": request.weights})
+    if request.weights is None:
+        return values
+    return values | {"weights": request.weights, "default_boxes": "published"}  # the weights know their own
 
 
 def _with_settings(values: Mapping[str, Any], request: Request, without: str = "") -> TrainConfig:

@@ -29,8 +29,10 @@ from vovnet.runtime.cpu import has_bf16_products
 from vovnet.zoo import create_model, find_detector
 
 Precision = Literal["auto", "fp32", "bf16"]
+MOST_S = 40.0
 _STEPS, _PASSES = 2, 7  # that are timed, after one that is not
-_FIRST_IMAGES = 2  # of the step that shows how much memory an image takes
+_FIRST_IMAGES = 2  # of the steps that show how much memory and time an image takes
+_MOST_DETECTING_S = 3.0
 _TRAINED = 0.9  # a score that few boxes of random weights reach, as few of trained ones reach the usual threshold
 _WORTH_IT = 0.9  # bf16 is chosen if it takes less than this part of fp32's time
 
@@ -60,30 +62,42 @@ class Trial:
         return step_s + self.load_s / cores if device.type == "cpu" else max(step_s, self.load_s / max(1, cores - 1))
 
 
-def try_detector(config: TrainConfig, dataset: DetectionDataset, device: torch.device) -> Trial:
-    """Measure the one-stage detector of a config with images of `dataset`: a few steps, then a few detections."""
+def try_detector(
+    config: TrainConfig, dataset: DetectionDataset, device: torch.device, *, most_s: float = MOST_S
+) -> Trial:
+    """Measure the one-stage detector of a config with images of `dataset`: a few steps, then a few detections.
+
+    most_s: about so many seconds are spent, if need be with steps of fewer images.
+    """
     torch.manual_seed(config.seed)
     model = create_model(config.model, len(dataset.class_names), **config.model_options)
     model = model.to(device).to(memory_format=torch.channels_last).train()
     batch, load_s = _load_batch(config, dataset, model, device)
-    first = _part_of(batch, _FIRST_IMAGES)
-    precisions: tuple[Precision, ...] = ("auto",) if device.type != "cpu" else ("fp32",)
-    if device.type == "cpu" and has_bf16_products():
-        precisions = ("fp32", "bf16")
-
     free = available_mib(device)
     steps = _Steps(config, model, device)
-    steps.time(first, precisions[0])  # allocates the state of the optimizer
+    precisions = _precisions(device)
+    first, step_s = _part_of(batch, _FIRST_IMAGES), {}
+    steps.time(first, precisions[-1])  # allocates the state of the optimizer
     peak = peak_of(lambda: steps.time(first, precisions[0]), device)
     mib_per_image = None if peak is None else peak / _FIRST_IMAGES
     micro = choose_micro_batch(config.batch_size, mib_per_image, free)
-    part, passes = _part_of(batch, micro), config.batch_size / micro
-    step_s = {}
     for precision in precisions:
-        steps.time(part, precision)
-        step_s[precision] = passes * statistics.median(steps.time(part, precision) for _ in range(_STEPS))
+        images, part = _FIRST_IMAGES, first
+        seconds = [steps.time(part, precision)]
+        if seconds[0] * (1 + _STEPS) * micro / images * len(precisions) <= most_s:
+            images, part = micro, _part_of(batch, micro)
+            steps.time(part, precision)
+            seconds = [steps.time(part, precision) for _ in range(_STEPS)]
+        step_s[precision] = config.batch_size / images * statistics.median(seconds)
     best = precisions[-1] if step_s[precisions[-1]] < _WORTH_IT * step_s[precisions[0]] else precisions[0]
     return Trial(best, step_s, load_s, _detect_ms(model, dataset, device), mib_per_image, micro)
+
+
+def _precisions(device: torch.device) -> tuple[Precision, ...]:
+    """Those worth trying, fp32 first; on a GPU "auto" is right."""
+    if device.type != "cpu":
+        return ("auto",)
+    return ("fp32", "bf16") if has_bf16_products() else ("fp32",)
 
 
 class _Steps:
@@ -133,8 +147,8 @@ def _detect_ms(model: DetectionModel, dataset: DetectionDataset, device: torch.d
     detector = Detector(model, dataset.class_names, dataset.category_ids, device=device)
     pixels = read_image(dataset[0].image_path)
     batch, sizes = detector.prepare([pixels]), [(pixels.shape[1], pixels.shape[2])]
-    times = []
-    for _ in range(1 + _PASSES):
+    times: list[float] = []
+    while len(times) < 2 or (len(times) <= _PASSES and sum(times) < _MOST_DETECTING_S):
         synchronize(device)
         started = time.perf_counter()
         detector.decode(detector.forward(batch), sizes, score_threshold=_TRAINED)

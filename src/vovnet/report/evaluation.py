@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL.Image import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
 from vovnet.data.images import read_image
 from vovnet.engine.drawing import draw_detections
 from vovnet.engine.evaluate import Evaluation
+from vovnet.errors import counted
 from vovnet.files import file_name, image_content, json_text, write_files
 from vovnet.metrics.coco import to_coco_results
+from vovnet.report.evaluation_page import evaluation_page
 from vovnet.report.plots import plot_confusion, plot_precision_recall
 from vovnet.report.plotting import figure_content
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -> None:
-    """Write evaluation.json, detections.json (COCO results), two plots and `worst` annotated images into `folder`.
+    """Write evaluation.html, evaluation.json, detections.json (COCO results), plots and `worst` annotated images.
 
     Files of an earlier evaluation there are replaced or removed, once all the new ones have been written.
     """
@@ -35,18 +38,31 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -
         for suffix in ("png", "svg"):
             files[folder / f"{name}.{suffix}"] = figure_content(figure, suffix)
 
-    error_counts = evaluation.errors.sum(axis=1)
-    order = [index for index in (-error_counts).argsort(kind="stable")[:worst] if error_counts[index]]
-    for rank, index in enumerate(order, start=1):
-        sample, detections = dataset[int(index)], evaluation.detections[index]
-        annotated = draw_detections(
-            read_image(sample.image_path),
-            detections[detections.scores >= evaluation.score_threshold],
-            names,
-            target=sample.target,
-        )
-        path = folder / "worst" / file_name(f"{rank:02d}_{sample.image_path.stem}", ".jpg")
-        files[path] = image_content(path, to_pil_image(annotated), quality=92)
+    worst_images = _worst_images(evaluation, worst)
+    for rank, (name, _, image) in enumerate(worst_images, start=1):
+        path = folder / "worst" / file_name(f"{rank:02d}_{Path(name).stem}", ".jpg")
+        files[path] = image_content(path, image, quality=92)
+    files[folder / "evaluation.html"] = evaluation_page(evaluation, files[folder / "confusion.svg"], worst_images)
     write_files(files)
     for path in set((folder / "worst").glob("[0-9][0-9]*_*.jpg")) - files.keys():
         path.unlink()
+
+
+def _worst_images(evaluation: Evaluation, most: int) -> list[tuple[str, str, Image]]:
+    """Name, errors in words, and annotated copy of the images with the most errors, most first."""
+    totals = evaluation.errors.sum(axis=1)
+    images = []
+    for index in (-totals).argsort(kind="stable")[:most].tolist():
+        if not totals[index]:
+            break
+        sample, detections = evaluation.dataset[index], evaluation.detections[index]
+        annotated = draw_detections(
+            read_image(sample.image_path),
+            detections[detections.scores >= evaluation.score_threshold],
+            evaluation.dataset.class_names,
+            target=sample.target,
+        )
+        missed, false, confused = evaluation.errors[index].tolist()
+        errors = f"{missed} missed, {counted(false, 'false positive')}, {confused} found as another class"
+        images.append((sample.image_path.name, errors, to_pil_image(annotated)))
+    return images

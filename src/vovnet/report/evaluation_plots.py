@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from vovnet.metrics.calibration import Calibration
 from vovnet.metrics.errors import ErrorAnalysis
@@ -16,6 +17,8 @@ from vovnet.report.plotting import COLOURS, SMALL, Plot, label_axes, make_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+FloatArray = npt.NDArray[np.float64]
 
 WIDTH = 4.0  # inches
 _MOST_POINTS = 300  # of a curve
@@ -73,15 +76,15 @@ def plot_errors(errors: ErrorAnalysis, names: Sequence[str]) -> Plot:
     plot = Plot(make_figure(WIDTH, 2.4))
     axes = plot.figure.subplots()
     values = [kind.lost_ap for kind in errors.kinds]
-    bars = axes.barh(range(len(values)), values, 0.65, color=COLOURS[: len(values)])
+    colours = [COLOURS[1] if kind is errors.largest else COLOURS[0] for kind in errors.kinds]
+    bars = axes.barh(range(len(values)), values, 0.65, color=colours)
     for bar, kind, name in zip(bars, errors.kinds, names, strict=True):
         plot.add_titles(bar, f"{name}: {kind.lost_ap:.3f} of AP50, {kind.count:,} errors")
     axes.bar_label(bars, [f" {value:.3f}" for value in values], fontsize=SMALL)
     axes.set_yticks(range(len(values)), list(names))
     axes.invert_yaxis()
-    label_axes(axes, "AP50 lost", "")
-    axes.margins(x=0.15)
-    axes.set_xlim(left=min(0.0, *values), right=None if any(value > 0 for value in values) else 1)
+    label_axes(axes, "AP50 lost", "Kind of error")
+    axes.set_xlim(min(0.0, *values), 1.2 * max(0.01, *values))
     return plot
 
 
@@ -138,7 +141,8 @@ def _with_legend(plot: Plot, axes: Axes, voc: VocResult, class_names: Sequence[s
     return plot
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Some of the points of a curve, with its ends."""
-    keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).round().astype(np.int64))
+def _thinned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Some of the points of a curve, evenly spread along it, and its ends."""
+    length = np.append(0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y))))
+    keep = np.unique(np.searchsorted(length, np.linspace(0, length[-1], _MOST_POINTS)).clip(max=len(x) - 1))
     return x[keep], y[keep]

@@ -16,6 +16,7 @@ from html import escape
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from vovnet.files import write_bytes
 from vovnet.printing import printable
@@ -52,8 +53,12 @@ class Choice:
     sections: Sequence[Section]
 
 
-def write_page(
-    path: str | Path,
+def write_page(path: str | Path, **content: Any) -> None:
+    """Write the page of `page_content`."""
+    write_bytes(path, page_content(**content))
+
+
+def page_content(
     *,
     title: str,
     introduction: str,
@@ -62,8 +67,8 @@ def write_page(
     scripted: bool = False,
     cell_class: CellClass = lambda row, column: "",
     item_class: Callable[[str], str] = lambda text: "",
-) -> None:
-    """Write the page.
+) -> bytes:
+    """The page as a file.
 
     introduction: Markdown, which is not escaped.
     layout: a class of the page in page.css.
@@ -85,7 +90,7 @@ def write_page(
         script=f"<script>{script}</script>\n" if scripted else "",
     )
     # A file name need not be valid text. Other line ends would have another hash than the policy's.
-    write_bytes(path, page.encode(errors="replace"))
+    return page.encode(errors="replace")
 
 
 def content_policy(script: str = "") -> str:

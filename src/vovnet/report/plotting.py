@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -62,7 +63,7 @@ class Plot:
         return figure_content(self.figure, "png")
 
     def svg(self) -> bytes:
-        return _finish_svg(figure_content(self.figure, "svg"), self.titles)
+        return finish_svg(figure_content(self.figure, "svg"), self.titles)
 
 
 def make_figure(width_inch: float, height_inch: float) -> Figure:
@@ -175,8 +176,8 @@ def set_fonts(texts: Sequence[Text]) -> None:
         text.set_fontfamily(families)
 
 
-def _finish_svg(content: bytes, titles: Mapping[str, Sequence[str]]) -> bytes:
-    """Add the titles, drop what is not needed, and make the ids differ from those of other SVGs in a page."""
+def finish_svg(content: bytes, titles: Mapping[str, Sequence[str]] = MappingProxyType({})) -> bytes:
+    """An SVG for a page: with the titles, without what is not needed, and with ids of its own."""
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(content)

@@ -25,7 +25,7 @@ Flags = npt.NDArray[np.bool_]
 NMS_IOU = 0.45  # as in the detectors' own NMS
 _AGREEMENT = 0.6  # IoU of a fragment with what its tile shows of an object, from which it belongs to it
 _LIKE_SCORES = 0.5  # of two fragments that are joined, the lower score is at least this share of the higher one
-_DOUBT = 0.5  # factor of such a score
+_DOUBT, _SMALL = 0.5, 0.3  # factor of the score of what is doubted; its side as a share of that of the tile, at most
 _NO_GAP = 2  # pixels between two boxes that touch
 _NEAR_TILE, _NEAR_BOX = 0.01, 0.05  # shares of tile and box within which a box ends at the edge
 
@@ -38,18 +38,21 @@ class Pieces:
     labels: int64 (D,).
     scores: float32 (D,).
     windows: float32 (D, 4), the part of the image in which each was found.
+    tiles: float32 (T, 4), all parts of the image but the whole.
     """
 
     boxes: Boxes
     labels: Indices
     scores: Scores
     windows: Boxes
+    tiles: Boxes
 
 
 @dataclass(frozen=True, eq=False)
 class Merged:
     """K objects, best score first.
 
+    scores: of joined fragments the mean.
     members: of each, the indices of the pieces that it was made of: one, or the fragments that were joined.
     """
 
@@ -64,10 +67,11 @@ class Merged:
 
 
 def place(windows: Sequence[Window], found: Sequence[tuple[Boxes, Indices, Scores]]) -> Pieces:
-    """What was found in each window: boxes in its own pixels, labels and scores."""
+    """What was found in each window, of which the first is the whole image: boxes in its pixels, labels and scores."""
     boxes, labels, scores = (np.concatenate(column) for column in zip(*found, strict=False))
-    of_each = np.repeat(np.array(windows, np.float32), [len(part[0]) for part in found], axis=0)
-    return Pieces(boxes + np.tile(of_each[:, :2], 2), labels, scores, of_each)
+    corners = np.array(windows, np.float32)
+    of_each = np.repeat(corners, [len(part[0]) for part in found], axis=0)
+    return Pieces(boxes + np.tile(of_each[:, :2], 2), labels, scores, of_each, corners[1:])
 
 
 def merge(pieces: Pieces, image_size: tuple[int, int], *, score_threshold: float, top_k: int | None) -> Merged:
@@ -105,16 +109,17 @@ def _whole_pixels(window: Boxes) -> Window:
 
 
 def _doubted(pieces: Pieces, image_size: tuple[int, int]) -> Scores:
-    """The scores, lower for what the whole image shows in a place that a tile shows whole, where no tile agrees.
+    """The scores, lower for what the whole image shows in the place of a tile and much smaller, where no tile agrees.
 
-    The tile shows it larger. A detector sees single objects in groups of small ones, and groups that are none.
+    The tile shows it larger. In the whole image, detectors take groups of small objects for one.
     """
     scores = pieces.scores.copy()
     in_whole = ~_beyond(np.array([[0, 0, *image_size[::-1]]], np.float32), pieces.windows, 0).any(axis=1)
-    tiles = np.unique(pieces.windows[~in_whole], axis=0)
     for index in np.flatnonzero(in_whole).tolist():
         box = pieces.boxes[index]
-        if not (~_beyond(box, tiles, _NO_GAP).any(axis=1)).any():
+        inside = ~_beyond(box, pieces.tiles, _NO_GAP).any(axis=1)
+        small = _sides(box).prod() < _SMALL**2 * _sides(pieces.tiles).prod(axis=1)
+        if not (inside & small).any():
             continue
         same = np.flatnonzero(~in_whole & (pieces.labels == pieces.labels[index]))
         agree = same[_iou(box, pieces.boxes[same]) >= NMS_IOU]
@@ -178,8 +183,8 @@ def _are_parts(pieces: Pieces, scores: Scores, cut: Flags, own: Indices, others:
     first, second = pieces.boxes[own, None], pieces.boxes[None, others]
     hull = np.concatenate([np.minimum(first[..., :2], second[..., :2]), np.maximum(first[..., 2:], second[..., 2:])], 2)
     gap = np.maximum(first[..., :2], second[..., :2]) - np.minimum(first[..., 2:], second[..., 2:])
-    ratio = scores[own, None] / scores[others]
-    parts = (pieces.labels[own, None] == pieces.labels[others]) & (np.minimum(ratio, 1 / ratio) >= _LIKE_SCORES)
+    lower, higher = np.minimum(scores[own, None], scores[others]), np.maximum(scores[own, None], scores[others])
+    parts = (pieces.labels[own, None] == pieces.labels[others]) & (lower >= _LIKE_SCORES * higher)
     parts &= (gap <= _NO_GAP).all(axis=2)
     for boxes, window, at_edge in (
         (first, pieces.windows[own, None], cut[own, None]),

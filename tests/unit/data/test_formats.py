@@ -47,3 +47,23 @@ def test_a_format_without_masks_says_which_have_them(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
     with pytest.raises(UsageError, match="YOLO format, which has no masks"):
         open_dataset(tmp_path, masks=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        (
+            "train/pets.tfrecord",
+            "train/pets.tfrecord is a TFRecord file, which is not read: export the dataset as COCO",
+        ),
+        ("data/train-00000-of-00001.parquet", "parquet is a table of columns, which is not read"),
+        ("pets.zip", "pets.zip is an archive: unpack it"),
+        ("photos/a.jpg", "there are images, such as photos/a.jpg, but nothing says what they show"),
+    ],
+)
+def test_an_unknown_folder_gets_a_hint(tmp_path: Path, name: str, hint: str) -> None:
+    root = tmp_path / "given" / "d"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).touch()
+    with pytest.raises(ValueError, match=f"none of these exists; .*{hint}"):
+        splits(root)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from vovnet.engine import sources
 from vovnet.engine.sources import expand_sources, find_sources
@@ -237,3 +238,14 @@ def test_large_frames_wait_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
         assert sum(image.pixels.nbytes for image in batch) < 90_000 + 30_000
     assert taken == list(range(40))
     assert 1 <= ahead <= 3
+
+
+def test_large_images_for_tiles_wait_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count though nobody asked to keep them."""
+    for index in range(6):
+        Image.new("RGB", (100, 100)).save(tmp_path / f"{index}.png")
+    monkeypatch.setattr(reading, "_MOST_IN_BATCH", 50_000)
+    batches = list(sources.read_batches([str(path) for path in sorted(tmp_path.iterdir())], None, 8, keep_images=False))
+    assert [len(batch) for batch in batches] == [2, 2, 2]
+    images = [image for batch in batches for image in batch if isinstance(image, SourceImage)]
+    assert [(image.resized.shape, image.pixels, image.whole) for image in images] == [((3, 100, 100), None, True)] * 6

@@ -62,6 +62,7 @@ def test_predict(run: Run, tmp_path: Path) -> None:
 def test_predict_with_every_option(run: Run, tmp_path: Path) -> None:
     options = (
         "--output o --score-threshold 0.1 --top-k 1 --classes light --batch-size 1 --runtime onnxruntime --no-draw"
+        " --tiles 32 --overlap 0.5"
     )
     status, out, _ = run("predict", "tiny.onnx", "a.png", "a.png", *options.split(), "--json", "-")
     assert status == 0
@@ -88,6 +89,9 @@ def test_info(run: Run, tmp_path: Path) -> None:
         ("predict tiny.onnx a.png --score-threshold nan", 2, "--score-threshold: expected a number from 0.0 to 1.0"),
         ("predict tiny.onnx a.png --contours", 2, "--contours needs a detector with masks; tiny.onnx predicts boxes"),
         ("predict tiny.onnx a.png --top-k 0", 2, "--top-k: expected a number of at least 1, got 0"),
+        ("predict tiny.onnx a.png --tiles 31", 2, "--tiles: expected a number of at least 32, got 31"),
+        ("predict tiny.onnx a.png --tiles 32 --overlap 1", 2, "--overlap: expected a number from 0.0 to 0.9, got 1"),
+        ("predict tiny.onnx a.png --overlap 0.5", 2, "overlap is that of tiles: give tiles as well"),
         ("predict tiny.onnx a.png --threads two", 2, "--threads: expected a number of at least 1, got two"),
         ("predict tiny.onnx a.png --classes drak", 2, "no class 'drak'; nearest is 'dark' of dark, light"),
         ("predict tiny.onnx a.png --json --no-draw", 2, "argument --json"),

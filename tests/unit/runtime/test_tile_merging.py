@@ -124,6 +124,22 @@ def test_a_large_false_box_takes_no_small_objects() -> None:
     assert_each_once(merged, objects, [0] * 3)
 
 
+def test_the_whole_image_is_doubted_where_a_tile_shows_a_place_larger_and_does_not_agree() -> None:
+    small, large, agreed = (10.0, 10.0, 30.0, 30.0), (110.0, 40.0, 160.0, 90.0), (110.0, 110.0, 130.0, 130.0)
+    whole = np.array([small, large, agreed], np.float32)
+    tile = whole[2:] - 100
+    found = [
+        (whole, np.zeros(3, np.int64), np.full(3, 0.8, np.float32)),
+        (tile, np.zeros(1, np.int64), np.full(1, 0.7, np.float32)),
+    ]
+    nothing = (whole[:0], np.zeros(0, np.int64), np.zeros(0, np.float32))
+    windows = [(0, 0, 200, 200), (100, 100, 200, 200), (0, 0, 100, 100), (100, 0, 200, 100)]
+    pieces = place(windows, [*found, nothing, nothing])
+    merged = merge(pieces, (200, 200), score_threshold=0, top_k=None)
+    scores = dict(zip(map(tuple, merged.boxes.tolist()), merged.scores.tolist(), strict=True))
+    assert scores == {small: pytest.approx(0.4), large: pytest.approx(0.8), agreed: pytest.approx(0.7)}
+
+
 def test_the_best_above_the_threshold_are_kept() -> None:
     objects = [(float(x), 0.0, x + 8.0, 8.0) for x in range(0, 90, 10)]
     pieces = look(objects, [0] * 9, [(0, 0, 100, 100)])

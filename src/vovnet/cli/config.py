@@ -1,0 +1,74 @@
+"""`vovnet init` and `vovnet config show`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from vovnet.cli.app import app, config_app
+from vovnet.cli.output import Output
+
+# What a config must state, until somebody changes it.
+_START: dict[str, Any] = {
+    "model": "dsod300_vovnet27_slim",
+    "data": {"root": "path/to/data"},
+    "schedule": {"epochs": 60},
+    "batch_size": 8,
+    "micro_batch_size": 8,
+    "output": "runs/mine",
+}
+
+
+@app.command
+def init(root: Path | None = None, *settings: str) -> None:
+    """Print a config with all keys, their values and meanings, to change and to train with.
+
+    Parameters
+    ----------
+    root:
+        Dataset that the config is planned for, as by `vovnet train`. Without it, the config holds the defaults.
+    settings:
+        key=value states a setting, with dots for nested keys: optimizer.learning_rate=1e-3.
+    """
+    from vovnet.engine.config import TrainConfig
+    from vovnet.engine.config_file import override, validated
+    from vovnet.engine.config_text import commented_yaml
+
+    started = time.monotonic()
+    if root is not None:
+        from vovnet.cli.train_dataset import make_plan, output_of
+        from vovnet.planning.plan import Request
+
+        plan, _ = make_plan(Request(root, output_of(root, settings), settings, started=started), Output("-"))
+        config = plan.config
+    else:
+        values = {key: dict(value) if isinstance(value, dict) else value for key, value in _START.items()}
+        override(values, settings)
+        config = validated(TrainConfig, values, "the defaults")
+    sys.stdout.write(commented_yaml(config.model_dump()))
+
+
+@config_app.command
+def show(config: str | None = None, *settings: str) -> None:
+    """Print a config with all its keys, the defaults too, as YAML that is the same config.
+
+    Parameters
+    ----------
+    config:
+        YAML file of a run, or the name of a published config; without it, the defaults.
+    settings:
+        key=value changes a setting, with dots for nested keys: optimizer.learning_rate=1e-3.
+    """
+    from vovnet.engine.config import TrainConfig, load_config
+    from vovnet.engine.config_file import override, validated
+    from vovnet.engine.config_text import config_yaml
+
+    if config is not None and ("=" not in config or Path(config).exists()):
+        sys.stdout.write(config_yaml(load_config(config, settings)))
+        return
+    settings = settings if config is None else (config, *settings)
+    values = {key: dict(value) if isinstance(value, dict) else value for key, value in _START.items()}
+    override(values, settings)
+    sys.stdout.write(config_yaml(validated(TrainConfig, values, "the defaults")))
