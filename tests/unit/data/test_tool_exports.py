@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vovnet.data.check import check_dataset
+from vovnet.data.conversion import convert_dataset
 from vovnet.data.formats import open_dataset, recognise, splits
 
 from .small_datasets import clean_and_check
@@ -89,3 +90,10 @@ def test_another_label_map_leaves_boxes_counted_from_1(tmp_path: Path, text: str
     cvat_voc(tmp_path)
     (tmp_path / "labelmap.txt").write_text(text)
     assert read(tmp_path, "default")["JPEGImages/one.png"][0] == ("cat", (9, 4, 30, 25))
+
+
+@pytest.mark.parametrize(("make", "split"), [(export[0], export[3]) for export in EXPORTS.values()], ids=EXPORTS)
+def test_an_export_can_be_converted(tmp_path: Path, make: Callable[[Path], Boxes], split: str) -> None:
+    expected = {Path(path).stem: objects for path, objects in make(tmp_path / "d").items()}
+    convert_dataset(tmp_path / "d", "coco", tmp_path / "out")
+    assert_same({Path(path).stem: objects for path, objects in read(tmp_path / "out", split).items()}, expected)
