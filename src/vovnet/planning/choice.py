@@ -67,10 +67,11 @@ def possible_candidates(facts: Facts, model: str | None) -> tuple[Candidate, ...
     return (candidate,)
 
 
-def choose(tried: Sequence[Tried], batch_size: int, max_ms: float | None) -> tuple[Tried, str]:
+def choose(tried: Sequence[Tried], batch_size: int, max_ms: float | None, *, alone: str = "") -> tuple[Tried, str]:
     """The last of `tried` that is fast enough and learns enough, else the first that is fast enough; and why.
 
     max_ms: most milliseconds for one image. UsageError if none is that fast.
+    alone: why there is only one.
     """
     fast = [item for item in tried if max_ms is None or item.least_ms <= max_ms]
     if not fast:
@@ -81,7 +82,7 @@ def choose(tried: Sequence[Tried], batch_size: int, max_ms: float | None) -> tup
         )
     fit = [item for item in fast if _has_time(item, batch_size)] or fast[:1]
     chosen = fit[-1]
-    reason = f"the most accurate of {len(tried)} that were tried" if len(tried) > 1 else "the only one that was tried"
+    reason = f"the most accurate of {len(tried)} that were tried" if len(tried) > 1 else alone
     reason += "" if max_ms is None else f" and takes {max_ms:g} ms or less"
     slower = [item.candidate.model for item in tried if item not in fast]
     hurried = [item.candidate.model for item in fast if item not in fit]

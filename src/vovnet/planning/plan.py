@@ -15,7 +15,7 @@ from vovnet.engine.config import TrainConfig
 from vovnet.engine.config_file import override, validated
 from vovnet.engine.distributed import choose_device
 from vovnet.errors import UsageError, counted
-from vovnet.planning.candidates import BATCH_SIZE, Candidate
+from vovnet.planning.candidates import BATCH_SIZE, FINE_TUNING, Candidate
 from vovnet.planning.choice import Tried, choose, possible_candidates
 from vovnet.planning.facts import Facts, read_facts
 from vovnet.planning.recipe import evaluation_seconds, final_config, first_config, length_of, reasons_of
@@ -26,6 +26,7 @@ from vovnet.weights.detector import load_weights
 REPORT_S = 20.0  # for the metrics, the plots and the pages at the end
 _LENGTHS = ("iterations", "epochs", "minutes")
 _LEAST_S = 5.0  # of training
+_TOO_SLOW = "the slower ones would have too little time to learn"
 _TRYING = 0.05  # of the time, for each candidate
 
 Say = Callable[[str], None]
@@ -101,8 +102,11 @@ def make_plan(request: Request, splits: Splits, *, no_val: bool, say: Say) -> Pl
     reasons.insert(0, _describe_data(facts))
     given = request.given()
     device = choose_device(str(given.get("device", "auto")))
-    tried = _try_all(request, facts, _candidates(request, facts, given), device, say)
-    chosen, why = choose(tried, BATCH_SIZE, request.max_ms)
+    weights = request.weights or given.get("weights")
+    candidates = _candidates(facts, given.get("model"), weights)
+    tried = _try_all(request, facts, candidates, device, say)
+    alone = f"the detector of {weights}" if weights else "as asked for" if "model" in given else _TOO_SLOW
+    chosen, why = choose(tried, BATCH_SIZE, request.max_ms, alone=alone)
     reasons.append(why)
     values = _first_values(chosen.candidate, facts, request)
     values = final_config(values, chosen.trial, chosen.length, facts, chosen.step_s)
@@ -118,14 +122,14 @@ def _describe_data(facts: Facts) -> str:
     return f"data: {images} images, {classes}, objects of {facts.median_side:.0%} of the image's side (median)"
 
 
-def _candidates(request: Request, facts: Facts, given: Mapping[str, Any]) -> tuple[Candidate, ...]:
+def _candidates(facts: Facts, model: str | None, weights: str | None) -> tuple[Candidate, ...]:
     """Those to try; with weights to start from, only their detector, with their options."""
-    weights = request.weights or given.get("weights")
     if weights is None:
-        return possible_candidates(facts, given.get("model"))
+        return possible_candidates(facts, model)
     info = load_weights(str(weights)).info
-    (candidate,) = possible_candidates(facts, str(given.get("model", info.name)))
-    return (replace(candidate, options=info.options),)
+    (candidate,) = possible_candidates(facts, model or info.name)
+    rate = FINE_TUNING * candidate.learning_rate
+    return (replace(candidate, options=info.options, learning_rate=rate, evidence=f"starts from {weights}"),)
 
 
 def _try_all(
