@@ -224,6 +224,7 @@ def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, o
                 dataset,
                 batch_size=config.micro_batch_size,
                 workers=workers,
+                tiling=None if config.data.tiles is None else config.data.tiles.tiling,
                 on_image=partial(_show, progress, task),
             )
         if role == "val":
@@ -248,9 +249,10 @@ def _next_commands(config: TrainConfig) -> list[tuple[str, str]]:
     run, root = _word(config.output), _word(config.data.root)
     split = config.data.val or config.data.train
     exported = _word(Path("exported") / f"{export_name(str(config.output))}.onnx")
+    tiles = "" if config.data.tiles is None else f" --tiles {config.data.tiles.size}"
     return [
-        (f"vovnet evaluate {run} {root} --split {_word(split)}", "all metrics again, with other thresholds"),
-        (f"vovnet predict IMAGE_OR_VIDEO --weights {run}", "boxes in images and videos, as files and drawn"),
+        (f"vovnet evaluate {run} {root} --split {_word(split)}{tiles}", "all metrics again, with other thresholds"),
+        (f"vovnet predict IMAGE_OR_VIDEO --weights {run}{tiles}", "boxes in images and videos, as files and drawn"),
         (f"vovnet export {run} --to onnx --data {root} --split {_word(split)}", "a file that needs no PyTorch"),
-        (f"vovnet-runtime predict {exported} IMAGE_OR_VIDEO", "boxes with that file"),
+        (f"vovnet-runtime predict {exported} IMAGE_OR_VIDEO{tiles}", "boxes with that file"),
     ]
