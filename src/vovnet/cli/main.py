@@ -16,6 +16,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
     data_boxes,
     data_convert,
     data_split,
+    data_view,
     evaluate,
     export,
     list,
