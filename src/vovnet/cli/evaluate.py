@@ -56,7 +56,7 @@ def evaluate(
     Parameters
     ----------
     root:
-        Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
+        Folder of a dataset in any format that is read.
     output:
         Folder for evaluation.html, evaluation.json, detections.json, the plots and worst/.
     score_threshold:
