@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "skipped-file": ("a file among the images is none that can be read", "file left out"),
     "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
-    "no-area": ("a shape covers nothing that is read: a point, a line, a brush stroke", "shape left out"),
+    "no-area": ("a shape covers nothing, such as a point or a line", "shape left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
     "repeated-id": ("two annotations have the same id", "a new id is written"),
