@@ -13,6 +13,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
     compare,
     config,
     data,
+    data_boxes,
     data_convert,
     data_split,
     data_view,
