@@ -38,6 +38,7 @@ MODELS = "vovnet27_slim vovnet39 vovnet57 torchvision:resnet50 torchvision:resne
 MODELS += " torchvision:densenet201 mobilenet timm:convnext_small timm:hgnetv2_b5 timm:efficientvit_l2"
 MEASURE_BACKBONES = " \\\n    ".join(textwrap.wrap(f"vovnet measure {MODELS} --json docs/records/backbones.json", 110))
 
+SMALL = "bccd_small"  # the record and the weights of the small detector
 # Plain words for the keys of docs/records.
 MEMORY_CASES = {
     "one_scale": "RefineDet320 with VoVNet-27-slim, one scale (704×704, run twice)",
@@ -105,8 +106,8 @@ Its "FLOPs" are multiply-adds. Its parameter count for DenseNet-67 includes Batc
 """
 
 
-def blood_cells() -> str:
-    record = read("bccd")
+def by_class(record: Any) -> str:
+    """The accuracy on both splits, by class."""
     rows = []
     for split in ("val", "test"):
         result = record[split]
@@ -116,7 +117,11 @@ def blood_cells() -> str:
         means = [result["voc07_map"], result["voc_area_map"], result["coco"]["AP"], result["coco"]["AP50"]]
         objects = sum(values["objects"] for values in result["classes"].values())
         rows.append([split, "**mean**", str(objects), *(f"**{decimals(value)}**" for value in means)])
-    header = ["split", "class", "objects", "VOC07 AP (11-point)", "VOC AP (area)", "COCO AP", "AP50"]
+    return table(["split", "class", "objects", "VOC07 AP (11-point)", "VOC AP (area)", "COCO AP", "AP50"], rows)
+
+
+def blood_cells() -> str:
+    record = read("bccd")
     return f"""## Blood cells: the bundled weights `bccd` (measured, CPU)
 
 `{record["config"]["model"]}` was trained from scratch on the {record["train_images"]} training images of BCCD for
@@ -124,7 +129,7 @@ def blood_cells() -> str:
 {record["step"]}, the best on val; they were evaluated only once on test. The model has
 {record["parameters"]:,} parameters and {record["multiply_adds"]:,} multiply-adds.
 
-{table(header, rows)}
+{by_class(record)}
 
 The AP of red blood cells (RBC) is limited because the dataset leaves many of them unlabelled: in the images drawn
 by `vovnet evaluate`, most "false positives" are real cells. Training took {record["train_hours"]:.1f} hours
@@ -132,6 +137,27 @@ by `vovnet evaluate`, most "false positives" are real cells. Training took {reco
 
 ![Training curve](records/bccd.png)
 """
+
+
+def small_detector() -> list[str]:
+    """The section of the small bundled weights, once they were trained."""
+    if not (RECORDS / f"{SMALL}.json").exists():
+        return []
+    record = read(SMALL)
+    return [
+        f"""## Blood cells: the small bundled weights `{SMALL}` (measured, CPU)
+
+`{record["config"]["model"]}` was trained from scratch on the same images for {record["finished_step"]} steps with batch
+size {record["config"]["batch_size"]} in {60 * record["train_hours"]:.0f} minutes ({record["trained_on"]}). The bundled
+weights are those of step {record["step"]}, the best on val; they were evaluated only once on test. The model has
+{record["parameters"]:,} parameters and {record["multiply_adds"]:,} multiply-adds. Log:
+[{SMALL}.log.jsonl](records/{SMALL}.log.jsonl).
+
+{by_class(record)}
+
+![Training curve](records/{SMALL}.png)
+"""
+    ]
 
 
 def refinedet() -> str:
@@ -373,6 +399,7 @@ Full training on VOC and COCO has not run.
         introduction,
         structure(),
         blood_cells(),
+        *small_detector(),
         refinedet(),
         front_section(RECORDS),
         learning(),

@@ -51,14 +51,14 @@ def evaluate(
     threads: Threads = None,
     json_file: Json = None,
 ) -> int:
-    """Measure accuracy; write VOC and COCO metrics, precision-recall curves, a confusion matrix and the worst images.
+    """Measure accuracy and what is lost; write a page, VOC and COCO metrics, curves, and the worst images.
 
     Parameters
     ----------
     root:
         Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
     output:
-        Folder for evaluation.json, detections.json, the plots and worst/.
+        Folder for evaluation.html, evaluation.json, detections.json, the plots and worst/.
     score_threshold:
         Lowest score that counts in the confusion matrix and the worst images; average precision uses all scores.
     soft_nms:
@@ -128,9 +128,10 @@ def _say_what_ran(detector: Predictor, weights: str, tiles: int | None, out: Out
 
     if (last := Path(weights) / "last.safetensors").is_file():
         out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
-    for sentence in (describe_running(detector, weights), tiles_hint(detector.metadata, tiles)):
-        if sentence:
-            out.say(sentence)
+    if sentence := describe_running(detector, weights):
+        out.say(sentence)
+    if sentence := tiles_hint(detector.metadata, tiles):
+        out.say(sentence)
 
 
 def print_evaluation(evaluation: Evaluation, out: Output) -> None:

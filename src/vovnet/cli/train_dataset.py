@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ def make_plan(request: Request, out: Output) -> tuple[Plan, Splits]:
     from vovnet.data.formats import recognise
     from vovnet.planning.plan import make_plan as make
     from vovnet.planning.plan import wanted_splits
-    from vovnet.planning.soundness import check_soundness
+    from vovnet.planning.soundness import check_soundness, most_decoded
 
     out.say(f"format: {recognise(request.root).sentence()}")
     splits, no_val = wanted_splits(request)
@@ -66,13 +67,15 @@ def make_plan(request: Request, out: Output) -> tuple[Plan, Splits]:
         soundness = check_soundness(
             request.root,
             splits.names,
+            most_images=most_decoded(request.minutes),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if not soundness.is_sound:
         _print_problems(soundness, out)
         raise UnsoundDataError(_remedy(soundness, request.root))
-    if sentence := soundness.sentence():
+    for sentence in soundness.sentences():
         out.say(sentence)
+    request = replace(request, compare_images=not soundness.report.headers_only)
     plan = make(request, splits, no_val=no_val, say=lambda text: print(line(text, 300), file=sys.stderr, flush=True))
     for reason in plan.reasons:
         out.say(f"- {reason}")

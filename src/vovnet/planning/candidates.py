@@ -31,7 +31,7 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate("pelee304", 320, 0.05, 0, "trained on blood cells"),
+    Candidate("ssdfpn320_vovnet19_tiny", 320, 0.05, 0, "trained on blood cells"),
     Candidate(
         "dsod300_vovnet27_slim",
         300,

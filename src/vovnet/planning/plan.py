@@ -41,6 +41,7 @@ class Request:
     minutes: for everything from `started`, a time of the monotonic clock, to the report; None for no limit.
     max_ms: most milliseconds for one image on this machine.
     weights: what to start from.
+    compare_images: whether images are decoded to keep nearly equal ones together in a split.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class Request:
     max_ms: float | None = None
     weights: str | None = None
     started: float = 0.0
+    compare_images: bool = True
 
     def given(self) -> dict[str, Any]:
         """The settings as sections of keys and values."""
@@ -93,7 +95,7 @@ def make_plan(request: Request, splits: Splits, *, no_val: bool, say: Say) -> Pl
     """
     reasons = []
     if splits.val is None and not no_val:
-        splits = take_val_from_train(splits, request.output)
+        splits = take_val_from_train(splits, request.output, compare_images=request.compare_images)
         reasons.append(f"val: {VAL_FRACTION:.0%} of the training images ({splits.root}), each class with its share")
     facts = read_facts(splits)
     reasons.insert(0, _describe_data(facts))

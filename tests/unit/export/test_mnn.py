@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,15 +96,26 @@ def test_a_second_detector_finds_what_pytorch_finds(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pelee304", "ssdfpn320_vovnet19_tiny", "dsod300_densenet67", "refinedet320_vovnet39"])
-def test_other_detectors_find_what_pytorch_finds(name, tmp_path):
-    check_random_weights(name, tmp_path)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("pelee304", {}),
+        (
+            "ssdfpn320_vovnet19_tiny",
+            {"pixels": {"std": [57.0] * 3}},
+        ),  # or its untrained logits are too large to compare
+        ("dsod300_densenet67", {}),
+        ("refinedet320_vovnet39", {}),
+    ],
+)
+def test_other_detectors_find_what_pytorch_finds(name, options, tmp_path):
+    check_random_weights(name, tmp_path, **options)
 
 
-def check_random_weights(name: str, folder: Path) -> None:
+def check_random_weights(name: str, folder: Path, **options: Any) -> None:
     """All boxes and scores, before NMS: random weights give many that are nearly equal."""
     torch.manual_seed(0)
-    model = create_model(name, 3).eval()
+    model = create_model(name, 3, **options).eval()
     size = model.preprocessing.image_size
     info = replace(describe_export(loaded(), "float32"), detector=name, image_size=size, candidates=model.candidates)
     write_mnn(make_network(model), info, folder / "it_mnn")
