@@ -46,8 +46,8 @@ def plot_f1(voc: VocResult, class_names: Sequence[str], best: Sequence[BestThres
         scores, f1 = voc.classes[label].scores, f1_scores(voc.classes[label])
         last = np.append(scores[1:] != scores[:-1], True)  # of equal scores, which no threshold tells apart
         curve = _thinned(scores[last], f1[last])
-        style = {"color": colour, "linewidth": 1.4, "zorder": 1 + (colour != _GREY), "drawstyle": "steps-post"}
-        (line,) = axes.plot(*curve, **style)
+        order = 1 + (colour != _GREY)
+        (line,) = axes.plot(*curve, color=colour, linewidth=1.4, zorder=order, drawstyle="steps-post")
         plot.add_titles(line, name)
         if chosen := best[label]:
             (dot,) = axes.plot(chosen.threshold, chosen.f1, "o", color=colour, markersize=6, zorder=3)
