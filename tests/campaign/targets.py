@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from . import mutators, seeds, structured
+from . import mutators, seeds, seeds_of_tools, structured
 from .seeds import Seed
 
 Calls = Sequence[Callable[[], Any]]
@@ -208,6 +208,10 @@ def _pairs() -> Iterator[tuple[str, Kind]]:
     yield "yolo-labels", Kind(8, lambda: seeds.yolo("yolo-labels"), mutators.any_text, _yolo)
     yield "yolo-lists", Kind(8, lambda: seeds.yolo("yolo-lists"), mutators.any_text, _yolo)
     yield "coco", Kind(16, seeds.coco, structured.any_json, _masked)
+    yield "labelme", Kind(8, seeds_of_tools.labelme, structured.any_json, _masked)
+    yield "via", Kind(8, seeds_of_tools.via, structured.any_json, _masked)
+    yield "via-csv", Kind(3, seeds_of_tools.via_csv, mutators.any_text, _masked)
+    yield "label-studio", Kind(8, seeds_of_tools.label_studio, structured.any_json, _masked)
     yield "voc-xml", Kind(14, lambda: seeds.voc("voc-xml"), structured.any_xml, _voc)
     yield "voc-lists", Kind(4, lambda: seeds.voc("voc-lists"), mutators.any_text, _voc)
     yield "cvat-xml", Kind(8, seeds.cvat, structured.any_xml, _voc)

@@ -41,8 +41,8 @@ def init(root: Path | None = None, *settings: str) -> None:
         from vovnet.cli.train_dataset import make_plan, output_of
         from vovnet.planning.plan import Request
 
-        plan, _ = make_plan(Request(root, output_of(root, settings), settings, started=started), Output("-"))
-        config = plan.config
+        request = Request(root, output_of(root, settings), settings, started=started)
+        config = make_plan(request, Output("-")).config
     else:
         values = {key: dict(value) if isinstance(value, dict) else value for key, value in _START.items()}
         override(values, settings)

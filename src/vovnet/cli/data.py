@@ -49,9 +49,10 @@ def check(
         Threads that decode images.
     """
     out = Output(json_file)
-    from vovnet.data.check import DECODED_KINDS, KINDS, NEEDS_PIXELS, check_dataset, write_cleaned_copy
+    from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
     from vovnet.data.cleaned_copy import require_new_folder
     from vovnet.data.formats import data_folder, recognise
+    from vovnet.data.problem import DECODED_KINDS, NEEDS_PIXELS
     from vovnet.data.split_file import Selection
 
     if headers and fix is not None:

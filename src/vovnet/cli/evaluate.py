@@ -22,11 +22,12 @@ from vovnet.cli.options import (
     Weights,
 )
 from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
-from vovnet.errors import UsageError, counted
+from vovnet.errors import counted
 from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
     from vovnet.engine.evaluate import Evaluation
+    from vovnet.engine.predictor import Predictor
 
 
 @app.command
@@ -50,14 +51,14 @@ def evaluate(
     threads: Threads = None,
     json_file: Json = None,
 ) -> int:
-    """Measure accuracy; write VOC and COCO metrics, precision-recall curves, a confusion matrix and the worst images.
+    """Measure accuracy and what is lost; write a page, VOC and COCO metrics, curves, and the worst images.
 
     Parameters
     ----------
     root:
-        Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
+        Folder of a dataset in any format that is read.
     output:
-        Folder for evaluation.json, detections.json, the plots and worst/.
+        Folder for evaluation.html, evaluation.json, detections.json, the plots and worst/.
     score_threshold:
         Lowest score that counts in the confusion matrix and the worst images; average precision uses all scores.
     soft_nms:
@@ -79,18 +80,12 @@ def evaluate(
     from vovnet.engine.detector import load
     from vovnet.engine.evaluate import evaluate as run
     from vovnet.engine.multi_scale import published_multi_scale
-    from vovnet.engine.runtimes import describe_running
-    from vovnet.engine.tiling import tiles_hint
     from vovnet.report.evaluation import write_evaluation
     from vovnet.runtime.tiles import tiling_of
     from vovnet.weights.detector import file_to_change
     from vovnet.weights.detector import store_thresholds as store
-    from vovnet.weights.find import find_weights
 
-    try:
-        tiling = tiling_of(tiles, overlap)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    tiling = tiling_of(tiles, overlap)
     set_threads(threads)
     file = file_to_change(weights) if store_thresholds else None
     detector = load(weights, device, runtime=runtime, threads=threads)
@@ -114,12 +109,7 @@ def evaluate(
             )
         if not is_main():
             return 0
-        if (last := Path(weights) / "last.safetensors").is_file():
-            out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
-        if sentence := describe_running(detector, weights):
-            out.say(sentence)
-        if sentence := tiles_hint(detector.metadata, tiles):
-            out.say(sentence)
+        _say_what_ran(detector, weights, tiles, out)
         out.say(f"{counted(len(dataset), 'image')} of {root}, split {dataset.split}")
         print_evaluation(evaluation, out)
         write_evaluation(evaluation, output, worst=worst)
@@ -129,6 +119,18 @@ def evaluate(
         out.say(f"results in {output}")
         out.json(evaluation.to_dict())
         return 0
+
+
+def _say_what_ran(detector: Predictor, weights: str, tiles: int | None, out: Output) -> None:
+    from vovnet.engine.runtimes import describe_running
+    from vovnet.engine.tiling import tiles_hint
+    from vovnet.weights.find import find_weights
+
+    if (last := Path(weights) / "last.safetensors").is_file():
+        out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
+    for sentence in (describe_running(detector, weights), tiles_hint(detector.metadata, tiles)):
+        if sentence:
+            out.say(sentence)
 
 
 def print_evaluation(evaluation: Evaluation, out: Output) -> None:

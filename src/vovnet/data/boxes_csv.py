@@ -170,7 +170,7 @@ def _read_images(
         if image_path in images:
             on_problem("listed-twice", path, f"names {line(image_path.name)} in two ways")
         elif len(of_image) > limits().image_objects:
-            raise ValueError(f"{path}: {too_much('image_objects', line(name))}")
+            on_problem("bad-annotation", path, str(too_much("image_objects", line(name))))
         else:
             images[image_path] = _read_image(image_path, path, of_image, class_names, on_problem)
     if on_problem is not raise_problem:

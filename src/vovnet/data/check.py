@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ from vovnet.data.dataset import SplitAnnotations
 from vovnet.data.duplicates import describe_duplicate, remove_duplicate_images
 from vovnet.data.formats import data_folder, find_format
 from vovnet.data.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
-from vovnet.data.problem import Problem, Removal
+from vovnet.data.problem import NEEDS_PIXELS, Problem, Removal
 from vovnet.data.repairs import repair_image
 from vovnet.data.split_roles import find_unions, images_to_report
 from vovnet.data.statistics import Statistics, compute_statistics
-from vovnet.data.whole_splits import find_split_problems, hints_about_copy, hints_about_names
+from vovnet.data.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
 from vovnet.errors import UsageError
 from vovnet.files import new_folder
-from vovnet.masks import RleMasks, find_polygons
+from vovnet.masks import RleMasks
 
 _LOG = logging.getLogger("vovnet")
 _NO_BOX = "object left out, or the box of its mask written"
@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "skipped-file": ("a file among the images is none that can be read", "file left out"),
     "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
-    "no-area": ("a shape covers nothing that is read: a point, a line, a brush stroke", "shape left out"),
+    "no-area": ("a shape covers nothing, such as a point or a line", "shape left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
     "repeated-id": ("two annotations have the same id", "a new id is written"),
@@ -94,17 +94,8 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 # Problems of files for which the cleaned copy lacks nothing.
 _COSTS_NOTHING = {"no-labels", "same-file", "repeated-id", "category-ids", "bad-bndbox"}
-# What only decoded pixels show, of some kinds of problems.
-DECODED_KINDS = {
-    "unreadable-image": "damage behind the header",
-    "duplicate-image": "copies in other files",
-    "split-leak": "copies in other files",
-}
 _MOST_PROBLEMS = 100_000  # of a kind in a file that are listed
 _RANK = {kind: index for index, kind in enumerate(KINDS)}
-
-
-NEEDS_PIXELS = "a cleaned copy is of images that were decoded: check without --headers to write one with --fix"
 
 
 @dataclass(frozen=True)
@@ -119,6 +110,7 @@ class Report:
     clean: the splits without their problems, as `write_cleaned_copy` writes them.
     left_out: the files that the copy lacks.
     unchanged: the annotation files that the copy has as they are.
+    annotated: the splits as annotated, in pixels of the upright images.
     headers_only: whether no image was decoded.
     """
 
@@ -134,6 +126,7 @@ class Report:
     clean: tuple[SplitAnnotations, ...] = field(repr=False)
     left_out: frozenset[Path] = field(repr=False)
     unchanged: frozenset[Path] = field(repr=False)
+    annotated: tuple[SplitAnnotations, ...] = field(repr=False, default=())
     headers_only: bool = False
 
     def count_by_kind(self) -> dict[str, int]:
@@ -142,7 +135,7 @@ class Report:
         return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but `clean`, `left_out` and `unchanged`, ready for JSON."""
+        """Everything but the annotations and the files, ready for JSON."""
         return {
             "root": str(self.root),
             "format": self.format,
@@ -174,7 +167,7 @@ def check_dataset(
 
     class_names: the classes to expect; None trusts the names in the dataset.
     ignore_masks: check a dataset with masks as one of boxes; no object is left out for its mask.
-    headers: read only the headers of images, which misses the problems in DECODED_KINDS.
+    headers: read only the headers of images, which misses the problems in `problem.DECODED_KINDS`.
     workers: number of threads that decode images; None means one per core.
     progress: called with (images decoded, all images).
     """
@@ -185,10 +178,8 @@ def check_dataset(
     scans = scan_images(paths, workers, progress, headers=headers)
     warn_about_orientation(splits, scans)
     unions = find_unions(splits)
-    masked_splits = set() if ignore_masks else {split.split for split in splits if _has_masks(split)}
-    masks_unchecked = _why_masks_cannot_be_read() if masked_splits else ""
-    if masks_unchecked:
-        _LOG.warning("%s: masks were not checked: %s", root, masks_unchecked)
+    masked_splits = set() if ignore_masks else {split.split for split in splits if has_masks(split)}
+    masks_unchecked = _why_masks_are_not_checked(root) if masked_splits else ""
 
     problems: list[Problem] = []
     removed: list[Removal] = []
@@ -228,11 +219,7 @@ def check_dataset(
     )
 
     left_out = files_left_out(folder, splits, clean, file_problems)
-    removed += [
-        Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
-        for p in file_problems
-        if p.kind not in _COSTS_NOTHING
-    ]
+    removed += _file_removals(file_problems, folder, left_out)
     kept_paths = {image.image_path for split in clean for image in split.images}
     class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
     upright = [turn_boxes_upright(split, scans) for split in splits]
@@ -250,6 +237,7 @@ def check_dataset(
         clean=clean,
         left_out=left_out,
         unchanged=unchanged_annotations(folder, splits, clean, file_problems),
+        annotated=tuple(upright),
         headers_only=headers,
     )
 
@@ -300,6 +288,14 @@ def _read_back(report: Report, out: Path) -> list[Removal]:
     return removed
 
 
+def _file_removals(problems: Sequence[Problem], folder: Path, left_out: Collection[Path]) -> list[Removal]:
+    return [
+        Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
+        for p in problems
+        if p.kind not in _COSTS_NOTHING
+    ]
+
+
 def _relative(path: Path, root: Path) -> str:
     """The path in the data folder; a split file may lie elsewhere."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
@@ -337,23 +333,11 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     return splits, list(problems)
 
 
-def _has_masks(split: SplitAnnotations) -> bool:
-    """Whether most objects have a mask: some tools give a few objects of a dataset of boxes a polygon."""
-    masks = [obj.mask for image in split.images for obj in image.objects]
-    if not any(mask is not None for mask in masks):
-        return False
-    usable = [mask for mask in masks if isinstance(mask, dict) or find_polygons(mask)[0]]
-    if 2 * len(usable) <= len(masks) < 2 * sum(mask is not None for mask in masks):
-        _LOG.warning(
-            "%s, split %s: most masks are malformed, so it is checked as a dataset of boxes", split.root, split.split
-        )
-    return 2 * len(usable) > len(masks)
-
-
-def _why_masks_cannot_be_read() -> str:
-    """The reason, or "" if the extra for masks is installed."""
+def _why_masks_are_not_checked(root: Path) -> str:
+    """The reason, which is logged, or "" if the extra for masks is installed."""
     try:
         RleMasks((b"1",), (1, 1)).areas()
     except ModuleNotFoundError as error:
+        _LOG.warning("%s: masks were not checked: %s", root, error)
         return str(error)
     return ""

@@ -26,6 +26,7 @@ _WRITERS = {
     "Label Studio": re.compile(rb"\"contributor\"\s*:\s*\"Label Studio\""),
 }
 _SHOWS_WRITER = 2000  # bytes at each end of a file
+_MOST_SPLITS = 100  # in one folder, beyond which all files are looked at only if they may be COCO's
 _MOST_LISTS = 10  # called "categories" that are looked at: annotations may have lists of this name
 _LONGEST_LIST = 8 * 2**20  # bytes of "categories": fifty times the length of LVIS's
 
@@ -38,7 +39,9 @@ def annotation_files(root: Path) -> dict[str, Path]:
         if not path.stem.startswith(_OTHER_TASKS):
             files[_split_name(path)] = path
     if not files and not yolo.recognises(root) and not mask_png.recognises(root):
-        paths = (path for path in sorted(root.glob("*.json")) if not path.stem.startswith(_OTHER_TASKS))
+        paths = [path for path in sorted(root.glob("*.json")) if not path.stem.startswith(_OTHER_TASKS)]
+        if len(paths) > _MOST_SPLITS and tool_of(paths[0]):  # labelme has a file for each image
+            paths = []
         files = {_split_name(path): path for path in paths if _is_coco(path)}
     return dict(sorted(files.items()))
 

@@ -38,14 +38,30 @@ _MOST_FILES = 1000
 
 def recognises(root: Path) -> str:
     """The XML file that shows the format, as a clause; "" without one."""
-    path = next(iter(annotation_files(root)), None)
-    return "" if path is None else f"{line(path.relative_to(root).as_posix())} is CVAT's own XML"
+    return _clause(root, _own_files(root))
+
+
+def recognises_tasks(root: Path) -> str:
+    """The same for a folder with several tasks, each in a folder of its own."""
+    return _clause(root, _task_files(root))
 
 
 def annotation_files(root: Path) -> list[Path]:
-    """The XML files of CVAT in a folder, or else annotations.xml in the folders below it."""
-    own = [path for path in islice(sorted(root.glob("*.xml")), _MOST_FILES) if _is_cvat(path)]
-    return own or [path for path in islice(sorted(root.glob(f"*/{_NAME}")), _MOST_FILES) if _is_cvat(path)]
+    """The XML files of CVAT in a folder, or else annotations.xml in the folders below it, if several have one."""
+    return _own_files(root) or _task_files(root)
+
+
+def _own_files(root: Path) -> list[Path]:
+    return [path for path in islice(sorted(root.glob("*.xml")), _MOST_FILES) if _is_cvat(path)]
+
+
+def _task_files(root: Path) -> list[Path]:
+    paths = [path for path in islice(sorted(root.glob(f"*/{_NAME}")), _MOST_FILES) if _is_cvat(path)]
+    return paths if len(paths) > 1 else []
+
+
+def _clause(root: Path, paths: Sequence[Path]) -> str:
+    return f"{line(paths[0].relative_to(root).as_posix())} is CVAT's own XML" if paths else ""
 
 
 def splits(root: Path) -> tuple[str, ...]:

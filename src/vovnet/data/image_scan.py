@@ -1,4 +1,4 @@
-"""Decodes every image of a dataset once, for its true size and orientation and to compare pixels; or its header only."""
+"""Decodes every image of a dataset once, for its true size and to compare pixels, or reads its header only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vovnet.media.orientation import SIDEWAYS, means_stored_pixels
 from vovnet.media.pixels import header_of, read_header, read_pixels
 
 _LOG = logging.getLogger("vovnet")
-_AT_ONCE, _STEP = 2048, 16  # images that the threads get at once, and after which progress is told
+_AT_ONCE, _STEP = 2048, 16  # images that the threads get at once, and headers after which progress is told
 _MANY_IMAGES = 3000  # for which importing PyTorch takes less time than its faster decoder saves
 
 
@@ -55,12 +55,13 @@ def scan_images(
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     read = read_pixels if len(ordered) < _MANY_IMAGES else _read_fast
     scan_image = _scan_header if headers else partial(_scan_image, read, _PixelsInWork())
+    step = _STEP if headers else 1
     try:
         for start in range(0, len(ordered), _AT_ONCE):  # few wait in the pool
             part = ordered[start : start + _AT_ONCE]
             for path, scan in zip(part, pool.map(scan_image, part), strict=True):
                 scans[path] = scan
-                if progress is not None and (len(scans) % _STEP == 0 or len(scans) == len(ordered)):
+                if progress is not None and (len(scans) % step == 0 or len(scans) == len(ordered)):
                     progress(len(scans), len(ordered))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the remaining images

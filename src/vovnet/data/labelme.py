@@ -29,7 +29,10 @@ def recognises(root: Path) -> str:
 
 def splits(root: Path) -> tuple[str, ...]:
     """The folders that are called like splits and hold annotations, or have them below; `all` for the other files."""
-    return tuple(sorted({tool_files.split_of_folder(path, root) for path in _json_files(root)}))
+    by_split: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in _json_files(root):
+        by_split[tool_files.split_of_folder(path, root)].append(path)
+    return tuple(sorted(name for name, paths in by_split.items() if any(map(_is_labelme, paths))))
 
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
@@ -67,6 +70,10 @@ def _json_files(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*.json") if not path.name.startswith("."))
 
 
+def _is_labelme(path: Path) -> bool:
+    return tool_files.tool_of(path) == "labelme"
+
+
 def _parse(path: Path, index: ImageIndex, on_problem: OnProblem) -> dict[str, Any] | None:
     """The content of a file; None if it is not labelme's, and a problem if it should be.
 
@@ -80,7 +87,7 @@ def _parse(path: Path, index: ImageIndex, on_problem: OnProblem) -> dict[str, An
         fault = "has no list of shapes, as labelme's files have"
     except ValueError as error:
         fault = str(error)
-    if index.beside(path) or tool_files.tool_of(path) == "labelme":
+    if index.beside(path) or _is_labelme(path):
         on_problem("bad-annotation", path, fault)
     return None
 

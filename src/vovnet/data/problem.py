@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# What only decoded pixels show, of some kinds of problems.
+DECODED_KINDS = {
+    "unreadable-image": "damage behind the header",
+    "duplicate-image": "copies in other files",
+    "split-leak": "copies in other files",
+}
+NEEDS_PIXELS = "a cleaned copy is of images that were decoded: check without --headers to write one with --fix"
+
 
 @dataclass(frozen=True)
 class Problem:

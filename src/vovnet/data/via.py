@@ -169,7 +169,7 @@ def _chosen(value: Any) -> list[str]:
         return [name for name, is_set in value.items() if is_set is True and name.strip()]
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return [value.strip()] if isinstance(value, str) and value.strip() else []
+    return [value] if isinstance(value, str) and value.strip() else []
 
 
 def _choose_attribute(used: Counter[str], files: Sequence[ViaFile]) -> str | None:

@@ -50,10 +50,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a file, by the name that this states; "" if it states none."""
+    """One image of a file, by the name that this states; "" if it states none. row: the first one of a CSV file."""
 
     key: Any
     name: str
+    row: int = 0
     regions: list[Region] = field(default_factory=list)
 
 
@@ -178,8 +179,8 @@ def _parse_csv(path: Path) -> ViaFile:
     entries: dict[tuple[str, str], Entry] = {}
     for number, row in enumerate(rows[1:], start=1):
         cells = dict(zip(columns, row, strict=False))
-        name = cells.get("filename", "")
-        entry = entries.setdefault((name, cells.get("file_size", "")), Entry((name, cells.get("file_size", "")), name))
+        key = cells.get("filename", ""), cells.get("file_size", "")
+        entry = entries.setdefault(key, Entry(key, key[0], number))
         shape, attributes = (_cell(cells.get(column, "")) for column in _CELLS)
         if shape != {}:  # a row without a region stands for an image that has none
             entry.regions.append(Region(number, number, _dict(shape), _dict(attributes)))
@@ -202,32 +203,35 @@ def rewritten(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape]) -> s
     """The text of the file with only the entries of these keys, and the regions of these indices in these shapes."""
     if isinstance(file.content, list):
         return _rewritten_csv(file, images, shapes)
-    content = file.content
-    regions = [region for entry in file.entries for region in entry.regions]
-    if _is_3(content):
-        gone = {region.key for region in regions if region.index not in shapes}
-        gone |= {
-            key
-            for key, metadata in content["metadata"].items()
-            if str(_dict(metadata).get("vid")) in {str(entry.key) for entry in file.entries if entry.key not in images}
-        }
-        metadata = {key: value for key, value in content["metadata"].items() if key not in gone}
-        for region in regions:
-            if region.key in metadata and shapes[region.index] is not region.shape:
-                metadata[region.key] = metadata[region.key] | {"xy": _to_coordinates(shapes[region.index])}
-        view = {key: value for key, value in content["view"].items() if key in images}
-        project = content["project"]
-        listed = project.get("vid_list")
-        if isinstance(listed, list):
-            project = project | {"vid_list": [vid for vid in listed if str(vid) in view]}
-        return json.dumps(content | {"metadata": metadata, "view": view, "project": project})
-    whole = _images_2(content)
+    rewrite = _rewritten_3 if _is_3(file.content) else _rewritten_2
+    return json.dumps(rewrite(file, images, shapes))
+
+
+def _rewritten_2(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape]) -> dict[str, Any]:
+    content, whole = file.content, _images_2(file.content)
     kept = {entry.key: _with_regions(whole[entry.key], entry, shapes) for entry in file.entries if entry.key in images}
     if _METADATA not in content:
-        return json.dumps({key: value for key, value in content.items() if key.startswith("_via_")} | kept)
+        return {key: value for key, value in content.items() if key.startswith("_via_")} | kept
     listed = content.get("_via_image_id_list")
-    order = {"_via_image_id_list": [key for key in listed if key in kept]} if isinstance(listed, list) else {}
-    return json.dumps(content | {_METADATA: kept} | order)
+    order = {"_via_image_id_list": [key for key in listed if str(key) in kept]} if isinstance(listed, list) else {}
+    return content | {_METADATA: kept} | order
+
+
+def _rewritten_3(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape]) -> dict[str, Any]:
+    content = file.content
+    views = {str(entry.key) for entry in file.entries if entry.key not in images}
+    regions = {region.key: region for entry in file.entries for region in entry.regions}
+    metadata = {}
+    for key, value in content["metadata"].items():
+        region = regions.get(key)
+        if (region is not None and region.index not in shapes) or str(_dict(value).get("vid")) in views:
+            continue
+        changed = region is not None and shapes[region.index] is not region.shape
+        metadata[key] = value | {"xy": _to_coordinates(shapes[regions[key].index])} if changed else value
+    view = {key: value for key, value in content["view"].items() if key in images}
+    listed = content["project"].get("vid_list")
+    order = {"vid_list": [vid for vid in listed if str(vid) in view]} if isinstance(listed, list) else {}
+    return content | {"metadata": metadata, "view": view, "project": content["project"] | order}
 
 
 def _with_regions(image: dict[str, Any], entry: Entry, shapes: Mapping[int, Shape]) -> dict[str, Any]:
@@ -246,14 +250,14 @@ def _to_coordinates(shape: Shape) -> list[float]:
 
 
 def _rewritten_csv(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape]) -> str:
-    header, columns = file.content[0], _columns(file.content[0])
-    rows = [header]
+    columns = _columns(file.content[0])
+    rows = [file.content[0]]
     for entry in file.entries:
-        kept = [region for region in entry.regions if region.index in shapes]
         if entry.key not in images:
             continue
+        kept = [region for region in entry.regions if region.index in shapes]
         if not entry.regions:
-            rows += [row for row in file.content[1:] if _key_of(columns, row) == entry.key]
+            rows.append(file.content[entry.row])
         for position, region in enumerate(kept):
             cells = dict(zip(columns, file.content[region.key], strict=False))
             cells |= {"region_count": str(len(kept)), "region_id": str(position)}
@@ -262,8 +266,3 @@ def _rewritten_csv(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape])
     target = io.StringIO()
     csv.writer(target, lineterminator="\n").writerows(rows)
     return target.getvalue()
-
-
-def _key_of(columns: list[str], row: list[str]) -> tuple[str, str]:
-    cells = dict(zip(columns, row, strict=False))
-    return cells.get("filename", ""), cells.get("file_size", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -9,7 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 from vovnet.data.dataset import SplitAnnotations
 from vovnet.data.problem import Problem
 from vovnet.data.split_roles import find_rivals, find_role
+from vovnet.masks import find_polygons
 from vovnet.printing import quoted
+
+_LOG = logging.getLogger("vovnet")
 
 _MOST_NAMES = 10  # that a sentence lists
 _EXPLAINS_NOTHING = {"skipped-file", "listed-twice", "annotation-without-image"}  # kinds that leave no split empty
@@ -89,3 +93,16 @@ def hints_about_names(names: Iterable[str]) -> list[str]:
         for group in groups.values()
         if len(group) > 1
     ]
+
+
+def has_masks(split: SplitAnnotations) -> bool:
+    """Whether most objects have a mask: some tools give a few objects of a dataset of boxes a polygon."""
+    masks = [obj.mask for image in split.images for obj in image.objects]
+    if not any(mask is not None for mask in masks):
+        return False
+    usable = [mask for mask in masks if isinstance(mask, dict) or find_polygons(mask)[0]]
+    if 2 * len(usable) <= len(masks) < 2 * sum(mask is not None for mask in masks):
+        _LOG.warning(
+            "%s, split %s: most masks are malformed, so it is checked as a dataset of boxes", split.root, split.split
+        )
+    return 2 * len(usable) > len(masks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _YAML_NAMES = ("data.yaml", "data.yml")
 YAML_SUFFIXES = (".yaml", ".yml")
 _LONGEST_PATH, _MOST_FOLDERS = 4096, 30  # characters of a path, and folders in it that may be those of a machine
 _OTHER_KEYS = {"val": ("valid", "validation")}  # further names of a split's key, as darknet and some exports write it
+_SUBSET = re.compile(r"\w[\w .-]{0,99}")
 _EMPTY = ("", "~", "null", "Null", "NULL")
 
 
@@ -88,12 +90,16 @@ def read_settings(root: Path) -> Settings:
         names_path = find_inside(folder, str(content.get("names")))
         if names_path is None:
             raise ValueError(f"{path}: names = {line(str(content.get('names')))} is not a file in {folder}")
-        return Settings(path, folder, _check_names(_name_lines(names_path), names_path), _entries(content, path))
+        return Settings(
+            path, folder, _check_names(_name_lines(names_path), names_path), _entries(content, path, folder)
+        )
     content = parse_yaml(path)
     base = content.get("path", ".")
     if not isinstance(base, str):
         raise ValueError(f"{path}: path must be a folder, got a list or dictionary")
-    return Settings(path, folder, _yaml_names(content, path), _entries(content, path), base, _keypoints(content, path))
+    return Settings(
+        path, folder, _yaml_names(content, path), _entries(content, path, folder), base, _keypoints(content, path)
+    )
 
 
 def _darknet_folders(root: Path) -> dict[str, Path]:
@@ -195,7 +201,9 @@ def write_yaml(path: Path, out: Path, entries: Mapping[str, str]) -> None:
     with naming(path):
         node: Any = compose_yaml(path)
     replaced = {"path", *entries, *(key for split in entries for key in _OTHER_KEYS.get(split, ()))}
-    kept = [(key, value) for key, value in node.value if key.value not in replaced]
+    kept = [
+        (key, value) for key, value in node.value if key.value not in replaced and key.value.lower() not in replaced
+    ]
     text = "tag:yaml.org,2002:str"
     added = [(yaml.ScalarNode(text, key), yaml.ScalarNode(text, value)) for key, value in entries.items()]
     node.value = added + kept
@@ -216,11 +224,14 @@ def _describes_dataset(path: Path) -> bool:
 
 def _entry(content: Mapping[str, Any], split: str) -> Any:
     """What the file says about a split; None for nothing."""
-    values = (content.get(key) for key in (split, *_OTHER_KEYS.get(split, ())))
+    spelled = (split, *_OTHER_KEYS.get(split, ()))
+    keys = (*spelled, *(key for key in content if key.lower() in spelled))  # CVAT's subsets are called Train
+    values = (content.get(key) for key in keys)
     return next((value for value in values if value is not None and value not in _EMPTY), None)
 
 
-def _entries(content: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
+def _entries(content: Mapping[str, Any], path: Path, folder: Path) -> dict[str, tuple[str, ...]]:
+    """Split → its folders and lists: train, val and test, and further keys whose value is a list of images."""
     entries = {}
     for split in SPLITS:
         value = _entry(content, split)
@@ -230,6 +241,12 @@ def _entries(content: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...
         stated = tuple(entry for entry in listed if entry not in _EMPTY)
         if stated:
             entries[split] = stated
+    usual = {*SPLITS, *(key for keys in _OTHER_KEYS.values() for key in keys)}
+    for key, value in content.items():
+        if key.lower() not in usual and _SUBSET.fullmatch(key) and isinstance(value, str) and value.endswith(".txt"):
+            found = find_inside(folder, value)
+            if found is not None and is_list(found):
+                entries[key] = (value,)
     if not entries:
         raise ValueError(f"{path} must name a folder or list of images under train, val or test")
     return entries

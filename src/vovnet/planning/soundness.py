@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vovnet.data.check import Report, check_dataset
-from vovnet.data.formats import open_dataset
+from vovnet.data.formats import find_format, open_dataset
 from vovnet.data.problem import Problem
+from vovnet.data.worker_count import usable_cores
 from vovnet.errors import UsageError, counted, listed
 
 # Training ends with an error, learns nothing, or is judged by images that it saw.
@@ -24,6 +25,8 @@ _LOSES = {
     "bad-annotation",
 }
 _MOST_LOST = 0.01  # of all objects
+_CHECKING, _CHECKING_S = 0.05, 120.0  # of the time that a run may take; of one without a limit
+_DECODED_PER_S = 100  # images, by a core: photographs of half a megapixel
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,42 @@ class Soundness:
     def is_sound(self) -> bool:
         return not self.spoiling and not self.why_unreadable
 
-    def sentence(self) -> str:
-        """The harmless problems in one sentence, "" without any."""
+    def sentences(self) -> Iterator[str]:
+        """What is not a fault but worth saying."""
+        if self.report.headers_only:
+            yield (
+                "the images are many, so that only their headers were read: damaged images and copies are found by "
+                f"`vovnet data check {self.report.root}`"
+            )
         if not self.harmless:
-            return ""
+            return
         kinds = listed(f"{count} × {kind}" for kind, count in self.harmless.items())
         total = counted(sum(self.harmless.values()), "problem")
-        return (
+        yield (
             f"{total} of the data that training copes with: {kinds}; `vovnet data check {self.report.root}` says more"
         )
 
 
+def most_decoded(minutes: float | None) -> int:
+    """How many images are decoded before a run of some minutes, or of any length: it takes a small part of them."""
+    seconds = _CHECKING_S if minutes is None else min(_CHECKING_S, _CHECKING * 60 * minutes)
+    return int(seconds * _DECODED_PER_S * usable_cores())
+
+
 def check_soundness(
-    root: Path, splits: Sequence[str], *, progress: Callable[[int, int], None] | None = None
+    root: Path,
+    splits: Sequence[str],
+    *,
+    most_images: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Soundness:
-    """Check a dataset that a detector of boxes is to learn. splits: those that will be read."""
-    report = check_dataset(root, ignore_masks=True, progress=progress)
+    """Check a dataset that a detector of boxes is to learn.
+
+    splits: those that will be read.
+    most_images: if there are more, only their headers are read; None for no limit.
+    """
+    headers = most_images is not None and _count_images(root) > most_images
+    report = check_dataset(root, ignore_masks=True, headers=headers, progress=progress)
     why = _why_unreadable(root, splits)
     counts = report.count_by_kind()
     objects = sum(split.annotated_objects for split in report.statistics.splits)
@@ -70,6 +93,12 @@ def check_soundness(
         spoiling = tuple(problem for problem in report.problems if not problem.split)
     kinds = {problem.kind for problem in spoiling}
     return Soundness(report, spoiling, {kind: count for kind, count in counts.items() if kind not in kinds}, why)
+
+
+def _count_images(root: Path) -> int:
+    module = find_format(root)
+    splits = module.read(root, module.splits(root), lambda *problem: None)
+    return len({image.image_path for split in splits for image in split.images})
 
 
 def _why_unreadable(root: Path, splits: Sequence[str]) -> str:

@@ -53,10 +53,11 @@ def _named(names: Sequence[str], parts: set[str]) -> str | None:
     return min(roles, key=lambda name: (len(roles[name].group), names.index(name)), default=None)
 
 
-def take_val_from_train(splits: Splits, folder: Path) -> Splits:
+def take_val_from_train(splits: Splits, folder: Path, *, compare_images: bool = True) -> Splits:
     """The splits with a part of the training images as val, in a split file that is written to `folder`.
 
     Each class has the same share of both, and nearly equal images stay together. The test images stay the same.
+    compare_images: decode them all, by which copies under other names are known.
     """
     path, module = folder / SPLIT_FILE, find_format(splits.root)
     wanted = [name for name in (splits.train, splits.test) if name is not None]
@@ -64,7 +65,7 @@ def take_val_from_train(splits: Splits, folder: Path) -> Splits:
     train, *test = ([image_name(split.root, image) for image in split.images] for split in annotations)
     make_folder(folder)
     write_members(path, splits.root, {"train": train})
-    division = divide(path, {"train": 1 - VAL_FRACTION, "val": VAL_FRACTION}, _SEED)
+    division = divide(path, {"train": 1 - VAL_FRACTION, "val": VAL_FRACTION}, _SEED, compare_images=compare_images)
     members = dict(division.members) | ({"test": tuple(test[0])} if test else {})
     write_members(path, division.root, members)
     return replace(splits, root=path, train="train", val="val", test="test" if test else None)

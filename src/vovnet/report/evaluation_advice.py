@@ -31,6 +31,7 @@ _LOST_TO = {
 }
 _LITTLE = 0.005  # of AP50 or F1
 _MUCH = 0.1  # of AP50, between groups of objects
+_POOR = 0.5  # AP50
 _ENOUGH = 50  # detections, of which a share says something
 
 
@@ -40,6 +41,9 @@ def on_losses(evaluation: Evaluation) -> str:
     if errors is None:
         return "There is no object to find, so nothing can be lost."
     kind = errors.largest
+    missed = next(item for item in errors.kinds if item.name == "missed")
+    if kind.lost_ap < _LITTLE and missed.count and errors.ap50 < _POOR:  # of a class of which nothing is found
+        return f"AP50 is {errors.ap50:.3f}. {_where_missed(evaluation)}"
     if kind.lost_ap < _LITTLE:
         return f"No kind of error costs more than {_LITTLE:g} of AP50, which is {errors.ap50:.3f}."
     return (
@@ -164,7 +168,7 @@ def _where_missed(evaluation: Evaluation) -> str:
         for group in item.groups:
             help = _HELP[item.title].get(group.name)
             if help and total and 2 * group.missed >= total:
-                return f"{group.missed:,} of the {total:,} that no score finds are {group.name}: {help}."
+                return f"{group.missed:,} of {counted(total, 'object')} that no score finds are {group.name}: {help}."
     total = sum(group.missed for group in evaluation.analysis.properties[-1].groups)
     return f"No score finds {counted(total, 'object')}: train longer, and label more images like the worst ones."
 

@@ -141,6 +141,12 @@ def test_a_folder_for_each_task(tmp_path: Path) -> None:
     assert report.problems == ()
 
 
+def test_the_folder_above_one_task_is_no_dataset(tmp_path: Path) -> None:
+    make(tmp_path / "up/task", cvat_image(0, "a.png", ""))
+    with pytest.raises(ValueError, match=r"up is not a known dataset.*up/task is a dataset: give that folder"):
+        splits(tmp_path / "up")
+
+
 def test_faults_are_problems_and_the_copy_lacks_them(tmp_path: Path) -> None:
     root, out = tmp_path / "d", tmp_path / "out"
     for seed, stem in enumerate("abc"):

@@ -224,6 +224,8 @@ def test_folders_that_are_called_like_splits(tmp_path: Path, layout: str) -> Non
         write_labelme(tmp_path / folder / "a.json", [shape(split, [[1, 1], [9, 9]])], f"../../images/{split}/a.png")
         if layout == "{split}":
             (tmp_path / f"images/{split}/a.png").rename(tmp_path / split / "a.png")
+    write_json(tmp_path / "package.json", {"name": "x"})
+    write_json(tmp_path / "test_results/metrics.json", {"ap": 0.5})
     train = next(name for name in splits(tmp_path) if name.startswith("train"))
     assert len(splits(tmp_path)) == 2
     assert open_dataset(tmp_path, train).class_names == ("train", "val")

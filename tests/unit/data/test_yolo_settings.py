@@ -302,3 +302,38 @@ def test_a_link_out_of_the_data_folder_is_named_as_such(tmp_path: Path, linked: 
     assert {removal.what for removal in report.removed} == {"annotation"}  # data.yaml itself is in the copy
     write_cleaned_copy(report, tmp_path / "out")
     assert (tmp_path / "out/data.yaml").is_file()
+
+
+@pytest.mark.parametrize("file", ["data.yaml", "obj.data"])
+def test_subsets_of_cvat_are_splits_by_their_names(tmp_path: Path, file: str) -> None:
+    """Its subsets are called Train, Validation and Test, or as their owner likes."""
+    root, out = tmp_path / "d", tmp_path / "out"
+    subsets = {"Train": "ab", "Validation": "c", "night shift": "de"}
+    for seed, (subset, stems) in enumerate(subsets.items()):
+        for offset, stem in enumerate(stems):
+            write_image(root / f"images/{subset}/{stem}.png", 10 * seed + offset)
+            (root / f"labels/{subset}").mkdir(parents=True, exist_ok=True)
+            (root / f"labels/{subset}/{stem}.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+        (root / f"{subset}.txt").write_text("".join(f"data/images/{subset}/{stem}.png\n" for stem in stems))
+    (root / "obj.names").write_text("cat\ndog\n")
+    lists = {subset: f"{subset}.txt" for subset in subsets}
+    if file == "data.yaml":
+        entries = "".join(f"{subset}: {name}\n" for subset, name in lists.items())
+        (root / file).write_text(f"path: .\nnotes: notes.txt\nnames:\n  0: cat\n  1: dog\n{entries}")
+    else:
+        entries = "".join(f"{subset} = data/{name}\n" for subset, name in lists.items())
+        (root / file).write_text(f"classes = 2\n{entries}names = data/obj.names\nbackup = backup/\n")
+    assert splits(root) == ("train", "val", "night shift")
+    assert [sample.image_path.stem for sample in open_dataset(root, "night shift")] == ["d", "e"]
+    (root / "images/Train/b.png").write_bytes(b"damaged")
+    assert clean_and_check(root, out).problems == ()
+    for split, stems in (("train", "a"), ("val", "c"), ("night shift", "de")):
+        assert [sample.image_path.stem for sample in open_dataset(out, split)] == list(stems)
+
+
+def test_a_further_key_of_a_list_is_no_way_out_of_the_copy(tmp_path: Path) -> None:
+    make_yolo(tmp_path / "d")
+    (tmp_path / "d/more.txt").write_text("images/train/0.png\n")
+    with (tmp_path / "d/data.yaml").open("a") as file:
+        file.write("../evil: more.txt\n.hidden: more.txt\nnotes: missing.txt\n")
+    assert splits(tmp_path / "d") == ("train", "val")

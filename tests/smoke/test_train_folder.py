@@ -1,0 +1,160 @@
+"""From a folder to a detector through the command line, with tiny trials and a training of a few steps."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.small_voc import write_small_voc
+from vovnet.cli import main as command_line
+from vovnet.engine.config import load_config
+from vovnet.planning import plan as planning
+from vovnet.planning import trial
+from vovnet.weights.detector import load_weights
+
+SMALL = "ssdfpn320_vovnet19_tiny"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command in an empty folder: status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "MOST_S", 0.0)  # trials of two images
+    monkeypatch.setattr(trial, "_PASSES", 1)
+
+    def run_command(*arguments):
+        capsys.readouterr()
+        monkeypatch.setattr("sys.argv", ["vovnet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            command_line.main()
+        output = capsys.readouterr()
+        return stop.value.code, output.out, output.err
+
+    return run_command
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight images in one folder with VOC annotations beside them: one split."""
+    write_small_voc(tmp_path / "voc", train=6, val=2)
+    root = tmp_path / "my cells"
+    root.mkdir()
+    for path in [*(tmp_path / "voc/JPEGImages").iterdir(), *(tmp_path / "voc/Annotations").iterdir()]:
+        shutil.move(path, root / path.name)
+    shutil.rmtree(tmp_path / "voc")
+    return root
+
+
+TINY = (f"model={SMALL}", "batch_size=2", "micro_batch_size=2", "schedule.iterations=2", "tensorboard=false")
+
+
+def test_a_folder_becomes_a_detector(run, folder, tmp_path):
+    status, out, _ = run("train", "my cells", *TINY, "--json", "result.json")
+    assert status == 0
+    assert "format: VOC, because" in out
+    assert re.search(r"- data: train 6, val 2 images, 3 classes", out)
+    assert re.search(rf"- {SMALL} .*as asked for", out)
+    assert re.search(r"this will take about \d+ s, until \d\d:\d\d", out)
+    output = tmp_path / "runs/my cells"
+    assert {path.name for path in output.iterdir()} >= {
+        *("config.yaml", "splits.json", "best.safetensors", "last.pt", "record.json", "val", "log.jsonl"),
+    }
+    assert (output / "val/evaluation.html").is_file()
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["steps"], result["finished"]) == (2, True)
+    assert 0 <= result["val"]["voc07_map"] <= 1
+    assert load_weights(output).score_thresholds is not None
+
+    # The config that was written is the one that was trained, and the next commands name what is there.
+    config = load_config(output / "config.yaml")
+    assert config.model_dump(mode="json") == json.loads((output / "record.json").read_text())["config"]
+    commands = out.partition("next:\n")[2]
+    assert "vovnet export 'runs/my cells' --to onnx --data 'runs/my cells/splits.json'" in commands
+    assert "vovnet-runtime predict exported/my_cells.onnx" in commands
+
+    # A second run destroys nothing, and a finished one has nothing left to do.
+    status, _, err = run("train", "my cells", *TINY)
+    assert status == 1
+    assert "already holds a run; resume it with --resume or choose another output=FOLDER" in err
+    status, out, _ = run("train", "my cells", "--resume")
+    assert status == 0
+    assert "trained 2 steps" in out
+    status, _, err = run("train", "my cells", "--resume", "--minutes", "3")
+    assert status == 2
+    assert "leave out --minutes" in err
+
+
+def test_a_plan_and_a_config_to_change(run, folder, tmp_path):
+    status, out, _ = run("train", "data.root=my cells", "--plan", f"model={SMALL}", "--minutes", "5", "seed=3")
+    assert status == 0
+    assert out.startswith("# data: train 6, val 2 images")
+    Path("plan.yaml").write_text(out)
+    config = load_config("plan.yaml")
+    assert (config.seed, config.model, config.default_boxes, config.data.val) == (3, SMALL, "data", "val")
+    assert 2 < config.schedule.minutes < 5
+    assert not (tmp_path / "runs/my cells/last.pt").exists()
+    status, out, _ = run("init", "my cells", f"model={SMALL}", "schedule.epochs=7")
+    assert status == 0
+    Path("init.yaml").write_text(out)
+    planned = load_config("init.yaml")
+    assert planned.schedule.epochs == 7
+    assert planned.model_copy(update={"schedule": None, "seed": 3}).augment == config.augment
+    assert "# Images per optimizer step" in out
+
+
+def test_faults_that_spoil_training_stop_it(run, folder):
+    first = min(folder.glob("*.jpg"))
+    first.write_bytes(first.read_bytes()[:2000])
+    status, out, err = run("train", "my cells", *TINY)
+    assert status == 1
+    assert f"unreadable-image: all {first.name}" in out
+    command = "vovnet data check 'my cells' --fix 'my cells-fixed'"
+    assert f"write a copy without them with `{command}`, then `vovnet train 'my cells-fixed'`" in err
+    run("data", "check", "my cells", "--fix", "my cells-fixed")
+    status, out, _ = run("train", "my cells-fixed", *TINY, "--plan")
+    assert status == 0
+    assert "# data: train 6, val 1 images" in out
+
+
+def test_no_detector_is_that_fast(run, folder):
+    status, _, err = run("train", "my cells", f"model={SMALL}", "--max-ms", "0.01")
+    assert status == 2
+    assert re.search(rf"no detector takes 0\.01 ms or less on this machine: the fastest is {SMALL}: [\d.]+ ms", err)
+
+
+def test_time_that_is_too_short(run, folder):
+    status, _, err = run("train", "my cells", f"model={SMALL}", "--minutes", "0.1")
+    assert status == 2
+    assert re.search(r"0\.1 minutes are too few: .* give --minutes \d+ or more", err)
+    status, _, err = run("train", "my cells", *TINY, "--minutes", "9")
+    assert status == 2
+    assert "--minutes and schedule.iterations are two lengths of the run" in err
+
+
+def test_options_of_folders_are_refused_for_configs(run):
+    status, _, err = run("train", "voc_pelee304", "--plan")
+    assert status == 2
+    assert "--plan and --max-ms are for a folder of images" in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("batch_size=4", "micro_batch_size=2"), ("voc_pelee304", "seed=5")])
+def test_config_show_prints_what_loads_as_the_same(run, arguments):
+    status, out, _ = run("config", "show", *arguments)
+    assert status == 0
+    Path("shown.yaml").write_text(out)
+    shown = load_config("shown.yaml")
+    again = run("config", "show", "shown.yaml")[1]
+    assert again == out
+    for setting in arguments:
+        key, equals, value = setting.partition("=")
+        assert not equals or str(getattr(shown, key)) == value
+
+
+def test_init_without_a_folder_has_the_defaults(run):
+    status, out, _ = run("init")
+    assert status == 0
+    Path("init.yaml").write_text(out)
+    Path("shown.yaml").write_text(run("config", "show")[1])
+    assert load_config("init.yaml") == load_config("shown.yaml")
