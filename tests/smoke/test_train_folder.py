@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from vovnet.cli import main as command_line
 from vovnet.engine.config import load_config
 from vovnet.planning import plan as planning
 from vovnet.planning import trial
+from vovnet.runtime import command as runner
 from vovnet.weights.detector import load_weights
 
 SMALL = "ssdfpn320_vovnet19_tiny"
@@ -50,7 +52,7 @@ def folder(tmp_path):
 TINY = (f"model={SMALL}", "batch_size=2", "micro_batch_size=2", "schedule.iterations=2", "tensorboard=false")
 
 
-def test_a_folder_becomes_a_detector(run, folder, tmp_path):
+def test_a_folder_becomes_a_detector(run, folder, tmp_path, monkeypatch):
     status, out, _ = run("train", "my cells", *TINY, "--json", "result.json")
     assert status == 0
     assert "format: VOC, because" in out
@@ -70,9 +72,22 @@ def test_a_folder_becomes_a_detector(run, folder, tmp_path):
     # The config that was written is the one that was trained, and the next commands name what is there.
     config = load_config(output / "config.yaml")
     assert config.model_dump(mode="json") == json.loads((output / "record.json").read_text())["config"]
-    commands = out.partition("next:\n")[2]
-    assert "vovnet export 'runs/my cells' --to onnx --data 'runs/my cells/splits.json'" in commands
-    assert "vovnet-runtime predict exported/my_cells.onnx" in commands
+    commands = [shlex.split(command, comments=True) for command in out.partition("next:\n")[2].splitlines()]
+    assert [command[:2] for command in commands] == [
+        *(["vovnet", "evaluate"], ["vovnet", "predict"], ["vovnet", "export"], ["vovnet-runtime", "predict"]),
+    ]
+    pytest.importorskip("onnxruntime")
+    image = min(folder.glob("*.jpg"))
+    for program, *arguments in commands[2:]:
+        arguments = [str(image) if argument == "IMAGE_OR_VIDEO" else argument for argument in arguments]
+        if program == "vovnet-runtime":
+            monkeypatch.setattr("sys.argv", [program, *arguments])
+            with pytest.raises(SystemExit) as stop:
+                runner.main()
+            assert stop.value.code == 0
+        else:
+            assert run(*arguments)[0] == 0
+    assert json.loads((tmp_path / "runs/predict/detections.json").read_text()) is not None
 
     # A second run destroys nothing, and a finished one has nothing left to do.
     status, _, err = run("train", "my cells", *TINY)
