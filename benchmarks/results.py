@@ -373,6 +373,8 @@ convolutions use different kernels.
 
 def tiles_block() -> str:
     """The table of what tiles are worth."""
+    if not (RECORDS / "tiles.json").exists():
+        return "\nNot measured yet: `python benchmarks/tiles.py` does it.\n"
     record = read("tiles")
     kinds = {"none": "none", "voting": "box voting alone", "ours": "as above"}
     rows = []

@@ -91,7 +91,9 @@ def measure(detector: Predictor, dataset: DetectionDataset, canvas: Canvas) -> l
     whole = [detector.detect([image])[0] for image, _ in drawn]
     rows = [row_of(canvas, None, "none", whole, targets, len(dataset.class_names))]
     for size in canvas.tiles:
-        found = [in_tiles(detector, image, Tiling(size)) for image, _ in drawn]
+        found = [
+            in_tiles(detector, image, of_whole, Tiling(size)) for (image, _), of_whole in zip(drawn, whole, strict=True)
+        ]
         for index, merging in enumerate(("voting", "ours")):
             merged = [both[index] for both in found]
             rows.append(row_of(canvas, size, merging, merged, targets, len(dataset.class_names)))
@@ -112,14 +114,13 @@ def draw(samples: Sequence[Sample], canvas: Canvas) -> tuple[Tensor, Target]:
     return image, Target.make(torch.cat(boxes), torch.cat(labels), torch.cat(difficult))
 
 
-def in_tiles(detector: Predictor, image: Tensor, tiling: Tiling) -> tuple[Detections, Detections]:
+def in_tiles(detector: Predictor, image: Tensor, whole: Detections, tiling: Tiling) -> tuple[Detections, Detections]:
     """The detections of an image and its tiles, merged by box voting alone, and as `detect_tiled` merges them."""
     size = (image.shape[1], image.shape[2])
-    windows, parts = list(tiling.parts(size)), list[Detections]()
+    windows, parts = list(tiling.parts(size)), [whole]
     if len(windows) == 1:
-        (whole,) = detector.detect([image])
         return whole, whole
-    for start in range(0, len(windows), BATCH_SIZE):
+    for start in range(1, len(windows), BATCH_SIZE):
         parts += detector.detect([image[:, y1:y2, x1:x2] for x1, y1, x2, y2 in windows[start : start + BATCH_SIZE]])
     pieces = place(windows, [(part.boxes.numpy(), part.labels.numpy(), part.scores.numpy()) for part in parts])
     merged = merge(pieces, size, score_threshold=0.0, top_k=None)

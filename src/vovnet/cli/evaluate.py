@@ -22,7 +22,7 @@ from vovnet.cli.options import (
     Weights,
 )
 from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
-from vovnet.errors import UsageError, counted
+from vovnet.errors import counted
 from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def evaluate(
     Parameters
     ----------
     root:
-        Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
+        Folder of a dataset in any format that is read.
     output:
         Folder for evaluation.html, evaluation.json, detections.json, the plots and worst/.
     score_threshold:
@@ -85,10 +85,7 @@ def evaluate(
     from vovnet.weights.detector import file_to_change
     from vovnet.weights.detector import store_thresholds as store
 
-    try:
-        tiling = tiling_of(tiles, overlap)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    tiling = tiling_of(tiles, overlap)
     set_threads(threads)
     file = file_to_change(weights) if store_thresholds else None
     detector = load(weights, device, runtime=runtime, threads=threads)
@@ -131,10 +128,9 @@ def _say_what_ran(detector: Predictor, weights: str, tiles: int | None, out: Out
 
     if (last := Path(weights) / "last.safetensors").is_file():
         out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
-    if sentence := describe_running(detector, weights):
-        out.say(sentence)
-    if sentence := tiles_hint(detector.metadata, tiles):
-        out.say(sentence)
+    for sentence in (describe_running(detector, weights), tiles_hint(detector.metadata, tiles)):
+        if sentence:
+            out.say(sentence)
 
 
 def print_evaluation(evaluation: Evaluation, out: Output) -> None:

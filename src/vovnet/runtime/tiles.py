@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from vovnet.errors import UsageError
 from vovnet.printing import quoted
 
 SMALLEST, MOST_OVERLAP, OVERLAP = 32, 0.9, 0.2
@@ -70,11 +71,14 @@ class Tiling:
 
 
 def tiling_of(tiles: int | None, overlap: float | None) -> Tiling | None:
-    """What the options `tiles` and `overlap` mean: None without tiles. ValueError for an overlap of no tiles."""
+    """What the options `tiles` and `overlap` mean: None without tiles. UsageError for nonsense."""
     if tiles is not None:
-        return Tiling(tiles, OVERLAP if overlap is None else overlap)
+        try:
+            return Tiling(tiles, OVERLAP if overlap is None else overlap)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     if overlap is not None:
-        raise ValueError("overlap is that of tiles: give tiles as well, the side of a tile in pixels")
+        raise UsageError("overlap is that of tiles: give tiles as well, the side of a tile in pixels")
     return None
 
 
