@@ -24,6 +24,7 @@ from vovnet.weights.detector import ModelInfo
 
 _MOST_IMAGES = 5000  # whose objects are looked at, from all parts of the split
 _DRAWS = 1000  # augmented images: of a small split each is drawn several times
+_LEAST_GAIN = 0.01  # for which trained heads get other boxes
 _SMALL = 32.0  # pixels of the network's input, √area
 
 Samples = Sequence[tuple[tuple[int, int], Target]]  # (height, width) of an image, and its objects
@@ -53,6 +54,12 @@ class FittedBoxes:
     anchors: list[list[list[float]]]
     before: MatchedShares
     after: MatchedShares
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether these match a point more than the present ones, of all objects or of the small ones."""
+        pairs = ((self.before.objects, self.after.objects), (self.before.small, self.after.small))
+        return any(after - before >= _LEAST_GAIN for before, after in pairs if before is not None and after is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """For a record."""

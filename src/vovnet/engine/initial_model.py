@@ -52,9 +52,12 @@ def initial_model(config: TrainConfig, dataset: DetectionDataset, checkpoint: Ma
     default_boxes, sentences = None, list[str]()
     if config.default_boxes == "data":
         fitted = fit_to_data(info, dataset, _augmentation(info, config))
-        info = replace(info, options=with_anchors(info.options, fitted))
-        default_boxes = fitted.to_dict()
-        sentences.append(fitted.sentence())
+        if loaded is None or fitted.worthwhile:
+            info = replace(info, options=with_anchors(info.options, fitted))
+            default_boxes = fitted.to_dict()
+            sentences.append(fitted.sentence())
+        else:
+            sentences.append(f"the default boxes of {line(str(config.weights))} stay, since fitted ones match no more")
     if config.backbone_weights:
         info, model = build_pretrained(info, config.backbone_weights)
         return InitialModel(info, model, default_boxes, tuple(sentences))

@@ -59,8 +59,8 @@ def take_over(model: DetectionModel, info: ModelInfo, other: LoadedModel) -> Tak
     """Give `model` all that fits of the weights of another detector with the same architecture.
 
     The logits of the background and of classes with the same name come from the other one; those of other classes stay
-    as they are. Where the default boxes differ, each takes the logits and deltas of the other's box on the same feature
-    map with which it has the largest IoU.
+    as they are. Where the default boxes differ, each takes the logits and deltas of a box of the other on the same
+    feature map: that with the largest IoU, unless another box is still more like it.
 
     info: of `model`. The architecture is the same if the names are, and the options apart from `anchors`.
     """
@@ -165,7 +165,20 @@ def _alike_boxes(model: DetectionModel, other: DetectionModel) -> list[tuple[lis
     if own == theirs:
         return []
     pairs = (map(torch.tensor, shapes) for shapes in zip(own, theirs, strict=True))
-    return [(_centred_iou(a, b).argmax(dim=1).tolist(), len(b)) for a, b in pairs]
+    return [(_partners(_centred_iou(a, b)), len(b)) for a, b in pairs]
+
+
+def _partners(iou: Tensor) -> list[int]:
+    """For each box (row) the other (column) that it starts as, best pairs first.
+
+    No other is taken twice while some are free: boxes with the same logits would tie in every image.
+    """
+    partners, free = iou.argmax(dim=1).tolist(), iou.clone()
+    for _ in range(min(iou.shape)):
+        box, other = divmod(int(free.argmax()), iou.shape[1])
+        partners[box] = other
+        free[box], free[:, other] = -1.0, -1.0
+    return partners
 
 
 def _centred_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
 from vovnet.engine.initial_model import initial_model
 from vovnet.weights.detector import load_weights
@@ -68,6 +69,21 @@ def test_other_default_boxes_are_said(start, bccd):
     for name, value in found.model.state_dict().items():
         if name.startswith("backbone"):
             assert torch.equal(value, bccd.model.state_dict()[name])
+
+
+def test_fine_tuning_keeps_boxes_that_match_as_much_as_fitted_ones(small_voc, tmp_path):
+    """DSOD's smaller boxes, with which bccd was trained, match nearly all blood cells; the larger ones do not."""
+    path = tmp_path / "config.yaml"
+    path.write_text(BASIC.replace("root: x", f"root: {small_voc}"))
+    dataset = open_dataset(small_voc, "train")
+    kept = initial_model(load_config(path, ["default_boxes=data"]), dataset, None)
+    assert kept.sentences == ("the default boxes of bccd stay, since fitted ones match no more",)
+    assert (kept.info.options, kept.default_boxes) == ({"anchors": "coco"}, None)
+    fitted = initial_model(load_config(path, ["default_boxes=data", "model_options.anchors=voc"]), dataset, None)
+    assert fitted.default_boxes["after"]["small"] > fitted.default_boxes["before"]["small"]
+    assert "default boxes fitted to the data match" in fitted.sentences[0]
+    assert "other default boxes" in fitted.sentences[1]
+    assert isinstance(fitted.info.options["anchors"], list)
 
 
 @pytest.mark.parametrize(

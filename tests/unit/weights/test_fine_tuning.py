@@ -5,7 +5,7 @@ import torch
 
 from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.weights.detector import LoadedModel, ModelInfo
-from vovnet.weights.fine_tuning import take_over
+from vovnet.weights.fine_tuning import _partners, take_over
 
 from ...small_training import FAMILIES
 
@@ -97,12 +97,13 @@ ONE_STAGE = [family for family in FAMILIES if "rcnn" not in family.name]
 
 @pytest.mark.parametrize("family", ONE_STAGE, ids=lambda family: family.name)
 def test_each_default_box_starts_as_the_one_that_is_most_like_it(family):
-    """In the other order, with one left out and one twice: what is predicted for a box stays with the box."""
+    """In the other order, one left out or one twice: what is predicted for a box stays with the box."""
     with torch.device("meta"):
         levels = info_of(family, OLD).build().anchors.levels
     shapes = [[list(map(float, shape)) for shape in level.shapes()] for level in levels]
-    changed = [[*boxes[:0:-1], boxes[1]] for boxes in shapes]
-    picked = [[*range(len(boxes) - 1, 0, -1), 1] for boxes in shapes]
+    picked = [[*range(len(boxes) - 1, -1, -1), 1] for boxes in shapes]
+    picked[0] = picked[0][:-2]
+    changed = [[boxes[index] for index in order] for boxes, order in zip(shapes, picked, strict=True)]
     old, new, _, taken = fine_tuned(family, info_of(family, OLD), info_of(family, NEW, anchors=changed))
     assert taken.other_boxes
     assert taken.fresh == ()
@@ -125,3 +126,11 @@ def map_sizes(family):
     assert isinstance(model, OneStageDetector)
     model.eval()(torch.empty(1, 3, *family.size, device="meta"))
     return model.anchors.map_sizes[family.size]
+
+
+def test_no_box_is_taken_twice_while_another_is_free():
+    """Two boxes are most like the first of the others; the one that is more like it has it."""
+    iou = torch.tensor([[0.8, 0.3, 0.1], [0.9, 0.2, 0.4], [0.1, 0.1, 0.2]])
+    assert _partners(iou) == [1, 0, 2]
+    assert _partners(iou[:, :2]) == [1, 0, 0]
+    assert _partners(iou[:2]) == [1, 0]
