@@ -119,7 +119,10 @@ def _find_form(root: Path) -> tuple[Form, str]:
     """The first form that recognises a folder, and why."""
     if is_split_file(root):
         file = read_split_file(root)
-        form, reason = _find_form(file.root)
+        try:
+            form, reason = _find_form(file.root)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{root}: {error}") from error
         selection = Selection(file, own_format(form.module))
         return replace(form, module=selection), f"{line(root.name, 60)} selects images of a dataset in which {reason}"
     if root.is_file():
