@@ -13,9 +13,12 @@ from vovnet.paper.folder import write_page as write_reproduction
 from vovnet.paper.sources import Sources
 from vovnet.paper.subjects import section_of
 from vovnet.report import comparison_files
+from vovnet.report.evaluation import write_evaluation
 from vovnet.report.measurement_report import write_measurement_report
 
+from ..unit.metrics.made import random_scene
 from ..unit.report.compared import comparison
+from ..unit.report.evaluated import evaluated
 from ..unit.report.measured import latency, measurements
 from .pages import open_page
 
@@ -73,7 +76,15 @@ def reproduced(folder: Path) -> Path:
     return folder / "reproduction.html"
 
 
-@pytest.fixture(scope="module", params=[measured, compared, reproduced], ids=lambda write: write.__name__)
+def evaluation(folder: Path) -> Path:
+    """Of many classes with long names."""
+    detections, targets = random_scene(1, images=16, classes=12)
+    names = [LONG, SPACED, *(f"class_{number}" for number in range(10))]
+    write_evaluation(evaluated(detections, targets, names, folder, "a_long_name_" * 12), folder / "out")
+    return folder / "out" / "evaluation.html"
+
+
+@pytest.fixture(scope="module", params=[measured, compared, reproduced, evaluation], ids=lambda write: write.__name__)
 def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write: Callable[[Path], Path] = request.param
     return write(tmp_path_factory.mktemp(write.__name__))

@@ -68,6 +68,7 @@ def small_detectors() -> tuple[Seed, ...]:
         "category_ids": "[1, 2]",
         "preprocessing": json.dumps(asdict(INFO.build_on_meta().preprocessing)),
         "record": "{}",
+        "score_thresholds": "[0.5, 0.25]",
     }
     options = json.dumps({"image_size": [65_536, 65_536], "pixels": {"mean": [1, 2, 3]}})
     mask_rcnn = metadata | {"model": "maskrcnn_vovnet27_slim", "model_options": options}

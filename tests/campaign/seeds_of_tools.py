@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..unit.data import labelling_tools as tools
-from ..unit.data.test_label_studio import min_export
+from ..unit.data.test_label_studio import min_export, stroke
 from .seeds import Seed
 
 
@@ -41,7 +41,11 @@ def via_csv() -> tuple[Seed, ...]:
 
 def label_studio() -> tuple[Seed, ...]:
     name = "project-1-at-2026.json"
-    return _seed(tools.make_label_studio, name), _seed(lambda root: tools.make_label_studio(root, min_export()), name)
+    drawn = np.zeros((tools.HEIGHT, tools.WIDTH), np.bool_)
+    drawn[20:40, 30:50] = True
+    brush = tools.task("a.png", tools.annotation(tools.result(stroke(drawn)), tools.result(tools.CAT)))
+    contents = tools.TASKS, min_export(), [brush]
+    return tuple(_seed(lambda root, tasks=tasks: tools.make_label_studio(root, tasks), name) for tasks in contents)  # type: ignore[misc]
 
 
 def _seed(make: Callable[[Path], object], target: str) -> Seed:

@@ -443,6 +443,36 @@ def test_evaluate_says_which_weights_of_a_run_it_takes(run: Run, weights: Path, 
     assert "weights:" not in run("evaluate", "cells/last.safetensors", *options).out
 
 
+def test_evaluate_stores_thresholds_and_predict_uses_them(run: Run, weights: Path, small_voc: Path) -> None:
+    own = Path(shutil.copy(weights, "own.safetensors"))
+    options = (small_voc, "--split", "val", "--workers", 0, "--worst", 0, "--output", "out", "--store-thresholds")
+    result = run("evaluate", own, *options)
+    assert result.code == 0
+    assert "score thresholds stored in own.safetensors" in result.out
+    for text in ("best threshold", "AP50 lost to", "wrong place", "background"):
+        assert text in result.out
+    figures = json.loads(Path("out/evaluation.json").read_text())
+    best = [entry["best_threshold"] for entry in figures["classes"].values()]
+    stored = load_model(own).score_thresholds
+    assert stored == tuple(entry["score_threshold"] if entry else 0.3 for entry in best)
+    assert set(figures["analysis"]) == {"errors", "by_property", "calibration"}
+    assert "<h2" in Path("out/evaluation.html").read_text(encoding="utf-8")
+    image = next((small_voc / "JPEGImages").iterdir())
+    said = run("predict", image, "--weights", own, "--output", "found", "--no-draw").out
+    assert said.startswith(f"score thresholds, stored with the detector: {NAMES[0]} {stored[0]:g}, ")
+    assert (
+        "score thresholds"
+        not in run("predict", image, "--weights", own, "--output", "found", "--score-threshold", 0.3).out
+    )
+
+
+def test_bundled_weights_are_never_changed(run: Run, small_voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SSD, "forward", lambda *_: pytest.fail("an hour of work"))
+    result = run("evaluate", "bccd", small_voc, "--split", "val", "--store-thresholds")
+    assert result.code == 2
+    assert result.complaint.startswith("bccd comes with vovnet and is never changed: copy it first")
+
+
 def test_evaluate_says_at_once_what_it_will_miss(
     run: Run, weights: Path, small_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,7 +56,7 @@ def evaluate(
     Parameters
     ----------
     root:
-        Folder of a dataset in VOC, COCO, YOLO or mask-PNG format.
+        Folder of a dataset in any format that is read.
     output:
         Folder for evaluation.html, evaluation.json, detections.json, the plots and worst/.
     score_threshold:
@@ -128,10 +128,9 @@ def _say_what_ran(detector: Predictor, weights: str, tiles: int | None, out: Out
 
     if (last := Path(weights) / "last.safetensors").is_file():
         out.say(f"weights: {find_weights(weights)}, the best on val of the run; {last} has its last ones")
-    if sentence := describe_running(detector, weights):
-        out.say(sentence)
-    if sentence := tiles_hint(detector.metadata, tiles):
-        out.say(sentence)
+    for sentence in (describe_running(detector, weights), tiles_hint(detector.metadata, tiles)):
+        if sentence:
+            out.say(sentence)
 
 
 def print_evaluation(evaluation: Evaluation, out: Output) -> None:

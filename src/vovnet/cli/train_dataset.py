@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vovnet.engine.config import TrainConfig
     from vovnet.planning.plan import Plan, Request
     from vovnet.planning.soundness import Soundness
-    from vovnet.planning.splits import Splits
 
 CONFIG = "config.yaml"
 _FILES_OF_RUN = ("last.pt", "best.safetensors", "last.safetensors")
@@ -50,8 +49,8 @@ def refuse_another_run(output: Path) -> None:
         raise FileExistsError(f"{output} already holds a run; {resume}choose another output=FOLDER")
 
 
-def make_plan(request: Request, out: Output) -> tuple[Plan, Splits]:
-    """Check the data and plan a run; print what was found, measured and chosen.
+def make_plan(request: Request, out: Output) -> Plan:
+    """Check the data and plan a run; print what was found and measured.
 
     Raises UnsoundDataError if the data must be mended first.
     """
@@ -60,6 +59,7 @@ def make_plan(request: Request, out: Output) -> tuple[Plan, Splits]:
     from vovnet.planning.plan import wanted_splits
     from vovnet.planning.soundness import check_soundness, most_decoded
 
+    refuse_another_run(request.output)
     out.say(f"format: {recognise(request.root).sentence()}")
     splits, no_val = wanted_splits(request)
     with show_progress() as progress:
@@ -76,12 +76,14 @@ def make_plan(request: Request, out: Output) -> tuple[Plan, Splits]:
     for sentence in soundness.sentences():
         out.say(sentence)
     request = replace(request, compare_images=not soundness.report.headers_only)
-    plan = make(request, splits, no_val=no_val, say=lambda text: print(line(text, 300), file=sys.stderr, flush=True))
+    return make(request, splits, no_val=no_val, say=lambda text: print(line(text, 300), file=sys.stderr, flush=True))
+
+
+def _print_plan(plan: Plan, out: Output) -> None:
     for reason in plan.reasons:
         out.say(f"- {reason}")
     ends = datetime.now() + timedelta(seconds=plan.seconds)
     out.say(f"this will take about {_duration(plan.seconds)}, until {ends:%H:%M}")
-    return plan, splits
 
 
 def _duration(seconds: float) -> str:
@@ -151,14 +153,15 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
             raise UsageError("--resume goes on with the plan of the run: leave out --minutes, --max-ms and --from")
         config = load_config(output / CONFIG, [*request.settings, "resume=true"])
     else:
-        refuse_another_run(output)
-        plan, _ = make_plan(request, out)
-        config = plan.config
+        plan = make_plan(request, Output("-") if plan_only else out)
+        config, text = plan.config, f"{reasons_as_comments(plan)}{config_yaml(plan.config)}"
         if plan_only:
-            out.say()
-            print(config_yaml(config), end="", file=out.stream)
+            if out.json_file != "-":
+                print(text, end="")
+            out.json({"config": config.model_dump(mode="json"), "reasons": plan.reasons, "seconds": plan.seconds})
             return 0
-        write_text(output / CONFIG, config_yaml(config))
+        _print_plan(plan, out)
+        write_text(output / CONFIG, text)
         again = f"vovnet train {_word(output / CONFIG)}"
         out.say(f"the config is {output / CONFIG}; `{again} output=FOLDER` repeats the run")
     result = train(config)
@@ -181,6 +184,12 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
         }
     )
     return 0
+
+
+def reasons_as_comments(plan: Plan) -> str:
+    """The first lines of the YAML of a plan."""
+    text = f"This takes about {_duration(plan.seconds)} on the machine that it was planned on."
+    return "".join(f"# {line(reason, 500)}\n" for reason in (*plan.reasons, text))
 
 
 def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, object]:
@@ -218,6 +227,7 @@ def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, o
                 dataset,
                 batch_size=config.micro_batch_size,
                 workers=workers,
+                tiling=None if config.data.tiles is None else config.data.tiles.tiling,
                 on_image=partial(_show, progress, task),
             )
         if role == "val":
@@ -242,9 +252,10 @@ def _next_commands(config: TrainConfig) -> list[tuple[str, str]]:
     run, root = _word(config.output), _word(config.data.root)
     split = config.data.val or config.data.train
     exported = _word(Path("exported") / f"{export_name(str(config.output))}.onnx")
+    tiles = "" if config.data.tiles is None else f" --tiles {config.data.tiles.size}"
     return [
-        (f"vovnet evaluate {run} {root} --split {_word(split)}", "all metrics again, with other thresholds"),
-        (f"vovnet predict IMAGE_OR_VIDEO --weights {run}", "boxes in images and videos, as files and drawn"),
+        (f"vovnet evaluate {run} {root} --split {_word(split)}{tiles}", "all metrics again, with other thresholds"),
+        (f"vovnet predict IMAGE_OR_VIDEO --weights {run}{tiles}", "boxes in images and videos, as files and drawn"),
         (f"vovnet export {run} --to onnx --data {root} --split {_word(split)}", "a file that needs no PyTorch"),
-        (f"vovnet-runtime predict {exported} IMAGE_OR_VIDEO", "boxes with that file"),
+        (f"vovnet-runtime predict {exported} IMAGE_OR_VIDEO{tiles}", "boxes with that file"),
     ]

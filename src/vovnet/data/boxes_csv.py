@@ -148,7 +148,10 @@ def _listed_classes(path: Path) -> list[str]:
     classes = path.parent / _CLASSES
     try:
         pairs = [values for _, values in _records(read_text(classes, "yaml_bytes"))]
-        numbered = sorted((int(to_number(number)), name.strip()) for name, number in pairs)
+        numbered = sorted((to_number(number), name.strip()) for name, number in pairs)
+        wrong = next((name for number, name in numbered if not number.is_integer()), None)
+        if wrong is not None:
+            raise ValueError(f"{line(wrong, 60)} has no whole number")
     except ValueError as error:
         raise ValueError(f"{classes} must have lines `name,number` ({error})") from error
     return [name for _, name in numbered]
@@ -170,7 +173,7 @@ def _read_images(
         if image_path in images:
             on_problem("listed-twice", path, f"names {line(image_path.name)} in two ways")
         elif len(of_image) > limits().image_objects:
-            raise ValueError(f"{path}: {too_much('image_objects', line(name))}")
+            on_problem("bad-annotation", path, str(too_much("image_objects", line(name))))
         else:
             images[image_path] = _read_image(image_path, path, of_image, class_names, on_problem)
     if on_problem is not raise_problem:

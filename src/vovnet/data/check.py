@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "skipped-file": ("a file among the images is none that can be read", "file left out"),
     "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
-    "no-area": ("a shape covers nothing that is read: a point, a line, a brush stroke", "shape left out"),
+    "no-area": ("a shape covers nothing, such as a point or a line", "shape left out"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
     "repeated-id": ("two annotations have the same id", "a new id is written"),
@@ -179,9 +179,7 @@ def check_dataset(
     warn_about_orientation(splits, scans)
     unions = find_unions(splits)
     masked_splits = set() if ignore_masks else {split.split for split in splits if has_masks(split)}
-    masks_unchecked = _why_masks_cannot_be_read() if masked_splits else ""
-    if masks_unchecked:
-        _LOG.warning("%s: masks were not checked: %s", root, masks_unchecked)
+    masks_unchecked = _why_masks_are_not_checked(root) if masked_splits else ""
 
     problems: list[Problem] = []
     removed: list[Removal] = []
@@ -221,11 +219,7 @@ def check_dataset(
     )
 
     left_out = files_left_out(folder, splits, clean, file_problems)
-    removed += [
-        Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
-        for p in file_problems
-        if p.kind not in _COSTS_NOTHING
-    ]
+    removed += _file_removals(file_problems, folder, left_out)
     kept_paths = {image.image_path for split in clean for image in split.images}
     class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
     upright = [turn_boxes_upright(split, scans) for split in splits]
@@ -294,6 +288,14 @@ def _read_back(report: Report, out: Path) -> list[Removal]:
     return removed
 
 
+def _file_removals(problems: Sequence[Problem], folder: Path, left_out: Collection[Path]) -> list[Removal]:
+    return [
+        Removal("file" if folder / p.image in left_out else "annotation", p.kind, p.split, p.image, p.detail)
+        for p in problems
+        if p.kind not in _COSTS_NOTHING
+    ]
+
+
 def _relative(path: Path, root: Path) -> str:
     """The path in the data folder; a split file may lie elsewhere."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
@@ -331,10 +333,11 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     return splits, list(problems)
 
 
-def _why_masks_cannot_be_read() -> str:
-    """The reason, or "" if the extra for masks is installed."""
+def _why_masks_are_not_checked(root: Path) -> str:
+    """The reason, which is logged, or "" if the extra for masks is installed."""
     try:
         RleMasks((b"1",), (1, 1)).areas()
     except ModuleNotFoundError as error:
+        _LOG.warning("%s: masks were not checked: %s", root, error)
         return str(error)
     return ""

@@ -10,9 +10,10 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vovnet.data import label_studio_brush as brush
 from vovnet.data import tool_files
 from vovnet.data.dataset import (
     ImageAnnotation,
@@ -28,7 +29,7 @@ from vovnet.data.image_files import find_images
 from vovnet.data.image_index import ImageFinder
 from vovnet.data.images import why_unreadable
 from vovnet.data.label_studio_tasks import Entry, Region, Value, corrected, parse
-from vovnet.data.shapes import NOTHING, Outline, ellipse, fitted_polygons, polygon, rectangle
+from vovnet.data.shapes import NOTHING, Outline, ellipse, fitted_polygons, from_bitmap, polygon, rectangle
 from vovnet.data.tool_reading import Collected, WithoutArea, ignore_problem, make_splits, warn_about_unused
 from vovnet.errors import counted, listed
 from vovnet.limits import check_limit
@@ -37,7 +38,8 @@ from vovnet.media.pixels import read_header
 from vovnet.printing import line, quoted
 
 _LOG = logging.getLogger("vovnet")
-_NO_AREA = ("key point", "brush", "vector", "video")  # a brush stroke has one, in a code of Label Studio's own
+_NO_AREA = ("key point", "vector", "video")
+_MOST_COVERED = 20  # how often the brush strokes of an image may cover it; more takes seconds
 _ASPECT = 100  # a stated size may differ by this part from the same image scaled, since sides are whole numbers
 
 Size = tuple[int, int]
@@ -95,15 +97,19 @@ def _read_image(
         if on_problem is raise_problem:  # the check decodes all images and reports this one then
             on_problem("unreadable-image", image_path, why_unreadable(image_path, error))
         return unread, no_area
-    objects, unusable = [], 0
+    reader, objects, unusable = _Reader(size), list[ObjectAnnotation](), 0
     for region in entry.regions:
         if region.shape() in _NO_AREA:
             no_area[region.shape()] += 1
-        elif fault := _fault(region):
+            continue
+        fault = _fault(region)
+        try:
+            objects += [] if fault else [reader.read(region)]
+        except ValueError as error:
+            fault = f"is a brush stroke: {error}"
+        if fault:
             on_problem("bad-annotation", path, f"{name}: region {region.index + 1} {fault}")
             unusable += 1
-        else:
-            objects.append(_to_object(region, size))
     unusable += no_area.total()
     return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), size, unusable), no_area
 
@@ -135,11 +141,32 @@ def _fault(region: Region) -> str:
     return ""
 
 
-def _to_object(region: Region, size: Size) -> ObjectAnnotation:
-    outline = _outline(region.value, region.shape(), size)
-    stated = "" if is_valid_box(outline.box) else f"{region.shape() or 'shape'}: {line(quoted(region.value, 150), 150)}"
-    mask, area = outline.mask(), outline.area()
-    return ObjectAnnotation(region.index, region.labels()[0], outline.box, area=area, mask=mask, stated=stated)
+@dataclass
+class _Reader:
+    """Reads the regions of an image of this (height, width)."""
+
+    size: Size
+    _stroked_pixels: int = 0
+
+    def read(self, region: Region) -> ObjectAnnotation:
+        """ValueError for a damaged brush stroke."""
+        label, shape = region.labels()[0], region.shape()
+        if shape == "brush":
+            return self._read_brush(region.index, label, region.value["rle"])
+        outline = _outline(region.value, shape, self.size)
+        stated = "" if is_valid_box(outline.box) else f"{shape or 'shape'}: {line(quoted(region.value, 150), 150)}"
+        mask, area = outline.mask(), outline.area()
+        return ObjectAnnotation(region.index, label, outline.box, area=area, mask=mask, stated=stated)
+
+    def _read_brush(self, index: int, label: str, code: object) -> ObjectAnnotation:
+        drawn, top = brush.decode(code, self.size)
+        self._stroked_pixels += drawn.size
+        if self._stroked_pixels > _MOST_COVERED * self.size[0] * self.size[1] + 10**6:
+            raise ValueError(f"those before it cover the image {_MOST_COVERED} times")
+        found = from_bitmap(drawn, top, 0, self.size)
+        assert found is not None, "it covers something"
+        box, mask, area = found
+        return ObjectAnnotation(index, label, box, area=area, mask=mask)
 
 
 def _outline(value: Value, shape: str, size: Size) -> Outline:
@@ -196,8 +223,8 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
 
 def _new_shape(region: Region, obj: ObjectAnnotation, size: Size) -> Value | None:
     """The object's box or polygon in percent; None where the region has it already."""
-    if _outline(region.value, region.shape(), size).box == obj.box:
-        return None
+    if region.shape() == "brush" or _outline(region.value, region.shape(), size).box == obj.box:
+        return None  # the pixels of a brush stroke are in the image
     height, width = size
     polygons = fitted_polygons(obj)
     if polygons is not None and len(polygons) == 1:

@@ -48,7 +48,7 @@ class Region:
             return "polygon"
         if "radiusX" in self.value:
             return "ellipse"
-        if {"rle", "format"} & self.value.keys():
+        if "rle" in self.value:
             return "brush"
         if "x" in self.value:
             return "rectangle" if "height" in self.value else "key point"
@@ -104,7 +104,10 @@ def _entries(content: Sequence[Value]) -> Iterator[Entry]:
         else:
             data = task.get("data")
             chosen = _choose(task[key])
-            entry = Entry(position, _find_image(data if isinstance(data, dict) else {}), chosen)
+            image, uploaded = _find_image(data if isinstance(data, dict) else {}), task.get("file_upload")
+            if image and not _is_image(image) and isinstance(uploaded, str) and _is_image(uploaded):
+                image = uploaded  # the URL does not show the file's name
+            entry = Entry(position, image, chosen)
             results = [] if chosen is None else task[key][chosen]["result"]
         for parts in _group(results):
             region = _to_region(count, parts, results, by_task=bool(key))

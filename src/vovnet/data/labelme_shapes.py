@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from vovnet.data.coco_fields import to_flag
 from vovnet.data.dataset import Box, ObjectAnnotation, is_valid_box, to_number
-from vovnet.data.shapes import NOTHING, Outline, Point, ellipse, fitted_polygons, join, polygon, rectangle
+from vovnet.data.shapes import NOTHING, Outline, Point, ellipse, fitted_polygons, from_bitmap, join, polygon, rectangle
 from vovnet.limits import check_limit
 from vovnet.media.image_opening import open_image
 from vovnet.media.pixels import explained_damage, image_header_size
 from vovnet.printing import line, quoted
-from vovnet.run_lengths import encode_crop
 
 Shape = dict[str, Any]
 
@@ -86,19 +85,11 @@ class ShapeReader:
         if not np.isfinite([left, top, right, bottom]).all() or max(map(abs, (left, top, right, bottom))) > 1e9:
             raise ValueError(f"a mask has the points {_text(shape['points'])}, which are no pixels")
         size = self.size or image_header_size(self.image_path)
-        crop = self._decode(text, size)
-        height, width = size
-        x, y = int(left), int(top)
-        crop = crop[max(0, -y) : max(0, height - y), max(0, -x) : max(0, width - x)]
-        rows, columns = np.flatnonzero(crop.any(axis=1)), np.flatnonzero(crop.any(axis=0))
-        if not len(rows):  # the check says so
-            empty = {"size": [height, width], "counts": [height * width]}
-            return (float(x), float(y), float(int(right) + 1), float(int(bottom) + 1)), empty, None
-        crop = crop[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        x, y = max(x, 0) + int(columns[0]), max(y, 0) + int(rows[0])
-        mask = {"size": [height, width], "counts": encode_crop(crop, y, x, size).decode()}
-        box = (float(x), float(y), float(x + crop.shape[1]), float(y + crop.shape[0]))
-        return box, mask, float(crop.sum())
+        found = from_bitmap(self._decode(text, size), int(top), int(left), size)
+        if found is None:  # the check says so
+            empty = {"size": list(size), "counts": [size[0] * size[1]]}
+            return (float(int(left)), float(int(top)), float(int(right) + 1), float(int(bottom) + 1)), empty, None
+        return found
 
     def _decode(self, text: str, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """The pixels of a mask, which is no larger than the image."""

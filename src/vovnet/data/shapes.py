@@ -6,7 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from vovnet.data.dataset import Box, ObjectAnnotation
+from vovnet.run_lengths import encode_crop
 
 _NO_BOX: Box = (math.nan,) * 4
 _FEWEST_CORNERS = 12  # of a polygon for an ellipse; a multiple of 4, so that it meets the box around a circle
@@ -74,6 +78,26 @@ def join(outlines: Sequence[Outline]) -> Outline:
     corners = [point for outline in outlines for point in (outline.box[:2], outline.box[2:])]
     polygons = tuple(part for outline in outlines for part in outline.polygons)
     return Outline(_extent(corners), polygons if all(outline.polygons for outline in outlines) else ())
+
+
+def from_bitmap(
+    bitmap: npt.NDArray[np.bool_], top: int, left: int, size: tuple[int, int]
+) -> tuple[Box, dict[str, object], float] | None:
+    """Box, COCO's mask and area of the pixels that are set; None if none of them is in the image.
+
+    bitmap: a part of the image, or reaching beyond it, with its first pixel at (top, left).
+    size: (height, width) of the image.
+    """
+    height, width = size
+    inside = bitmap[max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not len(rows):
+        return None
+    inside = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    x, y = max(left, 0) + int(columns[0]), max(top, 0) + int(rows[0])
+    box = (float(x), float(y), float(x + inside.shape[1]), float(y + inside.shape[0]))
+    mask = {"size": [height, width], "counts": encode_crop(inside, y, x, size).decode()}
+    return box, mask, float(inside.sum())
 
 
 def fitted_polygons(obj: ObjectAnnotation) -> list[list[Point]] | None:

@@ -17,9 +17,16 @@ from vovnet.data.dataset import (
     to_number,
     with_unique_ids,
 )
-from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.image_files import find_images
 from vovnet.data.images import why_unreadable
-from vovnet.data.yolo_labels import explain_missing_labels, label_paths, parse_line, read_label_lines, swap_folder
+from vovnet.data.yolo_labels import (
+    explain_missing_labels,
+    has_labels,
+    label_paths,
+    parse_line,
+    read_label_lines,
+    swap_folder,
+)
 from vovnet.data.yolo_settings import (
     ALL,
     CLASSES,
@@ -62,10 +69,7 @@ def recognises_settings(root: Path) -> str:
         return ""
     if path.name not in NAME_FILES:
         return f"{shorten(path.name)} has names"
-    labels = label_paths(root, find_images(root, ignore_problem)).values()
-    return (
-        f"{path.relative_to(root).as_posix()} has names, and there are labels" if any(map(Path.is_file, labels)) else ""
-    )
+    return f"{path.relative_to(root).as_posix()} has names, and there are labels" if has_labels(root) else ""
 
 
 def is_settings_file(path: Path) -> bool:

@@ -80,6 +80,12 @@ def label_paths(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
     return beside if any(path.exists() for path in beside.values()) else in_labels
 
 
+def has_labels(folder: Path) -> bool:
+    """Whether any image in a folder has a label file; it stops at the first."""
+    images = (path for path in folder.rglob("*") if is_image_name(path))
+    return any(_in_labels(folder, image).is_file() or _with_text_suffix(image).is_file() for image in images)
+
+
 def _in_labels(folder: Path, image: Path) -> Path:
     return _with_text_suffix(swap_folder(folder, image, "images", "labels"))
 

@@ -81,7 +81,7 @@ class TilesConfig(Section):
 class DataConfig(Section):
     """The images to train and evaluate on.
 
-    root: folder of the dataset, in VOC, COCO or YOLO format or as mask PNGs.
+    root: folder of the dataset, in any format that is read; or a YAML file or a split file that describes one.
     train: the split to train on.
     val: the split to evaluate on; null: no evaluation.
     more_train: further splits to train on, with the same classes, such as VOC2012 in addition to VOC2007.

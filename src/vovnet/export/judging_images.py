@@ -56,7 +56,7 @@ def judging_images(data: Path | None, split: str | None, detector: Predictor, pr
         what = "--data" if data is None else f"the dataset of which {data} holds the images as --data"
         raise UsageError(
             f"{precision} changes what a detector finds, so average precision must judge it: give {what}, "
-            "a folder in VOC, COCO, YOLO or mask-PNG format with the splits train and val"
+            "the folder of a dataset with the splits train and val"
         )
     if not labelled and split is not None:
         raise UsageError(f"--split {split} names a split of a dataset: give the folder of one as --data")

@@ -42,9 +42,10 @@ class Tried:
     def least_ms(self) -> float:
         return min(self.trial.detect_ms, self.exported_ms or self.trial.detect_ms)
 
-    def sees(self, batch_size: int) -> int:
-        """Training images, counted once per epoch."""
-        return self.length.steps * batch_size
+    @property
+    def images(self) -> int:
+        """That the run sees, counted once per epoch."""
+        return self.length.steps * self.trial.batch_size
 
     def describe(self) -> str:
         """The measured times, in words."""
@@ -67,10 +68,11 @@ def possible_candidates(facts: Facts, model: str | None) -> tuple[Candidate, ...
     return (candidate,)
 
 
-def choose(tried: Sequence[Tried], batch_size: int, max_ms: float | None) -> tuple[Tried, str]:
+def choose(tried: Sequence[Tried], max_ms: float | None, *, alone: str = "") -> tuple[Tried, str]:
     """The last of `tried` that is fast enough and learns enough, else the first that is fast enough; and why.
 
     max_ms: most milliseconds for one image. UsageError if none is that fast.
+    alone: why there is only one.
     """
     fast = [item for item in tried if max_ms is None or item.least_ms <= max_ms]
     if not fast:
@@ -79,9 +81,9 @@ def choose(tried: Sequence[Tried], batch_size: int, max_ms: float | None) -> tup
             f"no detector takes {max_ms:g} ms or less on this machine: the fastest is "
             f"{fastest.describe()}; allow more, or use a faster machine"
         )
-    fit = [item for item in fast if _has_time(item, batch_size)] or fast[:1]
+    fit = [item for item in fast if _has_time(item)] or fast[:1]
     chosen = fit[-1]
-    reason = f"the most accurate of {len(tried)} that were tried" if len(tried) > 1 else "the only one that was tried"
+    reason = f"the most accurate of {len(tried)} that were tried" if len(tried) > 1 else alone
     reason += "" if max_ms is None else f" and takes {max_ms:g} ms or less"
     slower = [item.candidate.model for item in tried if item not in fast]
     hurried = [item.candidate.model for item in fast if item not in fit]
@@ -90,9 +92,9 @@ def choose(tried: Sequence[Tried], batch_size: int, max_ms: float | None) -> tup
     return chosen, f"{chosen.candidate.model} ({chosen.candidate.evidence}): {reason}"
 
 
-def _has_time(item: Tried, batch_size: int) -> bool:
+def _has_time(item: Tried) -> bool:
     ends = item.length.minutes is not None or item.length.seconds <= LONGEST_S
-    return ends and item.sees(batch_size) >= item.candidate.least_images
+    return ends and item.images >= item.candidate.least_images
 
 
 def exported_ms(candidate: Candidate) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset, require_objects
+from vovnet.data.tiles import cut_into_tiles
+from vovnet.engine.config import TilesConfig
 from vovnet.media.pixels import image_header_size
 from vovnet.planning.splits import Splits
 
@@ -22,13 +25,15 @@ class Facts:
     """A dataset as a plan sees it.
 
     train, val, test: the opened splits; val and test are None where there is none.
-    relative_sides: √(box area / image area) of the training objects, (M,).
+    sides: √(box area) of the training objects in pixels of their images, (M,).
+    relative_sides: the same as fractions of √(image area), (M,).
     """
 
     splits: Splits
     train: DetectionDataset
     val: DetectionDataset | None
     test: DetectionDataset | None
+    sides: np.ndarray
     relative_sides: np.ndarray
 
     @property
@@ -42,23 +47,30 @@ class Facts:
         return [name for name in self.train.class_names if _SIDES & set(re.findall("[a-z]+", name.lower()))]
 
 
-def read_facts(splits: Splits) -> Facts:
-    """Open the splits, which have passed the check. ValueError if there is nothing to learn."""
+def read_facts(splits: Splits, tiles: TilesConfig | None, *, seed: int = 0) -> Facts:
+    """Open the splits, which have passed the check. ValueError if there is nothing to learn.
+
+    tiles: into which the training images will be cut.
+    """
     train = open_dataset(splits.root, splits.train)
     require_objects(train)
     val, test = (
         None if name is None else open_dataset(splits.root, name, class_names=train.class_names)
         for name in (splits.val, splits.test)
     )
+    if tiles is not None:
+        train = cut_into_tiles(train, tiles.tiling, seed=seed)
     stride = max(1, len(train) // _MOST_SAMPLES)
-    sides = [_relative_sides(sample) for sample in train.samples[::stride]]
-    return Facts(splits, train, val, test, np.concatenate([np.empty(0), *sides]))
+    sizes = [_sides(sample) for sample in train.samples[::stride]]
+    sides, relative = (np.concatenate([np.empty(0), *(part[index] for part in sizes)]) for index in (0, 1))
+    return Facts(splits, train, val, test, sides, relative)
 
 
-def _relative_sides(sample: Sample) -> np.ndarray:
+def _sides(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """√area of the objects of an image in pixels, and as a fraction of the image's."""
     with suppress(ValueError, OSError):
         height, width = sample.image_size or image_header_size(sample.image_path)
         boxes = sample.target.boxes[~sample.target.crowd]
-        sizes = (boxes[:, 2:] - boxes[:, :2]).double().numpy()
-        return np.asarray(np.sqrt(sizes.prod(axis=1) / (height * width)))
-    return np.empty(0)
+        sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).double().numpy().prod(axis=1))
+        return sides, sides / math.sqrt(height * width)
+    return np.empty(0), np.empty(0)

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from vovnet.engine.config import TrainConfig
+from vovnet.engine.config import BatchSize, Section, TilesConfig, TrainConfig
 from vovnet.engine.config_file import override, validated
 from vovnet.engine.distributed import choose_device
 from vovnet.errors import UsageError, counted
-from vovnet.planning.candidates import BATCH_SIZE, Candidate
+from vovnet.planning.candidates import BATCH_SIZE, FINE_TUNING, Candidate
 from vovnet.planning.choice import Tried, choose, possible_candidates
 from vovnet.planning.facts import Facts, read_facts
 from vovnet.planning.recipe import evaluation_seconds, final_config, first_config, length_of, reasons_of
@@ -26,9 +26,14 @@ from vovnet.weights.detector import load_weights
 REPORT_S = 20.0  # for the metrics, the plots and the pages at the end
 _LENGTHS = ("iterations", "epochs", "minutes")
 _LEAST_S = 5.0  # of training
+_TOO_SLOW = "the slower ones would have too little time to learn"
 _TRYING = 0.05  # of the time, for each candidate
 
 Say = Callable[[str], None]
+
+
+class _Batch(Section):
+    size: BatchSize
 
 
 @dataclass(frozen=True)
@@ -97,18 +102,27 @@ def make_plan(request: Request, splits: Splits, *, no_val: bool, say: Say) -> Pl
     if splits.val is None and not no_val:
         splits = take_val_from_train(splits, request.output, compare_images=request.compare_images)
         reasons.append(f"val: {VAL_FRACTION:.0%} of the training images ({splits.root}), each class with its share")
-    facts = read_facts(splits)
-    reasons.insert(0, _describe_data(facts))
     given = request.given()
+    facts = read_facts(splits, _tiles(given), seed=int(given.get("seed", 0)))
+    reasons.insert(0, _describe_data(facts))
     device = choose_device(str(given.get("device", "auto")))
-    tried = _try_all(request, facts, _candidates(request, facts, given), device, say)
-    chosen, why = choose(tried, BATCH_SIZE, request.max_ms)
+    weights = request.weights or given.get("weights")
+    candidates = _candidates(facts, given.get("model"), weights)
+    tried = _try_all(request, facts, candidates, device, say)
+    alone = f"the detector of {weights}" if weights else "as asked for" if "model" in given else _TOO_SLOW
+    chosen, why = choose(tried, request.max_ms, alone=alone)
     reasons.append(why)
     values = _first_values(chosen.candidate, facts, request)
     values = final_config(values, chosen.trial, chosen.length, facts, chosen.step_s)
-    reasons += reasons_of(facts, chosen.trial, values, chosen.length)
     config = _with_settings(values, request)
+    reasons += reasons_of(chosen.candidate, facts, chosen.trial, config, chosen.length)
     return Plan(config, tuple(reasons), chosen.length.seconds + _reserve(chosen, facts), splits.test)
+
+
+def _tiles(given: Mapping[str, Any]) -> TilesConfig | None:
+    data = given.get("data")
+    stated = data.get("tiles") if isinstance(data, dict) else None
+    return None if stated is None else validated(TilesConfig, stated, "data.tiles")
 
 
 def _describe_data(facts: Facts) -> str:
@@ -118,14 +132,14 @@ def _describe_data(facts: Facts) -> str:
     return f"data: {images} images, {classes}, objects of {facts.median_side:.0%} of the image's side (median)"
 
 
-def _candidates(request: Request, facts: Facts, given: Mapping[str, Any]) -> tuple[Candidate, ...]:
+def _candidates(facts: Facts, model: str | None, weights: str | None) -> tuple[Candidate, ...]:
     """Those to try; with weights to start from, only their detector, with their options."""
-    weights = request.weights or given.get("weights")
     if weights is None:
-        return possible_candidates(facts, given.get("model"))
+        return possible_candidates(facts, model)
     info = load_weights(str(weights)).info
-    (candidate,) = possible_candidates(facts, str(given.get("model", info.name)))
-    return (replace(candidate, options=info.options),)
+    (candidate,) = possible_candidates(facts, model or info.name)
+    rate = FINE_TUNING * candidate.learning_rate
+    return (replace(candidate, options=info.options, learning_rate=rate, evidence=f"starts from {weights}"),)
 
 
 def _try_all(
@@ -135,7 +149,7 @@ def _try_all(
     tried: list[Tried] = []
     most_s = MOST_S if request.minutes is None else min(MOST_S, _TRYING * 60 * request.minutes)
     for candidate in candidates:
-        if tried and request.minutes is not None and tried[-1].sees(BATCH_SIZE) < candidate.least_images:
+        if tried and request.minutes is not None and tried[-1].images < candidate.least_images:
             break
         values = _first_values(candidate, facts, request)
         say(f"trying {candidate.model}")
@@ -172,7 +186,7 @@ def _length(request: Request, facts: Facts, item: Tried) -> Any:
     elif "epochs" in stated:
         epochs = float(stated["epochs"])
     elif "iterations" in stated:
-        epochs = float(stated["iterations"]) * BATCH_SIZE / len(facts.train)
+        epochs = float(stated["iterations"]) * item.trial.batch_size / len(facts.train)
     return length_of(item.candidate, facts, item.trial, step_s=item.step_s, seconds=seconds, epochs=epochs)
 
 
@@ -184,7 +198,8 @@ def _reserve(item: Tried, facts: Facts) -> float:
 
 
 def _first_values(candidate: Candidate, facts: Facts, request: Request) -> dict[str, Any]:
-    values = first_config(candidate, facts, request.output)
+    batch_size = validated(_Batch, {"size": request.given().get("batch_size", BATCH_SIZE)}, "batch_size").size
+    values = first_config(candidate, facts, request.output, batch_size)
     if request.weights is None:
         return values
     return values | {"weights": request.weights, "default_boxes": "published"}  # the weights know their own

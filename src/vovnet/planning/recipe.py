@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vovnet.data.worker_count import usable_cores
+from vovnet.engine.config import AugmentConfig, TrainConfig
 from vovnet.errors import listed
-from vovnet.planning.candidates import BATCH_SIZE, Candidate
+from vovnet.planning.candidates import Candidate
 from vovnet.planning.facts import Facts
 from vovnet.planning.trial import Trial
 
@@ -19,6 +22,7 @@ _EVALUATIONS = 12  # of a run
 _EVALUATING = 0.1  # part of the time that evaluations may take
 _MOST_SEEN_MILDLY = 100_000  # training images: longer runs gain from SSD's stronger augmentation
 _CHECKPOINT_S = 120.0
+_TOO_SMALL, _TILE_SIDES = 12.0, 10  # pixels in the input; sides of the median object in the side of a tile
 _USUAL_IMAGES = 12_300  # that the recipe of the blood cells sees: 60 epochs of 205
 _EPOCHS = (12, 300)  # the fewest and the most
 
@@ -45,7 +49,7 @@ def usual_epochs(num_images: int) -> int:
     return min(most, max(least, math.ceil(_USUAL_IMAGES / num_images)))
 
 
-def first_config(candidate: Candidate, facts: Facts, output: Path) -> dict[str, Any]:
+def first_config(candidate: Candidate, facts: Facts, output: Path, batch_size: int) -> dict[str, Any]:
     """The values of a config that hold for a candidate whatever is measured; with a length to be replaced."""
     splits = facts.splits
     return {
@@ -56,8 +60,8 @@ def first_config(candidate: Candidate, facts: Facts, output: Path) -> dict[str, 
         "default_boxes": "data",
         "optimizer": {"learning_rate": candidate.learning_rate, "weight_decay": 5e-4, "clip_norm": 10.0},
         "schedule": {"kind": "cosine", "iterations": 1000},
-        "batch_size": BATCH_SIZE,
-        "micro_batch_size": BATCH_SIZE,
+        "batch_size": batch_size,
+        "micro_batch_size": batch_size,
         "ema_decay": 0.998,
         "workers": 1 if usable_cores() <= 2 else "auto",
         "output": str(output),
@@ -68,11 +72,11 @@ def final_config(
     values: Mapping[str, Any], trial: Trial, length: Length, facts: Facts, step_s: float
 ) -> dict[str, Any]:
     """The config of the run. values: `first_config`. step_s: seconds of a step with the loading of its images."""
-    epoch_s = len(facts.train) / BATCH_SIZE * step_s
-    epochs = length.steps * BATCH_SIZE / len(facts.train)
+    epoch_s = len(facts.train) / trial.batch_size * step_s
+    epochs = length.steps * trial.batch_size / len(facts.train)
     val_s = evaluation_seconds(trial, 0 if facts.val is None else len(facts.val))
     augment = dict(values["augment"])
-    if length.steps * BATCH_SIZE > _MOST_SEEN_MILDLY:
+    if length.steps * trial.batch_size > _MOST_SEEN_MILDLY:
         augment = {key: value for key, value in augment.items() if key == "flip"}
     schedule: dict[str, Any] = {
         "kind": "cosine",
@@ -93,7 +97,7 @@ def final_config(
 
 def evaluation_seconds(trial: Trial, num_images: int) -> float:
     """What the evaluation of so many images takes, on a CPU and without the report."""
-    return num_images * (trial.detect_ms / 1000 + trial.load_s / BATCH_SIZE)
+    return num_images * (trial.detect_ms / 1000 + trial.load_s / trial.batch_size)
 
 
 def length_of(
@@ -104,7 +108,7 @@ def length_of(
     seconds: for training; None for no limit.
     epochs: that somebody asked for; None for the usual number.
     """
-    steps_of_epoch = len(facts.train) / BATCH_SIZE
+    steps_of_epoch = len(facts.train) / trial.batch_size
     val_s = evaluation_seconds(trial, 0 if facts.val is None else len(facts.val))
     if seconds is not None:
         steps = max(1, int(seconds * (1 - _EVALUATING / 2) / step_s))
@@ -114,21 +118,46 @@ def length_of(
     return Length(epochs, None, steps, steps * step_s + min(_EVALUATIONS, epochs) * val_s)
 
 
-def reasons_of(facts: Facts, trial: Trial, values: Mapping[str, Any], length: Length) -> list[str]:
+def reasons_of(candidate: Candidate, facts: Facts, trial: Trial, config: TrainConfig, length: Length) -> list[str]:
     """Why the config is as it is, one thing in a line."""
-    augment, precision = values["augment"], trial.precision
     times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in trial.step_s.items())
-    lines = [f"precision {precision}: a step of {BATCH_SIZE} images took {times}"]
     memory = "" if trial.mib_per_image is None else f", {trial.mib_per_image:.0f} MiB each in training"
-    lines.append(f"batch {BATCH_SIZE}, {trial.micro_batch_size} in a forward pass: they fit into the memory{memory}")
-    seen = length.steps * BATCH_SIZE
     amount = f"{length.minutes:g} min of training" if length.minutes is not None else f"{length.epochs:g} epochs"
-    lines.append(
-        f"{amount}: about {length.steps:,} steps, which see {seen:,} images, {seen / len(facts.train):.0f} times each"
-    )
-    flip = "no flips, because classes are left and right: " + listed(facts.sided_classes, 4)
-    lines.append(
-        f"augmentation: {'mild crops and borders' if 'expand' in augment else 'crops and borders as in SSD'}; "
-        + (flip if facts.sided_classes else "horizontal flips only, because most things have an upright orientation")
-    )
-    return lines
+    seen = length.steps * trial.batch_size
+    augment = config.augment
+    boxes = {"data": "fitted to the sizes of the training objects before the first step", "published": "as published"}
+    return [
+        _about_size(facts, candidate),
+        f"default boxes: {'those of the weights' if config.weights else boxes[config.default_boxes]}",
+        f"learning rate {config.optimizer.learning_rate:g}: {_about_rate(candidate, config)}",
+        f"precision {config.precision}: a step of {trial.batch_size} images took {times}",
+        f"batch {trial.batch_size}, {config.micro_batch_size} in a forward pass: they fit into the memory{memory}",
+        f"{amount}: about {length.steps:,} steps, which see {seen:,} images, {seen / len(facts.train):.0f} times each",
+        f"augmentation: crops from {augment.crop_min_scale:g} of a side, borders up to {augment.expand:g} times it, "
+        + _about_flips(facts, augment),
+    ]
+
+
+def _about_rate(candidate: Candidate, config: TrainConfig) -> str:
+    if config.optimizer.learning_rate != candidate.learning_rate:
+        return "as asked for"
+    return "a fifth of the recipe's, because the weights are trained" if config.weights else "that of the recipe"
+
+
+def _about_flips(facts: Facts, augment: AugmentConfig) -> str:
+    if not augment.flip and facts.sided_classes:
+        return f"no flips, because classes are left and right ({listed(facts.sided_classes, 4)})"
+    if augment.flip and not augment.flip_vertical:
+        return "horizontal flips only, because most things have an upright orientation"
+    return f"horizontal flips {augment.flip:g}, vertical {augment.flip_vertical:g}"
+
+
+def _about_size(facts: Facts, candidate: Candidate) -> str:
+    """The input, and how large the objects are in it; what helps if that is too small."""
+    side = facts.median_side * candidate.input_side
+    inside = f"half of the objects are larger than {side:.0f} pixels"
+    text = f"input {candidate.input_side} × {candidate.input_side}, in which {inside}"
+    if side >= _TOO_SMALL or not len(facts.sides):
+        return text
+    tile = max(128, 32 * round(_TILE_SIDES * float(np.median(facts.sides)) / 32))
+    return f"{text}: they are too small for it; training and detecting in tiles helps: data.tiles='{{size: {tile}}}'"

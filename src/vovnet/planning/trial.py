@@ -46,6 +46,7 @@ class Trial:
     load_s: seconds that one process takes to load the images of a step.
     detect_ms: one image through the network in float32, and the decoding of its outputs.
     mib_per_image: memory of a training step per image of a forward pass; None if it cannot be measured.
+    batch_size: images of a step.
     micro_batch_size: images of a forward pass that fit into the memory.
     """
 
@@ -54,6 +55,7 @@ class Trial:
     load_s: float
     detect_ms: float
     mib_per_image: float | None
+    batch_size: int
     micro_batch_size: int
 
     def seconds_per_step(self, device: torch.device) -> float:
@@ -76,13 +78,14 @@ def try_detector(
     free = available_mib(device)
     steps = _Steps(config, model, device)
     precisions = _precisions(device)
-    first, step_s = _part_of(batch, _FIRST_IMAGES), {}
+    few = min(_FIRST_IMAGES, config.batch_size)
+    first, step_s = _part_of(batch, few), {}
     steps.time(first, precisions[-1])  # allocates the state of the optimizer
     peak = peak_of(lambda: steps.time(first, precisions[0]), device)
-    mib_per_image = None if peak is None else peak / _FIRST_IMAGES
+    mib_per_image = None if peak is None else peak / few
     micro = choose_micro_batch(config.batch_size, mib_per_image, free)
     for precision in precisions:
-        images, part = _FIRST_IMAGES, first
+        images, part = few, first
         seconds = [steps.time(part, precision)]
         if seconds[0] * (1 + _STEPS) * micro / images * len(precisions) <= most_s:
             images, part = micro, _part_of(batch, micro)
@@ -90,7 +93,7 @@ def try_detector(
             seconds = [steps.time(part, precision) for _ in range(_STEPS)]
         step_s[precision] = config.batch_size / images * statistics.median(seconds)
     best = precisions[-1] if step_s[precisions[-1]] < _WORTH_IT * step_s[precisions[0]] else precisions[0]
-    return Trial(best, step_s, load_s, _detect_ms(model, dataset, device), mib_per_image, micro)
+    return Trial(best, step_s, load_s, _detect_ms(model, dataset, device), mib_per_image, config.batch_size, micro)
 
 
 def _precisions(device: torch.device) -> tuple[Precision, ...]:

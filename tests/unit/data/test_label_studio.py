@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.formats import open_dataset, recognise, splits
+from vovnet.masks import decode
 
 from .coco_writing import HEIGHT, WIDTH, write_image
 from .labelling_tools import (
@@ -39,6 +41,25 @@ def one(root: Path, *results: object, **keys: object) -> Path:
     write_image(root / "a.png")
     write_json(root / "export.json", [task("/data/upload/1/0a1b2c3d-a.png", annotation(*results), **keys)])
     return root
+
+
+def stroke(drawn: npt.NDArray[np.bool_], *, repeat: bool = True) -> dict[str, Any]:
+    """A brush stroke as Label Studio packs it: here in blocks of at most 256 values, or of 16 without repetition."""
+    values = np.repeat(drawn.ravel().astype(np.uint8) * 255, 4)
+    bits = f"{len(values):032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
+    position = 0
+    while position < len(values):
+        if not repeat:
+            block = values[position : position + 16]
+            bits += f"001{len(block) - 1:04b}" + "".join(f"{value:08b}" for value in block)
+        else:
+            same = np.flatnonzero(values[position : position + 256] != values[position])
+            block = values[position : position + (same[0] if len(same) else 256)]
+            bits += f"110{len(block) - 1:08b}{block[0]:08b}"
+        position += len(block)
+    bits += "0" * (-len(bits) % 8)
+    packed = [int(bits[start : start + 8], 2) for start in range(0, len(bits), 8)]
+    return {"format": "rle", "rle": packed, "brushlabels": ["cat"]}
 
 
 def min_export() -> list[dict[str, Any]]:
@@ -230,7 +251,15 @@ def test_labels_apart_from_their_shapes_and_what_is_no_region(tmp_path: Path) ->
         (result(box(1, 1, 9, 9)), "bad-annotation", "has no label"),
         (result(box(1, 1, 9, 9, "cat", "dog")), "bad-annotation", "has the labels cat, dog"),
         (result(box(1, 1, 9, 9, "cat"), image_rotation=90), "bad-annotation", "turned in Label Studio"),
-        (result({"brushlabels": ["cat"], "format": "rle", "rle": [0, 1]}, "brushlabels"), "no-area", "1 brush"),
+        (
+            result({"brushlabels": ["cat"], "format": "rle", "rle": [0, 1]}, "brushlabels"),
+            "bad-annotation",
+            "too early",
+        ),
+        (result({"brushlabels": ["cat"], "format": "rle", "rle": "x"}, "brushlabels"), "bad-annotation", "no list"),
+        (result({"brushlabels": ["cat"], "rle": [0, 0, 150, 0, *[255] * 9]}), "bad-annotation", "more pixels than"),
+        (result(stroke(np.zeros((9, 9), np.bool_)), "brushlabels"), "bad-annotation", "is of 81 pixels, and the image"),
+        (result(stroke(np.zeros((HEIGHT, WIDTH), np.bool_)), "brushlabels"), "bad-annotation", "covers nothing"),
         (result({"x": 1, "y": 1, "width": 0.5, "keypointlabels": ["cat"]}, "keypointlabels"), "no-area", "1 key point"),
         (result(box(1, math.nan, 9, 9, "cat")), "not-a-number", "rectangle: {"),
         (result(box(1, 1, 9, 9, "cat", rotation=math.inf)), "not-a-number", "rectangle: {"),
@@ -287,6 +316,32 @@ def test_masks(tmp_path: Path) -> None:
     target = open_dataset(one(tmp_path, result(DOG, "polygonlabels")), masks=True)[0].target
     assert target.masks is not None
     assert target.masks.areas().tolist() == pytest.approx([300], abs=20)
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_brush_strokes_are_masks(tmp_path: Path, repeat: bool) -> None:
+    drawn = np.zeros((HEIGHT, WIDTH), np.bool_)
+    drawn[20:41, 30:33] = drawn[25, 30:100] = drawn[79, 119] = True
+    root = one(tmp_path / "d", result(stroke(drawn, repeat=repeat), "brushlabels"), result(DOG, "polygonlabels"))
+    target = open_dataset(root, masks=True)[0].target
+    assert target.masks is not None
+    assert np.array_equal(decode(target.masks)[0].numpy(), drawn)
+    assert target.boxes[0].tolist() == [30, 20, 120, 80]
+    assert target.area[0] == drawn.sum()
+    report = check_dataset(root, workers=1)
+    assert not report.problems
+    write_json(
+        root / "export.json", [task("a.png", annotation(result(stroke(drawn), id="s"), result(box(0, 0, 0, 0, "x"))))]
+    )
+    clean_and_check(root, tmp_path / "out")
+    assert objects(tmp_path / "out") == {"a": [("cat", [30, 20, 120, 80])]}
+
+
+def test_a_url_without_a_file_name(tmp_path: Path) -> None:
+    write_image(tmp_path / "images/ab12cd34-a.png")
+    tasks = [task("/image2", annotation(result(CAT)), file_upload="ab12cd34-a.png")]
+    write_json(tmp_path / "export.json", tasks)
+    assert objects(tmp_path) == {"ab12cd34-a": [CAT_BOX]}
 
 
 def test_the_coco_export(tmp_path: Path) -> None:

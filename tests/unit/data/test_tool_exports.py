@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from vovnet.data.check import check_dataset
+from vovnet.data.conversion import convert_dataset
 from vovnet.data.formats import open_dataset, recognise, splits
 
 from .small_datasets import clean_and_check
-from .tool_exports import EXPORTS, Boxes, cvat_images, roboflow_voc, write
+from .tool_exports import EXPORTS, Boxes, cvat_images, cvat_voc, roboflow_voc, write
 
 
 def read(root: Path, split: str) -> Boxes:
@@ -71,3 +72,28 @@ def test_one_format_in_two_ways_is_no_second_one(tmp_path: Path) -> None:
         tmp_path, {"data.yaml": "names: [cat]\ntrain: images\n", "classes.txt": "cat\n", "images/a.txt": "0 0 0 1 1\n"}
     )
     assert recognise(tmp_path).sentence() == "YOLO, because data.yaml describes it"
+
+
+def test_a_corrected_box_of_cvat_stays_counted_from_0(tmp_path: Path) -> None:
+    root, out = tmp_path / "d", tmp_path / "out"
+    cvat_voc(root)
+    path = root / "Annotations/one.xml"
+    path.write_text(path.read_text().replace("<xmax>55</xmax>", "<xmax>75</xmax>"))
+    assert check_dataset(root, workers=1).count_by_kind() == {"box-partly-outside": 1}
+    assert clean_and_check(root, out).problems == ()
+    assert "<xmin>40</xmin><ymin>20</ymin><xmax>60</xmax><ymax>35</ymax>" in (out / "Annotations/one.xml").read_text()
+    assert read(out, "default")["JPEGImages/one.png"] == [("cat", (10, 5, 30, 25)), ("dog", (40, 20, 60, 35))]
+
+
+@pytest.mark.parametrize("text", ["background\ncat\n", "cat\ndog\n", ""])
+def test_another_label_map_leaves_boxes_counted_from_1(tmp_path: Path, text: str) -> None:
+    cvat_voc(tmp_path)
+    (tmp_path / "labelmap.txt").write_text(text)
+    assert read(tmp_path, "default")["JPEGImages/one.png"][0] == ("cat", (9, 4, 30, 25))
+
+
+@pytest.mark.parametrize(("make", "split"), [(export[0], export[3]) for export in EXPORTS.values()], ids=EXPORTS)
+def test_an_export_can_be_converted(tmp_path: Path, make: Callable[[Path], Boxes], split: str) -> None:
+    expected = {Path(path).stem: objects for path, objects in make(tmp_path / "d").items()}
+    convert_dataset(tmp_path / "d", "coco", tmp_path / "out")
+    assert_same({Path(path).stem: objects for path, objects in read(tmp_path / "out", split).items()}, expected)

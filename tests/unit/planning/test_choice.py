@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vovnet.engine.config import TrainConfig
+from vovnet.engine.config_file import validated
 from vovnet.errors import UsageError
 from vovnet.planning.candidates import Candidate
 from vovnet.planning.choice import LONGEST_S, Tried, choose, possible_candidates
@@ -18,12 +20,12 @@ SMALL, LARGE = Candidate("small", 320, 0.05, 0, "here"), Candidate("large", 300,
 
 
 def tried(candidate, *, ms, images=10_000, minutes=10.0, seconds=600.0, exported=None):
-    trial = Trial("fp32", {"fp32": 1.0}, 0.1, ms, 100.0, 8)
+    trial = Trial("fp32", {"fp32": 1.0}, 0.1, ms, 100.0, 8, 8)
     return Tried(candidate, trial, 1.0, Length(None, minutes, images // 8, seconds), exported)
 
 
 def name_of(items, max_ms=None):
-    return choose(items, 8, max_ms)[0].candidate.model
+    return choose(items, max_ms)[0].candidate.model
 
 
 def test_the_most_accurate_one_that_has_the_time():
@@ -39,12 +41,12 @@ def test_without_a_limit_a_run_that_takes_too_long_is_avoided():
 
 def test_only_what_is_fast_enough():
     items = [tried(SMALL, ms=10), tried(LARGE, ms=80)]
-    chosen, reason = choose(items, 8, 25)
+    chosen, reason = choose(items, 25)
     assert chosen.candidate is SMALL
     assert "too slow: large" in reason
     assert name_of([items[0], tried(LARGE, ms=80, exported=20)], 25) == "large"
     with pytest.raises(UsageError, match=r"takes 5 ms or less.*the fastest is small: 10\.0 ms an image"):
-        choose(items, 8, 5)
+        choose(items, 5)
 
 
 class Images:
@@ -59,7 +61,7 @@ class Images:
 
 def facts(side=0.2, classes=("a", "b")):
     splits = Splits(Path("data"), "train", "val", None)
-    return Facts(splits, Images(205, classes), Images(87, classes), None, np.full(3, side))
+    return Facts(splits, Images(205, classes), Images(87, classes), None, np.full(3, 1000 * side), np.full(3, side))
 
 
 def test_small_objects_open_the_way_to_a_larger_input():
@@ -78,16 +80,29 @@ def test_the_config_follows_what_was_measured(tmp_path):
     item = tried(LARGE, ms=80)
     trial = replace(item.trial, micro_batch_size=4, precision="bf16", step_s={"fp32": 2.0, "bf16": 1.0})
     length = length_of(LARGE, data, trial, step_s=1.0, seconds=600.0, epochs=None)
-    values = final_config(first_config(LARGE, data, tmp_path), trial, length, data, 1.0)
+    values = final_config(first_config(LARGE, data, tmp_path, 8), trial, length, data, 1.0)
     assert values["schedule"] == {"kind": "cosine", "minutes": 10.0, "warmup_iterations": 50}
     assert (values["precision"], values["micro_batch_size"], values["batch_size"]) == ("bf16", 4, 8)
     assert values["augment"] == {"expand": 1.5, "crop_min_scale": 0.5}
     assert values["evaluate_every"] >= 4  # 87 images at 0.09 s each take at most a tenth of the time
-    reasons = reasons_of(data, trial, values, length)
+    config = validated(TrainConfig, values, "test")
+    reasons = reasons_of(LARGE, data, trial, config, length)
     assert any("fp32 2.00 s, bf16 1.00 s" in reason for reason in reasons)
 
 
 def test_classes_with_sides_are_not_flipped(tmp_path):
     data = facts(classes=("left hand", "right hand"))
-    values = first_config(LARGE, data, tmp_path)
+    values = first_config(LARGE, data, tmp_path, 8)
     assert values["augment"]["flip"] == 0.0
+    item = tried(LARGE, ms=80)
+    *_, last = reasons_of(LARGE, data, item.trial, validated(TrainConfig, values, "test"), item.length)
+    assert "no flips, because classes are left and right (left hand, right hand)" in last
+
+
+def test_tiles_are_named_where_objects_are_too_small_for_the_input(tmp_path):
+    for side, expected in ((0.02, "data.tiles='{size: 192}'"), (0.2, "larger than 60 pixels")):
+        item = tried(LARGE, ms=80)
+        config = validated(TrainConfig, first_config(LARGE, facts(), tmp_path, 8), "test")
+        first, *_ = reasons_of(LARGE, facts(side=side), item.trial, config, item.length)
+        assert expected in first
+        assert ("tiles" in first) == (side < 0.04)

@@ -37,8 +37,7 @@ def test_missed_objects_of_an_odd_shape_and_of_none() -> None:
     )
     squares = [[0.0, 0, 60, 60], [100.0, 0, 170, 70]]
     assert lost([], squares, [0, 0]) == (
-        "AP50 is 0.000. No score finds 2 objects: train longer, and label more images like the "
-        "worst ones."
+        "AP50 is 0.000. No score finds 2 objects: train longer, and label more images like the worst ones."
     )
 
 
