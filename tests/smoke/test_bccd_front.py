@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -95,3 +96,22 @@ def test_every_record_names_a_detector_that_can_be_built(pages: ModuleType) -> N
         with torch.device("meta"):
             model = create_model(row.model, row.classes, **row.options)
         assert sum(p.numel() for p in model.parameters()) == row.parameters
+
+
+def test_the_small_weights_are_described_once_there_is_a_record(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend("benchmarks")
+    monkeypatch.delitem(sys.modules, "results", raising=False)
+    import results
+
+    monkeypatch.setattr(results, "RECORDS", tmp_path)
+    shutil.copy("docs/records/bccd.json", tmp_path)
+    assert results.small_detector() == []
+    assert results.small_sentence() == ""
+    shutil.copy("docs/records/bccd.json", tmp_path / "bccd_small.json")
+    (section,) = results.small_detector()
+    assert section.startswith("## Blood cells: the small bundled weights `bccd_small`")
+    assert "for 1538 steps with batch\nsize 8 in 54 minutes" in section
+    assert results.by_class(results.read("bccd")) in section
+    assert "86.5 % mAP (VOC07) and 57.3 % COCO AP on the same test images with 5.3 G" in results.small_sentence()

@@ -142,11 +142,14 @@ def _find_form(root: Path) -> tuple[Form, str]:
 
 
 def _all_looked_for() -> str:
-    """What shows each format: "data.yaml or classes.txt (YOLO), …"."""
+    """What shows each format: "data.yaml or classes.txt (YOLO), …, *.json (labelme, VIA, Label Studio)"."""
     by_format: dict[str, list[str]] = {}
     for form in _FORMS:
         by_format.setdefault(form.format, []).append(form.looked_for)
-    return ", ".join(f"{' or '.join(shown)} ({name})" for name, shown in by_format.items())
+    by_text: dict[str, list[str]] = {}
+    for name, shown in by_format.items():
+        by_text.setdefault(" or ".join(shown), []).append(name)
+    return ", ".join(f"{text} ({', '.join(names)})" for text, names in by_text.items())
 
 
 def _hint_at_neighbours(root: Path) -> str:

@@ -44,7 +44,10 @@ def plot_f1(voc: VocResult, class_names: Sequence[str], best: Sequence[BestThres
     plot, axes = _plot("Score threshold", "F1")
     for label, colour, name in _coloured(voc, class_names):
         scores, f1 = voc.classes[label].scores, f1_scores(voc.classes[label])
-        (line,) = axes.plot(*_thinned(scores, f1), color=colour, linewidth=1.4, zorder=1 + (colour != _GREY))
+        last = np.append(scores[1:] != scores[:-1], True)  # of equal scores, which no threshold tells apart
+        curve = _thinned(scores[last], f1[last])
+        order = 1 + (colour != _GREY)
+        (line,) = axes.plot(*curve, color=colour, linewidth=1.4, zorder=order, drawstyle="steps-post")
         plot.add_titles(line, name)
         if chosen := best[label]:
             (dot,) = axes.plot(chosen.threshold, chosen.f1, "o", color=colour, markersize=6, zorder=3)

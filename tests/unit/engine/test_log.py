@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.engine.log import json_lines
+from vovnet.data.formats import open_dataset
+from vovnet.engine.config import load_config
+from vovnet.engine.log import announce, json_lines
 from vovnet.files import LEFTOVERS, replacing
 
 from ..small_disk import small_disk
@@ -72,3 +74,11 @@ def test_only_unfinished_files_of_a_killed_run_match(tmp_path: Path) -> None:
         temporary.touch()
         assert list(tmp_path.glob(LEFTOVERS)) == [temporary]
     assert sorted(os.listdir(tmp_path)) == [".notes.part1", ".partial", "last.pt"]
+
+
+def test_a_run_says_first_how_its_data_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config("bccd_dsod300_vovnet27_slim", ["data.root=samples/bccd", f"output={tmp_path}"])
+    announce(config, open_dataset("samples/bccd", "val"), step=0, steps=1000, device="cpu")
+    data, start = capsys.readouterr().err.splitlines()[:2]
+    assert data == "samples/bccd is read as VOC, because Annotations/ holds XML files"
+    assert start.startswith("87 images, 3 classes (Platelets, RBC, WBC)")
