@@ -396,7 +396,8 @@ def tiles_block() -> str:
     for row in record["rows"]:
         accuracies = [row[key] for key in ("voc07_map", "AP", "APs", "APm", "APl")]
         height, width = row["size"]
-        name = f"{row['number']} of {width} × {height} pixels: {row['images']}"
+        objects = ", ".join(f"{count} {size}" for size, count in row["objects"].items())
+        name = f"{row['number']} of {width} × {height} pixels: {row['images']} ({objects} objects)"
         first = [name, "–", ""] if row["tiles"] is None else ["", str(row["tiles"]), kinds[row["merging"]]]
         rows.append([*first, *map(decimals, accuracies)])
     header = ["images", "tiles", "merged", "VOC07 mAP", "COCO AP", "AP small", "AP medium", "AP large"]

@@ -117,8 +117,9 @@ def _doubted(pieces: Pieces, image_size: tuple[int, int]) -> Scores:
     """
     scores = pieces.scores.copy()
     areas = _sides(pieces.boxes).prod(axis=1)
-    in_whole = ~_beyond(np.array([[0, 0, *image_size[::-1]]], np.float32), pieces.windows, 0).any(axis=1)
-    doubtful = ~in_whole & (areas >= _LARGE**2 * image_size[0] * image_size[1])
+    whole = np.array([[0, 0, *image_size[::-1]]], np.float32)
+    in_whole: Flags = np.logical_and.reduce(pieces.windows == whole, axis=1)
+    doubtful: Flags = ~in_whole & (areas >= _LARGE**2 * image_size[0] * image_size[1])
     for index in np.flatnonzero(in_whole).tolist():
         inside = ~_beyond(pieces.boxes[index], pieces.tiles, _NO_GAP).any(axis=1)
         small = areas[index] < _SMALL**2 * _sides(pieces.tiles).prod(axis=1)

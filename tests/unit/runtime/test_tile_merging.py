@@ -140,6 +140,17 @@ def test_the_whole_image_is_doubted_where_a_tile_shows_a_place_larger_and_does_n
     assert scores == {small: pytest.approx(0.4), large: pytest.approx(0.8), agreed: pytest.approx(0.7)}
 
 
+def test_a_tile_is_doubted_where_the_whole_image_shows_a_place_large_enough_and_does_not_agree() -> None:
+    small, large, agreed = (10.0, 10.0, 30.0, 30.0), (40.0, 40.0, 80.0, 80.0), (40.0, 5.0, 80.0, 35.0)
+    found = [
+        (np.array([agreed], np.float32), np.zeros(1, np.int64), np.full(1, 0.9, np.float32)),
+        (np.array([small, large, agreed], np.float32), np.zeros(3, np.int64), np.full(3, 0.8, np.float32)),
+    ]
+    merged = merge(place([(0, 0, 200, 200), (0, 0, 100, 100)], found), (200, 200), score_threshold=0, top_k=None)
+    scores = dict(zip(map(tuple, merged.boxes.tolist()), merged.scores.tolist(), strict=True))
+    assert scores == {agreed: pytest.approx(0.9), small: pytest.approx(0.8), large: pytest.approx(0.4)}
+
+
 def test_the_best_above_the_threshold_are_kept() -> None:
     objects = [(float(x), 0.0, x + 8.0, 8.0) for x in range(0, 90, 10)]
     pieces = look(objects, [0] * 9, [(0, 0, 100, 100)])
