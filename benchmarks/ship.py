@@ -1,8 +1,9 @@
 """Turn a finished run into shipped weights: `python benchmarks/ship.py runs/bccd_dsod300_vovnet27_slim bccd`.
 
 Takes the best weights on val, converts the convolutions to half precision, and tests these weights once on the test
-split. Writes them to src/vovnet/weights/NAME.safetensors, and the record, the log and the training curve to
-docs/records. The run must be called like its config; the record holds the dataset folder of that config.
+split. Writes them with the score thresholds of highest F1 on val to src/vovnet/weights/NAME.safetensors, and the
+record, the log and the training curve to docs/records. The run must be called like its config; the record holds the
+dataset folder of that config.
 
 With --train, the config of that name is trained first; a stopped run goes on.
 With --record-only nothing is shipped: the best weights are tested as they are, and only docs/records is written.
@@ -32,7 +33,7 @@ from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.provenance import count_threads, device_name
 from vovnet.report.plots import plot_training
 from vovnet.report.plotting import save_figure
-from vovnet.weights.detector import load_model, save_weights
+from vovnet.weights.detector import load_model, save_weights, store_thresholds
 
 
 def training_seconds(log: list[dict[str, Any]], images: int) -> float:
@@ -63,11 +64,10 @@ def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
     config = best.record["config"]
     root = config["data"]["root"]
     root_in_config = str(load_config(ROOT / "configs" / f"{run.name}.yaml").data.root)
-    results = {}
-    for split in splits:
-        evaluation = test_on(ROOT / root, split, model, best.info)
+    evaluations = {split: test_on(ROOT / root, split, model, best.info) for split in splits}
+    for evaluation in evaluations.values():
         print_evaluation(evaluation, Output())
-        results[split] = for_record(evaluation, root_in_config)
+    results = {split: for_record(evaluation, root_in_config) for split, evaluation in evaluations.items()}
 
     train_images = len(open_dataset(ROOT / root, config["data"]["train"]))
     log = read_log(run)
@@ -86,7 +86,11 @@ def ship(run: Path, name: str, *, ships: bool, splits: list[str]) -> None:
         **results,
     }
     if ships:
-        save_weights(ROOT / "src/vovnet/weights" / f"{name}.safetensors", state, best.info, record)
+        shipped = ROOT / "src/vovnet/weights" / f"{name}.safetensors"
+        save_weights(shipped, state, best.info, record)
+        val = evaluations.get(config["data"]["val"])
+        if val is not None:
+            store_thresholds(shipped, val.score_thresholds)
     write_json(RECORDS / f"{name}.json", record)
     with replacing(RECORDS / f"{name}.png") as temporary:
         save_figure(plot_training(log), temporary)

@@ -308,6 +308,13 @@ def voc(target: str) -> tuple[Seed, ...]:
     return tuple(_changing(files, name) for name in names[target])
 
 
+def split_files() -> tuple[Seed, ...]:
+    files = {f"data/{name}": content for name, content in voc("voc-xml")[0].files.items()}
+    splits = {"train": ["JPEGImages/a.jpg"], "val": ["JPEGImages/b.jpg"], "test": []}
+    content = {"vovnet_split": 1, "root": "data", "splits": splits}
+    return (Seed({"splits.json": json.dumps(content).encode()} | files),)
+
+
 def cvat() -> tuple[Seed, ...]:
     files = {f"images/{name}.jpg": image("jpeg") for name in ("a", "Train/b", "frame_000000", "frame_000001")}
     images, video = (_CVAT.format(shapes=shapes).encode() for shapes in (_CVAT_IMAGES, _CVAT_TRACKS))

@@ -97,6 +97,11 @@ def _voc(path: Path, folder: Path) -> Calls:
     return dataset(folder, copy=path.stat().st_size % 3 == 0)
 
 
+def _split_file(path: Path, folder: Path) -> Calls:
+    """As `dataset` of the file itself, of which no copy is written."""
+    return dataset(path, copy=False)
+
+
 def _config(path: Path, folder: Path) -> Calls:
     from vovnet.engine.config import load_config, read_config
     from vovnet.paper.aggregation.config import AggregationConfig
@@ -214,6 +219,7 @@ def _pairs() -> Iterator[tuple[str, Kind]]:
     yield "label-studio", Kind(8, seeds_of_tools.label_studio, structured.any_json, _masked)
     yield "voc-xml", Kind(14, lambda: seeds.voc("voc-xml"), structured.any_xml, _voc)
     yield "voc-lists", Kind(4, lambda: seeds.voc("voc-lists"), mutators.any_text, _voc)
+    yield "split-file", Kind(4, seeds.split_files, structured.any_json, _split_file)
     yield "cvat-xml", Kind(8, seeds.cvat, structured.any_xml, _voc)
     yield "boxes-csv", Kind(5, seeds.boxes_csv, mutators.any_text, _voc)
     yield "config", Kind(10, _models("configs"), structured.any_yaml, _config)

@@ -38,11 +38,13 @@ def init(root: Path | None = None, *settings: str) -> None:
 
     started = time.monotonic()
     if root is not None:
-        from vovnet.cli.train_dataset import make_plan, output_of
+        from vovnet.cli.train_dataset import make_plan, output_of, reasons_as_comments
         from vovnet.planning.plan import Request
 
         request = Request(root, output_of(root, settings), settings, started=started)
-        config = make_plan(request, Output("-")).config
+        plan = make_plan(request, Output("-"))
+        config = plan.config
+        sys.stdout.write(reasons_as_comments(plan))
     else:
         values = {key: dict(value) if isinstance(value, dict) else value for key, value in _START.items()}
         override(values, settings)

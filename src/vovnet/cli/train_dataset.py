@@ -50,7 +50,7 @@ def refuse_another_run(output: Path) -> None:
 
 
 def make_plan(request: Request, out: Output) -> Plan:
-    """Check the data and plan a run; print what was found, measured and chosen.
+    """Check the data and plan a run; print what was found and measured.
 
     Raises UnsoundDataError if the data must be mended first.
     """
@@ -76,12 +76,14 @@ def make_plan(request: Request, out: Output) -> Plan:
     for sentence in soundness.sentences():
         out.say(sentence)
     request = replace(request, compare_images=not soundness.report.headers_only)
-    plan = make(request, splits, no_val=no_val, say=lambda text: print(line(text, 300), file=sys.stderr, flush=True))
+    return make(request, splits, no_val=no_val, say=lambda text: print(line(text, 300), file=sys.stderr, flush=True))
+
+
+def _print_plan(plan: Plan, out: Output) -> None:
     for reason in plan.reasons:
         out.say(f"- {reason}")
     ends = datetime.now() + timedelta(seconds=plan.seconds)
     out.say(f"this will take about {_duration(plan.seconds)}, until {ends:%H:%M}")
-    return plan
 
 
 def _duration(seconds: float) -> str:
@@ -140,6 +142,7 @@ def _word(path: object) -> str:
 def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: bool) -> int:
     """Plan, train and evaluate; the exit status."""
     from vovnet.engine.config import load_config
+    from vovnet.engine.config_text import config_yaml
     from vovnet.engine.train import train
     from vovnet.files import write_text
 
@@ -151,12 +154,13 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
         config = load_config(output / CONFIG, [*request.settings, "resume=true"])
     else:
         plan = make_plan(request, Output("-") if plan_only else out)
-        config, text = plan.config, _with_reasons(plan)
+        config, text = plan.config, f"{reasons_as_comments(plan)}{config_yaml(plan.config)}"
         if plan_only:
             if out.json_file != "-":
                 print(text, end="")
             out.json({"config": config.model_dump(mode="json"), "reasons": plan.reasons, "seconds": plan.seconds})
             return 0
+        _print_plan(plan, out)
         write_text(output / CONFIG, text)
         again = f"vovnet train {_word(output / CONFIG)}"
         out.say(f"the config is {output / CONFIG}; `{again} output=FOLDER` repeats the run")
@@ -182,11 +186,10 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
     return 0
 
 
-def _with_reasons(plan: Plan) -> str:
-    """The config as YAML, below the reasons for it."""
-    from vovnet.engine.config_text import config_yaml
-
-    return "".join(f"# {line(reason, 500)}\n" for reason in plan.reasons) + config_yaml(plan.config)
+def reasons_as_comments(plan: Plan) -> str:
+    """The first lines of the YAML of a plan."""
+    text = f"This takes about {_duration(plan.seconds)} on the machine that it was planned on."
+    return "".join(f"# {line(reason, 500)}\n" for reason in (*plan.reasons, text))
 
 
 def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, object]:

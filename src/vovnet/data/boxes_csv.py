@@ -148,7 +148,10 @@ def _listed_classes(path: Path) -> list[str]:
     classes = path.parent / _CLASSES
     try:
         pairs = [values for _, values in _records(read_text(classes, "yaml_bytes"))]
-        numbered = sorted((int(to_number(number)), name.strip()) for name, number in pairs)
+        numbered = sorted((to_number(number), name.strip()) for name, number in pairs)
+        wrong = next((name for number, name in numbered if not number.is_integer()), None)
+        if wrong is not None:
+            raise ValueError(f"{line(wrong, 60)} has no whole number")
     except ValueError as error:
         raise ValueError(f"{classes} must have lines `name,number` ({error})") from error
     return [name for _, name in numbered]

@@ -55,18 +55,18 @@ class Form:
 # The first one that recognises a folder says which module reads it.
 _FORMS = (
     Form("VOC", voc, voc.recognises, "Annotations/*.xml", is_certain=True),
-    Form("COCO", coco, coco.recognises, "annotations/*.json or */_annotations.coco.json", is_certain=True),
+    Form("COCO", coco, coco.recognises, "annotations/*.json", is_certain=True),
     Form("YOLO", yolo, yolo.recognises, "data.yaml", is_certain=True),
-    Form("mask PNGs", mask_png, mask_png.recognises, "images/ with masks/*.png", is_certain=True),
-    Form("YOLO", yolo, yolo.recognises_yaml, "another YAML file with names and train"),
+    Form("mask PNGs", mask_png, mask_png.recognises, "masks/*.png", is_certain=True),
+    Form("YOLO", yolo, yolo.recognises_yaml, "another such YAML file"),
     Form("VOC", voc, voc.recognises_layout, "*.xml beside the images"),
     Form("CVAT XML", cvat_xml, cvat_xml.recognises, "annotations.xml", is_certain=True),
-    Form("CVAT XML", cvat_xml, cvat_xml.recognises_tasks, "a folder for each task"),
+    Form("CVAT XML", cvat_xml, cvat_xml.recognises_tasks, "*/annotations.xml"),
     Form("CSV", boxes_csv, boxes_csv.recognises, "_annotations.csv"),
-    Form("YOLO", yolo, yolo.recognises_settings, "obj.data or classes.txt"),
-    Form("labelme", labelme, labelme.recognises, "a JSON file for each image"),
-    Form("VIA", via, via.recognises, "a project or an export as JSON or CSV"),
-    Form("Label Studio", label_studio, label_studio.recognises, "a JSON export"),
+    Form("YOLO", yolo, yolo.recognises_settings, "classes.txt"),
+    Form("labelme", labelme, labelme.recognises, "a JSON file per image"),
+    Form("VIA", via, via.recognises, "JSON or CSV"),
+    Form("Label Studio", label_studio, label_studio.recognises, "JSON"),
 )
 _WITH_MASKS = (coco, mask_png, labelme, via, label_studio)
 
@@ -142,11 +142,14 @@ def _find_form(root: Path) -> tuple[Form, str]:
 
 
 def _all_looked_for() -> str:
-    """What shows each format: "data.yaml or classes.txt (YOLO), …"."""
+    """What shows each format: "data.yaml or classes.txt (YOLO), …, *.json (labelme, VIA, Label Studio)"."""
     by_format: dict[str, list[str]] = {}
     for form in _FORMS:
         by_format.setdefault(form.format, []).append(form.looked_for)
-    return ", ".join(f"{' or '.join(shown)} ({name})" for name, shown in by_format.items())
+    by_text: dict[str, list[str]] = {}
+    for name, shown in by_format.items():
+        by_text.setdefault(" or ".join(shown), []).append(name)
+    return ", ".join(f"{text} ({', '.join(names)})" for text, names in by_text.items())
 
 
 def _hint_at_neighbours(root: Path) -> str:

@@ -75,8 +75,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
                     without_area.add(path, no_area, line(image_path.name, 60))
     without_area.warn(root)
     if on_problem is not raise_problem:
-        unused = [path for path in images if path not in collected.used()]
-        warn_about_unused(root, unused, "annotated task")
+        warn_about_unused(root, images, collected.used(), "annotated task")
     return make_splits(root, "label_studio", images=collected.by_split(), wanted=names, on_problem=on_problem)
 
 

@@ -60,7 +60,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             without_area.add(path, _count_without_area(content))
     without_area.warn(root)
     if on_problem is not raise_problem:
-        warn_about_unused(root, [path for path in index.images if path not in owners], "JSON file")
+        warn_about_unused(root, index.images, owners.keys(), "JSON file")
     in_order = {split: [found[path] for path in sorted(found)] for split, found in images.items()}
     return make_splits(root, "labelme", images=in_order, wanted=names, on_problem=on_problem)
 

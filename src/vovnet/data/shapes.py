@@ -96,7 +96,7 @@ def from_bitmap(
     inside = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     x, y = max(left, 0) + int(columns[0]), max(top, 0) + int(rows[0])
     box = (float(x), float(y), float(x + inside.shape[1]), float(y + inside.shape[0]))
-    mask = {"size": [height, width], "counts": encode_crop(inside, y, x, size).decode()}
+    mask: dict[str, object] = {"size": [height, width], "counts": encode_crop(inside, y, x, size).decode()}
     return box, mask, float(inside.sum())
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.yolo_settings import exists
 from vovnet.errors import UsageError, counted, did_you_mean
 from vovnet.files import encodable, is_below, write_json
 from vovnet.parsing import naming, read_json
@@ -21,6 +22,7 @@ from vovnet.printing import line, quoted
 
 _KEY, _VERSION = "vovnet_split", 1
 _HEAD = 2**16  # bytes in which the key must be
+_LONGEST_NAME = 60  # characters of the name of a split
 _MOST_SPLITS, _MOST_NAMED = 100, 1000  # splits of a file; entries without an image that the check names
 
 
@@ -41,6 +43,10 @@ def is_split_file(path: Path) -> bool:
         return f'"{_KEY}"'.encode() in file.read(_HEAD)
 
 
+def is_split_name(name: str) -> bool:
+    return 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+
+
 def read_split_file(path: Path) -> SplitFile:
     """ValueError for a file that is no split file, or names a dataset that does not exist."""
     with naming(path):
@@ -54,10 +60,12 @@ def read_split_file(path: Path) -> SplitFile:
     if not isinstance(splits, dict) or not 0 < len(splits) <= _MOST_SPLITS:
         raise ValueError(f"{path}: splits must hold 1 to {_MOST_SPLITS} lists of images, as train and val")
     for name, images in splits.items():
+        if not is_split_name(name):
+            raise ValueError(f"{path}: a split needs a short, printable name, got {quoted(name, 40)}")
         if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
             raise ValueError(f"{path}: the split {quoted(name, 40)} must be a list of paths of images")
     dataset = Path(os.path.normpath(path.parent / root))
-    if not dataset.exists():
+    if not exists(dataset):
         raise FileNotFoundError(
             f"{path}: its dataset {line(str(dataset), 200)} does not exist: correct root in the file"
         )

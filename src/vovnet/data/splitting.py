@@ -13,7 +13,7 @@ from vovnet.data.dataset import SplitAnnotations, raise_problem
 from vovnet.data.formats import find_format
 from vovnet.data.grouping import Grouping, group_images
 from vovnet.data.near_duplicates import small_pictures
-from vovnet.data.split_file import Selection, image_name, read_whole, write_members
+from vovnet.data.split_file import Selection, image_name, is_split_name, read_whole, write_members
 from vovnet.data.stratifying import stratify
 from vovnet.errors import UsageError, counted
 from vovnet.printing import line, quoted
@@ -137,7 +137,7 @@ def check_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
     if len(fractions) < 2 or not all(value > 0 and math.isfinite(value) for value in fractions.values()):
         raise UsageError(f"expected fractions above 0 for two splits or more, such as 0.8/0.1/0.1, got {stated}")
     for name in fractions:
-        if not name or len(name) > 60 or not name.isprintable():
+        if not is_split_name(name):
             raise UsageError(f"a split needs a short, printable name, got {quoted(name, 40)}")
     total = sum(fractions.values())
     if not any(abs(total / whole - 1) <= _ROUNDING for whole in (1, 100)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -89,26 +89,32 @@ def make_splits(
     """
     every = [image for of_split in images.values() for image in of_split]
     class_names = tuple(sorted({obj.class_name for image in every for obj in image.objects}))
-    counts = Counter(image.image_path.stem for image in every)
+    counts = Counter(name for path in {image.image_path for image in every} for name in _ids(path, root))
+
+    def unique_id(image_path: Path) -> str:
+        *names, whole = _ids(image_path, root)
+        return next((name for name in names if counts[name] == 1), whole)
 
     def to_split(split: str) -> SplitAnnotations:
         of_split: Iterable[ImageAnnotation] = images.get(split, ())
         if on_problem is raise_problem:
             of_split = (image for image in of_split if image.objects or not image.unusable_objects)
-        with_ids = tuple(replace(image, image_id=_unique_id(image.image_path, root, counts)) for image in of_split)
+        with_ids = tuple(replace(image, image_id=unique_id(image.image_path)) for image in of_split)
         return SplitAnnotations(root, name, split, class_names, tuple(range(1, len(class_names) + 1)), with_ids)
 
     return tuple(map(to_split, wanted))
 
 
-def _unique_id(image_path: Path, root: Path, counts: Mapping[str, int]) -> str:
-    """The stem of an image, or its path in the folder where several images have the stem."""
-    stem = image_path.stem
-    return stem if counts[stem] == 1 else image_path.relative_to(root).with_suffix("").as_posix()
+def _ids(image_path: Path, root: Path) -> dict[str, None]:
+    """What an image may be called: its stem, or its path in the folder where several images have the stem."""
+    path = image_path.relative_to(root)
+    return dict.fromkeys((path.stem, path.with_suffix("").as_posix(), path.as_posix()))
 
 
-def warn_about_unused(root: Path, unused: Sequence[Path], of_what: str) -> None:
+def warn_about_unused(root: Path, images: Iterable[Path], used: Collection[Path], of_what: str) -> None:
     """Logs images that no annotation names: they are not taken for images without objects."""
+    unused = [path for path in images if path not in used]
     if unused:
-        has = "1 image has" if len(unused) == 1 else f"{len(unused)} images have"
-        _LOG.warning("%s: %s no %s and count in no split (the first is %s)", root, has, of_what, unused[0])
+        has, count = ("has", "counts") if len(unused) == 1 else ("have", "count")
+        which = f"{counted(len(unused), 'image')} {has} no {of_what} and {count} in no split"
+        _LOG.warning("%s: %s (the first is %s)", root, which, unused[0])

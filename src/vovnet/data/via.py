@@ -66,7 +66,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
                     without_area.add(file.path, no_area, line(image_path.name, 60))
     without_area.warn(root)
     if on_problem is not raise_problem:
-        warn_about_unused(root, [path for path in images if path not in collected.used()], "entry in a file of VIA")
+        warn_about_unused(root, images, collected.used(), "entry in a file of VIA")
     return make_splits(root, "via", images=collected.by_split(), wanted=names, on_problem=on_problem)
 
 

@@ -114,8 +114,8 @@ def make_plan(request: Request, splits: Splits, *, no_val: bool, say: Say) -> Pl
     reasons.append(why)
     values = _first_values(chosen.candidate, facts, request)
     values = final_config(values, chosen.trial, chosen.length, facts, chosen.step_s)
-    reasons += reasons_of(chosen.candidate, facts, chosen.trial, values, chosen.length)
     config = _with_settings(values, request)
+    reasons += reasons_of(chosen.candidate, facts, chosen.trial, config, chosen.length)
     return Plan(config, tuple(reasons), chosen.length.seconds + _reserve(chosen, facts), splits.test)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vovnet.data.worker_count import usable_cores
+from vovnet.engine.config import AugmentConfig, TrainConfig
 from vovnet.errors import listed
 from vovnet.planning.candidates import Candidate
 from vovnet.planning.facts import Facts
@@ -117,34 +118,38 @@ def length_of(
     return Length(epochs, None, steps, steps * step_s + min(_EVALUATIONS, epochs) * val_s)
 
 
-def reasons_of(
-    candidate: Candidate, facts: Facts, trial: Trial, values: Mapping[str, Any], length: Length
-) -> list[str]:
+def reasons_of(candidate: Candidate, facts: Facts, trial: Trial, config: TrainConfig, length: Length) -> list[str]:
     """Why the config is as it is, one thing in a line."""
-    augment, precision = values["augment"], trial.precision
     times = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in trial.step_s.items())
-    lines = [_about_size(facts, candidate)]
-    if values.get("default_boxes") == "data":
-        lines.append("default boxes: fitted to the sizes of the training objects before the first step")
-    lines.append(
-        f"learning rate {candidate.learning_rate:g} for a batch of {trial.batch_size}, falling to 0, with clipped gradients"
-    )
-    lines += [f"precision {precision}: a step of {trial.batch_size} images took {times}"]
     memory = "" if trial.mib_per_image is None else f", {trial.mib_per_image:.0f} MiB each in training"
-    lines.append(
-        f"batch {trial.batch_size}, {trial.micro_batch_size} in a forward pass: they fit into the memory{memory}"
-    )
-    seen = length.steps * trial.batch_size
     amount = f"{length.minutes:g} min of training" if length.minutes is not None else f"{length.epochs:g} epochs"
-    lines.append(
-        f"{amount}: about {length.steps:,} steps, which see {seen:,} images, {seen / len(facts.train):.0f} times each"
-    )
-    flip = "no flips, because classes are left and right: " + listed(facts.sided_classes, 4)
-    lines.append(
-        f"augmentation: {'mild crops and borders' if 'expand' in augment else 'crops and borders as in SSD'}; "
-        + (flip if facts.sided_classes else "horizontal flips only, because most things have an upright orientation")
-    )
-    return lines
+    seen = length.steps * trial.batch_size
+    augment = config.augment
+    boxes = {"data": "fitted to the sizes of the training objects before the first step", "published": "as published"}
+    return [
+        _about_size(facts, candidate),
+        f"default boxes: {'those of the weights' if config.weights else boxes[config.default_boxes]}",
+        f"learning rate {config.optimizer.learning_rate:g}: {_about_rate(candidate, config)}",
+        f"precision {config.precision}: a step of {trial.batch_size} images took {times}",
+        f"batch {trial.batch_size}, {config.micro_batch_size} in a forward pass: they fit into the memory{memory}",
+        f"{amount}: about {length.steps:,} steps, which see {seen:,} images, {seen / len(facts.train):.0f} times each",
+        f"augmentation: crops from {augment.crop_min_scale:g} of a side, borders up to {augment.expand:g} times it, "
+        + _about_flips(facts, augment),
+    ]
+
+
+def _about_rate(candidate: Candidate, config: TrainConfig) -> str:
+    if config.optimizer.learning_rate != candidate.learning_rate:
+        return "as asked for"
+    return "a fifth of the recipe's, because the weights are trained" if config.weights else "that of the recipe"
+
+
+def _about_flips(facts: Facts, augment: AugmentConfig) -> str:
+    if not augment.flip and facts.sided_classes:
+        return f"no flips, because classes are left and right ({listed(facts.sided_classes, 4)})"
+    if augment.flip and not augment.flip_vertical:
+        return "horizontal flips only, because most things have an upright orientation"
+    return f"horizontal flips {augment.flip:g}, vertical {augment.flip_vertical:g}"
 
 
 def _about_size(facts: Facts, candidate: Candidate) -> str:

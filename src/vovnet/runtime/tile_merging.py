@@ -25,7 +25,8 @@ Flags = npt.NDArray[np.bool_]
 NMS_IOU = 0.45  # as in the detectors' own NMS
 _AGREEMENT = 0.6  # IoU of a fragment with what its tile shows of an object, from which it belongs to it
 _LIKE_SCORES = 0.5  # of two fragments that are joined, the lower score is at least this share of the higher one
-_DOUBT, _SMALL = 0.5, 0.3  # factor of the score of what is doubted; its side as a share of that of the tile, at most
+_DOUBT = 0.5  # factor of a score that is doubted
+_SMALL, _LARGE = 0.3, 0.15  # side of what is small in a tile, and of what is large in an image, as a share of theirs
 _NO_GAP = 2  # pixels between two boxes that touch
 _NEAR_TILE, _NEAR_BOX = 0.01, 0.05  # shares of tile and box within which a box ends at the edge
 
@@ -109,20 +110,22 @@ def _whole_pixels(window: Boxes) -> Window:
 
 
 def _doubted(pieces: Pieces, image_size: tuple[int, int]) -> Scores:
-    """The scores, lower for what the whole image shows in the place of a tile and much smaller, where no tile agrees.
+    """The scores, lower for what only the whole image or only tiles show, where the other one should see it better.
 
-    The tile shows it larger. In the whole image, detectors take groups of small objects for one.
+    That is a tile for what is much smaller than the tile, because in the whole image detectors take groups of small
+    objects for one; and the whole image for what is large in it, of which a tile may show a part that looks whole.
     """
     scores = pieces.scores.copy()
+    areas = _sides(pieces.boxes).prod(axis=1)
     in_whole = ~_beyond(np.array([[0, 0, *image_size[::-1]]], np.float32), pieces.windows, 0).any(axis=1)
+    doubtful = ~in_whole & (areas >= _LARGE**2 * image_size[0] * image_size[1])
     for index in np.flatnonzero(in_whole).tolist():
-        box = pieces.boxes[index]
-        inside = ~_beyond(box, pieces.tiles, _NO_GAP).any(axis=1)
-        small = _sides(box).prod() < _SMALL**2 * _sides(pieces.tiles).prod(axis=1)
-        if not (inside & small).any():
-            continue
-        same = np.flatnonzero(~in_whole & (pieces.labels == pieces.labels[index]))
-        agree = same[_iou(box, pieces.boxes[same]) >= NMS_IOU]
+        inside = ~_beyond(pieces.boxes[index], pieces.tiles, _NO_GAP).any(axis=1)
+        small = areas[index] < _SMALL**2 * _sides(pieces.tiles).prod(axis=1)
+        doubtful[index] = (inside & small).any()
+    for index in np.flatnonzero(doubtful).tolist():
+        others = np.flatnonzero((in_whole != in_whole[index]) & (pieces.labels == pieces.labels[index]))
+        agree = others[_iou(pieces.boxes[index], pieces.boxes[others]) >= NMS_IOU]
         confirmed = pieces.scores[agree].max(initial=0)
         scores[index] = max(scores[index] * _DOUBT, min(scores[index], confirmed))
     return scores

@@ -112,9 +112,10 @@ def test_a_file_that_is_not_as_it_should_be_is_one_sentence(tmp_path: Path, text
     assert {problem.kind for problem in check_dataset(root, workers=1).problems} == {"bad-annotation"}
 
 
-def test_a_list_of_classes_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["dog\n", "dog,1,2\n", "dog,inf\n", "dog,1.5\n", "dog,\n", "cat,0\ndog,nan\n"])
+def test_a_list_of_classes_that_is_none_is_one_sentence(tmp_path: Path, text: str) -> None:
     root = make(tmp_path, "a.png,1,2,30,20,dog\n")
-    (root / "train/_classes.csv").write_text("dog\n")
+    (root / "train/_classes.csv").write_text(text)
     with pytest.raises(ValueError, match=r"_classes\.csv must have lines `name,number`"):
         open_dataset(root, "train")
 

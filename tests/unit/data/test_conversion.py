@@ -19,6 +19,7 @@ from vovnet.data.formats import find_format, open_dataset, splits
 from vovnet.data.splitting import write_split_file
 from vovnet.errors import UsageError
 
+from .labelling_tools import make_label_studio, make_labelme, make_via
 from .small_datasets import (
     BOX_MASK,
     HEIGHT,
@@ -32,6 +33,7 @@ from .small_datasets import (
     voc_lines,
     write_image,
 )
+from .tool_exports import EXPORTS
 
 Objects = dict[tuple[str, str], list[tuple[str, tuple[float, ...]]]]
 
@@ -72,6 +74,24 @@ def test_every_format_becomes_every_other(source: str, target: str, tmp_path: Pa
     assert objects_of(tmp_path / "out") == objects_of(root)
     assert done.objects == {name: count for name, count in done.objects.items() if count > 0}
     assert sum(done.images.values()) == len(objects_of(root))
+
+
+TOOLS: dict[str, Callable[[Path], object]] = {name: export[0] for name, export in EXPORTS.items()}
+TOOLS |= {"labelme": make_labelme, "VIA": make_via, "Label Studio": make_label_studio}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_exports_of_every_tool_become_coco_and_yolo(tool: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    TOOLS[tool](root)
+    names = splits(root)
+    convert_dataset(root, "coco", tmp_path / "coco")
+    assert objects_of(tmp_path / "coco") == objects_of(root)
+    done = convert_dataset(tmp_path / "coco", "yolo", tmp_path / "yolo", splits=names[:1])
+    assert sum(done.images.values()) == sum(split == names[0] for split, _ in objects_of(root))
+    assert sorted(map(str, objects_of(tmp_path / "yolo").values())) == sorted(
+        str(found) for (split, _), found in objects_of(root).items() if split == names[0]
+    )
 
 
 @pytest.mark.parametrize("form", ["voc", "coco", "yolo"])

@@ -241,7 +241,7 @@ def test_other_files_beside(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert objects(root) == LABELME
     caplog.set_level(logging.WARNING)
     assert not check_dataset(root, workers=1, ignore_masks=True).problems
-    assert "1 image has no JSON file and count" in caplog.text
+    assert "1 image has no JSON file and counts in no split" in caplog.text
 
 
 @pytest.mark.parametrize("data", [b"", b'{"shapes": [', b"[]", b"\xff\xfe{", '{"shapes": 5}'.encode("utf-16")])

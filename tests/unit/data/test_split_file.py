@@ -85,6 +85,7 @@ def test_a_broken_annotation_elsewhere_does_not_matter_to_voc(tmp_path: Path) ->
         ({"splits": {"train": ["images/train/00.png"]}}, r"images/train/00.png, which is no annotated image of .*"),
         ({"splits": {"train": ["../secret.png", "x"]}}, r"\.\./secret\.png, which is no .*one of 2 such entries"),
         ({"splits": {"train": ["images/train/0.png"] * 2}}, r"the split train lists images/train/0.png twice"),
+        ({"splits": {"train\x9b": []}}, r"a split needs a short, printable name, got 'train\\x9b'"),
         ({"splits": {"train": []}}, r"the split train has no images"),
     ],
 )

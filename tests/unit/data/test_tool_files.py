@@ -59,7 +59,7 @@ def test_a_folder_of_such_files_is_no_dataset(tmp_path: Path) -> None:
         if name != "coco.json":
             (tmp_path / name).write_text(json.dumps(content))
     (tmp_path / "a.csv").write_text("filename,width,height,class,xmin\na.png,1,1,cat,1\n")
-    with pytest.raises(ValueError, match=r"a JSON file for each image \(labelme\), .*a JSON export \(Label Studio\)"):
+    with pytest.raises(ValueError, match=r"looked for .*\*\.json \(labelme, VIA, Label Studio\)"):
         find_format(tmp_path)
 
 

@@ -130,7 +130,19 @@ ALL = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 @pytest.mark.parametrize("name", ALL)
 def test_every_detector(tmp_path, name: str) -> None:
     """Also with other images and batches than the one of the export."""
-    loaded = lively(name, 80 if name == "ssd300_mobilenet" else 3)
+    check_export(tmp_path, lively(name, 80 if name == "ssd300_mobilenet" else 3))
+
+
+def test_default_boxes_that_the_options_list(tmp_path) -> None:
+    """Also of another number than the published ones."""
+    boxes = [[[33.5, 41.2], [60, 20]], [[90, 80]], *([[140.0 + 20 * level, 120]] * 3 for level in range(4))]
+    loaded = lively("ssd300_mobilenet", 3, anchors=boxes)
+    assert loaded.info.options == {"anchors": boxes}
+    check_export(tmp_path, loaded)
+
+
+def check_export(tmp_path: Path, loaded: LoadedModel) -> None:
+    """The exported file finds what PyTorch finds."""
     network = make_onnx(loaded.model, describe_export(loaded, "float32"))
     (tmp_path / "x.onnx").write_bytes(network.SerializeToString())
     session = OnnxSession(tmp_path / "x.onnx", threads=1)

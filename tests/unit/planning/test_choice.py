@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vovnet.engine.config import TrainConfig
+from vovnet.engine.config_file import validated
 from vovnet.errors import UsageError
 from vovnet.planning.candidates import Candidate
 from vovnet.planning.choice import LONGEST_S, Tried, choose, possible_candidates
@@ -83,7 +85,8 @@ def test_the_config_follows_what_was_measured(tmp_path):
     assert (values["precision"], values["micro_batch_size"], values["batch_size"]) == ("bf16", 4, 8)
     assert values["augment"] == {"expand": 1.5, "crop_min_scale": 0.5}
     assert values["evaluate_every"] >= 4  # 87 images at 0.09 s each take at most a tenth of the time
-    reasons = reasons_of(LARGE, data, trial, values, length)
+    config = validated(TrainConfig, values, "test")
+    reasons = reasons_of(LARGE, data, trial, config, length)
     assert any("fp32 2.00 s, bf16 1.00 s" in reason for reason in reasons)
 
 
@@ -91,12 +94,15 @@ def test_classes_with_sides_are_not_flipped(tmp_path):
     data = facts(classes=("left hand", "right hand"))
     values = first_config(LARGE, data, tmp_path, 8)
     assert values["augment"]["flip"] == 0.0
+    item = tried(LARGE, ms=80)
+    *_, last = reasons_of(LARGE, data, item.trial, validated(TrainConfig, values, "test"), item.length)
+    assert "no flips, because classes are left and right (left hand, right hand)" in last
 
 
 def test_tiles_are_named_where_objects_are_too_small_for_the_input(tmp_path):
     for side, expected in ((0.02, "data.tiles='{size: 192}'"), (0.2, "larger than 60 pixels")):
         item = tried(LARGE, ms=80)
-        values = first_config(LARGE, facts(), tmp_path, 8)
-        first, *_ = reasons_of(LARGE, facts(side=side), item.trial, values, item.length)
+        config = validated(TrainConfig, first_config(LARGE, facts(), tmp_path, 8), "test")
+        first, *_ = reasons_of(LARGE, facts(side=side), item.trial, config, item.length)
         assert expected in first
         assert ("tiles" in first) == (side < 0.04)
