@@ -16,13 +16,13 @@ from vovnet.data.video import read_frames
 from vovnet.engine.drawing import draw_detections
 from vovnet.media.drawing import save_drawn
 from vovnet.media.pixels import Pixels
-from vovnet.media.results import make_image_id, source_stem
+from vovnet.media.results import Named, make_image_id
 from vovnet.metrics.coco import to_coco_results
 from vovnet.structures import Detections
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Prediction(Detections):
+class Prediction(Detections, Named):
     """The detections of one image, with what is needed to name, draw and export them.
 
     class_names, category_ids: those of the detector, in label order.
@@ -40,16 +40,6 @@ class Prediction(Detections):
     start_s: float | None = None
     seconds: float | None = None
     pixels: Tensor | None = field(default=None, repr=False)
-
-    @property
-    def names(self) -> list[str]:
-        """The class name of each detection."""
-        return [self.class_names[label] for label in self.labels.tolist()]
-
-    @property
-    def stem(self) -> str:
-        """The file name without folder and suffix."""
-        return source_stem(self.source)
 
     def image(self) -> Tensor:
         """uint8 RGB (3, H, W): `pixels` if they are held, else read from the file. A video is decoded to the frame."""

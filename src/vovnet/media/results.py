@@ -29,6 +29,29 @@ class Failure:
         return describe(self.error)
 
 
+class Named:
+    """What the detections of one image are called, whatever holds them.
+
+    class_names: of the detector, in label order.
+    labels: the index of the class of each detection.
+    source: path or URL of the image; for an image in memory its index among the inputs, from "0".
+    """
+
+    class_names: tuple[str, ...]
+    labels: Any
+    source: str
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each detection."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
+    @property
+    def stem(self) -> str:
+        """The file name without folder and suffix."""
+        return source_stem(self.source)
+
+
 def raise_failures(results: Iterator[T | Failure]) -> Iterator[T]:
     """The results. Raises the error of the first `Failure` among them."""
     for result in results:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vovnet import run_lengths
 from vovnet.media.pixels import Pixels, read_pixels
-from vovnet.media.results import coco_results, make_image_id, source_stem
+from vovnet.media.results import Named, coco_results, make_image_id
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,7 +61,7 @@ class Masks:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Detections:
+class Detections(Named):
     """The objects that a detector reports for one image, best score first.
 
     boxes: float32 (D, 4), x1 y1 x2 y2 in pixels of the original image.
@@ -97,16 +97,6 @@ class Detections:
         """The detections that a boolean mask or an index array selects."""
         masks = None if self.masks is None else self.masks[index]
         return replace(self, boxes=self.boxes[index], labels=self.labels[index], scores=self.scores[index], masks=masks)
-
-    @property
-    def names(self) -> list[str]:
-        """The class name of each detection."""
-        return [self.class_names[label] for label in self.labels.tolist()]
-
-    @property
-    def stem(self) -> str:
-        """The file name without folder and suffix."""
-        return source_stem(self.source)
 
     def image(self) -> Pixels:
         """uint8 RGB (H, W, 3): `pixels` if they are held, else read from the file. A video is decoded to the frame."""
