@@ -34,7 +34,7 @@ class Output:
         print(line(text, PARAGRAPH), file=self.stream, flush=True)
 
     def command(self, text: str) -> None:
-        """Print a command to be pasted: its spaces stay, which the name of a file may have."""
+        """Print a line with a command to be pasted: spaces stay as they are, for names of files with several."""
         print(printable(text.replace("\n", " ")), file=self.stream, flush=True)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -200,12 +200,12 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
         _print_plan(plan, out)
         write_text(output / CONFIG, text)
         again = f"vovnet train {_word(output / CONFIG)}"
-        out.say(f"the config is {output / CONFIG}; `{again} output=FOLDER` repeats the run")
+        out.command(f"the config is {output / CONFIG}; `{again} output=FOLDER` repeats the run")
     result = train(config)
     if not result.finished:
         again = f"vovnet train {_word(request.root)} --resume"
         again += "" if output == output_of(request.root, ()) else f" {_word(f'output={output}')}"
-        out.say(f"stopped after {counted(result.steps, 'step')}; `{again}` goes on; results in {output}")
+        out.command(f"stopped after {counted(result.steps, 'step')}; `{again}` goes on; results in {output}")
         return 130
     out.say(f"trained {counted(result.steps, 'step')} in {_duration(time.monotonic() - request.started)}")
     scores = _evaluate(config, request, out)
