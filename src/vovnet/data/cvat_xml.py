@@ -20,11 +20,11 @@ from vovnet.data.dataset import (
     OnProblem,
     SplitAnnotations,
     raise_problem,
-    report_mended,
     to_image_size,
     with_unique_ids,
 )
 from vovnet.data.image_files import find_images, ignore_problem, is_image_name, warn_about_unlisted
+from vovnet.data.tool_reading import WithoutArea
 from vovnet.errors import counted
 from vovnet.printing import line
 
@@ -78,12 +78,13 @@ def splits(root: Path) -> tuple[str, ...]:
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. Classes are in the order in which CVAT lists its labels.
 
-    Lines, points and skeletons state no box: they are reported and left out, and an image that has nothing else is left
-    out, too. Tags are about whole images and are not read.
+    Lines, points and skeletons have no area: they are counted and left out, and so is an image that has nothing else.
+    Tags are about whole images and are not read.
     """
     class_names: dict[str, None] = {}
     used: set[str] = set()
     images: dict[str, list[ImageAnnotation]] = {name: [] for name in names}
+    without_area = WithoutArea(on_problem)
     for path in annotation_files(root):
         try:
             content = parse_cvat(path)
@@ -93,12 +94,13 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
         class_names.update(dict.fromkeys(content.labels))
         entries = _all_images(path, content)
         used.update(obj.class_name for image in entries for obj in image.objects)
-        reader = _Reader(root, path, entries, on_problem)
+        reader = _Reader(root, path, entries, on_problem, without_area)
         for entry in entries:
             split = _split_of(root, path, entry)
             if split in images and (image := reader.read(entry)) is not None:
                 images[split].append(image)
-        reader.finish()
+        reader.warn_about_unlisted()
+    without_area.warn(root)
     ordered = (*class_names, *sorted(used - class_names.keys()))
     ids = tuple(range(1, len(ordered) + 1))
 
@@ -164,10 +166,10 @@ class _Reader:
     path: Path
     entries: Sequence[CvatImage]
     on_problem: OnProblem
+    without_area: WithoutArea
     finders: dict[str, ImageFinder] = field(default_factory=dict)
     frames: dict[str, Path] | None = None
     seen: set[tuple[str, Path]] = field(default_factory=set)
-    without_box: list[tuple[str, str]] = field(default_factory=list)
 
     def read(self, entry: CvatImage) -> ImageAnnotation | None:
         image_path = self._find(entry)
@@ -180,18 +182,15 @@ class _Reader:
         if entry.unusable:
             shapes = counted(entry.unusable, "shape")
             self.on_problem("bad-annotation", self.path, f"{line(entry.name)} has {shapes} without a label")
-        if entry.without_box:
-            shapes = ", ".join(f"{count} × {tag}" for tag, count in sorted(entry.without_box.items()))
-            self.without_box.append(("no-box", f"{line(entry.name)} has {shapes}, which states no box"))
-        unusable = entry.unusable + entry.without_box.total()
+        self.without_area.add(self.path, entry.without_area, line(entry.name, 60))
+        unusable = entry.unusable + entry.without_area.total()
         if unusable and not entry.objects and self.on_problem is raise_problem:
             return None  # it would teach that nothing is there
         size = to_image_size(*entry.size)
         return ImageAnnotation(image_path, self.path, image_path.stem, tuple(entry.objects), size, unusable)
 
-    def finish(self) -> None:
-        """Reports the shapes without a box, and tells how many images the file does not list."""
-        report_mended(self.without_box, self.path, self.on_problem)
+    def warn_about_unlisted(self) -> None:
+        """Tells the check how many images the file does not list."""
         if self.on_problem is not raise_problem:
             used = {image_path for _, image_path in self.seen}
             warn_about_unlisted(_image_folders(self.path)[0], used, self.path)

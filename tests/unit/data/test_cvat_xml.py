@@ -86,7 +86,7 @@ def test_a_shape_without_its_numbers_has_no_box(tag: str, attributes: dict[str, 
     assert not all(map(math.isfinite, shape_box(tag, attributes)))
 
 
-def test_what_states_no_box_is_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_no_area_is_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root, out = tmp_path / "d", tmp_path / "out"
     for seed, stem in enumerate(("lines", "mixed", "empty")):
         write_image(root / f"images/{stem}.png", seed)
@@ -102,12 +102,12 @@ def test_what_states_no_box_is_counted_and_left_out(tmp_path: Path, caplog: pyte
         dataset = open_dataset(root, "all")
     assert [sample.image_path.stem for sample in dataset] == ["mixed", "empty"]
     assert dataset.class_names == ("dog", "cat")  # a skeleton and its points are no classes of boxes
-    assert "lines.png has 2 × polyline, which states no box (and 1 more such problems)" in caplog.text
+    assert "left out 4 shapes without an area (3 polyline, 1 skeleton)" in caplog.text
     report = check_dataset(root, workers=1)
-    assert report.count_by_kind() == {"no-box": 2}
+    assert report.count_by_kind() == {"no-area": 2}
     assert {problem.detail for problem in report.problems} == {
-        "lines.png has 2 × polyline, which states no box",
-        "mixed.png has 1 × polyline, 1 × skeleton, which states no box",
+        "lines.png: 2 shapes without an area (2 polyline)",
+        "mixed.png: 2 shapes without an area (1 polyline, 1 skeleton)",
     }
     assert clean_and_check(root, out).problems == ()
     assert [sample.image_path.stem for sample in open_dataset(out, "all")] == ["mixed", "empty"]
