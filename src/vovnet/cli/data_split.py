@@ -107,10 +107,10 @@ def print_division(division: Division, out: Output) -> None:
     if grouping.by_name:
         out.say(f"kept together by their names: {counted(grouping.by_name, 'image')}")
     if grouping.alike:
-        out.say(f"kept together because they are nearly the same: {counted(grouping.alike, 'image')}")
+        out.say(f"kept together because they are nearly equal: {counted(grouping.alike, 'image')}")
     if grouping.torn:
         out.say(
-            f"in different splits though nearly the same: {counted(grouping.torn, 'pair')}; too many images are like "
+            f"in different splits though nearly equal: {counted(grouping.torn, 'pair')}; too many images are like "
             "each other to keep all in one split, as those of a fixed camera: --group-by keeps together what you say"
         )
     for split, missing in division.missing_classes().items():

@@ -8,7 +8,6 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,18 +15,16 @@ from vovnet.data.cleaned_copy import require_new_folder
 from vovnet.data.conversion_files import FORMATS, Classes, Placed, image_folder, write_annotations
 from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box, raise_problem
 from vovnet.data.formats import data_folder, find_format
+from vovnet.data.image_scan import scan_images
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.data.split_roles import find_role, find_unions
 from vovnet.errors import UsageError, counted, did_you_mean, listed, unknown_name
 from vovnet.files import encodable, file_name, new_folder
 from vovnet.masks import RleMasks, from_coco
 from vovnet.media.orientation import means_stored_pixels
-from vovnet.media.pixels import read_header
 from vovnet.printing import printable, quoted
 
-_YOLO_SPLITS = ("train", "val", "test")
 _ROUNDING = 0.02  # pixels that a box may change when it is written as text
-_CHUNK = 1024  # images whose headers are read before their results are used
 
 NO_BOX = "boxes left out, without a finite, positive size"
 SIZE = "images whose annotation states another size, with their boxes taken as they are"
@@ -171,17 +168,12 @@ def _split_names(names: Sequence[str], target: str, root: Path) -> dict[str, str
 def _read_headers(
     paths: Sequence[Path], workers: int | None, progress: Callable[[int], None]
 ) -> dict[Path, tuple[tuple[int, int], int]]:
-    """(height, width) of each upright image, and its EXIF orientation."""
-    headers: dict[Path, tuple[tuple[int, int], int]] = {}
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
-    try:
-        for start in range(0, len(paths), _CHUNK):
-            part = paths[start : start + _CHUNK]
-            headers.update(zip(part, pool.map(read_header, part), strict=True))
-            progress(len(headers))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return headers
+    """(height, width) of each upright image, and its EXIF orientation. ValueError for one that cannot be read."""
+    scans = scan_images(set(paths), workers, lambda done, _: progress(done), headers=True)
+    for path, scan in scans.items():
+        if scan.error:
+            raise ValueError(f"{path} {scan.error}")
+    return {path: (scan.image_size, scan.orientation) for path, scan in scans.items()}
 
 
 class _Converter:

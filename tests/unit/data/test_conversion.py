@@ -16,7 +16,6 @@ from vovnet.data import conversion
 from vovnet.data.conversion import convert_dataset
 from vovnet.data.dataset import ImageAnnotation, raise_problem
 from vovnet.data.formats import find_format, open_dataset, splits
-from vovnet.data.splitting import write_split_file
 from vovnet.errors import UsageError
 
 from .labelling_tools import make_label_studio, make_labelme, make_via
@@ -32,6 +31,7 @@ from .small_datasets import (
     set_entry,
     voc_lines,
     write_image,
+    write_split_file,
 )
 from .tool_exports import EXPORTS
 

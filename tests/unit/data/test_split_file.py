@@ -14,10 +14,9 @@ from vovnet.data.check import check_dataset
 from vovnet.data.formats import data_folder, open_dataset, splits
 from vovnet.data.mask_png import recognises as recognises_masks
 from vovnet.data.split_file import write_members
-from vovnet.data.splitting import write_split_file
 from vovnet.errors import UsageError
 
-from .small_datasets import append, make_coco, make_masked_coco, make_voc, make_yolo
+from .small_datasets import append, make_coco, make_masked_coco, make_voc, make_yolo, write_split_file
 
 HALVES = {"train": 0.5, "val": 0.5}
 
