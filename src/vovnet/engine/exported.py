@@ -14,7 +14,6 @@ from torch import Tensor
 from vovnet.engine.predictor import Predictor, Running
 from vovnet.errors import UsageError
 from vovnet.masks import RleMasks
-from vovnet.runtime.cpu import processors
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.masks import paste_codes
 from vovnet.runtime.resize import input_size, resize
@@ -50,7 +49,7 @@ class ExportedResizing:
         if tuple(image.shape[1:]) == size:
             return image
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-        resized = resize(pixels, size, antialias=self.info.antialias, threads=processors())
+        resized = resize(pixels, size, antialias=self.info.antialias)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 

@@ -14,7 +14,6 @@ from vovnet.media.finding import find_inputs
 from vovnet.media.pixels import Pixels, read_pixels, to_pixels
 from vovnet.media.reading import Decoder, SourceImage, read_batches
 from vovnet.media.results import Failure
-from vovnet.runtime.cpu import processors
 from vovnet.runtime.detections import Detections, Masks
 from vovnet.runtime.opening import open_session
 from vovnet.runtime.options import Selection
@@ -37,21 +36,19 @@ def load(path: str | Path, runtime: str | None = None, threads: int | None = Non
     Raises ValueError for a file that is damaged, foreign or newer than this version, FileNotFoundError, and
     ModuleNotFoundError if the runtime is not installed.
     """
-    return Detector(open_session(path, runtime=runtime, threads=threads), threads)
+    return Detector(open_session(path, runtime=runtime, threads=threads))
 
 
 class Detector(Predicting[Detections]):
     """An exported detector with the names of its classes.
 
     session: the network in its runtime.
-    threads: threads that resize an image; None is one for each processor that this process may use.
     info: what the file says of itself.
     class_names, category_ids: in label order; the ids are those of the dataset that the model was trained on.
     """
 
-    def __init__(self, session: Session, threads: int | None = None) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.threads = threads or processors()
         self.info = session.info
         self.class_names = self.info.class_names
         self.category_ids = self.info.category_ids
@@ -124,7 +121,7 @@ class Detector(Predicting[Detections]):
         return detections[selection.keep(found.labels, found.scores)]
 
     def _resize(self, pixels: Pixels) -> Pixels:
-        return to_input(pixels, self.info, threads=self.threads)
+        return to_input(pixels, self.info)
 
 
 def _convert(value: Any) -> Pixels:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Thread
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -15,8 +13,6 @@ Pixels = npt.NDArray[np.uint8]
 _Neighbour = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 _Neighbours = tuple[_Neighbour, _Neighbour]
 _BLOCK = 2**18  # pixels that are worked on at a time
-_BILINEAR = Image.Resampling.BILINEAR
-_WORTH_A_THREAD = 2**17  # pixels: Pillow needs 0.5 ms for them, a thread 0.1 ms to start
 
 
 def input_size(image_size: tuple[int, int], info: ExportInfo) -> tuple[int, int]:
@@ -24,23 +20,18 @@ def input_size(image_size: tuple[int, int], info: ExportInfo) -> tuple[int, int]
     return fit_size(image_size, *info.image_size) if info.keep_ratio else info.image_size
 
 
-def to_input(pixels: Pixels, info: ExportInfo, *, threads: int = 1) -> Pixels:
-    """uint8 RGB (H, W, 3) → uint8 RGB (3, height, width), contiguous: one image of a batch for `Session.run`.
-
-    threads: as in `resize`.
-    """
+def to_input(pixels: Pixels, info: ExportInfo) -> Pixels:
+    """uint8 RGB (H, W, 3) → uint8 RGB (3, height, width), contiguous: one image of a batch for `Session.run`."""
     size = input_size((pixels.shape[0], pixels.shape[1]), info)
-    return np.ascontiguousarray(resize(pixels, size, antialias=info.antialias, threads=threads).transpose(2, 0, 1))
+    return np.ascontiguousarray(resize(pixels, size, antialias=info.antialias).transpose(2, 0, 1))
 
 
-def resize(pixels: Pixels, size: tuple[int, int], *, antialias: bool, threads: int = 1) -> Pixels:
+def resize(pixels: Pixels, size: tuple[int, int], *, antialias: bool) -> Pixels:
     """uint8 RGB (H, W, 3) → uint8 RGB (height, width, 3), bilinear.
 
     antialias: average over all pixels when an image shrinks, as torchvision does: photographs differ by at most one
         grey level, black and white noise in a few values of a hundred million by two. Else OpenCV's INTER_LINEAR,
         which takes at most four pixels.
-    threads: with two or more, a second thread makes the upper half of a large image that shrinks. Pixels differ from
-        those of one thread by at most one grey level, and only where Pillow would resize the rows first.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"expected RGB pixels, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
@@ -49,29 +40,7 @@ def resize(pixels: Pixels, size: tuple[int, int], *, antialias: bool, threads: i
     height, width = size
     if not antialias:
         return _interpolate(pixels, height, width)
-    image = Image.fromarray(pixels)
-    shrinks = height <= image.height and width <= image.width
-    if threads > 1 and shrinks and height % 2 == 0 and image.width * image.height >= _WORTH_A_THREAD:
-        return _resize_in_halves(image, height, width)
-    return np.asarray(image.resize((width, height), _BILINEAR))
-
-
-def _resize_in_halves(image: Image.Image, height: int, width: int) -> Pixels:
-    """Pillow looks across the edge of a box, and half of a height is exact in float32: no seam.
-
-    The halves are written as planes, which the network gets; the result is a view of them.
-    """
-    planes, half = np.empty((3, height, width), np.uint8), image.height / 2
-
-    def fill(rows: slice, top: float) -> None:
-        box = (0, top, image.width, top + half)
-        planes[:, rows] = np.asarray(image.resize((width, height // 2), _BILINEAR, box=box)).transpose(2, 0, 1)
-
-    upper = Thread(target=fill, args=(slice(height // 2), 0.0))
-    upper.start()
-    fill(slice(height // 2, height), half)
-    upper.join()
-    return planes.transpose(1, 2, 0)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _interpolate(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -92,31 +91,6 @@ def test_photographs(size):
         off = difference(resize(pixels, size, antialias=True), with_torch(pixels, Preprocessing(size)))
         assert off.max() <= 1
         assert off.mean() < 0.1
-
-
-@pytest.mark.parametrize("before", [(480, 640), (1080, 1920), (3024, 4032), (721, 1283), (300, 2000)])
-@pytest.mark.parametrize("size", [(300, 300), (512, 320), (320, 302), (299, 300)])
-def test_halves_in_two_threads_have_no_seam(before, size):
-    pixels = noise(*before)
-    whole = resize(pixels, size, antialias=True, threads=1)
-    assert (resize(pixels, size, antialias=True, threads=2) == whole).all()
-
-
-@pytest.mark.parametrize("before", [(640, 480), (4032, 3024), (513, 333), (1, 200_000), (979, 176)])
-@pytest.mark.parametrize("size", [(300, 300), (512, 320), (914, 6), (300, 1)])
-def test_halves_of_tall_images_differ_by_a_grey_level_at_most(before, size):
-    pixels = noise(*before)
-    halves = resize(pixels, size, antialias=True, threads=2)
-    assert difference(halves, resize(pixels, size, antialias=True, threads=1)).max() <= 1
-    assert difference(halves, with_torch(pixels, Preprocessing(size))).max() <= 1
-
-
-def test_threads_are_started_only_where_they_pay(monkeypatch):
-    started = []
-    monkeypatch.setattr("vovnet.runtime.resize.Thread", lambda **options: started.append(options) or Thread(**options))
-    for before, threads in [((480, 640), 1), ((200, 300), 2), ((480, 640), 2), ((481, 200), 2)]:
-        resize(noise(*before), (300, 300), antialias=True, threads=threads)
-    assert len(started) == 1
 
 
 @pytest.mark.parametrize("antialias", [True, False])
