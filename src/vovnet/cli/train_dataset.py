@@ -252,7 +252,9 @@ def _next_commands(config: TrainConfig) -> list[tuple[str, str]]:
     run, root = _word(config.output), _word(config.data.root)
     split = config.data.val or config.data.train
     exported = _word(Path("exported") / f"{export_name(str(config.output))}.onnx")
-    tiles = "" if config.data.tiles is None else f" --tiles {config.data.tiles.size}"
+    tiles = ""
+    if config.data.tiles is not None:
+        tiles = f" --tiles {config.data.tiles.size} --overlap {config.data.tiles.overlap:g}"
     return [
         (f"vovnet evaluate {run} {root} --split {_word(split)}{tiles}", "all metrics again, with other thresholds"),
         (f"vovnet predict IMAGE_OR_VIDEO --weights {run}{tiles}", "boxes in images and videos, as files and drawn"),

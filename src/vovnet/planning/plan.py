@@ -194,7 +194,7 @@ def _reserve(item: Tried, facts: Facts) -> float:
     """Seconds for what comes after the training: the last evaluation, that of the test split, the report."""
     images = sum(len(dataset) for dataset in (facts.val, facts.test) if dataset is not None)
     val = 0 if facts.val is None else len(facts.val)
-    return REPORT_S + evaluation_seconds(item.trial, images + val)
+    return REPORT_S + evaluation_seconds(item.trial, facts, images + val)
 
 
 def _first_values(candidate: Candidate, facts: Facts, request: Request) -> dict[str, Any]:
