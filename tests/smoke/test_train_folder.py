@@ -99,6 +99,15 @@ def test_a_folder_becomes_a_detector(run, folder, tmp_path, monkeypatch):
     status, _, err = run("train", "my cells", "--resume", "--minutes", "3")
     assert status == 2
     assert "leave out --minutes" in err
+    status, _, err = run("train", "my cells", "--resume", "--plan")
+    assert status == 2
+    assert "give one of them" in err
+
+    # Another dataset of the same name is not taken for the one of the run.
+    shutil.copytree(folder, tmp_path / "others/my cells")
+    status, _, err = run("train", "others/my cells", "--resume")
+    assert status == 2
+    assert "holds a run on runs/my cells/splits.json, not on others/my cells" in err
 
 
 def test_a_plan_and_a_config_to_change(run, folder, tmp_path):
@@ -131,6 +140,48 @@ def test_faults_that_spoil_training_stop_it(run, folder):
     status, out, _ = run("train", "my cells-fixed", *TINY, "--plan")
     assert status == 0
     assert "# data: train 6, val 1 images" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lr=0.1"], "optimizer.learning_rate"),
+        (["schedule.epoch=5"], "schedule.epochs"),
+        (["schedule.minutes=long"], "schedule.minutes"),
+        (["model=pelee304"], "without a config only these detectors are planned for"),
+        (["device=abacus"], "device must be auto"),
+        (["--from", "bccd", f"model={SMALL}"], "bccd has weights of dsod300_vovnet27_slim"),
+        (["--from", "bccd", "weights=bccd"], "give one of them"),
+        (["--minutes", "5", "schedule.epochs=3"], "two lengths of the run"),
+    ],
+)
+def test_a_wrong_wish_is_found_before_the_data_is_checked(run, folder, arguments, message):
+    min(folder.glob("*.jpg")).write_bytes(b"no image")
+    status, out, err = run("train", "my cells", *arguments)
+    assert status == 2
+    assert message in err
+    assert not out
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "splits.json"])
+def test_files_of_others_stay_as_they_are(run, folder, tmp_path, name):
+    mine = tmp_path / "mine" / name
+    mine.parent.mkdir()
+    mine.write_text("a: b\n")
+    status, _, err = run("train", "my cells", *TINY, "output=mine")
+    assert status == 1
+    assert f"mine/{name} is not of a planned run" in err
+    assert mine.read_text() == "a: b\n"
+
+
+def test_trained_weights_keep_their_default_boxes_only_if_these_suit(run, folder):
+    for start in (["--from", "bccd"], ["weights=bccd"]):
+        status, out, _ = run("train", "my cells", *start, "batch_size=2", "micro_batch_size=2", "--plan")
+        assert status == 0
+        Path("plan.yaml").write_text(out)
+        config = load_config("plan.yaml")
+        assert (config.weights, config.default_boxes, config.optimizer.learning_rate) == ("bccd", "data", 0.01)
+        assert "# default boxes: those of the weights, unless boxes fitted" in out
 
 
 def test_no_detector_is_that_fast(run, folder):
@@ -173,3 +224,31 @@ def test_init_without_a_folder_has_the_defaults(run):
     Path("init.yaml").write_text(out)
     Path("shown.yaml").write_text(run("config", "show")[1])
     assert load_config("init.yaml") == load_config("shown.yaml")
+
+
+def test_init_takes_settings_in_any_place(run, folder):
+    status, out, _ = run("init", "schedule.epochs=7")
+    assert status == 0
+    Path("init.yaml").write_text(out)
+    assert load_config("init.yaml").schedule.epochs == 7
+    status, out, _ = run("init", "data.root=my cells", f"model={SMALL}", "schedule.epochs=7")
+    assert status == 0
+    assert out.startswith("# data: train 6, val 2 images")
+    status, _, err = run("init", "voc_pelee304")
+    assert status == 2
+    assert "`vovnet config show voc_pelee304`" in err
+
+
+def test_a_run_from_within_the_dataset_stays_out_of_it(run, folder, tmp_path, monkeypatch):
+    """The images of a YOLO folder with classes.txt are all those below it."""
+    for path in folder.glob("*.xml"):
+        path.with_suffix(".txt").write_text("0 0.5 0.5 0.2 0.3\n")
+        path.unlink()
+    (folder / "classes.txt").write_text("cell\n")
+    before = sorted(folder.iterdir())
+    monkeypatch.chdir(folder)
+    status, out, err = run("train", ".", *TINY)
+    assert status == 0, err
+    assert (tmp_path / "runs/my cells/val/evaluation.html").is_file()
+    assert sorted(folder.iterdir()) == before
+    assert "vovnet evaluate '../runs/my cells' '../runs/my cells/splits.json'" in out

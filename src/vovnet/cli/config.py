@@ -9,6 +9,7 @@ from typing import Any
 
 from vovnet.cli.app import app, config_app
 from vovnet.cli.output import Output
+from vovnet.errors import UsageError
 
 # What a config must state, until somebody changes it.
 _START: dict[str, Any] = {
@@ -22,7 +23,7 @@ _START: dict[str, Any] = {
 
 
 @app.command
-def init(root: Path | None = None, *settings: str) -> None:
+def init(root: str | None = None, *settings: str) -> None:
     """Print a config with all keys, their values and meanings, to change and to train with.
 
     Parameters
@@ -37,11 +38,16 @@ def init(root: Path | None = None, *settings: str) -> None:
     from vovnet.engine.config_text import commented_yaml
 
     started = time.monotonic()
-    if root is not None:
+    root, settings = _without_setting(root, settings)
+    if root is not None or any(setting.startswith("data.root=") for setting in settings):
         from vovnet.cli.train_dataset import make_plan, output_of, reasons_as_comments
         from vovnet.planning.plan import Request
+        from vovnet.planning.source import find_dataset
 
-        request = Request(root, output_of(root, settings), settings, started=started)
+        dataset, settings = find_dataset(root, settings)
+        if dataset is None:
+            raise UsageError(f"{root} is a config: `vovnet config show {root}` prints it with all its keys")
+        request = Request(dataset, output_of(dataset, settings), settings, started=started)
         plan = make_plan(request, Output("-"))
         config = plan.config
         sys.stdout.write(reasons_as_comments(plan))
@@ -67,10 +73,17 @@ def show(config: str | None = None, *settings: str) -> None:
     from vovnet.engine.config_file import override, validated
     from vovnet.engine.config_text import config_yaml
 
-    if config is not None and ("=" not in config or Path(config).exists()):
+    config, settings = _without_setting(config, settings)
+    if config is not None:
         sys.stdout.write(config_yaml(load_config(config, settings)))
         return
-    settings = settings if config is None else (config, *settings)
     values = {key: dict(value) if isinstance(value, dict) else value for key, value in _START.items()}
     override(values, settings)
     sys.stdout.write(config_yaml(validated(TrainConfig, values, "the defaults")))
+
+
+def _without_setting(first: str | None, settings: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """The first word, unless it is a setting: then it is one of them."""
+    if first is not None and "=" in first and not Path(first).exists():
+        return None, (first, *settings)
+    return first, settings

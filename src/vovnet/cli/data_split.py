@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def split(
     write_members(path, division.root, division.members)
     print_division(division, out)
     out.say(f"split file: {path}")
-    out.say(f"next: vovnet train {path}, or data.root={path} in a config")
+    out.say(f"next: vovnet train {shlex.quote(str(path))}, or data.root={shlex.quote(str(path))} in a config")
     out.json(to_dict(division, path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -85,7 +86,7 @@ def _print(result: ExportResult, out: Output) -> None:
         out.say(_remedy(report))
         return
     out.say(f"passed ({judged}): {result.path}, report in {result.report_path}")
-    out.say(f"next: vovnet predict IMAGE --weights {result.path}")
+    out.say(f"next: vovnet predict IMAGE --weights {shlex.quote(str(result.path))}")
 
 
 def _rows(report: GateReport) -> list[list[str]]:

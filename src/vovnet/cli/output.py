@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vovnet.console import complain as complain
 from vovnet.files import json_text, try_folder, write_json
-from vovnet.printing import CELL, PARAGRAPH, line
+from vovnet.printing import CELL, PARAGRAPH, line, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -32,6 +32,10 @@ class Output:
     def say(self, text: str = "") -> None:
         """Print a line, by default a blank one."""
         print(line(text, PARAGRAPH), file=self.stream, flush=True)
+
+    def command(self, text: str) -> None:
+        """Print a command to be pasted: its spaces stay, which the name of a file may have."""
+        print(printable(text.replace("\n", " ")), file=self.stream, flush=True)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.box import SIMPLE_HEAD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Annotated
 
@@ -63,9 +64,8 @@ def train(
         more += [f"weights={from_weights}"] if from_weights is not None else []
         return _train_config(str(config), [*settings, *more, *(["resume=true"] if resume else [])], out)
     if not is_main() or _processes() > 1:
-        raise UsageError(
-            f"a plan is made by one process: `vovnet train {root} --plan > my.yaml`, then torchrun with my.yaml"
-        )
+        plan_it = f"vovnet train {shlex.quote(str(root))} --plan > my.yaml"
+        raise UsageError(f"a plan is made by one process: `{plan_it}`, then torchrun with my.yaml")
     from vovnet.cli.train_dataset import output_of, train_dataset
     from vovnet.planning.plan import Request
 

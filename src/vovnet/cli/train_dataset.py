@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vovnet.planning.soundness import Soundness
 
 CONFIG = "config.yaml"
+_START = b"# data: "  # of a config that a plan wrote
 _FILES_OF_RUN = ("last.pt", "best.safetensors", "last.safetensors")
 _MOST_LINES = 20
 _FOLDERS_OF_IMAGES = ("images", "data", "dataset")  # are no names
@@ -33,20 +35,36 @@ class UnsoundDataError(ValueError):
 
 
 def output_of(root: Path, settings: tuple[str, ...]) -> Path:
-    """The run folder that the settings name, else runs/ with the name of the dataset."""
+    """The run folder that the settings name, else runs/ with the name of the dataset: here, or beside a dataset that
+    we are in, because some formats take every image and JSON file below their folder for one of theirs."""
     named = [setting.removeprefix("output=") for setting in settings if setting.startswith("output=")]
     if named:
         return Path(named[-1])
     folder = (root.parent if root.is_file() else root).resolve()
     name = folder.parent.name if folder.name.lower() in _FOLDERS_OF_IMAGES else folder.name
-    return Path("runs") / (name or "mine")
+    here = Path(os.path.relpath(folder.parent)) if Path.cwd().is_relative_to(folder) else Path()
+    return here / "runs" / (name or "mine")
 
 
 def refuse_another_run(output: Path) -> None:
-    """FileExistsError if a run is in the folder: it is found before the data is checked."""
+    """FileExistsError if a run or somebody's files are in the folder: it is found before the data is checked."""
+    from vovnet.data.split_file import is_split_file
+    from vovnet.planning.splits import SPLIT_FILE
+
     if any((output / name).exists() for name in _FILES_OF_RUN):
-        resume = "resume it with --resume or " if (output / "last.pt").exists() else ""
+        resume = "resume it with --resume or " if (output / "last.pt").exists() and (output / CONFIG).exists() else ""
         raise FileExistsError(f"{output} already holds a run; {resume}choose another output=FOLDER")
+    for path, is_ours in ((output / CONFIG, _is_planned), (output / SPLIT_FILE, is_split_file)):
+        if path.exists() and not is_ours(path):
+            raise FileExistsError(f"{path} is not of a planned run: move it, or choose another output=FOLDER")
+
+
+def _is_planned(config: Path) -> bool:
+    """Whether a plan wrote the file."""
+    if not config.is_file():
+        return False
+    with config.open("rb") as file:
+        return file.read(len(_START)) == _START
 
 
 def make_plan(request: Request, out: Output) -> Plan:
@@ -55,18 +73,21 @@ def make_plan(request: Request, out: Output) -> Plan:
     Raises UnsoundDataError if the data must be mended first.
     """
     from vovnet.data.formats import recognise
+    from vovnet.folder_lock import folder_lock
+    from vovnet.planning.plan import check_request, wanted_splits
     from vovnet.planning.plan import make_plan as make
-    from vovnet.planning.plan import wanted_splits
     from vovnet.planning.soundness import check_soundness, most_decoded
 
     refuse_another_run(request.output)
+    check_request(request)
     out.say(f"format: {recognise(request.root).sentence()}")
     splits, no_val = wanted_splits(request)
     with show_progress() as progress:
         task = progress.add_task("checking images", total=None)
         soundness = check_soundness(
             request.root,
-            splits.names,
+            [name for name in (splits.train, splits.val) if name is not None],
+            test=splits.test,
             most_images=most_decoded(request.minutes),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -75,8 +96,13 @@ def make_plan(request: Request, out: Output) -> Plan:
         raise UnsoundDataError(_remedy(soundness, request.root))
     for sentence in soundness.sentences():
         out.say(sentence)
+    if soundness.unlabelled_test is not None:
+        splits = replace(splits, test=None)
     request = replace(request, compare_images=not soundness.report.headers_only)
-    return make(request, splits, no_val=no_val, say=lambda text: print(line(text, 300), file=sys.stderr, flush=True))
+    with folder_lock(request.output):  # of two plans at once one would change the files of the other
+        return make(
+            request, splits, no_val=no_val, say=lambda text: print(line(text, 300), file=sys.stderr, flush=True)
+        )
 
 
 def _print_plan(plan: Plan, out: Output) -> None:
@@ -101,7 +127,8 @@ def _print_problems(soundness: Soundness, out: Output) -> None:
         where = " ".join(line(part, 300) for part in (problem.split, problem.image) if part)
         out.say(f"{problem.kind}: {where}: {line(problem.detail, 600)}")
     if len(soundness.spoiling) > _MOST_LINES:
-        out.say(f"… and {len(soundness.spoiling) - _MOST_LINES} more; `vovnet data check` lists all")
+        more, root = len(soundness.spoiling) - _MOST_LINES, _word(soundness.report.root)
+        out.say(f"… and {more} more; `vovnet data check {root}` lists all")
     if not soundness.spoiling:
         out.say(soundness.why_unreadable)
 
@@ -114,13 +141,11 @@ def _remedy(soundness: Soundness, root: Path) -> str:
     folder = source.parent if source.is_file() else source
     kinds = {problem.kind for problem in soundness.spoiling}
     by_hand = {kind for kind in kinds if KINDS[kind][1].startswith(("nothing", "left as it is"))}
+    if not kinds:
+        return f"{root} cannot be read as it is: mend what is said above by hand"
     start = f"{counted(len(soundness.spoiling), 'problem')} of {root} would spoil the training"
     if not kinds - by_hand:
-        return (
-            f"{start}: mend the data by hand ({', '.join(sorted(by_hand))}: {KINDS[min(by_hand)][1]})"
-            if kinds
-            else start
-        )
+        return f"{start}: mend the data by hand ({', '.join(sorted(by_hand))}: {KINDS[min(by_hand)][1]})"
     new = next(path for number in range(1, 1000) if not (path := _sibling(folder, number)).exists())
     mended = new / source.name if source.is_file() else new
     more = f"; --fix cannot mend {', '.join(sorted(by_hand))}" if by_hand else ""
@@ -144,15 +169,24 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
     from vovnet.engine.config import load_config
     from vovnet.engine.config_text import config_yaml
     from vovnet.engine.train import train
-    from vovnet.files import write_text
+    from vovnet.files import try_folder, write_text
+    from vovnet.folder_lock import folder_lock
 
     output = request.output
+    if resume and plan_only:
+        raise UsageError("--plan prints a new plan, and --resume goes on with that of a run: give one of them")
     resumes = resume and (output / "last.pt").exists() and (output / CONFIG).is_file()
     if resumes:
         if request.minutes is not None or request.max_ms is not None or request.weights is not None:
             raise UsageError("--resume goes on with the plan of the run: leave out --minutes, --max-ms and --from")
         config = load_config(output / CONFIG, [*request.settings, "resume=true"])
+        _require_same_data(config, request)
     else:
+        if resume:
+            out.say(f"{output} holds no run to resume: a new one is planned")
+        if not plan_only:
+            with folder_lock(output):  # which removes a folder that nothing was written to
+                try_folder(output, "choose another output=FOLDER")
         plan = make_plan(request, Output("-") if plan_only else out)
         config, text = plan.config, f"{reasons_as_comments(plan)}{config_yaml(plan.config)}"
         if plan_only:
@@ -166,13 +200,15 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
         out.say(f"the config is {output / CONFIG}; `{again} output=FOLDER` repeats the run")
     result = train(config)
     if not result.finished:
-        out.say(f"stopped after {counted(result.steps, 'step')}; go on with --resume; results in {output}")
+        again = f"vovnet train {_word(request.root)} --resume"
+        again += "" if output == output_of(request.root, ()) else f" {_word(f'output={output}')}"
+        out.say(f"stopped after {counted(result.steps, 'step')}; `{again}` goes on; results in {output}")
         return 130
     out.say(f"trained {counted(result.steps, 'step')} in {_duration(time.monotonic() - request.started)}")
     scores = _evaluate(config, request, out)
     out.say("next:")
     for command, purpose in _next_commands(config):
-        out.say(f"  {command}  # {purpose}")
+        out.command(f"  {command}  # {purpose}")
     out.json(
         {
             "output": str(output),
@@ -184,6 +220,21 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
         }
     )
     return 0
+
+
+def _require_same_data(config: TrainConfig, request: Request) -> None:
+    """UsageError unless a run that is to be resumed is one on the dataset that was named."""
+    if _datasets(config.data.root).isdisjoint(_datasets(request.root)):
+        raise UsageError(
+            f"{request.output} holds a run on {config.data.root}, not on {request.root}: choose another output=FOLDER"
+        )
+
+
+def _datasets(root: Path) -> set[Path]:
+    """A dataset; of a split file also the one that it selects from."""
+    from vovnet.data.split_file import is_split_file, read_split_file
+
+    return {root.resolve()} | ({read_split_file(root).root.resolve()} if is_split_file(root) else set())
 
 
 def reasons_as_comments(plan: Plan) -> str:
@@ -203,9 +254,9 @@ def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, o
     from vovnet.planning.splits import find_splits
     from vovnet.weights.detector import store_thresholds
 
-    splits = find_splits(config.data.root)
-    named = [("val", config.data.val), ("test", splits.test)]
-    named = [(role, split) for role, split in named if split is not None and split != config.data.train]
+    data, test = config.data, find_splits(config.data.root).test
+    named = {"val": data.val, "test": None if test == data.val else test}
+    named = {role: split for role, split in named.items() if split is not None and split != data.train}
     if not named:
         return {}
     if find_spec("hotcoco") is None or find_spec("matplotlib") is None:
@@ -215,10 +266,14 @@ def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, o
 
     weights = config.output / "best.safetensors"
     scores: dict[str, object] = {}
-    for role, split in dict(named).items():
+    for role, split in named.items():
         detector = load(weights, config.device)
-        dataset = open_dataset(config.data.root, split, class_names=detector.class_names)
-        require_objects(dataset)
+        try:
+            dataset = open_dataset(config.data.root, split, class_names=detector.class_names)
+            require_objects(dataset)
+        except (ValueError, OSError) as error:  # what was trained is there and good
+            out.say(f"{role}: no evaluation: {error}")
+            continue
         workers = config.workers if isinstance(config.workers, int) else 2
         with show_progress() as progress:
             task = progress.add_task(f"evaluating {role}", total=len(dataset))
@@ -237,7 +292,8 @@ def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, o
         voc, coco = evaluation.voc.mean_ap11, evaluation.coco.figures["AP"]
         scores[role] = {"voc07_map": voc, "coco_ap": coco}
         text = "not defined" if voc is None or coco is None else f"VOC07 mAP {voc:.3f}, COCO AP {coco:.3f}"
-        out.say(f"{role}: {text} on {counted(len(dataset), 'image')}; errors and worst images in {folder}")
+        page = folder / "evaluation.html"
+        out.say(f"{role}: {text} on {counted(len(dataset), 'image')}; errors and worst images: {page}")
     return scores
 
 

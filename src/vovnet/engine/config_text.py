@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,4 +125,12 @@ def _scalar(value: Any) -> str:
     text = str(value)
     if _PLAIN.fullmatch(text) and parse_yaml(text, ConfigLoader) == text:
         return text
-    return json.dumps(text)
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(letter: str) -> str:
+    """A letter of a quoted text. JSON would write letters above U+FFFF as two halves, which YAML does not join."""
+    if " " <= letter <= "~":
+        return f"\\{letter}" if letter in '"\\' else letter
+    code = ord(letter)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -58,6 +58,11 @@ def possible_candidates(facts: Facts, model: str | None) -> tuple[Candidate, ...
     if model is None:
         small = facts.median_side * 300 < SMALL_SIDE
         return tuple(candidate for candidate in CANDIDATES if small or not candidate.for_small_objects)
+    return (named_candidate(model),)
+
+
+def named_candidate(model: str) -> Candidate:
+    """The candidate with this detector. UsageError if there is none."""
     candidate = find_candidate(model)
     if candidate is None:
         names = ", ".join(candidate.model for candidate in CANDIDATES)
@@ -65,7 +70,7 @@ def possible_candidates(facts: Facts, model: str | None) -> tuple[Candidate, ...
             f"without a config only these detectors are planned for: {names}; for {model} start from "
             "`vovnet init DIR > my.yaml` and set its model there"
         )
-    return (candidate,)
+    return candidate
 
 
 def choose(tried: Sequence[Tried], max_ms: float | None, *, alone: str = "") -> tuple[Tried, str]:

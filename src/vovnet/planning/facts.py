@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Facts:
     sides: √(box area) of the training objects in pixels of their images, (M,).
     relative_sides: the same as fractions of √(image area), (M,).
     parts: in which an image of val or test is detected on average: itself, and its tiles if there are to be any.
+    opening_s: seconds that it took to read all this.
     """
 
     splits: Splits
@@ -39,6 +41,7 @@ class Facts:
     sides: np.ndarray
     relative_sides: np.ndarray
     parts: float = 1.0
+    opening_s: float = 0.0
 
     @property
     def median_side(self) -> float:
@@ -56,6 +59,7 @@ def read_facts(splits: Splits, tiles: TilesConfig | None, *, seed: int = 0) -> F
 
     tiles: into which the training images will be cut.
     """
+    began = time.monotonic()
     train = open_dataset(splits.root, splits.train)
     require_objects(train)
     val, test = (
@@ -68,7 +72,7 @@ def read_facts(splits: Splits, tiles: TilesConfig | None, *, seed: int = 0) -> F
         parts = _mean_parts([dataset for dataset in (val, test) if dataset is not None], tiles.tiling)
     sizes = [_sides(sample) for sample in _some(train)]
     sides, relative = (np.concatenate([np.empty(0), *(part[index] for part in sizes)]) for index in (0, 1))
-    return Facts(splits, train, val, test, sides, relative, parts)
+    return Facts(splits, train, val, test, sides, relative, parts, time.monotonic() - began)
 
 
 def _some(dataset: DetectionDataset) -> tuple[Sample, ...]:

@@ -15,8 +15,8 @@ from vovnet.engine.config import BatchSize, Section, TilesConfig, TrainConfig
 from vovnet.engine.config_file import override, validated
 from vovnet.engine.distributed import choose_device
 from vovnet.errors import UsageError, counted
-from vovnet.planning.candidates import BATCH_SIZE, FINE_TUNING, Candidate
-from vovnet.planning.choice import Tried, choose, possible_candidates
+from vovnet.planning.candidates import BATCH_SIZE, CANDIDATES, FINE_TUNING, Candidate
+from vovnet.planning.choice import Tried, choose, named_candidate, possible_candidates
 from vovnet.planning.facts import Facts, read_facts
 from vovnet.planning.recipe import evaluation_seconds, final_config, first_config, length_of, reasons_of
 from vovnet.planning.splits import VAL_FRACTION, Splits, find_splits, take_val_from_train
@@ -24,6 +24,7 @@ from vovnet.planning.trial import MOST_S, try_detector
 from vovnet.weights.detector import load_weights
 
 REPORT_S = 20.0  # for the metrics, the plots and the pages at the end
+_OPENED_AGAIN = 2  # times: for the training, and val and test for the report
 _LENGTHS = ("iterations", "epochs", "minutes")
 _LEAST_S = 5.0  # of training
 _TOO_SLOW = "the slower ones would have too little time to learn"
@@ -64,6 +65,11 @@ class Request:
         override(values, self.settings)
         return values
 
+    def start(self) -> str | None:
+        """The weights to start from, from the request or its settings."""
+        weights = self.weights or self.given().get("weights")
+        return None if weights is None else str(weights)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -80,6 +86,38 @@ class Plan:
     test: str | None
 
 
+def check_request(request: Request) -> None:
+    """Find what no plan can follow, whatever the data, before time is spent on them.
+
+    Raises UsageError, or ValueError or OSError for weights that cannot be read.
+    """
+    given, start = request.given(), request.start()
+    if request.weights is not None and given.get("weights") is not None:
+        raise UsageError("--from and weights=… both name weights: give one of them")
+    batch_size = _batch_size(given)
+    _with_settings(
+        {
+            "model": CANDIDATES[0].model,
+            "data": {"root": str(request.root)},
+            "schedule": {"iterations": 1},
+            **dict.fromkeys(("batch_size", "micro_batch_size"), batch_size),
+        },
+        request,
+    )
+    choose_device(str(given.get("device", "auto")))
+    stated = _stated_length(given)
+    if request.minutes is not None and stated:
+        raise UsageError(f"--minutes and schedule.{next(iter(stated))} are two lengths of the run: give one of them")
+    model = given.get("model")
+    if model is not None:
+        named_candidate(model)
+    if start is not None:
+        name = load_weights(start).info.name
+        if model not in (None, name):
+            raise UsageError(f"{start} has weights of {name}, and model={model} is another detector: give one of them")
+        named_candidate(name)
+
+
 def wanted_splits(request: Request) -> tuple[Splits, bool]:
     """The splits of the dataset, as the settings name them, and whether there will be no val because they say so."""
     splits = find_splits(request.root)
@@ -87,7 +125,8 @@ def wanted_splits(request: Request) -> tuple[Splits, bool]:
     data = data if isinstance(data, dict) else {}
     no_val = "val" in data and data["val"] is None
     train, val = str(data.get("train", splits.train)), data.get("val", splits.val)
-    return Splits(splits.root, train, None if val is None else str(val), splits.test), no_val
+    val = None if val is None else str(val)
+    return Splits(splits.root, train, val, None if splits.test in (train, val) else splits.test), no_val
 
 
 def make_plan(request: Request, splits: Splits, *, no_val: bool, say: Say) -> Plan:
@@ -100,13 +139,16 @@ def make_plan(request: Request, splits: Splits, *, no_val: bool, say: Say) -> Pl
     """
     reasons = []
     if splits.val is None and not no_val:
-        splits = take_val_from_train(splits, request.output, compare_images=request.compare_images)
+        try:
+            splits = take_val_from_train(splits, request.output, compare_images=request.compare_images)
+        except ValueError as error:
+            raise ValueError(f"no images for val: {error}; data.val=null trains without evaluation") from error
         reasons.append(f"val: {VAL_FRACTION:.0%} of the training images ({splits.root}), each class with its share")
     given = request.given()
     facts = read_facts(splits, _tiles(given), seed=int(given.get("seed", 0)))
     reasons.insert(0, _describe_data(facts))
     device = choose_device(str(given.get("device", "auto")))
-    weights = request.weights or given.get("weights")
+    weights = request.start()
     candidates = _candidates(facts, given.get("model"), weights)
     tried = _try_all(request, facts, candidates, device, say)
     alone = f"the detector of {weights}" if weights else "as asked for" if "model" in given else _TOO_SLOW
@@ -136,9 +178,9 @@ def _candidates(facts: Facts, model: str | None, weights: str | None) -> tuple[C
     """Those to try; with weights to start from, only their detector, with their options."""
     if weights is None:
         return possible_candidates(facts, model)
-    info = load_weights(str(weights)).info
-    (candidate,) = possible_candidates(facts, model or info.name)
-    rate = FINE_TUNING * candidate.learning_rate
+    info = load_weights(weights).info
+    candidate = named_candidate(info.name)
+    rate = round(FINE_TUNING * candidate.learning_rate, 6)
     return (replace(candidate, options=info.options, learning_rate=rate, evidence=f"starts from {weights}"),)
 
 
@@ -165,14 +207,9 @@ def _try_all(
 
 def _length(request: Request, facts: Facts, item: Tried) -> Any:
     """The length of a run: what the settings say, or what the minutes leave, or the usual number of epochs."""
-    schedule = request.given().get("schedule", {})
-    stated = {key: schedule[key] for key in _LENGTHS if isinstance(schedule, dict) and schedule.get(key) is not None}
+    stated = _stated_length(request.given())
     seconds, epochs = None, None
     if request.minutes is not None:
-        if stated:
-            raise UsageError(
-                f"--minutes and schedule.{next(iter(stated))} are two lengths of the run: give one of them"
-            )
         spent = time.monotonic() - request.started
         seconds = 60 * request.minutes - spent - _reserve(item, facts)
         if seconds < _LEAST_S:
@@ -191,26 +228,33 @@ def _length(request: Request, facts: Facts, item: Tried) -> Any:
 
 
 def _reserve(item: Tried, facts: Facts) -> float:
-    """Seconds for what comes after the training: the last evaluation, that of the test split, the report."""
+    """Seconds for what comes beside the training: opening the data again, the last evaluations, the report."""
     images = sum(len(dataset) for dataset in (facts.val, facts.test) if dataset is not None)
     val = 0 if facts.val is None else len(facts.val)
-    return REPORT_S + evaluation_seconds(item.trial, facts, images + val)
+    spent_s = REPORT_S + _OPENED_AGAIN * facts.opening_s
+    return spent_s + evaluation_seconds(item.trial, facts, images + val)
 
 
 def _first_values(candidate: Candidate, facts: Facts, request: Request) -> dict[str, Any]:
-    batch_size = validated(_Batch, {"size": request.given().get("batch_size", BATCH_SIZE)}, "batch_size").size
-    values = first_config(candidate, facts, request.output, batch_size)
-    if request.weights is None:
-        return values
-    return values | {"weights": request.weights, "default_boxes": "published"}  # the weights know their own
+    values = first_config(candidate, facts, request.output, _batch_size(request.given()))
+    return values if request.weights is None else values | {"weights": request.weights}
+
+
+def _batch_size(given: Mapping[str, Any]) -> int:
+    return validated(_Batch, {"size": given.get("batch_size", BATCH_SIZE)}, "batch_size").size
+
+
+def _stated_length(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The key of the schedule that states how long the run is, if one does."""
+    schedule = given.get("schedule")
+    schedule = schedule if isinstance(schedule, dict) else {}
+    return {key: schedule[key] for key in _LENGTHS if schedule.get(key) is not None}
 
 
 def _with_settings(values: Mapping[str, Any], request: Request, without: str = "") -> TrainConfig:
     """The config with the settings of the request, but for a section that the trials do without."""
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
-    given = request.given()
-    schedule = given.get("schedule")
-    if isinstance(schedule, dict) and any(schedule.get(key) is not None for key in _LENGTHS):
+    if _stated_length(request.given()):
         merged["schedule"] = {key: value for key, value in merged["schedule"].items() if key not in _LENGTHS}
     settings = [s for s in request.settings if not (without and s.startswith(f"{without}."))]
     override(merged, [s for s in settings if not s.startswith(("data.root=", "data.train=", "data.val="))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ _EVALUATING = 0.1  # part of the time that evaluations may take
 _MOST_SEEN_MILDLY = 100_000  # training images: longer runs gain from SSD's stronger augmentation
 _CHECKPOINT_S = 120.0
 _TOO_SMALL, _TILE_SIDES = 12.0, 10  # pixels in the input; sides of the median object in the side of a tile
-_USUAL_IMAGES = 12_300  # that the recipe of the blood cells sees: 60 epochs of 205
 _EPOCHS = (12, 300)  # the fewest and the most
 
 
@@ -43,10 +43,10 @@ class Length:
     seconds: float
 
 
-def usual_epochs(num_images: int) -> int:
-    """Epochs of a run without a limit of time: fewer for more images, as of the recipe's 205 images it has 60."""
+def usual_epochs(candidate: Candidate, num_images: int) -> int:
+    """Epochs of a run without a limit of time: fewer for more images."""
     least, most = _EPOCHS
-    return min(most, max(least, math.ceil(_USUAL_IMAGES / num_images)))
+    return min(most, max(least, math.ceil(candidate.usual_images / num_images)))
 
 
 def first_config(candidate: Candidate, facts: Facts, output: Path, batch_size: int) -> dict[str, Any]:
@@ -63,6 +63,7 @@ def first_config(candidate: Candidate, facts: Facts, output: Path, batch_size: i
         "batch_size": batch_size,
         "micro_batch_size": batch_size,
         "ema_decay": 0.998,
+        "metric": candidate.metric if find_spec("hotcoco") else "voc07_map",  # of the extra "eval"
         "workers": 1 if usable_cores() <= 2 else "auto",
         "output": str(output),
     }
@@ -113,7 +114,7 @@ def length_of(
     if seconds is not None:
         steps = max(1, int(seconds * (1 - _EVALUATING / 2) / step_s))
         return Length(None, round(seconds / 60, 2), steps, seconds)
-    epochs = usual_epochs(len(facts.train)) if epochs is None else epochs
+    epochs = usual_epochs(candidate, len(facts.train)) if epochs is None else epochs
     steps = max(1, math.ceil(epochs * steps_of_epoch))
     return Length(epochs, None, steps, steps * step_s + min(_EVALUATIONS, epochs) * val_s)
 
@@ -125,10 +126,9 @@ def reasons_of(candidate: Candidate, facts: Facts, trial: Trial, config: TrainCo
     amount = f"{length.minutes:g} min of training" if length.minutes is not None else f"{length.epochs:g} epochs"
     seen = length.steps * trial.batch_size
     augment = config.augment
-    boxes = {"data": "fitted to the sizes of the training objects before the first step", "published": "as published"}
     return [
         _about_size(facts, candidate),
-        f"default boxes: {'those of the weights' if config.weights else boxes[config.default_boxes]}",
+        f"default boxes: {_about_boxes(config)}",
         f"learning rate {config.optimizer.learning_rate:g}: {_about_rate(candidate, config)}",
         f"precision {config.precision}: a step of {trial.batch_size} images took {times}",
         f"batch {trial.batch_size}, {config.micro_batch_size} in a forward pass: they fit into the memory{memory}",
@@ -136,6 +136,13 @@ def reasons_of(candidate: Candidate, facts: Facts, trial: Trial, config: TrainCo
         f"augmentation: crops from {augment.crop_min_scale:g} of a side, borders up to {augment.expand:g} times it, "
         + _about_flips(facts, augment),
     ]
+
+
+def _about_boxes(config: TrainConfig) -> str:
+    if config.default_boxes == "published":
+        return "those of the weights" if config.weights else "as published"
+    fitted = "fitted to the sizes of the training objects before the first step"
+    return f"those of the weights, unless boxes {fitted} match more of them" if config.weights else fitted
 
 
 def _about_rate(candidate: Candidate, config: TrainConfig) -> str:

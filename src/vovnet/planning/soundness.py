@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from vovnet.errors import UsageError, counted, listed
 
 # Training ends with an error, learns nothing, or is judged by images that it saw.
 _FATAL = {"unreadable-image", "no-labels", "split-leak", "empty-split", "split-without-objects"}
+_OF_SPLITS = {"no-labels", "empty-split", "split-without-objects"}  # which matter for splits that are used
 # An object is left out but stays visible, so that it is learnt as background. A few do no harm.
 _LOSES = {
     "not-a-number",
@@ -36,12 +38,14 @@ class Soundness:
     spoiling: the problems that must be mended first.
     harmless: number of problems of each other kind.
     why_unreadable: the error of a split that cannot be opened, "" if all can.
+    unlabelled_test: name of the split for the test, if nothing in it is labelled; it is not used then.
     """
 
     report: Report
     spoiling: tuple[Problem, ...]
     harmless: dict[str, int]
     why_unreadable: str = ""
+    unlabelled_test: str | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -49,18 +53,19 @@ class Soundness:
 
     def sentences(self) -> Iterator[str]:
         """What is not a fault but worth saying."""
+        command = f"`vovnet data check {shlex.quote(str(self.report.root))}`"
+        if self.unlabelled_test is not None:
+            yield f"the split {self.unlabelled_test} has no labels that can be read: it is not used"
         if self.report.headers_only:
             yield (
                 "the images are many, so that only their headers were read: damaged images and copies are found by "
-                f"`vovnet data check {self.report.root}`"
+                f"{command}"
             )
         if not self.harmless:
             return
         kinds = listed(f"{count} × {kind}" for kind, count in self.harmless.items())
         total = counted(sum(self.harmless.values()), "problem")
-        yield (
-            f"{total} of the data that training copes with: {kinds}; `vovnet data check {self.report.root}` says more"
-        )
+        yield f"{total} of the data that training copes with: {kinds}; {command} says more"
 
 
 def most_decoded(minutes: float | None) -> int:
@@ -73,26 +78,41 @@ def check_soundness(
     root: Path,
     splits: Sequence[str],
     *,
+    test: str | None = None,
     most_images: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Soundness:
     """Check a dataset that a detector of boxes is to learn.
 
     splits: those that will be read.
+    test: another one, which is read too if something in it is labelled.
     most_images: if there are more, only their headers are read; None for no limit.
     """
     headers = most_images is not None and _count_images(root) > most_images
     report = check_dataset(root, ignore_masks=True, headers=headers, progress=progress)
-    why = _why_unreadable(root, splits)
+    labelled = {split.split for split in report.annotated if any(i.objects or i.unusable_objects for i in split.images)}
+    unlabelled_test = test if test is not None and test not in labelled else None
+    used = tuple(split for split in (*splits, test) if split is not None and split != unlabelled_test)
+    why = _why_unreadable(root, used)
     counts = report.count_by_kind()
     objects = sum(split.annotated_objects for split in report.statistics.splits)
     lost = sum(counts.get(kind, 0) for kind in _LOSES)
     kinds = _FATAL | (_LOSES if why or lost > _MOST_LOST * objects else set())
-    spoiling = tuple(problem for problem in report.problems if problem.kind in kinds)
+    spoiling = tuple(
+        problem
+        for problem in report.problems
+        if problem.kind in kinds and (problem.kind not in _OF_SPLITS or _is_of(used, problem, why))
+    )
     if why and not spoiling:  # the readers refuse what the check calls by another name
         spoiling = tuple(problem for problem in report.problems if not problem.split)
     kinds = {problem.kind for problem in spoiling}
-    return Soundness(report, spoiling, {kind: count for kind, count in counts.items() if kind not in kinds}, why)
+    harmless = {kind: count for kind, count in counts.items() if kind not in kinds}
+    return Soundness(report, spoiling, harmless, why, unlabelled_test)
+
+
+def _is_of(used: Sequence[str], problem: Problem, why: str) -> bool:
+    """Whether a problem of a whole split is that of a used one. Where it names none, some used one cannot be opened."""
+    return problem.split in used if problem.split else bool(why)
 
 
 def _count_images(root: Path) -> int:

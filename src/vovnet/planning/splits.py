@@ -9,13 +9,14 @@ from pathlib import Path
 from vovnet.data.dataset import raise_problem
 from vovnet.data.formats import find_format
 from vovnet.data.formats import splits as names_of_splits
-from vovnet.data.split_file import image_name, write_members
+from vovnet.data.split_file import image_name, is_split_file, read_split_file, write_members
 from vovnet.data.split_roles import find_role
 from vovnet.data.splitting import divide
 from vovnet.files import make_folder
 
 VAL_FRACTION = 0.2
 SPLIT_FILE = "splits.json"
+_OTHER_SPLIT_FILE = "splits-with-val.json"  # where that is the dataset itself
 _SEED = 0
 
 
@@ -60,11 +61,15 @@ def take_val_from_train(splits: Splits, folder: Path, *, compare_images: bool = 
     compare_images: decode them all, by which copies under other names are known.
     """
     path, module = folder / SPLIT_FILE, find_format(splits.root)
+    dataset = splits.root
+    if is_split_file(dataset):
+        path = path.with_name(_OTHER_SPLIT_FILE) if path.resolve() == dataset.resolve() else path
+        dataset = read_split_file(dataset).root
     wanted = [name for name in (splits.train, splits.test) if name is not None]
     annotations = module.read(splits.root, wanted, raise_problem)
     train, *test = ([image_name(split.root, image) for image in split.images] for split in annotations)
     make_folder(folder)
-    write_members(path, splits.root, {"train": train})
+    write_members(path, dataset, {"train": train})
     division = divide(path, {"train": 1 - VAL_FRACTION, "val": VAL_FRACTION}, _SEED, compare_images=compare_images)
     members = dict(division.members) | ({"test": tuple(test[0])} if test else {})
     write_members(path, division.root, members)

@@ -28,12 +28,13 @@ from vovnet.profiling.speed import synchronize
 from vovnet.runtime.cpu import has_bf16_products
 from vovnet.zoo import create_model, find_detector
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MOST_S = 40.0
 _STEPS, _PASSES = 2, 7  # that are timed, after one that is not
 _FIRST_IMAGES = 2  # of the steps that show how much memory and time an image takes
 _MOST_DETECTING_S = 3.0
 _TRAINED = 0.9  # a score that few boxes of random weights reach, as few of trained ones reach the usual threshold
+_LOADERS = 2  # processes, on a CPU with cores for them
 _WORTH_IT = 0.9  # bf16 is chosen if it takes less than this part of fp32's time
 
 
@@ -61,7 +62,9 @@ class Trial:
     def seconds_per_step(self, device: torch.device) -> float:
         """With the loading: on a CPU it takes its share of the cores, on a GPU it runs beside the network."""
         step_s, cores = self.step_s[self.precision], usable_cores()
-        return step_s + self.load_s / cores if device.type == "cpu" else max(step_s, self.load_s / max(1, cores - 1))
+        if device.type != "cpu":
+            return max(step_s, self.load_s / max(1, cores - 1))
+        return max(step_s + self.load_s / cores, self.load_s / min(_LOADERS, max(1, cores - 1)))
 
 
 def try_detector(
@@ -77,7 +80,7 @@ def try_detector(
     batch, load_s = _load_batch(config, dataset, model, device)
     free = available_mib(device)
     steps = _Steps(config, model, device)
-    precisions = _precisions(device)
+    precisions = _precisions(config, device)
     few = min(_FIRST_IMAGES, config.batch_size)
     first, step_s = _part_of(batch, few), {}
     steps.time(first, precisions[-1])  # allocates the state of the optimizer
@@ -96,8 +99,10 @@ def try_detector(
     return Trial(best, step_s, load_s, _detect_ms(model, dataset, device), mib_per_image, config.batch_size, micro)
 
 
-def _precisions(device: torch.device) -> tuple[Precision, ...]:
-    """Those worth trying, fp32 first; on a GPU "auto" is right."""
+def _precisions(config: TrainConfig, device: torch.device) -> tuple[Precision, ...]:
+    """Those worth trying, fp32 first; only the one that was asked for; on a GPU "auto" is right."""
+    if config.precision != "auto":
+        return (config.precision,)
     if device.type != "cpu":
         return ("auto",)
     return ("fp32", "bf16") if has_bf16_products() else ("fp32",)

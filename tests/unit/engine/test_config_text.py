@@ -29,7 +29,25 @@ def test_with_comments_too(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["no", "012", "1e-4", "null", "~", "0x1f", "a: b", "# x", "", " x ", "ünï", 'a"b', "12:30", ".5", "-", "a\n"],
+    [
+        "no",
+        "012",
+        "1e-4",
+        "null",
+        "~",
+        "0x1f",
+        "a: b",
+        "# x",
+        "",
+        " x ",
+        "ünï",
+        "📷 \x7f\x85",
+        'a"b',
+        "12:30",
+        ".5",
+        "-",
+        "a\n",
+    ],
 )
 def test_text_stays_text(text):
     values = {"output": text, "model_options": {text: [text, {text: text}]}}

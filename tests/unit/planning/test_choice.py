@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from vovnet.engine.config import TrainConfig
+from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.config_file import validated
 from vovnet.errors import UsageError
-from vovnet.planning.candidates import Candidate
+from vovnet.planning import trial as trials
+from vovnet.planning.candidates import Candidate, find_candidate
 from vovnet.planning.choice import LONGEST_S, Tried, choose, possible_candidates
 from vovnet.planning.facts import Facts
 from vovnet.planning.recipe import (
@@ -80,7 +82,33 @@ def test_small_objects_open_the_way_to_a_larger_input():
 
 
 def test_usual_epochs_are_those_of_the_blood_cells_for_as_many_images():
-    assert [usual_epochs(images) for images in (205, 12, 1000, 100_000)] == [60, 300, 13, 12]
+    assert [usual_epochs(LARGE, images) for images in (205, 12, 1000, 100_000)] == [60, 300, 13, 12]
+
+
+@pytest.mark.parametrize("name", ["ssdfpn320_vovnet19_tiny", "dsod300_vovnet27_slim"])
+def test_recipes_are_those_of_the_published_configs(tmp_path, name):
+    pytest.importorskip("hotcoco")
+    candidate, published = find_candidate(name), load_config(f"bccd_{name}")
+    config = validated(TrainConfig, first_config(candidate, facts(), tmp_path, 8), "test")
+    assert usual_epochs(candidate, 205) == published.schedule.epochs
+    for key in ("metric", "ema_decay", "batch_size", "model_options"):
+        assert getattr(config, key) == getattr(published, key)
+    assert config.optimizer == published.optimizer
+
+
+def test_loading_may_take_longer_than_training(monkeypatch):
+    item = tried(LARGE, ms=80)
+    for cores, load_s, expected in ((16, 0.0, 1.0), (16, 1.6, 1.1), (16, 4.0, 2.0), (2, 4.0, 4.0), (2, 1.0, 1.5)):
+        monkeypatch.setattr(trials, "usable_cores", lambda cores=cores: cores)
+        assert replace(item.trial, load_s=load_s).seconds_per_step(torch.device("cpu")) == pytest.approx(expected)
+
+
+def test_a_precision_that_is_asked_for_is_the_only_one_tried(monkeypatch, tmp_path):
+    monkeypatch.setattr(trials, "has_bf16_products", lambda: True)
+    config = validated(TrainConfig, first_config(LARGE, facts(), tmp_path, 8), "test")
+    cpu = torch.device("cpu")
+    assert trials._precisions(config, cpu) == ("fp32", "bf16")
+    assert trials._precisions(config.model_copy(update={"precision": "fp32"}), cpu) == ("fp32",)
 
 
 def test_the_config_follows_what_was_measured(tmp_path):

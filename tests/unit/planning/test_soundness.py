@@ -74,3 +74,34 @@ def test_many_images_are_checked_by_their_headers(small_voc):
     assert any("only their headers were read" in sentence for sentence in soundness.sentences())
     assert not check_soundness(small_voc, SPLITS, most_images=8).report.headers_only
     assert most_decoded(1) < most_decoded(None)
+
+
+def write_yolo(root, *, labelled):
+    """A YOLO folder with an image in each of train, val and test, and a label file in those of `labelled`."""
+    for number, split in enumerate(("train", "val", "test")):
+        (root / "images" / split).mkdir(parents=True)
+        (root / "labels" / split).mkdir(parents=True)
+        Image.new("RGB", (64, 48), (80 * number, 40, 200)).save(root / "images" / split / f"{split}.png")
+        if split in labelled:
+            (root / "labels" / split / f"{split}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    lines = [f"{split}: images/{split}" for split in ("train", "val", "test")]
+    (root / "data.yaml").write_text("\n".join(["names: [a]", *lines, ""]))
+
+
+def test_a_test_split_without_labels_is_left_out(tmp_path):
+    root = tmp_path / "my data"
+    write_yolo(root, labelled=("train", "val"))
+    soundness = check_soundness(root, SPLITS, test="test")
+    assert soundness.is_sound
+    assert soundness.unlabelled_test == "test"
+    first, *more = soundness.sentences()
+    assert first == "the split test has no labels that can be read: it is not used"
+    assert any(f"`vovnet data check '{root}'` says more" in sentence for sentence in more)
+
+
+def test_splits_for_training_need_labels(tmp_path):
+    write_yolo(tmp_path / "data", labelled=("train", "test"))
+    soundness = check_soundness(tmp_path / "data", SPLITS, test="test")
+    assert not soundness.is_sound
+    assert {problem.kind for problem in soundness.spoiling} == {"no-labels"}
+    assert soundness.unlabelled_test is None

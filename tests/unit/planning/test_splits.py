@@ -6,6 +6,7 @@ import pytest
 
 from tests.small_voc import write_small_voc
 from vovnet.data.formats import open_dataset
+from vovnet.data.split_file import write_members
 from vovnet.planning import splits as module
 from vovnet.planning.splits import Splits, find_splits, take_val_from_train
 
@@ -41,3 +42,16 @@ def test_a_val_is_taken_from_the_training_images_only(tmp_path):
     assert len(images) == len(set(images)) == 13
     test = open_dataset(taken.root, "test")
     assert [s.image_path for s in test] == [s.image_path for s in open_dataset(root, "test")]
+
+
+def test_a_split_file_without_val_stays_as_it_is(tmp_path):
+    root, source = tmp_path / "data", tmp_path / "run/splits.json"
+    write_small_voc(root, train=10, val=3)
+    images = sorted(path.relative_to(root).as_posix() for path in (root / "JPEGImages").iterdir())
+    source.parent.mkdir()
+    write_members(source, root, {"train": images[:10], "test": images[10:]})
+    before = source.read_text()
+    for folder in (tmp_path / "run", tmp_path / "other"):
+        taken = take_val_from_train(find_splits(source), folder)
+        assert source.read_text() == before
+        assert [len(open_dataset(taken.root, name)) for name in ("train", "val", "test")] == [8, 2, 3]
