@@ -13,10 +13,10 @@ from typing import Any
 
 from vovnet.data import tool_files
 from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem, to_image_size
-from vovnet.data.image_files import find_images
+from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.image_index import ImageIndex, local_names
 from vovnet.data.labelme_shapes import IGNORED, NO_AREA, ShapeReader, corrected_shapes, label_of, objects_of, type_of
-from vovnet.data.tool_reading import WithoutArea, ignore_problem, make_splits, warn_about_unused
+from vovnet.data.tool_reading import WithoutArea, make_splits, warn_about_unused
 from vovnet.limits import check_limit
 from vovnet.parsing import read_json
 from vovnet.printing import line, quoted

@@ -16,10 +16,6 @@ _LOG = logging.getLogger("vovnet")
 _MOST_TYPES = 5  # of shapes that a sentence names
 
 
-def ignore_problem(kind: str, path: Path, detail: str) -> None:
-    """The `OnProblem` for what a dataset is not opened for, such as files of other splits."""
-
-
 @dataclass
 class WithoutArea:
     """Shapes that are no objects for a detector, because they cover nothing: points, lines.
