@@ -26,6 +26,7 @@ _KEY, _VERSION = "vovnet_split", 1
 _HEAD = 2**16  # bytes in which the key must be
 _LONGEST_NAME = 60  # characters of the name of a split
 _MOST_SPLITS, _MOST_NAMED = 100, 1000  # splits of a file; entries without an image that the check names
+_MOST_HINTS = 20  # at similar names, which take long to find
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ class Selection:
             on_problem("listed-twice", self.file.path, f"the split {line(split, 60)} lists {line(name)} twice")
         unknown = [name for name in counts if name not in images]
         others = f" (one of {counted(len(unknown), 'such entry', 'such entries')})" if len(unknown) > 1 else ""
-        for name in unknown[: 1 if on_problem is raise_problem else _MOST_NAMED]:
-            hint = did_you_mean(name, images)
+        for position, name in enumerate(unknown[: 1 if on_problem is raise_problem else _MOST_NAMED]):
+            hint = did_you_mean(name, images) if position < _MOST_HINTS else ""
             detail = f"lists {line(name)}, which is no annotated image of {line(str(self.file.root))}{hint}{others}"
             on_problem("missing-image", self.file.path, detail)
         return [name for name in counts if name in images]
