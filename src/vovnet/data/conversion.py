@@ -49,7 +49,8 @@ class Conversion:
     changed: what the format cannot hold as it was → how often that occurred.
     renamed: path in the data folder → name of the image file in the copy, where the two names differ.
     unions: splits that join others, which are not written.
-    linked: number of images that are hard links.
+    files: number of image files, which may be in several splits.
+    linked: number of them that are hard links.
     """
 
     out: Path
@@ -59,6 +60,7 @@ class Conversion:
     changed: Mapping[str, int]
     renamed: Mapping[str, str]
     unions: tuple[str, ...] = ()
+    files: int = 0
     linked: int = 0
 
 
@@ -108,7 +110,7 @@ def convert_dataset(
     changed = converter.changed
     if target == "voc" and (unused := len(set(classes.names) - used)):
         changed[NO_NAME] = unused
-    linked = 0
+    files = linked = 0
     with new_folder(out) as copy:
         done = 0
         for split, images in placed.items():
@@ -116,6 +118,7 @@ def convert_dataset(
             folder.mkdir(parents=True, exist_ok=True)
             for image in images:
                 if not (folder / image.name).exists():
+                    files += 1
                     linked += _place(image.annotation.image_path, folder / image.name, link)
                 done += 1
                 if progress:
@@ -128,6 +131,7 @@ def convert_dataset(
         changed={what: count for what, count in changed.items() if count},
         renamed={_relative(path, read[0].root): file_names[path] for path in paths if path.name != file_names[path]},
         unions=unions,
+        files=files,
         linked=linked,
     )  # fmt: skip
 

@@ -291,7 +291,7 @@ def test_the_command_says_what_became_of_the_dataset(tmp_path: Path, capsys: pyt
     convert_command(root, tmp_path / "out", to="yolo", link=True, json_file=str(tmp_path / "report.json"))
     text = capsys.readouterr().out
     assert "crowds left out: 1" in text
-    assert "7 images of 7 are hard links" in text
+    assert "7 of 7 image files are hard links" in text
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["images"] == {"train": 5, "val": 2}
     assert report["changed"] == {conversion.CROWD_TO_YOLO: 1}
@@ -328,3 +328,10 @@ def test_voc_refuses_two_annotations_of_an_image(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     annotate_train_again(root)
     assert convert_dataset(root, "voc", tmp_path / "out").images == {"second": 5, "train": 5, "val": 2}
+
+
+def test_an_image_of_two_splits_is_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_voc(tmp_path / "data")
+    (root / "ImageSets/Main/night.txt").write_text("a\nb\n")
+    convert_command(root, tmp_path / "out", to="coco", link=True)
+    assert "10 of 10 image files are hard links" in capsys.readouterr().out
