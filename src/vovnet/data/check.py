@@ -26,6 +26,7 @@ from vovnet.data.formats import data_folder, find_format
 from vovnet.data.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.problem import NEEDS_PIXELS, Problem, Removal
 from vovnet.data.repairs import repair_image
+from vovnet.data.split_file import is_split_file
 from vovnet.data.split_roles import find_unions, images_to_report
 from vovnet.data.statistics import Statistics, compute_statistics
 from vovnet.data.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
@@ -210,9 +211,8 @@ def check_dataset(
     explained = {problem.kind for problem in file_problems}
     problems += find_split_problems([split for split in splits if split.split not in unions], explained)
     # The copy is left without labels as the original is, so its own check explains these splits in the same way.
-    about_copy = hints_about_copy(
-        [split for split in clean if split.split not in unions], problems, explained & {"no-labels"}
-    )
+    unjoined = [split for split in clean if split.split not in unions]
+    about_copy = [] if is_split_file(root) else hints_about_copy(unjoined, problems, explained & {"no-labels"})
 
     left_out = files_left_out(folder, splits, clean, file_problems)
     removed += _file_removals(file_problems, folder, left_out)

@@ -79,6 +79,7 @@ def _parse(path: Path, index: ImageIndex, on_problem: OnProblem) -> dict[str, An
 
     A file may hold its image, so it may be as large as one.
     """
+    is_damaged = False
     try:
         content = read_json(path, "image_bytes")
         if isinstance(content, dict) and isinstance(content.get("shapes"), list):
@@ -87,7 +88,8 @@ def _parse(path: Path, index: ImageIndex, on_problem: OnProblem) -> dict[str, An
         fault = "has no list of shapes, as labelme's files have"
     except ValueError as error:
         fault = str(error)
-    if index.beside(path) or _is_labelme(path):
+        is_damaged = True
+    if index.beside(path) or _is_labelme(path) or (is_damaged and index.with_stem(path.stem)):
         on_problem("bad-annotation", path, fault)
     return None
 

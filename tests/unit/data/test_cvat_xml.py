@@ -130,6 +130,18 @@ def test_subsets_are_splits_and_tell_equal_names_apart(tmp_path: Path) -> None:
         assert open_dataset(tmp_path, split).class_names == ("dog", "cat")
 
 
+def test_frames_of_two_videos_are_told_apart_by_their_subsets(tmp_path: Path) -> None:
+    for seed, folder in enumerate(("Train", "Validation")):
+        write_image(tmp_path / f"images/{folder}/frame_000000.png", seed)
+    boxes = {"Validation": (1, 2, 30, 20), "Train": (3, 4, 50, 30)}
+    images = (cvat_image(0, "frame_000000", cvat_box("cat", box), f' subset="{name}"') for name, box in boxes.items())
+    make(tmp_path, *images)
+    for split, box in boxes.items():
+        (sample,) = open_dataset(tmp_path, split)
+        assert sample.image_path == tmp_path / f"images/{split}/frame_000000.png"
+        assert sample.target.boxes.tolist() == [list(box)]
+
+
 def test_a_folder_for_each_task(tmp_path: Path) -> None:
     for seed, task in enumerate(("task_1", "task_2")):
         write_image(tmp_path / f"{task}/images/a.png", seed)
@@ -229,4 +241,9 @@ def test_images_that_no_file_lists_are_counted(tmp_path: Path, caplog: pytest.Lo
         write_image(tmp_path / f"images/{stem}.png", seed)
     make(tmp_path, cvat_image(0, "b.png", cvat_box("cat", (1, 2, 30, 20))))
     check_dataset(tmp_path, workers=1)
-    assert "annotations.xml does not list 2 images (the first is a.png), so they belong to no split" in caplog.text
+    assert "2 images have no entry in CVAT's XML and count in no split (the first is" in caplog.text
+    caplog.clear()
+    for stem in "ac":
+        make(tmp_path, cvat_image(0, f"{stem}.png", cvat_box("cat", (1, 2, 30, 20))), name=f"{stem}.xml")
+    assert check_dataset(tmp_path, workers=1).problems == ()
+    assert caplog.text == ""

@@ -249,3 +249,13 @@ def test_the_command_says_what_it_did_and_replaces_no_file(
     with pytest.raises(FileExistsError, match="data-splits.json exists: name another"):
         split_command(root, "0.6/0.4", seed=1)
     assert Path("data-splits.json").read_bytes() == before
+
+
+def test_the_command_names_the_file_after_the_whole_folder_and_a_command_to_paste(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_voc(tmp_path / "my cells.v4-coco")
+    monkeypatch.chdir(tmp_path)
+    split_command(Path("my cells.v4-coco"), "0.6/0.4")
+    assert "next: vovnet train 'my cells.v4-coco-splits.json'" in capsys.readouterr().out
+    assert Path("my cells.v4-coco-splits.json").is_file()
