@@ -86,7 +86,8 @@ def make_plan(request: Request, out: Output) -> Plan:
         task = progress.add_task("checking images", total=None)
         soundness = check_soundness(
             request.root,
-            [name for name in (splits.train, splits.val) if name is not None],
+            splits.train,
+            splits.val,
             test=splits.test,
             most_images=most_decoded(request.minutes),
             progress=lambda done, total: progress.update(task, completed=done, total=total),
@@ -98,6 +99,8 @@ def make_plan(request: Request, out: Output) -> Plan:
         out.say(sentence)
     if soundness.unlabelled_test is not None:
         splits = replace(splits, test=None)
+    if soundness.repeated_val is not None:
+        splits = replace(splits, val=None)
     request = replace(request, compare_images=not soundness.report.headers_only)
     with folder_lock(request.output):  # of two plans at once one would change the files of the other
         return make(

@@ -39,6 +39,7 @@ class Soundness:
     harmless: number of problems of each other kind.
     why_unreadable: the error of a split that cannot be opened, "" if all can.
     unlabelled_test: name of the split for the test, if nothing in it is labelled; it is not used then.
+    repeated_val: name of the split for validation, if all its images are training images; it is not used then.
     """
 
     report: Report
@@ -46,6 +47,7 @@ class Soundness:
     harmless: dict[str, int]
     why_unreadable: str = ""
     unlabelled_test: str | None = None
+    repeated_val: str | None = None
 
     @property
     def is_sound(self) -> bool:
@@ -62,6 +64,8 @@ class Soundness:
         command = f"`vovnet data check {shlex.quote(str(self.report.root))}`"
         if self.unlabelled_test is not None:
             yield f"the split {self.unlabelled_test} has no labels that can be read: it is not used"
+        if self.repeated_val is not None:
+            yield f"the split {self.repeated_val} has only images of the training: others are kept for validation"
         if self.report.headers_only:
             yield (
                 "the images are many, so that only their headers were read: damaged images and copies are found by "
@@ -82,7 +86,8 @@ def most_decoded(minutes: float | None) -> int:
 
 def check_soundness(
     root: Path,
-    splits: Sequence[str],
+    train: str,
+    val: str | None,
     *,
     test: str | None = None,
     most_images: int | None = None,
@@ -90,15 +95,17 @@ def check_soundness(
 ) -> Soundness:
     """Check a dataset that a detector of boxes is to learn.
 
-    splits: those that will be read.
-    test: another one, which is read too if something in it is labelled.
+    train, val: the splits that will be read; val is not if it repeats the training images.
+    test: read too if something in it is labelled.
     most_images: if there are more, only their headers are read; None for no limit.
     """
     headers = most_images is not None and _count_images(root) > most_images
     report = check_dataset(root, ignore_masks=True, headers=headers, progress=progress)
     labelled = {split.split for split in report.annotated if any(i.objects or i.unusable_objects for i in split.images)}
     unlabelled_test = test if test is not None and test not in labelled else None
-    used = tuple(split for split in (*splits, test) if split is not None and split != unlabelled_test)
+    repeated_val = val if val not in (None, train) and _repeats(report, train, str(val)) else None
+    not_used = {None, unlabelled_test, repeated_val}
+    used = tuple(split for split in (train, val, test) if split not in not_used)
     why = _why_unreadable(root, used)
     counts = report.count_by_kind()
     objects = sum(split.annotated_objects for split in report.statistics.splits)
@@ -107,16 +114,28 @@ def check_soundness(
     spoiling = tuple(
         problem
         for problem in report.problems
-        if problem.kind in kinds and (problem.kind not in _OF_SPLITS or _is_of(used, problem, why))
+        if problem.kind in kinds
+        and (problem.kind not in _OF_SPLITS or _is_of(used, problem, why))
+        and (problem.kind != "split-leak" or repeated_val is None or _is_about(test, problem))
     )
     if why and not spoiling:  # the readers refuse what the check calls by another name
         spoiling = tuple(problem for problem in report.problems if not problem.split)
     kinds = {problem.kind for problem in spoiling}
     harmless = {kind: count for kind, count in counts.items() if kind not in kinds}
-    return Soundness(report, spoiling, harmless, why, unlabelled_test)
+    return Soundness(report, spoiling, harmless, why, unlabelled_test, repeated_val)
 
 
-def _is_of(used: Sequence[str], problem: Problem, why: str) -> bool:
+def _repeats(report: Report, train: str, val: str) -> bool:
+    """Whether all images of val are training images, as in examples that name one folder for both."""
+    paths = {split.split: {image.image_path for image in split.images} for split in report.annotated}
+    return bool(paths.get(val)) and paths[val] <= paths.get(train, set())
+
+
+def _is_about(split: str | None, leak: Problem) -> bool:
+    return split is not None and (leak.split == split or f"the split {split}" in leak.detail)
+
+
+def _is_of(used: Sequence[str | None], problem: Problem, why: str) -> bool:
     """Whether a problem of a whole split is that of a used one. Where it names none, some used one cannot be opened."""
     return problem.split in used if problem.split else bool(why)
 
@@ -127,7 +146,7 @@ def _count_images(root: Path) -> int:
     return len({image.image_path for split in splits for image in split.images})
 
 
-def _why_unreadable(root: Path, splits: Sequence[str]) -> str:
+def _why_unreadable(root: Path, splits: Sequence[str | None]) -> str:
     for split in splits:
         try:
             open_dataset(root, split)
