@@ -125,8 +125,8 @@ def evaluate(
 
 def _other_test(option: str) -> str:
     return (
-        f"--store-thresholds is for predictions, which have no {option}: the scores would not be theirs; leave out one of "
-        "them"
+        f"--store-thresholds is for predictions, which have no {option}: the scores would not be theirs; leave out one "
+        "of them"
     )
 
 
