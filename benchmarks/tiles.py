@@ -79,7 +79,7 @@ def main() -> None:
     detector, dataset = load_network("bccd", "cpu"), open_dataset(ROOT / "samples/bccd", args.split)
     rows = [row for canvas in CANVASES for row in measure(detector, dataset, canvas)]
     header = {"weights": "bccd", "data": "samples/bccd", "split": args.split, "overlap": Tiling(32).overlap}
-    write_json(args.output, {**header, **record_header(), "rows": rows}, indent=2)
+    write_json(args.output, {**header, **record_header("python benchmarks/tiles.py"), "rows": rows}, indent=2)
 
 
 def measure(detector: Predictor, dataset: DetectionDataset, canvas: Canvas) -> list[dict[str, Any]]:

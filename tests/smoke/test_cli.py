@@ -473,6 +473,18 @@ def test_bundled_weights_are_never_changed(run: Run, small_voc: Path, monkeypatc
     assert result.complaint.startswith("bccd comes with vovnet and is never changed: copy it first")
 
 
+@pytest.mark.parametrize("option", [("--soft-nms",), ("--multi-scale", "voc")])
+def test_thresholds_of_a_test_that_predictions_lack_are_not_stored(
+    run: Run, weights: Path, small_voc: Path, option: tuple[str, ...]
+) -> None:
+    own = Path(shutil.copy(weights, "own.safetensors"))
+    content = own.read_bytes()
+    result = run("evaluate", own, small_voc, "--split", "val", "--store-thresholds", *option)
+    assert result.code == 2
+    assert f"predictions, which have no {option[0]}" in result.complaint
+    assert own.read_bytes() == content
+
+
 def test_evaluate_says_at_once_what_it_will_miss(
     run: Run, weights: Path, small_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.small_voc import write_small_voc
+from tests.unit.data.small_datasets import cut_short, make_masked_coco, set_entry
 from vovnet.cli import main as command_line
 from vovnet.engine.config import load_config
 from vovnet.planning import plan as planning
@@ -252,3 +253,17 @@ def test_a_run_from_within_the_dataset_stays_out_of_it(run, folder, tmp_path, mo
     assert (tmp_path / "runs/my cells/val/evaluation.html").is_file()
     assert sorted(folder.iterdir()) == before
     assert "vovnet evaluate '../runs/my cells' '../runs/my cells/splits.json'" in out
+
+
+def test_the_copy_for_training_keeps_boxes_whose_masks_are_bad(run, tmp_path):
+    root = make_masked_coco(tmp_path / "masked")
+    set_entry("train", "annotations", 1, segmentation=[[1, 2]])(root)
+    cut_short("images/train/0.png")(root)
+    status, _, err = run("train", "masked", *TINY)
+    assert status == 1
+    command = re.search("`vovnet (data check [^`]+)`", err)[1]
+    assert command == "data check masked --ignore-masks --fix masked-fixed"
+    run(*shlex.split(command))
+    status, out, _ = run("train", "masked-fixed", *TINY, "--plan")
+    assert status == 0
+    assert "# data: train 4, val 2 images" in out

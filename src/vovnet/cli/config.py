@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vovnet.cli.app import app, config_app
 from vovnet.cli.output import Output
 from vovnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from vovnet.engine.config import TrainConfig
 
 # What a config must state, until somebody changes it.
 _START: dict[str, Any] = {
@@ -33,8 +37,6 @@ def init(root: str | None = None, *settings: str) -> None:
     settings:
         key=value states a setting, with dots for nested keys: optimizer.learning_rate=1e-3.
     """
-    from vovnet.engine.config import TrainConfig
-    from vovnet.engine.config_file import override, validated
     from vovnet.engine.config_text import commented_yaml
 
     started = time.monotonic()
@@ -52,9 +54,7 @@ def init(root: str | None = None, *settings: str) -> None:
         config = plan.config
         sys.stdout.write(reasons_as_comments(plan))
     else:
-        values = {key: dict(value) if isinstance(value, dict) else value for key, value in _START.items()}
-        override(values, settings)
-        config = validated(TrainConfig, values, "the defaults")
+        config = _default_config(settings)
     sys.stdout.write(commented_yaml(config.model_dump()))
 
 
@@ -69,17 +69,23 @@ def show(config: str | None = None, *settings: str) -> None:
     settings:
         key=value changes a setting, with dots for nested keys: optimizer.learning_rate=1e-3.
     """
-    from vovnet.engine.config import TrainConfig, load_config
-    from vovnet.engine.config_file import override, validated
+    from vovnet.engine.config import load_config
     from vovnet.engine.config_text import config_yaml
 
     config, settings = _without_setting(config, settings)
     if config is not None:
         sys.stdout.write(config_yaml(load_config(config, settings)))
         return
+    sys.stdout.write(config_yaml(_default_config(settings)))
+
+
+def _default_config(settings: Sequence[str]) -> TrainConfig:
+    from vovnet.engine.config import TrainConfig
+    from vovnet.engine.config_file import override, validated
+
     values = {key: dict(value) if isinstance(value, dict) else value for key, value in _START.items()}
     override(values, settings)
-    sys.stdout.write(config_yaml(validated(TrainConfig, values, "the defaults")))
+    return validated(TrainConfig, values, "the defaults")
 
 
 def _without_setting(first: str | None, settings: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:

@@ -110,7 +110,9 @@ def check(
 
 def print_removals(report: Report, out: Output) -> None:
     """Print what a cleaned copy lacks, so that nobody has to trust it blindly."""
-    if not report.removed:
+    from vovnet.data.split_file import is_split_file
+
+    if not report.removed or is_split_file(report.root):  # of which there is no cleaned copy
         return
     kept = {split.split: split for split in report.clean}
     rows = []

@@ -19,7 +19,7 @@ _USUAL = (  # one of each grid of feature maps
 
 
 @data_app.command
-def boxes(root: Path, *, split: str = "train", model: Repeated = None, json_file: Json = None) -> None:
+def boxes(root: Path, *, split: str | None = None, model: Repeated = None, json_file: Json = None) -> None:
     """Show how many objects the default boxes of detectors match, and how many if they are fitted to the data.
 
     A detector learns an object from the default boxes with an IoU of at least 0.5. Small objects are those below 32
@@ -30,15 +30,17 @@ def boxes(root: Path, *, split: str = "train", model: Repeated = None, json_file
     root:
         Folder of a dataset in any format that is read, or a split file.
     split:
-        The split whose objects are looked at.
+        The split whose objects are looked at; by default that for training.
     model:
         Name of a one-stage detector; repeat the option for more. Without it, one of each kind.
     """
     out = Output(json_file)
     from vovnet.data.formats import open_dataset
     from vovnet.engine.default_boxes import fit_to_data
+    from vovnet.planning.splits import find_splits
     from vovnet.weights.detector import ModelInfo
 
+    split = split or find_splits(root).train
     dataset = open_dataset(root, split)
     rows, found = [], []
     for name in model or _USUAL:

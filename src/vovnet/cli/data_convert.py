@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -70,6 +71,6 @@ def convert(
     if done.unions:
         output.say(f"not written, as they join other splits: {line(', '.join(done.unions), 200)}")
     if link:
-        output.say(f"{counted(done.linked, 'image')} of {sum(done.images.values())} are hard links")
-    output.say(f"{to} dataset in {out}")
+        output.say(f"{done.linked} of {counted(done.files, 'image file')} are hard links")
+    output.say(f"{to} dataset in {out}; next: vovnet train {shlex.quote(str(out))}")
     output.json(asdict(done) | {"out": str(done.out)})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vovnet.cli.app import data_app
 from vovnet.cli.options import Count, Json, Positive
-from vovnet.cli.output import Output, show_progress
+from vovnet.cli.output import Output, name_of, show_progress
 from vovnet.errors import UsageError, counted
 from vovnet.printing import line, quoted
 
@@ -38,7 +38,7 @@ def split(
     Parameters
     ----------
     root:
-        Folder of a dataset in any format that is read.
+        Folder of a dataset in any format that is read, or a split file of one to divide again.
     fractions:
         Two numbers for train and val, three for train, val and test.
     seed:
@@ -55,7 +55,7 @@ def split(
     from vovnet.data.splitting import divide
 
     shares = parse_fractions(fractions)
-    path = output or Path(f"{root.resolve().stem}-splits.json")
+    path = output or Path(f"{name_of(root)}-splits.json")
     if path.exists():
         raise FileExistsError(f"{path} exists: name another file with --output, or remove it")
     with show_progress() as progress:
@@ -71,7 +71,7 @@ def split(
     write_members(path, division.root, division.members)
     print_division(division, out)
     out.say(f"split file: {path}")
-    out.say(f"next: vovnet train {shlex.quote(str(path))}, or data.root={shlex.quote(str(path))} in a config")
+    out.say(f"next: vovnet train {shlex.quote(str(path))}; in a config, data.root={path}")
     out.json(to_dict(division, path))
 
 
@@ -108,10 +108,10 @@ def print_division(division: Division, out: Output) -> None:
     if grouping.by_name:
         out.say(f"kept together by their names: {counted(grouping.by_name, 'image')}")
     if grouping.alike:
-        out.say(f"kept together because they are nearly the same: {counted(grouping.alike, 'image')}")
+        out.say(f"kept together because they are nearly equal: {counted(grouping.alike, 'image')}")
     if grouping.torn:
         out.say(
-            f"in different splits though nearly the same: {counted(grouping.torn, 'pair')}; too many images are like "
+            f"in different splits though nearly equal: {counted(grouping.torn, 'pair')}; too many images are like "
             "each other to keep all in one split, as those of a fixed camera: --group-by keeps together what you say"
         )
     for split, missing in division.missing_classes().items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vovnet.cli.app import data_app
 from vovnet.cli.options import Positive
-from vovnet.cli.output import Output, make_folder, show_progress
+from vovnet.cli.output import Output, make_folder, name_of, show_progress
 from vovnet.errors import counted
 from vovnet.printing import line
 
@@ -43,7 +43,7 @@ def view(
     from vovnet.data.shown_images import choose_images
     from vovnet.report.data_page import write_data_view
 
-    folder = output or Path(f"{root.resolve().stem}-view")
+    folder = output or Path(f"{name_of(root)}-view")
     make_folder(folder)
     with show_progress() as progress:
         task = progress.add_task("headers", total=None)

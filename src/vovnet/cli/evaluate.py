@@ -22,7 +22,7 @@ from vovnet.cli.options import (
     Weights,
 )
 from vovnet.cli.output import Output, is_main, make_folder, metric, need, set_threads, show_progress
-from vovnet.errors import counted
+from vovnet.errors import UsageError, counted
 from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def evaluate(
     from vovnet.weights.detector import file_to_change
     from vovnet.weights.detector import store_thresholds as store
 
+    if store_thresholds and (soft_nms or multi_scale):
+        raise UsageError(_other_test("--soft-nms" if soft_nms else "--multi-scale"))
     tiling = tiling_of(tiles, overlap)
     set_threads(threads)
     file = file_to_change(weights) if store_thresholds else None
@@ -121,9 +123,16 @@ def evaluate(
         return 0
 
 
+def _other_test(option: str) -> str:
+    return (
+        f"--store-thresholds is for predictions, which have no {option}: the scores would not be theirs; leave out one "
+        "of them"
+    )
+
+
 def _say_what_ran(detector: Predictor, weights: str, tiles: int | None, out: Output) -> None:
     from vovnet.engine.runtimes import describe_running
-    from vovnet.engine.tiling import tiles_hint
+    from vovnet.runtime.tiles import tiles_hint
     from vovnet.weights.find import find_weights
 
     if (last := Path(weights) / "last.safetensors").is_file():

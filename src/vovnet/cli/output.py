@@ -64,6 +64,12 @@ def make_folder(output: Path) -> None:
     try_folder(output, "choose another --output")
 
 
+def name_of(root: Path) -> str:
+    """The name of a data folder, or of the file that stands for one, without its suffix."""
+    path = root.resolve()
+    return path.stem if path.is_file() else path.name
+
+
 def is_main() -> bool:
     """Whether this process reports: the only one, or rank 0 under torchrun."""
     return os.environ.get("RANK", "0") == "0"

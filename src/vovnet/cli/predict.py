@@ -74,9 +74,9 @@ def predict(
     out = Output(json_file)
     from vovnet.engine.detector import load
     from vovnet.engine.runtimes import describe_running
-    from vovnet.engine.tiling import tiles_hint
     from vovnet.media.prediction_files import PredictionWriter
     from vovnet.runtime.options import shown_thresholds
+    from vovnet.runtime.tiles import tiles_hint
 
     if not sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")

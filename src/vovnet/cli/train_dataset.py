@@ -149,13 +149,13 @@ def _remedy(soundness: Soundness, root: Path) -> str:
     start = f"{counted(len(soundness.spoiling), 'problem')} of {root} would spoil the training"
     if not kinds - by_hand:
         return f"{start}: mend the data by hand ({', '.join(sorted(by_hand))}: {KINDS[min(by_hand)][1]})"
+    # A bad mask would cost an object whose box is good.
+    options = "--ignore-masks " if soundness.has_masks else ""
     new = next(path for number in range(1, 1000) if not (path := _sibling(folder, number)).exists())
     mended = new / source.name if source.is_file() else new
     more = f"; --fix cannot mend {', '.join(sorted(by_hand))}" if by_hand else ""
-    return (
-        f"{start}: write a copy without them with `vovnet data check {_word(source)} --fix {_word(new)}`, then "
-        f"`vovnet train {_word(mended)}`{more}"
-    )
+    check = f"vovnet data check {_word(source)} {options}--fix {_word(new)}"
+    return f"{start}: write a copy without them with `{check}`, then `vovnet train {_word(mended)}`{more}"
 
 
 def _sibling(folder: Path, number: int) -> Path:
@@ -311,7 +311,9 @@ def _next_commands(config: TrainConfig) -> list[tuple[str, str]]:
     run, root = _word(config.output), _word(config.data.root)
     split = config.data.val or config.data.train
     exported = _word(Path("exported") / f"{export_name(str(config.output))}.onnx")
-    tiles = "" if config.data.tiles is None else f" --tiles {config.data.tiles.size}"
+    tiles = ""
+    if config.data.tiles is not None:
+        tiles = f" --tiles {config.data.tiles.size} --overlap {config.data.tiles.overlap:g}"
     return [
         (f"vovnet evaluate {run} {root} --split {_word(split)}{tiles}", "all metrics again, with other thresholds"),
         (f"vovnet predict IMAGE_OR_VIDEO --weights {run}{tiles}", "boxes in images and videos, as files and drawn"),

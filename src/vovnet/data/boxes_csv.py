@@ -26,7 +26,8 @@ from vovnet.data.dataset import (
     to_number,
     with_unique_ids,
 )
-from vovnet.data.image_files import warn_about_unlisted
+from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.tool_reading import warn_about_unused
 from vovnet.limits import limits, too_much
 from vovnet.parsing import read_text
 from vovnet.printing import line
@@ -43,10 +44,11 @@ _HEAD_BYTES = 2000
 
 @dataclass(frozen=True)
 class _Row:
-    """number: of the line, from 1."""
+    """number: of the line, from 1. fault: what is wrong with it as a whole; "" if it has the columns that it should."""
 
     number: int
     values: dict[str, str]
+    fault: str = ""
 
 
 def recognises(root: Path) -> str:
@@ -80,7 +82,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             on_problem("bad-annotation", path, str(error))
             rows[split] = []
     listed = list(dict.fromkeys(name for path in files.values() for name in _listed_classes(path)))
-    used = {row.values["class"].strip() for of_split in rows.values() for row in of_split} - {""}
+    used = {row.values["class"].strip() for of_split in rows.values() for row in of_split if not row.fault} - {""}
     class_names = tuple(listed or sorted(used))
     ids = tuple(range(1, len(class_names) + 1))
 
@@ -88,7 +90,12 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
         images = _read_images(root, split, files[split], rows[split], set(class_names), on_problem)
         return SplitAnnotations(root, "csv", split, class_names, ids, with_unique_ids(root, images))
 
-    return tuple(map(read_split, names))
+    found = tuple(map(read_split, names))
+    if on_problem is not raise_problem:
+        used_images = {image.image_path for split in found for image in split.images}
+        for folder in dict.fromkeys(files[name].parent for name in names):
+            warn_about_unused(folder, find_images(folder, ignore_problem), used_images, "line in a CSV file")
+    return found
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
@@ -133,11 +140,11 @@ def _read_rows(path: Path) -> list[_Row]:
         columns = [name.strip().lower() for name in next(records)[1]]
     rows = []
     for number, values in records:
+        fault = ""
         if len(values) != len(columns):
-            raise ValueError(
-                f"has {len(values)} columns in line {number}, expected {len(columns)}: {', '.join(columns)}"
-            )
-        rows.append(_Row(number, dict(zip(columns, values, strict=True))))
+            expected = line(", ".join(columns), 200)
+            fault = f"has {len(values)} columns in line {number}, expected {len(columns)}: {expected}"
+        rows.append(_Row(number, dict(zip(columns, values, strict=False)), fault))
     return rows
 
 
@@ -162,7 +169,11 @@ def _read_images(
 ) -> list[ImageAnnotation]:
     by_name: dict[str, list[_Row]] = {}
     for row in rows:
-        by_name.setdefault(row.values["filename"].strip(), []).append(row)
+        if row.fault:
+            on_problem("bad-annotation", path, row.fault)
+        name = row.values.get("filename", "").strip()
+        if name or not row.fault:
+            by_name.setdefault(name, []).append(row)
     folders = [path.parent, root / "images" / split, root / "images", root / split, root]
     finder = ImageFinder([folder for folder in folders if folder.is_dir()], by_name, path, on_problem)
     images: dict[Path, ImageAnnotation] = {}
@@ -176,8 +187,6 @@ def _read_images(
             on_problem("bad-annotation", path, str(too_much("image_objects", line(name))))
         else:
             images[image_path] = _read_image(image_path, path, of_image, class_names, on_problem)
-    if on_problem is not raise_problem:
-        warn_about_unlisted(path.parent, images, path)
     return list(images.values())
 
 
@@ -186,6 +195,9 @@ def _read_image(
 ) -> ImageAnnotation:
     objects, unusable = [], 0
     for row in rows:
+        if row.fault:
+            unusable += 1
+            continue
         values = row.values
         name, sides = values["class"].strip(), [values[side].strip() for side in _SIDES]
         if not name and not any(sides):  # no object
@@ -199,5 +211,6 @@ def _read_image(
         x1, y1, x2, y2 = box = (*map(to_number, sides),)
         stated = "" if all(corner == corner for corner in box) else f"line {row.number}: {', '.join(sides)}"
         objects.append(ObjectAnnotation(row.number - 1, name, (x1, y1, x2, y2), stated=line(stated, 200)))
-    size = to_image_size(rows[0].values.get("height"), rows[0].values.get("width"))
+    first = next((row.values for row in rows if not row.fault), {})
+    size = to_image_size(first.get("height"), first.get("width"))
     return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), size, unusable)

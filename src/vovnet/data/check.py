@@ -26,6 +26,7 @@ from vovnet.data.formats import data_folder, find_format
 from vovnet.data.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
 from vovnet.data.problem import NEEDS_PIXELS, Problem, Removal
 from vovnet.data.repairs import repair_image
+from vovnet.data.split_file import is_split_file
 from vovnet.data.split_roles import find_unions, images_to_report
 from vovnet.data.statistics import Statistics, compute_statistics
 from vovnet.data.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
@@ -46,7 +47,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "skipped-file": ("a file among the images is none that can be read", "file left out"),
     "no-labels": ("no image of a split has a label file", "left as it is: the files must be moved or renamed"),
     "bad-annotation": ("an annotation is malformed", "annotation left out"),
-    "no-area": ("a shape covers nothing, such as a point or a line", "shape left out"),
+    "no-area": ("a shape has no area, such as a point or a line", "left out; the image too, if nothing else is in it"),
     "listed-twice": ("a split lists the same image twice", "the first is kept"),
     "same-file": ("a split lists an image file under two ids", "objects of both kept under the first"),
     "repeated-id": ("two annotations have the same id", "a new id is written"),
@@ -56,10 +57,6 @@ KINDS: dict[str, tuple[str, str]] = {
         "true size written; image left out if a box fits only the stated size",
     ),
     "unknown-class": ("the class of an object is not among the class names", "object left out"),
-    "no-box": (
-        "a line, points or a skeleton, which states no box",
-        "left out; the image too, if nothing else is in it",
-    ),
     "bad-bndbox": ("a <bndbox> is not valid, but the object has another shape (VOC)", "box around the shape written"),
     "not-a-number": ("a corner of a box is missing or not a finite number", _NO_BOX),
     "inverted-box": ("a box ends before it begins", _NO_BOX),
@@ -214,9 +211,8 @@ def check_dataset(
     explained = {problem.kind for problem in file_problems}
     problems += find_split_problems([split for split in splits if split.split not in unions], explained)
     # The copy is left without labels as the original is, so its own check explains these splits in the same way.
-    about_copy = hints_about_copy(
-        [split for split in clean if split.split not in unions], problems, explained & {"no-labels"}
-    )
+    unjoined = [split for split in clean if split.split not in unions]
+    about_copy = [] if is_split_file(root) else hints_about_copy(unjoined, problems, explained & {"no-labels"})
 
     left_out = files_left_out(folder, splits, clean, file_problems)
     removed += _file_removals(file_problems, folder, left_out)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vovnet.data.conversion_files import coco_object
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
 from vovnet.files import write_json
 
@@ -23,16 +24,9 @@ def write(splits: Sequence[SplitAnnotations], out: Path) -> None:
         }
         for image_id, image in enumerate(split.images, 1):
             for obj in image.objects:
-                x1, y1, x2, y2 = obj.box
-                entry = {
-                    "id": len(content["annotations"]) + 1,
-                    "image_id": image_id,
-                    "category_id": ids[obj.class_name],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1) if obj.area is None else obj.area,
-                    "iscrowd": int(obj.crowd),
-                }
-                content["annotations"].append(entry if obj.mask is None else entry | {"segmentation": obj.mask})
+                number = len(content["annotations"]) + 1
+                start = {"id": number, "image_id": image_id, "category_id": ids[obj.class_name]}
+                content["annotations"].append(start | coco_object(obj))
         write_json(out / "annotations" / f"instances_{split.split}.json", content, indent=None)
 
 

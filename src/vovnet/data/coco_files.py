@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ _WRITERS = {
 }
 _SHOWS_WRITER = 2000  # bytes at each end of a file
 _MOST_SPLITS = 100  # in one folder, beyond which all files are looked at only if they may be COCO's
+_MOST_DAMAGED = 5  # files of a tool in one folder before one that shows the tool
 _MOST_LISTS = 10  # called "categories" that are looked at: annotations may have lists of this name
 _LONGEST_LIST = 8 * 2**20  # bytes of "categories": fifty times the length of LVIS's
 
@@ -35,15 +36,23 @@ def annotation_files(root: Path) -> dict[str, Path]:
     """Split → its JSON file, in alphabetical order."""
     files = {path.parent.name: path for path in root.glob(f"*/{ROBOFLOW_NAME}")}
     named = sorted((root / "annotations").glob("*.json"))
-    for path in () if named and tool_of(named[0]) else named:  # labelme's lie there too
+    for path in () if _are_of_tool(named) else named:  # labelme's lie there too
         if not path.stem.startswith(_OTHER_TASKS):
             files[_split_name(path)] = path
     if not files and not yolo.recognises(root) and not mask_png.recognises(root):
         paths = [path for path in sorted(root.glob("*.json")) if not path.stem.startswith(_OTHER_TASKS)]
-        if len(paths) > _MOST_SPLITS and tool_of(paths[0]):  # labelme has a file for each image
+        if len(paths) > _MOST_SPLITS and _are_of_tool(paths):  # labelme has a file for each image
             paths = []
         files = {_split_name(path): path for path in paths if _is_coco(path)}
     return dict(sorted(files.items()))
+
+
+def _are_of_tool(paths: Sequence[Path]) -> bool:
+    """Whether files are those of a labelling tool, by the first ones, of which some may be damaged."""
+    for index, path in enumerate(paths[:_MOST_DAMAGED]):
+        if tool_of(path):
+            return not any(map(_is_coco, paths[:index]))
+    return False
 
 
 def _split_name(path: Path) -> str:

@@ -8,26 +8,23 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vovnet.data.cleaned_copy import require_new_folder
 from vovnet.data.conversion_files import FORMATS, Classes, Placed, image_folder, write_annotations
-from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box, raise_problem
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box, raise_problem
 from vovnet.data.formats import data_folder, find_format
+from vovnet.data.image_scan import scan_images
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.data.split_roles import find_role, find_unions
 from vovnet.errors import UsageError, counted, did_you_mean, listed, unknown_name
 from vovnet.files import encodable, file_name, new_folder
 from vovnet.masks import RleMasks, from_coco
 from vovnet.media.orientation import means_stored_pixels
-from vovnet.media.pixels import read_header
-from vovnet.printing import printable, quoted
+from vovnet.printing import line, printable, quoted
 
-_YOLO_SPLITS = ("train", "val", "test")
 _ROUNDING = 0.02  # pixels that a box may change when it is written as text
-_CHUNK = 1024  # images whose headers are read before their results are used
 
 NO_BOX = "boxes left out, without a finite, positive size"
 SIZE = "images whose annotation states another size, with their boxes taken as they are"
@@ -49,7 +46,8 @@ class Conversion:
     changed: what the format cannot hold as it was → how often that occurred.
     renamed: path in the data folder → name of the image file in the copy, where the two names differ.
     unions: splits that join others, which are not written.
-    linked: number of images that are hard links.
+    files: number of image files, which may be in several splits.
+    linked: number of them that are hard links.
     """
 
     out: Path
@@ -59,6 +57,7 @@ class Conversion:
     changed: Mapping[str, int]
     renamed: Mapping[str, str]
     unions: tuple[str, ...] = ()
+    files: int = 0
     linked: int = 0
 
 
@@ -96,6 +95,8 @@ def convert_dataset(
     annotations = {
         names[split.split]: [converter.convert(image) for image in split.images] for split in read if split.images
     }
+    if target == "voc":
+        _refuse_two_annotations(annotations, root)
     file_names = _file_names(paths, read[0].root)
     placed = {
         split: [Placed(image, headers[image.image_path][0], file_names[image.image_path]) for image in images]
@@ -106,7 +107,7 @@ def convert_dataset(
     changed = converter.changed
     if target == "voc" and (unused := len(set(classes.names) - used)):
         changed[NO_NAME] = unused
-    linked = 0
+    files = linked = 0
     with new_folder(out) as copy:
         done = 0
         for split, images in placed.items():
@@ -114,6 +115,7 @@ def convert_dataset(
             folder.mkdir(parents=True, exist_ok=True)
             for image in images:
                 if not (folder / image.name).exists():
+                    files += 1
                     linked += _place(image.annotation.image_path, folder / image.name, link)
                 done += 1
                 if progress:
@@ -126,6 +128,7 @@ def convert_dataset(
         changed={what: count for what, count in changed.items() if count},
         renamed={_relative(path, read[0].root): file_names[path] for path in paths if path.name != file_names[path]},
         unions=unions,
+        files=files,
         linked=linked,
     )  # fmt: skip
 
@@ -171,17 +174,12 @@ def _split_names(names: Sequence[str], target: str, root: Path) -> dict[str, str
 def _read_headers(
     paths: Sequence[Path], workers: int | None, progress: Callable[[int], None]
 ) -> dict[Path, tuple[tuple[int, int], int]]:
-    """(height, width) of each upright image, and its EXIF orientation."""
-    headers: dict[Path, tuple[tuple[int, int], int]] = {}
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
-    try:
-        for start in range(0, len(paths), _CHUNK):
-            part = paths[start : start + _CHUNK]
-            headers.update(zip(part, pool.map(read_header, part), strict=True))
-            progress(len(headers))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return headers
+    """(height, width) of each upright image, and its EXIF orientation. ValueError for one that cannot be read."""
+    scans = scan_images(set(paths), workers, lambda done, _: progress(done), headers=True)
+    for path, scan in scans.items():
+        if scan.error:
+            raise ValueError(f"{path} {scan.error}")
+    return {path: (scan.image_size, scan.orientation) for path, scan in scans.items()}
 
 
 class _Converter:
@@ -190,14 +188,16 @@ class _Converter:
     def __init__(self, target: str, headers: Mapping[Path, tuple[tuple[int, int], int]]) -> None:
         self.target, self.headers = target, headers
         self.changed: Counter[str] = Counter()
-        self._converted: dict[tuple[Path, int | str], ImageAnnotation] = {}
+        self._converted: dict[Path, list[tuple[ImageAnnotation, ImageAnnotation]]] = {}  # as annotated, as written
 
     def convert(self, image: ImageAnnotation) -> ImageAnnotation:
-        """The annotation in the upright image. One of an image in several splits counts once."""
-        key = image.image_path, image.image_id
-        if key not in self._converted:
-            self._converted[key] = self._convert(image)
-        return self._converted[key]
+        """The annotation in the upright image. One that several splits have counts once."""
+        known = self._converted.setdefault(image.image_path, [])
+        for stated, converted in known:
+            if replace(stated, annotation_path=image.annotation_path) == image:
+                return converted
+        known.append((image, self._convert(image)))
+        return known[-1][1]
 
     def _convert(self, image: ImageAnnotation) -> ImageAnnotation:
         size, orientation = self.headers[image.image_path]
@@ -243,6 +243,20 @@ class _Converter:
         self.changed[DIFFICULT_TO_YOLO] += obj.difficult
         self.changed[CLIPPED] += clipped != obj.box
         return replace(obj, box=clipped)
+
+
+def _refuse_two_annotations(splits: Mapping[str, Sequence[ImageAnnotation]], root: Path) -> None:
+    """UsageError if splits annotate an image differently: VOC has one annotation of each image for all lists."""
+    first: dict[Path, tuple[str, ImageAnnotation]] = {}
+    for split, images in splits.items():
+        for image in images:
+            other, before = first.setdefault(image.image_path, (split, image))
+            if not _are_alike(before.objects, image.objects):
+                name = line(image.image_path.name, 60)
+                raise UsageError(
+                    f"{root}: the splits {listed([other, split])} annotate {name} differently, "
+                    "and VOC has one annotation of each image: name splits that agree with --split"
+                )
 
 
 def _classes(splits: Sequence[SplitAnnotations]) -> Classes:
@@ -304,7 +318,7 @@ def _read_back(copy: Path, placed: Mapping[str, Sequence[Placed]]) -> None:
         for image in placed[split.split]:
             wanted = image.annotation.objects
             got = found.pop(image.name, None)
-            if got is None or len(got) != len(wanted) or not all(map(_is_alike, wanted, got)):
+            if got is None or not _are_alike(wanted, got):
                 raise ValueError(
                     f"no copy is written: {quoted(image.name)} of the split {split.split} does not read back as it was "
                     "meant; report the fault"
@@ -313,9 +327,8 @@ def _read_back(copy: Path, placed: Mapping[str, Sequence[Placed]]) -> None:
             raise ValueError(f"no copy is written: it has {counted(len(found), 'image')} too many; report the fault")
 
 
-def _is_alike(wanted: ObjectAnnotation, got: ObjectAnnotation) -> bool:
-    return wanted.class_name == got.class_name and _distance(wanted.box, got.box) <= _ROUNDING
-
-
-def _distance(a: Box, b: Box) -> float:
-    return max(abs(x - y) for x, y in zip(a, b, strict=True))
+def _are_alike(objects: Sequence[ObjectAnnotation], others: Sequence[ObjectAnnotation]) -> bool:
+    return len(objects) == len(others) and all(
+        a.class_name == b.class_name and max(abs(x - y) for x, y in zip(a.box, b.box, strict=True)) <= _ROUNDING
+        for a, b in zip(objects, others, strict=True)
+    )

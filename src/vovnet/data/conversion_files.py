@@ -121,13 +121,14 @@ def _write_coco(splits: Mapping[str, Sequence[Placed]], classes: Classes, out: P
             for obj in image.annotation.objects:
                 annotation_number += 1
                 start = {"id": annotation_number, "image_id": image_id, "category_id": ids[obj.class_name]}
-                entries.append(start | _coco_object(obj))
+                entries.append(start | coco_object(obj))
         categories = [{"id": ids[name], "name": name} for name in classes.names]
         content = {"images": image_entries, "annotations": entries, "categories": categories}
         write_json(out / "annotations" / f"instances_{split}.json", content, indent=None)
 
 
-def _coco_object(obj: ObjectAnnotation) -> dict[str, Any]:
+def coco_object(obj: ObjectAnnotation) -> dict[str, Any]:
+    """The entry of an object but for its ids."""
     x1, y1, x2, y2 = obj.box
     entry: dict[str, Any] = {
         "bbox": [x1, y1, x2 - x1, y2 - y1],

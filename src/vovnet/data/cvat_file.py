@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
-from vovnet.data.cvat_shapes import SHAPES, WITHOUT_BOX, Attributes, shape_box, state
+from vovnet.data.cvat_shapes import NO_AREA, SHAPES, Attributes, shape_box, state
 from vovnet.data.dataset import ObjectAnnotation, to_number
 from vovnet.data.voc_xml import read_xml_text
 from vovnet.limits import limits, too_much
@@ -26,7 +26,7 @@ class CvatImage:
     """One <image>, or the frame of a video that has its number as the name.
 
     size: height and width as the file states them.
-    without_box: kind of shape that states no box → number of them.
+    without_area: kind of shape that has no area → number of them.
     unusable: number of shapes without a label.
     """
 
@@ -34,16 +34,16 @@ class CvatImage:
     subset: str = ""
     size: tuple[str | None, str | None] = (None, None)
     objects: list[ObjectAnnotation] = field(default_factory=list)
-    without_box: Counter[str] = field(default_factory=Counter)
+    without_area: Counter[str] = field(default_factory=Counter)
     unusable: int = 0
 
     def add(self, tag: str, label: str, attributes: Attributes) -> None:
         """Adds a shape. ValueError for more than an image may have."""
-        index = len(self.objects) + self.unusable + sum(self.without_box.values())
+        index = len(self.objects) + self.unusable + sum(self.without_area.values())
         if index >= limits().image_objects:
             raise too_much("image_objects", f"the image {line(self.name)}")
-        if tag in WITHOUT_BOX:
-            self.without_box[tag] += 1
+        if tag in NO_AREA:
+            self.without_area[tag] += 1
         elif not label:
             self.unusable += 1
         else:
@@ -137,7 +137,7 @@ class _Reader:
         elif tag == "label" and self._path[1:2] == ["meta"]:
             name, shape = self._label.get("name", ""), self._label.get("type", "any")
             is_part = "parent" in self._label  # of a skeleton
-            if name and not is_part and shape not in (*WITHOUT_BOX, "tag") and name not in self._file.labels:
+            if name and not is_part and shape not in (*NO_AREA, "tag") and name not in self._file.labels:
                 self._file.labels.append(name)
             self._label = {}
         elif self._path[1:2] == ["meta"] and len(self._path) == 4:

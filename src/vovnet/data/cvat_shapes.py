@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 
 from vovnet.data.dataset import Box, box_around_turned, to_number
+from vovnet.data.shapes import NOTHING, ellipse, polygon, rectangle
 from vovnet.printing import line
 
 Attributes = Mapping[str, str]
 
-WITHOUT_BOX = ("polyline", "points", "skeleton")  # a box around them would be a guess
+NO_AREA = ("polyline", "points", "skeleton")  # a box around them would be a guess
 WITH_BOX = ("box", "polygon", "ellipse", "cuboid", "mask")
-SHAPES = (*WITH_BOX, *WITHOUT_BOX)
-_NO_BOX = (math.nan,) * 4
+SHAPES = (*WITH_BOX, *NO_AREA)
 _ABOUT_ELSE = ("label", "source", "occluded", "rle", "z_order", "group_id", "frame", "outside", "keyframe")
 
 
@@ -27,13 +27,14 @@ def shape_box(tag: str, attributes: Attributes) -> Box:
     if tag == "polygon":
         return _polygon(attributes.get("points", ""))
     if tag == "ellipse":
-        return _ellipse(attributes)
+        x, y, across, down = (to_number(attributes.get(name)) for name in ("cx", "cy", "rx", "ry"))
+        return ellipse((x, y), (across, down), _rotation(attributes)).box
     if tag == "mask":
         left, top, width, height = (to_number(attributes.get(name)) for name in ("left", "top", "width", "height"))
         return left, top, left + width, top + height
     corners = {name: to_number(value) for name, value in attributes.items() if name[:1] in "xy" and name[-1:].isdigit()}
     xs, ys = ([value for name, value in corners.items() if name[0] == axis] for axis in "xy")
-    return _around(xs, ys) if len(xs) == len(ys) == 8 else _NO_BOX
+    return rectangle(list(zip(xs, ys, strict=True))).box if len(xs) == len(ys) == 8 else NOTHING.box
 
 
 def state(tag: str, attributes: Attributes) -> str:
@@ -46,7 +47,7 @@ def _box(attributes: Attributes) -> Box:
     x1, y1, x2, y2 = (to_number(attributes.get(name)) for name in ("xtl", "ytl", "xbr", "ybr"))
     degrees = _rotation(attributes)
     if not math.isfinite(degrees):
-        return _NO_BOX
+        return NOTHING.box
     if degrees % 180 == 0 or not (x2 > x1 and y2 > y1):
         return x1, y1, x2, y2
     return box_around_turned(((x1 + x2) / 2, (y1 + y2) / 2), (x2 - x1, y2 - y1), degrees)
@@ -55,23 +56,9 @@ def _box(attributes: Attributes) -> Box:
 def _polygon(points: str) -> Box:
     """The points are "x,y;x,y;…"."""
     pairs = [[to_number(value) for value in point.split(",")] for point in points.split(";")]
-    if len(pairs) < 3 or any(len(pair) != 2 for pair in pairs):
-        return _NO_BOX
-    return _around([x for x, _ in pairs], [y for _, y in pairs])
-
-
-def _ellipse(attributes: Attributes) -> Box:
-    x, y, rx, ry = (to_number(attributes.get(name)) for name in ("cx", "cy", "rx", "ry"))
-    degrees = _rotation(attributes)
-    if not all(map(math.isfinite, (x, y, rx, ry, degrees))):
-        return _NO_BOX
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    half_width, half_height = math.hypot(rx * cosine, ry * sine), math.hypot(rx * sine, ry * cosine)
-    return x - half_width, y - half_height, x + half_width, y + half_height
-
-
-def _around(xs: list[float], ys: list[float]) -> Box:
-    return (min(xs), min(ys), max(xs), max(ys)) if all(map(math.isfinite, xs + ys)) else _NO_BOX
+    if any(len(pair) != 2 for pair in pairs):
+        return NOTHING.box
+    return polygon([(x, y) for x, y in pairs]).box
 
 
 def _rotation(attributes: Attributes) -> float:

@@ -7,6 +7,7 @@ Images are in images/SUBSET/, images/, SUBSET/ or beside the file.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,11 +21,11 @@ from vovnet.data.dataset import (
     OnProblem,
     SplitAnnotations,
     raise_problem,
-    report_mended,
     to_image_size,
     with_unique_ids,
 )
-from vovnet.data.image_files import find_images, ignore_problem, is_image_name, warn_about_unlisted
+from vovnet.data.image_files import find_images, ignore_problem, is_image_name
+from vovnet.data.tool_reading import WithoutArea, warn_about_unused
 from vovnet.errors import counted
 from vovnet.printing import line
 
@@ -78,12 +79,15 @@ def splits(root: Path) -> tuple[str, ...]:
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. Classes are in the order in which CVAT lists its labels.
 
-    Lines, points and skeletons state no box: they are reported and left out, and an image that has nothing else is left
-    out, too. Tags are about whole images and are not read.
+    Lines, points and skeletons have no area: they are counted and left out, and so is an image that has nothing else.
+    Tags are about whole images and are not read.
     """
     class_names: dict[str, None] = {}
     used: set[str] = set()
+    listed: set[Path] = set()  # images
+    folders: dict[Path, None] = {}
     images: dict[str, list[ImageAnnotation]] = {name: [] for name in names}
+    without_area = WithoutArea(on_problem)
     for path in annotation_files(root):
         try:
             content = parse_cvat(path)
@@ -93,12 +97,17 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
         class_names.update(dict.fromkeys(content.labels))
         entries = _all_images(path, content)
         used.update(obj.class_name for image in entries for obj in image.objects)
-        reader = _Reader(root, path, entries, on_problem)
+        reader = _Reader(root, path, entries, on_problem, without_area)
         for entry in entries:
             split = _split_of(root, path, entry)
             if split in images and (image := reader.read(entry)) is not None:
                 images[split].append(image)
-        reader.finish()
+        listed.update(image_path for _, image_path in reader.seen)
+        folders[_image_folders(path)[0]] = None
+    if on_problem is not raise_problem:
+        for folder in folders:
+            warn_about_unused(folder, find_images(folder, ignore_problem), listed, "entry in CVAT's XML")
+    without_area.warn(root)
     ordered = (*class_names, *sorted(used - class_names.keys()))
     ids = tuple(range(1, len(ordered) + 1))
 
@@ -164,10 +173,10 @@ class _Reader:
     path: Path
     entries: Sequence[CvatImage]
     on_problem: OnProblem
+    without_area: WithoutArea
     finders: dict[str, ImageFinder] = field(default_factory=dict)
     frames: dict[str, Path] | None = None
     seen: set[tuple[str, Path]] = field(default_factory=set)
-    without_box: list[tuple[str, str]] = field(default_factory=list)
 
     def read(self, entry: CvatImage) -> ImageAnnotation | None:
         image_path = self._find(entry)
@@ -180,26 +189,17 @@ class _Reader:
         if entry.unusable:
             shapes = counted(entry.unusable, "shape")
             self.on_problem("bad-annotation", self.path, f"{line(entry.name)} has {shapes} without a label")
-        if entry.without_box:
-            shapes = ", ".join(f"{count} × {tag}" for tag, count in sorted(entry.without_box.items()))
-            self.without_box.append(("no-box", f"{line(entry.name)} has {shapes}, which states no box"))
-        unusable = entry.unusable + entry.without_box.total()
+        self.without_area.add(self.path, entry.without_area, line(entry.name, 60))
+        unusable = entry.unusable + entry.without_area.total()
         if unusable and not entry.objects and self.on_problem is raise_problem:
             return None  # it would teach that nothing is there
         size = to_image_size(*entry.size)
         return ImageAnnotation(image_path, self.path, image_path.stem, tuple(entry.objects), size, unusable)
 
-    def finish(self) -> None:
-        """Reports the shapes without a box, and tells how many images the file does not list."""
-        report_mended(self.without_box, self.path, self.on_problem)
-        if self.on_problem is not raise_problem:
-            used = {image_path for _, image_path in self.seen}
-            warn_about_unlisted(_image_folders(self.path)[0], used, self.path)
-
     def _find(self, entry: CvatImage) -> Path | None:
         """The image. CVAT names the frames of a video without a suffix."""
         if not is_image_name(Path(entry.name)):
-            return self._find_frame(entry.name)
+            return self._find_frame(entry)
         if entry.subset not in self.finders:
             names = [other.name for other in self.entries if other.subset == entry.subset]
             bases = _image_folders(self.path)
@@ -208,11 +208,16 @@ class _Reader:
             self.finders[entry.subset] = ImageFinder(folders, names, self.path, self.on_problem)
         return self.finders[entry.subset].find(entry.name)
 
-    def _find_frame(self, name: str) -> Path | None:
+    def _find_frame(self, entry: CvatImage) -> Path | None:
+        """The frame in the folder of its subset, or in the image folder, or else the only one of its name."""
         if self.frames is None:
-            paths = find_images(_image_folders(self.path)[0], ignore_problem)
-            self.frames = {path.stem: path for path in reversed(paths)}
-        found = self.frames.get(name)
+            folder = _image_folders(self.path)[0]
+            paths = find_images(folder, ignore_problem)
+            counts = Counter(path.stem for path in paths)
+            self.frames = {path.stem: path for path in paths if counts[path.stem] == 1}
+            self.frames |= {path.relative_to(folder).with_suffix("").as_posix(): path for path in reversed(paths)}
+        name = entry.name
+        found = self.frames.get(f"{entry.subset}/{name}") or self.frames.get(name)
         if found is None:
             detail = f"names the frame {line(name, 60)}, and there is no image {line(name, 60)}.png (or .jpg, …)"
             self.on_problem("missing-image", self.path, f"{detail}: extract the frames into images/")

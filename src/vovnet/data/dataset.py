@@ -146,13 +146,18 @@ class DetectionDataset:
 
 
 def with_unique_ids(folder: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
-    """Images with the same stem in several folders get their path in the data folder as their id."""
-    counts = Counter(image.image_id for image in images)
+    """Images with the same stem get their path in the data folder as id, with the suffix if nothing else differs."""
+    paths = {image.image_path: image.image_path.relative_to(folder) for image in images}
+    whole = {path.as_posix() for path in paths.values()}
+    stems = Counter(image.image_id for image in images)
+    bare = Counter(path.with_suffix("").as_posix() for path in paths.values())
 
     def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
-        if counts[image.image_id] == 1:
+        path = paths[image.image_path]
+        name = path.with_suffix("").as_posix()
+        if stems[image.image_id] == 1 and image.image_id not in whole:
             return image
-        return replace(image, image_id=image.image_path.relative_to(folder).with_suffix("").as_posix())
+        return replace(image, image_id=name if bare[name] == 1 and name not in whole else path.as_posix())
 
     return tuple(map(with_unique_id, images))
 

@@ -58,15 +58,15 @@ _FORMS = (
     Form("COCO", coco, coco.recognises, "annotations/*.json", is_certain=True),
     Form("YOLO", yolo, yolo.recognises, "data.yaml", is_certain=True),
     Form("mask PNGs", mask_png, mask_png.recognises, "masks/*.png", is_certain=True),
-    Form("YOLO", yolo, yolo.recognises_yaml, "another such YAML file"),
+    Form("YOLO", yolo, yolo.recognises_yaml, "another YAML file with names and splits"),
     Form("VOC", voc, voc.recognises_layout, "*.xml beside the images"),
     Form("CVAT XML", cvat_xml, cvat_xml.recognises, "annotations.xml", is_certain=True),
     Form("CVAT XML", cvat_xml, cvat_xml.recognises_tasks, "*/annotations.xml"),
     Form("CSV", boxes_csv, boxes_csv.recognises, "_annotations.csv"),
     Form("YOLO", yolo, yolo.recognises_settings, "classes.txt"),
     Form("labelme", labelme, labelme.recognises, "a JSON file per image"),
-    Form("VIA", via, via.recognises, "JSON or CSV"),
-    Form("Label Studio", label_studio, label_studio.recognises, "JSON"),
+    Form("VIA", via, via.recognises, "its JSON or CSV"),
+    Form("Label Studio", label_studio, label_studio.recognises, "its JSON"),
 )
 _WITH_MASKS = (coco, mask_png, labelme, via, label_studio)
 
@@ -145,14 +145,11 @@ def _find_form(root: Path) -> tuple[Form, str]:
 
 
 def _all_looked_for() -> str:
-    """What shows each format: "data.yaml or classes.txt (YOLO), …, *.json (labelme, VIA, Label Studio)"."""
+    """What shows each format: "…, data.yaml or classes.txt (YOLO), …"."""
     by_format: dict[str, list[str]] = {}
     for form in _FORMS:
         by_format.setdefault(form.format, []).append(form.looked_for)
-    by_text: dict[str, list[str]] = {}
-    for name, shown in by_format.items():
-        by_text.setdefault(" or ".join(shown), []).append(name)
-    return ", ".join(f"{text} ({', '.join(names)})" for text, names in by_text.items())
+    return ", ".join(f"{' or '.join(shown)} ({name})" for name, shown in by_format.items())
 
 
 def _hint_at_neighbours(root: Path) -> str:

@@ -27,7 +27,7 @@ class Grouping:
     """Images that stay together.
 
     groups: the number of each image's group, (N,).
-    by_name, alike: numbers of images that are with others for their name, and because they are nearly the same.
+    by_name, alike: numbers of images that are with others for their name, and because they are nearly equal.
     torn: number of pairs of nearly equal images that are in two groups, because their group would be too large.
     """
 
@@ -45,7 +45,7 @@ def group_images(
     names: paths in the data folder.
     pictures: of the images, from `small_pictures`; None to go by names alone.
     pattern: a regular expression; images for which its first group, else the whole match, is the same stay together.
-    most: images that are nearly the same, but not equal, and still make one group. Images that are like each other one
+    most: images that are nearly, but not quite, equal, and still make one group. Images that are like each other one
         after the other, as those of a fixed camera, would otherwise be one group together.
     """
     joined = _Joined(len(names))

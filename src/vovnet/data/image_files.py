@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, raise_problem
-from vovnet.errors import counted
 from vovnet.media.finding import may_be_image
 from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.printing import line
@@ -52,11 +51,3 @@ def report_skipped(paths: Iterable[Path], on_problem: OnProblem) -> None:
 
 def ignore_problem(kind: str, path: Path, detail: str) -> None:
     """The `OnProblem` where problems are reported elsewhere, or do not matter yet."""
-
-
-def warn_about_unlisted(folder: Path, used: Collection[Path], path: Path) -> None:
-    """Logs how many images of a folder an annotation file does not list: nothing says whether they show an object."""
-    unlisted = [image for image in find_images(folder, ignore_problem) if image not in used]
-    if unlisted:
-        which = f"{counted(len(unlisted), 'image')} (the first is {line(unlisted[0].name)})"
-        _LOG.warning("%s does not list %s, so they belong to no split", path, which)

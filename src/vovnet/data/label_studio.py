@@ -25,12 +25,12 @@ from vovnet.data.dataset import (
     to_image_size,
     to_number,
 )
-from vovnet.data.image_files import find_images
+from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.image_index import ImageFinder
 from vovnet.data.images import why_unreadable
 from vovnet.data.label_studio_tasks import Entry, Region, Value, corrected, parse
 from vovnet.data.shapes import NOTHING, Outline, ellipse, fitted_polygons, from_bitmap, polygon, rectangle
-from vovnet.data.tool_reading import Collected, WithoutArea, ignore_problem, make_splits, warn_about_unused
+from vovnet.data.tool_reading import Collected, WithoutArea, make_splits, warn_about_unused
 from vovnet.errors import counted, listed
 from vovnet.limits import check_limit
 from vovnet.media.orientation import means_stored_pixels

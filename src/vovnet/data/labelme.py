@@ -13,10 +13,10 @@ from typing import Any
 
 from vovnet.data import tool_files
 from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem, to_image_size
-from vovnet.data.image_files import find_images
+from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.image_index import ImageIndex, local_names
 from vovnet.data.labelme_shapes import IGNORED, NO_AREA, ShapeReader, corrected_shapes, label_of, objects_of, type_of
-from vovnet.data.tool_reading import WithoutArea, ignore_problem, make_splits, warn_about_unused
+from vovnet.data.tool_reading import WithoutArea, make_splits, warn_about_unused
 from vovnet.limits import check_limit
 from vovnet.parsing import read_json
 from vovnet.printing import line, quoted
@@ -79,6 +79,7 @@ def _parse(path: Path, index: ImageIndex, on_problem: OnProblem) -> dict[str, An
 
     A file may hold its image, so it may be as large as one.
     """
+    is_damaged = False
     try:
         content = read_json(path, "image_bytes")
         if isinstance(content, dict) and isinstance(content.get("shapes"), list):
@@ -87,7 +88,8 @@ def _parse(path: Path, index: ImageIndex, on_problem: OnProblem) -> dict[str, An
         fault = "has no list of shapes, as labelme's files have"
     except ValueError as error:
         fault = str(error)
-    if index.beside(path) or _is_labelme(path):
+        is_damaged = True
+    if index.beside(path) or _is_labelme(path) or (is_damaged and index.with_stem(path.stem)):
         on_problem("bad-annotation", path, fault)
     return None
 

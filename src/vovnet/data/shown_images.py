@@ -11,6 +11,7 @@ from pathlib import Path
 from vovnet.data.check import Report
 from vovnet.data.dataset import ObjectAnnotation, SplitAnnotations, is_valid_box
 from vovnet.data.split_file import image_name
+from vovnet.data.statistics import MEDIUM, SMALL
 from vovnet.errors import UsageError, did_you_mean, listed
 from vovnet.printing import quoted
 
@@ -112,7 +113,7 @@ def _size(obj: ObjectAnnotation) -> str:
         return ""
     x1, y1, x2, y2 = obj.box
     area = (x2 - x1) * (y2 - y1)
-    return "small" if area < 32**2 else "medium" if area < 96**2 else "large"
+    return "small" if area < SMALL else "medium" if area < MEDIUM else "large"
 
 
 def _evenly(images: Sequence[ShownImage], count: int) -> list[ShownImage]:

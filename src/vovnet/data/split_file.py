@@ -6,6 +6,7 @@ It only selects. Images and objects are those of the dataset, and nothing else o
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,17 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.dataset import Box, ImageAnnotation, OnProblem, SplitAnnotations, raise_problem
 from vovnet.data.yolo_settings import exists
 from vovnet.errors import UsageError, counted, did_you_mean
 from vovnet.files import encodable, is_below, write_json
 from vovnet.parsing import naming, read_json
 from vovnet.printing import line, quoted
 
+_LOG = logging.getLogger("vovnet")
 _KEY, _VERSION = "vovnet_split", 1
 _HEAD = 2**16  # bytes in which the key must be
 _LONGEST_NAME = 60  # characters of the name of a split
 _MOST_SPLITS, _MOST_NAMED = 100, 1000  # splits of a file; entries without an image that the check names
+_MOST_HINTS = 20  # at similar names, which take long to find
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,8 @@ class Selection:
             on_problem("listed-twice", self.file.path, f"the split {line(split, 60)} lists {line(name)} twice")
         unknown = [name for name in counts if name not in images]
         others = f" (one of {counted(len(unknown), 'such entry', 'such entries')})" if len(unknown) > 1 else ""
-        for name in unknown[: 1 if on_problem is raise_problem else _MOST_NAMED]:
-            hint = did_you_mean(name, images)
+        for position, name in enumerate(unknown[: 1 if on_problem is raise_problem else _MOST_NAMED]):
+            hint = did_you_mean(name, images) if position < _MOST_HINTS else ""
             detail = f"lists {line(name)}, which is no annotated image of {line(str(self.file.root))}{hint}{others}"
             on_problem("missing-image", self.file.path, detail)
         return [name for name in counts if name in images]
@@ -164,11 +167,27 @@ def read_whole(
 
 
 def _join(splits: Sequence[SplitAnnotations]) -> dict[str, ImageAnnotation]:
-    """The images by their names; of an image in several splits, as in trainval and train, the first."""
+    """The images by their names; of an image in several splits, as in trainval and train, the first.
+
+    A warning counts those that a later split annotates otherwise.
+    """
     if not splits:
         raise ValueError("the dataset has no splits")
     images: dict[str, ImageAnnotation] = {}
+    differing: dict[str, None] = {}
     for split in splits:
         for image in split.images:
-            images.setdefault(image_name(split.root, image), image)
+            name = image_name(split.root, image)
+            first = images.setdefault(name, image)
+            if first is not image and first.objects != image.objects and _shown(first) != _shown(image):
+                differing[name] = None
+    if differing:
+        which = f"{counted(len(differing), 'image')} (the first is {line(next(iter(differing)))})"
+        _LOG.warning(
+            "%s: splits annotate %s differently: the annotation of the first split counts", splits[0].root, which
+        )
     return images
+
+
+def _shown(image: ImageAnnotation) -> set[tuple[str, Box]]:
+    return {(obj.class_name, obj.box) for obj in image.objects}

@@ -13,7 +13,7 @@ from vovnet.data.dataset import SplitAnnotations, raise_problem
 from vovnet.data.formats import find_format
 from vovnet.data.grouping import Grouping, group_images
 from vovnet.data.near_duplicates import small_pictures
-from vovnet.data.split_file import Selection, image_name, is_split_name, read_whole, write_members
+from vovnet.data.split_file import Selection, image_name, is_split_name, read_whole
 from vovnet.data.stratifying import stratify
 from vovnet.errors import UsageError, counted
 from vovnet.printing import line, quoted
@@ -59,13 +59,6 @@ class Division:
             split: Counter(obj.class_name for name in names for obj in objects[name])
             for split, names in self.members.items()
         }
-
-
-def write_split_file(dataset_root: str | Path, fractions: Mapping[str, float], seed: int, path: str | Path) -> Path:
-    """Divides a dataset as `divide` does, and writes the split file `path`, which it returns."""
-    division = divide(dataset_root, fractions, seed)
-    write_members(Path(path), division.root, division.members)
-    return Path(path)
 
 
 def divide(

@@ -16,7 +16,7 @@ _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _INPUT_SIDES = (300, 320, 512)  # of the detectors that resize every image to one size
 _TOO_SMALL = 10.0  # pixels: a third of the smallest default box of 30 pixels, which then has an IoU of 0.1 at most
 _LARGEST = 1e9  # pixels
-_SMALL, _MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels
+SMALL, MEDIUM = 32**2, 96**2  # COCO's limits: areas in pixels
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ def _box_statistics(splits: Sequence[SplitAnnotations], image_sizes: Mapping[Pat
             relative_sizes.append(math.sqrt(areas[-1] / (height * width)))
             aspect_ratios.append((x2 - x1) / (y2 - y1))
     return BoxStatistics(
-        small=sum(area < _SMALL for area in areas),
-        medium=sum(_SMALL <= area < _MEDIUM for area in areas),
-        large=sum(area >= _MEDIUM for area in areas),
+        small=sum(area < SMALL for area in areas),
+        medium=sum(SMALL <= area < MEDIUM for area in areas),
+        large=sum(area >= MEDIUM for area in areas),
         relative_size=_percentiles(relative_sizes),
         aspect_ratio=_percentiles(aspect_ratios),
         at_input_size={side: _sizes_at(side, relative_sizes) for side in _INPUT_SIDES} if relative_sizes else {},

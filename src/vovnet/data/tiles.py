@@ -1,8 +1,9 @@
 """Training images cut into tiles: each becomes an image of its own, with the objects that it shows.
 
 An object that a tile shows by half or more belongs to the tile, limited to it. What a tile shows of other objects is no
-background either: it is painted over in the mean colour. Tiles without objects are a tenth of the images at most. An
-image with objects that no tile shows whole is an image itself too, as it is in a prediction.
+background either: it is painted over in the mean colour. Tiles without objects are a tenth of the images at most; an
+image that is no larger than a tile stays, with or without objects. An image with objects that no tile shows whole is an
+image itself too, as it is in a prediction.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ def cut_into_tiles(dataset: DetectionDataset, tiling: Tiling, *, seed: int) -> D
     Raises ValueError or OSError for an image whose size cannot be read.
     """
     samples = [tile for sample in dataset for tile in _tiles_of(sample, tiling)]
-    filled = [number for number, sample in enumerate(samples) if len(sample.target)]
-    empty = [number for number, sample in enumerate(samples) if not len(sample.target)]
-    most = min(len(empty), int(len(filled) * EMPTY / (1 - EMPTY)))
+    empty = [number for number, sample in enumerate(samples) if not len(sample.target) and _is_part(sample)]
+    kept = sorted(set(range(len(samples))).difference(empty))
+    most = min(len(empty), int(len(kept) * EMPTY / (1 - EMPTY)))
     chosen: Sequence[int] = (
         np.random.default_rng([seed, 2]).choice(len(empty), most, replace=False).tolist() if most else []
     )
-    return replace(dataset, samples=tuple(samples[n] for n in sorted(filled + [empty[i] for i in chosen])))
+    return replace(dataset, samples=tuple(samples[n] for n in sorted(kept + [empty[i] for i in chosen])))
 
 
 def whole_images(dataset: DetectionDataset) -> tuple[DetectionDataset, list[int]]:
@@ -102,6 +103,11 @@ def _sample(
 ) -> Sample:
     x1, y1, x2, y2 = window
     return replace(sample, target=target, image_size=(y2 - y1, x2 - x1), tile=Tile(window, size, hidden))
+
+
+def _is_part(sample: Sample) -> bool:
+    """Whether a sample shows less than its image."""
+    return sample.tile is not None and sample.image_size != sample.tile.image_size
 
 
 def _shown(boxes: _Floats, window: Window) -> tuple[_Floats, _Floats]:

@@ -20,8 +20,7 @@ Tool = Literal["labelme", "via", "label_studio"]
 ALL = "all"  # the split of the files that no folder or name of a split holds
 
 _HEAD = 2**16  # bytes that are looked at
-_MOST_FILES = 20  # of a folder, by which it is recognised
-_MOST_FOLDERS = 50
+_MOST_FILES, _MOST_FOLDERS = 20, 50  # of a folder, by which it is recognised
 _VIA_KEYS = ("_via_settings", "_via_img_metadata")
 _FIRST_OBJECT = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\{')
 
@@ -31,7 +30,7 @@ def first_file(root: Path, tool: Tool) -> str:
 
     Few files are opened, however many there are.
     """
-    first = (path for folder in _folders(root) for path in islice(_files(folder), _MOST_FILES))
+    first = (path for folder in _folders(root, _MOST_FOLDERS) for path in islice(_files(folder), _MOST_FILES))
     return next((line(path.relative_to(root).as_posix(), 60) for path in first if tool_of(path) == tool), "")
 
 
@@ -105,17 +104,17 @@ def is_via_header(text: str) -> bool:
     return {"filename", "region_shape_attributes", "region_attributes"} <= names
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """The folder and the first ones in it and in those."""
+def _folders(root: Path, most: int | None = None) -> Iterator[Path]:
+    """The folder, those in it and those in these; of each at most so many."""
     yield root
-    below = _sub_folders(root)
+    below = _sub_folders(root)[:most]
     yield from below
     for folder in below:
-        yield from _sub_folders(folder)
+        yield from _sub_folders(folder)[:most]
 
 
 def _sub_folders(folder: Path) -> list[Path]:
-    return [folder / name for name in _names(folder, lambda entry: entry.is_dir())[:_MOST_FOLDERS]]
+    return [folder / name for name in _names(folder, lambda entry: entry.is_dir())]
 
 
 def _files(folder: Path) -> Iterator[Path]:

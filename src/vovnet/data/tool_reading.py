@@ -8,16 +8,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem, with_unique_ids
 from vovnet.errors import counted
 from vovnet.printing import line
 
 _LOG = logging.getLogger("vovnet")
 _MOST_TYPES = 5  # of shapes that a sentence names
-
-
-def ignore_problem(kind: str, path: Path, detail: str) -> None:
-    """The `OnProblem` for what a dataset is not opened for, such as files of other splits."""
 
 
 @dataclass
@@ -89,26 +85,21 @@ def make_splits(
     """
     every = [image for of_split in images.values() for image in of_split]
     class_names = tuple(sorted({obj.class_name for image in every for obj in image.objects}))
-    counts = Counter(name for path in {image.image_path for image in every} for name in _ids(path, root))
-
-    def unique_id(image_path: Path) -> str:
-        *names, whole = _ids(image_path, root)
-        return next((name for name in names if counts[name] == 1), whole)
+    ids = {image.image_path: image.image_id for image in with_unique_ids(root, _each_once(every))}
 
     def to_split(split: str) -> SplitAnnotations:
         of_split: Iterable[ImageAnnotation] = images.get(split, ())
         if on_problem is raise_problem:
             of_split = (image for image in of_split if image.objects or not image.unusable_objects)
-        with_ids = tuple(replace(image, image_id=unique_id(image.image_path)) for image in of_split)
+        with_ids = tuple(replace(image, image_id=ids[image.image_path]) for image in of_split)
         return SplitAnnotations(root, name, split, class_names, tuple(range(1, len(class_names) + 1)), with_ids)
 
     return tuple(map(to_split, wanted))
 
 
-def _ids(image_path: Path, root: Path) -> dict[str, None]:
-    """What an image may be called: its stem, or its path in the folder where several images have the stem."""
-    path = image_path.relative_to(root)
-    return dict.fromkeys((path.stem, path.with_suffix("").as_posix(), path.as_posix()))
+def _each_once(images: Iterable[ImageAnnotation]) -> list[ImageAnnotation]:
+    """An image that is in several splits has one id."""
+    return list({image.image_path: image for image in images}.values())
 
 
 def warn_about_unused(root: Path, images: Iterable[Path], used: Collection[Path], of_what: str) -> None:

@@ -22,10 +22,10 @@ from vovnet.data.dataset import (
     raise_problem,
     to_number,
 )
-from vovnet.data.image_files import find_images
+from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.image_index import ImageFinder
 from vovnet.data.shapes import NOTHING, Outline, ellipse, fitted_polygons, polygon, rectangle
-from vovnet.data.tool_reading import Collected, WithoutArea, ignore_problem, make_splits, warn_about_unused
+from vovnet.data.tool_reading import Collected, WithoutArea, make_splits, warn_about_unused
 from vovnet.data.via_files import Entry, Region, Shape, ViaFile, parse, rewritten
 from vovnet.errors import listed
 from vovnet.limits import check_limit

@@ -145,7 +145,7 @@ def keys_of(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:
         if parent.isdigit():  # of a list of sections
             continue
         field = section.model_fields.get(parent)
-        section = None if field is None else _section_in(field.annotation)
+        section = None if field is None else section_in(field.annotation)
         if section is None:
             return []
     return list(section.model_fields)
@@ -160,7 +160,8 @@ def _dotted_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds: itself, or null, or a list of them; None if it holds values."""
     while not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         if not get_args(annotation):
             return None

@@ -7,11 +7,12 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import getdoc
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
 from vovnet.engine.config import TrainConfig
+from vovnet.engine.config_keys import section_in
 from vovnet.yaml_parsing import ConfigLoader, parse_yaml
 
 _PLAIN = re.compile(r"[A-Za-z_./][\w./~-]*")
@@ -85,7 +86,7 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 def _comments_of_items(annotation: Any, section: type[BaseModel] | None, indent: str) -> Iterator[str]:
     """The keys of the sections that a list may hold."""
-    item = _section(next(iter(get_args(annotation)), None)) if section is None else None
+    item = section_in(annotation) if section is None else None
     if item is not None:
         for name, meaning in meanings(item).items():
             yield from (f"{indent}#   {line}" for line in textwrap.wrap(f"{name}: {meaning}", _WIDTH - 2 - len(indent)))

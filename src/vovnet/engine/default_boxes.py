@@ -17,7 +17,6 @@ from vovnet.data.transforms import SSDAugmentation
 from vovnet.errors import UsageError
 from vovnet.media.pixels import image_header_size
 from vovnet.models.anchors import Level
-from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.decoding import OneStageDetector
 from vovnet.structures import Target
 from vovnet.weights.detector import ModelInfo
@@ -106,21 +105,9 @@ def fit_to_data(info: ModelInfo, dataset: DetectionDataset, augment: SSDAugmenta
     return FittedBoxes(anchors, before, after)
 
 
-def shares_of(info: ModelInfo, dataset: DetectionDataset) -> MatchedShares:
-    """What the detector's present default boxes match. UsageError for a two-stage detector."""
-    model, map_sizes = _seen_on_meta(info)
-    size = model.preprocessing.image_size
-    return _shares(_boxes(_readable(dataset), size), np.zeros((0, 4)), _place(model.anchors.levels, map_sizes, size))
-
-
 def with_anchors(options: Mapping[str, Any], fitted: FittedBoxes) -> dict[str, Any]:
     """Model options with the fitted boxes."""
     return {**options, "anchors": fitted.anchors}
-
-
-def has_default_boxes(model: DetectionModel) -> bool:
-    """Whether a detector has default boxes that can be fitted."""
-    return isinstance(model, OneStageDetector)
 
 
 def _seen_on_meta(info: ModelInfo) -> tuple[OneStageDetector, Sequence[tuple[int, int]]]:

@@ -135,9 +135,8 @@ class Predictor(Predicting[Prediction]):
 
     def _prediction(self, selection: Selection, image: SourceImage[Tensor], detections: Detections) -> Prediction:
         keep = selection.keep(detections.labels.numpy(), detections.scores.numpy())
-        kept = detections[
-            torch.from_numpy(keep)
-        ]  # makes copies too, so that no tensor of inference mode reaches the caller
+        # Copies too, so that no tensor of inference mode reaches the caller.
+        kept = detections[torch.from_numpy(keep)]
         return Prediction(
             **vars(kept),
             class_names=self.class_names,

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -64,13 +63,3 @@ def detect_tiled(
         masks = RleMasks(join_codes(merged.members, codes.__getitem__, pieces.windows, size), size)
     boxes, labels, scores = map(torch.from_numpy, (merged.boxes, merged.labels, merged.scores))
     return Detections(boxes, labels, scores, size, masks)
-
-
-def tiles_hint(record: Mapping[str, Any], tiles: int | None) -> str | None:
-    """What to say where weights that were trained on tiles, as their record states, are to run without."""
-    with suppress(KeyError, TypeError, ValueError):  # the record may be of an older version, or a stranger's
-        trained = Tiling(**record["config"]["data"]["tiles"])
-        if tiles is None:
-            options = f"--tiles {trained.size} --overlap {trained.overlap:g}"
-            return f"these weights were trained on tiles of {trained.size} pixels: {options} detects in such tiles too"
-    return None

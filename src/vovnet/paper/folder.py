@@ -37,14 +37,14 @@ def markdown_page(sections: Sequence[Section], figure_folder: str = "") -> str:
 def write_page(sections: Sequence[Section], path: Path) -> None:
     """Write one self-contained HTML page that runs no script."""
     links = [f"- [{escape_markdown(section.title)}](#section-{i})\n" for i, section in enumerate(sections, start=1)]
-    page.write_page(
-        path,
+    content = page.page_content(
         title="VoVNet, published and reproduced",
         introduction=f"{LEGEND}\n\n{''.join(links)}",
         sections=sections,
         layout="reproduction",
         cell_class=_cell_class,
     )
+    write_bytes(path, content)
 
 
 def _cell_class(row: Sequence[str], column: int) -> str:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from vovnet.profiling.memory import peak_resident_mib, reset_peak_resident
+from vovnet.profiling.memory import MIB, peak_resident_mib, reset_peak_resident
 
-MIB = 2**20
 USABLE = 0.6  # of what is free: loader processes, evaluation and other programs need some too
 
 

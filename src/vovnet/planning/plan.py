@@ -231,7 +231,8 @@ def _reserve(item: Tried, facts: Facts) -> float:
     """Seconds for what comes beside the training: opening the data again, the last evaluations, the report."""
     images = sum(len(dataset) for dataset in (facts.val, facts.test) if dataset is not None)
     val = 0 if facts.val is None else len(facts.val)
-    return REPORT_S + _OPENED_AGAIN * facts.opening_s + evaluation_seconds(item.trial, images + val)
+    spent_s = REPORT_S + _OPENED_AGAIN * facts.opening_s
+    return spent_s + evaluation_seconds(item.trial, facts, images + val)
 
 
 def _first_values(candidate: Candidate, facts: Facts, request: Request) -> dict[str, Any]:

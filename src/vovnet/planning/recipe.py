@@ -75,7 +75,7 @@ def final_config(
     """The config of the run. values: `first_config`. step_s: seconds of a step with the loading of its images."""
     epoch_s = len(facts.train) / trial.batch_size * step_s
     epochs = length.steps * trial.batch_size / len(facts.train)
-    val_s = evaluation_seconds(trial, 0 if facts.val is None else len(facts.val))
+    val_s = evaluation_seconds(trial, facts, 0 if facts.val is None else len(facts.val))
     augment = dict(values["augment"])
     if length.steps * trial.batch_size > _MOST_SEEN_MILDLY:
         augment = {key: value for key, value in augment.items() if key == "flip"}
@@ -96,9 +96,9 @@ def final_config(
     }
 
 
-def evaluation_seconds(trial: Trial, num_images: int) -> float:
-    """What the evaluation of so many images takes, on a CPU and without the report."""
-    return num_images * (trial.detect_ms / 1000 + trial.load_s / trial.batch_size)
+def evaluation_seconds(trial: Trial, facts: Facts, num_images: int) -> float:
+    """What the evaluation of so many images takes, in their tiles too, on a CPU and without the report."""
+    return num_images * (facts.parts * trial.detect_ms / 1000 + trial.load_s / trial.batch_size)
 
 
 def length_of(
@@ -110,7 +110,7 @@ def length_of(
     epochs: that somebody asked for; None for the usual number.
     """
     steps_of_epoch = len(facts.train) / trial.batch_size
-    val_s = evaluation_seconds(trial, 0 if facts.val is None else len(facts.val))
+    val_s = evaluation_seconds(trial, facts, 0 if facts.val is None else len(facts.val))
     if seconds is not None:
         steps = max(1, int(seconds * (1 - _EVALUATING / 2) / step_s))
         return Length(None, round(seconds / 60, 2), steps, seconds)

@@ -53,6 +53,12 @@ class Soundness:
     def is_sound(self) -> bool:
         return not self.spoiling and not self.why_unreadable
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether any object has a mask, which a detector of boxes does not need."""
+        images = (image for split in self.report.annotated for image in split.images)
+        return any(obj.mask is not None for image in images for obj in image.objects)
+
     def sentences(self) -> Iterator[str]:
         """What is not a fault but worth saying."""
         command = f"`vovnet data check {shlex.quote(str(self.report.root))}`"

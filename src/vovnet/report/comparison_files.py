@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vovnet.files import write_image
+from vovnet.files import write_bytes, write_image
 from vovnet.media.fonts import draw_runs, load_font, readable, text_runs
 from vovnet.printing import line, tell_apart
 from vovnet.report import page
@@ -79,13 +79,13 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
             for annotator, total in zip(annotators, totals, strict=True)
         ],
     )
-    page.write_page(
-        path,
+    content = page.page_content(
         title=f"{', '.join(annotator.name for annotator in annotators)}: side by side",
         introduction=introduction,
         sections=[Section("Totals", [table]), *(_row_section(comparison, image) for image in comparison.images)],
         layout="comparison",
     )
+    write_bytes(path, content)
 
 
 def _row_section(comparison: Comparison, image: ComparedImage) -> Section:

@@ -19,14 +19,14 @@ from vovnet.errors import counted
 from vovnet.files import write_bytes, write_image
 from vovnet.media.drawing import Colour, Item, annotate, class_colour, shown_names
 from vovnet.media.pixels import read_pixels
-from vovnet.printing import line, printable
-from vovnet.report.page import SKELETON, content_policy
+from vovnet.printing import line
+from vovnet.report.page import SKELETON, content_policy, escaped
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SIDE, _QUALITY = 640, 80  # longer side of an image in the page, in pixels; JPEG quality
-_TILE, _GAP = 320, 8  # pixels of the contact sheet
+_THUMBNAIL, _GAP = 320, 8  # pixels of the contact sheet
 _MOST_OBJECTS = 500  # of an image that are drawn
 _MOST_CLASSES = 200  # in the filter
 
@@ -59,19 +59,19 @@ def write_data_view(
     short = dict(zip(class_names, shown_names(tuple(class_names)), strict=True))
     labels = {name: str(label) for label, name in enumerate(class_names)}
     articles: list[str] = []
-    tiles: list[Image] = []
+    thumbnails: list[Image] = []
     for number, shown in enumerate(images):
         picture = _picture(shown)
         if picture is None:
             articles.append(_unreadable(shown, colours))
         else:
             articles.append(_article(picture, colours, short, labels))
-            tiles.append(_tile(picture, colours, short))
+            thumbnails.append(_thumbnail(picture, colours, short))
         if progress is not None:
             progress(number + 1, len(images))
     sheet, page = folder / "sheet.jpg", folder / "view.html"
     write_bytes(page, _page(title, note, articles, images, class_names).encode(errors="replace"))
-    write_image(sheet, _sheet(tiles), quality=88)
+    write_image(sheet, _sheet(thumbnails), quality=88)
     return sheet, page
 
 
@@ -99,7 +99,7 @@ def _note(difficult: bool, crowd: bool) -> str:
     return ", ".join([text for text, holds in (("difficult", difficult), ("crowd", crowd)) if holds])
 
 
-def _tile(picture: _Picture, colours: dict[str, Colour], short: dict[str, str]) -> Image:
+def _thumbnail(picture: _Picture, colours: dict[str, Colour], short: dict[str, str]) -> Image:
     from PIL import Image
 
     width, height = picture.image.size
@@ -109,20 +109,20 @@ def _tile(picture: _Picture, colours: dict[str, Colour], short: dict[str, str]) 
         if x1 < min(x2, width) and y1 < min(y2, height) and x2 > 0 and y2 > 0
     ]
     drawn = Image.fromarray(annotate(np.asarray(picture.image), items))
-    drawn.thumbnail((_TILE, _TILE))
+    drawn.thumbnail((_THUMBNAIL, _THUMBNAIL))
     return drawn
 
 
-def _sheet(tiles: Sequence[Image]) -> Image:
+def _sheet(thumbnails: Sequence[Image]) -> Image:
     from PIL import Image
 
-    columns = max(1, math.ceil(math.sqrt(len(tiles) * 4 / 3)))
-    rows = max(1, math.ceil(len(tiles) / columns))
-    sheet = Image.new("RGB", (columns * (_TILE + _GAP) + _GAP, rows * (_TILE + _GAP) + _GAP), (245, 246, 248))
-    for number, tile in enumerate(tiles):
+    columns = max(1, math.ceil(math.sqrt(len(thumbnails) * 4 / 3)))
+    rows = max(1, math.ceil(len(thumbnails) / columns))
+    sheet = Image.new("RGB", (columns * (_THUMBNAIL + _GAP) + _GAP, rows * (_THUMBNAIL + _GAP) + _GAP), (245, 246, 248))
+    for number, thumbnail in enumerate(thumbnails):
         row, column = divmod(number, columns)
-        left, top = _GAP + column * (_TILE + _GAP), _GAP + row * (_TILE + _GAP)
-        sheet.paste(tile, (left + (_TILE - tile.width) // 2, top + (_TILE - tile.height) // 2))
+        left, top = _GAP + column * (_THUMBNAIL + _GAP), _GAP + row * (_THUMBNAIL + _GAP)
+        sheet.paste(thumbnail, (left + (_THUMBNAIL - thumbnail.width) // 2, top + (_THUMBNAIL - thumbnail.height) // 2))
     return sheet
 
 
@@ -139,7 +139,7 @@ def _article(picture: _Picture, colours: dict[str, Colour], short: dict[str, str
     shapes = "".join(
         f'<g data-class="{labels[name]}"><rect x="{x1:.1f}" y="{y1:.1f}" width="{max(x2 - x1, 1):.1f}" '
         f'height="{max(y2 - y1, 1):.1f}" stroke="{_hex(colours[name])}"/>'
-        f"<title>{_plain(short[name])}{f' ({note})' if note else ''}</title></g>"
+        f"<title>{escaped(short[name])}{f' ({note})' if note else ''}</title></g>"
         for name, (x1, y1, x2, y2), note in picture.boxes
     )
     shown = picture.shown
@@ -148,7 +148,7 @@ def _article(picture: _Picture, colours: dict[str, Colour], short: dict[str, str
         f'<figure tabindex="0" data-classes="{" ".join(labels[name] for name in sorted(shown.class_names))}"'
         f"{' data-problem' if shown.problems else ''}>"
         f'<div class="picture"><img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{_plain(alt)}"><svg viewBox="0 0 {width} {height}" aria-hidden="true">{shapes}</svg></div>'
+        f'alt="{escaped(alt)}"><svg viewBox="0 0 {width} {height}" aria-hidden="true">{shapes}</svg></div>'
         f"{_caption(shown, colours)}</figure>\n"
     )
 
@@ -160,12 +160,12 @@ def _unreadable(shown: ShownImage, colours: dict[str, Colour]) -> str:
 
 def _caption(shown: ShownImage, colours: dict[str, Colour]) -> str:
     counts = ", ".join(
-        f'<i style="background:{_hex(colours[name])}"></i>{count} {_plain(line(name, 60))}'
+        f'<i style="background:{_hex(colours[name])}"></i>{count} {escaped(line(name, 60))}'
         for name, count in shown.counts().most_common(8)
     )
-    problems = "".join(f"<li>{_plain(line(problem, 300))}</li>" for problem in shown.problems[:20])
+    problems = "".join(f"<li>{escaped(line(problem, 300))}</li>" for problem in shown.problems[:20])
     return (
-        f"<figcaption><b>{_plain(line(shown.name, 200))}</b> {_plain(line(shown.split, 60))}"
+        f"<figcaption><b>{escaped(line(shown.name, 200))}</b> {escaped(line(shown.split, 60))}"
         f"<br>{counts or 'no object'}{f'<ul>{problems}</ul>' if problems else ''}</figcaption>"
     )
 
@@ -178,12 +178,12 @@ def _page(
     style = (files / "page.css").read_text(encoding="utf-8") + style
     used = {name for shown in images for name in shown.class_names}
     options = "".join(
-        f'<option value="{label}">{_plain(line(name, 60))}</option>'
+        f'<option value="{label}">{escaped(line(name, 60))}</option>'
         for label, name in [(label, name) for label, name in enumerate(class_names) if name in used][:_MOST_CLASSES]
     )
     problems = sum(bool(shown.problems) for shown in images)
     introduction = (
-        f"<p>{_plain(note)}</p>\n"
+        f"<p>{escaped(note)}</p>\n"
         '<form id="filter"><label>Class <select id="class"><option value="">all</option>'
         f"{options}</select></label> "
         f'<label><input type="checkbox" id="problems"> with problems ({problems})</label> '
@@ -195,14 +195,10 @@ def _page(
     sections = f'<section aria-label="Images" class="gallery">\n{"".join(articles)}</section>\n'
     return SKELETON.format(
         policy=escape(content_policy(script)),
-        title=_plain(title),
+        title=escaped(title),
         style=style,
         layout="data-view",
         introduction=introduction,
         sections=sections,
         script=f"<script>{script}</script>\n",
     )
-
-
-def _plain(text: str) -> str:
-    return escape(printable(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL.Image import Image
@@ -13,7 +14,7 @@ from vovnet.engine.evaluate import Evaluation
 from vovnet.errors import counted
 from vovnet.files import file_name, image_content, json_text, write_files
 from vovnet.metrics.coco import to_coco_results
-from vovnet.report.evaluation_page import evaluation_page
+from vovnet.report.evaluation_page import evaluation_page, small_copy
 from vovnet.report.plots import plot_confusion, plot_precision_recall
 from vovnet.report.plotting import figure_content
 
@@ -38,20 +39,20 @@ def write_evaluation(evaluation: Evaluation, folder: Path, *, worst: int = 10) -
         for suffix in ("png", "svg"):
             files[folder / f"{name}.{suffix}"] = figure_content(figure, suffix)
 
-    worst_images = _worst_images(evaluation, worst)
-    for rank, (name, _, image) in enumerate(worst_images, start=1):
+    shown = []  # the images themselves would fill the memory
+    for rank, (name, errors, image) in enumerate(_worst_images(evaluation, worst), start=1):
         path = folder / "worst" / file_name(f"{rank:02d}_{Path(name).stem}", ".jpg")
         files[path] = image_content(path, image, quality=92)
-    files[folder / "evaluation.html"] = evaluation_page(evaluation, files[folder / "confusion.svg"], worst_images)
+        shown.append((name, errors, small_copy(image)))
+    files[folder / "evaluation.html"] = evaluation_page(evaluation, files[folder / "confusion.svg"], shown)
     write_files(files)
     for path in set((folder / "worst").glob("[0-9][0-9]*_*.jpg")) - files.keys():
         path.unlink()
 
 
-def _worst_images(evaluation: Evaluation, most: int) -> list[tuple[str, str, Image]]:
+def _worst_images(evaluation: Evaluation, most: int) -> Iterator[tuple[str, str, Image]]:
     """Name, errors in words, and annotated copy of the images with the most errors, most first."""
     totals = evaluation.errors.sum(axis=1)
-    images = []
     for index in (-totals).argsort(kind="stable")[:most].tolist():
         if not totals[index]:
             break
@@ -64,5 +65,4 @@ def _worst_images(evaluation: Evaluation, most: int) -> list[tuple[str, str, Ima
         )
         missed, false, confused = evaluation.errors[index].tolist()
         errors = f"{missed} missed, {counted(false, 'false positive')}, {confused} found as another class"
-        images.append((sample.image_path.name, errors, to_pil_image(annotated)))
-    return images
+        yield sample.image_path.name, errors, to_pil_image(annotated)

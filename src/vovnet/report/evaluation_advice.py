@@ -76,7 +76,10 @@ def on_thresholds(evaluation: Evaluation) -> str:
     gain = f"The mean F1 of the classes is {best:.3f} at their best thresholds and {default:.3f} at {SCORE_THRESHOLD:g}"
     if best - default < _LITTLE:
         return f"{gain}, the default, which is as good."
-    return f"{gain}, the default: `vovnet evaluate` with `--store-thresholds` has predictions use the best ones."
+    return (
+        f"{gain}, the default. Predictions use the best thresholds once they are stored in the weights: "
+        "`vovnet train DIR` stores those of val, and so does `vovnet evaluate` with `--split val --store-thresholds`."
+    )
 
 
 def on_calibration(calibration: Calibration) -> str:
@@ -103,6 +106,8 @@ def on_property(item: Property) -> str:
     if len(judged) < 2:
         return f"Fewer than two groups have at least {FEW} objects, too few to compare them."
     (low, worst), (high, best) = min(judged, key=lambda pair: pair[0]), max(judged, key=lambda pair: pair[0])
+    if f"{low:.3f}" == f"{high:.3f}":
+        return f"AP50 is {low:.3f} for all groups of at least {FEW} objects."
     found = f"AP50 is {low:.3f} for {_named(item, worst)} and {high:.3f} for {_named(item, best)}"
     help = _HELP[item.title].get(worst.name)
     return f"{found}: {help}." if help and high - low >= _MUCH else f"{found}."
@@ -144,7 +149,7 @@ def _remedy(kind: str, evaluation: Evaluation, errors: ErrorAnalysis) -> str:
         false = evaluation.confusion[-1, :-1]
         most = f", {int(false.max()):,} of them {line(evaluation.dataset.class_names[int(false.argmax())], 60)}"
         return (
-            f"With scores of at least {evaluation.score_threshold:g} there are {int(false.sum()):,} false positives"
+            f"Scores of at least {evaluation.score_threshold:g} have {counted(int(false.sum()), 'false positive')}"
             f"{most if false.any() else ''}: look in the worst images for objects that nobody labelled, and train with "
             "images that hold none."
         )
@@ -158,7 +163,9 @@ def _remedy(kind: str, evaluation: Evaluation, errors: ErrorAnalysis) -> str:
             "(`default_boxes: data`), and check that the labelled boxes are tight."
         )
     count = next(item.count for item in errors.kinds if item.name == kind)
-    return f"There are {count:,}: `vovnet data check` finds objects that are labelled twice."
+    return (
+        f"There {'is' if count == 1 else 'are'} {count:,}: `vovnet data check` finds objects that are labelled twice."
+    )
 
 
 def _where_missed(evaluation: Evaluation) -> str:

@@ -22,11 +22,11 @@ _LONGEST_SIDE = 480  # pixels of a worst image
 _MOST_IN_MATRIX = 40  # classes
 
 
-def evaluation_page(evaluation: Evaluation, confusion: bytes, worst: Sequence[tuple[str, str, Image]]) -> bytes:
+def evaluation_page(evaluation: Evaluation, confusion: bytes, worst: Sequence[tuple[str, str, bytes]]) -> bytes:
     """The page, which holds its images and asks for nothing.
 
     confusion: the confusion matrix as SVG.
-    worst: name, caption and annotated image of those with the most errors.
+    worst: name, caption and `small_copy` of the images with the most errors.
     """
     dataset = evaluation.dataset
     introduction = (
@@ -172,7 +172,7 @@ def _confusion(evaluation: Evaluation, matrix: bytes) -> list[str | Table | Figu
     return [sentence, Figure("confusion.svg", caption, lambda: finish_svg(matrix))]
 
 
-def _worst(worst: Sequence[tuple[str, str, Image]]) -> list[str | Figure]:
+def _worst(worst: Sequence[tuple[str, str, bytes]]) -> list[str | Figure]:
     shown = worst[:MOST_IMAGES]
     rest = f"; {len(worst) - len(shown)} more are in worst/" if len(worst) > len(shown) else ""
     sentence = (
@@ -181,12 +181,12 @@ def _worst(worst: Sequence[tuple[str, str, Image]]) -> list[str | Figure]:
     )
     return [
         sentence,
-        *(Figure("image.jpg", f"{name}: {caption}", partial(_jpeg, image)) for name, caption, image in shown),
+        *(Figure("image.jpg", f"{name}: {caption}", partial(bytes, content)) for name, caption, content in shown),
     ]
 
 
-def _jpeg(image: Image) -> bytes:
-    """A small copy."""
+def small_copy(image: Image) -> bytes:
+    """A JPEG file of the image as large as the page shows it."""
     small, content = image.copy(), io.BytesIO()
     small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), reducing_gap=2.0)
     small.save(content, "JPEG", quality=80)

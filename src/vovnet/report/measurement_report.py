@@ -15,7 +15,7 @@ from vovnet.report.layer_tables import LAYER_COLUMNS, layer_rows, with_own_layer
 from vovnet.report.measurement_plots import plot_batches, plot_layers, plot_stages, plot_tradeoffs, tradeoff_panels
 from vovnet.report.measurement_remarks import is_warning, remarks
 from vovnet.report.model_tables import label_measurements, model_columns, model_tables
-from vovnet.report.page import Choice, write_page
+from vovnet.report.page import Choice, page_content
 from vovnet.report.plotting import Plot, marker_svg
 from vovnet.report.roofline import plot_layer_roofline, plot_roofline
 from vovnet.report.table import make_table, to_csv
@@ -57,8 +57,7 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
     first = replace(first, markers=[marker_svg(index) for index in range(len(rows))])
     plots = _write_model_plots(rows, folder)
     layers = [_write_layer_plots(row, folder, number) for number, row in enumerate(with_own_layers(rows), 1)]
-    write_page(
-        folder / "measurement.html",
+    page = page_content(
         title=f"What {line(measurements[0].name)} costs" if len(layers) == 1 else f"What {len(layers)} models cost",
         introduction=INTRODUCTION,
         sections=[
@@ -70,6 +69,7 @@ def write_measurement_report(measurements: Sequence[Measurement], folder: str | 
         scripted=True,
         item_class=lambda text: "warning" if is_warning(text) else "",
     )
+    write_bytes(folder / "measurement.html", page)
     written = {Path(figure.name).stem for figures in (plots, *(part.figures for part in layers)) for figure in figures}
     old = [folder / f"{name}{suffix}" for name in _MODEL_PLOTS for suffix in (".png", ".svg")]
     for path in (*old, *(folder / "layers").glob("[0-9][0-9]_*")):  # last, so that a full disk costs none of them

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
-from vovnet.files import write_bytes
 from vovnet.printing import printable
 from vovnet.report.document import Figure, Part, Section, Table, split_code
 
@@ -53,11 +50,6 @@ class Choice:
     sections: Sequence[Section]
 
 
-def write_page(path: str | Path, **content: Any) -> None:
-    """Write the page of `page_content`."""
-    write_bytes(path, page_content(**content))
-
-
 def page_content(
     *,
     title: str,
@@ -82,7 +74,7 @@ def page_content(
     renderer = _Renderer(cell_class, item_class)
     page = SKELETON.format(
         policy=escape(content_policy(script)),
-        title=_plain(title),
+        title=escaped(title),
         style=(resources.files("vovnet.report") / "page.css").read_text(encoding="utf-8"),
         layout=layout,
         introduction=MarkdownIt("commonmark", {"html": False}).render(introduction),
@@ -111,7 +103,7 @@ class _Renderer:
     def section(self, section: Section | Choice, name: str, heading: str = "h2") -> str:
         """name: id of the heading, and prefix of the ids inside."""
         if isinstance(section, Choice):
-            css = f' class="choice" data-label="{_plain(section.label)}"'
+            css = f' class="choice" data-label="{escaped(section.label)}"'
             inner = "".join(self.section(option, f"{name}-{i}", "h3") for i, option in enumerate(section.sections, 1))
         else:
             css, inner = "", self.parts(section.parts, name)
@@ -170,11 +162,11 @@ def _class(name: str) -> str:
 
 def _text(text: str) -> str:
     """The text escaped, and what is between backticks as code."""
-    pieces = [_plain(piece) for piece in split_code(text)]
+    pieces = [escaped(piece) for piece in split_code(text)]
     return "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces)).strip()
 
 
-def _plain(text: str) -> str:
+def escaped(text: str) -> str:
     """The text escaped, without what HTML cannot hold or what would turn the direction of what follows."""
     return escape(printable(text))
 
@@ -195,8 +187,8 @@ def _figure(figure: Figure) -> str:
     else:
         kind = "jpeg" if figure.name.endswith((".jpg", ".jpeg")) else "png"
         data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        image = f'<img src="{data}"{_size(content)} alt="{_plain(figure.alt or figure.caption)}">'
-    return f"<figure{_class(css)}>{image}<figcaption>{_plain(figure.caption)}</figcaption></figure>\n"
+        image = f'<img src="{data}"{_size(content)} alt="{escaped(figure.alt or figure.caption)}">'
+    return f"<figure{_class(css)}>{image}<figcaption>{escaped(figure.caption)}</figcaption></figure>\n"
 
 
 def _size(content: bytes) -> str:

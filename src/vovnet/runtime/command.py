@@ -22,7 +22,7 @@ from vovnet.console import (
 from vovnet.errors import UsageError, counted, describe
 from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
 from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, labels_of, shown_thresholds
-from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST
+from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST, tiles_hint
 
 if TYPE_CHECKING:
     from vovnet.runtime.detector import Detector
@@ -200,6 +200,8 @@ def _predict(options: argparse.Namespace) -> int:
         raise UsageError(f"--contours needs a detector with masks; {options.model} predicts boxes only: leave it out")
     draw, output = not options.no_draw, options.output
     say = _sayer(options.json)
+    if hint := tiles_hint(detector.info.record, options.tiles):
+        say(line(hint, PARAGRAPH))
     if options.score_threshold is None and detector.score_thresholds is not None:
         say(line(shown_thresholds(detector.score_thresholds, detector.class_names), PARAGRAPH))
     try:

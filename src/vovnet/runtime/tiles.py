@@ -5,9 +5,11 @@ What the tiles show is detected, moved back into the image and merged by `vovnet
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from vovnet.errors import UsageError
 from vovnet.printing import quoted
@@ -79,6 +81,16 @@ def tiling_of(tiles: int | None, overlap: float | None) -> Tiling | None:
             raise UsageError(str(error)) from None
     if overlap is not None:
         raise UsageError("overlap is that of tiles: give tiles as well, the side of a tile in pixels")
+    return None
+
+
+def tiles_hint(record: Mapping[str, Any], tiles: int | None) -> str | None:
+    """What to say where weights that were trained on tiles, as their record states, are to run without."""
+    with suppress(KeyError, TypeError, ValueError):  # the record may be of an older version, or a stranger's
+        trained = Tiling(**record["config"]["data"]["tiles"])
+        if tiles is None:
+            options = f"--tiles {trained.size} --overlap {trained.overlap:g}"
+            return f"these weights were trained on tiles of {trained.size} pixels: {options} detects in such tiles too"
     return None
 
 

@@ -1,10 +1,12 @@
 """`vovnet data boxes`, and what the documentation says that it prints."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.small_voc import write_small_voc
 from vovnet.cli.data_boxes import boxes
 
 
@@ -37,3 +39,10 @@ def test_the_page_shows_what_the_command_prints(tmp_path, capsys):
 def test_what_cannot_be_shown_is_said(split, model, message):
     with pytest.raises(ValueError, match=message):
         boxes(Path("samples/bccd"), split=split, model=[model])
+
+
+def test_a_dataset_of_one_split_needs_no_option(tmp_path, capsys):
+    write_small_voc(tmp_path / "voc", train=3, val=1)
+    shutil.rmtree(tmp_path / "voc/ImageSets")
+    boxes(tmp_path / "voc", model=["pelee304"], json_file=str(tmp_path / "x.json"))
+    assert json.loads((tmp_path / "x.json").read_text())["split"] == "all"

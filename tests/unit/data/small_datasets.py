@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vovnet.data.check import KINDS, Report, check_dataset, write_cleaned_copy
+from vovnet.data.split_file import write_members
+from vovnet.data.splitting import divide
 
 WIDTH, HEIGHT = 60, 40
 Spoil = Callable[[Path], object]
@@ -21,6 +23,13 @@ def write_image(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
+
+
+def write_split_file(root: Path, fractions: Mapping[str, float], seed: int, path: Path) -> Path:
+    """Divides a dataset as `vovnet data split` does."""
+    division = divide(root, fractions, seed)
+    write_members(path, division.root, division.members)
+    return path
 
 
 def xml_of(*boxes: tuple[object, ...], name: str = "cat", size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:

@@ -133,3 +133,24 @@ def test_other_csv_files_are_no_dataset(tmp_path: Path, text: str) -> None:
     root = make(tmp_path, text, "table.csv")
     with pytest.raises(ValueError, match="not a known dataset"):
         splits(root)
+
+
+def test_images_that_no_file_lists_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number, split in enumerate(("train", "test")):
+        make(tmp_path, f"{HEADER}{number}.png,60,40,cat,1,2,30,20\n", f"{split}_labels.csv", str(number))
+    check_dataset(tmp_path, workers=1)
+    assert caplog.text == ""  # each file lists other images
+    write_image(tmp_path / "2.png", 2)
+    check_dataset(tmp_path, workers=1)
+    assert "1 image has no line in a CSV file and counts in no split" in caplog.text
+
+
+def test_a_line_that_is_cut_short_costs_its_image_and_no_other(tmp_path: Path) -> None:
+    root, out = tmp_path / "d", tmp_path / "out"
+    lines = ("a.png,60,40,cat,1,2,30,20", "b.png,60,40,dog,3,4,5,6", "b.png,60,40,big, dog,3,4,15,16", "c.png,60,4")
+    make(root, HEADER + "\n".join(lines), images="abc")
+    with pytest.raises(ValueError, match="has 9 columns in line 4, expected 8: filename, width"):
+        open_dataset(root)
+    assert check_dataset(root, workers=1).count_by_kind() == {"bad-annotation": 2}
+    assert clean_and_check(root, out).problems == ()
+    assert boxes(out, "train") == {"a.png": [[1, 2, 30, 20]], "b.png": [[3, 4, 5, 6]]}

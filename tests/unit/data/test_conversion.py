@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from vovnet.data import conversion
 from vovnet.data.conversion import convert_dataset
 from vovnet.data.dataset import ImageAnnotation, raise_problem
 from vovnet.data.formats import find_format, open_dataset, splits
-from vovnet.data.splitting import write_split_file
 from vovnet.errors import UsageError
 
 from .labelling_tools import make_label_studio, make_labelme, make_via
@@ -32,6 +32,7 @@ from .small_datasets import (
     set_entry,
     voc_lines,
     write_image,
+    write_split_file,
 )
 from .tool_exports import EXPORTS
 
@@ -290,7 +291,47 @@ def test_the_command_says_what_became_of_the_dataset(tmp_path: Path, capsys: pyt
     convert_command(root, tmp_path / "out", to="yolo", link=True, json_file=str(tmp_path / "report.json"))
     text = capsys.readouterr().out
     assert "crowds left out: 1" in text
-    assert "7 images of 7 are hard links" in text
+    assert "7 of 7 image files are hard links" in text
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["images"] == {"train": 5, "val": 2}
     assert report["changed"] == {conversion.CROWD_TO_YOLO: 1}
+
+
+def annotate_train_again(root: Path, **values: object) -> Path:
+    """A second file for the training images, which annotates one of them otherwise."""
+    content = json.loads((root / "annotations/instances_train.json").read_text())
+    content["annotations"][0].update(values)
+    (root / "annotations/instances_second.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("target", ["coco", "yolo"])
+def test_each_split_keeps_its_own_annotation_of_an_image(target: str, tmp_path: Path) -> None:
+    root = annotate_train_again(make_coco(tmp_path / "data"), bbox=[5, 6, 7, 8])
+    (root / "annotations/instances_second.json").rename(root / "annotations/instances_test.json")
+    for number in range(5):
+        os.link(root / f"images/train/{number}.png", root / f"images/{number}.png")
+    shutil.rmtree(root / "images/train")
+    convert_dataset(root, target, tmp_path / "out")
+    assert objects_of(tmp_path / "out") == objects_of(root)
+    assert open_dataset(tmp_path / "out", "test")[0].target.boxes.tolist() == [pytest.approx([5, 6, 12, 14], abs=0.01)]
+
+
+def test_voc_refuses_two_annotations_of_an_image(tmp_path: Path) -> None:
+    root = make_coco(tmp_path / "data")
+    for path in (root / "images/train").iterdir():
+        path.rename(root / "images" / path.name)
+    annotate_train_again(root, bbox=[5, 6, 7, 8])
+    message = r"splits second, train annotate 0\.png differently, and VOC has one .* with --split"
+    with pytest.raises(UsageError, match=message):
+        convert_dataset(root, "voc", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    annotate_train_again(root)
+    assert convert_dataset(root, "voc", tmp_path / "out").images == {"second": 5, "train": 5, "val": 2}
+
+
+def test_an_image_of_two_splits_is_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_voc(tmp_path / "data")
+    (root / "ImageSets/Main/night.txt").write_text("a\nb\n")
+    convert_command(root, tmp_path / "out", to="coco", link=True)
+    assert "10 of 10 image files are hard links" in capsys.readouterr().out

@@ -86,7 +86,7 @@ def test_a_shape_without_its_numbers_has_no_box(tag: str, attributes: dict[str, 
     assert not all(map(math.isfinite, shape_box(tag, attributes)))
 
 
-def test_what_states_no_box_is_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_no_area_is_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root, out = tmp_path / "d", tmp_path / "out"
     for seed, stem in enumerate(("lines", "mixed", "empty")):
         write_image(root / f"images/{stem}.png", seed)
@@ -102,12 +102,12 @@ def test_what_states_no_box_is_counted_and_left_out(tmp_path: Path, caplog: pyte
         dataset = open_dataset(root, "all")
     assert [sample.image_path.stem for sample in dataset] == ["mixed", "empty"]
     assert dataset.class_names == ("dog", "cat")  # a skeleton and its points are no classes of boxes
-    assert "lines.png has 2 × polyline, which states no box (and 1 more such problems)" in caplog.text
+    assert "left out 4 shapes without an area (3 polyline, 1 skeleton)" in caplog.text
     report = check_dataset(root, workers=1)
-    assert report.count_by_kind() == {"no-box": 2}
+    assert report.count_by_kind() == {"no-area": 2}
     assert {problem.detail for problem in report.problems} == {
-        "lines.png has 2 × polyline, which states no box",
-        "mixed.png has 1 × polyline, 1 × skeleton, which states no box",
+        "lines.png: 2 shapes without an area (2 polyline)",
+        "mixed.png: 2 shapes without an area (1 polyline, 1 skeleton)",
     }
     assert clean_and_check(root, out).problems == ()
     assert [sample.image_path.stem for sample in open_dataset(out, "all")] == ["mixed", "empty"]
@@ -128,6 +128,18 @@ def test_subsets_are_splits_and_tell_equal_names_apart(tmp_path: Path) -> None:
         assert sample.image_path == tmp_path / f"images/{split}/a.png"
         assert sample.target.boxes.tolist() == [box]
         assert open_dataset(tmp_path, split).class_names == ("dog", "cat")
+
+
+def test_frames_of_two_videos_are_told_apart_by_their_subsets(tmp_path: Path) -> None:
+    for seed, folder in enumerate(("Train", "Validation")):
+        write_image(tmp_path / f"images/{folder}/frame_000000.png", seed)
+    boxes = {"Validation": (1, 2, 30, 20), "Train": (3, 4, 50, 30)}
+    images = (cvat_image(0, "frame_000000", cvat_box("cat", box), f' subset="{name}"') for name, box in boxes.items())
+    make(tmp_path, *images)
+    for split, box in boxes.items():
+        (sample,) = open_dataset(tmp_path, split)
+        assert sample.image_path == tmp_path / f"images/{split}/frame_000000.png"
+        assert sample.target.boxes.tolist() == [list(box)]
 
 
 def test_a_folder_for_each_task(tmp_path: Path) -> None:
@@ -229,4 +241,9 @@ def test_images_that_no_file_lists_are_counted(tmp_path: Path, caplog: pytest.Lo
         write_image(tmp_path / f"images/{stem}.png", seed)
     make(tmp_path, cvat_image(0, "b.png", cvat_box("cat", (1, 2, 30, 20))))
     check_dataset(tmp_path, workers=1)
-    assert "annotations.xml does not list 2 images (the first is a.png), so they belong to no split" in caplog.text
+    assert "2 images have no entry in CVAT's XML and count in no split (the first is" in caplog.text
+    caplog.clear()
+    for stem in "ac":
+        make(tmp_path, cvat_image(0, f"{stem}.png", cvat_box("cat", (1, 2, 30, 20))), name=f"{stem}.xml")
+    assert check_dataset(tmp_path, workers=1).problems == ()
+    assert caplog.text == ""

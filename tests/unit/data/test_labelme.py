@@ -301,3 +301,16 @@ def test_the_copy_is_mended_and_keeps_the_rest(tmp_path: Path) -> None:
     assert '"author": "me"' in text
     assert '"description": "mine"' in text
     assert text != path.read_text()
+
+
+def test_damaged_files_in_another_folder_neither_hide_the_format_nor_are_passed_over(tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / f"images/{number}.png", number)
+        write_labelme(
+            tmp_path / f"annotations/{number}.json", [shape("cat", [[1, 1], [9, 9]])], f"../images/{number}.png"
+        )
+    (tmp_path / "annotations/0.json").write_text("")
+    assert recognise(tmp_path).format == "labelme"
+    assert [problem.image for problem in check_dataset(tmp_path, workers=1).problems] == ["annotations/0.json"]
+    with pytest.raises(ValueError, match=r"0\.json: .*is not valid JSON"):
+        open_dataset(tmp_path)

@@ -14,10 +14,9 @@ from vovnet.data.check import check_dataset
 from vovnet.data.formats import data_folder, open_dataset, splits
 from vovnet.data.mask_png import recognises as recognises_masks
 from vovnet.data.split_file import write_members
-from vovnet.data.splitting import write_split_file
 from vovnet.errors import UsageError
 
-from .small_datasets import append, make_coco, make_masked_coco, make_voc, make_yolo
+from .small_datasets import append, make_coco, make_masked_coco, make_voc, make_yolo, write_split_file
 
 HALVES = {"train": 0.5, "val": 0.5}
 
@@ -131,3 +130,28 @@ def test_a_yaml_file_can_be_the_dataset(tmp_path: Path) -> None:
     path = write_split_file(root / "mine.yaml", HALVES, 0, tmp_path / "splits.json")
     assert data_folder(path) == root
     assert len(open_dataset(path, "val")) + len(open_dataset(path, "train")) == 7
+
+
+def test_annotations_that_differ_between_splits_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_coco(tmp_path / "data")
+    for path in (root / "images/train").iterdir():
+        path.rename(root / "images" / path.name)
+    content = json.loads((root / "annotations/instances_train.json").read_text())
+    (root / "annotations/instances_zebras.json").write_text(json.dumps(content))
+    write_split_file(root, HALVES, 0, tmp_path / "same.json")
+    assert "differently" not in caplog.text
+    content["annotations"][0]["bbox"] = [5, 6, 7, 8]
+    (root / "annotations/instances_zebras.json").write_text(json.dumps(content))
+    write_split_file(root, HALVES, 0, tmp_path / "splits.json")
+    assert "splits annotate 1 image (the first is images/0.png) differently: the annotation of the first" in caplog.text
+
+
+def test_no_copy_of_a_split_file_is_promised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_voc(tmp_path / "data")
+    names = [f"JPEGImages/{number}.png" for number in range(30)]
+    write_members(tmp_path / "splits.json", root, {"train": names})
+    assert check_command(tmp_path / "splits.json", headers=True) == 1
+    text = capsys.readouterr().out
+    assert "30 problems in" in text
+    assert "cleaned copy" not in text
+    assert "--fix keeps" not in text

@@ -16,12 +16,12 @@ from vovnet.cli.data_split import split as split_command
 from vovnet.data.formats import open_dataset
 from vovnet.data.grouping import group_images
 from vovnet.data.near_duplicates import alike_pairs, small_pictures
-from vovnet.data.splitting import check_fractions, divide, write_split_file
+from vovnet.data.splitting import check_fractions, divide
 from vovnet.data.stratifying import stratify
 from vovnet.errors import UsageError
 
 from ...small_voc import BCCD
-from .small_datasets import make_voc, make_yolo
+from .small_datasets import make_voc, make_yolo, write_split_file
 
 SHARES = (0.8, 0.1, 0.1)
 
@@ -242,10 +242,20 @@ def test_the_command_says_what_it_did_and_replaces_no_file(
     monkeypatch.chdir(tmp_path)
     split_command(root, "0.6/0.4", json_file="report.json")
     text = capsys.readouterr().out
-    assert "kept together because they are nearly the same: 2 images" in text
+    assert "kept together because they are nearly equal: 2 images" in text
     assert "split file: data-splits.json" in text
     assert json.loads(Path("report.json").read_text())["images"] == {"train": 6, "val": 4}
     before = Path("data-splits.json").read_bytes()
     with pytest.raises(FileExistsError, match="data-splits.json exists: name another"):
         split_command(root, "0.6/0.4", seed=1)
     assert Path("data-splits.json").read_bytes() == before
+
+
+def test_the_command_names_the_file_after_the_whole_folder_and_a_command_to_paste(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_voc(tmp_path / "my cells.v4-coco")
+    monkeypatch.chdir(tmp_path)
+    split_command(Path("my cells.v4-coco"), "0.6/0.4")
+    assert "next: vovnet train 'my cells.v4-coco-splits.json'" in capsys.readouterr().out
+    assert Path("my cells.v4-coco-splits.json").is_file()

@@ -82,6 +82,14 @@ def test_tiles_without_objects_are_a_tenth_at_most_and_chosen_by_the_seed(tmp_pa
     assert [s.image_id for s in cut[0]] == sorted(s.image_id for s in cut[0])
 
 
+def test_images_without_objects_that_need_no_tiles_all_stay(tmp_path: Path) -> None:
+    """Somebody took them so that the detector learns what is no object."""
+    dataset = make_dataset(tmp_path, [[1, 2, 30, 40]], [], [], [], size=(60, 90))
+    tiles = cut_into_tiles(dataset, Tiling(90), seed=0)
+    assert [sample.image_id for sample in tiles] == [0, 1, 2, 3]
+    assert windows_of(tiles) == [(0, 0, 90, 60)] * 4
+
+
 def test_crowds_and_difficult_objects_keep_their_flags(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[90, 10, 140, 30], [60, 10, 80, 30]])
     target = Target.make(dataset[0].target.boxes, [0, 0], [False, True], [True, False])

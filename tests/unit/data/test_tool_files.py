@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vovnet.data import tool_files
-from vovnet.data.formats import find_format, recognise
+from vovnet.data.formats import find_format, open_dataset, recognise
 from vovnet.data.tool_files import split_of, tool_of
 
 from .labelling_tools import (
@@ -59,7 +59,10 @@ def test_a_folder_of_such_files_is_no_dataset(tmp_path: Path) -> None:
         if name != "coco.json":
             (tmp_path / name).write_text(json.dumps(content))
     (tmp_path / "a.csv").write_text("filename,width,height,class,xmin\na.png,1,1,cat,1\n")
-    with pytest.raises(ValueError, match=r"is not a known dataset: looked for .*\(labelme.*VIA.*Label Studio\)"):
+    looked_for = (
+        r"looked for .*, a JSON file per image \(labelme\), its JSON or CSV \(VIA\), its JSON \(Label Studio\), but"
+    )
+    with pytest.raises(ValueError, match=f"is not a known dataset: {looked_for}"):
         find_format(tmp_path)
 
 
@@ -140,6 +143,12 @@ def test_few_files_of_many_are_opened(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_the_split_of_a_file(name: str, split: str) -> None:
     assert split_of(Path("d") / name, Path("d")) == split
+
+
+def test_no_folder_of_many_is_forgotten(tmp_path: Path) -> None:
+    for number in range(60):
+        make_via(tmp_path / f"video_{number}")
+    assert len(open_dataset(tmp_path)) == 180
 
 
 def test_folders_that_may_not_be_read(tmp_path: Path) -> None:

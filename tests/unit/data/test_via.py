@@ -173,12 +173,18 @@ def test_a_file_for_each_split(tmp_path: Path) -> None:
     assert not check_dataset(tmp_path, workers=1).count_by_kind().keys() - {"class-not-in-train"}
 
 
-def test_every_image_has_an_id_of_its_own(tmp_path: Path) -> None:
-    names = ["a.png", "x/a.png", "x/a.bmp", "b.png"]
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["a.png", "x/a.png", "x/a.bmp", "b.png"], {"a", "x/a.png", "x/a.bmp", "b"}),
+        (["a.png", "a.bmp", "a.png.bmp"], {"a.png", "a.bmp", "a.png.bmp"}),  # of which one has another for its stem
+    ],
+)
+def test_every_image_has_an_id_of_its_own(names: list[str], ids: set[str], tmp_path: Path) -> None:
     for seed, name in enumerate(names):
         write_image(tmp_path / name, seed)
     write_json(tmp_path / "via.json", {name: {"filename": name, "size": 1, "regions": []} for name in names})
-    assert set(objects(tmp_path)) == {"x/a.png", "x/a.bmp", "a.png", "b"}
+    assert set(objects(tmp_path)) == ids
 
 
 def test_images_in_another_folder_or_by_url(tmp_path: Path) -> None:

@@ -16,11 +16,10 @@ from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.multi_scale import MultiScale, Scale
 from vovnet.engine.predictor import Predictor, Running
-from vovnet.engine.tiling import tiles_hint
 from vovnet.errors import UsageError
 from vovnet.masks import decode, encode
 from vovnet.runtime.detector import load
-from vovnet.runtime.tiles import Tiling
+from vovnet.runtime.tiles import Tiling, tiles_hint
 from vovnet.structures import Detections, Target
 
 from ..runtime.tiny_detector import write_tiny

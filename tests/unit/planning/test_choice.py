@@ -14,7 +14,15 @@ from vovnet.planning import trial as trials
 from vovnet.planning.candidates import Candidate, find_candidate
 from vovnet.planning.choice import LONGEST_S, Tried, choose, possible_candidates
 from vovnet.planning.facts import Facts
-from vovnet.planning.recipe import Length, final_config, first_config, length_of, reasons_of, usual_epochs
+from vovnet.planning.recipe import (
+    Length,
+    evaluation_seconds,
+    final_config,
+    first_config,
+    length_of,
+    reasons_of,
+    usual_epochs,
+)
 from vovnet.planning.splits import Splits
 from vovnet.planning.trial import Trial
 
@@ -116,6 +124,12 @@ def test_the_config_follows_what_was_measured(tmp_path):
     config = validated(TrainConfig, values, "test")
     reasons = reasons_of(LARGE, data, trial, config, length)
     assert any("fp32 2.00 s, bf16 1.00 s" in reason for reason in reasons)
+
+
+def test_an_evaluation_in_tiles_takes_longer():
+    trial = tried(LARGE, ms=80).trial  # 0.1 s for a batch of 8 images
+    assert evaluation_seconds(trial, facts(), 100) == pytest.approx(8 + 100 * 0.1 / 8)
+    assert evaluation_seconds(trial, replace(facts(), parts=13), 100) == pytest.approx(13 * 8 + 100 * 0.1 / 8)
 
 
 def test_classes_with_sides_are_not_flipped(tmp_path):

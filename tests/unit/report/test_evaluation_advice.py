@@ -46,7 +46,7 @@ def test_false_positives() -> None:
     assert text.startswith(
         "Most is lost to detections where there is no object: without them AP50 would be 1.000 instead"
     )
-    assert "With scores of at least 0.5 there are 1 false positives, 1 of them dog" in text
+    assert "Scores of at least 0.5 have 1 false positive, 1 of them dog" in text
 
 
 def test_wrong_class() -> None:
@@ -66,7 +66,7 @@ def test_wrong_place() -> None:
 def test_duplicates() -> None:
     text = lost([(OBJECT, 0, 0.9), (OBJECT, 0, 0.8), (OTHER, 0, 0.5)], [OBJECT, OTHER], [0, 0])
     assert text.startswith("Most is lost to objects that are found twice")
-    assert text.endswith("There are 1: `vovnet data check` finds objects that are labelled twice.")
+    assert text.endswith("There is 1: `vovnet data check` finds objects that are labelled twice.")
 
 
 def test_nothing_is_lost_and_nothing_there() -> None:
@@ -86,7 +86,8 @@ def test_thresholds() -> None:
     items = [(OBJECT, 0, 0.9), (FREE, 0, 0.4)]
     gained = evaluated([detections_of(*items)], [Target.make([OBJECT], [0])], NAMES)
     assert advice.on_thresholds(gained).startswith(
-        "The mean F1 of the classes is 1.000 at their best thresholds and 0.667 at 0.3, the default: `vovnet evaluate`"
+        "The mean F1 of the classes is 1.000 at their best thresholds and 0.667 at 0.3, the default. Predictions use "
+        "the best thresholds once they are stored in the weights: `vovnet train DIR` stores those of val"
     )
     same = evaluated([detections_of(*items[:1])], [Target.make([OBJECT], [0])], NAMES)
     assert advice.on_thresholds(same).endswith("and 1.000 at 0.3, the default, which is as good.")
@@ -107,7 +108,7 @@ def test_properties() -> None:
     )
     assert advice.on_property(shape).startswith("Fewer than two groups")
     size, _, _ = many(small_found=True).analysis.properties
-    assert advice.on_property(size) == "AP50 is 1.000 for small objects and 1.000 for small objects."
+    assert advice.on_property(size) == "AP50 is 1.000 for all groups of at least 20 objects."
 
 
 def test_calibration() -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import weakref
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
 
+from vovnet.report import evaluation as evaluation_files
 from vovnet.report.evaluation import write_evaluation
 from vovnet.report.evaluation_page import MOST_IMAGES
 from vovnet.structures import Target
@@ -61,3 +66,22 @@ def test_very_many_classes(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
     assert "The matrix of 90 classes is in confusion.png." in page
     assert "better classes" in page
+
+
+def test_few_images_are_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many large worst images the memory holds files."""
+    held: list[weakref.ref[Image.Image]] = []
+    most = 0
+
+    def convert(pixels: Tensor) -> Image.Image:
+        nonlocal most
+        image: Image.Image = to_pil_image(pixels)
+        held.append(weakref.ref(image))
+        most = max(most, sum(ref() is not None for ref in held))
+        return image
+
+    monkeypatch.setattr(evaluation_files, "to_pil_image", convert)
+    detections, targets = random_scene(1, images=16)
+    write_evaluation(evaluated(detections, targets, HOSTILE, tmp_path), tmp_path / "out", worst=14)
+    assert len(held) == 14
+    assert most <= 2

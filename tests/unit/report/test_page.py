@@ -13,7 +13,7 @@ from PIL import Image
 
 from vovnet.printing import printable
 from vovnet.report.document import BulletList, Figure, Section, Table, parts_to_markdown, to_markdown
-from vovnet.report.page import Choice, content_policy, write_page
+from vovnet.report.page import Choice, content_policy, page_content
 from vovnet.report.plotting import COLOURS, marker_svg
 
 from .tags import Tags
@@ -47,9 +47,9 @@ HOSTILE = [
 
 
 def page(folder: Path, sections: list[Section | Choice], **options: object) -> Tags:
-    path = folder / "page.html"
-    write_page(path, title="A <title>", introduction="As it **is**", sections=sections, **options)  # type: ignore[arg-type]
-    return Tags(path.read_text(encoding="utf-8"))
+    content = page_content(title="A <title>", introduction="As it **is**", sections=sections, **options)  # type: ignore[arg-type]
+    (folder / "page.html").write_bytes(content)
+    return Tags(content.decode())
 
 
 def png(width: int, height: int) -> bytes:

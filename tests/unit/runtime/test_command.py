@@ -7,16 +7,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from onnx import save
 from PIL import Image
 
 from vovnet.limits import VARIABLE
 from vovnet.runtime import command
 from vovnet.runtime.openvino import openvino_core
 
-from .tiny_detector import write_tiny
+from .tiny_detector import TINY, tiny_model, write_tiny
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -68,6 +70,16 @@ def test_predict_with_every_option(run: Run, tmp_path: Path) -> None:
     assert status == 0
     assert json.loads(out) == {"images": 2, "detections": {"dark": 0, "light": 2}, "failures": [], "output": "o"}
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["detections.csv", "detections.json"]
+
+
+def test_a_detector_that_was_trained_on_tiles_says_so(run: Run, tmp_path: Path) -> None:
+    record = {"config": {"data": {"tiles": {"size": 64, "overlap": 0.25}}}}
+    save(tiny_model(replace(TINY, record=record)), tmp_path / "tiled.onnx")
+    _, out, _ = run("predict", "tiled.onnx", "a.png", "--no-draw")
+    assert out.splitlines()[0] == (
+        "these weights were trained on tiles of 64 pixels: --tiles 64 --overlap 0.25 detects in such tiles too"
+    )
+    assert "trained on tiles" not in run("predict", "tiled.onnx", "a.png", "--no-draw", "--tiles", "64")[1]
 
 
 def test_info(run: Run, tmp_path: Path) -> None:

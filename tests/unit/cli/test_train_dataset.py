@@ -1,0 +1,25 @@
+"""What `vovnet train DIR` says at its end."""
+
+from pathlib import Path
+
+from vovnet.cli.train_dataset import _next_commands
+from vovnet.engine.config import TrainConfig
+from vovnet.engine.config_file import validated
+
+
+def test_the_next_commands_use_the_tiles_of_the_training(tmp_path: Path) -> None:
+    values = {
+        "model": "ssdfpn320_vovnet19_tiny",
+        "data": {"root": str(tmp_path), "tiles": {"size": 640, "overlap": 0.35}},
+        "schedule": {"epochs": 1},
+        "batch_size": 8,
+        "micro_batch_size": 8,
+        "output": "runs/mine",
+    }
+    commands = [command for command, _ in _next_commands(validated(TrainConfig, values, "test"))]
+    tiled = [command for command in commands if command.endswith(" --tiles 640 --overlap 0.35")]
+    assert [command.split()[:2] for command in tiled] == [
+        ["vovnet", "evaluate"],
+        ["vovnet", "predict"],
+        ["vovnet-runtime", "predict"],
+    ]
