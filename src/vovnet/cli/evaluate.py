@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from vovnet.cli.app import app
 from vovnet.cli.options import (
@@ -86,11 +86,7 @@ def evaluate(
     from vovnet.weights.detector import store_thresholds as store
 
     if store_thresholds and (soft_nms or multi_scale):
-        other = "--soft-nms" if soft_nms else "--multi-scale"
-        raise UsageError(
-            f"--store-thresholds is for predictions, which have no {other}: the scores would not be theirs; leave out "
-            "one of them"
-        )
+        _refuse_to_store("--soft-nms" if soft_nms else "--multi-scale")
     tiling = tiling_of(tiles, overlap)
     set_threads(threads)
     file = file_to_change(weights) if store_thresholds else None
@@ -125,6 +121,13 @@ def evaluate(
         out.say(f"results in {output}")
         out.json(evaluation.to_dict())
         return 0
+
+
+def _refuse_to_store(option: str) -> NoReturn:
+    raise UsageError(
+        f"--store-thresholds is for predictions, which have no {option}: the scores would not be theirs; leave out one "
+        "of them"
+    )
 
 
 def _say_what_ran(detector: Predictor, weights: str, tiles: int | None, out: Output) -> None:
