@@ -15,8 +15,9 @@ from bccd_front import COSTS, trained
 from shared import RECORDS
 
 from vovnet import create_model
+from vovnet.files import write_json
 from vovnet.profiling.measure import measure_models
-from vovnet.profiling.measurement import write_measurements
+from vovnet.provenance import record_header
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -27,6 +28,7 @@ if __name__ == "__main__":
     measured = measure_models(
         models, shapes, device=torch.device("cpu"), repetitions=args.repetitions, memory=False, on_step=print
     )
-    write_measurements(measured, RECORDS / COSTS)
+    values = {"measurements": [measurement.to_dict() for measurement in measured]}
+    write_json(RECORDS / COSTS, {"command": "python benchmarks/bccd_costs.py", **record_header(), **values})
     for one in measured:
         print(f"{one.name}: {one.latency.median_ms:.1f} ms")
