@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from vovnet.planning.memory import available_mib, choose_micro_batch, peak_of
+from vovnet.planning.memory import available_mib, choose_micro_batch
 
 CPU = torch.device("cpu")
 
