@@ -57,7 +57,8 @@ def possible_candidates(facts: Facts, model: str | None) -> tuple[Candidate, ...
     """Those for this data, fastest first; only the one called `model` if that is given."""
     if model is None:
         small = facts.median_side * 300 < SMALL_SIDE
-        return tuple(candidate for candidate in CANDIDATES if small or not candidate.for_small_objects)
+        fitting = (candidate for candidate in CANDIDATES if len(facts.train) >= candidate.least_dataset)
+        return tuple(candidate for candidate in fitting if small or not candidate.for_small_objects)
     return (named_candidate(model),)
 
 

@@ -69,9 +69,9 @@ class Images:
         return self.count
 
 
-def facts(side=0.2, classes=("a", "b")):
+def facts(side=0.2, classes=("a", "b"), images=205):
     splits = Splits(Path("data"), "train", "val", None)
-    return Facts(splits, Images(205, classes), Images(87, classes), None, np.full(3, 1000 * side), np.full(3, side))
+    return Facts(splits, Images(images, classes), Images(87, classes), None, np.full(3, 1000 * side), np.full(3, side))
 
 
 def test_small_objects_open_the_way_to_a_larger_input():
@@ -79,6 +79,12 @@ def test_small_objects_open_the_way_to_a_larger_input():
     assert "refinedet512_vovnet27_slim" in [c.model for c in possible_candidates(facts(side=0.03), None)]
     with pytest.raises(UsageError, match=r"vovnet init DIR > my\.yaml"):
         possible_candidates(facts(), "maskrcnn_resnet50")
+
+
+def test_few_images_are_for_the_small_detector():
+    assert [c.model for c in possible_candidates(facts(), None)] == ["ssdfpn320_vovnet19_tiny"]
+    assert "dsod300_vovnet27_slim" in [c.model for c in possible_candidates(facts(images=5000), None)]
+    assert [c.model for c in possible_candidates(facts(), "dsod300_vovnet27_slim")] == ["dsod300_vovnet27_slim"]
 
 
 def test_usual_epochs_are_those_of_the_blood_cells_for_as_many_images():
