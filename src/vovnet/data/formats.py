@@ -58,7 +58,7 @@ _FORMS = (
     Form("COCO", coco, coco.recognises, "annotations/*.json", is_certain=True),
     Form("YOLO", yolo, yolo.recognises, "data.yaml", is_certain=True),
     Form("mask PNGs", mask_png, mask_png.recognises, "masks/*.png", is_certain=True),
-    Form("YOLO", yolo, yolo.recognises_yaml, "another YAML file with names and splits"),
+    Form("YOLO", yolo, yolo.recognises_yaml, "a YAML file like it"),
     Form("VOC", voc, voc.recognises_layout, "*.xml beside the images"),
     Form("CVAT XML", cvat_xml, cvat_xml.recognises, "annotations.xml", is_certain=True),
     Form("CVAT XML", cvat_xml, cvat_xml.recognises_tasks, "*/annotations.xml"),
