@@ -28,6 +28,7 @@ _OPENED_AGAIN = 2  # times: for the training, and val and test for the report
 _LENGTHS = ("iterations", "epochs", "minutes")
 _LEAST_S = 5.0  # of training
 _TOO_SLOW = "the slower ones would have too little time to learn"
+_TOO_FEW = "with so few images it is the most accurate"
 _TRYING = 0.05  # of the time, for each candidate
 
 Say = Callable[[str], None]
@@ -151,7 +152,8 @@ def make_plan(request: Request, splits: Splits, *, no_val: bool, say: Say) -> Pl
     weights = request.start()
     candidates = _candidates(facts, given.get("model"), weights)
     tried = _try_all(request, facts, candidates, device, say)
-    alone = f"the detector of {weights}" if weights else "as asked for" if "model" in given else _TOO_SLOW
+    untried = _TOO_SLOW if len(candidates) > 1 else _TOO_FEW
+    alone = f"the detector of {weights}" if weights else "as asked for" if "model" in given else untried
     chosen, why = choose(tried, request.max_ms, alone=alone)
     reasons.append(why)
     values = _first_values(chosen.candidate, facts, request)
