@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vovnet.data import shared_memory
 from vovnet.errors import counted
+from vovnet.runtime.cpu import processors
 
 _ON_CPU = 2  # the network takes the other cores, and longer than they do
 _MOST = 16  # estimated: each takes memory for the batches that it loads ahead
@@ -44,7 +45,7 @@ def choose_workers(device_type: str, batch_bytes: int = 0) -> int:
 
 def usable_cores() -> int:
     """The cores that this process may use, by its affinity and by the limit of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = processors()
     with suppress(OSError, ValueError):
         quota, period = _GROUP.read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
