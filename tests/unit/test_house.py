@@ -29,7 +29,18 @@ LAYERS = (
     {"media"},  # images and videos, without PyTorch
     # pure functions and small helpers
     {"boxes", "masks", "matching", "polygons", "structures", "files", "errors", "names", "download", "provenance"}
-    | {"limits", "parsing", "printing", "folder_lock", "urls", "bounded_http", "records", "sizes", "run_lengths"}
+    | {
+        "limits",
+        "parsing",
+        "printing",
+        "folder_lock",
+        "freed_memory",
+        "urls",
+        "bounded_http",
+        "records",
+        "sizes",
+        "run_lengths",
+    }
     | {"yaml_parsing", "console", "padded_targets", "constants"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.predictor import Predictor, Running
+from vovnet.freed_memory import keep_freed_memory
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.structures import Detections
@@ -69,6 +70,8 @@ class Detector(Predictor):
     ) -> None:
         super().__init__(class_names, category_ids, metadata, score_thresholds)
         self.device = choose_device(str(device))
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.running = Running()
         self._model = model.to(self.device).to(memory_format=torch.channels_last).eval()
 

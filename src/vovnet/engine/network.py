@@ -15,6 +15,7 @@ from vovnet.engine.config import TrainConfig
 from vovnet.engine.distributed import Workers
 from vovnet.engine.schedule import micro_batches
 from vovnet.errors import UsageError
+from vovnet.freed_memory import keep_freed_memory
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.ghost_norm import share_passes, use_ghost_norms
 from vovnet.models.layers import memory_format_of
@@ -25,6 +26,8 @@ def place(model: DetectionModel, config: TrainConfig, group: Workers) -> Detecti
 
     Names and values of its state dict stay the same. UsageError or ValueError if they cannot be had.
     """
+    if group.device.type == "cpu":
+        keep_freed_memory()
     model = model.to(group.device).to(memory_format=memory_format_of(config.channels_last))
     if config.sync_bn:
         if group.device.type != "cuda":

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from vovnet.freed_memory import keep_freed_memory
 from vovnet.profiling.energy import AnyMethod, EnergyResult, measure_energy
 from vovnet.profiling.find_sensor import find_sensor
 from vovnet.profiling.measurement import Conditions, Measurement
@@ -128,6 +129,7 @@ def measure_models(
         raise ValueError('energy="meter" and the log of a meter must be given together')
     if min([shape[0] for shape in input_shapes.values()] + list(batch_sizes)) < 1:
         raise ValueError("a batch must have at least one image")
+    keep_freed_memory()  # otherwise a pass would be slow or fast by what was freed before it
     sensor = Meter(meter) if meter is not None else find_sensor(device)
     with matmul_precision(precision), choosing_algorithms(device) as benchmark:
         models: list[Subject] = []

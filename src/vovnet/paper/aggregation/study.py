@@ -13,6 +13,7 @@ from vovnet.engine.distributed import choose_device
 from vovnet.engine.interrupts import stop_requests
 from vovnet.files import write_json
 from vovnet.folder_lock import folder_lock
+from vovnet.freed_memory import keep_freed_memory
 from vovnet.paper.aggregation.cifar10 import SIDE, Cifar10, read_cifar10
 from vovnet.paper.aggregation.config import AggregationConfig
 from vovnet.paper.aggregation.connections import strengths
@@ -34,6 +35,7 @@ def run_study(config: AggregationConfig, hook: Hook = lambda line: None) -> tupl
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     device = choose_device(config.device)
     with folder_lock(config.output):
         runs = [(network, seed) for seed in config.seeds for network in config.networks]
