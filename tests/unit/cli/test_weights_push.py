@@ -58,7 +58,7 @@ def test_paths_of_this_machine_are_told_before(pushed: list[dict], tmp_path: Pat
     save_weights(tmp_path / "w.safetensors", loaded.model.state_dict(), loaded.info, record)
     assert run(str(tmp_path / "w.safetensors"), "me/cells", "--licence", "mit") == 0
     first = capsys.readouterr().out.splitlines()[0]
-    assert first == "the record in the weights goes with them, and names paths of this machine: /home/me/secret"
+    assert first == "the record in the weights is published with them, and names paths of this machine: /home/me/secret"
 
 
 def test_a_licence_and_a_name_are_needed(pushed: list[dict]) -> None:
