@@ -50,6 +50,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 def test_the_files_are_these() -> None:
     assert {target.removeprefix("vovnet/") for target in INCLUDED.values()} == {
         "__init__.py",
+        "exchange",
         "media",
         "runtime",
         *(f"{name}.py" for name in HELPERS),
