@@ -21,7 +21,7 @@ from vovnet.engine.config import load_config
 from vovnet.engine.predictor import Running
 from vovnet.engine.runtimes import describe_running
 
-from ..pages import WRITTEN, all_blocks, commands_of
+from ..pages import WRITTEN, Block, all_blocks, commands_of
 from ..small_voc import write_small_voc
 
 QUOTED = [block for block in all_blocks(WRITTEN) if block.language in ("text", "json", "yaml")]
