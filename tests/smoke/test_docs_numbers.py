@@ -14,6 +14,8 @@ import pytest
 from vovnet import create_model
 from vovnet.profiling.cost import count_multiply_adds, count_parameters
 
+from ..pages import WRITTEN
+
 RECORDS = Path("docs/records")
 
 
@@ -61,6 +63,8 @@ QUOTES: tuple[tuple[str, Callable[[], str]], ...] = (
             f"{100 * record('bccd')['test']['voc07_map']:.1f} % mAP (VOC07, IoU 0.5) on {images('test')} test images"
         ),
     ),
+    ("README.md", lambda: f"{record('bench')['results']['inference_pixels_to_boxes_ms']:.1f} ms (AMD EPYC, 2 threads)"),
+    ("docs/limits.md", lambda: f"takes more than {record('campaign')['all']['peak_gib']} GiB"),
     ("README.md", lambda: f"finds almost no platelets (AP {100 * missed_platelets():.1f} %)"),
     (
         "docs/models.md",
@@ -169,8 +173,9 @@ def test_page_claims_what_the_records_bear_out(page, claim):
 # --- No other measured number ----------------------------------------------------------------------------------------
 
 NUMBER = re.compile(
-    r"(?<![\w.,×=-])\d[\d,]*(?:\.\d+)?\s?(?:%|ms\b|MiB\b|GiB\b|MB\b|GB\b|kB\b|points\b|million\b|images/s\b|G\b|W\b|kW\b|J\b"
-    r"|C?O?C?O? ?AP\b|mAP\b)"
+    r"(?<![\w.,×-])\d[\d,]*(?:\.\d+)?\s?"
+    r"(?:%|ms\b|MiB\b|GiB\b|MB\b|GB\b|kB\b|points\b|million\b|images/s\b|G\b|k?W\b|J\b|(?:COCO )?m?AP\b)"
+    r"|(?<![\w.,×-])0\.\d{2,}"
 )
 
 
@@ -179,10 +184,40 @@ def numbers_of(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     text = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S)
     text = re.sub(r"<!-- ([\w-]+) -->.*?<!-- /\1 -->", "", text, flags=re.S)
-    text = re.sub(r"`[^`\n]*`", "`code`" if page.name == "no" else "", text)
     text = " ".join(text.split())
     for quoted, quote in QUOTES:
         if quoted == page.as_posix():
-            words = re.sub(r"`[^`]*`", "", quote())
-            text = text.replace(" ".join(words.split()), "")
-    return NUMBER.findall(text)
+            text = text.replace(quote(), "")
+    return NUMBER.findall(re.sub(r"`[^`]*`", "", text))
+
+
+SETTINGS = {
+    "docs/data.md": {"10 MB", "10 %"},
+    "docs/energy.md": {"20 ms", "100 ms", "95 %", "10 %", "2 kW"},
+    "docs/export.md": {"0.99", "0.001", "0.002", "5 %", "0.01"},
+    "docs/glossary.md": {"0.95", "95 %"},
+    "docs/gpu.md": {"12 MB", "95 %", "5 %", "0.45", "20 %"},
+    "docs/measure.md": {"95 %", "100 %", "1 GiB"},
+    "docs/predict.md": {"50 MiB", "0.45"},
+    "docs/train.md": {"1 %", "0.01", "0.05", "4 GiB", "2.8 GB", "0.999", "0.001"},
+}
+"""Numbers of each page that nobody measured: limits, settings, published values, definitions, sums."""
+HISTORY = Path("CHANGELOG.md")
+"""Says what was so when it was written."""
+
+
+@pytest.mark.parametrize("page", [page for page in WRITTEN if page != HISTORY], ids=str)
+def test_page_has_no_other_number_with_a_unit(page):
+    others = set(numbers_of(page)) - SETTINGS.get(page.as_posix(), set())
+    assert not others, f"quote {', '.join(sorted(others))} from a record in QUOTES, or list them under SETTINGS"
+
+
+@pytest.mark.parametrize("page", SETTINGS)
+def test_listed_numbers_are_there(page):
+    assert SETTINGS[page] <= set(numbers_of(Path(page)))
+
+
+def test_a_measured_number_is_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("With `--batch 4 ms` it takes 12.5 ms.\n<!-- a -->5 %<!-- /a -->\n```\n7 %\n```\nmAP 0.812, v0.1\n")
+    assert numbers_of(page) == ["12.5 ms", "0.812"]
