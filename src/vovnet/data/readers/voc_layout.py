@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import OnProblem
 from vovnet.data.image_files import find_images
-from vovnet.data.voc_lists import find_lists
+from vovnet.data.readers.voc_lists import find_lists
 from vovnet.media.pixels import IMAGE_SUFFIXES
 
 _ANNOTATION_FOLDERS = ("Annotations", "annotations")
