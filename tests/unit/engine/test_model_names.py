@@ -113,7 +113,7 @@ def test_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_timm() -> None:
-    pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
+    pytest.importorskip("timm", reason='timm is not installed: pip install "vovnet[timm]"')
     model = resolve_model("timm:resnet18", num_classes=5)
     assert isinstance(model, nn.Module)
     assert model.get_classifier().out_features == 5
@@ -124,7 +124,7 @@ def test_timm() -> None:
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match=r"timm:resnet18 needs an extra: pip install '\.\[timm\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'timm:resnet18 needs an extra: pip install "vovnet\[timm\]"'):
         resolve_model("timm:resnet18")
 
 

@@ -395,7 +395,7 @@ def test_a_backbone_from_the_hub(hub: Server) -> None:
 
 def test_without_the_hubs_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ModuleNotFoundError, match=r"timm/.* needs an extra: pip install '\.\[timm\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'timm/.* needs an extra: pip install "vovnet\[timm\]"'):
         find_weights(NAME, VOVNETS_ON_HUB)
 
 
