@@ -223,7 +223,7 @@ def test_a_repository_with_conditions(hub: Hub) -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ModuleNotFoundError, match=r"hf:me/cells needs an extra: pip install .*\[hub\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"hf:me/cells needs an extra: pip install .*\[hub\]"):
         find_weights("hf:me/cells")
 
 
