@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from vovnet.data.dataset import DetectionDataset, Sample
-from vovnet.exchange.extra import import_extra
-from vovnet.exchange.fiftyone import make_labels
+from vovnet.exchange.fiftyone import import_fiftyone, make_labels
 from vovnet.media.pixels import image_header_size
 from vovnet.printing import line
 
@@ -35,7 +34,7 @@ def make_samples(predictions: Iterable[Found] = (), *, dataset: DetectionDataset
 
     Raises ValueError for what does not fit together, ModuleNotFoundError without FiftyOne.
     """
-    fiftyone = import_extra("fiftyone", "vovnet.adapters.fiftyone")
+    fiftyone = import_fiftyone("vovnet.adapters.fiftyone")
     found = _by_path(predictions)
     if dataset is None:
         return [fiftyone.Sample(filepath=path, predictions=one.to_fiftyone()) for path, one in found.items()]
