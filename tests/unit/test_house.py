@@ -101,7 +101,7 @@ def test_imports_go_down(file: str) -> None:
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("data/voc.py", "from vovnet.zoo import create_model"),
+        ("data/readers/voc.py", "from vovnet.zoo import create_model"),
         ("boxes.py", "def f():\n    import vovnet.metrics.voc"),
         ("engine/train.py", "if TYPE_CHECKING:\n    from vovnet.report import plots"),
         ("report/document.py", "from vovnet.paper import tables"),
