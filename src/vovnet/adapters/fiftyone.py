@@ -12,7 +12,7 @@ from vovnet.media.pixels import image_header_size
 from vovnet.printing import line
 
 
-class Found(Protocol):
+class _Found(Protocol):
     """What a detector's `predict` returns for one image."""
 
     @property
@@ -22,7 +22,7 @@ class Found(Protocol):
     def to_fiftyone(self) -> Any: ...
 
 
-def make_samples(predictions: Iterable[Found] = (), *, dataset: DetectionDataset | None = None) -> list[Any]:
+def make_samples(predictions: Iterable[_Found] = (), *, dataset: DetectionDataset | None = None) -> list[Any]:
     """A `fiftyone.Sample` for each image, for `fiftyone.Dataset.add_samples`.
 
     A sample has the absolute path of its image, and the detections as `predictions`. With a dataset, all its images are
@@ -55,8 +55,8 @@ def make_samples(predictions: Iterable[Found] = (), *, dataset: DetectionDataset
     return samples
 
 
-def _by_path(predictions: Iterable[Found]) -> dict[str, Found]:
-    found: dict[str, Found] = {}
+def _by_path(predictions: Iterable[_Found]) -> dict[str, _Found]:
+    found: dict[str, _Found] = {}
     for one in predictions:
         path = os.path.abspath(one.source)
         if one.frame is not None or not os.path.isfile(path):

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vovnet.adapters.fiftyone import make_samples
 from vovnet.data.formats import open_dataset
+from vovnet.masks import decode, encode
 from vovnet.runtime.detections import Detections
 
 from ..fiftyone_here import import_or_skip
@@ -66,6 +68,21 @@ def test_images_without_predictions_and_predictions_without_dataset(dataset: Any
     assert alone.filepath == os.path.abspath(one.source)
     assert len(alone.predictions.detections) == len(one)
     assert not alone.has_field("ground_truth")
+
+
+def test_masks_come_back_through_coco(dataset: Any, in_fiftyone: Any, tmp_path: Path) -> None:
+    """FiftyOne makes polygons of masks, which moves their outlines a little."""
+    original = dataset[0]
+    bitmaps = torch.zeros((len(original.target), *original.image_size), dtype=torch.uint8)
+    for bitmap, (x1, y1, x2, y2) in zip(bitmaps, original.target.boxes.int().tolist(), strict=True):
+        bitmap[y1:y2, x1 : (x1 + x2) // 2] = 1  # the left half
+    with_masks = replace(original, target=replace(original.target, masks=encode(bitmaps)))
+    in_fiftyone.add_samples(make_samples(dataset=replace(dataset, samples=(with_masks,))))
+    kind, folder = fo.types.COCODetectionDataset, str(tmp_path / "exported")
+    in_fiftyone.export(export_dir=folder, dataset_type=kind, label_field="ground_truth", progress=False)
+    (again,) = open_dataset(folder, masks=True)
+    for bitmap, expected in zip(decode(again.target.masks), bitmaps, strict=True):
+        assert (bitmap & expected).sum() / (bitmap | expected).sum() > 0.9
 
 
 def test_what_does_not_fit_is_named(dataset: Any, tmp_path: Path) -> None:
