@@ -15,9 +15,10 @@ OURS = {"all", "dev"}  # of these extras, the first has the others', and the sec
 def lower_bounds(project: str) -> dict[str, str]:
     """Package → its oldest allowed version."""
     settings = tomllib.loads((ROOT / project).read_text(encoding="utf-8"))["project"]
-    groups = [group for name, group in settings["optional-dependencies"].items() if name not in OURS]
+    groups = {name: group for name, group in settings["optional-dependencies"].items() if name not in OURS}
+    extras = [requirement for group in groups.values() for requirement in group]
     bounds: dict[str, str] = {}
-    for requirement in map(Requirement, [*settings["dependencies"], *sum(groups, [])]):
+    for requirement in map(Requirement, [*settings["dependencies"], *extras]):
         (bound,) = requirement.specifier
         assert bound.operator == ">=", f"{requirement} needs a lower bound and no other"
         assert bounds.setdefault(requirement.name, bound.version) == bound.version, f"two bounds of {requirement.name}"
