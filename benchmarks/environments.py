@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from extras import CLIP, COLLECTIVE, IMAGE, ROOT, USES, WITHOUT_EXTRAS, Use, extras
+from extras import CLIP, COLLECTIVE, IMAGE, ROOT, USES, WITHOUT_EXTRAS, Use, extras, in_all
 
 from vovnet.files import write_json
 from vovnet.provenance import record_header
@@ -111,7 +111,7 @@ def attempt(environment: Environment, extra: str | None) -> Iterator[str]:
         if done.returncode or "Traceback" in done.stderr:
             yield f"vovnet {' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()[-300:]}"
     for use in USES:
-        if extra in (None, use.extra) or (extra == "all" and use.extra not in ("timm", "zeus")):
+        if extra in (None, use.extra) or (extra == "all" and use.extra in in_all()):
             done = environment.run(*(("-c", use.program) if use.program else ("-m", "vovnet", *use.arguments)))
             if problem := problem_of(use, done, installed=extra is not None):
                 yield f"{use.extra}: {' '.join(use.arguments) or use.program}: {problem}"
@@ -182,7 +182,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="these extras of vovnet only; plain, runner")
     parser.add_argument("--torch-from", type=Path, help="folder of packages whose PyTorch is linked, not fetched")
     parser.add_argument("--runner-python", default=sys.executable, help="the Python of the runner's environments")
-    parser.add_argument("--record", action="store_true", help="write docs/records/environments.json")
+    parser.add_argument(
+        "--record", action="store_true", help="write docs/records/environments.json, of what --only chooses"
+    )
     options = parser.parse_args()
     (wheel,), (runner_wheel,) = ROOT.glob("dist/vovnet-*.whl"), ROOT.glob("dist/vovnet_runtime-*.whl")
     rows, runner_rows, problems = [], [], []
@@ -197,7 +199,7 @@ def main() -> None:
                 subprocess.run([*command, "--output", str(exported)], check=True, stdout=subprocess.DEVNULL)
             runner_rows, found = try_runner(folder, runner_wheel, exported, options.runner_python)
             problems += found
-    if options.record and not options.only:
+    if options.record:
         system = {"system": platform.platform(), "python": platform.python_version()}
         record = {**record_header("make environments"), **system, "vovnet": rows, "vovnet-runtime": runner_rows}
         write_json(RECORD, {**record, "problems": problems})

@@ -17,6 +17,20 @@ TRAIN = (
     "schedule.iterations=1", "metric=voc07_map", "batch_size=2", "micro_batch_size=2", "workers=0", "precision=fp32",
 )  # fmt: skip
 NVML = "import torch; from vovnet.profiling.nvml import find_nvml; print(find_nvml(torch.device('cuda')).reason)"
+HUB = """
+from vovnet.weights.hub import hub_library
+try:
+    print(hub_library("hf:owner/name", "hub").__name__)
+except ModuleNotFoundError as error:
+    print(error)
+"""
+EXCHANGE = f"""
+import vovnet
+try:
+    print(type(vovnet.load("bccd_small", "cpu").predict({str(IMAGE)!r}).METHOD()))
+except ModuleNotFoundError as error:
+    print(error)
+"""
 ZEUS = "from vovnet.profiling.zeus import find_zeus_chip; print(find_zeus_chip().reason)"
 
 # What each extra of vovnet is for, as docs/install.md says it.
@@ -30,10 +44,14 @@ PURPOSES = {
     "onnx": "exporting to ONNX Runtime and running there; measuring ONNX files",
     "openvino": "exporting to OpenVINO, also in int8, and running there",
     "mnn": "exporting to MNN and running there",
+    "hub": "weights on the Hugging Face Hub: `hf:OWNER/NAME`, `vovnet weights push`",
+    "pandas": "detections as a pandas table",
+    "supervision": "detections for supervision's annotators",
+    "fiftyone": "detections and datasets in FiftyOne, which brings a database and a web app",
     "report": "pages and plots of `vovnet measure`, `compare` and `reproduce`",
-    "all": "everything but `timm` and `zeus`",
+    "all": "`eval`, `train`, `video`, `energy`, `onnx`, `openvino`, `mnn` and `report`",
 }
-COLLECTIVE = {"all", "dev"}  # what others are together
+COLLECTIVE = {"all", "dev", "docs"}  # what others are together, and the tools of developers
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,8 @@ USES = (
     Use("onnx", ("export", "bccd_small", "--to", "onnx")),
     Use("openvino", ("export", "bccd_small", "--to", "openvino")),
     Use("mnn", ("export", "bccd_small", "--to", "mnn")),
+    Use("hub", program=HUB),
+    *(Use(name, program=EXCHANGE.replace("METHOD", f"to_{name}")) for name in ("pandas", "supervision", "fiftyone")),
     Use("report", (*MEASURE, "--output", "measured")),
     Use("report", ("compare", "bccd", "--images", str(IMAGE))),
     Use("report", ("reproduce", "table1")),
@@ -75,6 +95,12 @@ def extras(project: Path = ROOT / "pyproject.toml") -> dict[str, list[str]]:
     """Extra → requirements."""
     found = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     return {str(name): list(requirements) for name, requirements in found.items()}
+
+
+def in_all() -> set[str]:
+    """The extras that `all` installs."""
+    (requirement,) = extras()["all"]
+    return set(requirement.removeprefix("vovnet[").removesuffix("]").split(","))
 
 
 def install_block(records: Path) -> str:

@@ -28,7 +28,8 @@ NAME = ".vovnet-lock"
 _LOCKED_BYTE = 2**30  # on Windows nobody else can read what is locked, so this is beyond the text
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _LOG = logging.getLogger("vovnet")
-_held: set[tuple[int, int]] = set()  # device and inode of folders: the system's locks do not stop other threads
+# Device and inode of folders, and the thread that has each: the system's locks do not stop other threads.
+_held: dict[tuple[int, int], int] = {}
 _changing = threading.Lock()
 
 
@@ -37,11 +38,12 @@ class _InUseError(Exception):
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, remedy: str = "choose another output folder") -> Iterator[None]:
     """Keeps other runs out of the folder while the block runs. The folder is created.
 
-    OSError that names the other run if one has the folder. The system drops the lock with its process, whatever ends
-    that. A folder that cannot be created or written to gets no lock: writing there gives its own error.
+    OSError that names the other run if one has the folder, and the remedy. A thread that has the lock may take it
+    again. The system drops it with its process, whatever ends that. A folder that cannot be created or written to gets
+    no lock: writing there gives its own error.
     """
     created, held = list[Path](), None
     try:
@@ -49,9 +51,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         held = _acquire(folder)
     except _InUseError as other:
-        raise OSError(
-            f"{folder} is in use by {other}: wait for its end, stop it, or choose another output folder"
-        ) from None
+        raise OSError(f"{folder} is in use by {other}: wait for its end, stop it, or {remedy}") from None
     except OSError:
         pass
     try:
@@ -64,11 +64,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]]:
-    """The open lock file, and the folder's device and inode."""
+def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]] | None:
+    """The open lock file, and the folder's device and inode; None if this thread has the lock already."""
     status = folder.stat()
     key = (status.st_dev, status.st_ino)
     with _changing:  # to open the file of a lock that this process has, and to close it, would drop the lock
+        if _held.get(key) == threading.get_ident():
+            return None
         if key in _held:
             raise _InUseError("another thread of this process")
         path = folder / NAME
@@ -89,7 +91,7 @@ def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]]:
         with suppress(OSError):  # a full disk
             file.truncate(0)
             file.write(owner.encode())
-        _held.add(key)
+        _held[key] = threading.get_ident()
         return file, key
 
 
@@ -121,4 +123,4 @@ def _release(folder: Path, file: IO[bytes], key: tuple[int, int]) -> None:
         with suppress(OSError):  # elsewhere before the lock is gone, so that nobody else's file is removed
             (folder / NAME).unlink()
         file.close()
-        _held.discard(key)
+        _held.pop(key, None)

@@ -88,10 +88,8 @@ def test_each_extra_is_explained_and_tried(listed: ModuleType) -> None:
     assert tried | {"all"} == listed.PURPOSES.keys()
 
 
-def test_all_is_everything_but_what_the_page_names(listed: ModuleType) -> None:
-    (together,) = listed.extras()["all"]
-    left_out = listed.extras().keys() - set(re.findall(r"\w+", together)) - listed.COLLECTIVE
-    assert left_out == set(re.findall(r"`(\w+)`", listed.PURPOSES["all"]))
+def test_all_is_what_the_page_names(listed: ModuleType) -> None:
+    assert listed.in_all() == set(re.findall(r"`(\w+)`", listed.PURPOSES["all"]))
 
 
 def test_what_is_missing_is_one_sentence_with_the_line_that_installs_it(

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from .conftest import ROOT
 
-OURS = {"all", "dev"}  # of these extras, the first has the others', and the second has tools that vovnet does not need
+OURS = {"all", "dev", "docs"}  # what others have together, and tools that vovnet does not need
 
 
 def lower_bounds(project: str) -> dict[str, str]:

@@ -69,7 +69,7 @@ def test_a_trained_model_from_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         shutil.copy(shipped_weights()["bccd"], path)
 
     monkeypatch.setenv("VOVNET_CACHE", str(tmp_path))
-    monkeypatch.setattr("vovnet.weights.find.download_weights", fetch)
+    monkeypatch.setattr("vovnet.weights.cached.download_weights", fetch)
     assert is_trained("https://host/cells.safetensors")
     assert asked == []
     weights_of(resolve_model("https://host/cells.safetensors"))

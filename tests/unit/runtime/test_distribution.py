@@ -48,7 +48,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def test_the_files_are_these() -> None:
-    assert set(INCLUDED) == {"__init__.py", "media", "runtime", *(f"{name}.py" for name in HELPERS)}
+    assert set(INCLUDED) == {"__init__.py", "exchange", "media", "runtime", *(f"{name}.py" for name in HELPERS)}
     assert all((SOURCE / name).exists() for name in INCLUDED)
 
 
