@@ -14,6 +14,7 @@ from typing import Any
 
 from bccd_front import front_section, plot_front
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
+from extras import install_block
 from gpu_pages import energy_status, fill_gpu, fill_status, gpu_section, gpu_status
 from yolo11n import yolo_section
 
@@ -430,10 +431,11 @@ Full training on VOC and COCO has not run.
 def render_pages() -> dict[Path, str]:
     """The pages that are written by hand but for what a record gives."""
     deploy, energy, readme = ROOT / "docs/deploy.md", ROOT / "docs/energy.md", ROOT / "README.md"
-    predict = ROOT / "docs/predict.md"
+    predict, install = ROOT / "docs/predict.md", ROOT / "docs/install.md"
     return {
         deploy: fill(fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)), "gpu-status", gpu_status(RECORDS)),
         predict: fill(predict.read_text(), "tiles", tiles_block()),
+        install: fill(install.read_text(), "extras", install_block(RECORDS)),
         energy: fill(energy.read_text(), "gpu-energy", energy_status(RECORDS)),
         **{page: fill_status(page.read_text()) for page in (ROOT / "docs/weights.md", ROOT / "docs/train.md")},
         readme: fill_gpu(
