@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bccd_front import front_section, plot_front
+from bccd_front import front_section
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
 from gpu_pages import energy_status, fill_gpu, fill_status, gpu_section, gpu_status
+from pictures import PICTURES
 
 from vovnet import create_model
 from vovnet.files import replacing
@@ -27,10 +28,7 @@ from vovnet.profiling.cost import count_multiply_adds, count_parameters
 from vovnet.profiling.measurement import read_measurements
 from vovnet.provenance import count_threads
 from vovnet.report.document import Section
-from vovnet.report.measurement_plots import plot_tradeoffs
 from vovnet.report.measurement_report import to_markdown
-from vovnet.report.model_tables import label_measurements
-from vovnet.report.roofline import plot_roofline
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "docs/records"
@@ -450,22 +448,10 @@ def render_reproduction() -> str:
     return markdown_page(reproduction(), "reproduction/")
 
 
-def draw_front() -> None:
-    with replacing(RECORDS / "bccd_front.png") as temporary:
-        temporary.write_bytes(plot_front(RECORDS).png())
-
-
-def draw_backbones() -> None:
-    rows = label_measurements(read_measurements(RECORDS / "backbones.json"))
-    for name, plot in (("tradeoffs", plot_tradeoffs(rows)), ("roofline", plot_roofline(rows))):
-        assert plot is not None
-        with replacing(RECORDS / f"backbones_{name}.png") as temporary:
-            temporary.write_bytes(plot.png())
-
-
 if __name__ == "__main__":
-    draw_backbones()
-    draw_front()
+    for name, draw in PICTURES.items():
+        with replacing(ROOT / name) as temporary:
+            temporary.write_bytes(draw())
     sections = reproduction()
     write_figures(sections, ROOT / "docs/reproduction")
     pages = {"results": render(), "reproduction": markdown_page(sections, "reproduction/")}
