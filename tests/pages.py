@@ -34,7 +34,7 @@ class Block:
 
     def __str__(self) -> str:
         """The page and how the block begins, such as "docs/models.md: vovnet list"."""
-        start = re.split(r"\s{2,}|\s#\s", self.text.strip().splitlines()[0])[0]
+        start = re.split(r"\s{2,}|\s#\s", self.text.strip().partition("\n")[0])[0]
         return f"{self.page.as_posix()}: {start.strip()}"
 
     @property

@@ -48,7 +48,7 @@ def output_of(root: Path, settings: tuple[str, ...]) -> Path:
 
 def refuse_another_run(output: Path) -> None:
     """FileExistsError if a run or somebody's files are in the folder: it is found before the data is checked."""
-    from vovnet.data.split_file import is_split_file
+    from vovnet.data.splits.split_file import is_split_file
     from vovnet.planning.splits import SPLIT_FILE
 
     if any((output / name).exists() for name in _FILES_OF_RUN):
@@ -138,7 +138,7 @@ def _print_problems(soundness: Soundness, out: Output) -> None:
 
 def _remedy(soundness: Soundness, root: Path) -> str:
     from vovnet.data.check import KINDS
-    from vovnet.data.split_file import is_split_file, read_split_file
+    from vovnet.data.splits.split_file import is_split_file, read_split_file
 
     source = read_split_file(root).root if is_split_file(root) else root
     folder = source.parent if source.is_file() else source
@@ -235,7 +235,7 @@ def _require_same_data(config: TrainConfig, request: Request) -> None:
 
 def _datasets(root: Path) -> set[Path]:
     """A dataset; of a split file also the one that it selects from."""
-    from vovnet.data.split_file import is_split_file, read_split_file
+    from vovnet.data.splits.split_file import is_split_file, read_split_file
 
     return {root.resolve()} | ({read_split_file(root).root.resolve()} if is_split_file(root) else set())
 
@@ -306,17 +306,19 @@ def _show(progress: Progress, task: TaskID, count: int) -> None:
 
 def _next_commands(config: TrainConfig) -> list[tuple[str, str]]:
     """What to do next, ready to paste, each with its purpose."""
+    from vovnet.data.formats import open_dataset
     from vovnet.export.exporting import export_name
 
     run, root = _word(config.output), _word(config.data.root)
     split = config.data.val or config.data.train
+    image = _word(open_dataset(config.data.root, split)[0].image_path)
     exported = _word(Path("exported") / f"{export_name(str(config.output))}.onnx")
     tiles = ""
     if config.data.tiles is not None:
         tiles = f" --tiles {config.data.tiles.size} --overlap {config.data.tiles.overlap:g}"
     return [
         (f"vovnet evaluate {run} {root} --split {_word(split)}{tiles}", "all metrics again, with other thresholds"),
-        (f"vovnet predict IMAGE_OR_VIDEO --weights {run}{tiles}", "boxes in images and videos, as files and drawn"),
+        (f"vovnet predict {image} --weights {run}{tiles}", "boxes in any image or video, as files and drawn"),
         (f"vovnet export {run} --to onnx --data {root} --split {_word(split)}", "a file that needs no PyTorch"),
-        (f"vovnet-runtime predict {exported} IMAGE_OR_VIDEO{tiles}", "boxes with that file"),
+        (f"vovnet-runtime predict {exported} {image}{tiles}", "boxes with that file"),
     ]
