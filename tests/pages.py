@@ -14,6 +14,8 @@ PAGES = [
     *(Path(folder, "README.md") for folder in FOLDERS),
 ]
 WRITTEN = [page for page in PAGES if page not in RENDERED]
+WALKED = {Path("docs/tutorial.md")}
+"""Pages whose blocks test_tutorial.py runs one after the other, with what they print."""
 
 SHELL = ("", "bash", "sh", "console")
 """Languages of blocks of commands; without a language is the usual one."""
