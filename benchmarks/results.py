@@ -19,6 +19,8 @@ from pictures import PICTURES
 from yolo11n import yolo_section
 
 from vovnet import create_model
+from vovnet.cli.data_boxes import HEADER, match_boxes, row_of
+from vovnet.data.formats import open_dataset
 from vovnet.files import replacing
 from vovnet.paper.folder import markdown_page, write_figures
 from vovnet.paper.published import TABLES
@@ -403,6 +405,12 @@ def tiles_block() -> str:
     return f"\n{table(header, rows)}\n\nMeasured by `benchmarks/tiles.py` on the {record['split']} images of BCCD.\n"
 
 
+def boxes_block() -> str:
+    """What the default boxes match of the bundled blood cells, as `vovnet data boxes` prints it."""
+    rows = map(row_of, match_boxes(open_dataset(ROOT / "samples/bccd", "train")))
+    return f"\n{table(HEADER, list(rows))}\n"
+
+
 def render() -> str:
     introduction = """# Results
 
@@ -428,12 +436,13 @@ Full training on VOC and COCO has not run.
 def render_pages() -> dict[Path, str]:
     """The pages that are written by hand but for what a record gives."""
     deploy, energy, readme = ROOT / "docs/deploy.md", ROOT / "docs/energy.md", ROOT / "README.md"
-    predict = ROOT / "docs/predict.md"
+    predict, train, weights = (ROOT / f"docs/{name}.md" for name in ("predict", "train", "weights"))
     return {
         deploy: fill(fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)), "gpu-status", gpu_status(RECORDS)),
         predict: fill(predict.read_text(), "tiles", tiles_block()),
         energy: fill(energy.read_text(), "gpu-energy", energy_status(RECORDS)),
-        **{page: fill_status(page.read_text()) for page in (ROOT / "docs/weights.md", ROOT / "docs/train.md")},
+        train: fill(fill_status(train.read_text()), "boxes", boxes_block()),
+        weights: fill_status(weights.read_text()),
         readme: fill_gpu(
             fill(fill(readme.read_text(), "fastest", fastest_cell(RECORDS)), "small", small_sentence()), RECORDS
         ),
