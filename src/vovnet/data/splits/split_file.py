@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from vovnet.data.dataset import Box, ImageAnnotation, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.dataset import Box, ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, raise_problem
 from vovnet.data.readers.yolo_settings import exists
 from vovnet.errors import UsageError, counted, did_you_mean
 from vovnet.files import encodable, is_below, write_json
@@ -106,7 +106,7 @@ class Selection:
 
         def select(split: str) -> SplitAnnotations:
             members = self._known_members(split, images, on_problem)
-            return replace(whole, split=split, images=tuple(images[name] for name in members))
+            return replace(whole, split=split, images=ImageTable.of(images[name] for name in members))
 
         return tuple(map(select, names))
 
@@ -162,7 +162,7 @@ def read_whole(
         for name, category_id in zip(split.class_names, split.category_ids, strict=True):
             ids.setdefault(name, category_id)
     return replace(
-        splits[0], split="all", class_names=tuple(ids), category_ids=tuple(ids.values()), images=tuple(unique)
+        splits[0], split="all", class_names=tuple(ids), category_ids=tuple(ids.values()), images=ImageTable.of(unique)
     )
 
 
