@@ -31,6 +31,7 @@ from vovnet.data.checking.whole_splits import find_split_problems, has_masks, hi
 from vovnet.data.dataset import SplitAnnotations, keys_of, text_key
 from vovnet.data.formats import data_folder, find_format
 from vovnet.data.readers import mask_png, voc, yolo
+from vovnet.data.reading import read_splits
 from vovnet.data.splits.split_file import is_split_file
 from vovnet.data.splits.split_roles import find_unions, images_to_report
 from vovnet.errors import UsageError
@@ -158,6 +159,7 @@ def check_dataset(
     class_names: Sequence[str] | None = None,
     ignore_masks: bool = False,
     headers: bool = False,
+    most_decoded: int | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -168,11 +170,13 @@ def check_dataset(
     class_names: the classes to expect; None trusts the names in the dataset.
     ignore_masks: check a dataset with masks as one of boxes; no object is left out for its mask.
     headers: read only the headers of images, which misses the problems in `problem.DECODED_KINDS`.
+    most_decoded: read only the headers if there are more images than this.
     workers: number of threads that decode images; None means one per core.
     progress: called with (images decoded, all images).
     """
     root = Path(root)
     splits, file_problems = _read_all_splits(root)
+    headers = headers or (most_decoded is not None and _count_images(splits) > most_decoded)
     folder = splits[0].root
     scans = scan_splits(splits, workers, progress, headers=headers)
     warn_about_orientation(splits, scans)
@@ -294,13 +298,13 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     format_module = find_format(root)
     names = format_module.splits(root)
     if format_module is voc and voc.ALL not in names:
-        *splits, everything = voc.read(root, (*names, voc.ALL), add_problem)
+        *splits, everything = read_splits(format_module, root, (*names, voc.ALL), add_problem, masks=True)
         listed = [keys_of(split.images.annotation_paths()) for split in splits]
         is_listed = np.isin(keys_of(everything.images.annotation_paths()), np.concatenate(listed))
         unlisted = everything.images.select(~is_listed)
         splits += [replace(everything, split=_UNLISTED, images=unlisted)] if len(unlisted) else []
     else:
-        splits = list(format_module.read(root, names, add_problem))
+        splits = list(read_splits(format_module, root, names, add_problem, masks=True))
     strays = yolo.labels_without_image(root, splits) if format_module is yolo else []
     strays += mask_png.masks_without_image(root) if format_module is mask_png else []
     for path in strays:
@@ -310,6 +314,10 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
             detail = f"and {count - _MOST_PROBLEMS:,} more problems of this kind"
             problems[Problem(kind, "", name_in(path, folder), detail)] = None
     return splits, list(problems)
+
+
+def _count_images(splits: Sequence[SplitAnnotations]) -> int:
+    return len(np.unique(np.concatenate([split.images.keys for split in splits])))
 
 
 def _why_masks_are_not_checked(root: Path) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 import shutil
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +14,13 @@ import numpy as np
 from vovnet.data.checking.cleaned_copy import require_new_folder
 from vovnet.data.checking.image_scan import Scans, scan_splits
 from vovnet.data.conversion_files import FORMATS, Classes, PlacedImages, image_folder, write_annotations
+from vovnet.data.conversion_names import FileNames
 from vovnet.data.dataset import (
     ImageAnnotation,
     ImageTable,
     ObjectAnnotation,
     SplitAnnotations,
     are_repeated,
-    inside,
     is_valid_box,
     keys_of,
     raise_problem,
@@ -33,10 +30,10 @@ from vovnet.data.formats import data_folder, find_format
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.data.splits.split_roles import find_role, find_unions
 from vovnet.errors import UsageError, counted, did_you_mean, listed, unknown_name
-from vovnet.files import encodable, file_name, new_folder
+from vovnet.files import new_folder
 from vovnet.masks import RleMasks, from_coco
 from vovnet.media.orientation import means_stored_pixels
-from vovnet.printing import line, printable, quoted
+from vovnet.printing import line, quoted
 
 _ROUNDING = 0.02  # pixels that a box may change when it is written as text
 
@@ -115,7 +112,7 @@ def convert_dataset(
     }
     if target == "voc":
         _refuse_two_annotations(converted, root)
-    file_names = _FileNames((path for split in read for path in split.images.paths()), folder)
+    file_names = FileNames((path for split in read for path in split.images.paths()), folder)
     placed = {split: PlacedImages(images, scans, file_names) for split, images in converted.items()}
     classes = _classes(read)
     used = {name for images in converted.values() for of_image in images.class_names() for name in of_image}
@@ -299,48 +296,6 @@ def _classes(splits: Sequence[SplitAnnotations]) -> Classes:
         for name, category_id in zip(split.class_names, split.category_ids, strict=True):
             ids.setdefault(name, category_id)
     return Classes(tuple(ids), tuple(ids.values()))
-
-
-def _relative(path: str, folder: Path) -> str:
-    return encodable(inside(folder, path) if Path(path).is_relative_to(folder) else os.path.basename(path))
-
-
-class _FileNames:
-    """The name of each image in one folder for all. Stems differ, whatever the case and Unicode form.
-
-    Of images with the same stem, all but the first get the folders of their path before the name, or else a number.
-
-    renamed: path in the data folder → name in the copy, where the two names differ.
-    """
-
-    def __init__(self, paths: Iterable[str], folder: Path) -> None:
-        self.renamed: dict[str, str] = {}
-        self._names: dict[int, str] = {}  # of the renamed ones, by their keys
-        taken: set[int] = set()
-        different = {text_key(path): path for path in paths}
-        for path in sorted(different.values(), key=lambda path: path.split(os.sep)):
-            name = os.path.basename(path)
-            stem, suffix = os.path.splitext(name)
-            with_folders = _plain(re.sub(r"[/\\]", "_", os.path.splitext(_relative(path, folder))[0]))
-            numbered = (f"{with_folders}_{number}" for number in range(2, len(different) + 2))
-            candidates = itertools.chain((_plain(stem), with_folders), numbered)
-            chosen = next(candidate for candidate in candidates if text_key(_key(candidate)) not in taken)
-            taken.add(text_key(_key(chosen)))
-            chosen = file_name(chosen, suffix.lower() if suffix.isascii() else ".jpg")
-            if chosen != name:
-                self.renamed[_relative(path, folder)] = self._names[text_key(path)] = chosen
-
-    def __call__(self, path: str) -> str:
-        return self._names.get(text_key(path)) or os.path.basename(path)
-
-
-def _plain(text: str) -> str:
-    """A name that lists and XML can hold."""
-    return re.sub(r"[\N{REPLACEMENT CHARACTER}\s]", lambda found: " " if found[0] == " " else "_", printable(text))
-
-
-def _key(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem).casefold()
 
 
 def _place(source: Path, target: Path, link: bool) -> bool:

@@ -11,7 +11,7 @@ import math
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -151,6 +151,13 @@ class ImageTable(Sequence[ImageAnnotation]):
                 rows.append(row if new is image else _add(self.columns, new))
         return ImageTable(self.columns, rows)
 
+    def moved(self, folder: Path, other: Path) -> ImageTable:
+        """With all files that are in a folder in another instead."""
+        return ImageTable(self.columns.moved(str(folder), str(other)), self.rows)
+
+    def without_masks(self) -> ImageTable:
+        return ImageTable(self.columns.without_masks(), self.rows)
+
     def paths(self) -> Iterator[str]:
         """Those of the image files."""
         return map(self.columns.image_paths.text, self.rows)
@@ -263,29 +270,6 @@ class DetectionDataset:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
-
-
-def with_unique_ids(folder: Path, images: Iterable[ImageAnnotation]) -> ImageTable:
-    """Images with the same stem get their path in the data folder as id, with the suffix if nothing else differs."""
-    table = ImageTable.of(images)
-    whole = keys_of(inside(folder, path) for path in table.paths())
-    bare = keys_of(os.path.splitext(inside(folder, path))[0] for path in table.paths())
-    ids = keys_of(table.image_ids())
-    is_unique = ~(are_repeated(ids) | np.isin(ids, whole))
-    if is_unique.all():
-        return table
-    needs_suffix = are_repeated(bare) | np.isin(bare, whole)
-    position = -1
-
-    def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
-        nonlocal position
-        position += 1
-        if is_unique[position]:
-            return image
-        name = inside(folder, str(image.image_path))
-        return replace(image, image_id=name if needs_suffix[position] else os.path.splitext(name)[0])
-
-    return table.changed(with_unique_id)
 
 
 def inside(folder: Path, path: str) -> str:

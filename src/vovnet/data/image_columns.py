@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,19 +71,33 @@ class _Numbered:
             self.texts.append(text)
         return found
 
+    def moved(self, folder: str, other: str) -> _Numbered:
+        """The same numbers for texts in which one folder stands in place of another."""
+        start = "" if folder == "." else folder
+
+        def move(text: str) -> str:
+            is_inside = not os.path.isabs(text) if start == "" else text == start or text.startswith(start + os.sep)
+            rest = text.removeprefix(start).lstrip(os.sep) if is_inside else ""
+            return ("" if str(Path(other, rest)) == "." else str(Path(other, rest))) if is_inside else text
+
+        moved = _Numbered()
+        moved.texts = list(map(move, self.texts))
+        moved._numbers = {text: number for number, text in enumerate(moved.texts)}
+        return moved
+
 
 class _Files:
     """A column of paths. One that follows itself, as the JSON file of many images does, is stored once."""
 
     def __init__(self, folders: _Numbered, names: _Texts) -> None:
-        self._folders, self._names = folders, names
+        self.folders, self._names = folders, names
         self._of_folder, self._of_name = array("I"), array("I")
         self._last = ""
 
     def add(self, path: str) -> str:
         """Adds a path; its last part."""
         folder, name = os.path.split(path)
-        self._of_folder.append(self._folders.number(folder))
+        self._of_folder.append(self.folders.number(folder))
         repeats = path == self._last and self._of_name
         self._of_name.append(self._of_name[-1] if repeats else self._names.add(name))
         self._last = path
@@ -92,7 +107,7 @@ class _Files:
         return self._names[self._of_name[row]]
 
     def text(self, row: int) -> str:
-        return os.path.join(self._folders.texts[self._of_folder[row]], self.name(row))
+        return os.path.join(self.folders.texts[self._of_folder[row]], self.name(row))
 
 
 class ImageColumns:
@@ -170,6 +185,24 @@ class ImageColumns:
         orientation, height = self._orientations[row], self._heights[row]
         return (self.image_paths.text(row), (height, self._widths[row]), orientation) if orientation else None
 
+    def moved(self, folder: str, other: str) -> ImageColumns:
+        """The same rows, in the same memory, with one folder in place of another in all paths."""
+        moved, folders = copy(self), self.image_paths.folders.moved(folder, other)
+        moved.image_paths, moved.annotation_paths = copy(self.image_paths), copy(self.annotation_paths)
+        moved.image_paths.folders = moved.annotation_paths.folders = folders
+        return moved
+
+    @property
+    def has_masks(self) -> bool:
+        return bool(self._objects.masks)
+
+    def without_masks(self) -> ImageColumns:
+        """The same rows, in the same memory."""
+        bare = copy(self)
+        bare._objects = copy(self._objects)
+        bare._objects.masks = {}
+        return bare
+
     def object_count(self, row: int) -> int:
         return self._ends[row + 1] - self._ends[row]
 
@@ -187,7 +220,7 @@ class _ObjectColumns:
         self._indices, self._labels, self._boxes = array("q"), array("I"), array("d")
         self._flags, self._areas = bytearray(), array("d")
         # Most objects of most datasets have none of these.
-        self._masks: dict[int, object] = {}
+        self.masks: dict[int, object] = {}
         self._stated: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -211,7 +244,7 @@ class _ObjectColumns:
         self._flags.append(difficult + 2 * crowd + 4 * (area is not None))
         self._areas.append(0.0 if area is None else area)
         if mask is not None:
-            self._masks[number] = mask
+            self.masks[number] = mask
         if stated:
             self._stated[number] = stated
 
@@ -225,7 +258,7 @@ class _ObjectColumns:
             bool(flags & 1),
             bool(flags & 2),
             self._areas[number] if flags & 4 else None,
-            self._masks.get(number),
+            self.masks.get(number),
             self._stated.get(number, ""),
         )
 

@@ -68,7 +68,7 @@ def hints_about_copy(
 
 
 def _used_classes(split: SplitAnnotations) -> set[str]:
-    return set().union(*split.images.class_names())
+    return {name for of_image in split.images.class_names() for name in of_image}
 
 
 def _holds_train(name: str) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vovnet.data.dataset import ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, raise_problem, with_unique_ids
+from vovnet.data.dataset import ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.errors import counted
 from vovnet.printing import line
 

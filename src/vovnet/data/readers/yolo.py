@@ -20,10 +20,10 @@ from vovnet.data.dataset import (
     keys_of,
     raise_problem,
     to_number,
-    with_unique_ids,
 )
 from vovnet.data.image_files import walk_images
 from vovnet.data.images import why_unreadable
+from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.data.readers.yolo_labels import (
     explain_missing_labels,
     find_labels,
