@@ -19,11 +19,17 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+try:
+    import msvcrt
+except ImportError:
+    msvcrt = None  # type: ignore[assignment]
 
 NAME = ".vovnet-lock"
+_LOCKED_BYTE = 2**30  # on Windows nobody else can read what is locked, so this is beyond the text
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _LOG = logging.getLogger("vovnet")
-_held: set[tuple[int, int]] = set()  # device and inode of folders: the system's locks do not stop other threads
+# Device and inode of folders, and the thread that has each: the system's locks do not stop other threads.
+_held: dict[tuple[int, int], int] = {}
 _changing = threading.Lock()
 
 
@@ -32,11 +38,12 @@ class _InUseError(Exception):
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, remedy: str = "choose another output folder") -> Iterator[None]:
     """Keeps other runs out of the folder while the block runs. The folder is created.
 
-    OSError that names the other run if one has the folder. The system drops the lock with its process, whatever ends
-    that. A folder that cannot be created or written to gets no lock: writing there gives its own error.
+    OSError that names the other run if one has the folder, and the remedy. A thread that has the lock may take it
+    again. The system drops it with its process, whatever ends that. A folder that cannot be created or written to gets
+    no lock: writing there gives its own error.
     """
     created, held = list[Path](), None
     try:
@@ -44,9 +51,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         held = _acquire(folder)
     except _InUseError as other:
-        raise OSError(
-            f"{folder} is in use by {other}: wait for its end, stop it, or choose another output folder"
-        ) from None
+        raise OSError(f"{folder} is in use by {other}: wait for its end, stop it, or {remedy}") from None
     except OSError:
         pass
     try:
@@ -59,11 +64,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]]:
-    """The open lock file, and the folder's device and inode."""
+def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]] | None:
+    """The open lock file, and the folder's device and inode; None if this thread has the lock already."""
     status = folder.stat()
     key = (status.st_dev, status.st_ino)
     with _changing:  # to open the file of a lock that this process has, and to close it, would drop the lock
+        if _held.get(key) == threading.get_ident():
+            return None
         if key in _held:
             raise _InUseError("another thread of this process")
         path = folder / NAME
@@ -84,19 +91,23 @@ def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]]:
         with suppress(OSError):  # a full disk
             file.truncate(0)
             file.write(owner.encode())
-        _held.add(key)
+        _held[key] = threading.get_ident()
         return file, key
 
 
 def _lock(file: IO[bytes], folder: Path) -> None:
-    """A POSIX record lock, which NFS has too. _InUseError if another process has it."""
-    if fcntl is None:
+    """A POSIX record lock, which NFS has too, or one of Windows. _InUseError if another process has it."""
+    if fcntl is None and msvcrt is None:
         _LOG.warning("this system has no locks of the kind used here: start no second run in %s", folder)
         return
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            file.seek(_LOCKED_BYTE)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             file.seek(0)
             owner = line(file.read(500).decode(errors="replace"), 150)
             raise _InUseError(owner or "another run") from None
@@ -107,7 +118,9 @@ def _lock(file: IO[bytes], folder: Path) -> None:
 
 def _release(folder: Path, file: IO[bytes], key: tuple[int, int]) -> None:
     with _changing:
-        with suppress(OSError):  # before the lock is gone, so that nobody else's file is removed
+        if fcntl is None:  # Windows removes no file that is open, here or in a run that has taken the lock since
+            file.close()
+        with suppress(OSError):  # elsewhere before the lock is gone, so that nobody else's file is removed
             (folder / NAME).unlink()
         file.close()
-        _held.discard(key)
+        _held.pop(key, None)

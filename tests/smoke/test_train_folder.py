@@ -78,9 +78,7 @@ def test_a_folder_becomes_a_detector(run, folder, tmp_path, monkeypatch):
         *(["vovnet", "evaluate"], ["vovnet", "predict"], ["vovnet", "export"], ["vovnet-runtime", "predict"]),
     ]
     pytest.importorskip("onnxruntime")
-    image = min(folder.glob("*.jpg"))
-    for program, *arguments in commands[2:]:
-        arguments = [str(image) if argument == "IMAGE_OR_VIDEO" else argument for argument in arguments]
+    for program, *arguments in commands[1:]:  # as they are printed
         if program == "vovnet-runtime":
             monkeypatch.setattr("sys.argv", [program, *arguments])
             with pytest.raises(SystemExit) as stop:

@@ -75,6 +75,14 @@ def test_a_thread_of_the_same_process_and_the_folder_by_another_name(tmp_path):
     assert outcomes[1] == "held"
 
 
+def test_a_thread_that_has_the_lock_may_take_it_again(tmp_path):
+    with folder_lock(tmp_path):
+        with folder_lock(tmp_path):
+            pass
+        assert "in use by process" in other_process(tmp_path, 0).communicate()[0]
+    assert other_process(tmp_path, 0).communicate()[0] == "held\n"
+
+
 def test_a_forked_child_neither_drops_the_lock_nor_keeps_it(tmp_path):
     context = multiprocessing.get_context("fork")
     with folder_lock(tmp_path / "run"):

@@ -82,20 +82,20 @@ def evaluate(
     from vovnet.engine.multi_scale import published_multi_scale
     from vovnet.report.evaluation import write_evaluation
     from vovnet.runtime.tiles import tiling_of
-    from vovnet.weights.detector import file_to_change
-    from vovnet.weights.detector import store_thresholds as store
+    from vovnet.weights import detector as files
 
     if store_thresholds and (soft_nms or multi_scale):
         raise UsageError(_other_test("--soft-nms" if soft_nms else "--multi-scale"))
     tiling = tiling_of(tiles, overlap)
     set_threads(threads)
-    file = file_to_change(weights) if store_thresholds else None
-    detector = load(weights, device, runtime=runtime, threads=threads)
-    test = published_multi_scale(detector.model, multi_scale) if multi_scale else None
-    dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.masks)
-    require_objects(dataset)
-    make_folder(output)
-    with folder_lock(output) if is_main() else nullcontext():
+    file = files.file_to_change(weights) if store_thresholds else None
+    changing = files.lock_for_change(file) if file is not None and is_main() else nullcontext()
+    with changing, folder_lock(output) if is_main() else nullcontext():
+        detector = load(weights, device, runtime=runtime, threads=threads)
+        test = published_multi_scale(detector.model, multi_scale) if multi_scale else None
+        dataset = open_dataset(root, split, class_names=detector.class_names, masks=detector.masks)
+        require_objects(dataset)
+        make_folder(output)
         with show_progress() as progress:
             task = progress.add_task("images", total=len(dataset))
             evaluation = run(
@@ -116,7 +116,7 @@ def evaluate(
         print_evaluation(evaluation, out)
         write_evaluation(evaluation, output, worst=worst)
         if file is not None:
-            store(file, evaluation.score_thresholds)
+            files.store_thresholds(file, evaluation.score_thresholds)
             out.say(f"score thresholds stored in {file}: predictions use them, and exports made from now on carry them")
         out.say(f"results in {output}")
         out.json(evaluation.to_dict())

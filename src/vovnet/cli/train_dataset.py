@@ -306,17 +306,19 @@ def _show(progress: Progress, task: TaskID, count: int) -> None:
 
 def _next_commands(config: TrainConfig) -> list[tuple[str, str]]:
     """What to do next, ready to paste, each with its purpose."""
+    from vovnet.data.formats import open_dataset
     from vovnet.export.exporting import export_name
 
     run, root = _word(config.output), _word(config.data.root)
     split = config.data.val or config.data.train
+    image = _word(open_dataset(config.data.root, split)[0].image_path)
     exported = _word(Path("exported") / f"{export_name(str(config.output))}.onnx")
     tiles = ""
     if config.data.tiles is not None:
         tiles = f" --tiles {config.data.tiles.size} --overlap {config.data.tiles.overlap:g}"
     return [
         (f"vovnet evaluate {run} {root} --split {_word(split)}{tiles}", "all metrics again, with other thresholds"),
-        (f"vovnet predict IMAGE_OR_VIDEO --weights {run}{tiles}", "boxes in images and videos, as files and drawn"),
+        (f"vovnet predict {image} --weights {run}{tiles}", "boxes in any image or video, as files and drawn"),
         (f"vovnet export {run} --to onnx --data {root} --split {_word(split)}", "a file that needs no PyTorch"),
-        (f"vovnet-runtime predict {exported} IMAGE_OR_VIDEO{tiles}", "boxes with that file"),
+        (f"vovnet-runtime predict {exported} {image}{tiles}", "boxes with that file"),
     ]

@@ -14,6 +14,7 @@ from vovnet.engine.predictor import Predictor, Running
 from vovnet.freed_memory import keep_freed_memory
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
+from vovnet.runtime.thresholds import ScoreThreshold
 from vovnet.structures import Detections
 from vovnet.weights.detector import load_weights
 
@@ -92,7 +93,7 @@ class Detector(Predictor):
         images: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        score_threshold: float | None,
+        score_threshold: ScoreThreshold | None,
         top_k: int | None,
     ) -> list[Detections]:
         height, width = input_size = (images[0].shape[-2], images[0].shape[-1])
@@ -141,7 +142,7 @@ class Detector(Predictor):
         image_sizes: Sequence[tuple[int, int]],
         *,
         input_size: tuple[int, int] | None = None,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         top_k: int | None = None,
     ) -> list[Detections]:
         """Outputs of `forward` → detections on the CPU, in pixels of the original images.
@@ -150,6 +151,8 @@ class Detector(Predictor):
         input_size: (height, width) of the batch; None is what `preprocessing` gives.
         score_threshold, top_k: None is the model's own default.
         """
-        options = {"input_size": input_size, "score_threshold": score_threshold, "top_k": top_k}
+        each = isinstance(score_threshold, Sequence)
+        threshold = torch.tensor(score_threshold, device=self.device) if each else score_threshold
+        options = {"input_size": input_size, "score_threshold": threshold, "top_k": top_k}
         chosen: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         return [detections.cpu() for detections in self.model.decode(outputs, image_sizes, **chosen)]

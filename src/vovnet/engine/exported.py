@@ -19,6 +19,7 @@ from vovnet.runtime.masks import paste_codes
 from vovnet.runtime.resize import input_size, resize
 from vovnet.runtime.selection import Arrays, select_images
 from vovnet.runtime.session import Session
+from vovnet.runtime.thresholds import ScoreThreshold, lowest
 from vovnet.structures import Detections
 
 
@@ -91,7 +92,7 @@ class ExportedDetector(Predictor):
         images: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        score_threshold: float | None,
+        score_threshold: ScoreThreshold | None,
         top_k: int | None,
     ) -> list[Detections]:
         info = self.session.info
@@ -100,8 +101,11 @@ class ExportedDetector(Predictor):
             (height, width), (own_height, own_width) = size, info.image_size
             raise ValueError(f"{self.path} takes images of {own_height}×{own_width}, got {height}×{width}")
         batch = np.stack([image.numpy() for image in images])
-        rows = self.session.run(batch, info.score_threshold if score_threshold is None else score_threshold)
-        return list(map(_detections, select_images(rows, image_sizes, size, info.top_k if top_k is None else top_k)))
+        threshold = info.score_threshold if score_threshold is None else score_threshold
+        rows = self.session.run(batch, lowest(threshold))
+        most = info.top_k if top_k is None else top_k
+        found = select_images(rows, image_sizes, size, score_threshold=threshold, top_k=most)
+        return list(map(_detections, found))
 
 
 def _detections(found: Arrays) -> Detections:

@@ -21,6 +21,7 @@ from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Resizing
 from vovnet.runtime.options import Selection
 from vovnet.runtime.predicting import Predicting, run_batches
+from vovnet.runtime.thresholds import ScoreThreshold
 from vovnet.runtime.tiles import Tiling
 from vovnet.structures import Detections
 
@@ -99,7 +100,7 @@ class Predictor(Predicting[Prediction]):
         images: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        score_threshold: float | None,
+        score_threshold: ScoreThreshold | None,
         top_k: int | None,
     ) -> list[Detections]:
         """`detect` for resized images of one size."""
@@ -116,16 +117,16 @@ class Predictor(Predicting[Prediction]):
         else:
             find = partial(self._find_in_tiles, selection, tiling, batch_size)
             batches = read_batches(inputs, None, 1, keep_images=keep_images)
-        return run_batches(batches, find, partial(self._prediction, selection))
+        return run_batches(batches, find, self._prediction)
 
     def _find(self, selection: Selection, images: Sequence[SourceImage[Tensor]]) -> list[Detections]:
         resized, sizes = [image.resized for image in images], [image.image_size for image in images]
-        return self.detect(resized, sizes, score_threshold=selection.lowest, top_k=selection.most)
+        return self.detect(resized, sizes, score_threshold=selection.score_threshold, top_k=selection.top_k)
 
     def _find_in_tiles(
         self, selection: Selection, tiling: Tiling, batch_size: int, images: Sequence[SourceImage[Tensor]]
     ) -> list[Detections]:
-        threshold, top_k = selection.lowest, selection.most
+        threshold, top_k = selection.score_threshold, selection.top_k
         return [
             detect_tiled(
                 self.detect, image.resized, tiling, batch_size=batch_size, score_threshold=threshold, top_k=top_k
@@ -133,10 +134,9 @@ class Predictor(Predicting[Prediction]):
             for image in images
         ]
 
-    def _prediction(self, selection: Selection, image: SourceImage[Tensor], detections: Detections) -> Prediction:
-        keep = selection.keep(detections.labels.numpy(), detections.scores.numpy())
-        # Copies too, so that no tensor of inference mode reaches the caller.
-        kept = detections[torch.from_numpy(keep)]
+    def _prediction(self, image: SourceImage[Tensor], detections: Detections) -> Prediction:
+        # Copies, so that no tensor of inference mode reaches the caller.
+        kept = detections[torch.arange(len(detections))]
         return Prediction(
             **vars(kept),
             class_names=self.class_names,
@@ -153,7 +153,7 @@ class Predictor(Predicting[Prediction]):
         images: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]] | None = None,
         *,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         top_k: int | None = None,
     ) -> list[Detections]:
         """The detections of each image, in order, on the CPU and in pixels of the original image.

@@ -1,20 +1,17 @@
-"""Detection in a large image as a whole and in its tiles, so that small objects are found too.
-
-`vovnet.runtime.tiles` says how an image is cut, `vovnet.runtime.tile_merging` how each object counts once.
-"""
+"""`vovnet.runtime.tiling` for images and detections that are tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vovnet.masks import RleMasks
-from vovnet.runtime.tile_merging import join_codes, merge, place
-from vovnet.runtime.tiles import Tiling, threshold_of_parts
+from vovnet.runtime.thresholds import ScoreThreshold, threshold_of_parts
+from vovnet.runtime.tiles import Tiling, Window
+from vovnet.runtime.tiling import Part, detect_in_parts
 from vovnet.structures import Detections
 
 
@@ -22,7 +19,7 @@ class Detect(Protocol):
     """`Predictor.detect`."""
 
     def __call__(
-        self, images: Sequence[Tensor], *, score_threshold: float | None = None, top_k: int | None = None
+        self, images: Sequence[Tensor], *, score_threshold: ScoreThreshold | None = None, top_k: int | None = None
     ) -> list[Detections]: ...
 
 
@@ -32,7 +29,7 @@ def detect_tiled(
     tiling: Tiling,
     *,
     batch_size: int,
-    score_threshold: float | None = None,
+    score_threshold: ScoreThreshold | None = None,
     top_k: int | None = None,
 ) -> Detections:
     """The detections in an image, uint8 RGB (3, H, W), as a whole and in its tiles: each object once.
@@ -47,19 +44,23 @@ def detect_tiled(
     if tiling.fits(size):
         return detect([image], score_threshold=score_threshold, top_k=top_k)[0]
     lowered = None if score_threshold is None else threshold_of_parts(score_threshold)
-    windows = tiling.parts(size)
-    parts: list[Detections] = []
-    shown = []
-    while batch := list(islice(windows, batch_size)):
-        tiles = [image[:, y1:y2, x1:x2] for x1, y1, x2, y2 in batch]
-        parts += detect(tiles, score_threshold=lowered, top_k=top_k)
-        shown += batch
-    columns = [(part.boxes.numpy(), part.labels.numpy(), part.scores.numpy()) for part in parts]
-    pieces = place(shown, columns)
-    merged = merge(pieces, size, score_threshold=score_threshold or 0.0, top_k=top_k)
-    masks = None
-    if all(part.masks is not None for part in parts):
-        codes = [code for part in parts if part.masks is not None for code in part.masks.counts]
-        masks = RleMasks(join_codes(merged.members, codes.__getitem__, pieces.windows, size), size)
+
+    def detect_parts(windows: Sequence[Window]) -> list[Part]:
+        tiles = [image[:, y1:y2, x1:x2] for x1, y1, x2, y2 in windows]
+        return list(map(_to_part, detect(tiles, score_threshold=lowered, top_k=top_k)))
+
+    merged, codes = detect_in_parts(
+        detect_parts,
+        size,
+        tiling,
+        batch_size=batch_size,
+        score_threshold=0.0 if score_threshold is None else score_threshold,
+        top_k=top_k,
+    )
     boxes, labels, scores = map(torch.from_numpy, (merged.boxes, merged.labels, merged.scores))
-    return Detections(boxes, labels, scores, size, masks)
+    return Detections(boxes, labels, scores, size, None if codes is None else RleMasks(codes, size))
+
+
+def _to_part(found: Detections) -> Part:
+    code_of = None if found.masks is None else found.masks.counts.__getitem__
+    return Part(found.boxes.numpy(), found.labels.numpy(), found.scores.numpy(), code_of)

@@ -22,7 +22,7 @@ from vovnet.console import (
 from vovnet.errors import UsageError, counted, describe
 from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
 from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, labels_of, shown_thresholds
-from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST, tiles_hint
+from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST, tiles_hint, tiling_of
 
 if TYPE_CHECKING:
     from vovnet.runtime.detector import Detector
@@ -116,18 +116,7 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--batch-size", type=_number(int, 1), default=BATCH_SIZE, help="images per pass (default: %(default)s)"
     )
-    predict.add_argument(
-        "--tiles",
-        type=_number(int, SMALLEST),
-        metavar="PIXELS",
-        help="detect in overlapping tiles of this many pixels too, for small objects",
-    )
-    predict.add_argument(
-        "--overlap",
-        type=_number(float, 0.0, MOST_OVERLAP),
-        metavar="SHARE",
-        help=f"share of its side that a tile has in common with the next (default: {OVERLAP})",
-    )
+    _add_tiles(predict)
     predict.add_argument("--no-draw", action="store_true", help="write no images and videos with drawn detections")
     predict.add_argument(
         "--contours", action="store_true", help="write masks as polygons, without holes, instead of run-length codes"
@@ -154,6 +143,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--port", type=_number(int, 0, 65535), default=8000, help="0 chooses a free one (default: %(default)s)"
     )
     _add_choice(serve)
+    _add_tiles(serve)
     serve.set_defaults(command=_serve)
     return parser
 
@@ -179,6 +169,21 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         help="keep at most this many detections per image (default: %(default)s)",
     )
     parser.add_argument("--classes", action="append", help="keep only this class; repeat the option for more")
+
+
+def _add_tiles(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tiles",
+        type=_number(int, SMALLEST),
+        metavar="PIXELS",
+        help="detect in overlapping tiles of this many pixels too, for small objects",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=_number(float, 0.0, MOST_OVERLAP),
+        metavar="SHARE",
+        help=f"share of its side that a tile has in common with the next (default: {OVERLAP})",
+    )
 
 
 def _load(options: argparse.Namespace) -> Detector:
@@ -263,6 +268,7 @@ def _info(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from vovnet.runtime.service import serve
 
+    tiling_of(options.tiles, options.overlap)
     detector = _load(options)
     threshold = options.score_threshold
     if threshold is None and detector.score_thresholds is None:
@@ -272,8 +278,11 @@ def _serve(options: argparse.Namespace) -> int:
             labels_of(options.classes, detector.class_names)
         except ValueError as error:
             raise UsageError(str(error)) from None
-    chosen = {"score_threshold": threshold, "top_k": options.top_k, "classes": options.classes}
-    serve(detector, options.host, options.port, chosen, _sayer(None))
+    say = _sayer(None)
+    if hint := tiles_hint(detector.info.record, options.tiles):
+        say(line(hint, PARAGRAPH))
+    chosen = {name: getattr(options, name) for name in ("top_k", "classes", "tiles", "overlap")}
+    serve(detector, options.host, options.port, {"score_threshold": threshold, **chosen}, say)
     return 0
 
 

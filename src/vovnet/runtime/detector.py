@@ -15,13 +15,15 @@ from vovnet.media.pixels import Pixels, read_pixels, to_pixels
 from vovnet.media.reading import Decoder, SourceImage, read_batches
 from vovnet.media.results import Failure
 from vovnet.runtime.detections import Detections, Masks
+from vovnet.runtime.masks import paste_codes
 from vovnet.runtime.opening import open_session
 from vovnet.runtime.options import Selection
 from vovnet.runtime.predicting import Predicting, run_batches
 from vovnet.runtime.resize import to_input
 from vovnet.runtime.selection import Arrays, select_images
-from vovnet.runtime.tiles import Tiling
-from vovnet.runtime.tiling import Codes, codes_of, detect_tiled
+from vovnet.runtime.thresholds import lowest, threshold_of_parts
+from vovnet.runtime.tiles import Tiling, Window
+from vovnet.runtime.tiling import Codes, Part, detect_in_parts
 
 if TYPE_CHECKING:
     from vovnet.runtime.session import Session
@@ -67,26 +69,40 @@ class Detector(Predicting[Detections]):
             find = partial(self._find_in_tiles, selection, tiling, batch_size)
             decoder = replace(decoder, resize=None)
         batches = read_batches(inputs, decoder, batch_size if tiling is None else 1, keep_images=keep_images)
-        return run_batches(batches, find, partial(self._detections, selection))
+        return run_batches(batches, find, self._detections)
 
     def _find(self, selection: Selection, images: Sequence[SourceImage[Pixels]]) -> list[tuple[Arrays, Codes | None]]:
-        resized, sizes = [image.resized for image in images], [image.image_size for image in images]
-        return [(found, codes_of(found)) for found in self._run(resized, sizes, selection.lowest, selection.most)]
+        found = self._run([image.resized for image in images], [image.image_size for image in images], selection)
+        return [(arrays, codes_of(arrays)) for arrays in found]
 
     def _find_in_tiles(
         self, selection: Selection, tiling: Tiling, batch_size: int, images: Sequence[SourceImage[Pixels]]
     ) -> list[tuple[Arrays, Codes | None]]:
-        def detect(tiles: Sequence[Pixels], score_threshold: float, top_k: int) -> list[Arrays]:
-            return self._run([self._resize(tile) for tile in tiles], list(map(_size, tiles)), score_threshold, top_k)
+        return [self._detect_tiled(image.resized, tiling, batch_size, selection) for image in images]
 
-        threshold, top_k = selection.lowest, selection.most
-        return [
-            detect_tiled(detect, image.resized, tiling, batch_size=batch_size, score_threshold=threshold, top_k=top_k)
-            for image in images
-        ]
+    def _detect_tiled(
+        self, pixels: Pixels, tiling: Tiling, batch_size: int, selection: Selection
+    ) -> tuple[Arrays, Codes | None]:
+        size, threshold = _size(pixels), selection.score_threshold
+        if tiling.fits(size):
+            (found,) = self._detect([pixels], selection)
+            return found, codes_of(found)
+        in_parts = replace(selection, score_threshold=threshold_of_parts(threshold))
+
+        def detect_parts(windows: Sequence[Window]) -> list[Part]:
+            tiles = [pixels[y1:y2, x1:x2] for x1, y1, x2, y2 in windows]
+            return list(map(_to_part, self._detect(tiles, in_parts)))
+
+        merged, codes = detect_in_parts(
+            detect_parts, size, tiling, batch_size=batch_size, score_threshold=threshold, top_k=selection.top_k
+        )
+        return Arrays(merged.boxes, merged.labels, merged.scores, size), codes
+
+    def _detect(self, images: Sequence[Pixels], selection: Selection) -> list[Arrays]:
+        return self._run([self._resize(image) for image in images], list(map(_size, images)), selection)
 
     def _run(
-        self, resized: Sequence[Pixels], image_sizes: Sequence[tuple[int, int]], score_threshold: float, top_k: int
+        self, resized: Sequence[Pixels], image_sizes: Sequence[tuple[int, int]], selection: Selection
     ) -> list[Arrays]:
         """The detections of each image, resized (3, H, W). Those of one input size form a batch, without padding."""
         found: dict[int, Arrays] = {}
@@ -94,17 +110,19 @@ class Detector(Predicting[Detections]):
         for size in dict.fromkeys(sizes):
             indices = [index for index, other in enumerate(sizes) if other == size]
             batch = [resized[index] for index in indices]
-            rows = self.session.run(np.stack(batch) if len(batch) > 1 else batch[0][None], score_threshold)
+            stacked = np.stack(batch) if len(batch) > 1 else batch[0][None]
+            rows = self.session.run(stacked, lowest(selection.score_threshold))
             originals = [image_sizes[index] for index in indices]
-            found |= zip(indices, select_images(rows, originals, size, top_k), strict=True)
+            kept = select_images(
+                rows, originals, size, score_threshold=selection.score_threshold, top_k=selection.top_k
+            )
+            found |= zip(indices, kept, strict=True)
         return [found[index] for index in range(len(resized))]
 
-    def _detections(
-        self, selection: Selection, image: SourceImage[Pixels], raw: tuple[Arrays, Codes | None]
-    ) -> Detections:
+    def _detections(self, image: SourceImage[Pixels], raw: tuple[Arrays, Codes | None]) -> Detections:
         found, codes = raw
         masks = None if codes is None else Masks(codes, found.image_size)
-        detections = Detections(
+        return Detections(
             boxes=found.boxes,
             labels=found.labels,
             scores=found.scores,
@@ -118,7 +136,6 @@ class Detector(Predicting[Detections]):
             seconds=image.seconds,
             pixels=image.pixels,
         )
-        return detections[selection.keep(found.labels, found.scores)]
 
     def _resize(self, pixels: Pixels) -> Pixels:
         return to_input(pixels, self.info)
@@ -136,3 +153,20 @@ def _frames(path: str) -> Iterable[tuple[Pixels, float, float]]:
 
 def _size(pixels: Pixels) -> tuple[int, int]:
     return pixels.shape[0], pixels.shape[1]
+
+
+def _to_part(found: Arrays) -> Part:
+    masks = found.masks
+    if masks is None:
+        return Part(found.boxes, found.labels, found.scores, None)
+
+    def code_of(index: int) -> bytes:
+        own = slice(index, index + 1)
+        return paste_codes(masks[own], found.boxes[own], found.image_size)[0]
+
+    return Part(found.boxes, found.labels, found.scores, code_of)
+
+
+def codes_of(found: Arrays) -> Codes | None:
+    """COCO's run-length codes of the masks in an image; None if the detector has no masks."""
+    return None if found.masks is None else paste_codes(found.masks, found.boxes, found.image_size)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from vovnet.errors import listed, nearest
 from vovnet.printing import quoted
+from vovnet.runtime.thresholds import ScoreThreshold
 
 # Defaults of a prediction. A model's own defaults keep low scores too, which average precision needs.
 SCORE_THRESHOLD, TOP_K, BATCH_SIZE = 0.3, 100, 8
@@ -22,27 +18,11 @@ SCORE_THRESHOLD, TOP_K, BATCH_SIZE = 0.3, 100, 8
 class Selection:
     """Which detections of an image are kept: of those above the threshold of their class, the best.
 
-    thresholds: of each class; infinite for a class that is left out.
     top_k: most detections of an image.
     """
 
-    thresholds: tuple[float, ...]
+    score_threshold: ScoreThreshold
     top_k: int
-
-    @property
-    def lowest(self) -> float:
-        """The threshold for all classes together."""
-        return min(self.thresholds)
-
-    @property
-    def most(self) -> int:
-        """How many of the best above `lowest` can be taken before `keep`: all where that drops some by class."""
-        return self.top_k if len(set(self.thresholds)) == 1 else sys.maxsize
-
-    def keep(self, labels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """The indices of those to keep, given the labels and scores of what is above `lowest`, best first."""
-        passed = scores >= np.array(self.thresholds, np.float32)[labels]
-        return np.flatnonzero(passed)[: self.top_k]
 
 
 def select_by(
@@ -64,7 +44,7 @@ def select_by(
     if classes is not None:
         wanted = set(labels_of(classes, class_names))
         thresholds = tuple(value if label in wanted else math.inf for label, value in enumerate(thresholds))
-    return Selection(thresholds, top_k)
+    return Selection(thresholds[0] if len(set(thresholds)) == 1 else thresholds, top_k)
 
 
 def check_options(score_threshold: float | None, top_k: int, batch_size: int) -> None:

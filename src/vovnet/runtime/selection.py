@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.runtime.session import Rows
+from vovnet.runtime.thresholds import ScoreThreshold, is_above
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +31,19 @@ class Arrays:
 
 
 def select_images(
-    rows: Rows, image_sizes: Sequence[tuple[int, int]], input_size: tuple[int, int], top_k: int
+    rows: Rows,
+    image_sizes: Sequence[tuple[int, int]],
+    input_size: tuple[int, int],
+    *,
+    score_threshold: ScoreThreshold,
+    top_k: int,
 ) -> list[Arrays]:
-    """The `top_k` best detections of each image.
+    """The `top_k` best detections of each image, of those above the threshold of their class.
 
     image_sizes, input_size: (height, width) of each original image and of the network's input.
     """
-    order = np.lexsort((-rows.scores, rows.image))
+    passed = np.flatnonzero(is_above(rows.scores, rows.labels, score_threshold))
+    order = passed[np.lexsort((-rows.scores[passed], rows.image[passed]))]
     ends = np.searchsorted(rows.image[order], np.arange(len(image_sizes)), side="right")
     detections = []
     for start, end, (height, width) in zip((0, *ends), ends, image_sizes, strict=False):

@@ -39,7 +39,7 @@ class _RefusedError(Exception):
 class Service(ThreadingMixIn, TCPServer):
     """Answers requests with the detections of one detector, one image at a time.
 
-    options: of `Detector.predict`: score_threshold, top_k, classes.
+    options: of `Detector.predict`: score_threshold, top_k, classes, tiles, overlap.
     """
 
     allow_reuse_address = True

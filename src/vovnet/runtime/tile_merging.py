@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vovnet import run_lengths
 from vovnet.runtime.nms import survivors
+from vovnet.runtime.thresholds import ScoreThreshold, is_above
 from vovnet.runtime.tiles import Window
 
 Boxes = npt.NDArray[np.float32]
@@ -75,7 +76,7 @@ def place(windows: Sequence[Window], found: Sequence[tuple[Boxes, Indices, Score
     return Pieces(boxes + np.tile(of_each[:, :2], 2), labels, scores, of_each, corners[1:])
 
 
-def merge(pieces: Pieces, image_size: tuple[int, int], *, score_threshold: float, top_k: int | None) -> Merged:
+def merge(pieces: Pieces, image_size: tuple[int, int], *, score_threshold: ScoreThreshold, top_k: int | None) -> Merged:
     """The objects of an image of (height, width), each once: the `top_k` best with a score above the threshold."""
     cut = _cut_sides(pieces, image_size)
     pieces = replace(pieces, scores=_doubted(pieces, image_size))
@@ -87,7 +88,7 @@ def merge(pieces: Pieces, image_size: tuple[int, int], *, score_threshold: float
         np.array([scores[group].mean() for group in groups], np.float32),
         tuple(groups),
     )
-    merged = merged[np.flatnonzero(merged.scores > score_threshold)]
+    merged = merged[np.flatnonzero(is_above(merged.scores, merged.labels, score_threshold))]
     return merged[_nms(merged)[:top_k]]
 
 

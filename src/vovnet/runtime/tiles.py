@@ -92,11 +92,3 @@ def tiles_hint(record: Mapping[str, Any], tiles: int | None) -> str | None:
             options = f"--tiles {trained.size} --overlap {trained.overlap:g}"
             return f"these weights were trained on tiles of {trained.size} pixels: {options} detects in such tiles too"
     return None
-
-
-def threshold_of_parts(score_threshold: float) -> float:
-    """The lowest score that counts in a tile: half of that in the image.
-
-    So a fragment with a higher score does not remain because the object's box, a little below the threshold, is gone.
-    """
-    return score_threshold / 2

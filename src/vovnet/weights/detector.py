@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.errors import UsageError
+from vovnet.folder_lock import folder_lock
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.names import shipped_weights
 from vovnet.printing import line, quoted
-from vovnet.urls import is_url, shown_url
+from vovnet.urls import is_hub_name, is_url, shown_url
 from vovnet.weights.digest import weights_digest
 from vovnet.weights.file import (
     DETECTOR_FORMAT,
@@ -150,27 +152,34 @@ def file_to_change(source: str | Path) -> Path:
     remedy = f"copy it first (cp {line(str(path), 200)} weights.safetensors) and name the copy"
     if path.resolve() in {shipped.resolve() for shipped in shipped_weights().values()}:
         raise UsageError(f"{line(str(source), 200)} comes with vovnet and is never changed: {remedy}")
-    if is_url(str(source)):
+    if is_url(str(source)) or is_hub_name(str(source)):
         raise UsageError(f"a copy of {shown_url(str(source))} in the cache is never changed: {remedy}")
     if path.suffix != ".safetensors":
         raise UsageError(f"score thresholds are stored in .safetensors files, got {line(str(path), 200)}")
     return path
 
 
+def lock_for_change(path: Path) -> AbstractContextManager[None]:
+    """Keeps a run from replacing a file of weights while the block changes it. OSError if one trains in its folder."""
+    return folder_lock(path.parent, remedy="copy the weights and name the copy")
+
+
 def store_thresholds(path: str | Path, thresholds: Sequence[float]) -> None:
     """Write one score threshold for each class into a detector's safetensors file; predictions then use them.
 
     Nothing else in the file changes, so neither does its `weights_digest`. Raises as `load_weights`, and ValueError
-    unless there is one number from 0 to 1 for each class.
+    unless there is one number from 0 to 1 for each class. While a run trains in the folder of the file, which it would
+    replace, OSError.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"score thresholds are stored in a .safetensors file, got {path}")
-    names = _read(path).info.class_names
-    values = [float(value) for value in thresholds]
-    if len(values) != len(names) or not all(0 <= value <= 1 for value in values):
-        raise ValueError(f"expected a score threshold from 0 to 1 for each of {len(names)} classes, got {values}")
-    update_metadata(path, {"score_thresholds": json.dumps(values)})
+    with lock_for_change(path):
+        names = _read(path).info.class_names
+        values = [float(value) for value in thresholds]
+        if len(values) != len(names) or not all(0 <= value <= 1 for value in values):
+            raise ValueError(f"expected a score threshold from 0 to 1 for each of {len(names)} classes, got {values}")
+        update_metadata(path, {"score_thresholds": json.dumps(values)})
 
 
 @dataclass(frozen=True)

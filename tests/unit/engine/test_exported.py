@@ -80,7 +80,7 @@ def test_it_equals_the_steps_in_numpy_bit_for_bit(exported: Predictor) -> None:
     for path in IMAGES:
         pixels = read_pixels(path)
         rows = exported.session.run(to_input(pixels, info)[None], 0.3)
-        (expected,) = select_images(rows, [pixels.shape[:2]], info.image_size, 100)
+        (expected,) = select_images(rows, [pixels.shape[:2]], info.image_size, score_threshold=0.3, top_k=100)
         result = exported.predict(path)
         assert np.array_equal(result.boxes.numpy(), expected.boxes)
         assert np.array_equal(result.scores.numpy(), expected.scores)

@@ -82,7 +82,8 @@ def check_same(found: list[Arrays], expected: list[Arrays]) -> int:
 
 def detect(session: MnnSession, images, threshold: float) -> list[Arrays]:
     size = session.info.image_size
-    return select_images(session.run(images, threshold), SIZES * len(images), size, session.info.top_k)
+    rows, sizes = session.run(images, threshold), SIZES * len(images)
+    return select_images(rows, sizes, size, score_threshold=threshold, top_k=session.info.top_k)
 
 
 def test_the_shipped_detector_finds_what_pytorch_finds(session):
@@ -228,10 +229,10 @@ def test_it_runs_without_pytorch(exported):
 
 def test_without_mnn_the_remedy_is_said(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "MNN", None)
-    with pytest.raises(ModuleNotFoundError, match=r"MNN needs an extra: pip install '\.\[mnn\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'MNN needs an extra: pip install "vovnet\[mnn\]"'):
         MnnSession(exported)
     monkeypatch.setitem(sys.modules, "_tools", None)
-    with pytest.raises(ModuleNotFoundError, match=r"MNN needs an extra: pip install '\.\[mnn\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'MNN needs an extra: pip install "vovnet\[mnn\]"'):
         write_mnn(network(), describe_export(loaded(), "float32"), exported.parent / "other")
 
 

@@ -50,7 +50,13 @@ def test_the_file_finds_what_pytorch_finds(bccd, session, count: int, threshold:
     expected = Detector(bccd.model, bccd.info.class_names, bccd.info.category_ids).detect(
         list(images), sizes, score_threshold=threshold
     )
-    found = select_images(session.run(images.numpy(), threshold), sizes, (300, 300), session.info.top_k)
+    found = select_images(
+        session.run(images.numpy(), threshold),
+        sizes,
+        (300, 300),
+        score_threshold=threshold,
+        top_k=session.info.top_k,
+    )
     assert sum(map(len, expected)) > 10 * count
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.image_size == theirs.image_size
@@ -69,7 +75,7 @@ def test_images_without_objects_give_no_rows(session) -> None:
     alone = session.run(torch.stack([BLANK, BLANK, BLANK]).numpy(), 0.3)
     shapes = alone.image.shape, alone.boxes.shape, alone.labels.shape, alone.scores.shape
     assert shapes == ((0,), (0, 4), (0,), (0,))
-    found = select_images(alone, [(10, 10)] * 3, (300, 300), 100)
+    found = select_images(alone, [(10, 10)] * 3, (300, 300), score_threshold=0.3, top_k=100)
     assert [len(arrays.scores) for arrays in found] == [0, 0, 0]
 
 
@@ -152,7 +158,8 @@ def check_export(tmp_path: Path, loaded: LoadedModel) -> None:
     for batch in (images, images[:1]):
         # All of them, since equal scores at the end of the best would be cut in any order.
         expected = detector.detect(list(batch), [size] * len(batch), score_threshold=0.3, top_k=ALL_OF_THEM)
-        found = select_images(session.run(batch.numpy(), 0.3), [size] * len(batch), size, ALL_OF_THEM)
+        rows, sizes = session.run(batch.numpy(), 0.3), [size] * len(batch)
+        found = select_images(rows, sizes, size, score_threshold=0.3, top_k=ALL_OF_THEM)
         assert sum(map(len, expected)) > 20
         # The rounding of 50 layers of random weights moves a box by 0.01 pixels and a score by 0.002. Of thousands of
         # pairs of boxes, some lie that close to the threshold of NMS.
@@ -200,7 +207,7 @@ def run_both(tmp_path, boxes, scores, threshold: float, **changes: object) -> tu
     from vovnet.runtime.session import Rows
 
     sizes = [(300, 300)] * len(boxes)
-    ours = select_images(Rows(*rows), sizes, (300, 300), info.top_k)
+    ours = select_images(Rows(*rows), sizes, (300, 300), score_threshold=threshold, top_k=info.top_k)
     theirs = select_detections(
         torch.from_numpy(scores),
         torch.from_numpy(boxes),

@@ -1,5 +1,7 @@
 """From scores and boxes to detections, against loops over every score."""
 
+import math
+
 import pytest
 import torch
 
@@ -15,7 +17,8 @@ def every_score(scores, boxes, *, score_threshold, nms_threshold, candidates, to
     """(score, label, anchor) of one image, best first."""
     detections = []
     for label in range(scores.shape[1]):
-        passed = [(float(scores[a, label]), label, a) for a in range(len(scores)) if scores[a, label] > score_threshold]
+        least = score_threshold[label]
+        passed = [(float(scores[a, label]), label, a) for a in range(len(scores)) if scores[a, label] > least]
         kept = []
         for candidate in sorted(passed, reverse=True)[:candidates]:
             overlaps = [float(pairwise_iou(boxes[candidate[2]][None], boxes[better[2]][None])) for better in kept]
@@ -27,7 +30,8 @@ def every_score(scores, boxes, *, score_threshold, nms_threshold, candidates, to
 
 @pytest.mark.parametrize("top_k", [1, 4, 30, 10**9])
 @pytest.mark.parametrize("candidates", [5, 1000])
-def test_equals_a_loop_over_every_score(candidates, top_k):
+@pytest.mark.parametrize("thresholds", [[0.3] * 4, [0.3, 1.2, 0.0, math.inf]])
+def test_equals_a_loop_over_every_score(candidates, top_k, thresholds):
     """Boxes overlap so much that the highest scores alone do not fill the list; the last image has no score."""
     torch.manual_seed(0)
     corner = torch.rand(3, 90, 2, dtype=torch.float64) * 60
@@ -36,10 +40,11 @@ def test_equals_a_loop_over_every_score(candidates, top_k):
     scores[:, :40] += 1  # forty anchors at the same position
     boxes[:, :40] = boxes[:, :1] + torch.rand(3, 40, 4, dtype=torch.float64)
     scores[2] = 0
-    limits = {"score_threshold": 0.3, "nms_threshold": 0.45, "candidates": candidates, "top_k": top_k}
-    per_image = select_detections(scores, boxes, SIZES, (320, 320), **limits)
+    limits = {"nms_threshold": 0.45, "candidates": candidates, "top_k": top_k}
+    threshold = thresholds[0] if len(set(thresholds)) == 1 else torch.tensor(thresholds, dtype=torch.float64)
+    per_image = select_detections(scores, boxes, SIZES, (320, 320), score_threshold=threshold, **limits)
     for image, detections in enumerate(per_image):
-        expected = every_score(scores[image], boxes[image], **limits)
+        expected = every_score(scores[image], boxes[image], score_threshold=thresholds, **limits)
         assert detections.scores.tolist() == [score for score, _, _ in expected]
         assert detections.labels.tolist() == [label for _, label, _ in expected]
         height, width = SIZES[image]

@@ -24,10 +24,9 @@ from vovnet.media.results import Failure
 from vovnet.media.video import VideoWriter, video_info
 from vovnet.runtime import Detections, Detector, load
 from vovnet.runtime.detections import Masks
-from vovnet.runtime.options import Selection
+from vovnet.runtime.detector import codes_of
 from vovnet.runtime.selection import Arrays
 from vovnet.runtime.session import Rows, Session
-from vovnet.runtime.tiling import codes_of
 
 from .tiny_detector import TINY, write_tiny
 
@@ -199,7 +198,7 @@ def test_masks_are_pasted_drawn_and_written() -> None:
     box = np.array([[4, 2, 24, 18]], np.float32)
     arrays = Arrays(box, np.zeros(1, np.int64), np.ones(1, np.float32), (20, 40), probabilities)
     image = next(_read(detector, grey(90)))
-    found = detector._detections(Selection((0.3,), 100), image, (arrays, codes_of(arrays)))
+    found = detector._detections(image, (arrays, codes_of(arrays)))
     assert found.masks is not None
     bitmap = found.masks.bitmap(0)
     assert bitmap[4:16, 6:12].all()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from vovnet.runtime.options import Selection, check_options, select_by, shown_thresholds
@@ -24,27 +22,12 @@ def select(
 
 
 def test_which_thresholds_hold() -> None:
-    assert select() == Selection((0.3, 0.3, 0.3), 100)
-    assert select(0.6) == select(0.6, [0.1, 0.2, 0.9]) == Selection((0.6, 0.6, 0.6), 100)
-    assert select(0.0, [0.1, 0.2, 0.9]).thresholds == (0, 0, 0)
+    assert select() == Selection(0.3, 100)
+    assert select(0.6, top_k=7) == select(0.6, [0.1, 0.2, 0.9], top_k=7) == Selection(0.6, 7)
+    assert select(0.0, [0.1, 0.2, 0.9]).score_threshold == 0
     assert select(stored=[0.1, 0.2, 0.9]) == Selection((0.1, 0.2, 0.9), 100)
+    assert select(stored=[0.5] * 3) == Selection(0.5, 100)
     assert select(stored=[0.1, 0.2, 0.9], classes="b") == Selection((math.inf, 0.2, math.inf), 100)
-
-
-def test_how_many_the_network_may_leave_out() -> None:
-    """All that it finds is wanted where a class or its threshold drops some afterwards."""
-    assert (select(0.6, top_k=7).most, select(stored=[0.5] * 3, top_k=7).most) == (7, 7)
-    for selection in (select(stored=[0.1, 0.2, 0.9], top_k=7), select(classes="b", top_k=7)):
-        assert selection.most == sys.maxsize
-    assert (select(stored=[0.4, 0.2, 0.9]).lowest, select(stored=[0.4, 0.2, 0.9], classes="c").lowest) == (0.2, 0.9)
-
-
-def test_what_is_kept() -> None:
-    labels, scores = np.array([2, 0, 1, 1, 0]), np.array([0.95, 0.8, 0.3, 0.15, 0.05], np.float32)
-    assert select(stored=[0.1, 0.2, 0.9]).keep(labels, scores).tolist() == [0, 1, 2]
-    assert select(stored=[0.1, 0.2, 0.9], top_k=2).keep(labels, scores).tolist() == [0, 1]
-    assert select(stored=[0.1, 0.2, 0.9], classes="b").keep(labels, scores).tolist() == [2]
-    assert select(stored=[0.1] * 3).keep(labels[:0], scores[:0]).tolist() == []
 
 
 @pytest.mark.parametrize("options", [{"score_threshold": 1.1}, {"score_threshold": float("nan")}, {"top_k": 0}])

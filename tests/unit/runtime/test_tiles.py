@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from vovnet.runtime.tiles import Tiling, threshold_of_parts, tiling_of
+from vovnet.runtime.tiles import Tiling, tiling_of
 
 
 @pytest.mark.parametrize("size", [32, 100, 640])
@@ -61,4 +61,3 @@ def test_what_the_options_mean() -> None:
     assert tiling_of(64, 0.0) == Tiling(64, 0.0)
     with pytest.raises(ValueError, match="give tiles as well"):
         tiling_of(None, 0.2)
-    assert threshold_of_parts(0.3) == 0.15

@@ -47,6 +47,6 @@ def usable_cores() -> int:
     """The cores that this process may use, by its affinity and by the limit of its container."""
     cores = processors()
     with suppress(OSError, ValueError):
-        quota, period = _GROUP.read_text().split()
+        quota, period = _GROUP.read_text(encoding="utf-8").split()
         cores = min(cores, max(1, int(quota) // int(period)))
     return cores

@@ -21,7 +21,15 @@ from vovnet.data.dataset import (
 )
 from vovnet.data.image_files import ignore_problem
 from vovnet.data.readers.voc_layout import LABEL_MAP, Layout, Part, find_layout, has_label_map, has_standard_layout
-from vovnet.data.readers.voc_lists import NameFinder, drop_lines, filter_lines, is_for_one_class, read_list
+from vovnet.data.readers.voc_lists import (
+    NameFinder,
+    drop_lines,
+    filter_lines,
+    find_lists,
+    is_for_one_class,
+    is_list,
+    read_list,
+)
 from vovnet.data.readers.voc_xml import corrected_xml, parse_xml, read_box, stands_in, stated_size
 from vovnet.data.splits.split_roles import find_role
 from vovnet.errors import counted
@@ -53,15 +61,14 @@ def splits(root: Path) -> tuple[str, ...]:
     Without lists, the folders in which all annotations lie; `all` if there are none.
     """
     layout = _layout(root)
-    names = {path.stem for path in layout.lists.glob("*.txt")}
+    names = find_lists(layout.lists).keys()
     by_list = tuple(sorted(name for name in names if not is_for_one_class(name, names)))
     return by_list or tuple(_folder_splits(layout)) or (ALL,)
 
 
 def has_split(root: Path, split: str) -> bool:
     """Whether `read` takes the name, although `splits` may not list it: `all`, and the list of a class."""
-    lists = {path.stem for path in _layout(root).lists.glob("*.txt")}
-    return split == ALL or split in lists or split in splits(root)
+    return split == ALL or split in find_lists(_layout(root).lists) or split in splits(root)
 
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
@@ -136,7 +143,7 @@ def _warn_about_unused(layout: Layout, images: Sequence[Path]) -> None:
             else f"{len(images)} images have no XML file and belong"
         )
         _LOG.warning("%s to no split (the first is %s)", count, images[0])
-    if any(layout.lists.glob("*.txt")):
+    if find_lists(layout.lists):
         return
     lists = sorted((*layout.all_lists.rglob("*.txt"), *layout.all_lists.parent.glob("*.txt")))
     lists = [path for path in lists if find_role(path.stem)]
@@ -235,7 +242,7 @@ def _read_names(path: Path, xml_files: Mapping[str, Path], negatives: _Negatives
 
 
 def _is_flagged(path: Path) -> bool:
-    return is_for_one_class(path.stem, {other.stem for other in path.parent.glob("*.txt")})
+    return is_for_one_class(path.stem, find_lists(path.parent))
 
 
 def _read_xml(
@@ -299,6 +306,8 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     finder = NameFinder(names.values())
     all_kept = set().union(*kept.values())
     for path in sorted(layout.all_lists.rglob("*.txt")):
+        if not is_list(path):
+            continue
         try:
             lines = read_list(path)
         except ValueError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import OnProblem
 from vovnet.data.image_files import find_images
+from vovnet.data.readers.voc_lists import find_lists
 from vovnet.media.pixels import IMAGE_SUFFIXES
 
 _ANNOTATION_FOLDERS = ("Annotations", "annotations")
@@ -62,7 +63,8 @@ class Part:
         stated_path = Path(stated.replace("\\", "/"))
         name = _without_suffix(xml_path.relative_to(self.annotations))
         keys = (name, xml_path.stem, stated_path.stem, stated_path.name)
-        return next((table[key] for key in keys for table in tables if key in table), None)
+        found = next((table[key] for key in keys for table in tables if key in table), None)
+        return found or _image_of_full_name(tables, name)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _layout(base: Path, parts: Sequence[Part]) -> Layout:
     """The lists are those in ImageSets/Main, or in ImageSets itself if Main has none."""
     every = base / "ImageSets"
     main = every / "Main"
-    directly = not any(main.glob("*.txt")) and any(every.glob("*.txt"))
+    directly = not find_lists(main) and bool(find_lists(every))
     return Layout(tuple(parts), every if directly else main, every, 0 if has_label_map(base) else 1)
 
 
@@ -168,3 +170,13 @@ def _image_table(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
 
 def _without_suffix(path: Path) -> str:
     return path.with_name(path.stem).as_posix()
+
+
+def _image_of_full_name(tables: Sequence[Mapping[str, Path]], name: str) -> Path | None:
+    """The image of an XML file that is called like the image with its suffix, as a.png.xml."""
+    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        return None
+    key = _without_suffix(Path(name))
+    found = next((table[key] for table in tables if key in table), None)
+    own = None if found is None else found.with_name(Path(name).name)  # beside a.jpg there may be a.png
+    return own if own is not None and own.is_file() else found

@@ -15,7 +15,18 @@ _MOST_FOLDERS = 30  # of a path, whose ends may name an annotation
 _MOST_NUMBERS = 30  # after a name in a list
 _NUMBER = re.compile(r"-?\d+")
 _FLAGS = ("-1", "0", "1")
+_ABOUT = re.compile(r"(read[ _-]?me|licen[cs]e|copying|notice)(\W|$)", re.IGNORECASE)
 _LONGEST_PATH = 4096  # characters; no file system has longer ones
+
+
+def find_lists(folder: Path) -> dict[str, Path]:
+    """Name → list of a folder."""
+    return {path.stem: path for path in sorted(folder.glob("*.txt")) if is_list(path)}
+
+
+def is_list(path: Path) -> bool:
+    """Whether a text file beside lists is one, and no text about the dataset."""
+    return not _ABOUT.match(path.stem)
 
 
 class NameFinder:

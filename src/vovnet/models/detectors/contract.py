@@ -54,7 +54,7 @@ class DetectionModel(nn.Module):
         image_sizes: Sequence[tuple[int, int]],
         *,
         input_size: tuple[int, int] | None = None,
-        score_threshold: float = 0.01,
+        score_threshold: float | Tensor = 0.01,
         top_k: int = 200,
     ) -> list[Detections]:
         """The detections of each image, highest score first, in pixels of the original image and clipped to it.
@@ -62,6 +62,6 @@ class DetectionModel(nn.Module):
         outputs: what `forward` returned for these images.
         image_sizes: (height, width) of each original image.
         input_size: (height, width) to which the images were resized; None is `preprocessing.input_size` of each image.
-        score_threshold: only detections with a higher score are kept.
+        score_threshold: only detections with a higher score are kept; one for all classes, or (K,) one for each.
         top_k: at most so many detections per image.
         """

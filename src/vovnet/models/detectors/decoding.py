@@ -38,7 +38,7 @@ class OneStageDetector(DetectionModel):
         image_sizes: Sequence[tuple[int, int]],
         *,
         input_size: tuple[int, int] | None = None,
-        score_threshold: float | None = None,
+        score_threshold: float | Tensor | None = None,
         nms_threshold: float | None = None,
         candidates: int | None = None,
         top_k: int | None = None,
@@ -63,7 +63,7 @@ def select_detections(
     image_sizes: Sequence[tuple[int, int]],
     input_size: tuple[int, int],
     *,
-    score_threshold: float,
+    score_threshold: float | Tensor,
     nms_threshold: float,
     candidates: int,
     top_k: int,
@@ -75,8 +75,11 @@ def select_detections(
 
     scores: (N, A, K), without the background.
     boxes: (N, A, 4) in pixels of the network's input.
+    score_threshold: for all classes, or (K,) for each.
     image_sizes, input_size: (height, width) of each original image and of the network's input.
     """
+    if isinstance(score_threshold, Tensor):
+        scores, score_threshold = scores.where(scores > score_threshold, 0), 0.0
     n, _, k = scores.shape
     side = max(input_size)
     flat = scores.flatten(1)  # (N, A·K)

@@ -211,7 +211,7 @@ class MaskRCNN(DetectionModel):
         image_sizes: Sequence[tuple[int, int]],
         *,
         input_size: tuple[int, int] | None = None,
-        score_threshold: float = 0.05,
+        score_threshold: float | Tensor = 0.05,
         nms_threshold: float = 0.5,
         top_k: int = 100,
     ) -> list[Detections]:

@@ -121,7 +121,7 @@ def test_without_the_extra_all_but_masks_is_checked(
     with caplog.at_level(logging.WARNING, "vovnet"):
         report = check_dataset(root, workers=1)
     assert report.count_by_kind() == {"empty-box": 1}
-    assert "masks were not checked: masks need an extra: pip install '.[eval]'" in caplog.text
+    assert 'masks were not checked: masks need an extra: pip install "vovnet[eval]"' in caplog.text
     assert "'.[eval]'" in report.to_dict()["masks_unchecked"]
 
 

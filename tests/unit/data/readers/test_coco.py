@@ -194,7 +194,7 @@ def test_masks_are_read_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     (sample,) = open_dataset(root)
     assert sample.target.masks is None
-    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[eval\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "vovnet\[eval\]"'):
         open_dataset(write_coco(tmp_path, with_masks(PARTS)), masks=True)
 
 

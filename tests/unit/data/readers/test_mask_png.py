@@ -66,7 +66,7 @@ def test_only_bitmaps_need_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert open_dataset(tmp_path)[0].target.masks is None
     masks = open_dataset(tmp_path, masks=True)[0].target.masks
     assert isinstance(masks, RleMasks)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[eval\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "vovnet\[eval\]"'):
         decode(masks)
 
 
