@@ -22,7 +22,7 @@ from typing import Any
 from shared import RECORDS, ROOT, Checked, finish
 
 from vovnet.cli.output import Output
-from vovnet.engine.runtimes import EXPORT_TO
+from vovnet.engine.predicting.runtimes import EXPORT_TO
 from vovnet.export.measuring.measure_runtimes import Plan, measure_runtimes
 from vovnet.export.measuring.runtime_measurement import TORCH, RuntimeName, RuntimesMeasurement, parse_names
 from vovnet.files import write_json

@@ -36,7 +36,7 @@ def boxes(root: Path, *, split: str | None = None, model: Repeated = None, json_
     """
     out = Output(json_file)
     from vovnet.data.formats import open_dataset
-    from vovnet.engine.default_boxes import fit_to_data
+    from vovnet.engine.training.default_boxes import fit_to_data
     from vovnet.planning.splits import find_splits
     from vovnet.weights.detector import ModelInfo
 

@@ -21,8 +21,8 @@ from vovnet.data.transforms import SSDAugmentation
 from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.distributed import Workers
-from vovnet.engine.known_exports import cache_folder
-from vovnet.engine.schedule import micro_batches, total_steps
+from vovnet.engine.predicting.known_exports import cache_folder
+from vovnet.engine.training.schedule import micro_batches, total_steps
 from vovnet.errors import UsageError
 from vovnet.media.pixels import image_header_size
 from vovnet.models.preprocessing import Preprocessing
