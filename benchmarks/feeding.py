@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from shared import ROOT
 
+from vovnet.data.batches.device_drawing import LeaveToDevice, collate_parts, draw_images
+from vovnet.data.batches.image_cache import open_cache
 from vovnet.data.dataset import DetectionDataset
-from vovnet.data.device_drawing import LeaveToDevice, collate_parts, draw_images
 from vovnet.data.formats import open_dataset
-from vovnet.data.image_cache import open_cache
 from vovnet.data.images import read_image
 from vovnet.data.transforms import SSDAugmentation
 

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from vovnet import create_model
+from vovnet.data.batches.resizing import ResizeAugmentation
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
 from vovnet.data.loading import BatchStream, training_batches
-from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.detector import Detector

@@ -15,6 +15,7 @@ from typing import Any
 from bccd_front import front_section, plot_front
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
 from gpu_pages import energy_status, fill_gpu, fill_status, gpu_section, gpu_status
+from yolo11n import yolo_section
 
 from vovnet import create_model
 from vovnet.files import replacing
@@ -418,6 +419,7 @@ Full training on VOC and COCO has not run.
         *small_detector(),
         refinedet(),
         front_section(RECORDS),
+        yolo_section(RECORDS),
         learning(),
         norm_statistics(),
     ]

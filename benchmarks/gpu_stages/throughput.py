@@ -18,8 +18,8 @@ from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage
 from gpu_stages.steady import HIDDEN, MEASURED, REHEARSED, Span, span
 from gpu_stages.voc_data import find_pack, made_up_pack
+from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.formats import open_dataset
-from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.train import train
 from vovnet.engine.training.ema import EMA

@@ -27,8 +27,8 @@ from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage, free_memory
 from gpu_stages.steady import REHEARSED, span
 from gpu_stages.voc_data import find_pack, tiny_pack
+from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.formats import open_dataset
-from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate

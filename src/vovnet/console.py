@@ -54,7 +54,8 @@ def open_closed_streams() -> None:
     """Opens streams that the shell closed, as by `>&-`. Else the next file opened would get what is printed."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            stream = open(os.devnull, "w" if number else "r")  # noqa: SIM115 (lasts as long as the process)
+            mode = "w" if number else "r"
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 (lasts as long as the process)
             if stream.fileno() != number:
                 os.dup2(stream.fileno(), number)
             setattr(sys, name, stream)

@@ -25,10 +25,13 @@ def is_runner() -> bool:
 
 
 def install_extra(extra: str) -> str:
-    """How to install an extra: from the source folder, because the package is on no index."""
+    """How to install an extra, in double quotes, which the shells of Windows take too.
+
+    pip finds the installed package, asks no index for it, and adds what the extra lacks.
+    """
     if is_runner():
-        return "pip install onnxruntime" if extra == "onnx" else f"pip install 'vovnet-runtime[{extra}]'"
-    return f"pip install '.[{extra}]' in the source folder of vovnet"
+        return "pip install onnxruntime" if extra == "onnx" else f'pip install "vovnet-runtime[{extra}]"'
+    return f'pip install "vovnet[{extra}]"'
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

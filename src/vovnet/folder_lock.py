@@ -19,8 +19,13 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+try:
+    import msvcrt
+except ImportError:
+    msvcrt = None  # type: ignore[assignment]
 
 NAME = ".vovnet-lock"
+_LOCKED_BYTE = 2**30  # on Windows nobody else can read what is locked, so this is beyond the text
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _LOG = logging.getLogger("vovnet")
 # Device and inode of folders, and the thread that has each: the system's locks do not stop other threads.
@@ -91,14 +96,18 @@ def _acquire(folder: Path) -> tuple[IO[bytes], tuple[int, int]] | None:
 
 
 def _lock(file: IO[bytes], folder: Path) -> None:
-    """A POSIX record lock, which NFS has too. _InUseError if another process has it."""
-    if fcntl is None:
+    """A POSIX record lock, which NFS has too, or one of Windows. _InUseError if another process has it."""
+    if fcntl is None and msvcrt is None:
         _LOG.warning("this system has no locks of the kind used here: start no second run in %s", folder)
         return
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            file.seek(_LOCKED_BYTE)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             file.seek(0)
             owner = line(file.read(500).decode(errors="replace"), 150)
             raise _InUseError(owner or "another run") from None
@@ -109,7 +118,9 @@ def _lock(file: IO[bytes], folder: Path) -> None:
 
 def _release(folder: Path, file: IO[bytes], key: tuple[int, int]) -> None:
     with _changing:
-        with suppress(OSError):  # before the lock is gone, so that nobody else's file is removed
+        if fcntl is None:  # Windows removes no file that is open, here or in a run that has taken the lock since
+            file.close()
+        with suppress(OSError):  # elsewhere before the lock is gone, so that nobody else's file is removed
             (folder / NAME).unlink()
         file.close()
         _held.pop(key, None)

@@ -31,11 +31,10 @@ def command_line() -> str:
 def source_commit() -> str | None:
     """The commit of the source tree this package runs from, with "+" if files differ from it; None outside git."""
     folder = Path(__file__).parent
+    reading: dict[str, Any] = {"capture_output": True, "text": True, "encoding": "utf-8", "errors": "replace"}
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, capture_output=True, text=True
-        )
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, **reading)
+        changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, **reading)
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
@@ -62,7 +61,7 @@ def device_name(device: torch.device) -> str:
 def processor() -> str:
     """The maker's name of the processor, or what the system says of it."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vovnet.exchange.detections import Exchangeable
+from vovnet.exchange.supervision import from_supervision
 from vovnet.masks import RleMasks
 from vovnet.polygons import Integers, Polygons
 
@@ -145,7 +147,7 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
+class Detections(Exchangeable):
     """The objects that a detector reports for one image, best score first.
 
     boxes: (D, 4) float32, x1 y1 x2 y2 in pixels of the original image.
@@ -163,6 +165,19 @@ class Detections:
 
     def __post_init__(self) -> None:
         _check_shapes(self.boxes, self.masks, labels=self.labels, scores=self.scores)
+
+    @staticmethod
+    def from_supervision(found: Any, image_size: tuple[int, int]) -> Detections:
+        """The detections in `supervision.Detections`, best score first: those of any detector, for our metrics.
+
+        image_size: (height, width) of the image.
+
+        Raises ValueError if class ids or scores are missing, or masks have another size than the image.
+        """
+        columns = from_supervision(found, image_size)
+        boxes, labels, scores = map(torch.from_numpy, columns[:3])
+        masks = None if columns.codes is None else RleMasks(columns.codes, image_size)
+        return Detections(boxes, labels, scores, image_size, masks)
 
     def __len__(self) -> int:
         return len(self.boxes)

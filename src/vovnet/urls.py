@@ -7,10 +7,17 @@ from urllib.parse import urlsplit
 
 from vovnet.printing import line
 
+HUB_PREFIX = "hf:"  # of the names of weights on the Hugging Face Hub
+
 
 def is_url(text: str) -> bool:
-    """Whether `text` starts like a URL: `scheme://`. It need not be http."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+    """Whether `text` starts like a URL: `scheme://`. It need not be http, but is no name on the hub."""
+    return not is_hub_name(text) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether `text` names weights on the Hugging Face Hub, as "hf:owner/name"."""
+    return text.startswith(HUB_PREFIX)
 
 
 def check_url(url: str) -> None:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ..unit.data import labelling_tools as tools
-from ..unit.data.test_label_studio import min_export, stroke
+from ..unit.data.readers.test_label_studio import min_export, stroke
 from .seeds import Seed
 
 

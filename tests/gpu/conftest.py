@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vovnet.data.worker_count import usable_cores
+from vovnet.data.batches.worker_count import usable_cores
 
 
 def pytest_collection_modifyitems(items):

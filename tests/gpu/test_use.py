@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 
 import vovnet
 from vovnet import create_backbone
-from vovnet.data.device_drawing import ImagePart, collate_parts, draw_images
+from vovnet.data.batches.device_drawing import ImagePart, collate_parts, draw_images
 from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
 from vovnet.data.transforms import SSDAugmentation

@@ -498,7 +498,7 @@ def test_evaluate_says_at_once_what_it_will_miss(
     result = run("evaluate", weights, small_voc, "--split", "val", "--workers", 0)
     assert result.code == 1
     assert "hotcoco" in result.complaint
-    assert "pip install '.[eval]' in the source folder of vovnet" in result.complaint
+    assert 'pip install "vovnet[eval]"' in result.complaint
 
 
 # ---- data check

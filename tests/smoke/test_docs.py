@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shlex
 import statistics
 import sys
 from pathlib import Path
@@ -16,11 +15,10 @@ from vovnet.cli.main import app
 from vovnet.engine.config import TrainConfig
 from vovnet.paper.published import TABLES
 
+from ..pages import PAGES, blocks_of
+
 RECORDS = Path("docs/records")
 RECORD = RECORDS / "bccd.json"
-RENDERED = {Path("docs/results.md"), Path("docs/reproduction.md")}  # by `make results`
-PAGES = [*Path(".").glob("*.md"), *Path("docs").glob("*.md"), Path("samples/README.md")]
-WRITTEN = [page for page in PAGES if page not in RENDERED]
 
 
 def _results_module():
@@ -93,51 +91,6 @@ def test_readme_quotes_the_conditions_of_the_study():
     assert f"no platelets (AP {100 * missed:.1f} %)" in " ".join(Path("README.md").read_text().split())
 
 
-def _run_python_of(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each block in an empty folder that has the samples."""
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert blocks
-    samples = Path("samples").absolute()
-    monkeypatch.chdir(tmp_path)
-    Path("samples").symlink_to(samples)
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), {})
-
-
-def test_python_of_the_readme_runs(tmp_path, monkeypatch):
-    _run_python_of(Path("README.md"), tmp_path, monkeypatch)
-    assert Path("drawn.jpg").exists()
-
-
-@pytest.mark.parametrize("name", ["predict", "measure", "models"])
-def test_python_of_the_docs_runs(name, tmp_path, monkeypatch):
-    _run_python_of(Path(f"docs/{name}.md"), tmp_path, monkeypatch)
-
-
-def _commands(page: Path) -> list[str]:
-    """The lines of code blocks that call `vovnet`, without the comments after them."""
-    blocks = "".join(re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL))
-    return [re.split(r"\s{2,}|\s#", line)[0] for line in blocks.splitlines() if line.startswith("vovnet ")]
-
-
-@pytest.mark.parametrize("page", [page for page in WRITTEN if _commands(page)], ids=str)
-def test_commands_of_the_documents_are_valid(page):
-    for command in _commands(page):
-        arguments = shlex.split(command)[1:]
-        app.parse_args(arguments, exit_on_error=False, print_error=False)
-        for config in (word for word in arguments if word.startswith("configs/")):
-            assert Path(config).is_file(), command
-
-
-def test_a_wrong_command_is_found(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("```\nvovnet predict a.jpg --wieghts bccd  # misspelt\n```\n")
-    (command,) = _commands(page)
-    assert command == "vovnet predict a.jpg --wieghts bccd"
-    with pytest.raises(Exception, match="wieghts"):
-        app.parse_args(shlex.split(command)[1:], exit_on_error=False, print_error=False)
-
-
 COMMANDS = {
     "predict": ["predict"],
     "data": ["data", "check"],
@@ -188,13 +141,13 @@ def test_links_lead_somewhere(page):
 
 def test_readme_links_to_every_page():
     readme = Path("README.md").read_text()
-    for page in PAGES:
-        assert page == Path("README.md") or f"]({page.as_posix()})" in readme, f"README.md lacks a link to {page}"
+    for page in set(PAGES) - {Path("README.md"), Path("runtime/README.md")}:
+        assert f"]({page.as_posix()})" in readme, f"README.md lacks a link to {page}"
 
 
 def test_tree_of_the_readme_is_there():
-    tree = Path("README.md").read_text().split("## Where things are")[1].split("```")[1]
-    for line in tree.strip().splitlines():
+    (tree,) = (block for block in blocks_of(Path("README.md")) if block.text.startswith("src/"))
+    for line in tree.text.splitlines():
         name = line.split()[0]
         path = Path("src/vovnet") / name if line.startswith("  ") else Path(name)
         assert path.exists(), name

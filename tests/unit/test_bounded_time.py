@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 import yaml
 
-from vovnet.data.voc_lists import NameFinder, drop_lines
+from vovnet.data.readers.voc_lists import NameFinder, drop_lines
 from vovnet.printing import line, printable, quoted
 from vovnet.profiling.energy.meter import _number
 from vovnet.profiling.onnx.graph import _EQUATION

@@ -16,7 +16,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 data_app = App(name="data", help="Check, split, convert and show datasets.")
-weights_app = App(name="weights", help="Import weights from other projects.")
+weights_app = App(name="weights", help="Import weights from other projects, push them to the Hugging Face Hub.")
 config_app = App(name="config", help="Show configs.")
 study_app = App(name="study", help="Run the paper's aggregation study.")
 for group in (config_app, data_app, weights_app, study_app):

@@ -50,10 +50,10 @@ def check(
     """
     out = Output(json_file)
     from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
-    from vovnet.data.cleaned_copy import require_new_folder
+    from vovnet.data.checking.cleaned_copy import require_new_folder
+    from vovnet.data.checking.problem import DECODED_KINDS, NEEDS_PIXELS
     from vovnet.data.formats import data_folder, recognise
-    from vovnet.data.problem import DECODED_KINDS, NEEDS_PIXELS
-    from vovnet.data.split_file import Selection
+    from vovnet.data.splits.split_file import Selection
 
     if headers and fix is not None:
         raise UsageError(NEEDS_PIXELS)
@@ -110,7 +110,7 @@ def check(
 
 def print_removals(report: Report, out: Output) -> None:
     """Print what a cleaned copy lacks, so that nobody has to trust it blindly."""
-    from vovnet.data.split_file import is_split_file
+    from vovnet.data.splits.split_file import is_split_file
 
     if not report.removed or is_split_file(report.root):  # of which there is no cleaned copy
         return

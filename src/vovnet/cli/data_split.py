@@ -51,7 +51,7 @@ def split(
         Threads that decode images.
     """
     out = Output(json_file)
-    from vovnet.data.split_file import write_members
+    from vovnet.data.splits.split_file import write_members
     from vovnet.data.splitting import divide
 
     shares = parse_fractions(fractions)

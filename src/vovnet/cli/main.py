@@ -25,6 +25,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
     reproduce,
     study,
     train,
+    versions,
     weights,
 )
 from vovnet.cli.app import app

@@ -48,7 +48,7 @@ def output_of(root: Path, settings: tuple[str, ...]) -> Path:
 
 def refuse_another_run(output: Path) -> None:
     """FileExistsError if a run or somebody's files are in the folder: it is found before the data is checked."""
-    from vovnet.data.split_file import is_split_file
+    from vovnet.data.splits.split_file import is_split_file
     from vovnet.planning.splits import SPLIT_FILE
 
     if any((output / name).exists() for name in _FILES_OF_RUN):
@@ -138,7 +138,7 @@ def _print_problems(soundness: Soundness, out: Output) -> None:
 
 def _remedy(soundness: Soundness, root: Path) -> str:
     from vovnet.data.check import KINDS
-    from vovnet.data.split_file import is_split_file, read_split_file
+    from vovnet.data.splits.split_file import is_split_file, read_split_file
 
     source = read_split_file(root).root if is_split_file(root) else root
     folder = source.parent if source.is_file() else source
@@ -235,7 +235,7 @@ def _require_same_data(config: TrainConfig, request: Request) -> None:
 
 def _datasets(root: Path) -> set[Path]:
     """A dataset; of a split file also the one that it selects from."""
-    from vovnet.data.split_file import is_split_file, read_split_file
+    from vovnet.data.splits.split_file import is_split_file, read_split_file
 
     return {root.resolve()} | ({read_split_file(root).root.resolve()} if is_split_file(root) else set())
 

@@ -1,12 +1,24 @@
-"""`vovnet weights`."""
+"""`vovnet weights`: import and push."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from vovnet.cli.app import weights_app
 from vovnet.cli.options import Json, Switch
 from vovnet.cli.output import Output, metric
+from vovnet.errors import listed
+
+Licence = Annotated[
+    str,
+    Parameter(
+        name=("--licence", "--license"),
+        help="Licence of the weights by its name on the hub, such as apache-2.0, mit, cc-by-4.0 or other.",
+    ),
+]
 
 
 @weights_app.command(name="import")
@@ -53,4 +65,62 @@ def import_weights(source: str, *, output: Path, overwrite: Switch = False, json
     use = f"vovnet predict SOURCE --weights {report.output}" if whole else f"backbone_weights={report.output}"
     out.say(f"weights in {report.output}; {'use' if whole else 'start from'} them with {use}")
     out.json(asdict(report))
+    return 0
+
+
+@weights_app.command
+def push(
+    weights: str,
+    repository: str,
+    *,
+    licence: Licence,
+    private: Switch = False,
+    revision: str | None = None,
+    to: Path | None = None,
+    json_file: Json = None,
+) -> int:
+    """Put weights and a card that tells of them on the Hugging Face Hub; hf:OWNER/NAME then loads them anywhere.
+
+    The card holds what the file itself says: classes, accuracy, how it was trained. The login is the hub's own: hf auth
+    login, or a token in HF_TOKEN.
+
+    Parameters
+    ----------
+    weights:
+        A .safetensors file of a detector or of a backbone, a run's folder, or bundled weights by name.
+    repository:
+        OWNER/NAME on the hub, made if it is missing.
+    private:
+        Make the repository private if it is new; refuse one that is public.
+    revision:
+        Branch to push to, made if it is missing; else main.
+    to:
+        Only write what would be pushed, to this folder, which must be new or empty. Asks nobody.
+    """
+    out = Output(json_file)
+    from vovnet.report.model_card import make_card
+    from vovnet.weights.find import find_weights
+    from vovnet.weights.hub import HUB_FILE
+    from vovnet.weights.pushing import hub_name, local_paths, write_folder
+    from vovnet.weights.pushing import push as upload
+
+    name = hub_name(repository, revision)
+    path = find_weights(weights)
+    card = make_card(path, name, licence)
+    files: dict[str, Path | bytes] = {HUB_FILE: path, "README.md": card.text.encode()}
+    if paths := local_paths(card.record):
+        out.say(
+            f"the record in the weights is published with them, and names paths of this machine: {listed(paths, 3)}"
+        )
+    address = None
+    if to is None:
+        address = upload(files, repository, private=private, revision=revision)
+        out.say(f"{HUB_FILE} and README.md are in {address}; use them with --weights {name}")
+    else:
+        write_folder(files, to)
+        out.say(f"{HUB_FILE} and README.md are in {to}; nothing was pushed")
+    out.json(
+        {"name": name, "address": address, "folder": None if to is None else str(to), "files": sorted(files),
+         "local_paths": paths}
+    )  # fmt: skip
     return 0

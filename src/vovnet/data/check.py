@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vovnet.data import mask_png, voc, yolo
-from vovnet.data.cleaned_copy import (
+from vovnet.data.checking.cleaned_copy import (
     copy_annotations,
     copy_files,
     copy_other_files,
@@ -20,16 +19,17 @@ from vovnet.data.cleaned_copy import (
     require_new_folder,
     unchanged_annotations,
 )
+from vovnet.data.checking.duplicates import describe_duplicate, remove_duplicate_images
+from vovnet.data.checking.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
+from vovnet.data.checking.problem import NEEDS_PIXELS, Problem, Removal
+from vovnet.data.checking.repairs import repair_image
+from vovnet.data.checking.statistics import Statistics, compute_statistics
+from vovnet.data.checking.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
 from vovnet.data.dataset import SplitAnnotations
-from vovnet.data.duplicates import describe_duplicate, remove_duplicate_images
 from vovnet.data.formats import data_folder, find_format
-from vovnet.data.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
-from vovnet.data.problem import NEEDS_PIXELS, Problem, Removal
-from vovnet.data.repairs import repair_image
-from vovnet.data.split_file import is_split_file
-from vovnet.data.split_roles import find_unions, images_to_report
-from vovnet.data.statistics import Statistics, compute_statistics
-from vovnet.data.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
+from vovnet.data.readers import mask_png, voc, yolo
+from vovnet.data.splits.split_file import is_split_file
+from vovnet.data.splits.split_roles import find_unions, images_to_report
 from vovnet.errors import UsageError
 from vovnet.files import new_folder
 from vovnet.masks import RleMasks

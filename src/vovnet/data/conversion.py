@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vovnet.data.cleaned_copy import require_new_folder
+from vovnet.data.checking.cleaned_copy import require_new_folder
+from vovnet.data.checking.image_scan import scan_images
 from vovnet.data.conversion_files import FORMATS, Classes, Placed, image_folder, write_annotations
 from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box, raise_problem
 from vovnet.data.formats import data_folder, find_format
-from vovnet.data.image_scan import scan_images
 from vovnet.data.orientation import turn_box, turn_masks
-from vovnet.data.split_roles import find_role, find_unions
+from vovnet.data.splits.split_roles import find_role, find_unions
 from vovnet.errors import UsageError, counted, did_you_mean, listed, unknown_name
 from vovnet.files import encodable, file_name, new_folder
 from vovnet.masks import RleMasks, from_coco

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vovnet.data import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
 from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
 from vovnet.data.image_files import is_image_name
 from vovnet.data.made_dataset import to_dataset
-from vovnet.data.split_file import Selection, is_split_file, read_split_file
+from vovnet.data.readers import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
+from vovnet.data.splits.split_file import Selection, is_split_file, read_split_file
 from vovnet.errors import UsageError, did_you_mean, listed
 from vovnet.media.pixels import image_header_size
 from vovnet.printing import line, quoted

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from vovnet.data.batches.device_drawing import ImagePart, UndrawnImages, collate_parts, draw_images
+from vovnet.data.batches.image_cache import CachedImages
+from vovnet.data.batches.loaders import Batches, load_batches
 from vovnet.data.dataset import DetectionDataset, size_text
-from vovnet.data.device_drawing import ImagePart, UndrawnImages, collate_parts, draw_images
-from vovnet.data.image_cache import CachedImages
 from vovnet.data.images import read_image
-from vovnet.data.loaders import Batches, load_batches
 from vovnet.data.tiles import show_tile
 from vovnet.masks import RleMasks
 from vovnet.padded_targets import PaddedTargets, pack, unpack

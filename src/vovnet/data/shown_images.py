@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vovnet.data.check import Report
+from vovnet.data.checking.statistics import MEDIUM, SMALL
 from vovnet.data.dataset import ObjectAnnotation, SplitAnnotations, is_valid_box
-from vovnet.data.split_file import image_name
-from vovnet.data.statistics import MEDIUM, SMALL
+from vovnet.data.splits.split_file import image_name
 from vovnet.errors import UsageError, did_you_mean, listed
 from vovnet.printing import quoted
 

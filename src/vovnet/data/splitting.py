@@ -11,10 +11,10 @@ from pathlib import Path
 
 from vovnet.data.dataset import SplitAnnotations, raise_problem
 from vovnet.data.formats import find_format
-from vovnet.data.grouping import Grouping, group_images
-from vovnet.data.near_duplicates import small_pictures
-from vovnet.data.split_file import Selection, image_name, is_split_name, read_whole
-from vovnet.data.stratifying import stratify
+from vovnet.data.splits.grouping import Grouping, group_images
+from vovnet.data.splits.near_duplicates import small_pictures
+from vovnet.data.splits.split_file import Selection, image_name, is_split_name, read_whole
+from vovnet.data.splits.stratifying import stratify
 from vovnet.errors import UsageError, counted
 from vovnet.printing import line, quoted
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vovnet.data.batches.loaders import load_batches
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
-from vovnet.data.loaders import load_batches
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
 from vovnet.engine.multi_scale import MultiScale, detect_multi_scale

@@ -12,20 +12,21 @@ from torch import nn
 
 from vovnet.errors import UsageError, did_you_mean, install_extra
 from vovnet.names import DETECTORS, shipped_weights
-from vovnet.urls import is_url
+from vovnet.urls import is_hub_name, is_url
 from vovnet.weights.backbone import create_backbone
 from vovnet.weights.detector import load_weights
 from vovnet.zoo import BACKBONES, create_model, is_detector
 
 
 def resolve_model(name: str, **options: Any) -> nn.Module:
-    """A model by name; nothing is downloaded unless the name is a URL or an option asks for it.
+    """A model by name; nothing is downloaded unless the name is a URL or one on the hub, or an option asks for it.
 
     name: tried in this order:
         "vovnet39", "dsod300_vovnet27_slim"             built-in, with random weights; also on a timm backbone:
                                                         "refinedet320_timm/convnext_tiny"
         "bccd"                                          weights that ship with the package
         "best.safetensors", "runs/cells", "https://…"   trained weights: a file, the folder of a run, a URL
+        "hf:owner/name"                                trained weights on the Hugging Face Hub
         "model.onnx"                                    an exported model
         "timm:NAME", "torchvision:NAME"                 with random weights
         "package.module:function"                       imported and called
@@ -68,7 +69,7 @@ def is_trained(name: str) -> bool:
         return False
     path = Path(name)
     file = path.suffix in (".safetensors", ".pt") or (path / "best.safetensors").is_file()
-    return file or is_url(name) or name in shipped_weights()
+    return file or is_url(name) or is_hub_name(name) or name in shipped_weights()
 
 
 def _timm(name: str, options: dict[str, Any]) -> nn.Module:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.loading import batch_bytes
-from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, stop_votes_of, workers

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -65,8 +66,8 @@ def judge(
 
     expected: the description that the file must have.
 
-    UsageError if the images prove too little: the detector finds nothing in them, or what is found differs only in ties
-    and in too many of them.
+    UsageError if the images prove too little: the detector finds nothing in them, or what is found in them or in the
+    image without objects differs only in ties and in too many of them.
     """
     started = time.perf_counter()
     exact = expected.precision == "float32"
@@ -108,8 +109,13 @@ def judge(
         reasons += _drops(accuracy, max_drop)
     richest = max(range(len(images.paths)), key=lambda index: _count(findings.expected[index], threshold))
     image = candidate.preprocessing.resize(read_image(images.paths[richest])).contiguous()
-    blank_boxes, wrong = _trials(detector, candidate, image, rules, exact)
-    reasons += wrong
+    trials = _trials(detector, candidate, image, rules, exact)
+    reasons += trials.reasons
+    if trials.ties and not reasons:
+        raise UsageError(
+            f"{trials.ties}. A detector that finds so much where nothing is has hardly been trained: train it further"
+        )
+    reasons += [trials.ties] if trials.ties else []
     ms_before, ms_after = times_ms(detector, candidate, image, threshold)
     return Verdict(
         reasons=tuple(reasons),
@@ -118,7 +124,7 @@ def judge(
         exact=exact,
         parity=parity,
         accuracy=accuracy,
-        blank_boxes=blank_boxes,
+        blank_boxes=trials.blank_boxes,
         ms_before=ms_before,
         ms_after=ms_after,
         seconds=time.perf_counter() - started,
@@ -214,12 +220,19 @@ def _drops(accuracy: Sequence[AccuracyChange], max_drop: float) -> list[str]:
     ]
 
 
-def _trials(
-    detector: Detector, candidate: ExportedDetector, image: Tensor, rules: Rules, exact: bool
-) -> tuple[int | None, list[str]]:
-    """How many boxes PyTorch finds in an image without objects; and what is wrong with a batch, with that image, and
-    with the use of the score threshold."""
-    reasons, boxes = list[str](), None
+class _Trials(NamedTuple):
+    """blank_boxes: how many boxes PyTorch finds in an image without objects; None if that failed.
+    reasons: what is wrong with a batch, with that image, and with the use of the score threshold.
+    ties: a sentence if too many differences in that image may be ties, which proves nothing.
+    """
+
+    blank_boxes: int | None
+    reasons: list[str]
+    ties: str | None
+
+
+def _trials(detector: Detector, candidate: ExportedDetector, image: Tensor, rules: Rules, exact: bool) -> _Trials:
+    reasons, boxes, ties = list[str](), None, None
     try:
         reasons += _differences(batch_differences(detector, candidate, image, rules), rules, " in a batch of three")
     except ValueError as error:
@@ -229,12 +242,11 @@ def _trials(
         expected, found, parity = blank_differences(detector, candidate, image, rules)
         boxes = _count(expected, rules.threshold)
         reasons += _differences(parity, rules, f" in {blank}")
-        if exact and (ties := _too_many_ties(parity, blank)):
-            reasons.append(ties)
+        ties = _too_many_ties(parity, blank) if exact else None
         if detector.model.two_stage and bool(boxes) != bool(_count(found, rules.threshold)):
             reasons.append(f"of PyTorch and the file only one finds something in {blank}")
         if below := rows_below(candidate, image, max(rules.threshold, SCORE_THRESHOLD)):
             reasons.append(f"it ignores the score threshold: {counted(below, 'detection')} have a lower score")
     except ValueError as error:
         reasons.append(f"it fails on {blank} or on a high score threshold: {error}")
-    return boxes, reasons
+    return _Trials(boxes, reasons, ties)

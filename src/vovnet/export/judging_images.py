@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import find_format, open_dataset, require_objects, splits
 from vovnet.data.images import read_image
-from vovnet.data.split_roles import find_role
+from vovnet.data.splits.split_roles import find_role
 from vovnet.engine.predicting.predictor import Predictor
 from vovnet.engine.predicting.sources import expand_sources
 from vovnet.errors import UsageError, counted, listed

@@ -50,6 +50,7 @@ def quantise(
         env=os.environ | {"PYTHONPATH": paths, "NNCF_CI": "1"},
         capture_output=True,
         text=True,
+        encoding="utf-8",
         errors="replace",
     )
     if child.returncode:

@@ -20,12 +20,14 @@ def available_mib(device: torch.device, root: Path = Path("/")) -> float | None:
         return torch.cuda.mem_get_info(device)[0] / MIB
     limits = []
     with suppress(OSError, ValueError):
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
+        meminfo = (root / "proc/meminfo").read_text(encoding="utf-8")
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
         limits += [int(found[1]) / 1024] if found else []
     with suppress(OSError, ValueError):  # of a container; "max" is no number
         group = root / "sys/fs/cgroup"
-        most, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        cached = re.search(r"^file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)  # given up when needed
+        most, used = (int((group / f"memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current"))
+        parts = (group / "memory.stat").read_text(encoding="utf-8")
+        cached = re.search(r"^file (\d+)$", parts, re.MULTILINE)  # given up when needed
         limits.append(max(0, most - used + (int(cached[1]) if cached else 0)) / MIB)
     return min(limits, default=None)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vovnet.data.worker_count import usable_cores
+from vovnet.data.batches.worker_count import usable_cores
 from vovnet.engine.config import AugmentConfig, TrainConfig
 from vovnet.errors import listed
 from vovnet.planning.candidates import Candidate

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vovnet.data.batches.worker_count import usable_cores
 from vovnet.data.check import Report, check_dataset
+from vovnet.data.checking.problem import Problem
 from vovnet.data.formats import find_format, open_dataset
-from vovnet.data.problem import Problem
-from vovnet.data.worker_count import usable_cores
 from vovnet.errors import UsageError, counted, listed
 
 # Training ends with an error, learns nothing, or is judged by images that it saw.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vovnet.data.split_file import is_split_file
+from vovnet.data.splits.split_file import is_split_file
 from vovnet.engine.config_file import read_values
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.names import published_configs

@@ -9,8 +9,8 @@ from pathlib import Path
 from vovnet.data.dataset import raise_problem
 from vovnet.data.formats import find_format
 from vovnet.data.formats import splits as names_of_splits
-from vovnet.data.split_file import image_name, is_split_file, read_split_file, write_members
-from vovnet.data.split_roles import find_role
+from vovnet.data.splits.split_file import image_name, is_split_file, read_split_file, write_members
+from vovnet.data.splits.split_roles import find_role
 from vovnet.data.splitting import divide
 from vovnet.files import make_folder
 

@@ -10,10 +10,10 @@ from typing import Literal
 
 import torch
 
+from vovnet.data.batches.worker_count import usable_cores
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.images import read_image
 from vovnet.data.loading import Batch
-from vovnet.data.worker_count import usable_cores
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers

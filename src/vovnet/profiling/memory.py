@@ -154,8 +154,9 @@ def _measure_cpu(module: nn.Module, inputs: tuple[Tensor, ...], timeout_s: float
         environment = os.environ | {"PYTHONPATH": paths, "MALLOC_MMAP_THRESHOLD_": "131072"}
         try:
             child = subprocess.run(
-                command, env=environment, capture_output=True, text=True, errors="replace", timeout=timeout_s
-            )
+                command, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace",
+                timeout=timeout_s,
+            )  # fmt: skip
         except subprocess.TimeoutExpired:
             return _failed(f"it took longer than {timeout_s:g} s for {PASSES} passes")
     if child.returncode < 0:
@@ -223,7 +224,7 @@ def _warm_up() -> None:
 def reset_peak_resident() -> bool:
     """Reset the peak resident set to the current one; False where the system cannot do that (only Linux can)."""
     try:
-        _RESET_PEAK.write_text("5")
+        _RESET_PEAK.write_text("5", encoding="utf-8")
     except OSError:
         return False
     return True
@@ -232,12 +233,36 @@ def reset_peak_resident() -> bool:
 def peak_resident_mib() -> float:
     """The peak resident set of this process since the last reset, or since its start."""
     if _RESET_PEAK.exists():
-        status = Path("/proc/self/status").read_text().splitlines()
+        status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         (peak,) = (entry for entry in status if entry.startswith("VmHWM"))
         return int(peak.split()[1]) / 1024
+    if sys.platform == "win32":
+        return _peak_working_set() / MIB
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+def _peak_working_set() -> int:
+    """Bytes, as Windows counts them."""
+    import ctypes
+    from ctypes import wintypes
+
+    class Counters(ctypes.Structure):
+        _fields_ = (
+            ("size", wintypes.DWORD),
+            ("page_faults", wintypes.DWORD),
+            ("peak_working_set", ctypes.c_size_t),
+            ("others", ctypes.c_size_t * 7),
+        )
+
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+    kernel.GetCurrentProcess.restype = wintypes.HANDLE
+    kernel.K32GetProcessMemoryInfo.argtypes = (wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)
+    counters = Counters(size=ctypes.sizeof(Counters))
+    if not kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size):
+        raise OSError("Windows does not tell how much memory this process took")
+    return int(counters.peak_working_set)
 
 
 # GPUs: the allocator of this process ---------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def own_numbers(proc: Path = Path("/proc")) -> frozenset[int]:
     """The numbers of this process in all namespaces that it can see, and of its threads."""
     numbers = {os.getpid()}
     try:
-        status = (proc / "self/status").read_text().splitlines()
+        status = (proc / "self/status").read_text(encoding="utf-8").splitlines()
         numbers.update(int(number) for line in status if line.startswith("NSpid:") for number in line.split()[1:])
         numbers.update(int(task.name) for task in (proc / "self/task").iterdir())
     except (OSError, ValueError):

@@ -101,7 +101,9 @@ def linux_flags(cpuinfo: str) -> frozenset[str]:
 def _darwin_flags() -> frozenset[str]:
     names = _DARWIN_NAMES
     # sysctl reports the names that it does not know, and goes on with the others.
-    answer = subprocess.run(["/usr/sbin/sysctl", *names], capture_output=True, text=True, timeout=5).stdout
+    answer = subprocess.run(
+        ["/usr/sbin/sysctl", *names], capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=5
+    ).stdout
     values = (line.partition(":") for line in answer.splitlines())
     return frozenset(names[name.strip()] for name, _, value in values if value.strip() == "1" and name.strip() in names)
 

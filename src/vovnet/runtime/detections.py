@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet import run_lengths
+from vovnet.exchange.detections import Exchangeable
 from vovnet.media.pixels import Pixels, read_pixels
 from vovnet.media.results import Named, coco_results, make_image_id
 
@@ -61,7 +62,7 @@ class Masks:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Detections(Named):
+class Detections(Exchangeable, Named):
     """The objects that a detector reports for one image, best score first.
 
     boxes: float32 (D, 4), x1 y1 x2 y2 in pixels of the original image.

@@ -17,7 +17,7 @@ from vovnet.folder_lock import folder_lock
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.names import shipped_weights
 from vovnet.printing import line, quoted
-from vovnet.urls import is_url, shown_url
+from vovnet.urls import is_hub_name, is_url, shown_url
 from vovnet.weights.digest import weights_digest
 from vovnet.weights.file import (
     DETECTOR_FORMAT,
@@ -152,7 +152,7 @@ def file_to_change(source: str | Path) -> Path:
     remedy = f"copy it first (cp {line(str(path), 200)} weights.safetensors) and name the copy"
     if path.resolve() in {shipped.resolve() for shipped in shipped_weights().values()}:
         raise UsageError(f"{line(str(source), 200)} comes with vovnet and is never changed: {remedy}")
-    if is_url(str(source)):
+    if is_url(str(source)) or is_hub_name(str(source)):
         raise UsageError(f"a copy of {shown_url(str(source))} in the cache is never changed: {remedy}")
     if path.suffix != ".safetensors":
         raise UsageError(f"score thresholds are stored in .safetensors files, got {line(str(path), 200)}")

@@ -22,8 +22,9 @@ from vovnet.printing import line, quoted
 from vovnet.weights.archive import read_npz
 from vovnet.weights.pickled import read_pickled
 from vovnet.weights.program import RefusedError
+from vovnet.weights.zipped import ZIPPED, unzipped
 
-SUFFIXES = (".pth", ".pt", ".safetensors", ".npz", ".pth.tar", ".ckpt", ".bin")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".npz", ".pth.tar", ".ckpt", ".bin", ZIPPED)
 BACKBONE_FORMAT = "vovnet-backbone-1"
 DETECTOR_FORMAT = "vovnet-detector-1"
 
@@ -40,9 +41,9 @@ _VALUES_ONLY = ("argparse.Namespace", "pathlib.Path", "pathlib.PosixPath", "path
 
 
 def suffix_of(name: str | Path) -> str:
-    """The suffix of a file's name, with "pth" if it ends in ".pth.tar", which is no tar archive."""
+    """The suffix of a file's name, with "pth" if it ends in ".pth.tar", which is no tar archive, or ".pth.zip"."""
     path = Path(name)
-    return "".join(path.suffixes[-2:]) if path.suffix == ".tar" else path.suffix
+    return "".join(path.suffixes[-2:]) if path.suffix in (".tar", ".zip") else path.suffix
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -70,7 +71,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         if suffix == ".npz":
             return _unwrapped({name: torch.from_numpy(array) for name, array in read_npz(path).items()}), {}
-        content = read_pickled(path)
+        if suffix == ZIPPED:
+            with unzipped(path) as inner:
+                content = read_pickled(inner)
+        else:
+            content = read_pickled(path)
     except RefusedError as error:
         raise problem(path, _refusal(path, error.types)) from error
     except ValueError as error:
@@ -266,6 +271,7 @@ def _refusal(path: Path, types: list[str]) -> str:
         "torch.save({k: v for k, v in c.items() if isinstance(v, dict)}, 'weights.pth')\""
     )
     # A command that can be copied as it is: whole, and without what a name could add to it.
-    if len(f"{path} {what}{command}") <= 500 and re.fullmatch(r"[\w./ -]+", str(path)):
+    fits = len(f"{path} {what}{command}") <= 500 and suffix_of(path) != ZIPPED
+    if fits and re.fullmatch(r"[\w./ -]+", str(path)):
         return what + command
     return f"{what}docs/weights.md has a command that writes a file without them"

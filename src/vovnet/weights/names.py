@@ -46,6 +46,18 @@ _TIMM: Rules = (
 )
 
 
+# pytorchcv: "features.stage3.unit1.branches.branch5.bn.weight"
+_PYTORCHCV: Rules = (
+    (r"^head\.", "output."),
+    (r"\.norm\.", ".bn."),
+    (r"^stem\.(\d)\.", lambda i: f"features.init_block.conv{i + 1}."),
+    (
+        r"^stages\.(\d)\.(\d)\.layers\.(\d)\.",
+        lambda s, m, i: f"features.stage{s + 1}.unit{m + 1}.branches.branch{i + 1}.",
+    ),
+    (r"^stages\.(\d)\.(\d)\.concat\.", lambda s, m: f"features.stage{s + 1}.unit{m + 1}.concat_conv."),
+)
+
 # Caffe: "DiverseBlock4a/conv.0", the name of a layer and the number of one of its blobs. The third blob of a BatchNorm
 # is a factor by which mean and variance must be divided; it stands where we have the step counter.
 _CAFFE: Rules = (
@@ -91,8 +103,8 @@ _DETECTRON2_BGR = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "c
 _CAFFE_BGR = {"mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
 
 
-SOURCES = ("VoVNet.pytorch", "VoVNet-Detectron", "vovnet-detectron2", "timm", "Caffe")
-_PYTORCH, _BENCHMARK, _DETECTRON2, _FROM_TIMM, _FROM_CAFFE = SOURCES
+SOURCES = ("VoVNet.pytorch", "VoVNet-Detectron", "vovnet-detectron2", "timm", "pytorchcv", "Caffe")
+_PYTORCH, _BENCHMARK, _DETECTRON2, _FROM_TIMM, _FROM_PYTORCHCV, _FROM_CAFFE = SOURCES
 _V1 = {"stem": "stride", "identity": True, "ese": "none", "norm": "batch"}
 
 
@@ -104,6 +116,8 @@ def recognise(names: Iterable[str]) -> Scheme | None:
             return _osa_scheme(match[1], match[2], names)
         if re.match(r"stages\.\d\.blocks\.\d+\.conv_", name):
             return _timm_scheme(names)
+        if re.match(r"features\.stage\d\.unit\d\.branches\.branch\d\.conv\.weight$", name):
+            return Scheme(_FROM_PYTORCHCV, tuple(TABLE_1), _PYTORCHCV, _V1, IMAGENET_RGB, frozen_eps=1e-5)
         if re.match(r"(stem\d/|DiverseBlock\d|Transition\d)", name):
             options = {**_V1, "stem": "pool", "identity": False}
             return Scheme(_FROM_CAFFE, tuple(TABLE_1), _CAFFE, options, _CAFFE_BGR, counter_divides=True)

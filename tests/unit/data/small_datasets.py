@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vovnet.data.check import KINDS, Report, check_dataset, write_cleaned_copy
-from vovnet.data.split_file import write_members
+from vovnet.data.splits.split_file import write_members
 from vovnet.data.splitting import divide
 
 WIDTH, HEIGHT = 60, 40

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.data import voc
 from vovnet.data.check import KINDS, check_dataset, find_unions
 from vovnet.data.dataset import raise_problem
 from vovnet.data.formats import open_dataset
+from vovnet.data.readers import voc
 
 from .small_datasets import (
     HEIGHT,

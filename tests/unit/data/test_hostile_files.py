@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from vovnet.data.check import check_dataset
-from vovnet.data.coco_files import find_category_ids, scan_categories
 from vovnet.data.formats import open_dataset, splits
+from vovnet.data.readers.coco_files import find_category_ids, scan_categories
 
 from .coco_writing import CAR, IMAGE, write_split
 from .small_datasets import clean_and_check, make_coco, make_voc, make_yolo, xml_of

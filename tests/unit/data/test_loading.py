@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from vovnet.data.batches.resizing import ResizeAugmentation
 from vovnet.data.formats import open_dataset
 from vovnet.data.loading import BatchStream, training_batches
-from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.transforms import SSDAugmentation
 
 BCCD = Path("samples/bccd")

@@ -14,10 +14,10 @@ from PIL import Image, ImageFilter
 from vovnet.cli.data_split import parse_fractions
 from vovnet.cli.data_split import split as split_command
 from vovnet.data.formats import open_dataset
-from vovnet.data.grouping import group_images
-from vovnet.data.near_duplicates import alike_pairs, small_pictures
+from vovnet.data.splits.grouping import group_images
+from vovnet.data.splits.near_duplicates import alike_pairs, small_pictures
+from vovnet.data.splits.stratifying import stratify
 from vovnet.data.splitting import check_fractions, divide
-from vovnet.data.stratifying import stratify
 from vovnet.errors import UsageError
 
 from ...small_voc import BCCD

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from vovnet.data.image_cache import CachedImages
+from vovnet.data.batches.image_cache import CachedImages
 from vovnet.data.loading import Batch
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.distributed import Workers

@@ -14,10 +14,10 @@ from pycocotools import mask as oracle
 from torch import Tensor
 from torchvision.models.detection.roi_heads import maskrcnn_loss
 
+from vovnet.data.batches.resizing import ResizeAugmentation
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import open_dataset
 from vovnet.data.loading import Batch, BatchStream, training_batches
-from vovnet.data.resizing import ResizeAugmentation
 from vovnet.losses.mask_rcnn import MaskRCNNLoss, _mask_targets
 from vovnet.sizes import fit_size
 from vovnet.structures import Target, TrainingMasks

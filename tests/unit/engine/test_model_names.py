@@ -69,7 +69,7 @@ def test_a_trained_model_from_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         shutil.copy(shipped_weights()["bccd"], path)
 
     monkeypatch.setenv("VOVNET_CACHE", str(tmp_path))
-    monkeypatch.setattr("vovnet.weights.find.download_weights", fetch)
+    monkeypatch.setattr("vovnet.weights.cached.download_weights", fetch)
     assert is_trained("https://host/cells.safetensors")
     assert asked == []
     weights_of(resolve_model("https://host/cells.safetensors"))
@@ -113,7 +113,7 @@ def test_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_timm() -> None:
-    pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
+    pytest.importorskip("timm", reason='timm is not installed: pip install "vovnet[timm]"')
     model = resolve_model("timm:resnet18", num_classes=5)
     assert isinstance(model, nn.Module)
     assert model.get_classifier().out_features == 5
@@ -124,7 +124,7 @@ def test_timm() -> None:
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match=r"timm:resnet18 needs an extra: pip install '\.\[timm\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'timm:resnet18 needs an extra: pip install "vovnet\[timm\]"'):
         resolve_model("timm:resnet18")
 
 

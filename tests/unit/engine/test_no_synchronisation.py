@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from vovnet.data.device_drawing import LeaveToDevice
+from vovnet.data.batches.device_drawing import LeaveToDevice
 from vovnet.data.formats import open_dataset
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation

@@ -229,10 +229,10 @@ def test_it_runs_without_pytorch(exported):
 
 def test_without_mnn_the_remedy_is_said(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "MNN", None)
-    with pytest.raises(ModuleNotFoundError, match=r"MNN needs an extra: pip install '\.\[mnn\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'MNN needs an extra: pip install "vovnet\[mnn\]"'):
         MnnSession(exported)
     monkeypatch.setitem(sys.modules, "_tools", None)
-    with pytest.raises(ModuleNotFoundError, match=r"MNN needs an extra: pip install '\.\[mnn\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'MNN needs an extra: pip install "vovnet\[mnn\]"'):
         write_mnn(network(), describe_export(loaded(), "float32"), exported.parent / "other")
 
 

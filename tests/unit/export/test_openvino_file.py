@@ -87,7 +87,9 @@ def test_int8_without_images(tmp_path):
 def test_int8_without_nncf(tmp_path, monkeypatch):
     monkeypatch.setattr(openvino_int8, "find_spec", lambda name: None)
     network, info = bccd_network()
-    with pytest.raises(ModuleNotFoundError, match=r"int8 for OpenVINO needs an extra: pip install '.\[openvino\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r'int8 for OpenVINO needs an extra: pip install "vovnet\[openvino\]"'
+    ):
         write_openvino(network, replace(info, precision="int8"), tmp_path / "x_openvino", list(bccd_images("train", 1)))
     assert list(tmp_path.iterdir()) == []
 

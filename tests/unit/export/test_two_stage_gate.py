@@ -175,14 +175,22 @@ def test_so_many_ties_that_a_wrong_file_might_hide_among_them_are_refused(
         return keep(rows, np.arange(len(rows.image)) % 10 != 3) if wrong else rows
 
     monkeypatch.setattr(findings, "two_stage_before_nms", all_uncertain)
-    if place == "photo":
-        with pytest.raises(
-            UsageError, match=r"^\d+ differences in 1 image of the images that ship .* may be ties, .*--data"
-        ):
-            small.judge(lacking)
-    else:
-        (reason,) = small.judge(lacking).reasons
-        assert re.match(r"\d+ differences in an image of faint noise may be ties", reason)
+    expected = {
+        "photo": r"^\d+ differences in 1 image of the images that ship .* may be ties, .* with --data",
+        "noise": r"^\d+ differences in an image of faint noise may be ties, .*: train it further$",
+    }
+    with pytest.raises(UsageError, match=expected[place]):
+        small.judge(lacking)
+
+
+def test_ties_in_noise_are_no_remedy_for_another_difference(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is wrong says so, and what hides nothing is only named beside it."""
+    monkeypatch.setattr(gate, "_too_many_ties", lambda parity, where: "9 ties" if "noise" in where else None)
+    with pytest.raises(UsageError, match="^9 ties"):
+        small.judge()
+    reasons = small.judge(in_noise(NOISE["twice"])).reasons
+    assert "should not be there" in reasons[0]
+    assert reasons[-1] == "9 ties"
 
 
 WRONG: dict[str, Change] = {

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from vovnet.data.image_scan import scan_images
+from vovnet.data.checking.image_scan import scan_images
 from vovnet.data.images import read_image
-from vovnet.data.mask_png import parse_numbers
+from vovnet.data.readers.mask_png import parse_numbers
 from vovnet.limits import VARIABLE
 from vovnet.media.image_opening import FORMATS, open_image
 from vovnet.media.pixels import IMAGE_SUFFIXES, image_header_size, read_pixels
@@ -189,7 +189,7 @@ def test_too_little_memory_does_not_mark_an_image_as_unreadable(
 _PEAK = """
 import sys
 from pathlib import Path
-from vovnet.data import mask_png
+from vovnet.data.readers import mask_png
 from vovnet.media import pixels
 
 def peak():
@@ -255,7 +255,7 @@ def test_threads_decode_few_pixels_at_once(tmp_path: Path, monkeypatch: pytest.M
             at_work -= 1
         return read_pixels(path)
 
-    monkeypatch.setattr("vovnet.data.image_scan.read_pixels", read)
+    monkeypatch.setattr("vovnet.data.checking.image_scan.read_pixels", read)
     monkeypatch.setenv(VARIABLE, "image_pixels=1300")
     scans = scan_images(paths, 4, None)
     assert not any(scan.error for scan in scans.values())

@@ -197,7 +197,7 @@ def test_a_small_detector_learns_one_image_and_finds_its_objects(name):
 
 
 def test_timms_networks():
-    pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
+    pytest.importorskip("timm", reason='timm is not installed: pip install "vovnet[timm]"')
     model = create_backbone("timm/resnet18", features_only=True).train()
     assert (model.channels, model.strides) == ((64, 128, 256, 512), (4, 8, 16, 32))
     assert model.feature_names == ("c2", "c3", "c4", "c5")
@@ -208,14 +208,14 @@ def test_timms_networks():
 
 
 def test_timms_norms_can_be_frozen():
-    pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
+    pytest.importorskip("timm", reason='timm is not installed: pip install "vovnet[timm]"')
     model = create_backbone("timm/resnet18", norm="frozen").train()
     assert sum(isinstance(module, FrozenBatchNorm2d) for module in model.modules()) == 20
     assert all(parameter.ndim == 4 for parameter in model.parameters())
 
 
 def test_timms_channels_last_networks_are_permuted():
-    pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
+    pytest.importorskip("timm", reason='timm is not installed: pip install "vovnet[timm]"')
     model = create_backbone("timm/swin_tiny_patch4_window7_224").eval()
     with torch.no_grad():
         maps = model(torch.randn(1, 3, 224, 224))
@@ -223,7 +223,7 @@ def test_timms_channels_last_networks_are_permuted():
 
 
 def test_timms_names_and_strides_are_checked():
-    pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
+    pytest.importorskip("timm", reason='timm is not installed: pip install "vovnet[timm]"')
     with pytest.raises(ValueError, match="no backbone is called 'timm/resnet81', did you mean 'timm/resnet"):
         create_backbone("timm/resnet81")
     with pytest.raises(ValueError, match=r"strides 8, 16 and 32, timm/vit_tiny_patch16_224 has \[16, 16"):
@@ -238,7 +238,7 @@ def test_timms_names_and_strides_are_checked():
 
 def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match=r"timm/resnet18 needs an extra: pip install '\.\[timm\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'timm/resnet18 needs an extra: pip install "vovnet\[timm\]"'):
         create_backbone("timm/resnet18")
 
 

@@ -86,7 +86,7 @@ def test_a_network_under_autocast_computes_in_one_number_format() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
 def test_timms_frozen_norms_keep_the_format_too(name: str) -> None:
-    timm = pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
+    timm = pytest.importorskip("timm", reason='timm is not installed: pip install "vovnet[timm]"')
     ours = TimmBackbone(name, norm="frozen").eval()
     theirs = timm.layers.freeze_batch_norm_2d(timm.create_model(name, pretrained=False, features_only=True)).eval()
     state = {

@@ -181,7 +181,7 @@ def test_a_model_keeps_its_parameters_and_the_names_of_its_state() -> None:
 
 
 def test_timms_norms_with_activations() -> None:
-    timm = pytest.importorskip("timm", reason="timm is not installed: pip install '.[timm]'")
+    timm = pytest.importorskip("timm", reason='timm is not installed: pip install "vovnet[timm]"')
     torch.manual_seed(0)
     theirs = timm.create_model("mobilenetv3_small_050", pretrained=False, features_only=True).train()
     ours = use_ghost_norms(copy.deepcopy(theirs), 2)

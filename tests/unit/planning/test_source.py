@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.data.split_file import write_members
+from vovnet.data.splits.split_file import write_members
 from vovnet.errors import UsageError
 from vovnet.planning.source import find_dataset
 

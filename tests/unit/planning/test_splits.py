@@ -6,7 +6,7 @@ import pytest
 
 from tests.small_voc import write_small_voc
 from vovnet.data.formats import open_dataset
-from vovnet.data.split_file import write_members
+from vovnet.data.splits.split_file import write_members
 from vovnet.planning import splits as module
 from vovnet.planning.splits import Splits, find_splits, take_val_from_train
 

@@ -23,4 +23,4 @@ def measured(device: Device, chip: Chip = H100, *, gain: float = 1.0, **options:
 
 
 def zeus_module(name: str) -> Any:
-    return pytest.importorskip(name, reason="zeus is not installed: pip install '.[zeus]'")
+    return pytest.importorskip(name, reason='zeus is not installed: pip install "vovnet[zeus]"')

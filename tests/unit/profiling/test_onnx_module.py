@@ -228,5 +228,5 @@ def test_a_missing_package(
 ) -> None:
     path = write(tmp_path, node("Relu", "x"))
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[onnx\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "vovnet\[onnx\]"'):
         read(path)

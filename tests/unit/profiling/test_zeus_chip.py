@@ -187,4 +187,4 @@ def test_without_zeus_the_reason_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.version, "hip", "6.4")
     sensor = find_sensor(device_type)
     assert isinstance(sensor, NoSensor)
-    assert "pip install '.[zeus]'" in sensor.reason
+    assert 'pip install "vovnet[zeus]"' in sensor.reason

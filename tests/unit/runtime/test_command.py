@@ -175,7 +175,7 @@ def test_a_missing_runtime_names_the_remedy(run: Run, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr("vovnet.runtime.openvino.openvino_core", openvino_core.__wrapped__)  # another test may have one
     status, _, err = run("predict", "tiny.onnx", "a.png", "--runtime", "openvino")
-    assert (status, err) == (1, "vovnet: OpenVINO needs an extra: pip install 'vovnet-runtime[openvino]'\n")
+    assert (status, err) == (1, 'vovnet: OpenVINO needs an extra: pip install "vovnet-runtime[openvino]"\n')
 
 
 def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -351,7 +351,9 @@ def test_wrong_thresholds(tmp_path, threshold: float) -> None:
 def test_a_missing_runtime(tmp_path, monkeypatch) -> None:
     path = save(tmp_path / "x.onnx", small_model())
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ModuleNotFoundError, match=r"x.onnx needs the package onnxruntime: pip install .*\[onnx\]"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r'x.onnx needs the package onnxruntime: pip install "vovnet\[onnx\]"'
+    ):
         OnnxSession(path)
 
 

@@ -295,5 +295,5 @@ def test_wrong_images(exported):
 def test_without_openvino(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(subject, "openvino_core", subject.openvino_core.__wrapped__)  # of which the process has one
-    with pytest.raises(ModuleNotFoundError, match=r"OpenVINO needs an extra: pip install '.\[openvino\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'OpenVINO needs an extra: pip install "vovnet\[openvino\]"'):
         OpenVinoSession(exported / "bccd_openvino")

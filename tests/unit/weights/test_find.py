@@ -16,9 +16,12 @@ from safetensors.torch import save
 from vovnet import create_backbone, load
 from vovnet.engine.predicting.sources import expand_sources
 from vovnet.errors import UsageError
-from vovnet.weights import find
+from vovnet.weights import find, published
+from vovnet.weights import hub as hub_module
 from vovnet.weights.backbone import read_weights
-from vovnet.weights.find import FROM_TORCHVISION, VOVNETS_ON_HUB, find_weights, open_weights, read_source
+from vovnet.weights.find import find_weights, open_weights, read_source
+from vovnet.weights.hub import VOVNETS_ON_HUB
+from vovnet.weights.published import FROM_TORCHVISION
 
 from .serving import Server, files, use_as_hub
 
@@ -190,7 +193,8 @@ def test_a_download_above_a_limit_is_kept_until_the_limit_is_raised(
 
 def test_a_url_must_say_which_format_it_has(server: Server) -> None:
     with pytest.raises(
-        ValueError, match=r"must end in .pth, .pt, .*, .npz, .pth.tar, .ckpt, .bin, got .*download.id=3; download"
+        ValueError,
+        match=r"must end in .pth, .pt, .*, .npz, .pth.tar, .*, .pth.zip, got .*download.id=3; download",
     ):
         read_source(f"{server.url}/download?id=3")
     assert server.visits == []
@@ -234,9 +238,9 @@ def test_a_full_disk_leaves_nothing(server: Server, cache: Path, monkeypatch: py
 @pytest.fixture
 def torchvision_files(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server in place of PyTorch's, whose file has the first digits of its SHA-256 in its name."""
-    monkeypatch.setattr(find, "TORCHVISION_HOST", "127.0.0.1")
+    monkeypatch.setattr(published, "TORCHVISION_HOST", "127.0.0.1")
     monkeypatch.setattr(
-        find, "torchvision_url", lambda name: f"{server.url}/{name.split('/')[1]}-{server.sha256[:8]}.pth"
+        published, "torchvision_url", lambda name: f"{server.url}/{name.split('/')[1]}-{server.sha256[:8]}.pth"
     )
     return server
 
@@ -295,10 +299,10 @@ def test_names_that_torchvision_lacks() -> None:
 def test_the_names_are_those_that_torchvision_has_weights_for() -> None:
     from torchvision.models import get_model_weights
 
-    published = {"resnet50", "resnet101", "densenet161", "densenet201"}
-    urls = {weights.url for network in published for weights in get_model_weights(network)}
-    assert {find.torchvision_url(name) for name in FROM_TORCHVISION} == urls
-    assert find.torchvision_url("torchvision/resnet50").endswith("/resnet50-0676ba61.pth")
+    networks = {"resnet50", "resnet101", "densenet161", "densenet201"}
+    urls = {weights.url for network in networks for weights in get_model_weights(network)}
+    assert {published.torchvision_url(name) for name in FROM_TORCHVISION} == urls
+    assert published.torchvision_url("torchvision/resnet50").endswith("/resnet50-0676ba61.pth")
 
 
 # --- the hub ------------------------------------------------------------------------------------------------------
@@ -356,7 +360,7 @@ def test_offline_mode_asks_nobody(hub: Server, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_hub_that_does_not_answer_costs_little(hub: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find, "HUB_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(hub_module, "HUB_TIMEOUT_S", 0.05)
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: time.sleep(1))
     start = time.monotonic()
     with pytest.raises(OSError, match=r"could not be downloaded from the hub \(TimeoutError\)"):
@@ -391,7 +395,7 @@ def test_a_backbone_from_the_hub(hub: Server) -> None:
 
 def test_without_the_hubs_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ModuleNotFoundError, match=r"timm/.* needs an extra: pip install '\.\[timm\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'timm/.* needs an extra: pip install "vovnet\[timm\]"'):
         find_weights(NAME, VOVNETS_ON_HUB)
 
 

@@ -9,16 +9,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from vovnet.data.batches.device_drawing import LeaveToDevice
+from vovnet.data.batches.image_cache import CachedImages, open_cache
+from vovnet.data.batches.loaders import Batches
+from vovnet.data.batches.resizing import ResizeAugmentation
+from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.dataset import DetectionDataset, Sample
-from vovnet.data.device_drawing import LeaveToDevice
 from vovnet.data.formats import open_dataset, require_objects
-from vovnet.data.image_cache import CachedImages, open_cache
-from vovnet.data.loaders import Batches
 from vovnet.data.loading import Augmentation, Batch, BatchStream, batch_bytes, training_batches
-from vovnet.data.resizing import ResizeAugmentation
 from vovnet.data.tiles import cut_into_tiles, whole_images
 from vovnet.data.transforms import SSDAugmentation
-from vovnet.data.worker_count import choose_workers
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.distributed import Workers
 from vovnet.engine.predicting.known_exports import cache_folder

@@ -148,7 +148,7 @@ def memory_mib() -> dict[str, float | None]:
     """
     names = {"resident_mib": "VmRSS", "peak_mib": "VmHWM"}
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return dict.fromkeys(names)
     values = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}

@@ -118,7 +118,7 @@ class Worker:
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process and its threads; 0 if the system does not report it."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -42,10 +42,15 @@ class MobileNet(nn.Module):
         self.head = None if features_only else nn.Linear(c_in, num_classes)
         init_weights(self, init)
 
-    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+    def features(self, x: Tensor) -> list[Tensor]:
+        """[c2, c3, c4, c5] of images (N, 3, H, W)."""
         x = self.stem(x)
         features = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        return features if self.head is None else self.head(x.mean(dim=(2, 3)))
+        return features
+
+    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+        features = self.features(x)
+        return features if self.head is None else self.head(features[-1].mean(dim=(2, 3)))

@@ -35,7 +35,8 @@ class Meter:
         self.samples()  # a faulty log must be reported now, not after minutes of measuring
 
     def state(self, time_s: float) -> DeviceState:
-        return DeviceState(time_s=time_s, load_average=os.getloadavg()[0])
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Windows has none
+        return DeviceState(time_s=time_s, load_average=load)
 
     def samples(self) -> list[Sample]:
         """The whole log, ordered by time. Raises ValueError that names the faulty line."""

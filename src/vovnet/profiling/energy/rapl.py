@@ -31,19 +31,19 @@ class Rapl:
     def __init__(self, root: Path = Path("/"), clock: Clock | None = None) -> None:
         powercap = root / "sys/class/powercap"
         zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if re.fullmatch(r"intel-rapl:\d+", zone.name)]
-        self._packages = [zone for zone in zones if (zone / "name").read_text().startswith("package-")]
+        self._packages = [zone for zone in zones if (zone / "name").read_text(encoding="utf-8").startswith("package-")]
         if not self._packages:
             reason = "it is absent or hidden by a virtual machine or container"
             raise FileNotFoundError(f"no RAPL counter in {powercap}; {reason}")
         self._machine = Machine(root)
-        self._ranges_uj = [int((zone / "max_energy_range_uj").read_text()) for zone in self._packages]
+        self._ranges_uj = [int((zone / "max_energy_range_uj").read_text(encoding="utf-8")) for zone in self._packages]
         self._clock, self._total_uj = clock or Clock(), 0
         try:
             self._last_uj, self._last_s = self._read_uj(), self._clock.now()
         except PermissionError as error:
             help_text = f"{error.filename} is not readable: run as root, or let root run `chmod a+r` on it"
             raise PermissionError(help_text) from None
-        self.name = "CPU, " + ", ".join((zone / "name").read_text().strip() for zone in self._packages)
+        self.name = "CPU, " + ", ".join((zone / "name").read_text(encoding="utf-8").strip() for zone in self._packages)
         meaning = "the energy of the CPU packages with all their processes, without memory modules and power supply"
         limit_w = sum(map(_limit_w, self._packages))
         self.sources: Mapping[Method, Source] = {"rapl": Source("powercap energy_uj", meaning, limit_w=limit_w)}
@@ -74,7 +74,7 @@ class Rapl:
 
     def _read_uj(self) -> list[int]:
         try:
-            return [int((zone / "energy_uj").read_text()) for zone in self._packages]
+            return [int((zone / "energy_uj").read_text(encoding="utf-8")) for zone in self._packages]
         except ValueError as error:
             raise OSError(f"energy_uj of a CPU package is no number ({error})") from None
 
@@ -87,5 +87,5 @@ def _limit_w(package: Path) -> float:
     stated_w = [0.0]
     for file in (*package.glob("constraint_*_max_power_uw"), *package.glob("constraint_*_power_limit_uw")):
         with suppress(OSError, ValueError):
-            stated_w.append(int(file.read_text()) / 1e6)
+            stated_w.append(int(file.read_text(encoding="utf-8")) / 1e6)
     return min(2 * max(stated_w) or PACKAGE_LIMIT_W, PACKAGE_LIMIT_W)

@@ -1,0 +1,82 @@
+"""Images with their ground truth and what a detector found in them, as samples of FiftyOne."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from vovnet.data.dataset import DetectionDataset, Sample
+from vovnet.exchange.extra import import_extra
+from vovnet.exchange.fiftyone import make_labels
+from vovnet.media.pixels import image_header_size
+from vovnet.printing import line
+
+
+class Found(Protocol):
+    """What a detector's `predict` returns for one image."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def frame(self) -> int | None: ...
+    def to_fiftyone(self) -> Any: ...
+
+
+def make_samples(predictions: Iterable[Found] = (), *, dataset: DetectionDataset | None = None) -> list[Any]:
+    """A `fiftyone.Sample` for each image, for `fiftyone.Dataset.add_samples`.
+
+    A sample has the absolute path of its image, and the detections as `predictions`. With a dataset, all its images are
+    samples in its order, with their objects as `ground_truth` and their `image_id`; each object has the flags `iscrowd`
+    and `difficult`. The predictions must then be of these files.
+
+    predictions: of image files, one for each file.
+    dataset: a split, see `vovnet.data.formats.open_dataset`. Tiles are no files, so it must not be divided into them.
+
+    Raises ValueError for what does not fit together, ModuleNotFoundError without FiftyOne.
+    """
+    fiftyone = import_extra("fiftyone", "vovnet.adapters.fiftyone")
+    found = _by_path(predictions)
+    if dataset is None:
+        return [fiftyone.Sample(filepath=path, predictions=one.to_fiftyone()) for path, one in found.items()]
+    samples = []
+    for image in dataset:
+        if image.tile is not None:
+            raise ValueError(f"FiftyOne's samples are image files, got a tile of {image.image_path}")
+        path = os.path.abspath(image.image_path)
+        fields = {"ground_truth": _ground_truth(image, dataset.class_names), "image_id": image.image_id}
+        if path in found:
+            fields["predictions"] = found.pop(path).to_fiftyone()
+        samples.append(fiftyone.Sample(filepath=path, **fields))
+    if found:
+        raise ValueError(
+            f"expected predictions of images of the split {dataset.split} in {dataset.root}, got one of "
+            f"{line(next(iter(found)), 200)}"
+        )
+    return samples
+
+
+def _by_path(predictions: Iterable[Found]) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    for one in predictions:
+        path = os.path.abspath(one.source)
+        if one.frame is not None or not os.path.isfile(path):
+            raise ValueError(
+                f"FiftyOne's samples are image files, got a prediction of {line(one.source, 200)}"
+                f"{'' if one.frame is None else f', frame {one.frame}'}"
+            )
+        if path in found:
+            raise ValueError(f"expected one prediction for each image, got two of {line(path, 200)}")
+        found[path] = one
+    return found
+
+
+def _ground_truth(image: Sample, class_names: tuple[str, ...]) -> Any:
+    target = image.target
+    return make_labels(
+        target,
+        [class_names[label] for label in target.labels.tolist()],
+        image_size=image.image_size or image_header_size(image.image_path),
+        iscrowd=target.crowd.tolist(),
+        difficult=target.difficult.tolist(),
+    )

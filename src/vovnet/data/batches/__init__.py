@@ -1,0 +1,1 @@
+"""What gets training images into a batch: loader processes, the image cache, resizing, drawing on the device."""

@@ -1,0 +1,1 @@
+"""What the check of a dataset is made of: images, annotations, copies of images, whole splits, the cleaned copy."""

@@ -1,0 +1,156 @@
+"""Copies a dataset without its problems, and proves that the copy reads back as it was meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from vovnet.data.checking.problem import Problem, Removal
+from vovnet.data.dataset import Box, SplitAnnotations
+from vovnet.data.readers import mask_png
+from vovnet.files import is_below
+
+_LISTS = (".txt", ".yaml", ".yml", ".data")
+_ROUNDING = 0.01  # pixels that the text of an annotation may be off
+
+
+def require_new_folder(out: Path, folder: Path) -> None:
+    """FileExistsError or ValueError if a copy of a data folder must not be written to `out`."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists and is not an empty folder: name a new one for the copy")
+    if is_below(out, folder):
+        raise ValueError(f"{out} lies inside the data folder {folder}: name a folder outside it for the copy")
+
+
+def files_left_out(
+    folder: Path,
+    splits: Sequence[SplitAnnotations],
+    clean: Sequence[SplitAnnotations],
+    file_problems: Sequence[Problem],
+) -> frozenset[Path]:
+    """The images and annotation files that no split of the copy uses, though a split of the original does."""
+    files = {path for split in splits for path in files_of(split)}
+    for problem in file_problems:
+        path = folder / problem.image
+        is_list = path.suffix in _LISTS and problem.kind != "annotation-without-image"
+        if path.is_file() and not is_list and not Path(problem.image).is_absolute():  # lists and split files stay
+            files.add(path)
+    if splits[0].format == "mask_png":
+        files |= set(mask_png.files(folder))
+    return frozenset(files - {path for split in clean for path in files_of(split)})
+
+
+def unchanged_annotations(
+    folder: Path,
+    splits: Sequence[SplitAnnotations],
+    clean: Sequence[SplitAnnotations],
+    file_problems: Sequence[Problem],
+) -> frozenset[Path]:
+    """The annotation files of which nothing is left out or corrected."""
+    changed = {folder / problem.image for problem in file_problems}
+    for before, after in zip(splits, clean, strict=True):
+        kept = {(image.image_id, image.image_path): image for image in after.images}
+        changed |= {
+            image.annotation_path
+            for image in before.images
+            if image.unusable_objects or kept.get((image.image_id, image.image_path)) != image
+        }
+    files = {image.annotation_path for split in splits for image in split.images}
+    return frozenset(path for path in files - changed if path.is_file())
+
+
+def files_of(split: SplitAnnotations) -> set[Path]:
+    """The images and annotation files of a split."""
+    images = {image.image_path for image in split.images}
+    return images | {image.annotation_path for image in split.images}
+
+
+def copy_files(paths: Collection[Path], root: Path, out: Path) -> None:
+    for path in paths:
+        _copy(path, out / path.relative_to(root))
+
+
+def copy_annotations(paths: Collection[Path], root: Path, out: Path) -> None:
+    """Copies annotation files as they are, unless the format has written a JSON file with other content."""
+    for path in paths:
+        written = out / path.relative_to(root)
+        if path.suffix == ".json" and json.loads(written.read_bytes()) != json.loads(path.read_bytes()):
+            continue  # such as 0 for the text "false", which other programs take for true
+        _copy(path, written)
+
+
+def copy_other_files(root: Path, out: Path, left_out: Collection[Path]) -> list[Removal]:
+    """Copies every file that the format does not write itself, such as licences, notes and further annotations.
+
+    Links are followed only within the data folder: the copy may be published. Returns what could not be copied.
+
+    left_out: files that are not wanted.
+    """
+    lacking = []
+    for path, problem in _walk(root):
+        if path in left_out or (out / path.relative_to(root)).exists():
+            continue
+        if problem:
+            lacking.append(Removal("file", "not-copied", "", path.relative_to(root).as_posix(), problem))
+        else:
+            _copy(path, out / path.relative_to(root))
+    return lacking
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, str]]:
+    """Every file and linked folder below a folder, with the reason why it cannot be copied, or ""."""
+    for folder, subfolders, files in os.walk(root):
+        for path in (Path(folder, name) for name in sorted(subfolders)):
+            if path.is_symlink():
+                yield path, "a link to a folder; only the images and annotations that it leads to are copied"
+        for path in (Path(folder, name) for name in sorted(files)):
+            if path.is_symlink() and not is_below(path, root):
+                yield path, "a link to a file outside the data folder"
+            elif not path.is_file():
+                yield path, "a link that leads nowhere" if path.is_symlink() else "not a regular file"
+            else:
+                yield path, ""
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target)
+
+
+def find_difference(expected: Sequence[SplitAnnotations], copy: Sequence[SplitAnnotations]) -> str:
+    """The first difference between the splits as they were meant and as they read back, or ""."""
+    splits = {split.split: split for split in copy}
+    for split in expected:
+        if split.split not in splits:
+            if split.images:
+                return f"the split {split.split} is missing"
+            continue
+        wanted, found = _images(split), _images(splits[split.split])
+        for name in wanted.keys() ^ found.keys():
+            return f"{name} is {'missing from' if name in wanted else 'additional in'} the split {split.split}"
+        for name, objects in wanted.items():
+            if not _are_alike(objects, found[name]):
+                return f"the objects of {name} in the split {split.split} differ"
+    return ""
+
+
+_Objects = list[tuple[str, Box]]
+
+
+def _images(split: SplitAnnotations) -> dict[str, _Objects]:
+    """The objects of each image, by its path in the data folder."""
+    images: dict[str, _Objects] = {}
+    for image in split.images:
+        name = image.image_path.relative_to(split.root).as_posix()
+        images.setdefault(name, []).extend((obj.class_name, obj.box) for obj in image.objects)
+    return images
+
+
+def _are_alike(a: _Objects, b: _Objects) -> bool:
+    return len(a) == len(b) and all(
+        name == other_name and max(abs(x - y) for x, y in zip(box, other_box, strict=True)) <= _ROUNDING
+        for (name, box), (other_name, other_box) in zip(a, b, strict=True)
+    )

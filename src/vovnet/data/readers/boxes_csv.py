@@ -1,0 +1,216 @@
+"""CSV files with a box a line, as Roboflow exports them and as TensorFlow's and keras-retinanet's examples read them.
+
+TensorFlow's have a header with filename, class, xmin, ymin, xmax and ymax in any order. RetinaNet's have no header, but
+lines `path,x1,y1,x2,y2,class`, with a file of classes beside them. A line without a class and a box names an image that
+shows no object.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from vovnet.data.dataset import (
+    ImageAnnotation,
+    ObjectAnnotation,
+    OnProblem,
+    SplitAnnotations,
+    raise_problem,
+    to_image_size,
+    to_number,
+    with_unique_ids,
+)
+from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.readers import coco_copy
+from vovnet.data.readers.coco_images import ImageFinder
+from vovnet.data.readers.tool_reading import warn_about_unused
+from vovnet.limits import limits, too_much
+from vovnet.parsing import read_text
+from vovnet.printing import line
+
+COPY_FORMAT = coco_copy.FORMAT
+ALL = "all"  # the split of a file that lies in the data folder itself
+_NAME, _CLASSES = "_annotations.csv", "_classes.csv"
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_NEEDED = ("filename", *_SIDES, "class")
+_RETINANET = ("filename", *_SIDES, "class")  # the order of its columns
+_MOST_FILES = 100
+_HEAD_BYTES = 2000
+
+
+@dataclass(frozen=True)
+class _Row:
+    """number: of the line, from 1. fault: what is wrong with it as a whole; "" if it has the columns that it should."""
+
+    number: int
+    values: dict[str, str]
+    fault: str = ""
+
+
+def recognises(root: Path) -> str:
+    """The CSV file that shows the format, as a clause; "" without one."""
+    path = next(iter(annotation_files(root).values()), None)
+    if path is None:
+        return ""
+    kind = "with TensorFlow's header" if _has_header(path) else f"of RetinaNet, with {_CLASSES}"
+    return f"{line(path.relative_to(root).as_posix())} is a CSV file {kind}"
+
+
+def annotation_files(root: Path) -> dict[str, Path]:
+    """Split → its CSV file: Roboflow's in folders, or those in the folder itself (train_labels.csv)."""
+    below = [path for path in islice(sorted(root.glob(f"*/{_NAME}")), _MOST_FILES) if _is_annotation(path)]
+    own = [path for path in islice(sorted(root.glob("*.csv")), _MOST_FILES) if _is_annotation(path)]
+    return {path.parent.name: path for path in below} or {_stem_split(path): path for path in own}
+
+
+def splits(root: Path) -> tuple[str, ...]:
+    return tuple(sorted(annotation_files(root)))
+
+
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
+    """The splits of these names. Classes are in the order of RetinaNet's list, or in that of the alphabet."""
+    files = annotation_files(root)
+    rows: dict[str, list[_Row]] = {}
+    for split, path in files.items():
+        try:
+            rows[split] = _read_rows(path)
+        except ValueError as error:
+            on_problem("bad-annotation", path, str(error))
+            rows[split] = []
+    listed = list(dict.fromkeys(name for path in files.values() for name in _listed_classes(path)))
+    used = {row.values["class"].strip() for of_split in rows.values() for row in of_split if not row.fault} - {""}
+    class_names = tuple(listed or sorted(used))
+    ids = tuple(range(1, len(class_names) + 1))
+
+    def read_split(split: str) -> SplitAnnotations:
+        images = _read_images(root, split, files[split], rows[split], set(class_names), on_problem)
+        return SplitAnnotations(root, "csv", split, class_names, ids, with_unique_ids(root, images))
+
+    found = tuple(map(read_split, names))
+    if on_problem is not raise_problem:
+        used_images = {image.image_path for split in found for image in split.images}
+        for folder in dict.fromkeys(files[name].parent for name in names):
+            warn_about_unused(folder, find_images(folder, ignore_problem), used_images, "line in a CSV file")
+    return found
+
+
+def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
+    """COCO's JSON files, one for each split, in place of the CSV files."""
+    coco_copy.write(splits, out)
+
+
+def _stem_split(path: Path) -> str:
+    return ALL if path.name == _NAME else path.stem.removesuffix("_annotations").removesuffix("_labels")
+
+
+def _is_annotation(path: Path) -> bool:
+    return _has_header(path) or (path.name == _NAME and (path.parent / _CLASSES).is_file())
+
+
+def _has_header(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES).decode("utf-8-sig", "replace").partition("\n")[0]
+    except OSError:
+        return False
+    return set(_NEEDED) <= {name.strip().strip('"').lower() for name in head.split(",")}
+
+
+def _records(text: str) -> Iterable[tuple[int, list[str]]]:
+    """The lines that are not blank, with their numbers. ValueError for what is no CSV."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for values in reader:
+            if any(value.strip() for value in values):
+                yield reader.line_num, values
+    except csv.Error as error:
+        raise ValueError(f"is no CSV file (line {reader.line_num}: {error})") from error
+
+
+def _read_rows(path: Path) -> list[_Row]:
+    records = iter(_records(read_text(path, "json_bytes")))
+    columns: Sequence[str] = _RETINANET
+    if _has_header(path):
+        columns = [name.strip().lower() for name in next(records)[1]]
+    rows = []
+    for number, values in records:
+        fault = ""
+        if len(values) != len(columns):
+            expected = line(", ".join(columns), 200)
+            fault = f"has {len(values)} columns in line {number}, expected {len(columns)}: {expected}"
+        rows.append(_Row(number, dict(zip(columns, values, strict=False)), fault))
+    return rows
+
+
+def _listed_classes(path: Path) -> list[str]:
+    """The class names of RetinaNet's file `name,number`, in the order of the numbers."""
+    if _has_header(path):
+        return []
+    classes = path.parent / _CLASSES
+    try:
+        pairs = [values for _, values in _records(read_text(classes, "yaml_bytes"))]
+        numbered = sorted((to_number(number), name.strip()) for name, number in pairs)
+        wrong = next((name for number, name in numbered if not number.is_integer()), None)
+        if wrong is not None:
+            raise ValueError(f"{line(wrong, 60)} has no whole number")
+    except ValueError as error:
+        raise ValueError(f"{classes} must have lines `name,number` ({error})") from error
+    return [name for _, name in numbered]
+
+
+def _read_images(
+    root: Path, split: str, path: Path, rows: Sequence[_Row], class_names: set[str], on_problem: OnProblem
+) -> list[ImageAnnotation]:
+    by_name: dict[str, list[_Row]] = {}
+    for row in rows:
+        if row.fault:
+            on_problem("bad-annotation", path, row.fault)
+        name = row.values.get("filename", "").strip()
+        if name or not row.fault:
+            by_name.setdefault(name, []).append(row)
+    folders = [path.parent, root / "images" / split, root / "images", root / split, root]
+    finder = ImageFinder([folder for folder in folders if folder.is_dir()], by_name, path, on_problem)
+    images: dict[Path, ImageAnnotation] = {}
+    for name, of_image in by_name.items():
+        image_path = finder.find(name)
+        if image_path is None:
+            continue
+        if image_path in images:
+            on_problem("listed-twice", path, f"names {line(image_path.name)} in two ways")
+        elif len(of_image) > limits().image_objects:
+            on_problem("bad-annotation", path, str(too_much("image_objects", line(name))))
+        else:
+            images[image_path] = _read_image(image_path, path, of_image, class_names, on_problem)
+    return list(images.values())
+
+
+def _read_image(
+    image_path: Path, path: Path, rows: Sequence[_Row], class_names: set[str], on_problem: OnProblem
+) -> ImageAnnotation:
+    objects, unusable = [], 0
+    for row in rows:
+        if row.fault:
+            unusable += 1
+            continue
+        values = row.values
+        name, sides = values["class"].strip(), [values[side].strip() for side in _SIDES]
+        if not name and not any(sides):  # no object
+            continue
+        if name not in class_names:
+            kind, fault = ("unknown-class", f"has the class {line(name, 40)}, which is not listed")
+            kind, fault = (kind, fault) if name else ("bad-annotation", "has no class")
+            on_problem(kind, path, f"line {row.number} {fault}")
+            unusable += 1
+            continue
+        x1, y1, x2, y2 = box = (*map(to_number, sides),)
+        stated = "" if all(corner == corner for corner in box) else f"line {row.number}: {', '.join(sides)}"
+        objects.append(ObjectAnnotation(row.number - 1, name, (x1, y1, x2, y2), stated=line(stated, 200)))
+    first = next((row.values for row in rows if not row.fault), {})
+    size = to_image_size(first.get("height"), first.get("width"))
+    return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), size, unusable)

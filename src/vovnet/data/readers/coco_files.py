@@ -1,0 +1,146 @@
+"""Finds COCO's JSON files, and looks into them without parsing them: some hold half a gigabyte."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vovnet import parsing
+from vovnet.data.readers import mask_png, yolo
+from vovnet.data.readers.tool_files import tool_of
+from vovnet.limits import limits
+from vovnet.parsing import decode, naming, read_bounded
+
+_OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
+_LISTS = ("images", "annotations", "categories")
+_CATEGORY_ID = re.compile(rb'"category_id"\s*:\s*"?([+-]?[0-9]{1,18})(?:\.0*)?"?\s*[,}]')
+ROBOFLOW_NAME = "_annotations.coco.json"
+_WRITERS = {
+    "CVAT or Datumaro": re.compile(rb"\A\{\s*\"licenses\"\s*:\s*\[\s*\{\s*\"name\"\s*:\s*\"\"\s*,\s*\"id\"\s*:\s*0\b"),
+    "Label Studio": re.compile(rb"\"contributor\"\s*:\s*\"Label Studio\""),
+}
+_SHOWS_WRITER = 2000  # bytes at each end of a file
+_MOST_SPLITS = 100  # in one folder, beyond which all files are looked at only if they may be COCO's
+_MOST_DAMAGED = 5  # files of a tool in one folder before one that shows the tool
+_MOST_LISTS = 10  # called "categories" that are looked at: annotations may have lists of this name
+_LONGEST_LIST = 8 * 2**20  # bytes of "categories": fifty times the length of LVIS's
+
+
+def annotation_files(root: Path) -> dict[str, Path]:
+    """Split → its JSON file, in alphabetical order."""
+    files = {path.parent.name: path for path in root.glob(f"*/{ROBOFLOW_NAME}")}
+    named = sorted((root / "annotations").glob("*.json"))
+    for path in () if _are_of_tool(named) else named:  # labelme's lie there too
+        if not path.stem.startswith(_OTHER_TASKS):
+            files[_split_name(path)] = path
+    if not files and not yolo.recognises(root) and not mask_png.recognises(root):
+        paths = [path for path in sorted(root.glob("*.json")) if not path.stem.startswith(_OTHER_TASKS)]
+        if len(paths) > _MOST_SPLITS and _are_of_tool(paths):  # labelme has a file for each image
+            paths = []
+        files = {_split_name(path): path for path in paths if _is_coco(path)}
+    return dict(sorted(files.items()))
+
+
+def _are_of_tool(paths: Sequence[Path]) -> bool:
+    """Whether files are those of a labelling tool, by the first ones, of which some may be damaged."""
+    for index, path in enumerate(paths[:_MOST_DAMAGED]):
+        if tool_of(path):
+            return not any(map(_is_coco, paths[:index]))
+    return False
+
+
+def _split_name(path: Path) -> str:
+    return "all" if path.name == ROBOFLOW_NAME else path.stem.removeprefix("instances_")
+
+
+def writer(path: Path) -> str:
+    """ "; NAME wrote it", if the file shows which program that was."""
+    if path.name == ROBOFLOW_NAME:
+        return "; Roboflow wrote it"
+    with _mapped(path) as data:
+        ends = data[:_SHOWS_WRITER], data[-_SHOWS_WRITER:]
+    return next((f"; {name} wrote it" for name, mark in _WRITERS.items() if any(map(mark.search, ends))), "")
+
+
+def parse_json(path: Path) -> dict[str, Any]:
+    """The content of a COCO file, whose three lists exist and hold dictionaries. Numbers may have any size."""
+    with naming(path):
+        content = parsing.parse_json(_decode(read_bounded(path, "json_bytes")), long_numbers=True)
+    for key in _LISTS:
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(f"{path} must hold a list {key!r} of objects, as COCO's instance files do")
+    return content
+
+
+def _decode(data: bytes) -> str:
+    encoding = json.detect_encoding(data)
+    if encoding.startswith("utf-8"):
+        return decode(data)
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not {encoding.upper()} text ({error.reason} at byte {error.start})") from error
+
+
+def scan_categories(path: Path) -> list[dict[str, Any]]:
+    """The list "categories" of a COCO file; empty if it cannot be found."""
+    for text in islice(_lists(path, "categories"), _MOST_LISTS):
+        try:
+            entries, _ = json.JSONDecoder().raw_decode(text)
+        except (ValueError, RecursionError):
+            continue
+        if entries and all(isinstance(entry, dict) and {"id", "name"} <= entry.keys() for entry in entries):
+            return entries
+    return []
+
+
+def find_category_ids(path: Path, wanted: Collection[int]) -> set[int]:
+    """Those of the category ids that an annotation in a COCO file has."""
+    found: set[int] = set()
+    with _mapped(path) as data:
+        for match in _CATEGORY_ID.finditer(data) if wanted else ():
+            category_id = int(match[1])
+            if category_id in wanted:
+                found.add(category_id)
+                if len(found) == len(wanted):
+                    break
+    return found
+
+
+def _is_coco(path: Path) -> bool:
+    return all(any(_lists(path, key)) for key in _LISTS)
+
+
+def _lists(path: Path, key: str) -> Iterator[str]:
+    """The text from the start of each list of this key, the last one in the file first."""
+    quoted = f'"{key}"'.encode()
+    with _mapped(path) as data:
+        position = len(data)
+        while (position := data.rfind(quoted, 0, position)) >= 0:
+            start = position + len(quoted)
+            opening = re.match(rb"\s*:\s*(?=\[\s*(?:[{\]]|\Z))", data[start : start + 100])
+            if opening:
+                start += opening.end()
+                yield data[start : start + _LONGEST_LIST].decode(errors="replace")
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
+    if not path.is_file() or not path.stat().st_size:  # a pipe would wait, and nothing cannot be mapped
+        yield b""
+        return
+    with path.open("rb") as file:
+        encoding = json.detect_encoding(file.read(4))
+        if not encoding.startswith("utf-8"):
+            file.seek(0)
+            yield file.read(limits().json_bytes).decode(encoding, errors="replace").encode(errors="replace")
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data

@@ -1,0 +1,254 @@
+"""Label Studio's JSON and JSON-MIN exports as images with regions, and back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vovnet.data.readers.coco_fields import to_flag
+from vovnet.data.readers.image_index import local_names
+from vovnet.media.pixels import IMAGE_SUFFIXES
+from vovnet.parsing import naming, read_json
+from vovnet.printing import quoted
+
+Value = dict[str, Any]
+
+_IMAGE_KEYS = ("image", "img", "image_url", "url")  # of a task's data, the likeliest first
+_SIZES = ("original_width", "original_height")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One region of an image.
+
+    index: its position among all regions of the file.
+    parts: where the file has it: several results of an annotation, if labels and shape are apart, or one.
+    value: what the parts say together: x, y, … in percent of the image, and lists of labels.
+    size: (height, width) of the image as stated, each of any type.
+    turned: whether the image was turned when it was annotated.
+    """
+
+    index: int
+    parts: tuple[int, ...]
+    value: Value
+    size: tuple[object, object]
+    turned: bool
+
+    def labels(self) -> list[str]:
+        """The classes that were chosen, of whichever kind of labels."""
+        lists = [value for key, value in self.value.items() if key.endswith("labels") and isinstance(value, list)]
+        return list(dict.fromkeys(name for names in lists for name in names if isinstance(name, str) and name.strip()))
+
+    def shape(self) -> str:
+        """What was drawn; "" for what is no region, such as a text or a choice for the whole image."""
+        if "points" in self.value:
+            return "polygon"
+        if "radiusX" in self.value:
+            return "ellipse"
+        if "rle" in self.value:
+            return "brush"
+        if "x" in self.value:
+            return "rectangle" if "height" in self.value else "key point"
+        return "video" if "sequence" in self.value else "vector" if "vertices" in self.value else ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a file.
+
+    position: in the list of tasks.
+    image: its path or URL as stated; "" if there is none, or several.
+    annotation: position of the annotation that counts; None if the task has none.
+    key: the task's list of regions in JSON-MIN.
+    """
+
+    position: int
+    image: str
+    annotation: int | None
+    regions: list[Region] = field(default_factory=list)
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class TaskFile:
+    path: Path
+    content: list[Value]
+    entries: list[Entry]
+    unlabelled: int
+
+
+def parse(path: Path) -> TaskFile:
+    """ValueError for a file that is not Label Studio's, or is damaged."""
+    with naming(path):
+        content = read_json(path, "json_bytes")
+        if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):
+            raise ValueError(f"must hold a list of tasks, got {quoted(content, 40)}")
+    entries = list(_entries(content))
+    labelled = [entry for entry in entries if entry.annotation is not None]
+    return TaskFile(path, content, labelled, len(entries) - len(labelled))
+
+
+def _entries(content: Sequence[Value]) -> Iterator[Entry]:
+    count, superseded = 0, _superseded(content)
+    for position, task in enumerate(content):
+        if position in superseded:
+            continue
+        key = _annotations_key(task)
+        if not key:  # JSON-MIN
+            image, lists = _find_image(task), [name for name in task if _is_region_list(task[name])]
+            entry = Entry(position, image, 0, key=lists[0] if lists else "")
+            results = task[lists[0]] if lists else []
+        else:
+            data = task.get("data")
+            chosen = _choose(task[key])
+            image, uploaded = _find_image(data if isinstance(data, dict) else {}), task.get("file_upload")
+            if image and not _is_image(image) and isinstance(uploaded, str) and _is_image(uploaded):
+                image = uploaded  # the URL does not show the file's name
+            entry = Entry(position, image, chosen)
+            results = [] if chosen is None else task[key][chosen]["result"]
+        for parts in _group(results):
+            region = _to_region(count, parts, results, by_task=bool(key))
+            if region.shape() or region.labels():
+                entry.regions.append(region)
+                count += 1
+        yield entry
+
+
+def _annotations_key(task: Value) -> str:
+    """The key of a task's annotations, which older versions call completions; "" in JSON-MIN, which has none."""
+    return next((key for key in ("annotations", "completions") if isinstance(task.get(key), list)), "")
+
+
+def _choose(annotations: Sequence[Any]) -> int | None:
+    """The position of the annotation that is the ground truth, else of the latest; cancelled ones do not count."""
+    usable = [
+        index
+        for index, annotation in enumerate(annotations)
+        if isinstance(annotation, dict)
+        and isinstance(annotation.get("result"), list)
+        and not to_flag(annotation.get("was_cancelled"))
+    ]
+    truths = [index for index in usable if to_flag(annotations[index].get("ground_truth"))]
+    return max(truths or usable, key=lambda index: (_time(annotations[index]), index), default=None)
+
+
+def _time(annotation: Value) -> str:
+    """When it was changed, as text that sorts."""
+    stated = (annotation.get(key) for key in ("updated_at", "created_at"))
+    return next((time for time in stated if isinstance(time, str)), "")
+
+
+def _superseded(content: Sequence[Value]) -> set[int]:
+    """In JSON-MIN, each annotation of a task stands by itself: the positions of all but the latest of each task."""
+    by_task: defaultdict[Any, list[int]] = defaultdict(list)
+    for position, task in enumerate(content):
+        if not _annotations_key(task) and isinstance(task.get("id"), int) and "annotation_id" in task:
+            by_task[task["id"]].append(position)
+    latest = {max(of_task, key=lambda p: (_time(content[p]), p)) for of_task in by_task.values()}
+    return {position for of_task in by_task.values() for position in of_task} - latest
+
+
+def _is_region_list(value: object) -> bool:
+    is_list = isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+    return bool(is_list) and any(key in item for item in value for key in _SIZES)  # type: ignore[attr-defined]
+
+
+def _find_image(data: Mapping[str, Any]) -> str:
+    """The one value of a task's data that names an image."""
+    texts = {key: value for key, value in data.items() if isinstance(value, str) and value.strip()}
+    images = [value for value in texts.values() if _is_image(value)]
+    likely = next((texts[key] for key in _IMAGE_KEYS if key in texts), "")
+    if len(set(images)) == 1 and not (likely and _is_image(likely)):
+        return images[0]
+    return likely
+
+
+def _is_image(stated: str) -> bool:
+    return len(stated) < 4000 and any(PurePosixPath(n).suffix.lower() in IMAGE_SUFFIXES for n in local_names(stated))
+
+
+def _group(results: Sequence[Any]) -> list[list[int]]:
+    """The positions of the results of each region: shape, labels and texts may be apart, under one id."""
+    groups: dict[object, list[int]] = {}
+    for position, result in enumerate(results):
+        stated = result.get("id") if isinstance(result, dict) else None
+        groups.setdefault(stated if isinstance(stated, str) and stated else position, []).append(position)
+    return list(groups.values())
+
+
+def _to_region(index: int, parts: Sequence[int], results: Sequence[Any], *, by_task: bool) -> Region:
+    dicts = [results[part] if isinstance(results[part], dict) else {} for part in parts]
+    value: Value = {}
+    for result in reversed(dicts):
+        stated = result.get("value") if by_task else result
+        value |= stated if isinstance(stated, dict) else {}
+    first = next((result for result in dicts if _SIZES[0] in result), dicts[0])
+    turned = any(to_flag(result.get("image_rotation")) for result in dicts)
+    return Region(index, tuple(parts), value, (first.get("original_height"), first.get("original_width")), turned)
+
+
+def corrected(
+    file: TaskFile, kept: Mapping[int, Mapping[int, Value | None]], sizes: Mapping[int, tuple[int, int] | None]
+) -> list[Value]:
+    """The tasks with only these images and regions.
+
+    kept: position of the entry's task → index of the region → its shape in percent, or None for that which it has.
+    sizes: position of the entry's task → (height, width) to state.
+    """
+    entries = {entry.position: entry for entry in file.entries}
+    tasks = []
+    for position, task in enumerate(file.content):
+        entry = entries.get(position)
+        if entry is None:  # one that did not count
+            tasks.append(task)
+        elif position in kept:
+            key = _annotations_key(task)
+            results = task[key][entry.annotation]["result"] if key else task.get(entry.key, [])
+            new = _corrected_results(results, entry, kept[position], sizes[position], by_task=bool(key))
+            if not key:
+                tasks.append(task | {entry.key: new} if entry.key else task)
+                continue
+            annotations = list(task[key])
+            annotations[entry.annotation or 0] = annotations[entry.annotation or 0] | {"result": new}
+            tasks.append(task | {key: annotations})
+    return tasks
+
+
+def _corrected_results(
+    results: Sequence[Any],
+    entry: Entry,
+    kept: Mapping[int, Value | None],
+    size: tuple[int, int] | None,
+    *,
+    by_task: bool,
+) -> list[Any]:
+    gone = {part for region in entry.regions if region.index not in kept for part in region.parts}
+    shapes = {part: kept[region.index] for region in entry.regions if region.index in kept for part in region.parts}
+    new = []
+    for position, result in enumerate(results):
+        if position in gone:
+            continue
+        if isinstance(result, dict) and size is not None and _SIZES[0] in result:
+            result = result | {"original_height": size[0], "original_width": size[1]}
+        shape = shapes.get(position)
+        new.append(result if shape is None else _with_shape(result, shape, by_task=by_task))
+    return new
+
+
+_GEOMETRY = ("x", "y", "width", "height", "rotation", "points", "closed", "radiusX", "radiusY")
+
+
+def _with_shape(result: Value, shape: Value, *, by_task: bool) -> Value:
+    """The result in another shape, with its labels under the name that belongs to this."""
+    old = result.get("value") if by_task else result
+    if not isinstance(old, dict) or not set(_GEOMETRY) & old.keys():
+        return result
+    kind = "polygonlabels" if "points" in shape else "rectanglelabels"
+    renamed = {key: kind for key in ("ellipselabels", "rectanglelabels", "polygonlabels")}
+    value = {renamed.get(key, key): item for key, item in old.items() if key not in _GEOMETRY} | shape
+    if not by_task:
+        return value
+    return result | {"value": value, "type": renamed.get(str(result.get("type")), result.get("type"))}

@@ -1,0 +1,291 @@
+"""YOLO: a YAML file, images/… and labels/… with one line of text per object."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from vovnet.data.dataset import (
+    ImageAnnotation,
+    ObjectAnnotation,
+    OnProblem,
+    SplitAnnotations,
+    raise_problem,
+    to_number,
+    with_unique_ids,
+)
+from vovnet.data.image_files import find_images
+from vovnet.data.images import why_unreadable
+from vovnet.data.readers.yolo_labels import (
+    explain_missing_labels,
+    has_labels,
+    label_paths,
+    parse_line,
+    read_label_lines,
+    swap_folder,
+)
+from vovnet.data.readers.yolo_settings import (
+    ALL,
+    CLASSES,
+    NAME_FILES,
+    YAML_SUFFIXES,
+    Settings,
+    exists,
+    find_inside,
+    find_settings,
+    read_settings,
+    usual_yaml,
+    write_yaml,
+)
+from vovnet.files import encodable
+from vovnet.media.pixels import IMAGE_SUFFIXES, image_header_size
+from vovnet.parsing import read_lines
+from vovnet.printing import line as shorten
+from vovnet.printing import quoted
+
+_LOG = logging.getLogger("vovnet")
+_LARGEST = 3.0  # a corner further away, in widths or heights of the image, is no fraction of it
+
+
+def recognises(root: Path) -> str:
+    """The file that describes a dataset, as a clause; "" without one."""
+    name = usual_yaml(root)
+    return f"{name} describes it" if name else ""
+
+
+def recognises_yaml(root: Path) -> str:
+    """The same for a YAML file of another name that has class names and splits. ValueError if several have."""
+    path = find_settings(root)
+    return f"{shorten(path.name)} has names and splits" if path and path.suffix.lower() in YAML_SUFFIXES else ""
+
+
+def recognises_settings(root: Path) -> str:
+    """The same for darknet's .data file, or a file of class names if there are labels."""
+    path = find_settings(root)
+    if path is None:
+        return ""
+    if path.name not in NAME_FILES:
+        return f"{shorten(path.name)} has names"
+    return f"{path.relative_to(root).as_posix()} has names, and there are labels" if has_labels(root) else ""
+
+
+def is_settings_file(path: Path) -> bool:
+    """Whether the name of a file is that of one which describes a dataset."""
+    return path.suffix.lower() in (*YAML_SUFFIXES, ".data") or path.name in NAME_FILES
+
+
+def splits(root: Path) -> tuple[str, ...]:
+    """The splits that the file names, but test only if it exists: exports name it even when they have none."""
+    settings = read_settings(root)
+    names = tuple(split for split in settings.entries if split != "test" or _sources(settings, split))
+    return names or (ALL,)
+
+
+def has_split(root: Path, split: str) -> bool:
+    """Whether `read` takes the name: a test split that does not exist is then a problem."""
+    settings = read_settings(root)
+    return split in settings.entries or (split == ALL and settings.path.name in NAME_FILES)
+
+
+def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
+    """The splits of these names. An image without a label file has no objects, but some image must have one."""
+    settings = read_settings(root)
+    if on_problem is not raise_problem and "test" in settings.entries and "test" not in names:
+        entries = shorten(", ".join(settings.entries["test"]))
+        _LOG.warning("%s: there is no split test: %s does not exist", settings.path, entries)
+
+    def read_split(split: str) -> SplitAnnotations:
+        paths = _image_files(settings, split, on_problem)
+        labels = label_paths(settings.folder, paths)
+        if paths and not any(path.exists() for path in labels.values()):
+            where = explain_missing_labels(settings.folder, paths, labels[paths[0]])
+            which = f"none of the {len(paths)} images of the split {split} has a"
+            which = which if len(paths) > 1 else f"the only image of the split {split} has no"
+            on_problem("no-labels", paths[0].parent, f"{which} label file: {where}")
+        labelled = [_read_labels(path, labels[path], settings, on_problem) for path in paths]
+        images = with_unique_ids(settings.folder, labelled)
+        ids = tuple(range(len(settings.class_names)))
+        return SplitAnnotations(settings.folder, "yolo", split, settings.class_names, ids, images)
+
+    return tuple(map(read_split, names))
+
+
+def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[Path]:
+    """The images of a split, in alphabetical order or in the order of its list."""
+    if split not in settings.entries:
+        return find_images(settings.folder, on_problem)
+    images: dict[Path, None] = {}
+    for entry in settings.entries[split]:
+        source = _locate(settings, entry)
+        if source is None:
+            detail = f"{split}: {shorten(entry)} is not a folder or list in {settings.folder}"
+            if any(exists(settings.folder / base / entry) for base in (settings.base, ".")):
+                detail += f": move {settings.path.name} into a folder that holds all images, none of them behind a link"
+            on_problem("missing-image", settings.path, detail)
+            continue
+        for path in find_images(source, on_problem) if source.is_dir() else _read_list(settings, source, on_problem):
+            if path in images:
+                on_problem("listed-twice", source, f"the split {split} has {shorten(path.name)} twice")
+            images[path] = None
+    return list(images)
+
+
+def _sources(settings: Settings, split: str) -> list[Path]:
+    located = (_locate(settings, entry) for entry in settings.entries[split])
+    return [path for path in located if path is not None]
+
+
+def _locate(settings: Settings, entry: str) -> Path | None:
+    """The folder or list that an entry means; it must lie in the data folder."""
+    return find_inside(settings.folder, entry, [settings.folder / settings.base])
+
+
+def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Path]:
+    """The images that a text file lists, with paths relative to itself or to the data folder."""
+    if path.suffix.lower() != ".txt":
+        raise ValueError(f"{path} must be a folder of images or a .txt file that lists them")
+    try:
+        lines = [line.strip() for line in read_lines(path, "list_bytes")]
+    except ValueError as error:
+        on_problem("bad-annotation", path, str(error))
+        return []
+    images = []
+    found = {line: find_inside(settings.folder, line, [path.parent]) for line in dict.fromkeys(filter(None, lines))}
+    for line in filter(None, lines):
+        image = found[line]
+        if image is not None and image.is_file():
+            images.append(image)
+        elif image is None and exists(path.parent / line):
+            on_problem("bad-annotation", path, f"lists {shorten(line)}, which lies outside the data folder")
+        else:
+            on_problem("missing-image", path, f"lists {shorten(line)}, which does not exist")
+    return images
+
+
+def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: OnProblem) -> ImageAnnotation:
+    objects, unusable, lines = [], 0, []
+    try:
+        lines = read_label_lines(path) if path.exists() else []
+    except ValueError as error:
+        on_problem("bad-annotation", path, str(error))
+        unusable = 1  # at least
+    try:
+        height, width = image_header_size(image_path)  # boxes are fractions of it
+    except (ValueError, OSError) as error:
+        if on_problem is raise_problem:  # the check decodes all images and reports this one then
+            on_problem("unreadable-image", image_path, why_unreadable(image_path, error))
+        unusable += sum(bool(line.strip()) for line in lines)
+        return ImageAnnotation(image_path, path, image_path.stem, (), unusable_objects=unusable)
+    for number, text in enumerate(lines):
+        if not text.strip():
+            continue
+        try:
+            line = parse_line(text, settings.keypoints)
+        except ValueError as error:
+            on_problem("bad-annotation", path, f"line {number + 1} {error}")
+            unusable += 1
+            continue
+        label = line.label(len(settings.class_names))
+        if label is None:
+            classes = f"not 0 to {len(settings.class_names) - 1}"
+            on_problem(
+                "unknown-class", path, f"line {number + 1} has the class {shorten(line.class_text, 40)}, {classes}"
+            )
+            unusable += 1
+            continue
+        x1, y1, x2, y2 = line.box
+        box = (x1 * width, y1 * height, x2 * width, y2 * height)
+        possible = all(abs(corner) <= _LARGEST for corner in line.box)
+        stated = "" if possible else f"line {number + 1}: {shorten(text, 200)}"
+        if stated and all(map(math.isfinite, box)):
+            stated += ", which looks like pixels: expected fractions of the image, 0 to 1"
+        objects.append(ObjectAnnotation(number, settings.class_names[label], box, stated=stated))
+    return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width), unusable)
+
+
+def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list[Path]:
+    """Label files that belong to no image, in the folders labels/ where the splits have theirs."""
+    folder = read_settings(root).folder
+    used = {image.annotation_path for split in splits for image in split.images}
+    folders = {path.parent for path in used if "labels" in path.relative_to(folder).parts and path.parent.is_dir()}
+    suffixes = (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))
+
+    def has_image(path: Path) -> bool:
+        image_path = swap_folder(folder, path, "labels", "images")
+        return path in used or any(image_path.with_suffix(suffix).is_file() for suffix in suffixes)
+
+    labels = (path for labels in sorted(folders) for path in sorted(labels.iterdir()) if path.suffix.lower() == ".txt")
+    return [
+        path
+        for path in labels
+        if path.name not in NAME_FILES and not path.name.startswith("._") and not has_image(path)
+    ]
+
+
+def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
+    """Label files with only these objects, a list SPLIT.txt for each split, and the YAML file that names the lists.
+
+    Lists rather than folders, because two splits may share a folder and still differ. A dataset that a file of names
+    describes has no YAML file, and only the lists that it had.
+    """
+    settings = read_settings(root)
+    out.mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        names = [image.image_path.relative_to(settings.folder).as_posix() for image in split.images]
+        if list_name := _list_name(settings, split.split):
+            (out / list_name).write_text("".join(map(_list_line, names)), encoding="utf-8")
+        for image in split.images:
+            if image.annotation_path.is_file():
+                path = out / image.annotation_path.relative_to(settings.folder)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(_corrected_labels(image, settings.keypoints), encoding="utf-8")
+    _write_settings(settings, [split.split for split in splits], out)
+
+
+def _list_name(settings: Settings, split: str) -> str:
+    """The name of the list of a split in the copy; "" where folders or nothing tell the splits apart."""
+    if settings.path.name not in NAME_FILES:
+        return f"{split}.txt"
+    return next((entry for entry in settings.entries.get(split, ()) if entry.endswith(".txt")), "")
+
+
+def _list_line(name: str) -> str:
+    if encodable(name) != name or {"\n", "\r"} & set(name):
+        raise ValueError(f"the copy needs a list of images, which cannot name {quoted(name)}: rename that file")
+    return f"./{name}\n"
+
+
+def _write_settings(settings: Settings, names: Sequence[str], out: Path) -> None:
+    path = out / settings.path.relative_to(settings.folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if settings.path.name in NAME_FILES:
+        shutil.copy2(settings.path, path)
+    elif settings.path.suffix == ".data":
+        (out / CLASSES).with_suffix(".names").write_text("\n".join(settings.class_names) + "\n", encoding="utf-8")
+        lists = "".join(f"{'valid' if name == 'val' else name} = {name}.txt\n" for name in names)
+        path.write_text(f"classes = {len(settings.class_names)}\n{lists}names = classes.names\n", encoding="utf-8")
+    else:
+        write_yaml(settings.path, path, {name: f"{name}.txt" for name in names})
+
+
+def _corrected_labels(image: ImageAnnotation, keypoints: int | None) -> str:
+    """The lines of the remaining objects; a box that changed is rewritten, and a polygon clipped; keypoints stay."""
+    assert image.image_size is not None, "the boxes in pixels were computed with it"
+    height, width = image.image_size
+    lines = read_label_lines(image.annotation_path)
+    corrected = []
+    for obj in image.objects:
+        text = lines[obj.index]
+        line = parse_line(text, keypoints)
+        x1, y1, x2, y2 = line.box
+        if (x1 * width, y1 * height, x2 * width, y2 * height) != obj.box:
+            x1, y1, x2, y2 = obj.box
+            cx, cy = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
+            box = f"{cx:.7f} {cy:.7f} {(x2 - x1) / width:.7f} {(y2 - y1) / height:.7f}"
+            columns = [f"{min(max(corner, 0), 1):.7f}" for corner in line.points] or [box, *line.rest]
+            text = " ".join((str(int(to_number(line.class_text))), *columns))
+        corrected.append(f"{text}\n")
+    return "".join(corrected)
