@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from vovnet.errors import install_extra
 from vovnet.printing import line, quoted
 from vovnet.profiling.cost_types import Shape
-from vovnet.profiling.onnx_fused import to_standard
-from vovnet.profiling.onnx_inputs import OnnxInput, check_file, image_input, takes_shape, times
-from vovnet.profiling.onnx_scope import unfit
+from vovnet.profiling.onnx.fused import to_standard
+from vovnet.profiling.onnx.inputs import OnnxInput, check_file, image_input, takes_shape, times
+from vovnet.profiling.onnx.scope import unfit
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto

@@ -9,9 +9,9 @@ from typing import Any
 from vovnet.data.dataset import DetectionDataset
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
-from vovnet.engine.default_boxes import fit_to_data, with_anchors
-from vovnet.engine.resume import dotted
-from vovnet.engine.training_data import make_augmentation
+from vovnet.engine.training.data import make_augmentation
+from vovnet.engine.training.default_boxes import fit_to_data, with_anchors
+from vovnet.engine.training.resume import dotted
 from vovnet.errors import UsageError
 from vovnet.limits import check_limit
 from vovnet.models.detectors.contract import DetectionModel

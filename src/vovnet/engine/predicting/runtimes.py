@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.exported import ExportedDetector
-from vovnet.engine.known_exports import KnownExport, any_known, known
-from vovnet.engine.predictor import TITLES, Predictor
+from vovnet.engine.predicting.exported import ExportedDetector
+from vovnet.engine.predicting.known_exports import KnownExport, any_known, known
+from vovnet.engine.predicting.predictor import TITLES, Predictor
 from vovnet.errors import UsageError, unknown_name
 from vovnet.printing import line, quoted
 from vovnet.runtime.opening import open_session, runtimes_of

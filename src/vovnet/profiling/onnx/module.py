@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vovnet.errors import install_extra
 from vovnet.printing import line
-from vovnet.profiling.onnx_inputs import IMAGE_DTYPES, OnnxInput, check_file, image_input, takes_shape, times
+from vovnet.profiling.onnx.inputs import IMAGE_DTYPES, OnnxInput, check_file, image_input, takes_shape, times
 from vovnet.runtime.without_telemetry import import_onnxruntime
 
 MAX_ELEMENTS = 2**28  # of an input that takes no images

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vovnet.profiling.cost_types import Cost
-from vovnet.profiling.onnx_graph import subgraphs
-from vovnet.profiling.onnx_scope import Known, joined, stacked, tensor_type
-from vovnet.profiling.onnx_tally import Tally, merged
+from vovnet.profiling.onnx.graph import subgraphs
+from vovnet.profiling.onnx.scope import Known, joined, stacked, tensor_type
+from vovnet.profiling.onnx.tally import Tally, merged
 
 if TYPE_CHECKING:
     from onnx import NodeProto

@@ -22,8 +22,8 @@ from vovnet.data.tiles import cut_into_tiles, whole_images
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.distributed import Workers
-from vovnet.engine.known_exports import cache_folder
-from vovnet.engine.schedule import micro_batches, total_steps
+from vovnet.engine.predicting.known_exports import cache_folder
+from vovnet.engine.training.schedule import micro_batches, total_steps
 from vovnet.errors import UsageError
 from vovnet.media.pixels import image_header_size
 from vovnet.models.preprocessing import Preprocessing

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vovnet.engine.predictor import Predictor, Running
+from vovnet.engine.predicting.predictor import Predictor, Running
 from vovnet.errors import UsageError
 from vovnet.masks import RleMasks
 from vovnet.runtime.export_info import ExportInfo

@@ -6,9 +6,9 @@ import math
 import time
 
 from vovnet.engine.config import TrainConfig
-from vovnet.engine.log import Clock
-from vovnet.engine.schedule import learning_rate, total_steps
-from vovnet.engine.train_state import TrainState
+from vovnet.engine.training.log import Clock
+from vovnet.engine.training.schedule import learning_rate, total_steps
+from vovnet.engine.training.state import TrainState
 from vovnet.errors import UsageError
 
 

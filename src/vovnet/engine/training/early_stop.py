@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vovnet.engine.config import TrainConfig
-from vovnet.engine.schedule import evaluations_due
-from vovnet.engine.train_state import TrainState
+from vovnet.engine.training.schedule import evaluations_due
+from vovnet.engine.training.state import TrainState
 from vovnet.errors import counted
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vovnet.engine.prediction import Prediction
-from vovnet.engine.sources import find_inputs, read_batches
-from vovnet.engine.tiling import detect_tiled
+from vovnet.engine.predicting.prediction import Prediction
+from vovnet.engine.predicting.sources import find_inputs, read_batches
+from vovnet.engine.predicting.tiling import detect_tiled
 from vovnet.media.reading import SourceImage
 from vovnet.media.results import Failure
 from vovnet.models.detectors.contract import DetectionModel

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import torch
 
-from vovnet.engine.checkpoint import check_optimizer, damaged
 from vovnet.engine.config import TrainConfig
-from vovnet.engine.ema import EMA
-from vovnet.engine.loss_window import LossWindow, not_finite
-from vovnet.engine.optimizer import complete_state
+from vovnet.engine.training.checkpoint import check_optimizer, damaged
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.loss_window import LossWindow, not_finite
+from vovnet.engine.training.optimizer import complete_state
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.printing import line
 from vovnet.weights.detector import ModelInfo

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from vovnet.errors import install_extra
-from vovnet.profiling.sensors import LIMIT_W, DeviceState, Method, NoSensor, Source
+from vovnet.profiling.energy.sensors import LIMIT_W, DeviceState, Method, NoSensor, Source
 
 NOT_INSTALLED = NoSensor(
     f"AMD, Apple and Jetson devices are read through zeus, which is not installed: {install_extra('zeus')}"

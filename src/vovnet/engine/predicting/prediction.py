@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vovnet.data.images import read_image
 from vovnet.data.video import read_frames
-from vovnet.engine.drawing import draw_detections
+from vovnet.engine.predicting.drawing import draw_detections
 from vovnet.media.drawing import save_drawn
 from vovnet.media.pixels import Pixels
 from vovnet.media.results import Named, make_image_id

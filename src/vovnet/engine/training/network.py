@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.distributed import Workers
-from vovnet.engine.schedule import micro_batches
+from vovnet.engine.training.schedule import micro_batches
 from vovnet.errors import UsageError
 from vovnet.freed_memory import keep_freed_memory
 from vovnet.models.detectors.contract import DetectionModel

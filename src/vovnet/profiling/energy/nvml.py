@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from vovnet.errors import install_extra
-from vovnet.profiling.nvml_calls import NvmlCalls, is_lacking
+from vovnet.profiling.energy.nvml_calls import NvmlCalls, is_lacking
+from vovnet.profiling.energy.sensors import LIMIT_W, DeviceState, Method, NoSensor, Source
 from vovnet.profiling.own_process import OwnProcess, find_own_process, holding, own_numbers
-from vovnet.profiling.sensors import LIMIT_W, DeviceState, Method, NoSensor, Source
 
 # Compute capability → seconds that an instantaneous value covers ("Part-time power measurements", arXiv 2312.02741).
 # A100 and H100 publish a value every 100 ms that covers 25 ms, so three quarters of the time are not seen.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vovnet.printing import line
 from vovnet.profiling.cost_types import Shape
-from vovnet.profiling.onnx_inputs import times
+from vovnet.profiling.onnx.inputs import times
 
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto, TypeProto

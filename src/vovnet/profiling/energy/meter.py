@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vovnet.parsing import naming, read_lines
 from vovnet.printing import line, quoted
-from vovnet.profiling.sensors import LIMIT_W, DeviceState, Method, Sample, Source
+from vovnet.profiling.energy.sensors import LIMIT_W, DeviceState, Method, Sample, Source
 
 LATEST_S = 1e11  # year 5138; seconds since 1970 are less, milliseconds since 1973 are more
 

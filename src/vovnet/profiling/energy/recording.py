@@ -23,8 +23,8 @@ from typing import TypeVar
 import numpy as np
 
 from vovnet.profiling.clock import Clock
-from vovnet.profiling.meter import Meter
-from vovnet.profiling.sensors import CounterError, DeviceState, Method, Sample, Sensor, Source
+from vovnet.profiling.energy.meter import Meter
+from vovnet.profiling.energy.sensors import CounterError, DeviceState, Method, Sample, Sensor, Source
 from vovnet.profiling.speed import is_stable
 
 COUNTERS: tuple[Method, ...] = ("counter", "rapl")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.data.loading import Batch
-from vovnet.engine.train_state import TrainState
+from vovnet.engine.training.state import TrainState
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.ghost_norm import GhostBatchNorm, count_passes
 

@@ -7,10 +7,10 @@ import sys
 
 import torch
 
-from vovnet.profiling.nvml import find_nvml
-from vovnet.profiling.rapl import Rapl
-from vovnet.profiling.sensors import NoSensor, Sensor
-from vovnet.profiling.zeus import find_zeus_chip, find_zeus_gpu
+from vovnet.profiling.energy.nvml import find_nvml
+from vovnet.profiling.energy.rapl import Rapl
+from vovnet.profiling.energy.sensors import NoSensor, Sensor
+from vovnet.profiling.energy.zeus import find_zeus_chip, find_zeus_gpu
 
 
 def find_sensor(device: str | torch.device) -> Sensor | NoSensor:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vovnet.profiling.clock import Clock
+from vovnet.profiling.energy.sensors import CounterError, DeviceState, Method, Source
 from vovnet.profiling.machine import Machine
-from vovnet.profiling.sensors import CounterError, DeviceState, Method, Source
 
 PACKAGE_LIMIT_W = 2_000.0  # of one package: the largest are sold for 500 W and draw twice as much for milliseconds
 

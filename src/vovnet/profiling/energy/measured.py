@@ -22,11 +22,11 @@ import numpy as np
 
 from vovnet.printing import SENTENCE, line
 from vovnet.profiling.clock import Clock
+from vovnet.profiling.energy.meter import Meter
+from vovnet.profiling.energy.recording import COUNTERS, LARGEST_GAP_S, Recording, Session, Timeline, Window
+from vovnet.profiling.energy.sensors import DeviceState, Method, NoSensor, Sensor, Source
 from vovnet.profiling.intervals import Interval, mean_interval
-from vovnet.profiling.meter import Meter
 from vovnet.profiling.ranges import NonNegative
-from vovnet.profiling.recording import COUNTERS, LARGEST_GAP_S, Recording, Session, Timeline, Window
-from vovnet.profiling.sensors import DeviceState, Method, NoSensor, Sensor, Source
 from vovnet.profiling.surroundings import OTHER_CORES, device_warnings
 
 AnyMethod = Method | Literal["auto"]

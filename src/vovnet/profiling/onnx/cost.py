@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.profiling.cost_types import Cost, ModelCost, Shape
-from vovnet.profiling.onnx_control import CONTROL, Outcome, Steps, count_inside
-from vovnet.profiling.onnx_graph import (
+from vovnet.profiling.onnx.control import CONTROL, Outcome, Steps, count_inside
+from vovnet.profiling.onnx.graph import (
     SHARED,
     OnnxGraph,
     all_graphs,
@@ -41,9 +41,9 @@ from vovnet.profiling.onnx_graph import (
     subgraphs,
     types,
 )
-from vovnet.profiling.onnx_products import RECURRENT, product_cost, product_inputs, runtime_shape
-from vovnet.profiling.onnx_scope import Inference, Known, Scope, tensor_type
-from vovnet.profiling.onnx_tally import Place, Row, Tally
+from vovnet.profiling.onnx.products import RECURRENT, product_cost, product_inputs, runtime_shape
+from vovnet.profiling.onnx.scope import Inference, Known, Scope, tensor_type
+from vovnet.profiling.onnx.tally import Place, Row, Tally
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto, TypeProto

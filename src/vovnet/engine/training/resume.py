@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from vovnet.data.dataset import DetectionDataset
-from vovnet.engine.checkpoint import check_checkpoint, damaged
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.config_keys import explain
-from vovnet.engine.schedule import learning_rate, total_steps
-from vovnet.engine.training_data import fingerprint
+from vovnet.engine.training.checkpoint import check_checkpoint, damaged
+from vovnet.engine.training.data import fingerprint
+from vovnet.engine.training.schedule import learning_rate, total_steps
 from vovnet.printing import line
 from vovnet.weights.file import load_checkpoint
 
