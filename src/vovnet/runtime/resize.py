@@ -27,7 +27,7 @@ def to_input(pixels: Pixels, info: ExportInfo) -> Pixels:
     if not info.antialias or pixels.shape[:2] == size:
         return np.ascontiguousarray(resize(pixels, size, antialias=info.antialias).transpose(2, 0, 1))
     resized = _average(pixels, size)
-    planes = bytearray().join(resized.tobytes("raw", channel) for channel in "RGB")  # half the time of a transposed copy
+    planes = bytearray().join(resized.tobytes("raw", channel) for channel in "RGB")  # faster than a copy
     return np.frombuffer(planes, np.uint8).reshape(3, *size)
 
 
