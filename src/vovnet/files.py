@@ -12,7 +12,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -133,17 +133,6 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any, *, indent: int | None = 1) -> None:
     """Writes `content` as JSON, completely or not at all. NaN and infinity, which JSON lacks, are a ValueError."""
     write_text(path, json_text(content, indent=indent) + "\n")
-
-
-def write_json_lists(path: str | Path, lists: Mapping[str, Iterable[Any]]) -> None:
-    """Writes an object of lists as JSON, completely or not at all, with one entry after the other in memory."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for position, (key, entries) in enumerate(lists.items()):
-            file.write(f"{', ' if position else '{'}{json.dumps(key)}: [")
-            for number, entry in enumerate(entries):
-                file.write(f"{', ' if number else ''}{json_text(entry, indent=None)}")
-            file.write("]")
-        file.write("}\n")
 
 
 def write_image(path: str | Path, image: Image, **options: Any) -> None:
