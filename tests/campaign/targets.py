@@ -134,13 +134,13 @@ def _resume(path: Path, folder: Path) -> Calls:
 
 
 def _log(path: Path, folder: Path) -> Calls:
-    from vovnet.engine.log import json_lines
+    from vovnet.engine.training.log import json_lines
 
     return [lambda: json_lines(path, last_step=1)]
 
 
 def _onnx(path: Path, folder: Path) -> Calls:
-    from vovnet.profiling.onnx_cost import count_onnx_cost
+    from vovnet.profiling.onnx.cost import count_onnx_cost
 
     return [lambda: count_onnx_cost(path), lambda: count_onnx_cost(path, (1, 3, 8, 8))]
 
@@ -171,7 +171,7 @@ def _reproduction(path: Path, folder: Path) -> Calls:
 
 
 def _meter(path: Path, folder: Path) -> Calls:
-    from vovnet.profiling.meter import Meter
+    from vovnet.profiling.energy.meter import Meter
 
     return [lambda: Meter(path).samples()]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.predictor import Predictor, Running
+from vovnet.engine.predicting.predictor import Predictor, Running
 from vovnet.freed_memory import keep_freed_memory
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
@@ -34,7 +34,7 @@ def load(
 
     Raises UsageError for what does not go together, such as a GPU and an exported file.
     """
-    from vovnet.engine.runtimes import open_export
+    from vovnet.engine.predicting.runtimes import open_export
 
     return open_export(source, device, runtime=runtime, threads=threads) or load_network(source, device)
 
