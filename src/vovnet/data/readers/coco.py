@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import (
     ImageAnnotation,
+    ImageTable,
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
@@ -82,7 +83,7 @@ def _read_split(root: Path, split: str, files: dict[str, Path], on_problem: OnPr
         )
         mended.append(("category-ids", detail + (f" (one of {len(new_ids)} classes)" if len(new_ids) > 1 else "")))
     report_mended(mended, path, on_problem)
-    images = tuple(
+    images = ImageTable.of(
         replace(
             image,
             objects=tuple(objects[image_id]),
