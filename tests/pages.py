@@ -14,6 +14,9 @@ PAGES = [
     *(Path(folder, "README.md") for folder in FOLDERS),
 ]
 WRITTEN = [page for page in PAGES if page not in RENDERED]
+IN_ORDER = {
+    Path("docs/tutorial.md")
+}  # its blocks follow one another: tests/smoke/test_tutorial.py runs and checks them
 
 SHELL = ("", "bash", "sh", "console")
 """Languages of blocks of commands; without a language is the usual one."""

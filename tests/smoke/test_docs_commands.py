@@ -19,7 +19,7 @@ from vovnet.engine.config import load_config
 from vovnet.runtime import command as runner
 
 from ..documented import ALTERNATIVES, NOT_RUN, SLOW, TESTED, pattern_not_to_run, shortened, statuses
-from ..pages import OTHERS, PAGES, RENDERED, WRITTEN, Block, all_blocks, blocks_of, commands_of
+from ..pages import IN_ORDER, OTHERS, PAGES, RENDERED, WRITTEN, Block, all_blocks, blocks_of, commands_of
 
 ROOT = Path(__file__).parents[2]
 SHELL_BLOCKS = [block for block in all_blocks(PAGES) if block.is_shell]
@@ -27,7 +27,7 @@ COMMANDS = sorted({command for block in SHELL_BLOCKS for command in commands_of(
 TO_RUN = [
     block
     for block in SHELL_BLOCKS
-    if block.page not in RENDERED and not all(map(pattern_not_to_run, commands_of(block)))
+    if block.page not in RENDERED | IN_ORDER and not all(map(pattern_not_to_run, commands_of(block)))
 ]
 
 
