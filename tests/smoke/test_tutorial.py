@@ -23,11 +23,7 @@ TEST_IMAGE = "BloodImage_00385"
 # In place of minutes of training, a few steps of the smallest detector.
 TINY = ("model=ssdfpn320_vovnet19_tiny", "batch_size=2", "micro_batch_size=2", "schedule.iterations=2")
 TINY += ("tensorboard=false", "workers=0")
-ONLY_OF_A_LONGER_RUN = (
-    "ssdfpn320_vovnet19_tiny",
-    "step",
-    "…",
-)  # starts of printed lines that a tiny run has not or once
+ONLY_OF_A_LONGER_RUN = ("ssdfpn320_vovnet19_tiny", "step", "…")  # starts of lines
 
 
 def script() -> ModuleType:
