@@ -14,6 +14,7 @@ from typing import Any
 
 from bccd_front import front_section
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
+from extras import install_block
 from gpu_pages import energy_status, fill_gpu, fill_status, gpu_section, gpu_status
 from pictures import PICTURES
 from yolo11n import yolo_section
@@ -453,10 +454,11 @@ Full training on VOC and COCO has not run.
 def render_pages() -> dict[Path, str]:
     """The pages that are written by hand but for what a record gives."""
     deploy, energy, readme = ROOT / "docs/deploy.md", ROOT / "docs/energy.md", ROOT / "README.md"
-    predict, train, weights = (ROOT / f"docs/{name}.md" for name in ("predict", "train", "weights"))
+    predict, train, weights, install = (ROOT / f"docs/{name}.md" for name in ("predict", "train", "weights", "install"))
     return {
         deploy: fill(fill(deploy.read_text(), "runtimes", runtimes_block(RECORDS)), "gpu-status", gpu_status(RECORDS)),
         predict: fill(predict.read_text(), "tiles", tiles_block()),
+        install: fill(install.read_text(), "extras", install_block(RECORDS)),
         energy: fill(energy.read_text(), "gpu-energy", energy_status(RECORDS)),
         train: fill(fill_status(train.read_text()), "boxes", boxes_block()),
         weights: fill_status(weights.read_text()),

@@ -18,8 +18,8 @@ import yaml
 
 from vovnet.data.formats import open_dataset, recognise
 from vovnet.engine.config import load_config
-from vovnet.engine.predictor import Running
-from vovnet.engine.runtimes import describe_running
+from vovnet.engine.predicting.predictor import Running
+from vovnet.engine.predicting.runtimes import describe_running
 
 from ..pages import WALKED, WRITTEN, Block, all_blocks, commands_of
 from ..small_voc import write_small_voc

@@ -54,7 +54,7 @@ def boxes(root: Path, *, split: str | None = None, model: Repeated = None, json_
 
 def match_boxes(dataset: DetectionDataset, models: Sequence[str] = _USUAL) -> list[dict[str, Any]]:
     """For each set of default boxes: the share of objects that it matches, and that fitted boxes match."""
-    from vovnet.engine.default_boxes import fit_to_data
+    from vovnet.engine.training.default_boxes import fit_to_data
     from vovnet.weights.detector import ModelInfo
 
     found = []
