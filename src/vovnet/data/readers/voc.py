@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from vovnet.data.dataset import (
     ImageAnnotation,
@@ -15,10 +18,14 @@ from vovnet.data.dataset import (
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
+    add_image,
+    keys_of,
     raise_problem,
     report_mended,
+    text_key,
     to_number,
 )
+from vovnet.data.image_columns import ImageColumns
 from vovnet.data.image_files import ignore_problem
 from vovnet.data.readers.voc_layout import LABEL_MAP, Layout, Part, find_layout, has_label_map, has_standard_layout
 from vovnet.data.readers.voc_lists import (
@@ -83,7 +90,8 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     members = {split: _members(layout, split, xml_files, negatives, on_problem) for split in names}
     wanted = {name for split_members in members.values() for name in split_members}
     ids = _image_ids(xml_files)
-    images: dict[str, ImageAnnotation] = {}
+    columns = ImageColumns()
+    rows: dict[str, int] = {}  # of the images by the names of their annotations
     class_names: set[str] = set()
     folder = layout.parts[0].images[0][0]
     if not folder.is_dir() and not any(map(any, tables)):
@@ -96,23 +104,27 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             problems = ignore_problem if outside else on_problem
             image = _read_xml(part, part_tables, path, ids[name], first_pixel=layout.first_pixel, on_problem=problems)
             if image is not None:
-                images[name] = image
+                rows[name] = add_image(columns, image)
                 class_names.update(obj.class_name for obj in image.objects)
-    used = {image.image_path for image in images.values()}
+    used = set(ImageTable(columns).keys.tolist()) if negatives.found else set()
     for name, image in negatives.found.items():
-        if image.image_path in used:
+        if text_key(image.image_path) in used:
             detail = f"lists {shorten(name)}, the image of an annotation that has another name: list that name"
             on_problem("missing-annotation", negatives.lists[name], detail)
         else:
-            images[name] = image
+            rows[name] = add_image(columns, image)
     if on_problem is not raise_problem:
-        used = {image.image_path for image in images.values()}
-        _warn_about_unused(layout, sorted({path for table in chain(*tables) for path in table.values()} - used))
+        known = np.unique(ImageTable(columns).keys)
+        unused: set[Path] = set()
+        for table in chain(*tables):
+            is_used = np.isin(keys_of(table.values()), known)
+            unused |= {path for path, is_known in zip(table.values(), is_used, strict=True) if not is_known}
+        _warn_about_unused(layout, sorted(unused))
     ordered_names, category_ids = tuple(sorted(class_names)), tuple(range(1, len(class_names) + 1))
 
     def to_split(split: str) -> SplitAnnotations:
         # A name without an annotation was reported when its list or its XML file was read.
-        split_images = ImageTable.of(images[name] for name in members[split] if name in images)
+        split_images = ImageTable(columns, array("I", (rows[name] for name in members[split] if name in rows)))
         return SplitAnnotations(root, "voc", split, ordered_names, category_ids, split_images)
 
     return tuple(map(to_split, names))
