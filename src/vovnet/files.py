@@ -12,7 +12,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LONGEST_SUFFIX = 16
 _LONGEST_NAME = 255  # bytes, of all common file systems
+_REFUSED_BY_WINDOWS = re.compile(r'[<>:"\\|?*\x00-\x1f]')
+_DEVICE_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*(\.|$)", re.IGNORECASE)
 _HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
 # A cell that a spreadsheet would run. With wide signs too, which some take for the others.
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
@@ -133,17 +135,6 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = 1) -> Non
     write_text(path, json_text(content, indent=indent) + "\n")
 
 
-def write_json_lists(path: str | Path, lists: Mapping[str, Iterable[Any]]) -> None:
-    """Writes an object of lists as JSON, completely or not at all, with one entry after the other in memory."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for position, (key, entries) in enumerate(lists.items()):
-            file.write(f"{', ' if position else '{'}{json.dumps(key)}: [")
-            for number, entry in enumerate(entries):
-                file.write(f"{', ' if number else ''}{json_text(entry, indent=None)}")
-            file.write("]")
-        file.write("}\n")
-
-
 def write_image(path: str | Path, image: Image, **options: Any) -> None:
     """Writes an image in the format of the suffix, completely or not at all. `options` are those of Pillow's save."""
     write_bytes(path, image_content(path, image, **options))
@@ -179,8 +170,14 @@ def append_text(path: str | Path, text: str) -> None:
 
 
 def file_name(stem: str, suffix: str) -> str:
-    """The name of a file with this stem; one that is too long is cut, and ends in a digest of the whole stem."""
+    """The name of a file with this stem; one that is too long is cut, and ends in a digest of the whole stem.
+
+    On Windows without what no name may hold there, and not that of a device, such as "con.jpg".
+    """
     name = re.sub("[/\0]", "_", stem)
+    if sys.platform == "win32":
+        name = _REFUSED_BY_WINDOWS.sub("_", name)
+        name = f"_{name}" if _DEVICE_OF_WINDOWS.match(name) else name
     try:
         size = len(os.fsencode(name))
     except UnicodeEncodeError:
