@@ -109,6 +109,13 @@ class ImageTable(Sequence[ImageAnnotation]):
         columns = ImageColumns()
         return cls(columns, array("I", [add_image(columns, image) for image in images]))
 
+    @classmethod
+    def joined(cls, tables: Sequence[ImageTable]) -> ImageTable:
+        """The images of all tables, one table after the other."""
+        if all(table.columns is tables[0].columns for table in tables):
+            return cls(tables[0].columns, array("I", (row for table in tables for row in table.rows)))
+        return cls.of(image for table in tables for image in table)
+
     def __len__(self) -> int:
         return len(self.rows)
 
