@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all campaign check format setup results site bench runtimes energy-methods gpu gpu-rehearsal clean
+.PHONY: demo test test-all package environments oldest campaign check format setup results site bench runtimes energy-methods gpu gpu-rehearsal clean
 
 demo: .venv/.demo  ## detect, evaluate and measure with the bundled images and weights
 	$(BIN)/python examples/demo.py
@@ -48,10 +48,26 @@ gpu-rehearsal: .venv/.dev  ## the same, tiny, on the CPU
 energy-methods: .venv/.dev  ## measure the error of each energy method on simulated boards
 	$(BIN)/python benchmarks/energy_methods.py
 
+package: .venv/.dev  ## build the wheels and sdists of vovnet and vovnet-runtime into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	cd runtime && ../$(BIN)/python -m hatchling build -d ../dist
+
+environments: package  ## install the wheels in bare environments, with each extra alone; ENVIRONMENTS="--record" notes what each weighs
+	$(BIN)/python benchmarks/environments.py $(ENVIRONMENTS)
+
+oldest: .venv-oldest/.dev  ## run the tests with the oldest allowed versions of the dependencies
+	.venv-oldest/bin/pytest -n 2 -m "not slow and not campaign" -q
+
 setup: .venv/.dev  ## create .venv with everything for development
 
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
+
+.venv-oldest/.dev: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[dev]"
+	touch $@
 
 .venv/.demo: pyproject.toml constraints.txt | .venv/bin/pip
 	$(PIP) -e '.[all]'
@@ -62,4 +78,4 @@ setup: .venv/.dev  ## create .venv with everything for development
 	touch $@ .venv/.demo
 
 clean:  ## remove .venv, runs and build outputs
-	rm -rf .venv runs build dist
+	rm -rf .venv .venv-oldest runs build dist

@@ -61,7 +61,7 @@ def bccd_onnx(tmp_path_factory):
 def site(tmp_path_factory):
     """The folder of the site, which must be built without a warning."""
     for package in ("mkdocs", "material", "mkdocstrings"):
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[docs]'")
+        pytest.importorskip(package, reason=f'{package} is not installed: pip install ".[docs]"')
     folder, root = tmp_path_factory.mktemp("site"), Path(__file__).parents[1]
     paths = os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(

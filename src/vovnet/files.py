@@ -27,6 +27,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LONGEST_SUFFIX = 16
 _LONGEST_NAME = 255  # bytes, of all common file systems
+_REFUSED_BY_WINDOWS = re.compile(r'[<>:"\\|?*\x00-\x1f]')
+_DEVICE_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\s*(\.|$)", re.IGNORECASE)
 _HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
 # A cell that a spreadsheet would run. With wide signs too, which some take for the others.
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
@@ -168,8 +170,14 @@ def append_text(path: str | Path, text: str) -> None:
 
 
 def file_name(stem: str, suffix: str) -> str:
-    """The name of a file with this stem; one that is too long is cut, and ends in a digest of the whole stem."""
+    """The name of a file with this stem; one that is too long is cut, and ends in a digest of the whole stem.
+
+    On Windows without what no name may hold there, and not that of a device, such as "con.jpg".
+    """
     name = re.sub("[/\0]", "_", stem)
+    if sys.platform == "win32":
+        name = _REFUSED_BY_WINDOWS.sub("_", name)
+        name = f"_{name}" if _DEVICE_OF_WINDOWS.match(name) else name
     try:
         size = len(os.fsencode(name))
     except UnicodeEncodeError:

@@ -227,6 +227,7 @@ def _pairs() -> Iterator[tuple[str, Kind]]:
     yield "detector", Kind(8, _models("detectors"), structured.any_safetensors, _weights)
     yield "backbone", Kind(3, _models("backbones"), structured.any_safetensors, _weights)
     yield "pth", Kind(8, _models("torch_files"), structured.any_zip, _weights)
+    yield "pth-zip", Kind(2, _models("zipped_torch_files"), structured.any_zip, _weights)
     yield "npz", Kind(4, _models("npz_files"), structured.any_zip, _weights)
     yield "checkpoint", Kind(2, _models("checkpoints"), structured.any_checkpoint, _resume, (FloatingPointError,))
     yield "log", Kind(3, _models("logs"), mutators.any_text, _log)

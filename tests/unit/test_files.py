@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -310,6 +311,24 @@ def test_names_that_are_too_long_are_cut(tmp_path, stem):
     assert name.endswith(".jpg")
     (tmp_path / name).touch()
     assert file_name(stem + "b", ".jpg") != name
+
+
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ('a:b*c?"d<e>f|g\\h', "a_b_c__d_e_f_g_h.jpg"),
+        ("n\nl", "n_l.jpg"),
+        ("con", "_con.jpg"),
+        ("LPT1.tar", "_LPT1.tar.jpg"),
+        ("nul .x", "_nul .x.jpg"),
+        ("console", "console.jpg"),
+        ("caf\u00e9", "caf\u00e9.jpg"),
+    ],
+)
+def test_names_that_windows_refuses_are_changed_there(monkeypatch, stem, expected):
+    assert file_name(stem, ".jpg") == f"{stem}.jpg"
+    monkeypatch.setattr("vovnet.files.sys", SimpleNamespace(platform="win32"))
+    assert file_name(stem, ".jpg") == expected
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-2", "@x", " =x", "\t=x", "\rx", "\nx", "＝1", "－1"])

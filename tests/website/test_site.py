@@ -23,7 +23,7 @@ GOLDEN = ROOT / "tests/golden/public_names.txt"
 
 def module_of_the_site(name: str) -> ModuleType:
     """A module of website/, which is no package."""
-    pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed: pip install '.[docs]'")
+    pytest.importorskip("mkdocstrings", reason='mkdocstrings is not installed: pip install ".[docs]"')
     spec = importlib.util.spec_from_file_location(name, ROOT / f"website/{name}.py")
     assert spec is not None
     assert spec.loader is not None

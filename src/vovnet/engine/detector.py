@@ -24,8 +24,8 @@ def load(
 ) -> Predictor:
     """A detector that is ready to predict.
 
-    source: the name of shipped weights such as "bccd", a file, a run's folder or a URL; or an exported detector:
-        "model.onnx", "model_openvino/", "model_mnn/".
+    source: the name of shipped weights such as "bccd", a file, a run's folder, a URL or a name on the Hugging Face Hub
+        such as "hf:owner/name"; or an exported detector: "model.onnx", "model_openvino/", "model_mnn/".
     device: of PyTorch. Exported detectors run on the CPU.
     runtime: "torch", "onnxruntime", "openvino" or "mnn". None is PyTorch for weights, and for an exported file the
         runtime that it was made for. "auto" is for weights on the CPU their fastest export that passed its test on

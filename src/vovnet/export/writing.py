@@ -15,6 +15,8 @@ from vovnet.export.onnx_file import make_network, make_onnx, set_info
 from vovnet.export.source import check_exportable
 from vovnet.files import write_bytes
 from vovnet.runtime.export_info import ExportInfo
+from vovnet.runtime.mnn import import_mnn
+from vovnet.runtime.without_telemetry import import_openvino
 from vovnet.weights.detector import LoadedModel
 
 Calibration = Sequence[npt.NDArray[np.uint8]]
@@ -92,12 +94,14 @@ def _write_onnx(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: 
 def _write_openvino(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: Calibration | None) -> None:
     from vovnet.export.openvino_file import write_openvino
 
+    import_openvino()  # so that its extra, which has all that this takes, is named before that of ONNX
     write_openvino(make_onnx(loaded.model, info), info, path, calibration)
 
 
 def _write_mnn(loaded: LoadedModel, info: ExportInfo, path: Path, calibration: Calibration | None) -> None:
     from vovnet.export.mnn_file import write_mnn
 
+    import_mnn()
     write_mnn(make_network(loaded.model, info.detector), info, path, calibration)
 
 

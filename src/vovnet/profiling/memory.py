@@ -246,19 +246,18 @@ def peak_resident_mib() -> float:
 def _peak_working_set() -> int:
     """Bytes, as Windows counts them."""
     import ctypes
-    from ctypes import wintypes
 
     class Counters(ctypes.Structure):
         _fields_ = (
-            ("size", wintypes.DWORD),
-            ("page_faults", wintypes.DWORD),
+            ("size", ctypes.c_uint32),
+            ("page_faults", ctypes.c_uint32),
             ("peak_working_set", ctypes.c_size_t),
             ("others", ctypes.c_size_t * 7),
         )
 
     kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
-    kernel.GetCurrentProcess.restype = wintypes.HANDLE
-    kernel.K32GetProcessMemoryInfo.argtypes = (wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    kernel.K32GetProcessMemoryInfo.argtypes = (ctypes.c_void_p, ctypes.POINTER(Counters), ctypes.c_uint32)
     counters = Counters(size=ctypes.sizeof(Counters))
     if not kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size):
         raise OSError("Windows does not tell how much memory this process took")

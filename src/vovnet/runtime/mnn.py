@@ -37,7 +37,7 @@ class MnnSession:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         """threads: None is one for each processor that this process may use."""
         path = Path(path)
-        self._mnn = _import()
+        self._mnn = import_mnn()
         # MNN trusts a file: a damaged one would crash the process. So its digest is checked before.
         self.info, _ = read_folder(path, {NETWORK_FILE: "weights_bytes"})
         self._name = line(str(path), 300)
@@ -118,7 +118,7 @@ def _open(mnn: ModuleType, path: Path, options: dict[str, Any]) -> tuple[Any, An
         ) from error
 
 
-def _import() -> ModuleType:
+def import_mnn() -> ModuleType:
     """The package MNN. It prints a line about the processor, so that nothing else would be in a file of results."""
     try:
         with no_native_output():

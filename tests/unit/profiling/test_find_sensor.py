@@ -16,7 +16,7 @@ def test_devices_without_a_sensor_say_why(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "pynvml", None)
     sensor = find_sensor("cuda")
     assert isinstance(sensor, NoSensor)
-    assert "'.[energy]'" in sensor.reason
+    assert '"vovnet[energy]"' in sensor.reason
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

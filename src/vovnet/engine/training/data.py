@@ -17,6 +17,7 @@ from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset, require_objects
 from vovnet.data.loading import Augmentation, Batch, BatchStream, batch_bytes, training_batches
+from vovnet.data.made_dataset import JoinedSamples
 from vovnet.data.tiles import cut_into_tiles, whole_images
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
@@ -44,7 +45,7 @@ def open_data(config: TrainConfig) -> tuple[DetectionDataset, DetectionDataset |
     dataset = _open_split(config.data.root, config.data.train, masks, "data.train=SPLIT")
     for source in config.data.more_train:
         more = open_dataset(source.root, source.split, class_names=dataset.class_names, masks=masks)
-        dataset = replace(dataset, samples=dataset.samples + more.samples)
+        dataset = replace(dataset, samples=JoinedSamples(dataset.samples, more.samples))
     require_objects(dataset)
     if config.data.tiles is not None:
         dataset = cut_into_tiles(dataset, config.data.tiles.tiling, seed=config.seed)

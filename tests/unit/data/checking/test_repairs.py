@@ -122,7 +122,7 @@ def test_without_the_extra_all_but_masks_is_checked(
         report = check_dataset(root, workers=1)
     assert report.count_by_kind() == {"empty-box": 1}
     assert 'masks were not checked: masks need an extra: pip install "vovnet[eval]"' in caplog.text
-    assert "'.[eval]'" in report.to_dict()["masks_unchecked"]
+    assert '"vovnet[eval]"' in report.to_dict()["masks_unchecked"]
 
 
 def test_data_without_masks_needs_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
