@@ -44,6 +44,8 @@ NOT_RUN = {
     "python examples/search_with_optuna.py *": TESTED + "tests/smoke/test_search_example.py",
     "vovnet measure *--device cuda*": GPU,
     "vovnet weights import timm/*": NETWORK,
+    "vovnet weights import pytorchcv/*": NETWORK,
+    "vovnet weights push * --private": NETWORK,
     "vovnet train my.yaml * backbone_weights=timm/*": NETWORK,
     "vovnet train configs/coco_*": DATA,
     "vovnet reproduce all *": DATA,
