@@ -21,9 +21,9 @@ from shared import ROOT, Checked, finish, read_log
 
 import vovnet
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.ema import EMA
-from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.optimizer import make_optimizer
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.paper.aggregation.cifar10 import Cifar10
 from vovnet.paper.aggregation.config import AggregationConfig

@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vovnet.files import write_json
-from vovnet.profiling.energy import MethodResult, measure_energy
-from vovnet.profiling.meter import Meter
-from vovnet.profiling.nvml import Nvml
-from vovnet.profiling.rapl import Rapl
-from vovnet.profiling.recording import Timeline
-from vovnet.profiling.sensors import Sensor
+from vovnet.profiling.energy.measured import MethodResult, measure_energy
+from vovnet.profiling.energy.meter import Meter
+from vovnet.profiling.energy.nvml import Nvml
+from vovnet.profiling.energy.rapl import Rapl
+from vovnet.profiling.energy.recording import Timeline
+from vovnet.profiling.energy.sensors import Sensor
 from vovnet.provenance import record_header
 
 ROOT = Path(__file__).parents[1]

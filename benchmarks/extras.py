@@ -16,7 +16,7 @@ TRAIN = (
     "train", "bccd_ssdfpn320_vovnet19_tiny", f"data.root={DATA}", "data.val=null", "schedule.epochs=null",
     "schedule.iterations=1", "metric=voc07_map", "batch_size=2", "micro_batch_size=2", "workers=0", "precision=fp32",
 )  # fmt: skip
-NVML = "import torch; from vovnet.profiling.nvml import find_nvml; print(find_nvml(torch.device('cuda')).reason)"
+NVML = "import torch; from vovnet.profiling.energy.nvml import find_nvml; print(find_nvml(torch.device('cuda')).reason)"
 HUB = """
 from vovnet.weights.hub import hub_library
 try:
@@ -31,7 +31,7 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 """
-ZEUS = "from vovnet.profiling.zeus import find_zeus_chip; print(find_zeus_chip().reason)"
+ZEUS = "from vovnet.profiling.energy.zeus import find_zeus_chip; print(find_zeus_chip().reason)"
 
 # What each extra of vovnet is for, as docs/install.md says it.
 PURPOSES = {

@@ -29,10 +29,10 @@ from vovnet.data.loading import Batch, BatchStream, training_batches
 from vovnet.engine.config import load_config
 from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
-from vovnet.engine.optimizer import make_optimizer
-from vovnet.engine.train_state import TrainState
-from vovnet.engine.train_step import average_share, make_scaler, train_step
-from vovnet.engine.training_data import make_augmentation
+from vovnet.engine.training.data import make_augmentation
+from vovnet.engine.training.optimizer import make_optimizer
+from vovnet.engine.training.state import TrainState
+from vovnet.engine.training.step import average_share, make_scaler, train_step
 from vovnet.files import write_json
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.provenance import cpu_and_torch, record_header

@@ -25,7 +25,7 @@ from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.evaluate import evaluate
-from vovnet.engine.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.training.optimizer import make_optimizer, set_learning_rate
 from vovnet.files import write_json
 from vovnet.provenance import cpu_and_torch, record_header
 from vovnet.zoo import find_detector

@@ -19,9 +19,9 @@ from vovnet import create_model
 from vovnet.data.images import read_image
 from vovnet.engine.config import LossConfig, OptimizerConfig
 from vovnet.engine.detector import Detector
-from vovnet.engine.drawing import draw_detections
 from vovnet.engine.multi_scale import MultiScale, Scale, detect_multi_scale, published_multi_scale
-from vovnet.engine.optimizer import make_optimizer
+from vovnet.engine.predicting.drawing import draw_detections
+from vovnet.engine.training.optimizer import make_optimizer
 from vovnet.masks import paste
 from vovnet.provenance import device_name, record_header
 from vovnet.structures import Detections, Target

@@ -23,7 +23,7 @@ import torch
 from shared import RECORDS, ROOT, Checked, finish
 
 from vovnet.cli.output import Output
-from vovnet.engine.runtimes import EXPORT_TO
+from vovnet.engine.predicting.runtimes import EXPORT_TO
 from vovnet.export.measuring.accuracy import save_pixels
 from vovnet.export.measuring.measure_runtimes import Plan, measure_runtimes
 from vovnet.export.measuring.runtime_measurement import TORCH, RuntimeName, RuntimesMeasurement, parse_names

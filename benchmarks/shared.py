@@ -23,7 +23,11 @@ RECORDS = ROOT / "docs/records"
 
 def read_log(run: Path) -> list[dict[str, Any]]:
     """The entries of a training run."""
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return read_entries(run / "log.jsonl")
+
+
+def read_entries(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def test_on(root: Path, split: str, model: DetectionModel, info: ModelInfo) -> Evaluation:

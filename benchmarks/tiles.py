@@ -21,7 +21,7 @@ from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
 from vovnet.engine.detector import load_network
-from vovnet.engine.predictor import Predictor
+from vovnet.engine.predicting.predictor import Predictor
 from vovnet.files import write_json
 from vovnet.metrics.coco import evaluate_coco
 from vovnet.metrics.voc import evaluate_voc

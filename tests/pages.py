@@ -14,6 +14,8 @@ PAGES = [
     *(Path(folder, "README.md") for folder in FOLDERS),
 ]
 WRITTEN = [page for page in PAGES if page not in RENDERED]
+WALKED = {Path("docs/tutorial.md")}
+"""Pages whose blocks test_tutorial.py runs one after the other, with what they print."""
 
 SHELL = ("", "bash", "sh", "console")
 """Languages of blocks of commands; without a language is the usual one."""
@@ -34,7 +36,7 @@ class Block:
 
     def __str__(self) -> str:
         """The page and how the block begins, such as "docs/models.md: vovnet list"."""
-        start = re.split(r"\s{2,}|\s#\s", self.text.strip().splitlines()[0])[0]
+        start = re.split(r"\s{2,}|\s#\s", self.text.strip().partition("\n")[0])[0]
         return f"{self.page.as_posix()}: {start.strip()}"
 
     @property

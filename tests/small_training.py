@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from vovnet import create_model
 from vovnet.data.loading import Batch
 from vovnet.engine.config import OptimizerConfig
-from vovnet.engine.ema import EMA
-from vovnet.engine.optimizer import make_optimizer
-from vovnet.engine.train_state import TrainState
-from vovnet.engine.train_step import make_scaler, train_step
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.optimizer import make_optimizer
+from vovnet.engine.training.state import TrainState
+from vovnet.engine.training.step import make_scaler, train_step
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.mask_rcnn import MaskRCNN
 from vovnet.padded_targets import pack

@@ -31,6 +31,7 @@ PLACES = {
     "samples/README.md": "samples.md",
     "website/commands.md": "reference/commands.md",
     "website/python.md": "reference/python.md",
+    "website/iframe-worker.js": "assets/iframe-worker.js",
     "website/site.css": "assets/site.css",
 }
 RUNNER_HELP = "<!-- the help of vovnet-runtime -->"

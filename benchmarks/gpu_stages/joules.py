@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from gpu_stages.rehearsed import RehearsedSensor
-from vovnet.profiling.energy import EnergyResult, measure_energy
-from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.recording import Timeline
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.measured import EnergyResult, measure_energy
+from vovnet.profiling.energy.recording import Timeline
 from vovnet.profiling.speed import synchronize
 
 # A measurement of `vovnet measure --energy` takes over a minute, and about fifty are wanted here. A window of 2.5 s

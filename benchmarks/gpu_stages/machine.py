@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.sensors import NoSensor
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.sensors import NoSensor
 from vovnet.provenance import device_name, installed_versions, processor
 
 PACKAGES = ("vovnet", "torch", "torchvision", "triton", "nvidia-ml-py", "numpy", "pillow")

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch.utils._pytree import tree_map
 
+from vovnet.profiling.energy.sensors import DeviceState, Method, Source
 from vovnet.profiling.runs import CudaGraphs
-from vovnet.profiling.sensors import DeviceState, Method, Source
 
 POWER_W, IDLE_W = 100.0, 10.0
 

@@ -32,12 +32,13 @@ from vovnet.profiling.surroundings import watch
 SECONDS, LEAST_S = 200.0, 25.0
 BY_CARD = True
 # What decides a speed, joules or memory. Reading ONNX files, which profiling/ also does, is no part of it.
-_PROFILING = ("clock", "cost", "cost_types", "dispatch", "energy", "find_sensor", "intervals", "live_tensors")
-_PROFILING += ("machine", "memory", "model_copy", "module_calls", "number_format", "nvml", "nvml_calls")
-_PROFILING += ("operation_cost", "own_process", "recording", "runs", "sensors", "speed", "surroundings")
+_PROFILING = ("clock", "cost", "cost_types", "dispatch", "intervals", "live_tensors", "machine", "memory", "model_copy")
+_PROFILING += ("module_calls", "number_format", "operation_cost", "own_process", "runs", "speed", "surroundings")
+_ENERGY = ("find_sensor", "measured", "nvml", "nvml_calls", "recording", "sensors")
 _OWN = ("joules", "networks", "table_plan", "tables")
 SOURCES = ("src/vovnet/models", "src/vovnet/zoo.py", "src/vovnet/constants.py", "src/vovnet/paper/recomputed.py")
 SOURCES += tuple(f"src/vovnet/profiling/{name}.py" for name in _PROFILING)
+SOURCES += tuple(f"src/vovnet/profiling/energy/{name}.py" for name in _ENERGY)
 SOURCES += tuple(f"benchmarks/gpu_stages/{name}.py" for name in _OWN)
 
 REPETITIONS = {"one": 100, "fill": 30}

@@ -21,10 +21,10 @@ from gpu_stages.voc_data import find_pack, made_up_pack
 from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.ema import EMA
-from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
-from vovnet.engine.train_step import autocast, compute_dtype
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.optimizer import make_optimizer
+from vovnet.engine.training.step import autocast, compute_dtype
 from vovnet.padded_targets import PaddedTargets
 from vovnet.profiling.speed import time_interleaved
 from vovnet.structures import Target

@@ -41,7 +41,7 @@ def prepare() -> None:
     import vovnet.data.check
     import vovnet.engine.train
     import vovnet.paper.tables
-    import vovnet.profiling.onnx_cost
+    import vovnet.profiling.onnx.cost
     import vovnet.report.evaluation
     import vovnet.report.measurement_report  # noqa: F401
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+import zipfile
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -114,6 +115,16 @@ def torch_files() -> tuple[Seed, ...]:
     contents.append(b"cos\nsystem\n(S'touch owned'\ntR.")
     contents.append(_torch(_backbone_state()))
     return tuple(Seed({"a.pth": content}) for content in contents)
+
+
+def zipped_torch_files() -> tuple[Seed, ...]:
+    found = []
+    for seed, packing in zip(torch_files()[:3], (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) * 2, strict=False):
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w", packing) as archive:
+            archive.writestr(zipfile.ZipInfo("a.pth"), seed.files["a.pth"], packing)
+        found.append(Seed({"a.pth.zip": target.getvalue()}))
+    return tuple(found)
 
 
 def npz_files() -> tuple[Seed, ...]:

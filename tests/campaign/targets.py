@@ -134,13 +134,13 @@ def _resume(path: Path, folder: Path) -> Calls:
 
 
 def _log(path: Path, folder: Path) -> Calls:
-    from vovnet.engine.log import json_lines
+    from vovnet.engine.training.log import json_lines
 
     return [lambda: json_lines(path, last_step=1)]
 
 
 def _onnx(path: Path, folder: Path) -> Calls:
-    from vovnet.profiling.onnx_cost import count_onnx_cost
+    from vovnet.profiling.onnx.cost import count_onnx_cost
 
     return [lambda: count_onnx_cost(path), lambda: count_onnx_cost(path, (1, 3, 8, 8))]
 
@@ -171,7 +171,7 @@ def _reproduction(path: Path, folder: Path) -> Calls:
 
 
 def _meter(path: Path, folder: Path) -> Calls:
-    from vovnet.profiling.meter import Meter
+    from vovnet.profiling.energy.meter import Meter
 
     return [lambda: Meter(path).samples()]
 
@@ -227,6 +227,7 @@ def _pairs() -> Iterator[tuple[str, Kind]]:
     yield "detector", Kind(8, _models("detectors"), structured.any_safetensors, _weights)
     yield "backbone", Kind(3, _models("backbones"), structured.any_safetensors, _weights)
     yield "pth", Kind(8, _models("torch_files"), structured.any_zip, _weights)
+    yield "pth-zip", Kind(2, _models("zipped_torch_files"), structured.any_zip, _weights)
     yield "npz", Kind(4, _models("npz_files"), structured.any_zip, _weights)
     yield "checkpoint", Kind(2, _models("checkpoints"), structured.any_checkpoint, _resume, (FloatingPointError,))
     yield "log", Kind(3, _models("logs"), mutators.any_text, _log)

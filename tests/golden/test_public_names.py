@@ -10,6 +10,7 @@ from typing import get_args
 from pydantic import BaseModel
 
 import vovnet.runtime
+from vovnet.adapters import fiftyone, timm, torchvision
 from vovnet.cli.main import app
 from vovnet.engine.config import TrainConfig
 from vovnet.names import DETECTORS
@@ -49,10 +50,19 @@ def keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from keys(kind, f"{prefix}{name}.")
 
 
+def adapters() -> Iterator[str]:
+    """What people import from `vovnet.adapters`, and what detections have."""
+    for module in (fiftyone, timm, torchvision):
+        own = (name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__)
+        yield from (f"python {module.__name__}.{name}" for name in sorted(own) if not name.startswith("_"))
+    yield from (f"python vovnet.Detections.{name}" for name in dir(vovnet.Detections) if not name.startswith("_"))
+
+
 def public_names() -> str:
     lines = [*commands(), *runner_commands(), *keys(TrainConfig)]
     lines += [f"python vovnet.{name}" for name in vovnet.__all__]
     lines += [f"python vovnet.runtime.{name}" for name in vovnet.runtime.__all__]
+    lines += adapters()
     lines += [f"backbone {name}" for name in sorted(BACKBONES)]
     lines += [f"detector {name}" for name in sorted(DETECTORS)]
     return "\n".join(lines) + "\n"

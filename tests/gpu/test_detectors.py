@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vovnet.engine.train_step import autocast
+from vovnet.engine.training.step import autocast
 from vovnet.masks import decode as bitmaps
 from vovnet.models.ghost_norm import count_passes, use_ghost_norms
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from vovnet import create_backbone
-from vovnet.profiling.energy import measure_energy
-from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.recording import Timeline
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.measured import measure_energy
+from vovnet.profiling.energy.recording import Timeline
+from vovnet.profiling.energy.sensors import DeviceState, NoSensor, Source
 from vovnet.profiling.sampler_effect import sampler_effect
-from vovnet.profiling.sensors import DeviceState, NoSensor, Source
 
 IDLE_W, BUSY_W = 40.0, 100.0
 

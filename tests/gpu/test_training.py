@@ -13,10 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vovnet.engine.config import load_config
 from vovnet.engine.distributed import Workers
-from vovnet.engine.network import place, wrap
 from vovnet.engine.train import train
-from vovnet.engine.train_state import TrainState
-from vovnet.engine.train_step import make_scaler, train_step
+from vovnet.engine.training.network import place, wrap
+from vovnet.engine.training.state import TrainState
+from vovnet.engine.training.step import make_scaler, train_step
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.weights.file import load_checkpoint
 

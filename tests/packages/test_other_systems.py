@@ -87,7 +87,7 @@ HIDDEN = """
 import os, signal, sys
 from vovnet.runtime import cpu
 from vovnet.profiling import memory, clock
-from vovnet.profiling.meter import Meter
+from vovnet.profiling.energy.meter import Meter
 assert not hasattr(cpu.os, "sched_getaffinity") and hasattr(os, "sched_getaffinity")
 assert cpu.sys.platform == os.environ["VOVNET_TESTS_LOOK_LIKE"] and sys.platform == "linux"
 assert memory.peak_resident_mib() > 0 and not memory.reset_peak_resident()

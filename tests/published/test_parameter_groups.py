@@ -13,7 +13,7 @@ from torch import nn
 
 from vovnet import create_model
 from vovnet.engine.config import load_config
-from vovnet.engine.optimizer import make_optimizer
+from vovnet.engine.training.optimizer import make_optimizer
 from vovnet.models.layers import L2Norm
 from vovnet.zoo import find_detector
 

@@ -26,7 +26,8 @@ def stock(tmp_path_factory: pytest.TempPathFactory, bccd_onnx: Path) -> Path:
     """Data, a run of one step from trained weights, an exported file, photographs, a video: made once."""
     folder = tmp_path_factory.mktemp("stock")
     write_inputs(folder, ROOT)
-    for name in ("bccd.onnx", "exported.onnx"):
+    (folder / "exported").mkdir()
+    for name in ("bccd.onnx", "exported.onnx", "exported/DIR.onnx"):
         os.link(bccd_onnx, folder / name)
     with VideoWriter(folder / "clip.mp4", 5) as video:
         for _ in range(3):
@@ -40,6 +41,11 @@ def stock(tmp_path_factory: pytest.TempPathFactory, bccd_onnx: Path) -> Path:
     return folder
 
 
+def _copy(source: str, target: str) -> None:
+    """A link for large files: commands replace files and never change them."""
+    os.link(source, target) if os.path.getsize(source) > 1_000_000 else shutil.copy2(source, target)
+
+
 @pytest.fixture
 def workplace(stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Makes a fresh folder of that name with the stock, and goes there. Plans of runs try two images only."""
@@ -48,7 +54,7 @@ def workplace(stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 
     def enter(name: str = "here") -> Path:
         folder = tmp_path / name
-        shutil.copytree(stock, folder, symlinks=True)
+        shutil.copytree(stock, folder, symlinks=True, copy_function=_copy)
         monkeypatch.chdir(folder)
         return folder
 

@@ -759,7 +759,7 @@ def test_train_prints_where_its_results_are(run: Run, config: Path) -> None:
 def test_measure(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Counts are exact; without a sensor there is a reason and no joules; a record of a run can be read again."""
     from vovnet.profiling import measure as comparison
-    from vovnet.profiling.sensors import NoSensor
+    from vovnet.profiling.energy.sensors import NoSensor
 
     monkeypatch.setattr(comparison, "find_sensor", lambda device: NoSensor("there is no sensor in this test"))
     models = ("vovnet27_slim", "torchvision:squeezenet1_1")

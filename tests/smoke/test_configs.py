@@ -7,7 +7,7 @@ import torch
 
 from vovnet import create_model
 from vovnet.engine.config import load_config
-from vovnet.engine.schedule import learning_rate
+from vovnet.engine.training.schedule import learning_rate
 
 CONFIGS = sorted(path for path in Path("configs").glob("*.yaml") if not path.stem.startswith("cifar10"))
 

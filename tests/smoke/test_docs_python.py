@@ -15,17 +15,21 @@ import pytest
 from vovnet.engine.config import load_config
 from vovnet.engine.train import train
 
-from ..pages import PAGES, Block, all_blocks
+from ..pages import PAGES, WALKED, Block, all_blocks
+from ..registries import own_registries as own_registries
 from ..trackers import ActiveRun, Run, make_mlflow, make_wandb
+from ..unit.fiftyone_here import import_or_skip
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = [block for block in all_blocks(PAGES) if block.language == "python"]
+BLOCKS = [block for block in all_blocks(PAGES) if block.language == "python" and block.page not in WALKED]
 NOT_RUN = {
     "ARCHITECTURE.md: outputs = model(images)": "a sketch of the contract, see tests/unit/models/test_models.py",
     "docs/onnx.md: import json": "see tests/unit/export/test_onnx_for_others.py",
 }
 TRACKERS = {"docs/track.md: import wandb": make_wandb, "docs/track.md: import mlflow": make_mlflow}
 """Blocks that need a package that is not installed for tests, and its stand-in."""
+OPTIONAL = ("supervision", "pandas", "timm")
+"""Packages that blocks import and that an environment for tests may lack."""
 
 
 def block_of(start: str) -> Block:
@@ -50,7 +54,12 @@ ORDINARY = [b for b in BLOCKS if str(b) not in (*NOT_RUN, *TRACKERS) and "blobs"
 
 
 @pytest.mark.parametrize("block", ORDINARY, ids=lambda block: f"{block.page}-{block.number}")
-def test_python_runs(block, workplace):
+def test_python_runs(block, workplace, own_registries):
+    for package in OPTIONAL:
+        if f"import {package}" in block.text:
+            pytest.importorskip(package)
+    if "import fiftyone" in block.text:
+        import_or_skip()
     folder = workplace()
     if "weights/vovnet39.safetensors" in block.text:
         from vovnet.weights.importing import import_weights

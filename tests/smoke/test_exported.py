@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vovnet.cli.main import main
-from vovnet.engine.known_exports import KnownExport, remember
+from vovnet.engine.predicting.known_exports import KnownExport, remember
 from vovnet.runtime.opening import open_session
 
 BCCD = Path(__file__).parents[2] / "samples" / "bccd"

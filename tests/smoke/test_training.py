@@ -18,9 +18,9 @@ from vovnet.cli.main import main
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import OptimizerConfig, load_config
-from vovnet.engine.optimizer import make_optimizer
 from vovnet.engine.train import train
-from vovnet.engine.training_data import open_data
+from vovnet.engine.training.data import open_data
+from vovnet.engine.training.optimizer import make_optimizer
 from vovnet.losses.multibox import MultiBoxLoss
 from vovnet.models.detectors import mask_rcnn
 from vovnet.weights.detector import load_model, load_weights
@@ -108,7 +108,7 @@ def test_killed_and_resumed_is_bit_for_bit_the_whole_run(config_file, tmp_path):
 
 def test_a_run_killed_in_its_first_evaluation_can_be_resumed(config_file, tmp_path, monkeypatch):
     """The best weights are written before last.pt tells of them; a kill in between must not end the run for good."""
-    from vovnet.engine import train_state
+    from vovnet.engine.training import state as train_state
 
     config = load_config(config_file, [f"output={tmp_path / 'run'}", "resume=true", "checkpoint_every=1000"])
     save = train_state.save_checkpoint

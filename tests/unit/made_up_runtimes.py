@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vovnet.export.measuring.runtime_measurement import RuntimeRow, RuntimesMeasurement
-from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.energy.measured import EnergyResult
 from vovnet.profiling.measurement import Accuracy, Conditions
 from vovnet.profiling.speed import Latency, median_ratio
 from vovnet.profiling.surroundings import Surroundings

@@ -11,8 +11,8 @@ import yaml
 
 from vovnet.data.readers.voc_lists import NameFinder, drop_lines
 from vovnet.printing import line, printable, quoted
-from vovnet.profiling.meter import _number
-from vovnet.profiling.onnx_graph import _EQUATION
+from vovnet.profiling.energy.meter import _number
+from vovnet.profiling.onnx.graph import _EQUATION
 from vovnet.report.document import escape_block, escape_markdown
 from vovnet.report.plotting import plain_text
 from vovnet.yaml_parsing import ConfigLoader

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vovnet.download import download, download_weights
-from vovnet.engine.sources import read_source
+from vovnet.engine.predicting.sources import read_source
 from vovnet.urls import is_url
 from vovnet.weights.find import find_weights
 

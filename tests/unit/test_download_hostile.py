@@ -15,7 +15,7 @@ import pytest
 
 from vovnet.bounded_http import call_within
 from vovnet.download import download, download_weights
-from vovnet.engine.sources import find_sources, read_source
+from vovnet.engine.predicting.sources import find_sources, read_source
 from vovnet.urls import check_url, shown_url, without_user
 from vovnet.weights.find import find_weights
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vovnet.engine import train_step as train_step_module
+from vovnet.engine.training import step as train_step_module
 from vovnet.masks import decode
 
 from ..other_device import OTHER, OtherTensor, other_device

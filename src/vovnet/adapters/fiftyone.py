@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from vovnet.data.dataset import DetectionDataset, Sample
-from vovnet.exchange.extra import import_extra
-from vovnet.exchange.fiftyone import make_labels
+from vovnet.exchange.fiftyone import import_fiftyone, make_labels
 from vovnet.media.pixels import image_header_size
 from vovnet.printing import line
 
 
-class Found(Protocol):
+class _Found(Protocol):
     """What a detector's `predict` returns for one image."""
 
     @property
@@ -23,7 +22,7 @@ class Found(Protocol):
     def to_fiftyone(self) -> Any: ...
 
 
-def make_samples(predictions: Iterable[Found] = (), *, dataset: DetectionDataset | None = None) -> list[Any]:
+def make_samples(predictions: Iterable[_Found] = (), *, dataset: DetectionDataset | None = None) -> list[Any]:
     """A `fiftyone.Sample` for each image, for `fiftyone.Dataset.add_samples`.
 
     A sample has the absolute path of its image, and the detections as `predictions`. With a dataset, all its images are
@@ -35,7 +34,7 @@ def make_samples(predictions: Iterable[Found] = (), *, dataset: DetectionDataset
 
     Raises ValueError for what does not fit together, ModuleNotFoundError without FiftyOne.
     """
-    fiftyone = import_extra("fiftyone", "vovnet.adapters.fiftyone")
+    fiftyone = import_fiftyone("vovnet.adapters.fiftyone")
     found = _by_path(predictions)
     if dataset is None:
         return [fiftyone.Sample(filepath=path, predictions=one.to_fiftyone()) for path, one in found.items()]
@@ -56,8 +55,8 @@ def make_samples(predictions: Iterable[Found] = (), *, dataset: DetectionDataset
     return samples
 
 
-def _by_path(predictions: Iterable[Found]) -> dict[str, Found]:
-    found: dict[str, Found] = {}
+def _by_path(predictions: Iterable[_Found]) -> dict[str, _Found]:
+    found: dict[str, _Found] = {}
     for one in predictions:
         path = os.path.abspath(one.source)
         if one.frame is not None or not os.path.isfile(path):

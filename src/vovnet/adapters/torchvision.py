@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models import list_models
+from torchvision.models import get_model_builder, list_models
 from torchvision.models._api import register_model
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from vovnet.weights.backbone import create_backbone
 from vovnet.zoo import BACKBONES
-
-_NAMES: list[str] = []
 
 
 def register() -> tuple[str, ...]:
@@ -27,8 +25,7 @@ def register() -> tuple[str, ...]:
     for name in BACKBONES:
         if name not in list_models():
             register_model(name)(_builder(name))
-            _NAMES.append(name)
-    return tuple(_NAMES)
+    return tuple(name for name in BACKBONES if get_model_builder(name).__module__ == __name__)
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:

@@ -37,7 +37,8 @@ def compare(
     Parameters
     ----------
     weights:
-        One detector per column: bundled weights by name, files, folders of runs, URLs, or exported detectors.
+        One detector per column: bundled weights by name, files, folders of runs, URLs, hf:OWNER/NAME, or
+        exported detectors.
     images:
         Images, folders, glob patterns, or http(s) URLs of images; with --data, names of images in that dataset.
     data:

@@ -118,7 +118,7 @@ def print_removals(report: Report, out: Output) -> None:
     rows = []
     for split in report.statistics.splits:
         images = kept[split.split].images
-        objects = sum(len(image.objects) for image in images)
+        objects = sum(images.object_counts())
         rows.append(
             [line(split.split, _NAME), *map(str, (len(images), split.images, objects, split.annotated_objects))]
         )

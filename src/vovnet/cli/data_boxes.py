@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vovnet.cli.app import data_app
 from vovnet.cli.options import Json, Repeated
 from vovnet.cli.output import Output
 from vovnet.names import DETECTORS
+
+if TYPE_CHECKING:
+    from vovnet.data.dataset import DetectionDataset
+
+HEADER = ["% of objects that default boxes match", "own", "fitted", "own, small", "fitted, small"]
 
 _NAMED_SETS = {"dsod300_vovnet27_slim": ("voc", "coco")}  # of default boxes
 _USUAL = (  # one of each grid of feature maps
@@ -36,25 +43,35 @@ def boxes(root: Path, *, split: str | None = None, model: Repeated = None, json_
     """
     out = Output(json_file)
     from vovnet.data.formats import open_dataset
-    from vovnet.engine.default_boxes import fit_to_data
     from vovnet.planning.splits import find_splits
-    from vovnet.weights.detector import ModelInfo
 
     split = split or find_splits(root).train
-    dataset = open_dataset(root, split)
-    rows, found = [], []
-    for name in model or _USUAL:
+    found = match_boxes(open_dataset(root, split), model or _USUAL)
+    out.table(HEADER, [row_of(detector) for detector in found])
+    out.say("default_boxes=data trains with fitted boxes")
+    out.json({"split": split, "detectors": found})
+
+
+def match_boxes(dataset: DetectionDataset, models: Sequence[str] = _USUAL) -> list[dict[str, Any]]:
+    """For each set of default boxes: the share of objects that it matches, and that fitted boxes match."""
+    from vovnet.engine.training.default_boxes import fit_to_data
+    from vovnet.weights.detector import ModelInfo
+
+    found = []
+    for name in models:
         for own in _NAMED_SETS.get(name, (None,)):
             options = {} if own is None else {"anchors": own}
             fitted = fit_to_data(ModelInfo(name, options, dataset.class_names, dataset.category_ids), dataset)
-            before, after = fitted.before, fitted.after
-            shares = (before.objects, after.objects, before.small, after.small)
-            rows.append([name if own is None else f"{name} ({own})", *map(_percent, shares)])
             row = {"model": name, "anchors": own, "fitted": fitted.anchors}
-            found.append({**row, "before": asdict(before), "after": asdict(after)})
-    out.table(["% of objects that default boxes match", "own", "fitted", "own, small", "fitted, small"], rows)
-    out.say("default_boxes=data trains with fitted boxes")
-    out.json({"split": split, "detectors": found})
+            found.append({**row, "before": asdict(fitted.before), "after": asdict(fitted.after)})
+    return found
+
+
+def row_of(detector: Mapping[str, Any]) -> list[str]:
+    """The row of the table for one of `match_boxes`."""
+    name, own = detector["model"], detector["anchors"]
+    shares = [detector[when][which] for which in ("objects", "small") for when in ("before", "after")]
+    return [name if own is None else f"{name} ({own})", *map(_percent, shares)]
 
 
 def _percent(share: float | None) -> str:

@@ -68,6 +68,8 @@ def convert(
         output.say(f"renamed: {line(old, 200)} is {line(new, 200)}")
     if len(done.renamed) > _MOST_LINES:
         output.say(f"… and {len(done.renamed) - _MOST_LINES} more renamed (--json writes all of them)")
+    if done.empty:
+        output.say(f"not written, as they have no images: {line(', '.join(done.empty), 200)}")
     if done.unions:
         output.say(f"not written, as they join other splits: {line(', '.join(done.unions), 200)}")
     if link:

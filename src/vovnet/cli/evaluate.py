@@ -27,7 +27,7 @@ from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
     from vovnet.engine.evaluate import Evaluation
-    from vovnet.engine.predictor import Predictor
+    from vovnet.engine.predicting.predictor import Predictor
 
 
 @app.command
@@ -131,7 +131,7 @@ def _other_test(option: str) -> str:
 
 
 def _say_what_ran(detector: Predictor, weights: str, tiles: int | None, out: Output) -> None:
-    from vovnet.engine.runtimes import describe_running
+    from vovnet.engine.predicting.runtimes import describe_running
     from vovnet.runtime.tiles import tiles_hint
     from vovnet.weights.find import find_weights
 

@@ -73,7 +73,7 @@ def export(
 
 
 def _print(result: ExportResult, out: Output) -> None:
-    from vovnet.engine.predictor import TITLES
+    from vovnet.engine.predicting.predictor import TITLES
 
     report = result.report
     out.table(["", "PyTorch", f"{TITLES[report.runtime]}, {report.precision}"], _rows(report))

@@ -75,7 +75,7 @@ class Images:
     split: Split = None
 
     def paths(self) -> list[Path]:
-        from vovnet.engine.sources import expand_sources
+        from vovnet.engine.predicting.sources import expand_sources
         from vovnet.media.finding import is_video
         from vovnet.urls import is_url
 

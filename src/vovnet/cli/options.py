@@ -23,7 +23,8 @@ Repeated = Annotated[list[str] | None, Parameter(negative="")]  # --name A --nam
 Several = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]  # --name A B
 
 Weights = Annotated[
-    str, Parameter(help="Bundled weights by name, a file, a run's folder, a URL, or an exported detector.")
+    str,
+    Parameter(help="Bundled weights by name, a file, a run's folder, a URL, hf:OWNER/NAME, or an exported detector."),
 ]
 Split = Annotated[str | None, Parameter(help="Split of the dataset, such as test.")]
 BatchSize = Annotated[int, Parameter(validator=Number(gte=1), help="Images per forward pass.")]

@@ -27,7 +27,7 @@ from vovnet.errors import UsageError, counted, describe
 from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
-    from vovnet.engine.prediction import Prediction
+    from vovnet.engine.predicting.prediction import Prediction
     from vovnet.media.prediction_files import PredictionWriter
     from vovnet.media.results import Failure
 
@@ -73,7 +73,7 @@ def predict(
     """
     out = Output(json_file)
     from vovnet.engine.detector import load
-    from vovnet.engine.runtimes import describe_running
+    from vovnet.engine.predicting.runtimes import describe_running
     from vovnet.media.prediction_files import PredictionWriter
     from vovnet.runtime.options import shown_thresholds
     from vovnet.runtime.tiles import tiles_hint

@@ -67,11 +67,13 @@ def train(
         plan_it = f"vovnet train {shlex.quote(str(root))} --plan > my.yaml"
         raise UsageError(f"a plan is made by one process: `{plan_it}`, then torchrun with my.yaml")
     from vovnet.cli.train_dataset import output_of, train_dataset
+    from vovnet.data.reading import read_once
     from vovnet.planning.plan import Request
 
     request = Request(root, output_of(root, settings), settings, minutes, max_ms, from_weights, started)
     resume = resume or "resume=true" in settings
-    return train_dataset(request, out, resume=resume, plan_only=plan)
+    with read_once():  # for the check, the plan, the training and the evaluation
+        return train_dataset(request, out, resume=resume, plan_only=plan)
 
 
 def _processes() -> int:

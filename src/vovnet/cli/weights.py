@@ -30,9 +30,10 @@ def import_weights(source: str, *, output: Path, overwrite: Switch = False, json
     Parameters
     ----------
     source:
-        A file (.pth, .pth.tar, .ckpt, .safetensors, or .npz with Caffe's names), a URL, timm/NAME on the hub, or
-        torchvision/NAME. Known are the tensor names of VoVNets of the original code, its detectors, detectron2, timm
-        and Caffe, and those of torchvision's ResNets and DenseNets, PeleeNet and MobileNet.
+        A file (.pth, .pth.tar, .pth.zip, .ckpt, .safetensors, or .npz with Caffe's names), a URL, hf:OWNER/NAME or
+        timm/NAME on the hub, torchvision/NAME or pytorchcv/NAME. Known are the tensor names of VoVNets of the original
+        code, its detectors, detectron2, timm, pytorchcv and Caffe, and those of torchvision's ResNets and DenseNets,
+        PeleeNet and MobileNet.
     output:
         The .safetensors file to write.
     overwrite:

@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vovnet.data.checking.cleaned_copy import (
+    changed_annotations,
     copy_annotations,
     copy_files,
     copy_other_files,
@@ -20,14 +23,15 @@ from vovnet.data.checking.cleaned_copy import (
     unchanged_annotations,
 )
 from vovnet.data.checking.duplicates import describe_duplicate, remove_duplicate_images
-from vovnet.data.checking.image_scan import scan_images, turn_boxes_upright, warn_about_orientation
-from vovnet.data.checking.problem import NEEDS_PIXELS, Problem, Removal
-from vovnet.data.checking.repairs import repair_image
+from vovnet.data.checking.image_scan import scan_splits, turn_boxes_upright, warn_about_orientation
+from vovnet.data.checking.problem import NEEDS_PIXELS, Problem, Removal, name_in
+from vovnet.data.checking.repairs import Repairs
 from vovnet.data.checking.statistics import Statistics, compute_statistics
 from vovnet.data.checking.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
-from vovnet.data.dataset import SplitAnnotations
+from vovnet.data.dataset import SplitAnnotations, keys_of, text_key
 from vovnet.data.formats import data_folder, find_format
 from vovnet.data.readers import mask_png, voc, yolo
+from vovnet.data.reading import read_splits
 from vovnet.data.splits.split_file import is_split_file
 from vovnet.data.splits.split_roles import find_unions, images_to_report
 from vovnet.errors import UsageError
@@ -106,7 +110,7 @@ class Report:
     masks_unchecked: why masks were not checked; "" if they were, or if there are none.
     clean: the splits without their problems, as `write_cleaned_copy` writes them.
     left_out: the files that the copy lacks.
-    unchanged: the annotation files that the copy has as they are.
+    changed: the annotation files that the copy has not as they are.
     annotated: the splits as annotated, in pixels of the upright images.
     headers_only: whether no image was decoded.
     """
@@ -122,7 +126,7 @@ class Report:
     masks_unchecked: str
     clean: tuple[SplitAnnotations, ...] = field(repr=False)
     left_out: frozenset[Path] = field(repr=False)
-    unchanged: frozenset[Path] = field(repr=False)
+    changed: frozenset[Path] = field(repr=False)
     annotated: tuple[SplitAnnotations, ...] = field(repr=False, default=())
     headers_only: bool = False
 
@@ -155,6 +159,7 @@ def check_dataset(
     class_names: Sequence[str] | None = None,
     ignore_masks: bool = False,
     headers: bool = False,
+    most_decoded: int | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -165,44 +170,30 @@ def check_dataset(
     class_names: the classes to expect; None trusts the names in the dataset.
     ignore_masks: check a dataset with masks as one of boxes; no object is left out for its mask.
     headers: read only the headers of images, which misses the problems in `problem.DECODED_KINDS`.
+    most_decoded: read only the headers if there are more images than this.
     workers: number of threads that decode images; None means one per core.
     progress: called with (images decoded, all images).
     """
     root = Path(root)
     splits, file_problems = _read_all_splits(root)
+    headers = headers or (most_decoded is not None and _count_images(splits) > most_decoded)
     folder = splits[0].root
-    paths = {image.image_path for split in splits for image in split.images}
-    scans = scan_images(paths, workers, progress, headers=headers)
+    scans = scan_splits(splits, workers, progress, headers=headers)
     warn_about_orientation(splits, scans)
     unions = find_unions(splits)
     masked_splits = set() if ignore_masks else {split.split for split in splits if has_masks(split)}
     masks_unchecked = _why_masks_are_not_checked(root) if masked_splits else ""
 
-    problems: list[Problem] = []
-    removed: list[Removal] = []
-    losing: set[Path] = set()  # images without some of their objects
-    repaired_splits = []
+    repairs = Repairs(folder, scans, class_names)
     reported = images_to_report(splits, unions)
-    for split in splits:
-        images = []
-        for image in split.images:
-            needs_masks = split.split in masked_splits and not masks_unchecked
-            repair = repair_image(image, scans[image.image_path], class_names, needs_masks)
-            if repair.image is not None:
-                images.append(repair.image)
-            if image.unusable_objects or any(kind != "duplicate-box" for kind, _ in repair.left_out):
-                losing.add(image.image_path)
-            if image.image_path in reported[split.split] and (repair.problems or repair.image is None):
-                name = _relative(image.image_path, folder)
-                problems += [Problem(kind, split.split, name, detail) for kind, detail in repair.problems]
-                removed += [Removal("object", kind, split.split, name, detail) for kind, detail in repair.left_out]
-                if repair.image is None:
-                    kind, detail = repair.why_left_out
-                    removed.append(Removal("image", kind, split.split, name, detail))
-        repaired_splits.append(replace(split, images=tuple(images)))
+    repaired_splits = [
+        repairs.repair(split, reported[split.split], split.split in masked_splits and not masks_unchecked)
+        for split in splits
+    ]
+    problems, removed, losing = repairs.problems, repairs.removed, repairs.losing
     clean, duplicates = remove_duplicate_images(repaired_splits, unions, scans)
     for duplicate in duplicates:
-        if duplicate.image.image_path in reported[duplicate.split]:
+        if text_key(duplicate.image.image_path) in reported[duplicate.split]:
             found, lacking = describe_duplicate(duplicate, scans, folder)
             problems.append(found)
             removed += lacking
@@ -216,23 +207,23 @@ def check_dataset(
 
     left_out = files_left_out(folder, splits, clean, file_problems)
     removed += _file_removals(file_problems, folder, left_out)
-    kept_paths = {image.image_path for split in clean for image in split.images}
+    kept = np.concatenate([split.images.keys for split in clean])
     class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
     upright = [turn_boxes_upright(split, scans) for split in splits]
-    statistics = compute_statistics(upright, {path: scan.image_size for path, scan in scans.items() if not scan.error})
+    statistics = compute_statistics(upright, scans)
     return Report(
         root=root,
         format=splits[0].format,
         class_names=class_names_found,
         problems=tuple(sorted(file_problems + problems, key=lambda p: (_RANK[p.kind], p.split, p.image, p.detail))),
         removed=tuple(sorted(removed, key=lambda r: (r.what, r.split, r.image, r.kind, r.detail))),
-        images_losing_objects=tuple(sorted(_relative(path, folder) for path in losing & kept_paths)),
+        images_losing_objects=tuple(sorted(name_in(path, folder) for path in losing if text_key(path) in kept)),
         hints=(*about_copy, *hints_about_names(class_names_found), *statistics.boxes.hints()),
         statistics=statistics,
         masks_unchecked=masks_unchecked,
         clean=clean,
         left_out=left_out,
-        unchanged=unchanged_annotations(folder, splits, clean, file_problems),
+        changed=changed_annotations(folder, splits, clean, file_problems),
         annotated=tuple(upright),
         headers_only=headers,
     )
@@ -256,8 +247,8 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
         format_module = find_format(report.root)
         format_module.write(report.root, report.clean, copy)
         replaced = _replaced_files(report) if hasattr(format_module, "COPY_FORMAT") else frozenset()
-        copy_files({image.image_path for split in report.clean for image in split.images}, folder, copy)
-        copy_annotations(report.unchanged - replaced, folder, copy)
+        copy_files({Path(path) for split in report.clean for path in split.images.paths()}, folder, copy)
+        copy_annotations(unchanged_annotations(report.annotated, report.changed | replaced), folder, copy)
         lacking = copy_other_files(folder, copy, report.left_out | replaced)
         if any(split.images for split in report.clean):
             lacking += _read_back(report, copy)
@@ -266,7 +257,7 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
 
 def _replaced_files(report: Report) -> frozenset[Path]:
     """The annotation files in place of which the copy has those of another format."""
-    return frozenset(image.annotation_path for split in report.clean for image in split.images)
+    return frozenset(Path(path) for split in report.clean for path in set(split.images.annotation_paths()))
 
 
 def _read_back(report: Report, out: Path) -> list[Removal]:
@@ -292,11 +283,6 @@ def _file_removals(problems: Sequence[Problem], folder: Path, left_out: Collecti
     ]
 
 
-def _relative(path: Path, root: Path) -> str:
-    """The path in the data folder; a split file may lie elsewhere."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-
 def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]:
     """All annotations of a dataset, and the problems of its files, each once even if two splits use the file."""
     problems: dict[Problem, None] = {}
@@ -307,17 +293,18 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     def add_problem(kind: str, path: Path, detail: str) -> None:
         counts[kind, path] += 1
         if counts[kind, path] <= _MOST_PROBLEMS:
-            problems[Problem(kind, "", _relative(path, folder), detail)] = None
+            problems[Problem(kind, "", name_in(path, folder), detail)] = None
 
     format_module = find_format(root)
     names = format_module.splits(root)
     if format_module is voc and voc.ALL not in names:
-        *splits, everything = voc.read(root, (*names, voc.ALL), add_problem)
-        listed = {image.annotation_path for split in splits for image in split.images}
-        unlisted = tuple(image for image in everything.images if image.annotation_path not in listed)
-        splits += [replace(everything, split=_UNLISTED, images=unlisted)] if unlisted else []
+        *splits, everything = read_splits(format_module, root, (*names, voc.ALL), add_problem, masks=True)
+        listed = [keys_of(split.images.annotation_paths()) for split in splits]
+        is_listed = np.isin(keys_of(everything.images.annotation_paths()), np.concatenate(listed))
+        unlisted = everything.images.select(~is_listed)
+        splits += [replace(everything, split=_UNLISTED, images=unlisted)] if len(unlisted) else []
     else:
-        splits = list(format_module.read(root, names, add_problem))
+        splits = list(read_splits(format_module, root, names, add_problem, masks=True))
     strays = yolo.labels_without_image(root, splits) if format_module is yolo else []
     strays += mask_png.masks_without_image(root) if format_module is mask_png else []
     for path in strays:
@@ -325,8 +312,12 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     for (kind, path), count in counts.items():
         if count > _MOST_PROBLEMS:
             detail = f"and {count - _MOST_PROBLEMS:,} more problems of this kind"
-            problems[Problem(kind, "", _relative(path, folder), detail)] = None
+            problems[Problem(kind, "", name_in(path, folder), detail)] = None
     return splits, list(problems)
+
+
+def _count_images(splits: Sequence[SplitAnnotations]) -> int:
+    return len(np.unique(np.concatenate([split.images.keys for split in splits])))
 
 
 def _why_masks_are_not_checked(root: Path) -> str:

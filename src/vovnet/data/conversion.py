@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from vovnet.data.checking.cleaned_copy import require_new_folder
-from vovnet.data.checking.image_scan import scan_images
-from vovnet.data.conversion_files import FORMATS, Classes, Placed, image_folder, write_annotations
-from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box, raise_problem
+from vovnet.data.checking.image_scan import Scans, scan_splits
+from vovnet.data.conversion_files import FORMATS, Classes, PlacedImages, image_folder, write_annotations
+from vovnet.data.conversion_names import FileNames
+from vovnet.data.dataset import (
+    ImageAnnotation,
+    ImageTable,
+    ObjectAnnotation,
+    SplitAnnotations,
+    are_repeated,
+    is_valid_box,
+    keys_of,
+    raise_problem,
+    text_key,
+)
 from vovnet.data.formats import data_folder, find_format
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.data.splits.split_roles import find_role, find_unions
 from vovnet.errors import UsageError, counted, did_you_mean, listed, unknown_name
-from vovnet.files import encodable, file_name, new_folder
+from vovnet.files import new_folder
 from vovnet.masks import RleMasks, from_coco
 from vovnet.media.orientation import means_stored_pixels
-from vovnet.printing import line, printable, quoted
+from vovnet.printing import line, quoted
 
 _ROUNDING = 0.02  # pixels that a box may change when it is written as text
 
@@ -46,6 +57,7 @@ class Conversion:
     changed: what the format cannot hold as it was → how often that occurred.
     renamed: path in the data folder → name of the image file in the copy, where the two names differ.
     unions: splits that join others, which are not written.
+    empty: splits without images, which are not written either.
     files: number of image files, which may be in several splits.
     linked: number of them that are hard links.
     """
@@ -57,6 +69,7 @@ class Conversion:
     changed: Mapping[str, int]
     renamed: Mapping[str, str]
     unions: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
     files: int = 0
     linked: int = 0
 
@@ -85,52 +98,65 @@ def convert_dataset(
         raise unknown_name("format that is written", target, FORMATS)
     require_new_folder(out, data_folder(root))
     read, unions = _read(root, splits)
+    empty = tuple(split.split for split in read if not split.images)
     names = _split_names([split.split for split in read], target, root)
-    paths = list(dict.fromkeys(image.image_path for split in read for image in split.images))
-    if not paths:
+    folder = read[0].root
+    keys = np.unique(np.concatenate([split.images.keys for split in read]))
+    if not len(keys):
         raise ValueError(f"{root}: the splits {listed([split.split for split in read])} have no images")
-    total = 2 * len(paths)
-    headers = _read_headers(paths, workers, lambda done: progress(done, total) if progress else None)
-    converter = _Converter(target, headers)
-    annotations = {
-        names[split.split]: [converter.convert(image) for image in split.images] for split in read if split.images
+    total = 2 * len(keys)
+    scans = _read_headers(read, workers, lambda done: progress(done, total) if progress else None)
+    converter = _Converter(target, scans, read)
+    converted = {
+        names[split.split]: split.images.changed(converter.convert) for split in read if split.split not in empty
     }
     if target == "voc":
-        _refuse_two_annotations(annotations, root)
-    file_names = _file_names(paths, read[0].root)
-    placed = {
-        split: [Placed(image, headers[image.image_path][0], file_names[image.image_path]) for image in images]
-        for split, images in annotations.items()
-    }
+        _refuse_two_annotations(converted, root)
+    file_names = FileNames((path for split in read for path in split.images.paths()), folder)
+    placed = {split: PlacedImages(images, scans, file_names) for split, images in converted.items()}
     classes = _classes(read)
-    used = {obj.class_name for images in annotations.values() for image in images for obj in image.objects}
+    used = {name for images in converted.values() for of_image in images.class_names() for name in of_image}
     changed = converter.changed
     if target == "voc" and (unused := len(set(classes.names) - used)):
         changed[NO_NAME] = unused
-    files = linked = 0
     with new_folder(out) as copy:
-        done = 0
-        for split, images in placed.items():
-            folder = copy / image_folder(target, split)
-            folder.mkdir(parents=True, exist_ok=True)
-            for image in images:
-                if not (folder / image.name).exists():
-                    files += 1
-                    linked += _place(image.annotation.image_path, folder / image.name, link)
-                done += 1
-                if progress:
-                    progress(min(len(paths) + done, total), total)
+        done = len(keys)
+
+        def on_image() -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(min(done, total), total)
+
+        files, linked = _place_all(placed, copy, target, link=link, on_image=on_image)
         write_annotations(target, placed, classes, copy)
         _read_back(copy, placed)
     return Conversion(
-        out, target, {split: len(images) for split, images in placed.items()},
-        {split: sum(len(image.annotation.objects) for image in images) for split, images in placed.items()},
+        out, target, {split: len(images) for split, images in converted.items()},
+        {split: sum(images.object_counts()) for split, images in converted.items()},
         changed={what: count for what, count in changed.items() if count},
-        renamed={_relative(path, read[0].root): file_names[path] for path in paths if path.name != file_names[path]},
+        renamed=file_names.renamed,
         unions=unions,
+        empty=empty,
         files=files,
         linked=linked,
     )  # fmt: skip
+
+
+def _place_all(
+    placed: Mapping[str, PlacedImages], copy: Path, target: str, *, link: bool, on_image: Callable[[], None]
+) -> tuple[int, int]:
+    """Copies or links the image files; the number of files, and of links among them."""
+    files = linked = 0
+    for split, images in placed.items():
+        folder = copy / image_folder(target, split)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, name in zip(images.table.paths(), images.names(), strict=True):
+            if not (folder / name).exists():
+                files += 1
+                linked += _place(Path(path), folder / name, link)
+            on_image()
+    return files, linked
 
 
 def _read(root: Path, splits: Sequence[str]) -> tuple[list[SplitAnnotations], tuple[str, ...]]:
@@ -171,27 +197,28 @@ def _split_names(names: Sequence[str], target: str, root: Path) -> dict[str, str
     return found
 
 
-def _read_headers(
-    paths: Sequence[Path], workers: int | None, progress: Callable[[int], None]
-) -> dict[Path, tuple[tuple[int, int], int]]:
-    """(height, width) of each upright image, and its EXIF orientation. ValueError for one that cannot be read."""
-    scans = scan_images(set(paths), workers, lambda done, _: progress(done), headers=True)
-    for path, scan in scans.items():
-        if scan.error:
-            raise ValueError(f"{path} {scan.error}")
-    return {path: (scan.image_size, scan.orientation) for path, scan in scans.items()}
+def _read_headers(splits: Sequence[SplitAnnotations], workers: int | None, progress: Callable[[int], None]) -> Scans:
+    """ValueError for an image that cannot be read."""
+    scans = scan_splits(splits, workers, lambda done, _: progress(done), headers=True)
+    for path, error in scans.errors.items():
+        raise ValueError(f"{path} {error}")
+    return scans
 
 
 class _Converter:
     """Makes annotations such as the target can hold, and counts what it changed."""
 
-    def __init__(self, target: str, headers: Mapping[Path, tuple[tuple[int, int], int]]) -> None:
-        self.target, self.headers = target, headers
+    def __init__(self, target: str, scans: Scans, splits: Sequence[SplitAnnotations]) -> None:
+        self.target, self.scans = target, scans
         self.changed: Counter[str] = Counter()
+        keys = np.concatenate([split.images.keys for split in splits])
+        self._shared = np.unique(keys[are_repeated(keys)])  # of images that several splits have
         self._converted: dict[Path, list[tuple[ImageAnnotation, ImageAnnotation]]] = {}  # as annotated, as written
 
     def convert(self, image: ImageAnnotation) -> ImageAnnotation:
         """The annotation in the upright image. One that several splits have counts once."""
+        if not len(self._shared) or text_key(image.image_path) not in self._shared:
+            return self._convert(image)
         known = self._converted.setdefault(image.image_path, [])
         for stated, converted in known:
             if replace(stated, annotation_path=image.annotation_path) == image:
@@ -200,7 +227,8 @@ class _Converter:
         return known[-1][1]
 
     def _convert(self, image: ImageAnnotation) -> ImageAnnotation:
-        size, orientation = self.headers[image.image_path]
+        scan = self.scans[image.image_path]
+        size, orientation = scan.image_size, scan.orientation
         stated = image.image_size
         turned = stated is not None and means_stored_pixels(stated, size, orientation)
         self.changed[SIZE] += stated is not None and stated != size and not turned
@@ -245,11 +273,13 @@ class _Converter:
         return replace(obj, box=clipped)
 
 
-def _refuse_two_annotations(splits: Mapping[str, Sequence[ImageAnnotation]], root: Path) -> None:
+def _refuse_two_annotations(splits: Mapping[str, ImageTable], root: Path) -> None:
     """UsageError if splits annotate an image differently: VOC has one annotation of each image for all lists."""
+    is_shared = are_repeated(np.concatenate([images.keys for images in splits.values()]))
     first: dict[Path, tuple[str, ImageAnnotation]] = {}
+    start = 0
     for split, images in splits.items():
-        for image in images:
+        for image in images.select(is_shared[start : start + len(images)]):
             other, before = first.setdefault(image.image_path, (split, image))
             if not _are_alike(before.objects, image.objects):
                 name = line(image.image_path.name, 60)
@@ -257,6 +287,7 @@ def _refuse_two_annotations(splits: Mapping[str, Sequence[ImageAnnotation]], roo
                     f"{root}: the splits {listed([other, split])} annotate {name} differently, "
                     "and VOC has one annotation of each image: name splits that agree with --split"
                 )
+        start += len(images)
 
 
 def _classes(splits: Sequence[SplitAnnotations]) -> Classes:
@@ -265,36 +296,6 @@ def _classes(splits: Sequence[SplitAnnotations]) -> Classes:
         for name, category_id in zip(split.class_names, split.category_ids, strict=True):
             ids.setdefault(name, category_id)
     return Classes(tuple(ids), tuple(ids.values()))
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return encodable(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name)
-
-
-def _file_names(paths: Sequence[Path], folder: Path) -> dict[Path, str]:
-    """The name of each image in one folder for all. Stems differ, whatever the case and Unicode form.
-
-    Of images with the same stem, all but the first get the folders of their path before the name, or else a number.
-    """
-    taken: set[str] = set()
-    names: dict[Path, str] = {}
-    for path in sorted(paths):
-        stem = _plain(path.stem)
-        with_folders = _plain(re.sub(r"[/\\]", "_", str(Path(_relative(path, folder)).with_suffix(""))))
-        candidates = (stem, with_folders, *(f"{with_folders}_{number}" for number in range(2, len(paths) + 2)))
-        chosen = next(candidate for candidate in candidates if _key(candidate) not in taken)
-        taken.add(_key(chosen))
-        names[path] = file_name(chosen, path.suffix.lower() if path.suffix.isascii() else ".jpg")
-    return names
-
-
-def _plain(text: str) -> str:
-    """A name that lists and XML can hold."""
-    return re.sub(r"[\N{REPLACEMENT CHARACTER}\s]", lambda found: " " if found[0] == " " else "_", printable(text))
-
-
-def _key(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem).casefold()
 
 
 def _place(source: Path, target: Path, link: bool) -> bool:
@@ -310,21 +311,22 @@ def _place(source: Path, target: Path, link: bool) -> bool:
     return False
 
 
-def _read_back(copy: Path, placed: Mapping[str, Sequence[Placed]]) -> None:
+def _read_back(copy: Path, placed: Mapping[str, PlacedImages]) -> None:
     """ValueError unless the copy reads as it was meant."""
     reader = find_format(copy)
     for split in reader.read(copy, tuple(placed), raise_problem):
-        found = {image.image_path.name: image.objects for image in split.images}
+        names = keys_of(os.path.basename(path) for path in split.images.paths())
+        order = np.argsort(names)
         for image in placed[split.split]:
-            wanted = image.annotation.objects
-            got = found.pop(image.name, None)
-            if got is None or not _are_alike(wanted, got):
+            position = int(np.searchsorted(names, text_key(image.name), sorter=order))
+            found = position < len(order) and names[order[position]] == text_key(image.name)
+            if not found or not _are_alike(image.annotation.objects, split.images[int(order[position])].objects):
                 raise ValueError(
                     f"no copy is written: {quoted(image.name)} of the split {split.split} does not read back as it was "
                     "meant; report the fault"
                 )
-        if found:
-            raise ValueError(f"no copy is written: it has {counted(len(found), 'image')} too many; report the fault")
+        if more := len(split.images) - len(placed[split.split].table):
+            raise ValueError(f"no copy is written: it has {counted(more, 'image')} too many; report the fault")
 
 
 def _are_alike(objects: Sequence[ObjectAnnotation], others: Sequence[ObjectAnnotation]) -> bool:

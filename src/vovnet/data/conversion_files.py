@@ -5,7 +5,9 @@ The folders of each format are those that its own tools use, see `image_folder`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from xml.etree import ElementTree
 
 import yaml
 
-from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation
-from vovnet.files import write_json
+from vovnet.data.checking.image_scan import Scans
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, are_repeated, keys_of
+from vovnet.files import json_text, replacing
 from vovnet.printing import printable, quoted
 
 FORMATS = ("coco", "voc", "yolo")
@@ -45,16 +48,31 @@ class Classes:
     ids: tuple[int, ...]
 
 
+class PlacedImages:
+    """The images of a split with their places, made when they are asked for."""
+
+    def __init__(self, table: ImageTable, scans: Scans, name_of: Callable[[str], str]) -> None:
+        """table: in pixels of the upright images. name_of: gives the name in the copy of the image at a path."""
+        self.table, self._scans, self._name_of = table, scans, name_of
+
+    def __iter__(self) -> Iterator[Placed]:
+        for image in self.table:
+            yield Placed(image, self._scans[image.image_path].image_size, self._name_of(str(image.image_path)))
+
+    def names(self) -> Iterator[str]:
+        return map(self._name_of, self.table.paths())
+
+
 def image_folder(target: str, split: str) -> str:
     """The folder of a split's images; VOC and COCO have one for all splits."""
     return {"voc": "JPEGImages", "coco": "images", "yolo": f"images/{split}"}[target]
 
 
-def write_annotations(target: str, splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Path) -> None:
+def write_annotations(target: str, splits: Mapping[str, PlacedImages], classes: Classes, out: Path) -> None:
     {"voc": _write_voc, "coco": _write_coco, "yolo": _write_yolo}[target](splits, classes, out)
 
 
-def _write_voc(splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Path) -> None:
+def _write_voc(splits: Mapping[str, PlacedImages], classes: Classes, out: Path) -> None:
     for name in classes.names:
         if printable(name) != name or name != name.strip() or not name:
             raise ValueError(f"VOC cannot hold the class name {quoted(name, 60)}: give the class another name first")
@@ -63,7 +81,9 @@ def _write_voc(splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Pa
     lists.mkdir(parents=True)
     written: set[str] = set()
     for split, images in splits.items():
-        (lists / f"{split}.txt").write_text("".join(f"{image.stem}\n" for image in images), encoding="utf-8")
+        (lists / f"{split}.txt").write_text(
+            "".join(f"{Path(name).stem}\n" for name in images.names()), encoding="utf-8"
+        )
         for image in images:
             if image.name not in written:
                 written.add(image.name)
@@ -102,29 +122,36 @@ def number(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-def _write_coco(splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Path) -> None:
+def _write_coco(splits: Mapping[str, PlacedImages], classes: Classes, out: Path) -> None:
     ids = dict(zip(classes.names, classes.ids, strict=True))
     if 0 in classes.ids:  # which some programs take for the background
         ids = {name: position for position, name in enumerate(classes.names, 1)}
     (out / "annotations").mkdir()
-    image_number = annotation_number = 0
+    image_number, objects = 0, itertools.count(1)
     for split, images in splits.items():
-        stated = [image.annotation.image_id for image in images]
-        keep_ids = all(isinstance(image_id, int) for image_id in stated) and len(set(stated)) == len(stated)
-        image_entries: list[dict[str, Any]] = []
-        entries: list[dict[str, Any]] = []
-        for image in images:
-            image_number += 1
-            image_id = image.annotation.image_id if keep_ids else image_number
-            height, width = image.size
-            image_entries.append({"id": image_id, "file_name": image.name, "width": width, "height": height})
-            for obj in image.annotation.objects:
-                annotation_number += 1
-                start = {"id": annotation_number, "image_id": image_id, "category_id": ids[obj.class_name]}
-                entries.append(start | coco_object(obj))
-        categories = [{"id": ids[name], "name": name} for name in classes.names]
-        content = {"images": image_entries, "annotations": entries, "categories": categories}
-        write_json(out / "annotations" / f"instances_{split}.json", content, indent=None)
+        are_numbers = all(isinstance(image_id, int) for image_id in images.table.image_ids())
+        keep_ids = are_numbers and not are_repeated(keys_of(images.table.image_ids())).any()
+        first, image_number = image_number + 1, image_number + len(images.table)
+        numbers = images.table.image_ids() if keep_ids else range(first, image_number + 1)
+        lists = {
+            "images": map(_coco_image, images, numbers),
+            "annotations": _coco_objects(images, images.table.image_ids() if keep_ids else numbers, ids, objects),
+            "categories": ({"id": ids[name], "name": name} for name in classes.names),
+        }
+        _write_json_lists(out / "annotations" / f"instances_{split}.json", lists)
+
+
+def _coco_image(image: Placed, image_id: int | str) -> dict[str, Any]:
+    return {"id": image_id, "file_name": image.name, "width": image.size[1], "height": image.size[0]}
+
+
+def _coco_objects(
+    images: PlacedImages, image_ids: Iterable[int | str], category_ids: Mapping[str, int], numbers: Iterator[int]
+) -> Iterator[dict[str, Any]]:
+    for image, image_id in zip(images, image_ids, strict=True):
+        for obj in image.annotation.objects:
+            start = {"id": next(numbers), "image_id": image_id, "category_id": category_ids[obj.class_name]}
+            yield start | coco_object(obj)
 
 
 def coco_object(obj: ObjectAnnotation) -> dict[str, Any]:
@@ -142,7 +169,7 @@ def coco_object(obj: ObjectAnnotation) -> dict[str, Any]:
     return entry
 
 
-def _write_yolo(splits: Mapping[str, Sequence[Placed]], classes: Classes, out: Path) -> None:
+def _write_yolo(splits: Mapping[str, PlacedImages], classes: Classes, out: Path) -> None:
     labels = {name: label for label, name in enumerate(classes.names)}
     for split, images in splits.items():
         folder = out / "labels" / split
@@ -160,3 +187,14 @@ def _yolo_line(obj: ObjectAnnotation, label: int, size: tuple[int, int]) -> str:
     height, width = size
     centre, extent = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height), ((x2 - x1) / width, (y2 - y1) / height)
     return f"{label} {centre[0]:.8f} {centre[1]:.8f} {extent[0]:.8f} {extent[1]:.8f}\n"
+
+
+def _write_json_lists(path: Path, lists: Mapping[str, Iterable[Any]]) -> None:
+    """Writes an object of lists as JSON, completely or not at all, with one entry after the other in memory."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for position, (key, entries) in enumerate(lists.items()):
+            file.write(f"{', ' if position else '{'}{json.dumps(key)}: [")
+            for number, entry in enumerate(entries):
+                file.write(f"{', ' if number else ''}{json_text(entry, indent=None)}")
+            file.write("]")
+        file.write("}\n")

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from vovnet.data.image_columns import ImageColumns
 
 if TYPE_CHECKING:
     from vovnet.structures import Target
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("vovnet")
 
 Box = tuple[float, float, float, float]
+Integers = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 OnProblem = Callable[[str, Path, str], None]
 """A reader calls it with (kind, file, detail) for an image or object without a usable annotation, and leaves it out."""
@@ -70,6 +79,7 @@ class ImageAnnotation:
     image_id: the format's own id: COCO's number, else the file's stem.
     image_size: (height, width) that the annotation states, or None if it states none.
     unusable_objects: number of further objects annotated in the image, which the reader reported and left out.
+    orientation: the EXIF orientation of the file, if the reader had to open it; `image_size` is the true one then.
     """
 
     image_path: Path
@@ -78,6 +88,123 @@ class ImageAnnotation:
     objects: tuple[ObjectAnnotation, ...]
     image_size: tuple[int, int] | None = None
     unusable_objects: int = 0
+    orientation: int | None = field(default=None, compare=False, repr=False)
+
+
+class ImageTable(Sequence[ImageAnnotation]):
+    """Annotated images as arrays. An item is made when it is asked for, so the same one is equal, not identical, twice.
+
+    rows: those of `columns` that are the images. Tables that differ in few images share the columns.
+    """
+
+    def __init__(self, columns: ImageColumns, rows: Sequence[int] | None = None) -> None:
+        self.columns = columns
+        self.rows = range(len(columns)) if rows is None else rows
+
+    @classmethod
+    def of(cls, images: Iterable[ImageAnnotation]) -> ImageTable:
+        """Takes one image after the other, so that no more than one need exist."""
+        if isinstance(images, cls):
+            return images
+        columns = ImageColumns()
+        return cls(columns, array("I", [_add(columns, image) for image in images]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, position: int) -> ImageAnnotation: ...
+    @overload
+    def __getitem__(self, position: slice) -> ImageTable: ...
+    def __getitem__(self, position: int | slice) -> ImageAnnotation | ImageTable:
+        if isinstance(position, slice):
+            return ImageTable(self.columns, self.rows[position])
+        path, annotation_path, image_id, rows, size, unusable, orientation = self.columns[self.rows[position]]
+        objects = tuple([ObjectAnnotation(*row) for row in rows])
+        return ImageAnnotation(path, annotation_path, image_id, objects, size, unusable, orientation)
+
+    def __iter__(self) -> Iterator[ImageAnnotation]:
+        return (self[position] for position in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(one == another for one, another in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} annotated images>"
+
+    def select(self, chosen: Iterable[int | bool] | Integers | Bools) -> ImageTable:
+        """The images at these positions, or for which a mask is true."""
+        positions = np.asarray(chosen)
+        positions = np.flatnonzero(positions) if positions.dtype == np.bool_ else positions
+        return ImageTable(self.columns, array("I", (self.rows[position] for position in positions.tolist())))
+
+    def changed(self, change: Callable[[ImageAnnotation], ImageAnnotation | None]) -> ImageTable:
+        """With each image as `change` gives it, without those for which that is None. It takes room for new ones."""
+        rows = array("I")
+        for row, image in zip(self.rows, self, strict=True):
+            new = change(image)
+            if new is not None:
+                rows.append(row if new is image else _add(self.columns, new))
+        return ImageTable(self.columns, rows)
+
+    def moved(self, folder: Path, other: Path) -> ImageTable:
+        """With all files that are in a folder in another instead."""
+        return ImageTable(self.columns.moved(str(folder), str(other)), self.rows)
+
+    def without_masks(self) -> ImageTable:
+        return ImageTable(self.columns.without_masks(), self.rows)
+
+    def paths(self) -> Iterator[str]:
+        """Those of the image files."""
+        return map(self.columns.image_paths.text, self.rows)
+
+    def annotation_paths(self) -> Iterator[str]:
+        return map(self.columns.annotation_paths.text, self.rows)
+
+    def headers(self) -> Iterator[tuple[str, tuple[int, int], int]]:
+        """Path, size and orientation of each image whose header the reader has read."""
+        return filter(None, map(self.columns.header, self.rows))
+
+    def image_ids(self) -> Iterator[int | str]:
+        return map(self.columns.image_id, self.rows)
+
+    def object_counts(self) -> Iterator[int]:
+        """How many objects each image has, without those that could not be read."""
+        return map(self.columns.object_count, self.rows)
+
+    def unusable_counts(self) -> Iterator[int]:
+        return map(self.columns.unusable_count, self.rows)
+
+    def class_names(self) -> Iterator[set[str]]:
+        """Those of the objects in each image."""
+        return map(self.columns.class_names, self.rows)
+
+    @cached_property
+    def keys(self) -> Integers:
+        """The `text_key` of the path of each image, (N,)."""
+        return keys_of(self.paths())
+
+
+def _add(columns: ImageColumns, image: ImageAnnotation) -> int:
+    objects = ((o.index, o.class_name, o.box, o.difficult, o.crowd, o.area, o.mask, o.stated) for o in image.objects)
+    return columns.add(
+        image.image_path, image.annotation_path, image.image_id, objects,
+        image.image_size, image.unusable_objects, image.orientation,
+    )  # fmt: skip
+
+
+def text_key(text: object) -> int:
+    """A number for a path or another text, the same all the while a process runs. Two texts hardly ever share one."""
+    return hash(str(text))
+
+
+def keys_of(texts: Iterable[object]) -> Integers:
+    """The `text_key` of each text, (N,)."""
+    return np.fromiter(map(text_key, texts), np.int64)
 
 
 @dataclass(frozen=True)
@@ -89,7 +216,7 @@ class SplitAnnotations:
     split: str
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    images: tuple[ImageAnnotation, ...]
+    images: ImageTable
 
 
 @dataclass(frozen=True)
@@ -133,7 +260,7 @@ class DetectionDataset:
     split: str
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -145,21 +272,17 @@ class DetectionDataset:
         return iter(self.samples)
 
 
-def with_unique_ids(folder: Path, images: Sequence[ImageAnnotation]) -> tuple[ImageAnnotation, ...]:
-    """Images with the same stem get their path in the data folder as id, with the suffix if nothing else differs."""
-    paths = {image.image_path: image.image_path.relative_to(folder) for image in images}
-    whole = {path.as_posix() for path in paths.values()}
-    stems = Counter(image.image_id for image in images)
-    bare = Counter(path.with_suffix("").as_posix() for path in paths.values())
+def inside(folder: Path, path: str) -> str:
+    """A path in a folder, relative to it, with / on all systems."""
+    start = "" if str(folder) == "." else os.path.join(folder, "")
+    return path.removeprefix(start).replace(os.sep, "/")
 
-    def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:
-        path = paths[image.image_path]
-        name = path.with_suffix("").as_posix()
-        if stems[image.image_id] == 1 and image.image_id not in whole:
-            return image
-        return replace(image, image_id=name if bare[name] == 1 and name not in whole else path.as_posix())
 
-    return tuple(map(with_unique_id, images))
+def are_repeated(values: Integers) -> Bools:
+    """Which of the values occur more than once, (N,)."""
+    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
+    repeated: Bools = counts[position.reshape(-1)] > 1
+    return repeated
 
 
 def is_valid_box(box: Box) -> bool:

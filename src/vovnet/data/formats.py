@@ -14,6 +14,7 @@ from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
 from vovnet.data.image_files import is_image_name
 from vovnet.data.made_dataset import to_dataset
 from vovnet.data.readers import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
+from vovnet.data.reading import read_splits
 from vovnet.data.splits.split_file import Selection, is_split_file, read_split_file
 from vovnet.errors import UsageError, did_you_mean, listed
 from vovnet.media.pixels import image_header_size
@@ -202,7 +203,8 @@ def open_dataset(
             f"{root} is a dataset in {form.format} format, which has no masks: give one in COCO format "
             "(annotations/*.json) or with mask PNGs (images/ and masks/), or use a model without masks"
         )
-    (annotations,) = form.module.read(root, [_choose_split(root, form.module, split)], raise_problem)
+    names = [_choose_split(root, form.module, split)]
+    (annotations,) = read_splits(form.module, root, names, raise_problem, masks=masks)
     if not annotations.images:
         raise ValueError(f"{root}: the split {annotations.split} has no images")
     return to_dataset(annotations, class_names, masks)

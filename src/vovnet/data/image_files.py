@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, raise_problem
@@ -12,11 +13,13 @@ from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.printing import line
 
 _LOG = logging.getLogger("vovnet")
+_SUFFIXES = frozenset(IMAGE_SUFFIXES)
 
 
-def is_image_name(path: Path) -> bool:
+def is_image_name(path: Path | str) -> bool:
     """Whether the suffix is that of an image, and the file none of macOS's `._x.jpg`, which hold no pixels."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("._")
+    name = os.path.basename(path)
+    return os.path.splitext(name)[1].lower() in _SUFFIXES and not name.startswith("._")
 
 
 def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> list[Path]:
@@ -24,16 +27,51 @@ def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> l
 
     Files that may be images but cannot be read as such are reported as skipped files; they do not stop training.
     """
-    images: list[Path] = []
+    return [Path(path) for path in walk_images(folder, on_problem, below=below)]
+
+
+def walk_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> Iterator[str]:
+    """The paths of `find_images`, one after the other, as text: objects of 100,000 paths take 100 MB."""
     others: list[Path] = []
-    paths = folder.rglob("*") if below else folder.iterdir()
-    for path in sorted(paths, key=lambda path: path.parts):  # as paths compare, but sooner
-        if path.is_file():
-            (images if is_image_name(path) else others).append(path)
-        elif not path.is_dir():  # opening a pipe would wait for ever; a broken link is an image that cannot be read
-            (images if is_image_name(path) and not path.exists() else others).append(path)
+    for path, is_file in _walk("" if str(folder) == "." else str(folder), below=below):
+        # Opening a pipe would wait for ever; a broken link is an image that cannot be read.
+        if is_image_name(path) and (is_file or not os.path.exists(path)):
+            yield path
+        elif not is_file or may_be_image(Path(path)):
+            others.append(Path(path))
     report_skipped(others, on_problem)
-    return images
+
+
+def _walk(folder: str, *, below: bool) -> Iterator[tuple[str, bool]]:
+    """The path of what is no folder, sorted, and whether it is a file. Links to folders are not followed."""
+    names, odd, folders = list[str](), set[str](), set[str]()
+    try:
+        with os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if _answers(entry.is_file):
+                    names.append(entry.name)
+                elif not _answers(entry.is_dir):
+                    names.append(entry.name)
+                    odd.add(entry.name)
+                elif below and not entry.is_symlink():
+                    names.append(entry.name)
+                    folders.add(entry.name)
+    except PermissionError:
+        return
+    for name in sorted(names):
+        path = os.path.join(folder, name)
+        if name in folders:
+            yield from _walk(path, below=below)
+        else:
+            yield path, name not in odd
+
+
+def _answers(question: Callable[[], bool]) -> bool:
+    """What the system says of a file; False where it cannot, as for a loop of links."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def report_skipped(paths: Iterable[Path], on_problem: OnProblem) -> None:

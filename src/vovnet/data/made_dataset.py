@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 import numpy as np
 
 from vovnet.data.dataset import (
     DetectionDataset,
     ImageAnnotation,
+    ImageTable,
     ObjectAnnotation,
     Sample,
     SplitAnnotations,
@@ -33,13 +36,21 @@ def to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None,
     names = annotations.class_names if class_names is None else tuple(class_names)
     labels = {name: label for label, name in enumerate(names)}
     mended: list[str] = []
-    samples = tuple(_to_sample(image, labels, masks, mended) for image in annotations.images)
+    invalid: list[str] = []
+    orientations = bytearray()
+    codes: list[RleMasks] = []
+    for image in annotations.images:
+        orientation = 1 if image.orientation else annotated_orientation(image.image_path, image.image_size)
+        orientations.append(orientation)
+        objects = _valid_objects(image, labels)
+        invalid += [line(image.image_path.name)] * (len(image.objects) - len(objects))
+        if masks:
+            of_image = _to_masks(image, objects, mended)
+            codes.append(turn_masks(of_image, orientation) if orientation != 1 else of_image)
+    samples = _Samples(annotations.images, bytes(orientations), labels, codes if masks else None)
     ids = dict(zip(annotations.class_names, annotations.category_ids, strict=True))
     unused_ids = itertools.count(max(annotations.category_ids, default=0) + 1)
     category_ids = tuple(ids[name] if name in ids else next(unused_ids) for name in names)
-    invalid = [
-        line(image.image_path.name) for image in annotations.images for o in image.objects if not is_valid_box(o.box)
-    ]
     if invalid:
         _LOG.warning(
             "%s, split %s: left out %s without a finite, positive size (the first in %s); "
@@ -57,15 +68,61 @@ def to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None,
     )
 
 
-def _to_sample(image: ImageAnnotation, labels: dict[str, int], masks: bool, mended: list[str]) -> Sample:
-    """The image with its objects in pixels of the upright image, even where the annotation means the stored one.
+class _Samples(Sequence[Sample]):
+    """Samples that are made when they are asked for: the tensors of 100,000 would take 300 MB.
 
-    mended: gets the name of the image for each mask that also holds something that is no polygon.
+    orientations: by EXIF, of the images that are annotated as stored, 1 for the others.
+    labels: class name → label.
+    masks: those of each image, upright; None without masks.
     """
-    orientation = annotated_orientation(image.image_path, image.image_size)
+
+    def __init__(
+        self, images: ImageTable, orientations: bytes, labels: dict[str, int], masks: list[RleMasks] | None
+    ) -> None:
+        self._images, self._orientations, self._labels, self._masks = images, orientations, labels, masks
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Sample, ...]: ...
+    def __getitem__(self, index: int | slice) -> Sample | tuple[Sample, ...]:
+        if isinstance(index, slice):
+            return tuple(self[position] for position in range(len(self))[index])
+        masks = None if self._masks is None else self._masks[index]
+        return _to_sample(self._images[index], self._labels, self._orientations[index], masks)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[position] for position in range(len(self)))
+
+
+class JoinedSamples(Sequence[Sample]):
+    """Those of several datasets, one after the other."""
+
+    def __init__(self, *parts: Sequence[Sample]) -> None:
+        self._parts, self._starts = parts, list(itertools.accumulate(map(len, parts), initial=0))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Sample, ...]: ...
+    def __getitem__(self, index: int | slice) -> Sample | tuple[Sample, ...]:
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return tuple(self[position] for position in positions)
+        part = bisect.bisect_right(self._starts, positions) - 1
+        return self._parts[part][positions - self._starts[part]]
+
+
+def _to_sample(image: ImageAnnotation, labels: dict[str, int], orientation: int, masks: RleMasks | None) -> Sample:
+    """The image with its objects in pixels of the upright image, even where the annotation means the stored one."""
     size = image.image_size[::-1] if image.image_size and orientation != 1 else image.image_size
     objects = _valid_objects(image, labels)
-    codes = _to_masks(image, objects, mended) if masks else None
     from vovnet.structures import Target  # imports PyTorch, which the check of a dataset does not need
 
     target = Target.make(
@@ -74,7 +131,7 @@ def _to_sample(image: ImageAnnotation, labels: dict[str, int], masks: bool, mend
         difficult=[obj.difficult for obj in objects],
         crowd=[obj.crowd for obj in objects],
         area=[_area(obj) for obj in objects],
-        masks=turn_masks(codes, orientation) if codes is not None and orientation != 1 else codes,
+        masks=masks,
     )
     return Sample(image.image_path, image.image_id, target, size)
 

@@ -85,7 +85,7 @@ def divide(
     shares = check_fractions(fractions)
     root = Path(dataset_root)
     reader = find_format(root)
-    whole = read_whole(reader, root, raise_problem)
+    whole = read_whole(reader, root, raise_problem, masks=False)
     by_name = {image_name(whole.root, image): image for image in whole.images}
     names = sorted(by_name)
     pictures, unreadable = None, tuple[str, ...]()

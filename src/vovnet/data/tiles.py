@@ -8,8 +8,10 @@ image itself too, as it is in a prediction.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -33,22 +35,74 @@ def cut_into_tiles(dataset: DetectionDataset, tiling: Tiling, *, seed: int) -> D
 
     Raises ValueError or OSError for an image whose size cannot be read.
     """
-    samples = [tile for sample in dataset for tile in _tiles_of(sample, tiling)]
-    empty = [number for number, sample in enumerate(samples) if not len(sample.target) and _is_part(sample)]
-    kept = sorted(set(range(len(samples))).difference(empty))
-    most = min(len(empty), int(len(kept) * EMPTY / (1 - EMPTY)))
-    chosen: Sequence[int] = (
-        np.random.default_rng([seed, 2]).choice(len(empty), most, replace=False).tolist() if most else []
-    )
-    return replace(dataset, samples=tuple(samples[n] for n in sorted(kept + [empty[i] for i in chosen])))
+    tiles = _Tiles(dataset.samples)
+    is_empty = bytearray()
+    for number, sample in enumerate(dataset):
+        size = image_header_size(sample.image_path)
+        tiles.sizes.append(size)
+        for window in _windows_of(sample, size, tiling):
+            tile = _tile(sample, size, window)
+            if tile is not None:
+                tiles.add(number, window)
+                is_empty.append(not len(tile.target) and tile.image_size != size)
+    empty = np.flatnonzero(np.frombuffer(is_empty, np.bool_))
+    most = min(len(empty), int((len(tiles) - len(empty)) * EMPTY / (1 - EMPTY)))
+    chosen = np.random.default_rng([seed, 2]).choice(len(empty), most, replace=False) if most else slice(0)
+    kept = ~np.frombuffer(is_empty, np.bool_)
+    kept[empty[chosen]] = True
+    return replace(dataset, samples=tiles.select(kept))
+
+
+class _Tiles(Sequence[Sample]):
+    """Tiles by the number of their image and their window, 20 bytes each. A sample is made when it is asked for.
+
+    sizes: (height, width) of each image.
+    """
+
+    def __init__(self, images: Sequence[Sample]) -> None:
+        self.images = images
+        self.sizes: list[tuple[int, int]] = []
+        self.numbers, self._windows = array("I"), array("i")
+
+    def add(self, number: int, window: Window) -> None:
+        self.numbers.append(number)
+        self._windows.extend(window)
+
+    def select(self, kept: npt.NDArray[np.bool_]) -> _Tiles:
+        chosen = _Tiles(self.images)
+        chosen.sizes = self.sizes
+        chosen.numbers = array("I", np.array(self.numbers)[kept].tobytes())
+        chosen._windows = array("i", np.array(self._windows).reshape(-1, 4)[kept].tobytes())
+        return chosen
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Sample, ...]: ...
+    def __getitem__(self, index: int | slice) -> Sample | tuple[Sample, ...]:
+        if isinstance(index, slice):
+            return tuple(self[position] for position in range(len(self))[index])
+        number = self.numbers[index]
+        position = index % len(self)
+        x1, y1, x2, y2 = self._windows[4 * position : 4 * position + 4]
+        tile = _tile(self.images[number], self.sizes[number], (x1, y1, x2, y2))
+        assert tile is not None, "such windows were left out"
+        return tile
 
 
 def whole_images(dataset: DetectionDataset) -> tuple[DetectionDataset, list[int]]:
     """The images of which a dataset has tiles, each once, and for each of its samples the index of its image."""
+    if isinstance(dataset.samples, _Tiles):
+        tiles = dataset.samples
+        used, numbers = np.unique(np.array(tiles.numbers), return_inverse=True)
+        return replace(dataset, samples=[tiles.images[number] for number in used.tolist()]), numbers.tolist()
     images = {sample.image_path: sample for sample in reversed(dataset.samples)}
-    numbers = {path: number for number, path in enumerate(dict.fromkeys(sample.image_path for sample in dataset))}
-    samples = tuple(images[path] for path in numbers)
-    return replace(dataset, samples=samples), [numbers[sample.image_path] for sample in dataset]
+    numbers_of = {path: number for number, path in enumerate(dict.fromkeys(sample.image_path for sample in dataset))}
+    samples = tuple(images[path] for path in numbers_of)
+    return replace(dataset, samples=samples), [numbers_of[sample.image_path] for sample in dataset]
 
 
 def show_tile(image: Tensor, sample: Sample, colour: tuple[float, float, float]) -> Tensor:
@@ -75,27 +129,42 @@ def show_tile(image: Tensor, sample: Sample, colour: tuple[float, float, float])
     return part
 
 
-def _tiles_of(sample: Sample, tiling: Tiling) -> Iterator[Sample]:
-    height, width = size = image_header_size(sample.image_path)
-    target = sample.target
+def _windows_of(sample: Sample, size: tuple[int, int], tiling: Tiling) -> Iterator[Window]:
+    """Those of the tiles; and that of all of an image which is no larger, or has an object that no tile shows whole."""
+    height, width = size
+    whole = (0, 0, width, height)
     if tiling.fits(size):
-        yield _sample(sample, target, (0, 0, width, height), size, ())
+        yield whole
         return
-    boxes = np.clip(target.boxes.numpy().astype(np.float64), 0, [width, height, width, height])
+    boxes = _limited(sample.target, size)
     shown_whole = np.zeros(len(boxes), np.bool_)
     for window in tiling.tiles(size):
-        parts, shares = _shown(boxes, window)
-        shown_whole |= shares == 1
-        whole = target.crowd.numpy() & (shares > 0)
-        kept = torch.from_numpy((shares >= VISIBLE) | whole)
-        hidden = tuple(_outer(parts[(shares > 0) & ~kept.numpy()]))
-        own = replace(target, boxes=torch.from_numpy(parts).float(), masks=None)[kept]
-        own = replace(own, area=(own.boxes[:, 2:] - own.boxes[:, :2]).prod(dim=1))
-        if len(own) or not hidden:
-            yield _sample(sample, own, window, size, hidden)
-    inside = _shown(boxes, (0, 0, width, height))[1] > 0
+        shown_whole |= _shown(boxes, window)[1] == 1
+        yield window
+    inside = _shown(boxes, whole)[1] > 0
     if (inside & ~shown_whole).any():
-        yield _sample(sample, target, (0, 0, width, height), size, ())
+        yield whole
+
+
+def _tile(sample: Sample, size: tuple[int, int], window: Window) -> Sample | None:
+    """What a window shows of an image; None if it shows nothing but parts of objects of other tiles."""
+    height, width = size
+    target = sample.target
+    if window == (0, 0, width, height):
+        return _sample(sample, target, window, size, ())
+    parts, shares = _shown(_limited(target, size), window)
+    whole = target.crowd.numpy() & (shares > 0)
+    kept = torch.from_numpy((shares >= VISIBLE) | whole)
+    hidden = tuple(_outer(parts[(shares > 0) & ~kept.numpy()]))
+    own = replace(target, boxes=torch.from_numpy(parts).float(), masks=None)[kept]
+    own = replace(own, area=(own.boxes[:, 2:] - own.boxes[:, :2]).prod(dim=1))
+    return _sample(sample, own, window, size, hidden) if len(own) or not hidden else None
+
+
+def _limited(target: Target, size: tuple[int, int]) -> _Floats:
+    """The boxes limited to an image of this size."""
+    height, width = size
+    return np.clip(target.boxes.numpy().astype(np.float64), 0, [width, height, width, height])
 
 
 def _sample(
@@ -103,11 +172,6 @@ def _sample(
 ) -> Sample:
     x1, y1, x2, y2 = window
     return replace(sample, target=target, image_size=(y2 - y1, x2 - x1), tile=Tile(window, size, hidden))
-
-
-def _is_part(sample: Sample) -> bool:
-    """Whether a sample shows less than its image."""
-    return sample.tile is not None and sample.image_size != sample.tile.image_size
 
 
 def _shown(boxes: _Floats, window: Window) -> tuple[_Floats, _Floats]:

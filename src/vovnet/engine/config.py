@@ -216,9 +216,10 @@ class TrainConfig(Section):
 
     model: a detector of `vovnet.create_model`; the number of classes comes from the data.
     model_options: options of `vovnet.create_model`.
-    weights: what the whole detector starts from: a bundled name, a file, a run folder or a URL, of the same model.
-        Classes that it lacks start with random logits; null: random weights.
-    backbone_weights: what the backbone starts from: a file, a URL, timm/NAME or torchvision/NAME; null: random weights.
+    weights: what the whole detector starts from: a bundled name, a file, a run folder, a URL or hf:OWNER/NAME, of
+        the same model. Classes that it lacks start with random logits; null: random weights.
+    backbone_weights: what the backbone starts from: a file, a URL, hf:OWNER/NAME, timm/NAME, torchvision/NAME or
+        pytorchcv/NAME; null: random weights.
     default_boxes: "published" or, for one-stage detectors, "data": fitted to the sizes of the training objects.
     data: the images to train and evaluate on.
     augment: augmentation for detectors with an input of fixed size.

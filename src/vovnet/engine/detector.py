@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.predictor import Predictor, Running
+from vovnet.engine.predicting.predictor import Predictor, Running
 from vovnet.freed_memory import keep_freed_memory
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
@@ -24,8 +24,8 @@ def load(
 ) -> Predictor:
     """A detector that is ready to predict.
 
-    source: the name of shipped weights such as "bccd", a file, a run's folder or a URL; or an exported detector:
-        "model.onnx", "model_openvino/", "model_mnn/".
+    source: the name of shipped weights such as "bccd", a file, a run's folder, a URL or a name on the Hugging Face Hub
+        such as "hf:owner/name"; or an exported detector: "model.onnx", "model_openvino/", "model_mnn/".
     device: of PyTorch. Exported detectors run on the CPU.
     runtime: "torch", "onnxruntime", "openvino" or "mnn". None is PyTorch for weights, and for an exported file the
         runtime that it was made for. "auto" is for weights on the CPU their fastest export that passed its test on
@@ -34,7 +34,7 @@ def load(
 
     Raises UsageError for what does not go together, such as a GPU and an exported file.
     """
-    from vovnet.engine.runtimes import open_export
+    from vovnet.engine.predicting.runtimes import open_export
 
     return open_export(source, device, runtime=runtime, threads=threads) or load_network(source, device)
 

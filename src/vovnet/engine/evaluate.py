@@ -20,8 +20,8 @@ from vovnet.data.images import read_image
 from vovnet.engine.distributed import Workers
 from vovnet.engine.distributed import workers as start_workers
 from vovnet.engine.multi_scale import MultiScale, detect_multi_scale
-from vovnet.engine.predictor import Predictor, Running
-from vovnet.engine.tiling import detect_tiled
+from vovnet.engine.predicting.predictor import Predictor, Running
+from vovnet.engine.predicting.tiling import detect_tiled
 from vovnet.errors import UsageError
 from vovnet.metrics.analysis import Analysis, analyse
 from vovnet.metrics.coco import CocoClassResult, CocoResult, evaluate_coco

@@ -17,14 +17,14 @@ from vovnet.engine.detector import Detector, load_network
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.model_names import is_trained, resolve_model
-from vovnet.engine.predictor import Predictor
+from vovnet.engine.predicting.predictor import Predictor
 from vovnet.engine.stages import time_stages
 from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.profiling.measure import measure_models
 from vovnet.profiling.measurement import Accuracy, Measurement, read_measurements
-from vovnet.profiling.onnx_inputs import times
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.inputs import times
+from vovnet.profiling.onnx.module import OnnxModule
 from vovnet.profiling.subject import InputShape
 from vovnet.profiling.surroundings import watch
 

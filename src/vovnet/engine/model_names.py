@@ -47,7 +47,7 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
             raise UsageError(f"{name} takes no options, because its file states them; got {', '.join(options)}")
         if trained:
             return load_weights(name).model
-        from vovnet.profiling.onnx_module import OnnxModule
+        from vovnet.profiling.onnx.module import OnnxModule
 
         return OnnxModule(name)
     source, colon, rest = name.partition(":")

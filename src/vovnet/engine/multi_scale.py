@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vovnet.engine.predictor import Predictor
+from vovnet.engine.predicting.predictor import Predictor
 from vovnet.errors import UsageError
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.detectors.merging import mirror, select_sizes, vote_boxes

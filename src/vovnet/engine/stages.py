@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from vovnet.data.images import read_image
 from vovnet.engine.detector import Detector
-from vovnet.engine.drawing import draw_detections
+from vovnet.engine.predicting.drawing import draw_detections
 from vovnet.profiling.speed import Latency, is_stable, synchronize
 from vovnet.runtime.options import SCORE_THRESHOLD, TOP_K
 

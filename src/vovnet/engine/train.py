@@ -18,21 +18,21 @@ from vovnet.data.loading import batch_bytes
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers, stop_votes_of, workers
-from vovnet.engine.early_stop import stops_early, why_stopped
-from vovnet.engine.ema import EMA
 from vovnet.engine.evaluate import detect_dataset
-from vovnet.engine.initial_model import InitialModel, initial_model
 from vovnet.engine.interrupts import stop_requests
-from vovnet.engine.log import Clock, LogHook, announce, mean_losses, open_log, say
-from vovnet.engine.network import place, wrap
-from vovnet.engine.optimizer import make_optimizer, set_learning_rate
-from vovnet.engine.resume import find_checkpoint
-from vovnet.engine.run_length import RunLength
-from vovnet.engine.schedule import epochs_done, evaluation_is_due, micro_batches
-from vovnet.engine.train_state import TrainState
-from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
-from vovnet.engine.training_data import fingerprint, open_batches, open_data
-from vovnet.engine.training_warnings import warn_before_training
+from vovnet.engine.training.data import fingerprint, open_batches, open_data
+from vovnet.engine.training.early_stop import stops_early, why_stopped
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.initial_model import InitialModel, initial_model
+from vovnet.engine.training.log import Clock, LogHook, announce, mean_losses, open_log, say
+from vovnet.engine.training.network import place, wrap
+from vovnet.engine.training.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.training.resume import find_checkpoint
+from vovnet.engine.training.run_length import RunLength
+from vovnet.engine.training.schedule import epochs_done, evaluation_is_due, micro_batches
+from vovnet.engine.training.state import TrainState
+from vovnet.engine.training.step import compute_dtype, make_scaler, train_step
+from vovnet.engine.training.warnings import warn_before_training
 from vovnet.files import write_json
 from vovnet.folder_lock import folder_lock
 from vovnet.metrics.coco import evaluate_coco

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.exchange.detections import bitmaps, box_array, class_names_of
+from vovnet.exchange.columns import bitmaps, box_array, class_names_of
 from vovnet.exchange.extra import import_extra
+
+
+def import_fiftyone(what: str) -> ModuleType:
+    """The package, which reports its use to its makers unless a variable forbids it; a user's own choice stays.
+
+    what: needs it.
+    """
+    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
+    return import_extra("fiftyone", what)
 
 
 def to_fiftyone(found: Any) -> Any:
@@ -36,7 +47,7 @@ def make_labels(
     image_size: (height, width); None takes that of `found`.
     attributes: further values of each.
     """
-    fiftyone = import_extra("fiftyone", "to_fiftyone()")
+    fiftyone = import_fiftyone("to_fiftyone()")
     height, width = found.image_size if image_size is None else image_size
     boxes = box_array(found).astype(np.float64)
     columns: dict[str, Sequence[Any]] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vovnet.exchange.detections import box_array, class_names_of
+from vovnet.exchange.columns import box_array, class_names_of
 from vovnet.exchange.extra import import_extra
 
 

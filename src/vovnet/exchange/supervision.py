@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.exchange.detections import bitmaps, box_array, class_names_of
+from vovnet.exchange.columns import bitmaps, box_array, class_names_of
 from vovnet.exchange.extra import import_extra
 from vovnet.run_lengths import encode_crop
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.engine.detector import Detector
-from vovnet.engine.exported import ExportedDetector
-from vovnet.engine.known_exports import KnownExport, remember
+from vovnet.engine.predicting.exported import ExportedDetector
+from vovnet.engine.predicting.known_exports import KnownExport, remember
 from vovnet.errors import UsageError
 from vovnet.export.gate import Verdict, judge
 from vovnet.export.gate_report import GateReport

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vovnet.data.images import read_image
 from vovnet.engine.detector import Detector
-from vovnet.engine.exported import ExportedDetector
+from vovnet.engine.predicting.exported import ExportedDetector
 from vovnet.export.parity import BeforeNms, MaskBounds
 from vovnet.export.two_stage_reference import mask_bounds, two_stage_before_nms
 from vovnet.models.detectors.decoding import OneStageDetector

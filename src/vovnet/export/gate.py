@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vovnet.data.images import read_image
 from vovnet.engine.detector import Detector
-from vovnet.engine.exported import ExportedDetector
+from vovnet.engine.predicting.exported import ExportedDetector
 from vovnet.errors import UsageError, counted
 from vovnet.export.accuracy import accuracy_changes
 from vovnet.export.findings import FailedError, Findings, before_nms, find_all

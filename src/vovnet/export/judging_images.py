@@ -14,8 +14,8 @@ from vovnet.data.dataset import DetectionDataset
 from vovnet.data.formats import find_format, open_dataset, require_objects, splits
 from vovnet.data.images import read_image
 from vovnet.data.splits.split_roles import find_role
-from vovnet.engine.predictor import Predictor
-from vovnet.engine.sources import expand_sources
+from vovnet.engine.predicting.predictor import Predictor
+from vovnet.engine.predicting.sources import expand_sources
 from vovnet.errors import UsageError, counted, listed
 from vovnet.media.finding import is_video
 from vovnet.names import sample_images

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vovnet.engine.detector import Detector
-from vovnet.engine.exported import ExportedDetector
+from vovnet.engine.predicting.exported import ExportedDetector
 from vovnet.export.findings import before_nms, find_bounds
 from vovnet.export.parity import BeforeNms, Parity, Rules, Tolerance, compare_image, total
 from vovnet.structures import Detections

@@ -27,7 +27,7 @@ class _ListOf(Protocol):
 
 
 class Predicted(Protocol):
-    """What a detector found in an image: `vovnet.runtime.Detections`, or `vovnet.engine.prediction.Prediction`."""
+    """What a detector found in an image: the `Detections` of `vovnet.runtime`, or a `Prediction` of `vovnet.engine`."""
 
     @property
     def boxes(self) -> _ListOf: ...

@@ -25,7 +25,7 @@ _MOST_AHEAD, _MOST_IN_BATCH = 50_000_000, 100_000_000  # bytes of pixels: two an
 class SourceImage(Generic[T]):
     """An image, ready for the network.
 
-    source, frame, start_s, seconds, pixels: as in `vovnet.engine.prediction.Prediction`.
+    source, frame, start_s, seconds, pixels: as in `vovnet.engine.predicting.prediction.Prediction`.
     resized: uint8 RGB pixels of the size of the network's input; the image itself if the decoder resizes none.
     image_size: (height, width) of the original image.
     whole: whether `resized` is the image itself.

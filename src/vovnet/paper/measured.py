@@ -14,10 +14,10 @@ from vovnet.paper.gpu_tables import PAPERS_DEVICE as PAPERS_DEVICE
 from vovnet.paper.published import TABLES
 from vovnet.paper.recomputed import foreground_classes
 from vovnet.paper.wording import foreign
-from vovnet.profiling.find_sensor import find_sensor
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.sensors import Method, NoSensor
 from vovnet.profiling.measure import measure_models
 from vovnet.profiling.measurement import Measurement, read_measurements
-from vovnet.profiling.sensors import Method, NoSensor
 from vovnet.profiling.speed import median_ratio
 from vovnet.provenance import command_line, count_threads, record_header
 from vovnet.zoo import create_model

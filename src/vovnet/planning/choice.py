@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vovnet.engine.known_exports import any_known, known
+from vovnet.engine.predicting.known_exports import any_known, known
 from vovnet.errors import UsageError
 from vovnet.names import shipped_weights
 from vovnet.planning.candidates import CANDIDATES, SMALL_SIDE, Candidate, find_candidate

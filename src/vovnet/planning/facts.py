@@ -75,7 +75,7 @@ def read_facts(splits: Splits, tiles: TilesConfig | None, *, seed: int = 0) -> F
     return Facts(splits, train, val, test, sides, relative, parts, time.monotonic() - began)
 
 
-def _some(dataset: DetectionDataset) -> tuple[Sample, ...]:
+def _some(dataset: DetectionDataset) -> Sequence[Sample]:
     """Samples from all parts of a split."""
     return dataset.samples[:: max(1, len(dataset) // _MOST_SAMPLES)]
 

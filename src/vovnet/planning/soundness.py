@@ -10,7 +10,7 @@ from pathlib import Path
 from vovnet.data.batches.worker_count import usable_cores
 from vovnet.data.check import Report, check_dataset
 from vovnet.data.checking.problem import Problem
-from vovnet.data.formats import find_format, open_dataset
+from vovnet.data.formats import open_dataset
 from vovnet.errors import UsageError, counted, listed
 
 # Training ends with an error, learns nothing, or is judged by images that it saw.
@@ -99,8 +99,7 @@ def check_soundness(
     test: read too if something in it is labelled.
     most_images: if there are more, only their headers are read; None for no limit.
     """
-    headers = most_images is not None and _count_images(root) > most_images
-    report = check_dataset(root, ignore_masks=True, headers=headers, progress=progress)
+    report = check_dataset(root, ignore_masks=True, most_decoded=most_images, progress=progress)
     labelled = {split.split for split in report.annotated if any(i.objects or i.unusable_objects for i in split.images)}
     unlabelled_test = test if test is not None and test not in labelled else None
     repeated_val = val if val not in (None, train) and _repeats(report, train, str(val)) else None
@@ -138,12 +137,6 @@ def _is_about(split: str | None, leak: Problem) -> bool:
 def _is_of(used: Sequence[str | None], problem: Problem, why: str) -> bool:
     """Whether a problem of a whole split is that of a used one. Where it names none, some used one cannot be opened."""
     return problem.split in used if problem.split else bool(why)
-
-
-def _count_images(root: Path) -> int:
-    module = find_format(root)
-    splits = module.read(root, module.splits(root), lambda *problem: None)
-    return len({image.image_path for split in splits for image in split.images})
 
 
 def _why_unreadable(root: Path, splits: Sequence[str | None]) -> str:

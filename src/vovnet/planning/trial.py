@@ -17,11 +17,11 @@ from vovnet.data.loading import Batch
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import Workers
-from vovnet.engine.ema import EMA
-from vovnet.engine.optimizer import make_optimizer
-from vovnet.engine.train_state import TrainState
-from vovnet.engine.train_step import compute_dtype, make_scaler, train_step
-from vovnet.engine.training_data import open_batches
+from vovnet.engine.training.data import open_batches
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.optimizer import make_optimizer
+from vovnet.engine.training.state import TrainState
+from vovnet.engine.training.step import compute_dtype, make_scaler, train_step
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.planning.memory import available_mib, choose_micro_batch, peak_of
 from vovnet.profiling.speed import synchronize

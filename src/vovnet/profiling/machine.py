@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vovnet.profiling.sensors import DeviceState
+from vovnet.profiling.energy.sensors import DeviceState
 
 THERMAL_ZONES = ("x86_pkg_temp", "cpu-thermal", "cpu_thermal")  # packages of Intel; chips of Arm have the other two
 HARDWARE_MONITORS = ("k10temp",)  # packages of AMD

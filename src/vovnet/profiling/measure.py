@@ -17,17 +17,17 @@ import torch
 from torch import nn
 
 from vovnet.freed_memory import keep_freed_memory
-from vovnet.profiling.energy import AnyMethod, EnergyResult, measure_energy
-from vovnet.profiling.find_sensor import find_sensor
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.measured import AnyMethod, EnergyResult, measure_energy
+from vovnet.profiling.energy.meter import Meter
+from vovnet.profiling.energy.recording import Timeline
+from vovnet.profiling.energy.sensors import NoSensor, Sensor
 from vovnet.profiling.measurement import Conditions, Measurement
 from vovnet.profiling.memory import MemoryUse
-from vovnet.profiling.meter import Meter
 from vovnet.profiling.model_copy import copy_model, unwrapped
 from vovnet.profiling.number_format import Precision, matmul_precision
 from vovnet.profiling.peak import DevicePeak, measure_peak
-from vovnet.profiling.recording import Timeline
 from vovnet.profiling.runs import CudaGraphs, Run, check_runs, choosing_algorithms
-from vovnet.profiling.sensors import NoSensor, Sensor
 from vovnet.profiling.speed import Latency, median_ratio, time_interleaved
 from vovnet.profiling.subject import InputShape, Subject, first_line, prepare
 from vovnet.profiling.surroundings import Surroundings, Watch, watch

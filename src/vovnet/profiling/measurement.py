@@ -15,8 +15,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from vovnet.files import write_json
 from vovnet.parsing import naming, read_bounded
 from vovnet.profiling.cost_types import ModelCost
-from vovnet.profiling.energy import EnergyResult
-from vovnet.profiling.estimate import EstimatedEnergy
+from vovnet.profiling.energy.estimate import EstimatedEnergy
+from vovnet.profiling.energy.measured import EnergyResult
 from vovnet.profiling.intervals import Interval
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.peak import DevicePeak

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from vovnet.errors import typed
 from vovnet.printing import line
+from vovnet.profiling.energy.nvml import find_nvml
+from vovnet.profiling.energy.sensors import NoSensor
 from vovnet.profiling.live_tensors import follow_tensors, in_eval
-from vovnet.profiling.nvml import find_nvml
 from vovnet.profiling.ranges import NonNegative
-from vovnet.profiling.sensors import NoSensor
 
 PASSES = 3
 MIB = 2**20

@@ -9,9 +9,9 @@ from contextlib import nullcontext
 import torch
 
 from vovnet.profiling.clock import Clock
+from vovnet.profiling.energy.recording import Session, Timeline
+from vovnet.profiling.energy.sensors import Method, Sensor
 from vovnet.profiling.intervals import median_interval
-from vovnet.profiling.recording import Session, Timeline
-from vovnet.profiling.sensors import Method, Sensor
 from vovnet.profiling.speed import MeasuredValue, synchronize
 
 METHODS: tuple[Method, ...] = ("counter", "rapl", "sampled")  # those that "auto" reads together

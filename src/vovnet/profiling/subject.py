@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from vovnet.errors import UsageError
 from vovnet.profiling.cost import count_cost
 from vovnet.profiling.cost_types import ModelCost
-from vovnet.profiling.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EstimatedEnergy, estimate
+from vovnet.profiling.energy.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EstimatedEnergy, estimate
 from vovnet.profiling.layer_times import time_layers
 from vovnet.profiling.memory import MIB, MemoryUse, measure_memory, measure_memory_of_pass
 from vovnet.profiling.model_copy import copy_model, in_eval_mode, is_uninitialised, unwrapped
 from vovnet.profiling.number_format import Precision, cast, dtype_of
-from vovnet.profiling.onnx_cost import count_onnx_cost
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.cost import count_onnx_cost
+from vovnet.profiling.onnx.module import OnnxModule
 from vovnet.profiling.runs import CudaGraphs, Pass, Run, make_pass
 from vovnet.profiling.speed import synchronize
 

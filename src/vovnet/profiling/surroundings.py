@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from vovnet.profiling.clock import Clock
+from vovnet.profiling.energy.nvml import find_nvml
+from vovnet.profiling.energy.sensors import DeviceState, NoSensor
 from vovnet.profiling.machine import Counters, Machine
-from vovnet.profiling.nvml import find_nvml
-from vovnet.profiling.sensors import DeviceState, NoSensor
 
 INTERVAL_S = 1.0
 CPU_SHARE = 1e-3  # of one core: the most that observing may take

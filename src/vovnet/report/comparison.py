@@ -22,9 +22,9 @@ from torchvision.transforms.v2 import functional as F
 
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset
-from vovnet.engine.drawing import draw_detections, draw_target
-from vovnet.engine.predictor import Predictor, Running
-from vovnet.engine.sources import expand_sources, read_source
+from vovnet.engine.predicting.drawing import draw_detections, draw_target
+from vovnet.engine.predicting.predictor import Predictor, Running
+from vovnet.engine.predicting.sources import expand_sources, read_source
 from vovnet.errors import UsageError, did_you_mean
 from vovnet.masks import RleMasks, decode, encode
 from vovnet.media.finding import is_video

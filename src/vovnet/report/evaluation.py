@@ -9,8 +9,8 @@ from PIL.Image import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
 from vovnet.data.images import read_image
-from vovnet.engine.drawing import draw_detections
 from vovnet.engine.evaluate import Evaluation
+from vovnet.engine.predicting.drawing import draw_detections
 from vovnet.errors import counted
 from vovnet.files import file_name, image_content, json_text, write_files
 from vovnet.metrics.coco import to_coco_results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from vovnet.errors import UsageError, counted, install_extra
 from vovnet.files import encodable
 from vovnet.printing import line, quoted
-from vovnet.report.document import Part, Section, Table, escape_markdown, to_markdown
+from vovnet.report.document import Part, Section, Table, escape_block, escape_markdown, to_markdown
 from vovnet.weights.backbone import read_weights
 from vovnet.weights.detector import LoadedModel, load_model
 from vovnet.weights.file import BACKBONE_FORMAT, DETECTOR_FORMAT, problem, read_safetensors
@@ -44,6 +45,8 @@ def make_card(path: Path, name: str, licence: str) -> Card:
 
     Raises ValueError if the file is damaged or holds something else, UsageError for another kind of file.
     """
+    if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence) is None:
+        raise UsageError(f"expected a licence by its name on the hub, such as apache-2.0, got {quoted(licence)}")
     if path.suffix != ".safetensors":
         raise UsageError(f"expected weights in a .safetensors file, got {line(str(path), 200)}")
     _, metadata = read_safetensors(path)
@@ -115,7 +118,7 @@ def _backbone_card(weights: BackboneWeights, origin: Mapping[str, str], name: st
 def _card(header: str, name: str, introduction: str, use: str, sections: Sequence[Section]) -> str:
     title = escape_markdown(name.rpartition("/")[2])
     body = "\n".join(to_markdown(section) for section in sections)
-    return encodable(f"{header}\n# {title}\n\n{introduction}\n\n{use}\n{body}")
+    return encodable(f"{header}\n# {title}\n\n{escape_block(introduction)}\n\n{use}\n{body}")
 
 
 def _header(licence: str, task: str, tags: Sequence[str]) -> str:
@@ -201,4 +204,5 @@ def _parameters(network: nn.Module) -> int:
 
 def _code(text: str) -> str:
     """A foreign text as code, unless it has a backtick."""
-    return text if "`" in text else f"`{line(text, 200)}`"
+    text = line(text, 200)
+    return text if "`" in text else f"`{text}`"

@@ -22,8 +22,13 @@ def input_size(image_size: tuple[int, int], info: ExportInfo) -> tuple[int, int]
 
 def to_input(pixels: Pixels, info: ExportInfo) -> Pixels:
     """uint8 RGB (H, W, 3) → uint8 RGB (3, height, width), contiguous: one image of a batch for `Session.run`."""
+    _check(pixels)
     size = input_size((pixels.shape[0], pixels.shape[1]), info)
-    return np.ascontiguousarray(resize(pixels, size, antialias=info.antialias).transpose(2, 0, 1))
+    if not info.antialias or pixels.shape[:2] == size:
+        return np.ascontiguousarray(resize(pixels, size, antialias=info.antialias).transpose(2, 0, 1))
+    resized = _average(pixels, size)
+    planes = bytearray().join(resized.tobytes("raw", channel) for channel in "RGB")  # faster than a copy
+    return np.frombuffer(planes, np.uint8).reshape(3, *size)
 
 
 def resize(pixels: Pixels, size: tuple[int, int], *, antialias: bool) -> Pixels:
@@ -33,14 +38,20 @@ def resize(pixels: Pixels, size: tuple[int, int], *, antialias: bool) -> Pixels:
         grey level, black and white noise in a few values of a hundred million by two. Else OpenCV's INTER_LINEAR,
         which takes at most four pixels.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(f"expected RGB pixels, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
+    _check(pixels)
     if pixels.shape[:2] == tuple(size):
         return pixels
+    return np.asarray(_average(pixels, size)) if antialias else _interpolate(pixels, *size)
+
+
+def _check(pixels: Pixels) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"expected RGB pixels, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
+
+
+def _average(pixels: Pixels, size: tuple[int, int]) -> Image.Image:
     height, width = size
-    if not antialias:
-        return _interpolate(pixels, height, width)
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _interpolate(pixels: Pixels, height: int, width: int) -> Pixels:

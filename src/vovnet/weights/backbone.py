@@ -58,9 +58,10 @@ def create_backbone(name: str, *, weights: str | Path | None = None, **options: 
 def read_weights(source: str | Path) -> BackboneWeights:
     """The weights of a VoVNet, ResNet, DenseNet, PeleeNet or MobileNet from a file, a URL or by name.
 
-    A name is one of `BACKBONES_TO_DOWNLOAD`, such as "timm/ese_vovnet39b.ra_in1k" and "torchvision/resnet50". A file is
-    one that `import_weights` wrote or one that it can read. Raises FileNotFoundError, OSError if a download fails, or
-    ValueError if the file is damaged or holds none of these networks.
+    A name is "hf:owner/name" on the hub, or one of `BACKBONES_TO_DOWNLOAD`, such as "timm/ese_vovnet39b.ra_in1k",
+    "torchvision/resnet50" and "pytorchcv/vovnet39". A file is one that `import_weights` wrote or one that it can read.
+    Raises FileNotFoundError, OSError if a download fails, or ValueError if the file is damaged or holds none of these
+    networks.
     """
     _, tensors, metadata = read_source(source)
     if metadata.get("format") == BACKBONE_FORMAT:

@@ -115,7 +115,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], info: ModelInfo, recor
 
 
 def load_weights(source: str | Path) -> LoadedModel:
-    """A trained detector from a shipped name, a file, a run's folder or a URL, see `find_weights`.
+    """A trained detector from a shipped name, a file, a run's folder, a URL or the hub, see `find_weights`.
 
     Raises FileNotFoundError, OSError if a download fails, or ValueError if the file holds no detector.
     """

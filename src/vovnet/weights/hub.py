@@ -197,7 +197,7 @@ def refusals_explained(what: str, place: str) -> Iterator[None]:
     except (OSError, ValueError):
         raise
     except Exception as error:  # of its network library, which has changed
-        raise UnreachableError(line(typed(error), 160)) from error
+        raise UnreachableError(line(typed(error.__cause__ or error), 160)) from error
 
 
 def _metadata(hub: Any, repository: str, file: str, revision: str | None) -> Any:

@@ -77,8 +77,8 @@ def import_weights(
     is imported, for `create_backbone` and `backbone_weights`. Variant, norm and classifier follow from names and
     shapes; stem, identity, eSE and preprocessing are known for each source.
 
-    source: as for `read_weights`. A VoVNet has the names of VoVNet.pytorch, VoVNet-Detectron, vovnet-detectron2, timm
-        or the authors' Caffe code.
+    source: as for `read_weights`. A VoVNet has the names of VoVNet.pytorch, VoVNet-Detectron, vovnet-detectron2, timm,
+        pytorchcv or the authors' Caffe code.
     backbone_only: import only the backbone of a detector.
     overwrite: replace a file `output` that exists.
 

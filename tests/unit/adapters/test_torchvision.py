@@ -17,18 +17,26 @@ from vovnet.weights.backbone import read_weights, save_backbone
 from vovnet.weights.translate import BackboneWeights
 from vovnet.zoo import BACKBONES
 
-OWN = torchvision.models.list_models()
-NAMES = register()
+from ...registries import own_registries as own_registries
+
 IMAGES = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def test_all_of_ours_that_torchvision_lacks_are_there() -> None:
-    assert set(NAMES) == BACKBONES.keys() - set(OWN)
-    assert "vovnet39" in NAMES
-    assert {"resnet50", "densenet161", "vgg16"} <= set(OWN) - set(NAMES)
-    assert set(torchvision.models.list_models()) == {*OWN, *NAMES}
-    assert torchvision.models.list_models(include="vovnet*") == sorted(n for n in NAMES if n.startswith("vovnet"))
-    assert register() == NAMES
+@pytest.fixture(autouse=True)
+def registered(own_registries: None) -> list[str]:
+    """What torchvision has itself, before all of ours are added."""
+    before = torchvision.models.list_models()
+    register()
+    return before
+
+
+def test_all_of_ours_that_torchvision_lacks_are_there(registered: list[str]) -> None:
+    names = register()
+    assert set(names) == BACKBONES.keys() - set(registered)
+    assert "vovnet39" in names
+    assert {"resnet50", "densenet161", "vgg16"} <= set(registered) - set(names)
+    assert set(torchvision.models.list_models()) == {*registered, *names}
+    assert torchvision.models.list_models(include="vovnet*") == sorted(n for n in names if n.startswith("vovnet"))
 
 
 @pytest.mark.parametrize("name", ["vovnet27_slim", "vovnet19_ese", "peleenet"])

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from vovnet.paper.published import TABLES
-from vovnet.profiling.energy import EnergyResult
-from vovnet.profiling.recording import Session
+from vovnet.profiling.energy.measured import EnergyResult
+from vovnet.profiling.energy.recording import Session
 
 from .test_gpu_stages import make_stage
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from vovnet.engine import train_state
-from vovnet.engine.checkpoint import check_checkpoint, check_optimizer
-from vovnet.engine.log import json_lines
-from vovnet.engine.train_state import TrainState
+from vovnet.engine.training import state as train_state
+from vovnet.engine.training.checkpoint import check_checkpoint, check_optimizer
+from vovnet.engine.training.log import json_lines
+from vovnet.engine.training.state import TrainState
 
 PATH = Path("run/last.pt")
 MISSING = object()

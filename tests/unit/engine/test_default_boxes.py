@@ -11,9 +11,9 @@ from vovnet.boxes import cxcywh_to_xyxy
 from vovnet.data.formats import open_dataset
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import load_config
-from vovnet.engine.default_boxes import fit_to_data
-from vovnet.engine.initial_model import initial_model
 from vovnet.engine.train import train
+from vovnet.engine.training.default_boxes import fit_to_data
+from vovnet.engine.training.initial_model import initial_model
 from vovnet.matching import match
 from vovnet.structures import Target
 from vovnet.weights.detector import ModelInfo, load_weights
@@ -72,7 +72,7 @@ def test_the_shares_are_those_of_the_matching_in_training(bccd):
 
 def test_objects_are_seen_as_augmentation_draws_them(bccd, monkeypatch):
     """Expansion makes objects up to four times smaller, which the fitted boxes have to match too."""
-    monkeypatch.setattr("vovnet.engine.default_boxes._DRAWS", 120)
+    monkeypatch.setattr("vovnet.engine.training.default_boxes._DRAWS", 120)
     dataset = type(bccd)(**vars(bccd) | {"samples": bccd.samples[:40]})
     augment = SSDAugmentation((300, 300), (104, 117, 123))
     plain, drawn = fit_to_data(info_of(dataset), dataset), fit_to_data(info_of(dataset), dataset, augment)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vovnet.data.video import VideoWriter, read_frames
 from vovnet.engine.detector import Detector
 from vovnet.engine.distributed import choose_device
-from vovnet.engine.prediction import Prediction
+from vovnet.engine.predicting.prediction import Prediction
 from vovnet.masks import RleMasks, decode, from_coco
 from vovnet.media.results import Failure, make_image_id
 from vovnet.media.video import video_info
@@ -234,7 +234,7 @@ def test_stream_reads_only_a_little_ahead_and_stops_its_thread(
         read.append(1)
         return torch.from_numpy(value).permute(2, 0, 1)
 
-    monkeypatch.setattr("vovnet.engine.sources.to_image_tensor", counting)
+    monkeypatch.setattr("vovnet.engine.predicting.sources.to_image_tensor", counting)
     results = detector.stream([random_image(0)] * 100, batch_size=3)
     next(results)
     results.close()  # type: ignore[attr-defined]

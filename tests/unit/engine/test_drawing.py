@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vovnet.engine import drawing
-from vovnet.engine.drawing import draw_detections
+from vovnet.engine.predicting import drawing
+from vovnet.engine.predicting.drawing import draw_detections
 from vovnet.masks import RleMasks, encode
 from vovnet.media.drawing import FILL, TONES, class_colour
 from vovnet.structures import Detections, Target

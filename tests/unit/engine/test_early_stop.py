@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from vovnet.engine.config import load_config
-from vovnet.engine.early_stop import stops_early, why_stopped
-from vovnet.engine.schedule import evaluation_is_due, evaluations_due
 from vovnet.engine.train import train
+from vovnet.engine.training.early_stop import stops_early, why_stopped
+from vovnet.engine.training.schedule import evaluation_is_due, evaluations_due
 from vovnet.weights.detector import load_model
 from vovnet.weights.file import load_checkpoint
 

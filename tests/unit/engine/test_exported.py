@@ -14,9 +14,9 @@ from vovnet.data.formats import open_dataset
 from vovnet.data.images import read_image
 from vovnet.data.video import VideoWriter
 from vovnet.engine.evaluate import evaluate
-from vovnet.engine.exported import ExportedDetector, ExportedResizing
-from vovnet.engine.prediction import Prediction
-from vovnet.engine.predictor import Predictor
+from vovnet.engine.predicting.exported import ExportedDetector, ExportedResizing
+from vovnet.engine.predicting.prediction import Prediction
+from vovnet.engine.predicting.predictor import Predictor
 from vovnet.media.pixels import read_pixels
 from vovnet.media.results import Failure
 from vovnet.runtime.detector import load as load_in_runner

@@ -11,11 +11,11 @@ import torch
 
 from vovnet.data.batches.image_cache import CachedImages
 from vovnet.data.loading import Batch
-from vovnet.engine import training_data
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.distributed import Workers
 from vovnet.engine.train import train
-from vovnet.engine.training_data import draws_on_device, mean_pixels, open_batches, open_data
+from vovnet.engine.training import data as training_data
+from vovnet.engine.training.data import draws_on_device, mean_pixels, open_batches, open_data
 from vovnet.errors import UsageError
 from vovnet.zoo import create_model
 

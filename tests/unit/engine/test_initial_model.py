@@ -7,7 +7,7 @@ import torch
 
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
-from vovnet.engine.initial_model import initial_model
+from vovnet.engine.training.initial_model import initial_model
 from vovnet.weights.detector import load_weights
 
 BASIC = """

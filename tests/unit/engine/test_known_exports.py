@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from vovnet.engine import known_exports
-from vovnet.engine.known_exports import KnownExport, any_known, fastest, known, memory_folder, remember
+from vovnet.engine.predicting import known_exports
+from vovnet.engine.predicting.known_exports import KnownExport, any_known, fastest, known, memory_folder, remember
 from vovnet.runtime.export_info import ExportInfo
 
 WEIGHTS, OTHER_WEIGHTS = "a" * 64, "a" * 63 + "b"

@@ -10,7 +10,7 @@ import pytest
 
 from vovnet.data.formats import open_dataset
 from vovnet.engine.config import load_config
-from vovnet.engine.log import announce, json_lines
+from vovnet.engine.training.log import announce, json_lines
 from vovnet.files import LEFTOVERS, replacing
 
 from ..small_disk import small_disk

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vovnet.engine import loss_window
-from vovnet.engine.log import mean_losses
-from vovnet.engine.loss_window import LossWindow
+from vovnet.engine.training import loss_window
+from vovnet.engine.training.log import mean_losses
+from vovnet.engine.training.loss_window import LossWindow
 
 NAN = float("nan")
 

@@ -92,7 +92,7 @@ def test_files_do_not_hide_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_an_exported_file(monkeypatch: pytest.MonkeyPatch) -> None:
     exported = nn.Identity()
     stand_in = SimpleNamespace(OnnxModule={"runs/cells.onnx": exported}.__getitem__)
-    monkeypatch.setitem(sys.modules, "vovnet.profiling.onnx_module", stand_in)
+    monkeypatch.setitem(sys.modules, "vovnet.profiling.onnx.module", stand_in)
     assert resolve_model("runs/cells.onnx") is exported
     assert not is_trained("runs/cells.onnx")
     with pytest.raises(ValueError, match=r"cells\.onnx takes no options"):

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from vovnet import create_model
-from vovnet.engine import network as network_module
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.distributed import Workers
-from vovnet.engine.network import place, wrap
 from vovnet.engine.train import train
-from vovnet.engine.train_step import set_norm_momentum
+from vovnet.engine.training import network as network_module
+from vovnet.engine.training.network import place, wrap
+from vovnet.engine.training.step import set_norm_momentum
 from vovnet.errors import UsageError
 from vovnet.models.ghost_norm import GhostBatchNorm, use_ghost_norms
 from vovnet.models.preprocessing import Preprocessing

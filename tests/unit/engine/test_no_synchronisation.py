@@ -14,10 +14,10 @@ from vovnet.data.formats import open_dataset
 from vovnet.data.loading import BatchStream, training_batches
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import OptimizerConfig
-from vovnet.engine.ema import EMA
-from vovnet.engine.optimizer import make_optimizer, set_learning_rate
-from vovnet.engine.train_state import TrainState
-from vovnet.engine.train_step import make_scaler, train_step
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.training.state import TrainState
+from vovnet.engine.training.step import make_scaler, train_step
 from vovnet.zoo import find_detector
 
 from ...no_synchronisation import SynchronisationError, no_synchronisation

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from vovnet import create_model
-from vovnet.engine import optimizer as optimizer_module
 from vovnet.engine.config import OptimizerConfig, load_config
-from vovnet.engine.ema import EMA
-from vovnet.engine.optimizer import make_optimizer, set_learning_rate
 from vovnet.engine.train import train
-from vovnet.engine.train_state import TrainState
+from vovnet.engine.training import optimizer as optimizer_module
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.optimizer import make_optimizer, set_learning_rate
+from vovnet.engine.training.state import TrainState
 from vovnet.errors import UsageError
 from vovnet.models.layers import memory_format_of
 from vovnet.weights.file import load_checkpoint

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.data.loading import Batch
-from vovnet.engine import optimizer as optimizer_module
 from vovnet.engine.config import OptimizerConfig
-from vovnet.engine.ema import EMA
-from vovnet.engine.train_state import TrainState
-from vovnet.engine.train_step import train_step
+from vovnet.engine.training import optimizer as optimizer_module
+from vovnet.engine.training.ema import EMA
+from vovnet.engine.training.state import TrainState
+from vovnet.engine.training.step import train_step
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.padded_targets import PaddedTargets, pack
 from vovnet.structures import Target

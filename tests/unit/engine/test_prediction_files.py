@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vovnet.data.video import ShownFrame, VideoWriter, read_frames, read_shown_frames
-from vovnet.engine.prediction import Prediction
+from vovnet.engine.predicting.prediction import Prediction
 from vovnet.files import is_full
 from vovnet.masks import RleMasks, encode, from_coco
 from vovnet.media.prediction_files import CSV_COLUMNS, PredictionWriter

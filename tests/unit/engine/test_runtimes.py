@@ -11,9 +11,9 @@ import torch
 
 import vovnet
 from vovnet.engine.detector import Detector
-from vovnet.engine.exported import ExportedDetector
-from vovnet.engine.known_exports import KnownExport, remember
-from vovnet.engine.runtimes import describe_running
+from vovnet.engine.predicting.exported import ExportedDetector
+from vovnet.engine.predicting.known_exports import KnownExport, remember
+from vovnet.engine.predicting.runtimes import describe_running
 from vovnet.errors import UsageError
 from vovnet.runtime.opening import open_session
 from vovnet.weights.detector import digest_of_weights, load_weights
@@ -71,7 +71,7 @@ def test_auto_knows_weights_by_their_values_not_by_their_name(bccd_onnx: Path, t
 
 
 def test_auto_leaves_a_gpu_to_pytorch(bccd_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vovnet.engine import runtimes
+    from vovnet.engine.predicting import runtimes
 
     passed(bccd_onnx)
     monkeypatch.setattr(runtimes, "choose_device", lambda name: torch.device("cuda"))
@@ -101,7 +101,7 @@ def test_an_export_of_other_weights_does_not_run(
 ) -> None:
     """Even if the memory says that it is one of these."""
     export = KnownExport.of(bccd_onnx, open_session(bccd_onnx, threads=1).info, runtime="onnxruntime", latency_ms=1)
-    monkeypatch.setattr("vovnet.engine.runtimes.digest_of_weights", lambda source: "0" * 64)
+    monkeypatch.setattr("vovnet.engine.predicting.runtimes.digest_of_weights", lambda source: "0" * 64)
     remember(export.model_copy(update={"weights_sha256": "0" * 64}))
     assert isinstance(vovnet.load("bccd", "cpu", runtime="auto", threads=1), Detector)
     assert "exported from other weights" in caplog.text

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from vovnet.engine import run_length
 from vovnet.engine.config import load_config
-from vovnet.engine.run_length import RunLength
-from vovnet.engine.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
+from vovnet.engine.training import run_length
+from vovnet.engine.training.run_length import RunLength
+from vovnet.engine.training.schedule import epochs_done, evaluation_is_due, learning_rate, micro_batches, total_steps
 from vovnet.errors import UsageError
 
 

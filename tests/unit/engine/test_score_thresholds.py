@@ -13,7 +13,7 @@ import torch
 import vovnet
 from vovnet.data.formats import open_dataset
 from vovnet.engine.evaluate import evaluate
-from vovnet.engine.known_exports import KnownExport, remember
+from vovnet.engine.predicting.known_exports import KnownExport, remember
 from vovnet.export.source import describe_export
 from vovnet.metrics.voc import evaluate_voc
 from vovnet.names import sample_images, shipped_weights

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vovnet.engine import sources
-from vovnet.engine.sources import expand_sources, find_sources
+from vovnet.engine.predicting import sources
+from vovnet.engine.predicting.sources import expand_sources, find_sources
 from vovnet.media import reading
 from vovnet.media.finding import is_video
 from vovnet.media.reading import SourceImage

@@ -15,7 +15,7 @@ from torch import Tensor
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.engine.evaluate import evaluate
 from vovnet.engine.multi_scale import MultiScale, Scale
-from vovnet.engine.predictor import Predictor, Running
+from vovnet.engine.predicting.predictor import Predictor, Running
 from vovnet.errors import UsageError
 from vovnet.masks import decode, encode
 from vovnet.runtime.detector import load

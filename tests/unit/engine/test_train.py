@@ -8,8 +8,8 @@ import pytest
 
 from vovnet.engine.config import load_config
 from vovnet.engine.distributed import Workers
-from vovnet.engine.initial_model import initial_model
 from vovnet.engine.train import train
+from vovnet.engine.training.initial_model import initial_model
 from vovnet.folder_lock import folder_lock
 
 BASIC = "data: {root: x}\nschedule: {iterations: 1}\nbatch_size: 1\nmicro_batch_size: 1\n"

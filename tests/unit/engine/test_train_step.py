@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from vovnet.engine.train_step import autocast, compute_dtype, make_scaler, set_norm_momentum
+from vovnet.engine.training.step import autocast, compute_dtype, make_scaler, set_norm_momentum
 from vovnet.models.ghost_norm import use_ghost_norms
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vovnet.engine.config import TrainConfig, load_config
-from vovnet.engine.training_data import open_data
+from vovnet.engine.training.data import open_data
 
 OBJECT = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>9</ymax></bndbox></object>"
 SPLITS = ("train", "val")

@@ -12,7 +12,7 @@ from vovnet.data.loading import Batch
 from vovnet.engine import train as train_module
 from vovnet.engine.config import TrainConfig, load_config
 from vovnet.engine.distributed import Workers
-from vovnet.engine.training_data import fingerprint, open_batches, open_data
+from vovnet.engine.training.data import fingerprint, open_batches, open_data
 from vovnet.errors import UsageError
 from vovnet.runtime.tiles import Tiling
 from vovnet.zoo import create_model

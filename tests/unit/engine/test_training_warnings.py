@@ -15,8 +15,8 @@ from vovnet import create_model
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import require_objects
 from vovnet.engine.config import load_config
-from vovnet.engine.training_data import open_data
-from vovnet.engine.training_warnings import count_objects, warn_before_training
+from vovnet.engine.training.data import open_data
+from vovnet.engine.training.warnings import count_objects, warn_before_training
 from vovnet.models.anchors import make_anchors
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.structures import Target

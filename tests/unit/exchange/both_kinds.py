@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vovnet import run_lengths
-from vovnet.engine.prediction import Prediction
+from vovnet.engine.predicting.prediction import Prediction
 from vovnet.masks import RleMasks
 from vovnet.runtime.detections import Detections, Masks
 

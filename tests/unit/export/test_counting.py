@@ -10,8 +10,8 @@ import pytest
 from vovnet.export.onnx_file import make_onnx
 from vovnet.export.source import describe_export
 from vovnet.profiling.cost import count_cost
-from vovnet.profiling.onnx_cost import count_onnx_cost
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.cost import count_onnx_cost
+from vovnet.profiling.onnx.module import OnnxModule
 from vovnet.weights.detector import LoadedModel, load_weights
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vovnet.export.exporting as exporting
-from vovnet.engine.known_exports import known
+from vovnet.engine.predicting.known_exports import known
 from vovnet.errors import UsageError
 from vovnet.export.exporting import export_detector, export_name
 from vovnet.export.gate import Verdict

@@ -15,7 +15,7 @@ from PIL import Image
 import vovnet.export.gate as gate
 from vovnet.data.formats import open_dataset
 from vovnet.engine.detector import Detector
-from vovnet.engine.exported import ExportedDetector, ExportedResizing
+from vovnet.engine.predicting.exported import ExportedDetector, ExportedResizing
 from vovnet.errors import UsageError
 from vovnet.export.gate import judge
 from vovnet.export.judging_images import JudgingImages

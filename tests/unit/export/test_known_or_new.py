@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vovnet.engine.known_exports import KnownExport, known, remember
+from vovnet.engine.predicting.known_exports import KnownExport, known, remember
 from vovnet.errors import UsageError
 from vovnet.export.measuring import known_or_new
 from vovnet.export.measuring.known_or_new import exported_file, remember_times

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from vovnet.engine import exported
 from vovnet.engine.detector import Detector, load
-from vovnet.engine.predictor import Predictor
+from vovnet.engine.predicting import exported
+from vovnet.engine.predicting.predictor import Predictor
 from vovnet.masks import RleMasks
 from vovnet.models.detectors.mask_rcnn import MaskRCNN
 from vovnet.runtime import detector as runner

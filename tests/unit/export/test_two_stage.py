@@ -16,7 +16,7 @@ from torchvision.ops import nms
 
 from vovnet.boxes import clip, pairwise_iou
 from vovnet.engine.detector import Detector
-from vovnet.engine.exported import ExportedDetector
+from vovnet.engine.predicting.exported import ExportedDetector
 from vovnet.errors import UsageError
 from vovnet.export.exporting import export_detector
 from vovnet.export.findings import before_nms, find_bounds

@@ -18,7 +18,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from vovnet.cli.main import app
 from vovnet.engine.detector import Detector, load
-from vovnet.engine.exported import ExportedDetector
+from vovnet.engine.predicting.exported import ExportedDetector
 from vovnet.errors import UsageError
 from vovnet.export import findings, gate
 from vovnet.export.findings import find_all

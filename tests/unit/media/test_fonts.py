@@ -12,7 +12,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from vovnet.engine.drawing import draw_detections
+from vovnet.engine.predicting.drawing import draw_detections
 from vovnet.media import fonts
 from vovnet.media.fonts import draw_runs, draws, load_default, readable, runs_box, text_runs
 from vovnet.structures import Detections

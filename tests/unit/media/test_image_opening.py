@@ -183,7 +183,7 @@ def test_too_little_memory_does_not_mark_an_image_as_unreadable(
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
     with pytest.raises(OSError, match=r"x\.png needs more memory"):
-        scan_images({tmp_path / "x.png"}, 1, None)
+        scan_images(lambda: [tmp_path / "x.png"], 1, None)
 
 
 _PEAK = """
@@ -257,6 +257,6 @@ def test_threads_decode_few_pixels_at_once(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("vovnet.data.checking.image_scan.read_pixels", read)
     monkeypatch.setenv(VARIABLE, "image_pixels=1300")
-    scans = scan_images(paths, 4, None)
-    assert not any(scan.error for scan in scans.values())
+    scans = scan_images(lambda: paths, 4, None)
+    assert not scans.errors
     assert most == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vovnet.paper.published import TABLES
 from vovnet.profiling.cost import LayerCost, ModelCost
-from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.energy.measured import EnergyResult
 from vovnet.profiling.measurement import Measurement, write_measurements
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.speed import median_ratio

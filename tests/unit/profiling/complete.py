@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from vovnet.profiling.cost_types import LayerCost, ModelCost
-from vovnet.profiling.energy import EnergyResult, MethodResult
-from vovnet.profiling.estimate import estimate
+from vovnet.profiling.energy.estimate import estimate
+from vovnet.profiling.energy.measured import EnergyResult, MethodResult
+from vovnet.profiling.energy.sensors import Source
 from vovnet.profiling.measurement import Accuracy, Conditions, Measurement
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.peak import DevicePeak
-from vovnet.profiling.sensors import Source
 from vovnet.profiling.speed import Latency, MeasuredValue
 from vovnet.profiling.surroundings import Surroundings
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from vovnet.profiling.energy import EnergyResult, measure_energy
-from vovnet.profiling.nvml import Nvml
-from vovnet.profiling.recording import Timeline
+from vovnet.profiling.energy.measured import EnergyResult, measure_energy
+from vovnet.profiling.energy.nvml import Nvml
+from vovnet.profiling.energy.recording import Timeline
 
 from .simulated import H100, Chip, Device, FakeNvml
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vovnet.profiling.energy import EnergyResult, evaluate, measure_energy
-from vovnet.profiling.meter import Meter
-from vovnet.profiling.nvml import Nvml
-from vovnet.profiling.rapl import Rapl
-from vovnet.profiling.recording import Recording, Timeline, Window
-from vovnet.profiling.sensors import NoSensor, Sample, Source
+from vovnet.profiling.energy.measured import EnergyResult, evaluate, measure_energy
+from vovnet.profiling.energy.meter import Meter
+from vovnet.profiling.energy.nvml import Nvml
+from vovnet.profiling.energy.rapl import Rapl
+from vovnet.profiling.energy.recording import Recording, Timeline, Window
+from vovnet.profiling.energy.sensors import NoSensor, Sample, Source
 
 from .protocol import SHORT, measured
 from .simulated import CHIPS, H100, Chip, Device, FakeNvml, FakeSys, NvmlError

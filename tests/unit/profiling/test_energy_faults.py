@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from vovnet.profiling.clock import Clock
-from vovnet.profiling.energy import EnergyResult, evaluate, measure_energy
+from vovnet.profiling.energy.measured import EnergyResult, evaluate, measure_energy
+from vovnet.profiling.energy.nvml import Nvml
+from vovnet.profiling.energy.rapl import Rapl
+from vovnet.profiling.energy.recording import Recording, Timeline, Window
+from vovnet.profiling.energy.sensors import CounterError, Method, NoSensor, Sample, Source
+from vovnet.profiling.energy.zeus import ZeusChip, find_zeus_gpu
 from vovnet.profiling.measurement import read_measurements, write_measurements
-from vovnet.profiling.nvml import Nvml
-from vovnet.profiling.rapl import Rapl
-from vovnet.profiling.recording import Recording, Timeline, Window
-from vovnet.profiling.sensors import CounterError, Method, NoSensor, Sample, Source
-from vovnet.profiling.zeus import ZeusChip, find_zeus_gpu
 
 from .complete import MEASUREMENT
 from .protocol import SHORTER

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from vovnet.profiling.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EnergyModel, estimate
+from vovnet.profiling.energy.estimate import HOROWITZ_45NM, HOROWITZ_45NM_HALF, EnergyModel, estimate
 
 
 def test_an_estimate_is_labelled_and_shows_its_constants() -> None:

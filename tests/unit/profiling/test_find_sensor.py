@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.sensors import NoSensor
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.sensors import NoSensor
 
 
 def test_devices_without_a_sensor_say_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import vovnet
 from vovnet.profiling import measure as comparison
 from vovnet.profiling.cost import count_cost
-from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.energy.measured import EnergyResult
+from vovnet.profiling.energy.sensors import NoSensor
 from vovnet.profiling.measure import measure, measure_models
 from vovnet.profiling.measurement import Measurement, read_measurements, write_measurements
 from vovnet.profiling.peak import DevicePeak
-from vovnet.profiling.sensors import NoSensor
 
 CPU = torch.device("cpu")
 SHAPE = (2, 3, 16, 16)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.energy.measured import EnergyResult
 from vovnet.profiling.measurement import read_measurements, write_measurements
 from vovnet.profiling.speed import Latency
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.profiling import memory
+from vovnet.profiling.energy.nvml import Nvml
 from vovnet.profiling.live_tensors import follow_tensors
 from vovnet.profiling.memory import MIB, measure_memory
-from vovnet.profiling.nvml import Nvml
 from vovnet.profiling.own_process import OwnProcess
 from vovnet.zoo import create_backbone
 

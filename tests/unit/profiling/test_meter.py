@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.profiling.meter import Meter
-from vovnet.profiling.sensors import Sample
+from vovnet.profiling.energy.meter import Meter
+from vovnet.profiling.energy.sensors import Sample
 
 
 def test_a_meter_log(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from vovnet.profiling.energy import measure_energy
-from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.nvml import Nvml
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.measured import measure_energy
+from vovnet.profiling.energy.nvml import Nvml
+from vovnet.profiling.energy.sensors import DeviceState, NoSensor
 from vovnet.profiling.own_process import OwnProcess
-from vovnet.profiling.sensors import DeviceState, NoSensor
 from vovnet.profiling.surroundings import device_warnings
 
 from .simulated import CHIPS, H100, Chip, Device, FakeNvml, NvmlError

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.nvml import MODULE, POWER_INSTANT, POWER_LIMIT, THROTTLE_REASONS, Nvml
-from vovnet.profiling.nvml_calls import FUNCTION_NOT_FOUND, PASSING, is_lacking
-from vovnet.profiling.sensors import DeviceState, NoSensor
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.nvml import MODULE, POWER_INSTANT, POWER_LIMIT, THROTTLE_REASONS, Nvml
+from vovnet.profiling.energy.nvml_calls import FUNCTION_NOT_FOUND, PASSING, is_lacking
+from vovnet.profiling.energy.sensors import DeviceState, NoSensor
 
 from .simulated import H100, Device, FakeNvml, NvmlError
 

@@ -10,8 +10,8 @@ import pytest
 from torch import nn
 
 from vovnet.profiling.cost import count_cost
-from vovnet.profiling.onnx_cost import count_onnx_cost
-from vovnet.profiling.onnx_tally import Tally
+from vovnet.profiling.onnx.cost import count_onnx_cost
+from vovnet.profiling.onnx.tally import Tally
 
 from .onnx_files import (
     FLOAT,

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from vovnet.profiling.cost import count_cost
-from vovnet.profiling.onnx_cost import count_onnx_cost
+from vovnet.profiling.onnx.cost import count_onnx_cost
 
 from .onnx_files import (
     FLOAT,

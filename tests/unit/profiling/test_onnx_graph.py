@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.profiling.onnx_cost import count_onnx_cost
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.cost import count_onnx_cost
+from vovnet.profiling.onnx.module import OnnxModule
 
 from .onnx_files import FLOAT, IMAGE, PIXELS, TensorProto, array, helper, node, numbers, only, write
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from vovnet.profiling.onnx_graph import read_graph
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.graph import read_graph
+from vovnet.profiling.onnx.module import OnnxModule
 
 ESCAPES = "e\x1b[2J\n" * 500
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from vovnet.profiling.onnx_cost import count_onnx_cost
-from vovnet.profiling.onnx_inputs import OnnxInput, image_input
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.cost import count_onnx_cost
+from vovnet.profiling.onnx.inputs import OnnxInput, image_input
+from vovnet.profiling.onnx.module import OnnxModule
 
 from .onnx_files import FLOAT, TensorProto, array, conv, helper, node, numbers, write
 

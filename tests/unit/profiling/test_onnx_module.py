@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vovnet.profiling.onnx_cost import count_onnx_cost
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.cost import count_onnx_cost
+from vovnet.profiling.onnx.module import OnnxModule
 
 from .onnx_files import FLOAT, IMAGE, MODELS, PIXELS, Exported, TensorProto, array, node, numbers, write
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vovnet.profiling.onnx_cost import count_onnx_cost
+from vovnet.profiling.onnx.cost import count_onnx_cost
 
 onnx = pytest.importorskip("onnx")
 BATCH, CLASSES, BOXES = 2, 3, 50

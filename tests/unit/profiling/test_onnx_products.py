@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from vovnet.profiling.cost import count_cost
 from vovnet.profiling.cost_types import Cost
-from vovnet.profiling.onnx_cost import count_onnx_cost
+from vovnet.profiling.onnx.cost import count_onnx_cost
 
 from .onnx_files import FLOAT, array, conv, helper, node, only, write
 

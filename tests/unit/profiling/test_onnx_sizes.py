@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vovnet.profiling.cost import count_cost
-from vovnet.profiling.onnx_cost import count_onnx_cost
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.cost import count_onnx_cost
+from vovnet.profiling.onnx.module import OnnxModule
 
 from .onnx_files import FLOAT, TensorProto, array, conv, node, numbers, numpy_helper, write
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from vovnet.errors import UsageError
 from vovnet.profiling.cost_types import LayerCost, ModelCost
-from vovnet.profiling.energy import EnergyResult, MethodResult
-from vovnet.profiling.estimate import estimate
+from vovnet.profiling.energy.estimate import estimate
+from vovnet.profiling.energy.measured import EnergyResult, MethodResult
+from vovnet.profiling.energy.sensors import Method, Source
 from vovnet.profiling.measurement import Accuracy, Measurement
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.pareto import CostName, cheapest, pareto_front
-from vovnet.profiling.sensors import Method, Source
 from vovnet.profiling.speed import Latency
 
 from .complete import MEASUREMENT

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vovnet.profiling.rapl import PACKAGE_LIMIT_W, Rapl
-from vovnet.profiling.sensors import CounterError
+from vovnet.profiling.energy.rapl import PACKAGE_LIMIT_W, Rapl
+from vovnet.profiling.energy.sensors import CounterError
 
 from .simulated import Device, FakeSys, VirtualClock
 

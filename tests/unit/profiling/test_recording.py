@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from vovnet.profiling.energy import evaluate, measure_energy
+from vovnet.profiling.energy.measured import evaluate, measure_energy
+from vovnet.profiling.energy.nvml import Nvml
+from vovnet.profiling.energy.recording import Timeline
 from vovnet.profiling.measurement import read_measurements, write_measurements
-from vovnet.profiling.nvml import Nvml
-from vovnet.profiling.recording import Timeline
 
 from .complete import MEASUREMENT
 from .protocol import SHORT, measured

@@ -14,7 +14,7 @@ from vovnet.profiling import runs
 from vovnet.profiling.cost_types import ModelCost
 from vovnet.profiling.measure import measure, measure_models
 from vovnet.profiling.measurement import Measurement
-from vovnet.profiling.onnx_module import OnnxModule
+from vovnet.profiling.onnx.module import OnnxModule
 from vovnet.profiling.peak import DevicePeak
 from vovnet.profiling.runs import CudaGraphs, Pass, check_runs, choosing_algorithms, make_pass
 from vovnet.profiling.subject import Subject

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from vovnet.profiling.energy.sensors import DeviceState, Method, Source
 from vovnet.profiling.sampler_effect import sampler_effect
-from vovnet.profiling.sensors import DeviceState, Method, Source
 
 from .simulated import VirtualClock
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from vovnet.profiling import surroundings
+from vovnet.profiling.energy.nvml import Nvml
+from vovnet.profiling.energy.sensors import NoSensor
 from vovnet.profiling.machine import Machine
-from vovnet.profiling.nvml import Nvml
-from vovnet.profiling.sensors import NoSensor
 from vovnet.profiling.surroundings import Surroundings, Watch, watch
 
 from .simulated import H100, Device, FakeNvml, VirtualClock

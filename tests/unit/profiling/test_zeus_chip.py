@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vovnet.profiling import find_sensor as finder
-from vovnet.profiling.energy import measure_energy
-from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.sensors import NoSensor
-from vovnet.profiling.zeus import CHIP_PARTS, ZeusChip
+from vovnet.profiling.energy import find_sensor as finder
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.measured import measure_energy
+from vovnet.profiling.energy.sensors import NoSensor
+from vovnet.profiling.energy.zeus import CHIP_PARTS, ZeusChip
 
 from .protocol import SHORTER, zeus_module
 from .simulated import Device

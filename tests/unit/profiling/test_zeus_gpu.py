@@ -13,9 +13,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from vovnet.profiling.energy import measure_energy
-from vovnet.profiling.find_sensor import find_sensor
-from vovnet.profiling.zeus import ZeusGpu
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.measured import measure_energy
+from vovnet.profiling.energy.zeus import ZeusGpu
 
 from .protocol import SHORTER, zeus_module
 from .simulated import Device

@@ -12,12 +12,12 @@ from torch import nn
 
 import vovnet
 from vovnet.profiling.cost import ModelCost, count_cost
-from vovnet.profiling.energy import EnergyResult, MethodResult
-from vovnet.profiling.estimate import estimate
+from vovnet.profiling.energy.estimate import estimate
+from vovnet.profiling.energy.measured import EnergyResult, MethodResult
+from vovnet.profiling.energy.sensors import Source
 from vovnet.profiling.measurement import Accuracy, Conditions, Measurement
 from vovnet.profiling.memory import MemoryUse
 from vovnet.profiling.peak import DevicePeak
-from vovnet.profiling.sensors import Source
 from vovnet.profiling.speed import Latency, median_ratio
 from vovnet.profiling.surroundings import Surroundings
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vovnet.profiling.cost import count_cost
-from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.energy.measured import EnergyResult
 from vovnet.profiling.measurement import Measurement, read_measurements
 from vovnet.report.document import Table, parts_to_markdown
 from vovnet.report.layer_tables import LAYER_COLUMNS, group_layers, layer_rows, layer_table, with_own_layers

@@ -14,7 +14,7 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from vovnet.engine.drawing import draw_detections, draw_target
+from vovnet.engine.predicting.drawing import draw_detections, draw_target
 from vovnet.media import fonts
 from vovnet.media.fonts import draws, font_file_for
 from vovnet.profiling.measurement import Accuracy

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vovnet.export.measuring.runtime_measurement import read_runtimes
-from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.energy.measured import EnergyResult
 from vovnet.report.runtime_table import runtime_remarks, runtime_table, runtimes_to_markdown, write_runtimes
 
 from ..made_up_runtimes import made_up, row

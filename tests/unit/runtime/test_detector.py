@@ -16,7 +16,7 @@ from PIL import Image
 
 import vovnet
 from vovnet import run_lengths
-from vovnet.engine.prediction import Prediction
+from vovnet.engine.predicting.prediction import Prediction
 from vovnet.errors import UsageError
 from vovnet.masks import RleMasks, to_polygons
 from vovnet.media.prediction_files import PredictionWriter

@@ -142,3 +142,13 @@ def test_without_antialiasing_memory_is_bounded_by_the_result(shape):
         assert tracemalloc.get_traced_memory()[1] < 30 * 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("before", "after"), SIZES)
+@pytest.mark.parametrize("antialias", [True, False])
+def test_an_input_has_the_planes_of_the_resized_image(before, after, antialias):
+    pixels, info = noise(*before), replace(INFO, image_size=after, antialias=antialias)
+    planes = to_input(pixels, info)
+    assert np.array_equal(planes, resize(pixels, after, antialias=antialias).transpose(2, 0, 1))
+    assert planes.flags.c_contiguous
+    assert planes.flags.writeable, "runtimes share the memory of an array only if they may write to it"

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from vovnet import create_backbone, load
-from vovnet.engine.sources import expand_sources
+from vovnet.engine.predicting.sources import expand_sources
 from vovnet.errors import UsageError
 from vovnet.weights import find, published
 from vovnet.weights import hub as hub_module

@@ -24,9 +24,9 @@ from vovnet.weights.importing import import_weights
 from vovnet.weights.names import recognise
 from vovnet.weights.published import FROM_PYTORCHCV, PUBLISHED, pytorchcv_url
 
+from .recorded_names import recorded_state
 from .serving import Server, files
 
-RECORDED = Path(__file__).with_name("recorded") / "pytorchcv_vovnet39.txt"
 OURS = {"vovnet27s": "vovnet27_slim", "vovnet39": "vovnet39", "vovnet57": "vovnet57"}
 SMALL = {"a": torch.arange(12.0).reshape(3, 4)}
 PARAMETERS = {"vovnet27s": 3_525_736, "vovnet39": 22_600_296, "vovnet57": 36_640_296}  # as pytorchcv states them
@@ -115,18 +115,8 @@ def test_the_releases_are_those_that_pytorchcv_states() -> None:
 # --- what pytorchcv 0.0.74 was seen to have -----------------------------------------------------------------------
 
 
-def recorded_state() -> dict[str, Tensor]:
-    """A state with the names and shapes that pytorchcv's vovnet39 has."""
-    state = {}
-    for row in RECORDED.read_text().splitlines():
-        name, *shape = row.split()
-        is_counter = name.endswith("num_batches_tracked")
-        state[name] = torch.tensor(7) if is_counter else torch.rand([int(size) for size in shape]) + 0.5
-    return state
-
-
 def test_every_name_of_pytorchcv_has_its_place(tmp_path: Path) -> None:
-    state = recorded_state()
+    state = recorded_state("pytorchcv_vovnet39")
     torch.save(state, tmp_path / "theirs.pth")
     weights = read_weights(tmp_path / "theirs.pth")
     assert weights.model == "vovnet39"
@@ -143,7 +133,7 @@ def test_every_name_of_pytorchcv_has_its_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lost", ["features.stage3.unit2.concat_conv.bn.bias", "features.init_block.conv1.conv.weight"])
 def test_a_part_that_is_missing_is_named(lost: str, tmp_path: Path) -> None:
-    state = recorded_state()
+    state = recorded_state("pytorchcv_vovnet39")
     del state[lost]
     torch.save(state, tmp_path / "theirs.pth")
     with pytest.raises(ValueError, match=f"is not a complete vovnet39 of pytorchcv: missing {lost}$"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from vovnet.data.checking.problem import Problem, Removal
-from vovnet.data.dataset import Box, SplitAnnotations
+from vovnet.data.dataset import Box, Integers, SplitAnnotations, keys_of, text_key
 from vovnet.data.readers import mask_png
 from vovnet.files import is_below
 
@@ -32,7 +34,7 @@ def files_left_out(
     file_problems: Sequence[Problem],
 ) -> frozenset[Path]:
     """The images and annotation files that no split of the copy uses, though a split of the original does."""
-    files = {path for split in splits for path in files_of(split)}
+    files = set[Path]()
     for problem in file_problems:
         path = folder / problem.image
         is_list = path.suffix in _LISTS and problem.kind != "annotation-without-image"
@@ -40,40 +42,58 @@ def files_left_out(
             files.add(path)
     if splits[0].format == "mask_png":
         files |= set(mask_png.files(folder))
-    return frozenset(files - {path for split in clean for path in files_of(split)})
+    kept = np.unique(np.concatenate([np.empty(0, np.int64), *map(_file_keys, clean)]))
+    files = {path for path in files if text_key(path) not in kept}
+    for split in splits:
+        for paths in (split.images.paths, split.images.annotation_paths):
+            is_gone = ~np.isin(keys_of(paths()), kept)
+            files |= {Path(path) for path, gone in zip(paths(), is_gone, strict=True) if gone}
+    return frozenset(files)
 
 
-def unchanged_annotations(
+def changed_annotations(
     folder: Path,
     splits: Sequence[SplitAnnotations],
     clean: Sequence[SplitAnnotations],
     file_problems: Sequence[Problem],
 ) -> frozenset[Path]:
-    """The annotation files of which nothing is left out or corrected."""
+    """The annotation files of which something is left out or corrected."""
     changed = {folder / problem.image for problem in file_problems}
     for before, after in zip(splits, clean, strict=True):
-        kept = {(image.image_id, image.image_path): image for image in after.images}
+        stays = np.isin(np.array(before.images.rows), np.array(after.images.rows))
         changed |= {
-            image.annotation_path
-            for image in before.images
-            if image.unusable_objects or kept.get((image.image_id, image.image_path)) != image
+            before.images[position].annotation_path
+            for position, unusable in enumerate(before.images.unusable_counts())
+            if unusable or not stays[position]
         }
-    files = {image.annotation_path for split in splits for image in split.images}
-    return frozenset(path for path in files - changed if path.is_file())
+    return frozenset(changed)
+
+
+def unchanged_annotations(splits: Sequence[SplitAnnotations], changed: Collection[Path]) -> Iterator[Path]:
+    """The other annotation files, each once."""
+    seen = set(map(text_key, changed))
+    for split in splits:
+        for path in split.images.annotation_paths():
+            if text_key(path) not in seen and Path(path).is_file():
+                yield Path(path)
+            seen.add(text_key(path))
 
 
 def files_of(split: SplitAnnotations) -> set[Path]:
     """The images and annotation files of a split."""
-    images = {image.image_path for image in split.images}
-    return images | {image.annotation_path for image in split.images}
+    return {*map(Path, split.images.paths()), *map(Path, split.images.annotation_paths())}
 
 
-def copy_files(paths: Collection[Path], root: Path, out: Path) -> None:
+def _file_keys(split: SplitAnnotations) -> Integers:
+    return np.concatenate([split.images.keys, keys_of(split.images.annotation_paths())])
+
+
+def copy_files(paths: Iterable[Path], root: Path, out: Path) -> None:
     for path in paths:
         _copy(path, out / path.relative_to(root))
 
 
-def copy_annotations(paths: Collection[Path], root: Path, out: Path) -> None:
+def copy_annotations(paths: Iterable[Path], root: Path, out: Path) -> None:
     """Copies annotation files as they are, unless the format has written a JSON file with other content."""
     for path in paths:
         written = out / path.relative_to(root)

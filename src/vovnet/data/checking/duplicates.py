@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vovnet.data.checking.image_scan import ImageScan
+import numpy as np
+
+from vovnet.data.checking.image_scan import Scans
 from vovnet.data.checking.problem import Problem, Removal
 from vovnet.data.checking.repairs import describe_box
-from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, SplitAnnotations
+from vovnet.data.dataset import (
+    Bools,
+    ImageAnnotation,
+    ImageTable,
+    Integers,
+    ObjectAnnotation,
+    SplitAnnotations,
+    are_repeated,
+    keys_of,
+)
 from vovnet.data.splits.split_roles import find_rivals, priority
 
 _Images = dict[bytes, ImageAnnotation]  # by their pixels
+
+
+@dataclass(frozen=True)
+class _Others:
+    """The images of a split of which there is no copy anywhere, and which therefore stay.
+
+    any, annotated: whether there are some, and some with objects.
+    """
+
+    stay: Bools
+    any: bool
+    annotated: bool
 
 
 @dataclass(frozen=True)
@@ -30,7 +53,7 @@ class Duplicate:
 
 
 def remove_duplicate_images(
-    splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]], scans: Mapping[Path, ImageScan]
+    splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]], scans: Scans
 ) -> tuple[tuple[SplitAnnotations, ...], list[Duplicate]]:
     """The splits with each image once, and in one of train, val and test only; and the images that this takes out.
 
@@ -41,39 +64,60 @@ def remove_duplicate_images(
 
     splits: without images that cannot be read.
     """
-    digests = {path: scan.pixel_digest for path, scan in scans.items()}
+    parts = [split for split in splits if split.split not in unions]
+    digests = [scans.pixel_digests(split.images) for split in parts]
+    is_copied = np.split(are_repeated(np.concatenate([np.empty((0, 2), np.int64), *digests])[:, 0]), _ends(digests))
     present: dict[str, _Images] = {}
+    others: dict[str, _Others] = {}
     duplicates: list[Duplicate] = []
-    for split in splits:
-        if split.split not in unions:
-            present[split.split], removed = _remove_within(split, digests)
-            duplicates += removed
-    present, blank = _prefer_annotated(present)
-    kept, leaks = _remove_leaks(present)
-    paths = {name: {_key(image) for image in images.values()} for name, images in kept.items()}
-    paths |= {name: set().union(*(paths[part] for part in parts)) for name, parts in unions.items()}
+    for split, of_split, copied in zip(parts, digests, is_copied, strict=False):
+        annotated = any(count for count, twice in zip(split.images.object_counts(), copied, strict=True) if not twice)
+        others[split.split] = _Others(~copied, not copied.all(), annotated)
+        copies = [
+            (of_split[position].tobytes(), split.images[position]) for position in np.flatnonzero(copied).tolist()
+        ]
+        present[split.split], removed = _remove_within(split.split, copies)
+        duplicates += removed
+    present, blank = _prefer_annotated(present, others)
+    kept, leaks = _remove_leaks(present, others)
+    keys = {
+        split.split: np.concatenate([_keys(split.images)[others[split.split].stay], _keys(kept[split.split].values())])
+        for split in parts
+    }
+    keys |= {
+        name: np.concatenate([np.empty(0, np.int64), *(keys[part] for part in of_union)])
+        for name, of_union in unions.items()
+    }
 
     def keep(split: SplitAnnotations) -> SplitAnnotations:
-        return replace(split, images=tuple(image for image in split.images if _key(image) in paths[split.split]))
+        return replace(split, images=split.images.select(np.isin(_keys(split.images), keys[split.split])))
 
     return tuple(map(keep, splits)), duplicates + blank + leaks
 
 
-def _key(image: ImageAnnotation) -> tuple[int | str, Path]:
-    return image.image_id, image.image_path
+def _ends(parts: Sequence[Integers]) -> Integers:
+    return np.cumsum([len(part) for part in parts])
 
 
-def _remove_within(split: SplitAnnotations, digests: Mapping[Path, bytes]) -> tuple[_Images, list[Duplicate]]:
+def _keys(images: ImageTable | Iterable[ImageAnnotation]) -> Integers:
+    """Of each image a number for its id and its path."""
+    if isinstance(images, ImageTable):
+        return keys_of(f"{image_id} {path}" for image_id, path in zip(images.image_ids(), images.paths(), strict=True))
+    return keys_of(f"{image.image_id} {image.image_path}" for image in images)
+
+
+def _remove_within(name: str, copies: Sequence[tuple[bytes, ImageAnnotation]]) -> tuple[_Images, list[Duplicate]]:
     kept: _Images = {}
-    for image in split.images:
-        digest = digests[image.image_path]
+    for digest, image in copies:
         if digest not in kept or len(image.objects) > len(kept[digest].objects):
             kept[digest] = image
-    others = [(image, kept[digests[image.image_path]]) for image in split.images]
-    return kept, [Duplicate(split.split, image, split.split, other) for image, other in others if image is not other]
+    others = [(image, kept[digest]) for digest, image in copies]
+    return kept, [Duplicate(name, image, name, other) for image, other in others if image is not other]
 
 
-def _prefer_annotated(present: Mapping[str, _Images]) -> tuple[dict[str, _Images], list[Duplicate]]:
+def _prefer_annotated(
+    present: Mapping[str, _Images], others: Mapping[str, _Others]
+) -> tuple[dict[str, _Images], list[Duplicate]]:
     """The images without those that have no object, though a rival has the same image with objects; and these."""
     rivals = find_rivals(present)
     kept = dict(present)
@@ -87,13 +131,15 @@ def _prefer_annotated(present: Mapping[str, _Images]) -> tuple[dict[str, _Images
             if image.objects and digest in images and not images[digest].objects
         }
         rest = {digest: image for digest, image in images.items() if digest not in annotated}
-        if _has_images(rest, images):
+        if _has_images(rest, others[name], images):
             kept[name] = rest
             blank += [Duplicate(name, images[d], other, present[other][d]) for d, other in annotated.items()]
     return kept, blank
 
 
-def _remove_leaks(present: Mapping[str, _Images]) -> tuple[dict[str, _Images], list[Duplicate]]:
+def _remove_leaks(
+    present: Mapping[str, _Images], others: Mapping[str, _Others]
+) -> tuple[dict[str, _Images], list[Duplicate]]:
     """What each split keeps, and the images that another split has too.
 
     A split that would be left without images (or with none that has objects) goes first instead. If that empties the
@@ -104,7 +150,12 @@ def _remove_leaks(present: Mapping[str, _Images]) -> tuple[dict[str, _Images], l
     moved: set[str] = set()
     while True:
         kept = _share_out(order, present, rivals)
-        emptied = [name for name in order if _has_images(present[name]) and not _has_images(kept[name], present[name])]
+        emptied = [
+            name
+            for name in order
+            if _has_images(present[name], others[name], present[name])
+            and not _has_images(kept[name], others[name], present[name])
+        ]
         unmoved = [name for name in emptied if name not in moved]
         if not unmoved:
             break
@@ -139,15 +190,15 @@ def _keeps(
     return frozenset((other, name)) in rivals and digest in kept[other]
 
 
-def _has_images(images: _Images, all_images: _Images | None = None) -> bool:
-    """Whether there is an image, with objects if any of `all_images` has some."""
-    needs_objects = any(image.objects for image in (all_images or images).values())
-    return any(image.objects or not needs_objects for image in images.values())
+def _has_images(images: _Images, others: _Others, all_images: _Images) -> bool:
+    """Whether a split has an image, with objects if any of all its images has some."""
+    needs_objects = others.annotated or any(image.objects for image in all_images.values())
+    if not needs_objects:
+        return others.any or bool(images)
+    return others.annotated or any(image.objects for image in images.values())
 
 
-def describe_duplicate(
-    duplicate: Duplicate, scans: Mapping[Path, ImageScan], root: Path
-) -> tuple[Problem, list[Removal]]:
+def describe_duplicate(duplicate: Duplicate, scans: Scans, root: Path) -> tuple[Problem, list[Removal]]:
     """The problem, and what the copy lacks: the image, and those of its objects that the other image does not have."""
     image, other, split = duplicate.image, duplicate.other, duplicate.split
     same = "file" if scans[image.image_path].file_digest == scans[other.image_path].file_digest else "pixels"

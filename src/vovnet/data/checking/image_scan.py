@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from threading import Condition
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
+from vovnet.data.dataset import ImageAnnotation, ImageTable, Integers, SplitAnnotations, keys_of, text_key
 from vovnet.data.images import read_image, why_unreadable
 from vovnet.data.orientation import turn_box
 from vovnet.limits import limits
@@ -24,8 +24,11 @@ from vovnet.media.image_opening import counted_pixels, open_image
 from vovnet.media.orientation import SIDEWAYS, means_stored_pixels
 from vovnet.media.pixels import header_of, read_header, read_pixels
 
+Size = tuple[int, int]
+
 _LOG = logging.getLogger("vovnet")
-_AT_ONCE, _STEP = 2048, 16  # images that the threads get at once, and headers after which progress is told
+_AT_ONCE = 2048  # images that the threads get at once
+_STEP = 16  # headers that a thread reads at a time, after which progress is told
 _MANY_IMAGES = 3000  # for which importing PyTorch takes less time than its faster decoder saves
 
 
@@ -35,7 +38,8 @@ class ImageScan:
 
     image_size: (height, width) of the upright image.
     orientation: how the pixels are stored, by EXIF: 1 for upright.
-    file_digest, pixel_digest: equal for equal files, and for equal pixels.
+    file_digest, pixel_digest: equal for equal files, and for equal pixels, 16 bytes. Where only headers were read, they
+        tell paths apart.
     error: why the image cannot be read, "" if it can.
     """
 
@@ -46,36 +50,129 @@ class ImageScan:
     error: str = ""
 
 
+class Scans:
+    """The scan of each image file, in arrays."""
+
+    def __init__(self, keys: Integers, *, headers: bool) -> None:
+        """keys: of the paths, sorted."""
+        self._keys, self._headers = keys, headers
+        self._sizes, self._orientations = np.zeros((len(keys), 2), np.int32), np.ones(len(keys), np.uint8)
+        self._file_digests, self._pixel_digests = (np.zeros((0 if headers else len(keys), 16), np.uint8) for _ in "12")
+        self._is_there = np.zeros(len(keys), np.bool_)
+        self.errors: dict[str, str] = {}  # by the path
+        self._error_of: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def _number(self, path: Path | str) -> int:
+        key = text_key(path)
+        number = int(self._keys.searchsorted(key))
+        if number == len(self) or self._keys[number] != key:
+            raise KeyError(path)
+        return number
+
+    def __getitem__(self, path: Path | str) -> ImageScan:
+        number = self._number(path)
+        if number in self._error_of:
+            return ImageScan(error=self._error_of[number])
+        height, width = self._sizes[number].tolist()
+        columns = (self._keys,) * 2 if self._headers else (self._file_digests, self._pixel_digests)
+        digests = [column[number].tobytes() for column in columns]
+        return ImageScan((height, width), int(self._orientations[number]), *digests)
+
+    def pixel_digests(self, images: ImageTable) -> Integers:
+        """Those of the images, (N, 2)."""
+        if self._headers:
+            return np.stack([images.keys, np.zeros_like(images.keys)], axis=1)
+        numbers = self._keys.searchsorted(images.keys)
+        return np.ascontiguousarray(self._pixel_digests[numbers]).view(np.int64)
+
+    def without(self, paths: Iterable[Path | str]) -> Iterator[str]:
+        """The paths of which there is no scan yet, each once."""
+        for path in paths:
+            number = self._number(path)
+            if not self._is_there[number]:
+                self._is_there[number] = True
+                yield str(path)
+
+    def put(self, path: str, scan: ImageScan) -> None:
+        number = self._number(path)
+        self._is_there[number] = True
+        if scan.error:
+            self.errors[path] = self._error_of[number] = scan.error
+            return
+        self._sizes[number], self._orientations[number] = scan.image_size, scan.orientation
+        if not self._headers:
+            self._file_digests[number] = np.frombuffer(scan.file_digest, np.uint8)
+            self._pixel_digests[number] = np.frombuffer(scan.pixel_digest, np.uint8)
+
+
 def scan_images(
-    paths: set[Path], workers: int | None, progress: Callable[[int, int], None] | None, *, headers: bool = False
-) -> dict[Path, ImageScan]:
-    """Decodes the images in threads, or reads their headers only; the arguments are those of `check_dataset`."""
-    ordered = sorted(paths, key=str)
-    scans: dict[Path, ImageScan] = {}
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    paths: Callable[[], Iterable[Path | str]],
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+    *,
+    headers: bool = False,
+    known: Iterable[tuple[str, Size, int]] = (),
+) -> Scans:
+    """Decodes the images in threads, or reads their headers only; the arguments are those of `check_dataset`.
+
+    paths: gives those of the images, which may repeat, whenever it is called.
+    known: path, size and orientation of images whose header has been read before; it is not read again.
+    """
+    keys = np.unique(keys_of(paths()))
+    scans, total = Scans(keys, headers=headers), len(keys)
+    for path, size, orientation in known if headers else ():
+        scans.put(path, ImageScan(size, orientation))
+    ordered = sorted(scans.without(paths()))
     read = read_pixels if len(ordered) < _MANY_IMAGES else _read_fast
     scan_image = _scan_header if headers else partial(_scan_image, read, _PixelsInWork())
     step = _STEP if headers else 1
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    done = total - len(ordered)
     try:
         for start in range(0, len(ordered), _AT_ONCE):  # few wait in the pool
-            part = ordered[start : start + _AT_ONCE]
-            for path, scan in zip(part, pool.map(scan_image, part), strict=True):
-                scans[path] = scan
-                if progress is not None and (len(scans) % step == 0 or len(scans) == len(ordered)):
-                    progress(len(scans), len(ordered))
+            part = ordered[start : min(start + _AT_ONCE, len(ordered))]
+            groups = [part[first : first + step] for first in range(0, len(part), step)]
+            for group, found in zip(groups, pool.map(partial(_scan_each, scan_image), groups), strict=True):
+                for path, scan in zip(group, found, strict=True):
+                    scans.put(path, scan)
+                done += len(group)
+                if progress is not None:
+                    progress(done, total)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the remaining images
+    if progress is not None and not ordered:
+        progress(total, total)
     return scans
 
 
+def scan_splits(
+    splits: Sequence[SplitAnnotations],
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+    *,
+    headers: bool,
+) -> Scans:
+    """Those of all images of the splits."""
+
+    def paths() -> Iterator[str]:
+        return (path for split in splits for path in split.images.paths())
+
+    known = (header for split in splits for header in split.images.headers())
+    return scan_images(paths, workers, progress, headers=headers, known=known)
+
+
+def _scan_each(scan_image: Callable[[Path], ImageScan], paths: Sequence[str]) -> list[ImageScan]:
+    return [scan_image(Path(path)) for path in paths]
+
+
 def _scan_header(path: Path) -> ImageScan:
-    """The size of the image; its digests tell files apart by their paths only."""
     try:
-        size, orientation = read_header(path)
+        return ImageScan(*read_header(path))
     except (ValueError, OSError) as error:
         return ImageScan(error=why_unreadable(path, error))
-    name = os.fsencode(path)
-    return ImageScan(size, orientation, name, name)
 
 
 def _read_fast(path: Path) -> npt.NDArray[np.uint8]:
@@ -124,7 +221,7 @@ def _scan_image(read: Callable[[Path], npt.NDArray[np.uint8]], in_work: _PixelsI
     return ImageScan(size, orientation, file.digest(), digest)
 
 
-def turn_boxes_upright(split: SplitAnnotations, scans: Mapping[Path, ImageScan]) -> SplitAnnotations:
+def turn_boxes_upright(split: SplitAnnotations, scans: Scans) -> SplitAnnotations:
     """The split with all boxes in pixels of the upright image; masks stay as they are."""
 
     def turn(image: ImageAnnotation) -> ImageAnnotation:
@@ -134,10 +231,10 @@ def turn_boxes_upright(split: SplitAnnotations, scans: Mapping[Path, ImageScan])
         objects = (replace(obj, box=turn_box(obj.box, size, scan.orientation)) for obj in image.objects)
         return replace(image, objects=tuple(objects))
 
-    return replace(split, images=tuple(map(turn, split.images)))
+    return replace(split, images=split.images.changed(turn))
 
 
-def warn_about_orientation(splits: Sequence[SplitAnnotations], scans: Mapping[Path, ImageScan]) -> None:
+def warn_about_orientation(splits: Sequence[SplitAnnotations], scans: Scans) -> None:
     """Logs how many annotations are those of the stored pixels, and how many leave open whether they are."""
     stored: dict[Path, None] = {}
     ambiguous: dict[Path, None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 # What only decoded pixels show, of some kinds of problems.
@@ -44,3 +45,8 @@ class Removal:
     split: str
     image: str
     detail: str
+
+
+def name_in(path: Path, folder: Path) -> str:
+    """What a problem calls a file: its path in the data folder, or all of it for a split file elsewhere."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from operator import is_
+from pathlib import Path
 
-from vovnet.data.checking.image_scan import ImageScan
-from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, is_valid_box, size_text
+import numpy as np
+
+from vovnet.data.checking.image_scan import ImageScan, Scans
+from vovnet.data.checking.problem import Problem, Removal, name_in
+from vovnet.data.dataset import (
+    Box,
+    ImageAnnotation,
+    Integers,
+    ObjectAnnotation,
+    SplitAnnotations,
+    is_valid_box,
+    size_text,
+)
 from vovnet.errors import did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
 from vovnet.media.orientation import means_stored_pixels
@@ -97,6 +109,38 @@ def repair_image(
     if len(objects) == len(image.objects) and size == image.image_size and all(map(is_, objects, image.objects)):
         return Repair(tuple(problems), tuple(left_out), image)  # the same, which takes no memory twice
     return Repair(tuple(problems), tuple(left_out), replace(image, objects=objects, image_size=size))
+
+
+class Repairs:
+    """Repairs the images of splits, and collects what is wrong with them.
+
+    losing: the images without some of their objects.
+    """
+
+    def __init__(self, folder: Path, scans: Scans, class_names: Sequence[str] | None) -> None:
+        self.folder, self.scans, self.class_names = folder, scans, class_names
+        self.problems: list[Problem] = []
+        self.removed: list[Removal] = []
+        self.losing: set[Path] = set()
+
+    def repair(self, split: SplitAnnotations, reported: Integers, needs_masks: bool) -> SplitAnnotations:
+        """The split without the problems that an image has by itself. reported: the keys of images to say them of."""
+        says = iter(np.isin(split.images.keys, reported).tolist())
+
+        def repair_one(image: ImageAnnotation) -> ImageAnnotation | None:
+            repair = repair_image(image, self.scans[image.image_path], self.class_names, needs_masks)
+            if image.unusable_objects or any(kind != "duplicate-box" for kind, _ in repair.left_out):
+                self.losing.add(image.image_path)
+            if next(says) and (repair.problems or repair.image is None):
+                name = name_in(image.image_path, self.folder)
+                self.problems += [Problem(kind, split.split, name, detail) for kind, detail in repair.problems]
+                self.removed += [Removal("object", kind, split.split, name, text) for kind, text in repair.left_out]
+                if repair.image is None:
+                    kind, detail = repair.why_left_out
+                    self.removed.append(Removal("image", kind, split.split, name, detail))
+            return repair.image
+
+        return replace(split, images=split.images.changed(repair_one))
 
 
 def _fits_only(stated_size: tuple[int, int], true_size: tuple[int, int], box: Box) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from vovnet.data.dataset import SplitAnnotations, is_valid_box
+from vovnet.data.checking.image_scan import Scans
+from vovnet.data.dataset import ImageAnnotation, SplitAnnotations, is_valid_box
+
+Floats = npt.NDArray[np.float64]
 
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _INPUT_SIDES = (300, 320, 512)  # of the detectors that resize every image to one size
@@ -84,58 +88,81 @@ class Statistics:
     boxes: BoxStatistics
 
 
-def compute_statistics(splits: Sequence[SplitAnnotations], image_sizes: Mapping[Path, tuple[int, int]]) -> Statistics:
-    """Statistics of the valid boxes.
-
-    image_sizes: (height, width) of each readable image.
-    """
-    return Statistics(tuple(map(_split_statistics, splits)), _box_statistics(splits, image_sizes))
+def compute_statistics(splits: Sequence[SplitAnnotations], scans: Scans) -> Statistics:
+    """Statistics of the valid boxes. The sizes of the images are those of the scans."""
+    return Statistics(tuple(map(_split_statistics, splits)), _box_statistics(splits, scans))
 
 
 def _split_statistics(split: SplitAnnotations) -> SplitStatistics:
-    by_image = [[obj for obj in image.objects if is_valid_box(obj.box)] for image in split.images]
-    objects = [obj for image_objects in by_image for obj in image_objects]
-    objects_per_class = Counter(obj.class_name for obj in objects)
-    images_per_class = Counter(name for image_objects in by_image for name in {obj.class_name for obj in image_objects})
+    counts: Counter[str] = Counter()
+    objects_per_class: Counter[str] = Counter()
+    images_per_class: Counter[str] = Counter()
+    for image in split.images:
+        objects = [obj for obj in image.objects if is_valid_box(obj.box)]
+        counts["empty"] += not objects
+        counts["annotated"] += len(image.objects) + image.unusable_objects
+        for obj in objects:
+            objects_per_class[obj.class_name] += 1
+            counts["difficult"] += obj.difficult
+            counts["crowd"] += obj.crowd
+            counts["mask"] += obj.mask is not None
+        images_per_class.update({obj.class_name for obj in objects})
     return SplitStatistics(
         split=split.split,
-        images=len(by_image),
-        images_without_objects=sum(not image_objects for image_objects in by_image),
-        objects=len(objects),
-        annotated_objects=sum(len(image.objects) + image.unusable_objects for image in split.images),
-        difficult=sum(obj.difficult for obj in objects),
-        crowd=sum(obj.crowd for obj in objects),
-        with_mask=sum(obj.mask is not None for obj in objects),
+        images=len(split.images),
+        images_without_objects=counts["empty"],
+        objects=objects_per_class.total(),
+        annotated_objects=counts["annotated"],
+        difficult=counts["difficult"],
+        crowd=counts["crowd"],
+        with_mask=counts["mask"],
         objects_per_class={name: objects_per_class[name] for name in split.class_names},
         images_per_class={name: images_per_class[name] for name in split.class_names},
     )
 
 
-def _box_statistics(splits: Sequence[SplitAnnotations], image_sizes: Mapping[Path, tuple[int, int]]) -> BoxStatistics:
-    images = {image.image_path: image for split in splits for image in split.images if image.image_path in image_sizes}
-    areas, relative_sizes, aspect_ratios = [], [], []
-    for path, image in images.items():
-        height, width = image_sizes[path]
+def _box_statistics(splits: Sequence[SplitAnnotations], scans: Scans) -> BoxStatistics:
+    columns = array("d"), array("d"), array("d")
+    for image in _each_once(splits):
+        scan = scans[image.image_path]
+        if scan.error:
+            continue
+        height, width = scan.image_size
         for x1, y1, x2, y2 in (obj.box for obj in image.objects if is_valid_box(obj.box)):
             if max(x2 - x1, y2 - y1) > _LARGEST:  # not meant, and its area may be infinite
                 continue
-            areas.append((x2 - x1) * (y2 - y1))
-            relative_sizes.append(math.sqrt(areas[-1] / (height * width)))
-            aspect_ratios.append((x2 - x1) / (y2 - y1))
+            area = (x2 - x1) * (y2 - y1)
+            for column, value in zip(
+                columns, (area, math.sqrt(area / (height * width)), (x2 - x1) / (y2 - y1)), strict=True
+            ):
+                column.append(value)
+    areas, relative_sizes, aspect_ratios = (np.array(column) for column in columns)
     return BoxStatistics(
-        small=sum(area < SMALL for area in areas),
-        medium=sum(SMALL <= area < MEDIUM for area in areas),
-        large=sum(area >= MEDIUM for area in areas),
+        small=int((areas < SMALL).sum()),
+        medium=int(((areas >= SMALL) & (areas < MEDIUM)).sum()),
+        large=int((areas >= MEDIUM).sum()),
         relative_size=_percentiles(relative_sizes),
         aspect_ratio=_percentiles(aspect_ratios),
-        at_input_size={side: _sizes_at(side, relative_sizes) for side in _INPUT_SIDES} if relative_sizes else {},
+        at_input_size={side: _sizes_at(side, relative_sizes) for side in _INPUT_SIDES} if len(relative_sizes) else {},
     )
 
 
-def _sizes_at(side: int, relative_sizes: Sequence[float]) -> InputBoxSizes:
-    sizes = side * np.asarray(relative_sizes)
+def _each_once(splits: Sequence[SplitAnnotations]) -> Iterator[ImageAnnotation]:
+    """The image of two splits as the last one has it."""
+    keys = np.concatenate([np.empty(0, np.int64), *(split.images.keys for split in splits)])
+    _, position_from_end = np.unique(keys[::-1], return_index=True)
+    is_last = np.zeros(len(keys), np.bool_)
+    is_last[len(keys) - 1 - position_from_end] = True
+    start = 0
+    for split in splits:
+        yield from split.images.select(is_last[start : start + len(split.images)])
+        start += len(split.images)
+
+
+def _sizes_at(side: int, relative_sizes: Floats) -> InputBoxSizes:
+    sizes = side * relative_sizes
     return InputBoxSizes(float(np.median(sizes)), float((sizes < 8).mean()), float((sizes < 16).mean()))
 
 
-def _percentiles(values: Sequence[float]) -> dict[int, float]:
-    return dict(zip(_PERCENTILES, np.percentile(values, _PERCENTILES).tolist(), strict=True)) if values else {}
+def _percentiles(values: Floats) -> dict[int, float]:
+    return dict(zip(_PERCENTILES, np.percentile(values, _PERCENTILES).tolist(), strict=True)) if len(values) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
 from vovnet.data.checking.problem import Problem
@@ -29,7 +29,7 @@ def find_split_problems(splits: Sequence[SplitAnnotations], explained: Collectio
     has_reason = bool(set(explained) - _EXPLAINS_NOTHING)
     with_role = [split for split in splits if find_role(split.split)]
     for split in with_role or splits:
-        if any(image.objects or image.unusable_objects for image in split.images) or has_reason:
+        if any(split.images.object_counts()) or any(split.images.unusable_counts()) or has_reason:
             continue
         if split.images:
             detail = (
@@ -68,7 +68,7 @@ def hints_about_copy(
 
 
 def _used_classes(split: SplitAnnotations) -> set[str]:
-    return {obj.class_name for image in split.images for obj in image.objects}
+    return {name for of_image in split.images.class_names() for name in of_image}
 
 
 def _holds_train(name: str) -> bool:
@@ -97,12 +97,15 @@ def hints_about_names(names: Iterable[str]) -> list[str]:
 
 def has_masks(split: SplitAnnotations) -> bool:
     """Whether most objects have a mask: some tools give a few objects of a dataset of boxes a polygon."""
-    masks = [obj.mask for image in split.images for obj in image.objects]
-    if not any(mask is not None for mask in masks):
-        return False
-    usable = [mask for mask in masks if isinstance(mask, dict) or find_polygons(mask)[0]]
-    if 2 * len(usable) <= len(masks) < 2 * sum(mask is not None for mask in masks):
+    counts: Counter[str] = Counter()
+    for image in split.images:
+        for obj in image.objects:
+            counts["objects"] += 1
+            if obj.mask is not None:
+                counts["masks"] += 1
+                counts["usable"] += isinstance(obj.mask, dict) or bool(find_polygons(obj.mask)[0])
+    if 2 * counts["usable"] <= counts["objects"] < 2 * counts["masks"]:
         _LOG.warning(
             "%s, split %s: most masks are malformed, so it is checked as a dataset of boxes", split.root, split.split
         )
-    return 2 * len(usable) > len(masks)
+    return 2 * counts["usable"] > counts["objects"]

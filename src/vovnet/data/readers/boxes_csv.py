@@ -22,12 +22,12 @@ from vovnet.data.dataset import (
     raise_problem,
     to_image_size,
     to_number,
-    with_unique_ids,
 )
 from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.readers import coco_copy
 from vovnet.data.readers.coco_images import ImageFinder
 from vovnet.data.readers.tool_reading import warn_about_unused
+from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.limits import limits, too_much
 from vovnet.parsing import read_text
 from vovnet.printing import line

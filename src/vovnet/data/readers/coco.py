@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import (
     ImageAnnotation,
+    ImageTable,
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
@@ -65,7 +66,7 @@ def _read_split(root: Path, split: str, files: dict[str, Path], on_problem: OnPr
     path = files[split]
     content = parse_json(path)
     classes = read_classes(files, split, content["categories"])
-    likely_folders = (root / "images" / split, root / "images", root / split, path.parent, root)
+    likely_folders = (root / "images" / split, root / "images", root / split, path.parent, root, root / "data")
     folders = [folder for folder in likely_folders if folder.is_dir()]
     finder = ImageFinder(folders, [entry.get("file_name") for entry in content["images"]], path, on_problem)
     mended: list[_KindAndDetail] = []
@@ -82,7 +83,7 @@ def _read_split(root: Path, split: str, files: dict[str, Path], on_problem: OnPr
         )
         mended.append(("category-ids", detail + (f" (one of {len(new_ids)} classes)" if len(new_ids) > 1 else "")))
     report_mended(mended, path, on_problem)
-    images = tuple(
+    images = ImageTable.of(
         replace(
             image,
             objects=tuple(objects[image_id]),

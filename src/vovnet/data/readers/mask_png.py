@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, size_text
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, OnProblem, SplitAnnotations, size_text
 from vovnet.data.image_files import find_images, is_image_name
 from vovnet.data.images import why_unreadable
 from vovnet.data.splits.split_roles import find_role
@@ -52,7 +52,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
 
     def read_split(split: str) -> SplitAnnotations:
         read_images = (_read_pair(*pair, class_name, on_problem) for pair in _pairs(root, split, on_problem))
-        images = tuple(image for image in read_images if image is not None)
+        images = ImageTable.of(image for image in read_images if image is not None)
         return SplitAnnotations(root, "mask_png", split, (class_name,), (1,), images)
 
     return tuple(map(read_split, names))

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem, with_unique_ids
+from vovnet.data.dataset import ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.errors import counted
 from vovnet.printing import line
 
@@ -91,7 +92,7 @@ def make_splits(
         of_split: Iterable[ImageAnnotation] = images.get(split, ())
         if on_problem is raise_problem:
             of_split = (image for image in of_split if image.objects or not image.unusable_objects)
-        with_ids = tuple(replace(image, image_id=ids[image.image_path]) for image in of_split)
+        with_ids = ImageTable.of(replace(image, image_id=ids[image.image_path]) for image in of_split)
         return SplitAnnotations(root, name, split, class_names, tuple(range(1, len(class_names) + 1)), with_ids)
 
     return tuple(map(to_split, wanted))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vovnet.data.dataset import (
     ImageAnnotation,
+    ImageTable,
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
@@ -111,7 +112,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
 
     def to_split(split: str) -> SplitAnnotations:
         # A name without an annotation was reported when its list or its XML file was read.
-        split_images = tuple(images[name] for name in members[split] if name in images)
+        split_images = ImageTable.of(images[name] for name in members[split] if name in images)
         return SplitAnnotations(root, "voc", split, ordered_names, category_ids, split_images)
 
     return tuple(map(to_split, names))

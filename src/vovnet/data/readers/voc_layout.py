@@ -1,8 +1,9 @@
 """Where a dataset of VOC annotations has its files.
 
 Layouts: VOC's own (Annotations/, JPEGImages/, ImageSets/Main/), also when the folder above it is given; the same with
-images/ or with the images beside the XML files; and the XML files of LabelImg and Roboflow, beside the images, in one
-folder or in a folder for each split. Annotations and images may lie in sub-folders of the same names.
+images/ or with the images beside the XML files; the XML files of LabelImg and Roboflow, beside the images, in one
+folder or in a folder for each split; and FiftyOne's (labels/ and data/). Annotations and images may lie in sub-folders
+of the same names.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -73,7 +74,8 @@ class Layout:
 
     lists: the folder of the split lists, which need not exist.
     all_lists: the folder of these and of other lists.
-    first_pixel: the number of the first column and row in <bndbox>: 1 in VOC, 0 where CVAT or Datumaro wrote it.
+    first_pixel: the number of the first column and row in <bndbox>: 1 in VOC, 0 where CVAT, Datumaro or FiftyOne
+        wrote it.
     """
 
     parts: tuple[Part, ...]
@@ -89,6 +91,8 @@ def find_layout(root: Path) -> Layout | None:
     for name in _ANNOTATION_FOLDERS:
         if holds_annotations((root / name).rglob("*.xml")):
             return _standard_layout(root, root / name)
+    if (root / "data").is_dir() and holds_annotations((root / "labels").rglob("*.xml")):
+        return replace(_layout(root, [_fiftyone_part(root)]), first_pixel=0)
     parts = [_flat_part(root, "")] if holds_annotations(root.glob("*.xml")) else list(_split_parts(root))
     if parts:
         return _layout(root, parts)
@@ -144,6 +148,10 @@ def _standard_part(base: Path, annotations: Path, prefix: str) -> Part:
 def _flat_part(folder: Path, prefix: str) -> Part:
     beside = ((folder, False), *((folder / name, True) for name in _IMAGE_FOLDERS if (folder / name).is_dir()))
     return Part(prefix, folder, beside, below=False)
+
+
+def _fiftyone_part(root: Path) -> Part:
+    return Part("", root / "labels", ((root / "data", True), (root / "labels", True)), below=True)
 
 
 def _split_parts(root: Path) -> Iterator[Part]:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from vovnet.data.dataset import (
     ImageAnnotation,
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
+    are_repeated,
+    keys_of,
     raise_problem,
     to_number,
-    with_unique_ids,
 )
-from vovnet.data.image_files import find_images
+from vovnet.data.image_files import walk_images
 from vovnet.data.images import why_unreadable
+from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.data.readers.yolo_labels import (
     explain_missing_labels,
+    find_labels,
     has_labels,
-    label_paths,
     parse_line,
     read_label_lines,
     swap_folder,
@@ -41,7 +46,7 @@ from vovnet.data.readers.yolo_settings import (
     write_yaml,
 )
 from vovnet.files import encodable
-from vovnet.media.pixels import IMAGE_SUFFIXES, image_header_size
+from vovnet.media.pixels import IMAGE_SUFFIXES, read_header
 from vovnet.parsing import read_lines
 from vovnet.printing import line as shorten
 from vovnet.printing import quoted
@@ -99,13 +104,13 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
 
     def read_split(split: str) -> SplitAnnotations:
         paths = _image_files(settings, split, on_problem)
-        labels = label_paths(settings.folder, paths)
-        if paths and not any(path.exists() for path in labels.values()):
-            where = explain_missing_labels(settings.folder, paths, labels[paths[0]])
+        label_of, some_exist = find_labels(settings.folder, paths)
+        if paths and not some_exist:
+            where = explain_missing_labels(settings.folder, list(map(Path, paths)), label_of(paths[0]))
             which = f"none of the {len(paths)} images of the split {split} has a"
             which = which if len(paths) > 1 else f"the only image of the split {split} has no"
-            on_problem("no-labels", paths[0].parent, f"{which} label file: {where}")
-        labelled = [_read_labels(path, labels[path], settings, on_problem) for path in paths]
+            on_problem("no-labels", Path(paths[0]).parent, f"{which} label file: {where}")
+        labelled = (_read_labels(Path(path), label_of(path), settings, on_problem) for path in paths)
         images = with_unique_ids(settings.folder, labelled)
         ids = tuple(range(len(settings.class_names)))
         return SplitAnnotations(settings.folder, "yolo", split, settings.class_names, ids, images)
@@ -113,11 +118,11 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     return tuple(map(read_split, names))
 
 
-def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[Path]:
+def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[str]:
     """The images of a split, in alphabetical order or in the order of its list."""
     if split not in settings.entries:
-        return find_images(settings.folder, on_problem)
-    images: dict[Path, None] = {}
+        return list(walk_images(settings.folder, on_problem))
+    images: dict[str, None] = {}
     for entry in settings.entries[split]:
         source = _locate(settings, entry)
         if source is None:
@@ -126,9 +131,9 @@ def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[
                 detail += f": move {settings.path.name} into a folder that holds all images, none of them behind a link"
             on_problem("missing-image", settings.path, detail)
             continue
-        for path in find_images(source, on_problem) if source.is_dir() else _read_list(settings, source, on_problem):
+        for path in walk_images(source, on_problem) if source.is_dir() else _read_list(settings, source, on_problem):
             if path in images:
-                on_problem("listed-twice", source, f"the split {split} has {shorten(path.name)} twice")
+                on_problem("listed-twice", source, f"the split {split} has {shorten(os.path.basename(path))} twice")
             images[path] = None
     return list(images)
 
@@ -143,7 +148,7 @@ def _locate(settings: Settings, entry: str) -> Path | None:
     return find_inside(settings.folder, entry, [settings.folder / settings.base])
 
 
-def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Path]:
+def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> Iterator[str]:
     """The images that a text file lists, with paths relative to itself or to the data folder."""
     if path.suffix.lower() != ".txt":
         raise ValueError(f"{path} must be a folder of images or a .txt file that lists them")
@@ -151,18 +156,19 @@ def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> list[Pa
         lines = [line.strip() for line in read_lines(path, "list_bytes")]
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
-        return []
-    images = []
-    found = {line: find_inside(settings.folder, line, [path.parent]) for line in dict.fromkeys(filter(None, lines))}
-    for line in filter(None, lines):
-        image = found[line]
+        return
+    lines = list(filter(None, lines))
+    repeated: dict[str, Path | None] = {}  # which are looked up once
+    for line, is_repeated in zip(lines, are_repeated(keys_of(lines)), strict=True):
+        image = repeated[line] if line in repeated else find_inside(settings.folder, line, [path.parent])
+        if is_repeated:
+            repeated[line] = image
         if image is not None and image.is_file():
-            images.append(image)
+            yield str(image)
         elif image is None and exists(path.parent / line):
             on_problem("bad-annotation", path, f"lists {shorten(line)}, which lies outside the data folder")
         else:
             on_problem("missing-image", path, f"lists {shorten(line)}, which does not exist")
-    return images
 
 
 def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: OnProblem) -> ImageAnnotation:
@@ -173,7 +179,7 @@ def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: O
         on_problem("bad-annotation", path, str(error))
         unusable = 1  # at least
     try:
-        height, width = image_header_size(image_path)  # boxes are fractions of it
+        (height, width), orientation = read_header(image_path)  # boxes are fractions of the size
     except (ValueError, OSError) as error:
         if on_problem is raise_problem:  # the check decodes all images and reports this one then
             on_problem("unreadable-image", image_path, why_unreadable(image_path, error))
@@ -203,26 +209,30 @@ def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: O
         if stated and all(map(math.isfinite, box)):
             stated += ", which looks like pixels: expected fractions of the image, 0 to 1"
         objects.append(ObjectAnnotation(number, settings.class_names[label], box, stated=stated))
-    return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width), unusable)
+    return ImageAnnotation(image_path, path, image_path.stem, tuple(objects), (height, width), unusable, orientation)
 
 
 def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list[Path]:
     """Label files that belong to no image, in the folders labels/ where the splits have theirs."""
     folder = read_settings(root).folder
-    used = {image.annotation_path for split in splits for image in split.images}
-    folders = {path.parent for path in used if "labels" in path.relative_to(folder).parts and path.parent.is_dir()}
+    used = np.unique(np.concatenate([keys_of(split.images.annotation_paths()) for split in splits]))
+    parents = {Path(os.path.dirname(path)) for split in splits for path in split.images.annotation_paths()}
+    folders = {parent for parent in parents if "labels" in parent.relative_to(folder).parts and parent.is_dir()}
     suffixes = (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))
 
     def has_image(path: Path) -> bool:
         image_path = swap_folder(folder, path, "labels", "images")
-        return path in used or any(image_path.with_suffix(suffix).is_file() for suffix in suffixes)
+        return any(image_path.with_suffix(suffix).is_file() for suffix in suffixes)
 
-    labels = (path for labels in sorted(folders) for path in sorted(labels.iterdir()) if path.suffix.lower() == ".txt")
-    return [
-        path
-        for path in labels
-        if path.name not in NAME_FILES and not path.name.startswith("._") and not has_image(path)
-    ]
+    def is_label(name: str) -> bool:
+        return os.path.splitext(name)[1].lower() == ".txt" and name not in NAME_FILES and not name.startswith("._")
+
+    strays = []
+    for labels in sorted(folders):
+        paths = [os.path.join(labels, name) for name in sorted(filter(is_label, os.listdir(labels)))]
+        is_used = np.isin(keys_of(paths), used)
+        strays += [Path(path) for path, known in zip(paths, is_used, strict=True) if not known]
+    return [path for path in strays if not has_image(path)]
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:

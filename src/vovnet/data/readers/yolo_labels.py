@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -68,16 +68,22 @@ def parse_line(line: str, keypoints: int | None) -> Line:
     raise ValueError(f"has {count}, expected 5 (class cx cy w h) or {other}")
 
 
-def label_paths(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
-    """Image → its label file, which need not exist.
+def find_labels(folder: Path, images: Sequence[str]) -> tuple[Callable[[str], Path], bool]:
+    """What gives the label file of an image, which need not exist; and whether any of the images has one.
 
     It is …/labels/…/x.txt for …/images/…/x.jpg. If none of the images has one there, they are beside the images.
     """
-    in_labels = {image: _in_labels(folder, image) for image in images}
-    if any(path.exists() for path in in_labels.values()):
-        return in_labels
-    beside = {image: _with_text_suffix(image) for image in images}
-    return beside if any(path.exists() for path in beside.values()) else in_labels
+
+    def in_labels(image: str) -> Path:
+        return _in_labels(folder, Path(image))
+
+    def beside(image: str) -> Path:
+        return _with_text_suffix(Path(image))
+
+    for of_image in (in_labels, beside):
+        if any(of_image(image).exists() for image in images):
+            return of_image, True
+    return in_labels, False
 
 
 def has_labels(folder: Path) -> bool:
@@ -97,8 +103,11 @@ def swap_folder(folder: Path, path: Path, old: str, new: str) -> Path:
 
 
 def _with_text_suffix(path: Path) -> Path:
+    usual = path.with_suffix(".txt")
+    if usual.exists():
+        return usual
     upper = path.with_suffix(".TXT")
-    return upper if upper.exists() and not path.with_suffix(".txt").exists() else path.with_suffix(".txt")
+    return upper if upper.exists() else usual
 
 
 def explain_missing_labels(folder: Path, images: Sequence[Path], expected: Path) -> str:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from vovnet.data.dataset import Box, ImageAnnotation, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.dataset import Box, ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, raise_problem
 from vovnet.data.readers.yolo_settings import exists
+from vovnet.data.reading import read_splits
 from vovnet.errors import UsageError, counted, did_you_mean
 from vovnet.files import encodable, is_below, write_json
 from vovnet.parsing import naming, read_json
@@ -106,7 +107,7 @@ class Selection:
 
         def select(split: str) -> SplitAnnotations:
             members = self._known_members(split, images, on_problem)
-            return replace(whole, split=split, images=tuple(images[name] for name in members))
+            return replace(whole, split=split, images=ImageTable.of(images[name] for name in members))
 
         return tuple(map(select, names))
 
@@ -141,7 +142,12 @@ def image_name(folder: Path, image: ImageAnnotation) -> str:
 
 
 def read_whole(
-    module: ModuleType | Selection, root: Path, on_problem: OnProblem, wanted: set[str] | None = None
+    module: ModuleType | Selection,
+    root: Path,
+    on_problem: OnProblem,
+    wanted: set[str] | None = None,
+    *,
+    masks: bool = True,
 ) -> SplitAnnotations:
     """All splits of a dataset as one, called "all", with each image file once and ids that differ.
 
@@ -149,11 +155,11 @@ def read_whole(
         among the others.
     """
     names = module.splits(root)
-    splits = module.read(root, names, on_problem)
+    splits = read_splits(module, root, names, on_problem, masks=masks)
     images = _join(splits)
     has_split = getattr(module, "has_split", None)
     if wanted and not wanted <= images.keys() and has_split and has_split(root, "all") and "all" not in names:
-        splits = module.read(root, ("all",), on_problem)
+        splits = read_splits(module, root, ("all",), on_problem, masks=masks)
         images = _join(splits)
     counts = Counter(image.image_id for image in images.values())
     unique = (image if counts[image.image_id] == 1 else replace(image, image_id=name) for name, image in images.items())
@@ -162,7 +168,7 @@ def read_whole(
         for name, category_id in zip(split.class_names, split.category_ids, strict=True):
             ids.setdefault(name, category_id)
     return replace(
-        splits[0], split="all", class_names=tuple(ids), category_ids=tuple(ids.values()), images=tuple(unique)
+        splits[0], split="all", class_names=tuple(ids), category_ids=tuple(ids.values()), images=ImageTable.of(unique)
     )
 
 

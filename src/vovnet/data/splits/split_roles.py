@@ -9,9 +9,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
-from vovnet.data.dataset import SplitAnnotations
+import numpy as np
+
+from vovnet.data.dataset import Integers, SplitAnnotations
 
 _ROLES = {
     **dict.fromkeys(("train", "training", "trainset"), ("train",)),
@@ -79,27 +80,32 @@ def priority(name: str) -> tuple[int, str]:
 
 def find_unions(splits: Sequence[SplitAnnotations]) -> dict[str, list[str]]:
     """For each split that joins two or more of train, val and test, as VOC's trainval does, the names of its parts."""
-    paths = {split.split: {image.image_path for image in split.images} for split in splits}
+    paths = {split.split: np.unique(split.images.keys) for split in splits}
     rivals = find_rivals(paths)
-    candidates = [name for name in paths if find_role(name) and paths[name]]
+    candidates = [name for name in paths if find_role(name) and len(paths[name])]
     unions: dict[str, list[str]] = {}
     for name, union in sorted(paths.items(), key=lambda item: len(item[1])):  # a part is no union itself
         parts = [
             part
             for part in candidates
-            if part not in unions and frozenset((part, name)) not in rivals and paths[part] < union
+            if part not in unions
+            and frozenset((part, name)) not in rivals
+            and len(paths[part]) < len(union)
+            and np.isin(paths[part], union).all()
         ]
-        if len(parts) >= 2 and set().union(*(paths[part] for part in parts)) == union:
+        if len(parts) >= 2 and len(np.unique(np.concatenate([paths[part] for part in parts]))) == len(union):
             unions[name] = parts
     return unions
 
 
-def images_to_report(splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]]) -> dict[str, set[Path]]:
-    """The images whose problems each split reports: a list beside train, val and test repeats none of theirs."""
-    paths = {split.split: {image.image_path for image in split.images} for split in splits}
-    reported = {name: set() if name in unions else paths[name] for name in paths if find_role(name)}
-    seen = set().union(*reported.values())
+def images_to_report(splits: Sequence[SplitAnnotations], unions: Mapping[str, Sequence[str]]) -> dict[str, Integers]:
+    """The keys of the images whose problems each split reports: a list beside train, val and test repeats none of
+    theirs."""
+    nothing = np.empty(0, np.int64)
+    paths = {split.split: split.images.keys for split in splits}
+    reported = {name: nothing if name in unions else paths[name] for name in paths if find_role(name)}
+    seen = np.concatenate([nothing, *reported.values()])
     for name in paths.keys() - reported.keys():
-        reported[name] = set() if name in unions else paths[name] - seen
-        seen |= paths[name]
+        reported[name] = nothing if name in unions else np.setdiff1d(paths[name], seen)
+        seen = np.concatenate([seen, paths[name]])
     return reported

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vovnet.engine.known_exports import known, remember
-from vovnet.engine.runtimes import EXPORT_TO
+from vovnet.engine.predicting.known_exports import known, remember
+from vovnet.engine.predicting.runtimes import EXPORT_TO
 from vovnet.errors import UsageError
 from vovnet.export.exporting import export_detector
 from vovnet.export.measuring.runtime_measurement import RuntimeName, RuntimesMeasurement

@@ -24,10 +24,10 @@ from vovnet.export.measuring.timing import time_in_turn, watch_workers
 from vovnet.export.measuring.worker_process import Worker, WorkerError
 from vovnet.export.runtime_files import size_bytes
 from vovnet.printing import line
-from vovnet.profiling.energy import AnyMethod, measure_energy
-from vovnet.profiling.find_sensor import find_sensor
+from vovnet.profiling.energy.find_sensor import find_sensor
+from vovnet.profiling.energy.measured import AnyMethod, measure_energy
+from vovnet.profiling.energy.meter import Meter
 from vovnet.profiling.measurement import Conditions
-from vovnet.profiling.meter import Meter
 from vovnet.profiling.speed import median_ratio
 from vovnet.profiling.surroundings import Surroundings
 from vovnet.provenance import device_name, installed_versions

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from vovnet.errors import UsageError, unknown_name
 from vovnet.parsing import naming, read_bounded
 from vovnet.printing import quoted
-from vovnet.profiling.energy import EnergyResult
+from vovnet.profiling.energy.measured import EnergyResult
 from vovnet.profiling.measurement import Accuracy, Conditions
 from vovnet.profiling.ranges import Positive, Size
 from vovnet.profiling.speed import Latency, MeasuredValue

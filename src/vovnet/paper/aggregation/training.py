@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vovnet.engine.checkpoint import OptimizerState, check_optimizer, damaged
-from vovnet.engine.optimizer import set_learning_rate
+from vovnet.engine.training.checkpoint import OptimizerState, check_optimizer, damaged
+from vovnet.engine.training.optimizer import set_learning_rate
 from vovnet.errors import UsageError
 from vovnet.paper.aggregation.cifar10 import Cifar10, augment, normalize
 from vovnet.paper.aggregation.config import AggregationConfig

@@ -128,3 +128,14 @@ def test_annotations_without_any_image(tmp_path: Path) -> None:
     (tmp_path / "Annotations/a.xml").write_text(xml_of((1, 1, 9, 9)))
     with pytest.raises(FileNotFoundError, match=r"no images: put them into JPEGImages/"):
         open_dataset(tmp_path)
+
+
+def test_fiftyones_folders_are_read_with_boxes_from_0(tmp_path: Path) -> None:
+    root, out = tmp_path / "d", tmp_path / "out"
+    make(root, {"all": ("labels/{}.xml", "data/{}.png")})
+    dataset = open_dataset(root)
+    assert [sample.image_path for sample in dataset] == [root / "data/a.png", root / "data/b.png"]
+    assert [sample.target.boxes.tolist() for sample in dataset] == [[[1, 1, 30, 20]], [[1, 1, 31, 20]]]
+    (root / "labels/a.xml").write_text(xml_of((1, 1, 90, 20)))
+    clean_and_check(root, out)
+    assert open_dataset(out)[1].target.boxes.tolist() == [[1, 1, 31, 20]]

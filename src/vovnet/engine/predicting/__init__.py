@@ -1,0 +1,1 @@
+"""The parts of `vovnet.engine.detector`: sources, detection, results, drawing, and which runtime runs it."""

@@ -1,0 +1,101 @@
+"""Which runtime runs a detector: that of an exported file, or for weights their export that was tested here."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from vovnet.engine.distributed import choose_device
+from vovnet.engine.predicting.exported import ExportedDetector
+from vovnet.engine.predicting.known_exports import KnownExport, any_known, known
+from vovnet.engine.predicting.predictor import TITLES, Predictor
+from vovnet.errors import UsageError, unknown_name
+from vovnet.printing import line, quoted
+from vovnet.runtime.opening import open_session, runtimes_of
+from vovnet.weights.detector import digest_of_weights, score_thresholds_of_weights
+from vovnet.weights.find import find_exported
+
+EXPORT_TO = {"onnxruntime": "onnx", "openvino": "openvino", "mnn": "mnn"}  # what `vovnet export --to` calls them
+_LOG = logging.getLogger("vovnet")
+
+
+def open_export(
+    source: str | Path, device: str = "auto", *, runtime: str | None = None, threads: int | None = None
+) -> ExportedDetector | None:
+    """The detector in an exported file, or the export of weights that `runtime` asks for; None if PyTorch is to run.
+
+    The arguments and errors are those of `vovnet.load`.
+    """
+    if runtime not in (None, "auto", *TITLES):
+        raise unknown_name("runtime", runtime, ("auto", *TITLES))
+    path = find_exported(source)
+    if path is not None:
+        _check_device(device, f"{source} is exported and")
+        return ExportedDetector(open_session(path, runtime=_runtime_of(path, runtime), threads=threads), path)
+    if runtime is None or runtime == "torch":
+        return None
+    if runtime == "auto":
+        return _fastest(source, threads) if choose_device(device).type == "cpu" and any_known() else None
+    _check_device(device, TITLES[runtime])
+    found = known(digest_of_weights(source), runtime)
+    if not found:
+        raise UsageError(
+            f"no export of {source} for {TITLES[runtime]} has passed its test on this machine: make one with "
+            f"vovnet export {source} --to {EXPORT_TO[runtime]} --data DIR"
+        )
+    return _open_known(found[0], source, threads)
+
+
+def describe_running(detector: Predictor, weights: str | Path) -> str | None:
+    """One sentence on what runs in place of PyTorch, and for an export of weights how to run these themselves."""
+    if detector.running.file is None:
+        return None
+    if detector.exported_on is None:
+        return f"{weights} runs as {detector.running}"
+    return (
+        f"{weights} runs as {detector.running}, exported on {detector.exported_on} as {detector.running.file}; "
+        "--runtime torch runs the weights themselves"
+    )
+
+
+def _runtime_of(path: Path, runtime: str | None) -> str:
+    """The runtime that is to run an exported file. UsageError if that cannot."""
+    able = runtimes_of(path)
+    if runtime in (None, "auto"):
+        return able[0]
+    if runtime not in able:
+        names = " or ".join(TITLES[name] for name in able)
+        raise UsageError(
+            f"{path} is exported for {names}, which {TITLES[str(runtime)]} does not run: leave out the runtime, "
+            "or name the weights"
+        )
+    return str(runtime)
+
+
+def _check_device(device: str, what: str) -> None:
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"{what} runs on the CPU, got device {quoted(device)}: leave out the device, or run PyTorch")
+
+
+def _fastest(source: str | Path, threads: int | None) -> ExportedDetector | None:
+    """The fastest known export that opens."""
+    for export in known(digest_of_weights(source)):
+        try:
+            return _open_known(export, source, threads)
+        except (ImportError, OSError, ValueError) as error:
+            _LOG.warning("%s does not open (%s): export it again", export.path, line(str(error), 200))
+    return None
+
+
+def _open_known(export: KnownExport, source: str | Path, threads: int | None) -> ExportedDetector:
+    """The remembered export of `source`, which must say itself that it comes from these weights.
+
+    Its score thresholds are those that the weights have now, which may be newer.
+    """
+    path = Path(export.path)
+    session = open_session(path, runtime=export.runtime, threads=threads)
+    if session.info.weights_sha256 != export.weights_sha256:
+        raise ValueError(f"{path} was exported from other weights than remembered: export it again")
+    detector = ExportedDetector(session, path, exported_on=export.date)
+    detector.score_thresholds = score_thresholds_of_weights(source)
+    return detector

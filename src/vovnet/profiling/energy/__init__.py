@@ -1,0 +1,1 @@
+"""Joules per image: sensors, recording, the methods that compute them, and an estimate."""

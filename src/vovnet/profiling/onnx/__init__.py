@@ -1,0 +1,1 @@
+"""The cost of exported ONNX files: reading their graph, counting its nodes, and running them."""

@@ -1,0 +1,302 @@
+"""Weights on the hub: loaded by name, kept in its cache, and pushed; its library is the real one, the hub is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vovnet import load
+from vovnet.errors import UsageError
+from vovnet.names import shipped_weights
+from vovnet.report.model_card import make_card
+from vovnet.weights.detector import digest_of_weights, file_to_change, load_weights
+from vovnet.weights.find import find_weights, read_source
+from vovnet.weights.hub import from_hub, parse_hub_source
+from vovnet.weights.pushing import hub_name, local_paths, push, write_folder
+
+from .hub_standin import TOKEN, Hub, Repository, commit_of, use_hub
+from .serving import files
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the hub's library uploads so
+BCCD = shipped_weights()["bccd"].read_bytes()
+OTHER = b"other weights"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with Hub() as running:
+        use_hub(running.url, tmp_path, monkeypatch)
+        running.repositories["me/cells"] = Repository(
+            {"main": {"model.safetensors": BCCD}, "old": {"a/b.safetensors": OTHER}}
+        )
+        yield running
+
+
+@pytest.fixture
+def login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("hf:me/cells", ("me/cells", None, None)),
+        ("hf:me/cells@v1.0", ("me/cells", "v1.0", None)),
+        ("hf:me/cells/a/b.safetensors", ("me/cells", None, "a/b.safetensors")),
+        ("hf:me/cells@v1/b.safetensors", ("me/cells", "v1", "b.safetensors")),
+        ("hf:me/cells@refs/pr/3/b.safetensors", ("me/cells", "refs/pr/3", "b.safetensors")),
+        ("hf://me/cells", ("me/cells", None, None)),
+    ],
+)
+def test_the_forms_of_a_name(text: str, parts: tuple[str | None, ...]) -> None:
+    source = parse_hub_source(text)
+    assert (source.repository, source.revision, source.file) == parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hf:", "hf:cells", "hf:me/", "hf:me/cells@", "hf:me/cells@..", "hf:me/../cells", "hf:me/cells/../a.safetensors",
+     "hf:me/cells/a/", "hf:me/ce lls", "hf:../cells", "hf:me/cells@a/../b.safetensors", "hf:me/cells\n"],
+)  # fmt: skip
+def test_what_is_no_name(text: str, hub: Hub) -> None:
+    with pytest.raises(UsageError, match=r"^expected weights on the hub as hf:OWNER/NAME, .*, got '") as error:
+        find_weights(text)
+    assert "\n" not in str(error.value)
+    assert not hub.visits
+
+
+def test_only_safetensors_are_read(hub: Hub) -> None:
+    with pytest.raises(UsageError, match=r"hf:me/cells/pytorch_model\.bin is no safetensors file, and other files may"):
+        load("hf:me/cells/pytorch_model.bin")
+    assert not hub.visits
+
+
+# --- loading ------------------------------------------------------------------------------------------------------
+
+
+def test_a_detector_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    assert load("hf:me/cells").class_names == ("Platelets", "RBC", "WBC")
+    assert digest_of_weights("hf:me/cells") == digest_of_weights("bccd")
+    _, tensors, metadata = read_source("hf:me/cells")
+    assert metadata["format"] == "vovnet-detector-1"
+    assert len(tensors) > 100
+    downloads = [visit for visit in hub.visits if visit.startswith("GET")]
+    assert downloads == ["GET /me/cells/resolve/main/model.safetensors"]
+    assert find_weights("hf:me/cells").read_bytes() == BCCD
+
+
+def test_a_newer_file_on_the_hub_is_taken(hub: Hub) -> None:
+    assert from_hub("hf:me/cells").read_bytes() == BCCD
+    hub.repositories["me/cells"].branches["main"] = {"best.safetensors": OTHER}
+    assert from_hub("hf:me/cells").read_bytes() == OTHER
+
+
+def test_a_revision_and_a_file(hub: Hub) -> None:
+    assert from_hub("hf:me/cells@old/a/b.safetensors").read_bytes() == OTHER
+    commit = commit_of(hub.repositories["me/cells"].branches["main"])
+    assert from_hub(f"hf:me/cells@{commit}").read_bytes() == BCCD
+
+
+def test_nothing_is_told_to_the_hub_but_the_request(hub: Hub) -> None:
+    from_hub("hf:me/cells")
+    assert all(visit.split()[1].startswith("/me/cells/") for visit in hub.visits), hub.visits
+    assert not any("torch" in agent for agent in hub.agents)
+
+
+def test_a_small_file_that_lies_in_git_itself(hub: Hub) -> None:
+    hub.in_git = True
+    assert from_hub("hf:me/cells").read_bytes() == BCCD
+
+
+@pytest.mark.parametrize("in_git", [False, True])
+def test_a_file_that_is_altered_is_not_kept(in_git: bool, hub: Hub, tmp_path: Path) -> None:
+    hub.in_git, hub.altered = in_git, BCCD[:-1] + b"x"
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"me/cells arrived with SHA-\d+ \w+, the hub states \w+; try again"):
+            from_hub("hf:me/cells")
+    assert hub.altered not in [path.read_bytes() for path in files(tmp_path)]
+
+
+def test_a_file_above_the_limit_is_not_asked_for(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOVNET_LIMITS", "weights_bytes=1000")
+    with pytest.raises(
+        ValueError, match=r"hf:me/cells has more than 1,000 bytes: raise the limit with --limit weights"
+    ):
+        from_hub("hf:me/cells")
+    assert not any(visit.startswith("GET") for visit in hub.visits)
+
+
+def test_weights_in_the_cache_of_the_hub_are_never_changed(hub: Hub) -> None:
+    with pytest.raises(UsageError, match="a copy of hf:me/cells in the cache is never changed: copy it first"):
+        file_to_change("hf:me/cells")
+
+
+# --- without the hub ----------------------------------------------------------------------------------------------
+
+
+def test_offline_with_a_filled_cache(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from_hub("hf:me/cells")
+    from_hub("hf:me/cells@old/a/b.safetensors")
+    hub.stop()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    visits = len(hub.visits)
+    assert from_hub("hf:me/cells").read_bytes() == BCCD
+    assert from_hub("hf:me/cells@old/a/b.safetensors").read_bytes() == OTHER
+    assert len(hub.visits) == visits
+
+
+def test_offline_with_an_empty_cache(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    message = (
+        rf"^hf:me/cells is not in the hub's cache {tmp_path}.*, and HF_HUB_OFFLINE forbids to ask the hub: run once"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        load_weights("hf:me/cells")
+    assert not hub.visits
+
+
+def test_a_hub_that_is_gone(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    first = from_hub("hf:me/cells")
+    hub.stop()
+    assert from_hub("hf:me/cells") == first
+    assert "hf:me/cells is taken from its cache" in caplog.text
+    with pytest.raises(
+        OSError, match=r"^hf:me/trees is not in the hub's cache, and http://127.* gave no answer \(.*\): "
+    ):
+        from_hub("hf:me/trees")
+
+
+def test_a_hub_with_an_error_of_its_own(hub: Hub) -> None:
+    first = from_hub("hf:me/cells")
+    hub.status = 503
+    assert from_hub("hf:me/cells") == first
+    with pytest.raises(
+        OSError, match=r"^hf:me/trees is not in .* gave no answer \(503 Service Unavailable\): try again"
+    ):
+        from_hub("hf:me/trees")
+
+
+# --- what the hub does not have or does not show ------------------------------------------------------------------
+
+
+def test_what_the_hub_does_not_have(hub: Hub) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"^hf:me/trees: the hub has no such model, or it is private: check the"
+    ):
+        load("hf:me/trees")
+    with pytest.raises(FileNotFoundError, match=r"^hf:me/cells@v2: the hub has no such branch, tag or commit of this"):
+        load("hf:me/cells@v2")
+    with pytest.raises(
+        FileNotFoundError, match=r"^hf:me/cells/x\.safetensors: me/cells has no x\.safetensors; name one"
+    ):
+        load("hf:me/cells/x.safetensors")
+    message = r"me/cells@old has no model\.safetensors or best\.safetensors; name .*: hf:me/cells@old/a/b\.safetensors$"
+    with pytest.raises(FileNotFoundError, match=message):
+        load("hf:me/cells@old")
+    hub.repositories["me/cells"].branches["main"] = {"pytorch_model.bin": OTHER}
+    with pytest.raises(
+        FileNotFoundError, match=r"nor another safetensors file: only these are read from the hub, becau"
+    ):
+        load("hf:me/cells")
+
+
+def test_a_private_repository(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repositories["me/cells"].private = True
+    with pytest.raises(
+        FileNotFoundError, match=r"or it is private: check the name, or log in \(hf auth login, or a tok"
+    ):
+        from_hub("hf:me/cells")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert from_hub("hf:me/cells").read_bytes() == BCCD
+
+
+def test_a_repository_with_conditions(hub: Hub) -> None:
+    hub.repositories["me/cells"].gated = True
+    with pytest.raises(FileNotFoundError, match=r"^hf:me/cells is only for those who accept its conditions: do so at"):
+        from_hub("hf:me/cells")
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(ModuleNotFoundError, match=r"hf:me/cells needs an extra: pip install .*\[hub\]'"):
+        find_weights("hf:me/cells")
+
+
+# --- pushing ------------------------------------------------------------------------------------------------------
+
+
+def contents(repository: str = "me/new", revision: str | None = None) -> dict[str, Path | bytes]:
+    path = shipped_weights()["bccd"]
+    card = make_card(path, hub_name(repository, revision), "mit")
+    return {"model.safetensors": path, "README.md": card.text.encode()}
+
+
+def test_what_is_pushed_loads_again(hub: Hub, login: None) -> None:
+    address = push(contents(), "me/new")
+    assert address.startswith(f"{hub.url}/me/new/commit/")
+    assert hub.messages == ["Upload model.safetensors and README.md with vovnet"]
+    assert hub.repositories["me/new"].private is False
+    assert digest_of_weights("hf:me/new") == digest_of_weights("bccd")
+    assert "/agent-harnesses" not in " ".join(hub.visits)
+
+
+def test_a_branch_and_a_private_repository(hub: Hub, login: None) -> None:
+    hub.repositories["me/cells"].private = True
+    push(contents("me/cells", "v2"), "me/cells", private=True, revision="v2")
+    assert hub.repositories["me/cells"].branches.keys() == {"main", "old", "v2"}
+    assert "README.md" not in hub.repositories["me/cells"].branches["main"]
+    push({"a.txt": b"more"}, "me/cells", revision="v2")  # the branch is there already
+    assert hub.repositories["me/cells"].branches["v2"].keys() == {"model.safetensors", "README.md", "a.txt"}
+    push(contents(), "me/new", private=True)
+    assert hub.repositories["me/new"].private
+
+
+def test_private_weights_are_not_pushed_to_a_public_repository(hub: Hub, login: None) -> None:
+    with pytest.raises(UsageError, match="me/cells is there already, and public: make it private on the hub, choose"):
+        push(contents("me/cells"), "me/cells", private=True)
+    assert not hub.messages
+
+
+def test_pushing_without_leave(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        PermissionError, match="hf:me/new cannot be pushed without a login: hf auth login, or a token in"
+    ):
+        push(contents(), "me/new")
+    assert not hub.visits
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(
+        OSError, match=r"^hf:you/cells: the hub refuses this \(403 .*\): log in with a token that may do"
+    ):
+        push(contents("you/cells"), "you/cells")
+    monkeypatch.setenv("HF_TOKEN", "hf_another-secret")
+    with pytest.raises(OSError, match="^hf:me/new: ") as error:
+        push(contents(), "me/new")
+    assert "secret" not in str(error.value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match="hf:me/new cannot be pushed while HF_HUB_OFFLINE is set: unset it"):
+        push(contents(), "me/new")
+
+
+@pytest.mark.parametrize("name", ["cells", "me/", "me/cells/x", "../cells", "me/ce lls"])
+def test_names_that_cannot_be_pushed_to(name: str) -> None:
+    with pytest.raises(UsageError, match="expected a repository on the hub as OWNER/NAME, got"):
+        push({}, name)
+
+
+def test_a_folder_of_what_would_be_pushed(tmp_path: Path) -> None:
+    write_folder(contents(), tmp_path / "new")
+    assert sorted(path.name for path in files(tmp_path / "new")) == ["README.md", "model.safetensors"]
+    assert digest_of_weights(tmp_path / "new" / "model.safetensors") == digest_of_weights("bccd")
+    with pytest.raises(UsageError, match="new must be a new or empty folder"):
+        write_folder(contents(), tmp_path / "new")
+
+
+def test_paths_of_this_machine_are_found_in_a_record() -> None:
+    record = {"config": {"data": {"root": "/home/me/secret", "train": "train"}, "weights": "hf:me/cells", "lr": 0.1}}
+    record |= {"list": ["C:\\Users\\me", "~/data", "https://host/a", "samples/bccd", "/", "a / b"]}
+    assert local_paths(record) == ["/home/me/secret", "C:\\Users\\me", "~/data"]
