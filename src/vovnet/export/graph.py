@@ -55,6 +55,11 @@ def make_graph(
             if is_out_of_memory(error):
                 raise
             cause = error.__cause__ or error
+            if isinstance(cause, ImportError):
+                raise ValueError(
+                    f"the installed onnxscript does not fit the installed PyTorch ({line(str(cause), 200)}): "
+                    "pip install --upgrade onnxscript"
+                ) from error
             raise ValueError(
                 f"{name} cannot be exported to ONNX ({line(f'{type(cause).__name__}: {cause}', 200)}): "
                 "its network takes steps that ONNX or inputs of any number and size do not allow; use another backbone"

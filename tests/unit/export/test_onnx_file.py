@@ -300,6 +300,15 @@ class _Stubborn(torch.nn.Module):
         return self.backbone(images)
 
 
+def test_an_onnxscript_that_is_too_old_for_pytorch_is_named(monkeypatch) -> None:
+    def export(*_, **__):
+        raise RuntimeError from ModuleNotFoundError("No module named 'onnxscript.torch_9'")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(ValueError, match=r"onnxscript does not fit .*torch_9.*: pip install --upgrade onnxscript"):
+        make_network(lively("ssd300_mobilenet", 3).model, "ssd300_mobilenet")
+
+
 def test_a_network_that_cannot_be_exported_gives_one_sentence(capfd) -> None:
     loaded = lively("ssd300_mobilenet", 3)
     loaded.model.backbone = _Stubborn(loaded.model.backbone)
