@@ -24,7 +24,7 @@ OUTSIDE = """() => {
     const { right, width: own } = element.getBoundingClientRect();
     let around = element.parentElement;
     while (around.tagName !== "ARTICLE" && !scrolls(around)) around = around.parentElement;
-    if (around.tagName === "ARTICLE" && own && right > width + 1) 
+    if (around.tagName === "ARTICLE" && own && right > width + 1)
       faults.push(`${element.tagName} ${element.textContent.slice(0, 40)}`);
   }
   const broad = document.documentElement.scrollWidth;
@@ -48,8 +48,7 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1300])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1300, "dark")])
 def test_every_page_fits_and_can_be_read(browser: Browser, site: Path, address: str, width: int, scheme: str) -> None:
     paths = [path.relative_to(site).as_posix() for path in site.rglob("*.html")]
     names = sorted(set(paths) - {"404.html"})

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
@@ -129,6 +130,14 @@ def test_images_have_a_text(site: Path) -> None:
     images = [(name, element) for name, page in pages(site).items() for element in page if element.tag == "img"]
     assert len(images) > 10
     assert [name for name, image in images if not image.attributes.get("alt", "").strip()] == []
+
+
+def test_headings_begin_with_one_title_and_leave_out_no_level(site: Path) -> None:
+    for name, page in pages(site).items():
+        levels = [int(element.tag[1]) for element in page if element.in_article and re.fullmatch("h[1-6]", element.tag)]
+        assert levels[0] == 1, name
+        assert levels.count(1) == 1, name
+        assert all(after <= before + 1 for before, after in pairwise(levels)), f"{name}: {levels}"
 
 
 def text_of(page: Path) -> str:
