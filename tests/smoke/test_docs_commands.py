@@ -54,7 +54,8 @@ def check_command(command: str) -> None:
     elif program == "pip":
         check_pip(words)
     else:
-        assert program in ("git", "cd", "curl", "docker", "tensorboard") or "ctivate" in command, f"unknown program {program}"
+        known = program in ("git", "cd", "curl", "docker", "tensorboard") or "ctivate" in command
+        assert known, f"unknown program {program}"
 
 
 def check_settings(words: list[str]) -> None:
