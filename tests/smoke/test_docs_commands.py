@@ -195,6 +195,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     for made in (word.removeprefix("output=") for word in words if word.startswith("output=")):
         shutil.rmtree(made, ignore_errors=True)  # the stock has one already
     monkeypatch.setattr(sys, "argv", words)
+    if "mypackage." in command:
+        monkeypatch.syspath_prepend(".")  # as the page says
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         entry()
