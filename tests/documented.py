@@ -33,6 +33,8 @@ NOT_RUN = {
     "cd *": PACKAGES,
     "pip *": PACKAGES,
     "make *": PACKAGES,
+    "py* -m venv *": PACKAGES,
+    "*ctivate*": PACKAGES,
     "docker *": "needs Docker and its rights",
     "tensorboard *": SERVES,
     "torchrun *": "starts eight processes; with two it " + TESTED + "tests/smoke/test_training.py",
@@ -61,8 +63,8 @@ ALTERNATIVES = {
 }
 """Blocks whose commands do not follow one another: each begins in a fresh folder."""
 
-SLOW = {"*: vovnet measure *"}
-"""Patterns of blocks that take more than 20 seconds: a measurement first waits until the times are stable."""
+SLOW = {"*: vovnet measure *", "docs/export.md: *"}
+"""Patterns of blocks that take more than 20 seconds: measurements wait until times are stable, exports are tested."""
 
 STATUS = {"vovnet measure * --min-ap *": (0, 1)}
 """Where other exit statuses than 0 are right: no model may be within the limits on this machine."""

@@ -47,14 +47,15 @@ def check_command(command: str) -> None:
             assert (ROOT / path).is_file(), path
     elif program == "vovnet-runtime":
         runner.make_parser().parse_args(words)
-    elif program == "python":
+    elif program in ("python", "python3", "python3.11", "py"):
         check_python(words)
     elif program == "make":
         assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.M), f"the Makefile lacks {words[0]}"
     elif program == "pip":
         check_pip(words)
     else:
-        assert program in ("git", "cd", "curl", "docker", "tensorboard"), f"unknown program {program}"
+        known = program in ("git", "cd", "curl", "docker", "tensorboard") or "ctivate" in command
+        assert known, f"unknown program {program}"
 
 
 def check_settings(words: list[str]) -> None:
@@ -194,6 +195,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     for made in (word.removeprefix("output=") for word in words if word.startswith("output=")):
         shutil.rmtree(made, ignore_errors=True)  # the stock has one already
     monkeypatch.setattr(sys, "argv", words)
+    if "mypackage." in command:
+        monkeypatch.syspath_prepend(".")  # as the page says
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         entry()
