@@ -38,7 +38,7 @@ from vovnet.data.readers.coco_fields import (
     to_number_id,
 )
 from vovnet.data.readers.coco_files import annotation_files, parse_json, writer
-from vovnet.data.readers.coco_images import ImageFinder
+from vovnet.data.readers.image_finder import ImageFinder
 from vovnet.printing import line, quoted
 
 Id = int | str
