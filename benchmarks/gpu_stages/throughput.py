@@ -17,6 +17,7 @@ from shared import ROOT
 from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage
 from gpu_stages.steady import HIDDEN, MEASURED, REHEARSED, Span, span
+from gpu_stages.training_settings import arguments, training_settings
 from gpu_stages.voc_data import find_pack, made_up_pack
 from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.formats import open_dataset
@@ -38,6 +39,7 @@ SOURCES += tuple(f"src/vovnet/{name}.py" for name in ("constants", "masks", "pad
 SOURCES += ("src/vovnet/profiling/speed.py", "src/vovnet/profiling/intervals.py", "benchmarks/gpu_stages/voc_data.py")
 SOURCES += tuple(f"configs/{name}.yaml" for name in ("voc_dsod300_vovnet27_slim", "coco_refinedet320_vovnet39"))
 SOURCES += ("configs/coco_fasterrcnn_vovnet39_2x.yaml", "benchmarks/gpu_stages/steady.py")
+SOURCES += ("benchmarks/gpu_stages/training_settings.py",)
 LOGGED = 8  # steps between two log lines, at which training waits for the device
 EMA_DECAY, CLIP_NORM = 0.999, 10.0
 
@@ -112,33 +114,18 @@ def run(stage: Stage) -> None:
 def _config(stage: Stage, variant: Variant, data: Any) -> TrainConfig:
     batch = 2 if stage.rehearse else variant.batch
     values = {
-        "data.root": data,
-        "data.train": "fit",
-        "data.val": "null",
-        "data.more_train": "[]",
+        **training_settings(stage, data, batch=batch, steps=_span(stage).steps, logged=LOGGED),
         "backbone_weights": "null",
-        "batch_size": batch,
-        "micro_batch_size": batch,
-        "schedule.iterations": _span(stage).steps,
         "schedule.epochs": "null",
-        "schedule.milestones": "[]",
         "schedule.warmup_iterations": 0,
         "optimizer.learning_rate": 1e-3,
         "optimizer.clip_norm": CLIP_NORM,
         "ema_decay": EMA_DECAY,
-        "evaluate_every": 1_000_000,
-        "checkpoint_every": 1_000_000,
-        "log_every": 1 if stage.rehearse else LOGGED,
-        "workers": 0 if stage.rehearse else "auto",
-        "draw_images": "device",
-        "precision": "fp32" if stage.rehearse else "bf16",
-        "device": stage.device,
-        "tensorboard": "false",
         "output": stage.options.work / "throughput",
         **variant.overrides,
         **(variant.tiny if stage.rehearse else {}),
     }
-    return load_config(ROOT / f"configs/{variant.config}.yaml", [f"{key}={value}" for key, value in values.items()])
+    return load_config(ROOT / f"configs/{variant.config}.yaml", arguments(values))
 
 
 def training_run(stage: Stage, config: TrainConfig) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from shared import ROOT, for_record
 from gpu_stages.record import StageRecord
 from gpu_stages.stage import Options, Stage, free_memory
 from gpu_stages.steady import REHEARSED, span
+from gpu_stages.training_settings import NEVER, arguments, training_settings
 from gpu_stages.voc_data import find_pack, tiny_pack
 from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.formats import open_dataset
@@ -155,37 +156,21 @@ def _train(stage: Stage, root: Path, files: Files, number: int) -> Trained | Non
     return Trained(start, result.steps, config.schedule.iterations, speed, time.monotonic() - began_s, config)
 
 
-def _overrides(
-    stage: Stage, root: Path, *, steps: int, every: int = 1_000_000, weights: Path | None = None
-) -> list[str]:
+def _overrides(stage: Stage, root: Path, *, steps: int, every: int = NEVER, weights: Path | None = None) -> list[str]:
     batch = 2 if stage.rehearse else BATCH
     rate = (LEARNING_RATE if weights is None else RESTART_RATE) * batch / 64
     values = {
-        "data.root": root,
-        "data.train": "fit",
-        "data.val": "null",  # the held-out images are tested once, when the weights have their final form
-        "data.more_train": "[]",
-        "batch_size": batch,
-        "micro_batch_size": batch,
+        **training_settings(stage, root, batch=batch, steps=steps, logged=LOGGED),
         "norm_momentum": 0.01,
         "optimizer.learning_rate": rate,
         "optimizer.clip_norm": 10,
         "schedule.kind": "cosine",
-        "schedule.iterations": steps,
-        "schedule.milestones": "[]",
         "schedule.warmup_iterations": min(200, steps // 4),
         "ema_decay": 0.999,
-        "evaluate_every": 1_000_000,
         "checkpoint_every": every,
-        "log_every": 1 if stage.rehearse else LOGGED,
-        "workers": 0 if stage.rehearse else "auto",
-        "draw_images": "device",
-        "precision": "fp32" if stage.rehearse else "bf16",
-        "device": stage.device,
-        "tensorboard": "false",
         "weights": "null" if weights is None else weights,
     }
-    return [f"{key}={value}" for key, value in values.items()]
+    return arguments(values)
 
 
 def _trial(stage: Stage, root: Path) -> Mapping[str, Any]:

@@ -103,13 +103,8 @@ ConfigLoader.add_constructor("tag:yaml.org,2002:int", ConfigLoader.construct_yam
 _Loader = type[TextLoader | ConfigLoader]
 
 
-def read_yaml(path: Path, loader: _Loader = TextLoader) -> Any:
-    """The content of a YAML file. ValueError if it is no YAML or holds aliases."""
-    return parse_yaml(read_text(path, "yaml_bytes"), loader)
-
-
 def parse_yaml(text: str, loader: _Loader = TextLoader) -> Any:
-    """The value of a YAML text, as `read_yaml`."""
+    """The value of a YAML text. ValueError if it is no YAML or holds aliases."""
     with _sentences():
         return yaml.load(text, Loader=loader)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vovnet.parsing import naming, parse_json, read_text
-from vovnet.yaml_parsing import ConfigLoader, TextLoader, compose_yaml, parse_yaml, read_yaml
+from vovnet.yaml_parsing import ConfigLoader, TextLoader, compose_yaml, parse_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"
@@ -98,9 +98,9 @@ def test_a_file_above_its_limit_says_how_to_raise_it(tmp_path: Path, monkeypatch
     path.write_text("a: " + "x" * 100)
     monkeypatch.setenv("VOVNET_LIMITS", "yaml_bytes=50")
     with pytest.raises(ValueError, match=r"^has more than 50 bytes: raise the limit with --limit yaml_bytes=N"):
-        read_yaml(path)
+        read_text(path, "yaml_bytes")
     with pytest.raises(ValueError, match=r"a.yaml has more than 50 bytes"), naming(path):
-        read_yaml(path)
+        read_text(path, "yaml_bytes")
 
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:

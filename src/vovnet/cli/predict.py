@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vovnet.cli.app import app
 from vovnet.cli.options import (
@@ -23,13 +22,13 @@ from vovnet.cli.options import (
     Weights,
 )
 from vovnet.cli.output import Output, complain, set_threads, show_progress
-from vovnet.errors import UsageError, counted, describe
+from vovnet.errors import UsageError
 from vovnet.folder_lock import folder_lock
 
 if TYPE_CHECKING:
-    from vovnet.engine.predicting.prediction import Prediction
-    from vovnet.media.prediction_files import PredictionWriter
-    from vovnet.media.results import Failure
+    from rich.progress import Progress
+
+Result = TypeVar("Result")
 
 
 @app.command
@@ -75,6 +74,7 @@ def predict(
     from vovnet.engine.detector import load
     from vovnet.engine.predicting.runtimes import describe_running
     from vovnet.media.prediction_files import PredictionWriter
+    from vovnet.media.prediction_run import write_all
     from vovnet.runtime.options import shown_thresholds
     from vovnet.runtime.tiles import tiles_hint
 
@@ -104,53 +104,22 @@ def predict(
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    with folder_lock(output), PredictionWriter(output, draw=draw, contours=contours) as writer:
-        done = _write_all(results, writer, detector.class_names)
-    counts = done.counts
-    out.table(["class", "detections"], [[name, str(count)] for name, count in counts.items()])
-    out.say(
-        f"{counted(done.images, 'image or frame', 'images and frames')}, "
-        f"{counted(sum(counts.values()), 'detection')}; results in {output}"
-    )
-    if done.failures:
-        out.say(f"{len(done.failures)} of {done.images + done.unread} sources could not be read or drawn (see above)")
-    record = {"running": detector.running.to_dict(), "images": done.images, "detections": counts}
-    out.json({**record, "failures": done.failures, "output": str(output)})
+    with (
+        folder_lock(output),
+        PredictionWriter(output, draw=draw, contours=contours) as writer,
+        show_progress() as progress,
+    ):
+        done = write_all(_shown(results, progress), writer, detector.class_names, complain)
+    out.table(["class", "detections"], [[name, str(count)] for name, count in done.detections.items()])
+    for sentence in done.sentences(output):
+        out.say(sentence)
+    out.json({"running": detector.running.to_dict(), **done.to_dict(), "output": str(output)})
     return 1 if done.failures else 0
 
 
-@dataclass
-class _Done:
-    """What was predicted and written. failures: source and reason of what could not be read or drawn."""
-
-    counts: dict[str, int]
-    images: int = 0
-    unread: int = 0
-    failures: list[dict[str, str]] = field(default_factory=list)
-
-
-def _write_all(results: Iterable[Prediction | Failure], writer: PredictionWriter, class_names: Sequence[str]) -> _Done:
-    from vovnet.files import is_full
-    from vovnet.media.results import Failure
-
-    done = _Done(dict.fromkeys(class_names, 0))
-    with show_progress() as progress:
-        task = progress.add_task("images", total=None)
-        for result in results:
-            progress.advance(task)
-            if isinstance(result, Failure):
-                done.failures.append({"source": result.source, "reason": result.reason})
-                complain(result.reason)
-                done.unread += 1
-                continue
-            try:
-                writer.write(result)
-            except (ValueError, OSError) as error:
-                if is_full(error):
-                    raise
-                done.failures.append({"source": result.source, "reason": describe(error)})
-                complain(describe(error))
-            done.images += 1
-            for name in result.names:
-                done.counts[name] += 1
-    return done
+def _shown(results: Iterable[Result], progress: Progress) -> Iterator[Result]:
+    """The results, with a count of them on the terminal."""
+    task = progress.add_task("images", total=None)
+    for result in results:
+        progress.advance(task)
+        yield result

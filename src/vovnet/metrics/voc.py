@@ -39,6 +39,11 @@ class ClassResult:
         """True and false positives."""
         return len(self.scores)
 
+    def curve(self) -> tuple[FloatArray, FloatArray]:
+        """Recall and precision as they are plotted: from recall 0, and down to precision 0 where detections end."""
+        first, last = (self.precision[0], self.recall[-1]) if self.n_detections else (0.0, 0.0)
+        return np.concatenate([[0.0], self.recall, [last]]), np.concatenate([[first], self.precision, [0.0]])
+
 
 @dataclass(frozen=True, eq=False)
 class VocResult:

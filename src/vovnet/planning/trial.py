@@ -74,6 +74,8 @@ def try_detector(
 
     most_s: about so many seconds are spent, if need be with steps of fewer images.
     """
+    if config.threads:
+        torch.set_num_threads(config.threads)  # as in training
     torch.manual_seed(config.seed)
     model = create_model(config.model, len(dataset.class_names), **config.model_options)
     model = model.to(device).to(memory_format=torch.channels_last).train()

@@ -13,7 +13,7 @@ from vovnet.metrics.errors import ErrorAnalysis
 from vovnet.metrics.properties import Property
 from vovnet.metrics.thresholds import BestThreshold, f1_scores
 from vovnet.metrics.voc import VocResult
-from vovnet.report.plotting import COLOURS, SMALL, Plot, label_axes, make_figure, plain_names
+from vovnet.report.plotting import COLOURS, GREY, SMALL, Plot, label_axes, make_figure, plain_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ FloatArray = npt.NDArray[np.float64]
 WIDTH = 4.0  # inches
 _MOST_POINTS = 300  # of a curve
 _MOST_CLASSES = len(COLOURS)
-_GREY = "#c0c0c0"
 
 
 def plot_precision_recall(voc: VocResult, class_names: Sequence[str]) -> Plot:
@@ -31,10 +30,7 @@ def plot_precision_recall(voc: VocResult, class_names: Sequence[str]) -> Plot:
     plot, axes = _plot("Recall", "Precision")
     for label, colour, name in _coloured(voc, class_names):
         result = voc.classes[label]
-        ends = (result.precision[:1], result.recall[-1:])
-        recall = np.concatenate([np.zeros(len(ends[0])), result.recall, ends[1]])
-        precision = np.concatenate([ends[0], result.precision, np.zeros(len(ends[1]))])
-        (line,) = axes.plot(*_thinned(recall, precision), color=colour, linewidth=1.4, zorder=1 + (colour != _GREY))
+        (line,) = axes.plot(*_thinned(*result.curve()), color=colour, linewidth=1.4, zorder=1 + (colour != GREY))
         plot.add_titles(line, f"{name}: AP {result.ap11:.3f} (11-point)")
     return _with_legend(plot, axes, voc, class_names)
 
@@ -46,7 +42,7 @@ def plot_f1(voc: VocResult, class_names: Sequence[str], best: Sequence[BestThres
         scores, f1 = voc.classes[label].scores, f1_scores(voc.classes[label])
         last = np.append(scores[1:] != scores[:-1], True)  # of equal scores, which no threshold tells apart
         curve = _thinned(scores[last], f1[last])
-        order = 1 + (colour != _GREY)
+        order = 1 + (colour != GREY)
         (line,) = axes.plot(*curve, color=colour, linewidth=1.4, zorder=order, drawstyle="steps-post")
         plot.add_titles(line, name)
         if chosen := best[label]:
@@ -123,14 +119,14 @@ def _coloured(voc: VocResult, class_names: Sequence[str]) -> list[tuple[int, str
     worst = set(sorted(shown, key=lambda label: voc.classes[label].ap11 or 0.0)[:_MOST_CLASSES])
     colours = iter(COLOURS)
     names = plain_names(class_names)
-    return [(label, next(colours) if label in worst else _GREY, names[label]) for label in shown]
+    return [(label, next(colours) if label in worst else GREY, names[label]) for label in shown]
 
 
 def _with_legend(plot: Plot, axes: Axes, voc: VocResult, class_names: Sequence[str]) -> Plot:
     rows = _coloured(voc, plain_names(class_names, 24))
-    shown = [(axes.plot([], [], color=colour, linewidth=2)[0], name) for _, colour, name in rows if colour != _GREY]
+    shown = [(axes.plot([], [], color=colour, linewidth=2)[0], name) for _, colour, name in rows if colour != GREY]
     if rest := len(rows) - len(shown):
-        shown.append((axes.plot([], [], color=_GREY, linewidth=2)[0], f"{rest} better classes"))
+        shown.append((axes.plot([], [], color=GREY, linewidth=2)[0], f"{rest} better classes"))
     if shown:
         lines, names = zip(*shown, strict=True)
         plot.figure.legend(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.metrics.voc import VocResult
-from vovnet.report.plotting import COLOURS, LINE_STYLES, add_legend, columns, make_figure, plain_names, plain_text
+from vovnet.report.plotting import COLOURS, GREY, LINE_STYLES, add_legend, columns, make_figure, plain_names, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 _MOST_LABELLED = len(COLOURS) * len(LINE_STYLES)
-_GREY = "#c0c0c0"
 _LARGEST_MATRIX, _LEAST_SPACING = 18.0, 0.12  # inches: side of the matrix, between labels
 
 
@@ -36,19 +35,16 @@ def plot_precision_recall(result: VocResult, class_names: Sequence[str]) -> Figu
     axes = figure.subplots()
     labelled: dict[Line2D, str] = {}
     for rank, (ap, name, c) in enumerate(curves):
-        # From recall 0, and down to precision 0 where the detections end.
-        first_precision, last_recall = (c.precision[0], c.recall[-1]) if c.n_detections else (0.0, 0.0)
-        recall = np.concatenate([[0.0], c.recall, [last_recall]])
-        precision = np.concatenate([[first_precision], c.precision, [0.0]])
+        recall, precision = c.curve()
         if rank < n_grey:
-            axes.plot(recall, precision, color=_GREY, linewidth=0.8, zorder=1)
+            axes.plot(recall, precision, color=GREY, linewidth=0.8, zorder=1)
             continue
         style = LINE_STYLES[len(labelled) // len(COLOURS)]
         colour = COLOURS[len(labelled) % len(COLOURS)]
         (curve,) = axes.plot(recall, precision, style, color=colour, linewidth=1.8)
         labelled[curve] = f"{name}  {ap:.3f}"
     if n_grey:
-        (curve,) = axes.plot([], [], color=_GREY, linewidth=0.8)
+        (curve,) = axes.plot([], [], color=GREY, linewidth=0.8)
         labelled[curve] = f"{n_grey} better classes"
     mean = result.mean_ap11
     title = "no class has objects" if mean is None else f"mAP {mean:.3f} (11-point)"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which most colour-blind people can tell apart, without the yellow that is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#c0c0c0"  # of curves that are not labelled
 MARKERS = "os^DvPX*"  # as many as is coprime to the number of colours: 56 pairs before one repeats
 LINE_STYLES = ("-", "--", ":")
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")

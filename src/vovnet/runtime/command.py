@@ -19,7 +19,7 @@ from vovnet.console import (
     open_closed_streams,
     out_of_memory,
 )
-from vovnet.errors import UsageError, counted, describe
+from vovnet.errors import UsageError, describe
 from vovnet.printing import CELL, PARAGRAPH, SENTENCE, line
 from vovnet.runtime.options import BATCH_SIZE, SCORE_THRESHOLD, TOP_K, labels_of, shown_thresholds
 from vovnet.runtime.tiles import MOST_OVERLAP, OVERLAP, SMALLEST, tiles_hint, tiling_of
@@ -193,10 +193,9 @@ def _load(options: argparse.Namespace) -> Detector:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from vovnet.files import is_full
     from vovnet.folder_lock import folder_lock
     from vovnet.media.prediction_files import PredictionWriter
-    from vovnet.media.results import Failure
+    from vovnet.media.prediction_run import write_all
 
     if not options.sources:
         raise UsageError("name images, folders, glob patterns, videos or URLs to predict on")
@@ -223,34 +222,16 @@ def _predict(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-    counts: dict[str, int] = dict.fromkeys(detector.class_names, 0)
-    images, unread, failures = 0, 0, []
     with folder_lock(output), PredictionWriter(output, draw=draw, contours=options.contours) as writer:
-        for result in results:
-            if isinstance(result, Failure):
-                failures.append({"source": result.source, "reason": result.reason})
-                complain(result.reason)
-                unread += 1
-                continue
-            try:
-                writer.write(result)
-            except (ValueError, OSError) as error:
-                if is_full(error):
-                    raise
-                failures.append({"source": result.source, "reason": describe(error)})
-                complain(describe(error))
-            images += 1
-            for name in result.names:
-                counts[name] += 1
-    for row in _table([["class", "detections"], *([name, str(count)] for name, count in counts.items())]):
+        done = write_all(results, writer, detector.class_names, complain)
+    rows = [[name, str(count)] for name, count in done.detections.items()]
+    for row in _table([["class", "detections"], *rows]):
         say(row)
     say("")
-    found = f"{counted(images, 'image or frame', 'images and frames')}, {counted(sum(counts.values()), 'detection')}"
-    say(line(f"{found}; results in {output}", PARAGRAPH))
-    if failures:
-        say(f"{len(failures)} of {images + unread} sources could not be read or drawn (see above)")
-    _write_json(options.json, {"images": images, "detections": counts, "failures": failures, "output": str(output)})
-    return 1 if failures else 0
+    for sentence in done.sentences(output):
+        say(line(sentence, PARAGRAPH))
+    _write_json(options.json, {**done.to_dict(), "output": str(output)})
+    return 1 if done.failures else 0
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -12,11 +12,6 @@ _BAND = 2**19  # pixels that are resized at a time
 _FAR = 2.0**31
 
 
-def decode_code(code: bytes, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """The bitmap (H, W) of COCO's compressed run-length code. Raises ValueError for a damaged or foreign code."""
-    return run_lengths.decode(code, size)
-
-
 def paste_codes(
     probabilities: npt.NDArray[np.float32], boxes: npt.NDArray[np.float32], image_size: tuple[int, int]
 ) -> tuple[bytes, ...]:

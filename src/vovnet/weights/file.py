@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -198,12 +199,24 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
 
 
 def check_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Raise ValueError unless the state of `source` has the names and shapes of the model's, and values for them."""
+    """Raise ValueError unless the state of `source` has the names and shapes of the model's, and finite values."""
     source = line(source, 200)
     check_shapes(shapes_of(state), shapes_of(model.state_dict()), f"{source} holds weights of another model")
     for name, tensor in state.items():
         if not has_values(tensor):
             raise problem(source, f"must hold a dense tensor of real numbers under {line(name)}")
+    check_finite(state, source)
+
+
+def check_finite(state: Mapping[str, Tensor], source: str, names: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raise ValueError for a value that is NaN or infinite: such a network finds nothing, and says nothing.
+
+    names: what a tensor is called in the file, where that differs.
+    """
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            why = "has values that are not finite, as after a training that diverged: take other weights"
+            raise problem(source, f"cannot be used: {line(names.get(name, name))} {why}")
 
 
 def has_values(tensor: Tensor) -> bool:

@@ -16,7 +16,7 @@ from vovnet.models.backbones.densenet import VARIANTS as DENSENETS
 from vovnet.models.backbones.resnet import BLOCKS as RESNETS
 from vovnet.models.backbones.vovnet import TABLE_1, VOVNET_V2
 from vovnet.printing import line, quoted
-from vovnet.weights.file import Shapes, check_shapes, first_three, has_values, problem, shapes_of
+from vovnet.weights.file import Shapes, check_finite, check_shapes, first_three, has_values, problem, shapes_of
 from vovnet.weights.names import SOURCES, head_name_in_file, recognise
 from vovnet.weights.other_names import OTHER_SOURCES, recognise_other
 from vovnet.weights.scheme import Scheme
@@ -129,7 +129,7 @@ def translate(tensors: Mapping[str, Tensor], source: str) -> Translation:
     state = {ours: plain_values(backbone[theirs], f"{theirs} in {source}") for ours, theirs in names.items()}
     if any(name.endswith("running_var") for name in state):
         _convert_statistics(state, scheme, frozen)
-    _check_finite(state, names, source)
+    check_finite(state, source, names)
     norm = scheme.options.get("norm", "batch")
     return Translation(
         source=source,
@@ -182,7 +182,7 @@ def translate_heads(
     expected = {names[ours]: shape for ours, shape in shapes.items()}
     check_shapes(shapes_of(tensors), expected, f"{source} is not a complete {what}")
     state = {ours: plain_values(tensors[theirs], f"{theirs} in {source}") for ours, theirs in names.items()}
-    _check_finite(state, names, source)
+    check_finite(state, source, names)
     return state
 
 
@@ -228,12 +228,6 @@ def _match(scheme: Scheme, tensors: Mapping[str, Tensor], frozen: bool, source: 
     _, model, names, expected = best
     check_shapes(shapes, expected, f"{source} is not a complete {model} of {scheme.title}")
     return model, names
-
-
-def _check_finite(state: Mapping[str, Tensor], names: Mapping[str, str], source: str) -> None:
-    for name, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise problem(source, f"cannot be used: {names.get(name, name)} has values that are not finite")
 
 
 def _convert_statistics(state: dict[str, Tensor], scheme: Scheme, frozen: bool) -> None:

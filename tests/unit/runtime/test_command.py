@@ -125,6 +125,7 @@ def test_info(run: Run, tmp_path: Path) -> None:
         ("serve tiny.onnx --port 65536", 2, "--port: expected a number from 0 to 65535"),
         ("serve tiny.onnx --host 203.0.113.1", 1, "cannot listen on 203.0.113.1 port 8000"),
         ("serve tiny.onnx --classes drak", 2, "no class 'drak'"),
+        ("serve tiny.onnx --overlap 0.5", 2, "give tiles as well"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(run: Run, tmp_path: Path, arguments: str, status: int, sentence: str) -> None:

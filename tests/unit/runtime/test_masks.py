@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from vovnet import run_lengths
 from vovnet.masks import RleMasks, decode, paste
-from vovnet.runtime.masks import decode_code, paste_codes
+from vovnet.runtime.masks import paste_codes
 
 SIZE = (240, 321)
 BOXES = {
@@ -29,7 +30,7 @@ def smooth_maps(number: int) -> torch.Tensor:
 
 def differing_pixels(codes: tuple[bytes, ...], expected: RleMasks) -> int:
     bitmaps = decode(expected).numpy().astype(np.bool_)
-    return sum((decode_code(code, SIZE) != bitmap).sum() for code, bitmap in zip(codes, bitmaps, strict=True))
+    return sum((run_lengths.decode(code, SIZE) != bitmap).sum() for code, bitmap in zip(codes, bitmaps, strict=True))
 
 
 @pytest.mark.parametrize("kind", BOXES)
@@ -54,7 +55,7 @@ def test_a_box_of_several_bands_equals_pytorch() -> None:
     maps, boxes, size = smooth_maps(1), torch.tensor([[-50.0, 10.0, 1500.0, 1190.0]]), (1200, 1400)
     expected = decode(paste(maps, boxes, size))[0].numpy().astype(np.bool_)
     code = paste_codes(maps.numpy(), boxes.numpy(), size)[0]
-    assert (decode_code(code, size) != expected).sum() <= 1
+    assert (run_lengths.decode(code, size) != expected).sum() <= 1
     assert expected.any()
     assert not expected.all()
 
@@ -72,7 +73,7 @@ def test_no_detections() -> None:
 def test_boxes_without_number_give_masks_without_harm() -> None:
     boxes = np.array([[np.nan] * 4, [-np.inf, 0, np.inf, 10], [-1e30, -1e30, 1e30, 1e30]], np.float32)
     for code in paste_codes(np.ones((3, 28, 28), np.float32), boxes, SIZE):
-        assert decode_code(code, SIZE).shape == SIZE
+        assert run_lengths.decode(code, SIZE).shape == SIZE
 
 
 def test_wrong_shapes_are_refused() -> None:

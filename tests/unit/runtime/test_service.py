@@ -252,6 +252,28 @@ def test_masks_are_in_the_answer() -> None:
     assert item["segmentation"] == {"size": [2, 3], "counts": "06"}
 
 
+def test_tiles_are_an_option_of_the_service(tmp_path: Path) -> None:
+    """In each of the halves of this image that the tiles show, the tiny detector finds another brightness."""
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:, 40:] = 255
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    detector = load(write_tiny(tmp_path / "tiny.onnx"), threads=1)
+    for tiles in (None, 40):
+        options = {**OPTIONS, "tiles": tiles, "overlap": None if tiles is None else 0.0}
+        expected = detector.predict(pixels, **options)
+        with Service(detector, ("127.0.0.1", 0), options) as started:
+            thread = threading.Thread(target=started.serve_forever, args=(0.01,))
+            thread.start()
+            status, found = ask(started, "POST", content.getvalue())
+            assert ask(started, "GET")[1]["tiles"] == tiles
+            started.shutdown()
+            thread.join()
+        assert status == 200
+        assert [item["box"] for item in found["detections"]] == expected.boxes.tolist()
+        assert len(expected) == (2 if tiles is None else 4)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGTERM")
 def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     write_tiny(tmp_path / "tiny.onnx")

@@ -50,6 +50,18 @@ def test_round_trip(weights):
         assert torch.equal(loaded.model.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_values_that_are_not_finite_are_refused(weights, tmp_path, value):
+    """A network with one of them finds nothing anywhere, and says nothing."""
+    _, model = weights
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    name = [name for name in state if name.endswith(".weight")][-1]
+    state[name].view(-1)[-1] = value
+    save_weights(tmp_path / "diverged.safetensors", state, INFO, {})
+    with pytest.raises(ValueError, match=rf"diverged.safetensors cannot be used: {name} has values that"):
+        load_model(tmp_path / "diverged.safetensors")
+
+
 def test_half_precision_weights_load_as_float(weights, tmp_path):
     _, model = weights
     half = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}

@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import struct
+import threading
 from pathlib import Path
 
 import pytest
 
 from vovnet.errors import UsageError
+from vovnet.folder_lock import folder_lock
 from vovnet.names import shipped_weights
 from vovnet.weights.detector import (
     digest_of_weights,
@@ -90,6 +92,23 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         store_thresholds(tmp_path / "last.pt", VALUES)
     with pytest.raises(FileNotFoundError):
         store_thresholds(tmp_path / "none.safetensors", VALUES)
+
+
+def test_a_run_that_trains_there_keeps_its_weights(weights: Path) -> None:
+    """It would replace them, and a copy with thresholds would replace its newer ones."""
+    content, refused = weights.read_bytes(), []
+
+    def store() -> None:
+        with pytest.raises(OSError, match=r"is in use by .*stop it, or copy the weights and name the copy") as error:
+            store_thresholds(weights, VALUES)
+        refused.append(error)
+
+    with folder_lock(weights.parent):
+        thread = threading.Thread(target=store)
+        thread.start()
+        thread.join()
+    assert refused
+    assert weights.read_bytes() == content
 
 
 def test_whose_file_may_change(weights: Path) -> None:

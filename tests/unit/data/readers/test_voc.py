@@ -86,6 +86,18 @@ def test_suffixes(tmp_path: Path, suffix: str) -> None:
     assert open_dataset(root)[0].image_path == root / "JPEGImages" / f"a.b{suffix}"
 
 
+def test_an_annotation_called_like_the_image_with_its_suffix(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"a.png": "", "b.png": "", "c.JPG": ""}, suffix="")
+    assert [sample.image_path.name for sample in open_dataset(root)] == ["a.png", "b.png", "c.JPG"]
+    (root / "JPEGImages" / "a.jpg").touch()  # of the two, it means its own
+    assert open_dataset(root)[0].image_path.name == "a.png"
+    (root / "JPEGImages" / "b.png").rename(root / "JPEGImages" / "b.jpg")
+    assert open_dataset(root)[1].image_path.name == "b.jpg"
+    (root / "JPEGImages" / "b.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"b\.png\.xml: there is no JPEGImages/b\.png"):
+        open_dataset(root)
+
+
 def test_the_file_name_in_the_xml_cannot_leave_the_folder(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "data", {"a": "<filename>../../secret.jpg</filename>"})
     (tmp_path / "secret.jpg").touch()

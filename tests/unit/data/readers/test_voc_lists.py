@@ -141,6 +141,20 @@ def test_lists_directly_in_imagesets(tmp_path: Path) -> None:
     assert images_of(out, "val") == ["c"]
 
 
+@pytest.mark.parametrize("name", ["readme.txt", "README.dataset.txt", "License.txt"])
+def test_a_text_about_the_dataset_is_no_list(tmp_path: Path, name: str) -> None:
+    root, out = make(tmp_path / "d", ["a", "b", "c"], train="a\nb\n", val="c\n"), tmp_path / "out"
+    (root / "ImageSets/Main" / name).write_text("b\nis blurred\n")
+    assert splits(root) == ("train", "val")
+    (root / "Annotations/b.xml").write_text(xml_of((9, 9, 4, 4)))
+    clean_and_check(root, out)
+    assert (out / "ImageSets/Main" / name).read_text() == "b\nis blurred\n"
+    for path in list((root / "ImageSets/Main").iterdir()):
+        if path.name != name:
+            path.rename(root / "ImageSets" / path.name)
+    assert splits(root) == ("train", "val")
+
+
 @pytest.mark.parametrize("path", ["train.txt", "ImageSets/Main/city/train.txt", "ImageSets/Segmentation/val.txt"])
 def test_a_list_that_is_not_read_is_named(tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture) -> None:
     root = make(tmp_path, ["a", "b"])
