@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from vovnet.data.batches.worker_count import usable_cores
 from vovnet.data.check import Report, check_dataset
 from vovnet.data.checking.problem import Problem
@@ -56,8 +58,7 @@ class Soundness:
     @property
     def has_masks(self) -> bool:
         """Whether any object has a mask, which a detector of boxes does not need."""
-        images = (image for split in self.report.annotated for image in split.images)
-        return any(obj.mask is not None for image in images for obj in image.objects)
+        return any(split.images.columns.has_masks for split in self.report.annotated)
 
     def sentences(self) -> Iterator[str]:
         """What is not a fault but worth saying."""
@@ -100,7 +101,11 @@ def check_soundness(
     most_images: if there are more, only their headers are read; None for no limit.
     """
     report = check_dataset(root, ignore_masks=True, most_decoded=most_images, progress=progress)
-    labelled = {split.split for split in report.annotated if any(i.objects or i.unusable_objects for i in split.images)}
+    labelled = {
+        split.split
+        for split in report.annotated
+        if any(split.images.object_counts()) or any(split.images.unusable_counts())
+    }
     unlabelled_test = test if test is not None and test not in labelled else None
     repeated_val = val if val not in (None, train) and _repeats(report, train, str(val)) else None
     not_used = {None, unlabelled_test, repeated_val}
@@ -126,8 +131,8 @@ def check_soundness(
 
 def _repeats(report: Report, train: str, val: str) -> bool:
     """Whether all images of val are training images, as in examples that name one folder for both."""
-    paths = {split.split: {image.image_path for image in split.images} for split in report.annotated}
-    return bool(paths.get(val)) and paths[val] <= paths.get(train, set())
+    keys = {split.split: split.images.keys for split in report.annotated}
+    return val in keys and train in keys and len(keys[val]) > 0 and bool(np.isin(keys[val], keys[train]).all())
 
 
 def _is_about(split: str | None, leak: Problem) -> bool:

@@ -25,7 +25,7 @@ from vovnet.data.dataset import (
 )
 from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.readers import coco_copy
-from vovnet.data.readers.coco_images import ImageFinder
+from vovnet.data.readers.image_finder import ImageFinder
 from vovnet.data.readers.tool_reading import warn_about_unused
 from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.limits import limits, too_much

@@ -11,9 +11,11 @@ import itertools
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from vovnet.data.dataset import (
     ImageAnnotation,
@@ -21,6 +23,8 @@ from vovnet.data.dataset import (
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
+    are_repeated,
+    keys_of,
     report_mended,
     to_image_size,
     to_number,
@@ -38,7 +42,7 @@ from vovnet.data.readers.coco_fields import (
     to_number_id,
 )
 from vovnet.data.readers.coco_files import annotation_files, parse_json, writer
-from vovnet.data.readers.coco_images import ImageFinder
+from vovnet.data.readers.image_finder import ImageFinder
 from vovnet.printing import line, quoted
 
 Id = int | str
@@ -71,11 +75,11 @@ def _read_split(root: Path, split: str, files: dict[str, Path], on_problem: OnPr
     finder = ImageFinder(folders, [entry.get("file_name") for entry in content["images"]], path, on_problem)
     mended: list[_KindAndDetail] = []
     listed = _read_images(content["images"], finder, mended, on_problem)
-    objects, unusable = _read_objects(content["annotations"], classes, listed, path, on_problem)
     mended += [
         ("repeated-id", f"annotation {index + 1} has the id {quoted(annotation_id)} of another one")
         for index, annotation_id in _find_repeated_ids(content["annotations"]).items()
     ]
+    objects, unusable = _read_objects(_taken_out(content["annotations"]), classes, listed, path, on_problem)
     if new_ids := classes.new_ids():
         own, shared = next(iter(new_ids.items()))
         detail = (
@@ -165,7 +169,7 @@ def _is_same_file(path: Path, other: Path) -> bool:
 
 
 def _read_objects(
-    annotations: Sequence[Entry], classes: Classes, listed: _Listed, path: Path, on_problem: OnProblem
+    annotations: Iterable[Entry], classes: Classes, listed: _Listed, path: Path, on_problem: OnProblem
 ) -> tuple[dict[Id, list[ObjectAnnotation]], Counter[Id]]:
     """The objects of each image, and the number of those that were left out."""
     objects: dict[Id, list[ObjectAnnotation]] = defaultdict(list)
@@ -211,11 +215,19 @@ def _stored_size(image_path: Path, objects: Sequence[ObjectAnnotation]) -> tuple
     return size if annotated_orientation(image_path, size) != 1 else None
 
 
+def _taken_out(entries: list[Entry]) -> Iterator[Entry]:
+    """The entries, each of which leaves the list: what is made of them takes the place that they took in memory."""
+    for index, entry in enumerate(entries):
+        entries[index] = {}
+        yield entry
+
+
 def _find_repeated_ids(annotations: Sequence[Entry]) -> dict[int, Id]:
     """Position → id of each annotation whose id another one before it has."""
     first: dict[Id, int] = {}
     repeated = {}
-    for index, annotation in enumerate(annotations):
+    for index in np.flatnonzero(are_repeated(keys_of(to_id(entry.get("id")) for entry in annotations))).tolist():
+        annotation = annotations[index]
         annotation_id = to_id(annotation.get("id"))
         if annotation_id is not None and annotations[first.setdefault(annotation_id, index)] != annotation:
             repeated[index] = annotation_id

@@ -22,8 +22,8 @@ from vovnet.data.dataset import (
 )
 from vovnet.data.image_files import find_images, ignore_problem, is_image_name
 from vovnet.data.readers import coco_copy
-from vovnet.data.readers.coco_images import ImageFinder
 from vovnet.data.readers.cvat_file import CvatFile, CvatImage, parse_cvat
+from vovnet.data.readers.image_finder import ImageFinder
 from vovnet.data.readers.tool_reading import WithoutArea, warn_about_unused
 from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.errors import counted

@@ -33,36 +33,36 @@ class ImageIndex:
         for path in images:
             relative = path.relative_to(root).as_posix()
             self._paths[relative] = path
-            self._alike[_plain(relative)].append(path)
-            self._named[_plain(path.name)].append(path)
-            self._stems[_plain(path.stem)].append(path)
+            self._alike[plain_name(relative)].append(path)
+            self._named[plain_name(path.name)].append(path)
+            self._stems[plain_name(path.stem)].append(path)
 
     def at(self, folder: Path, stated: str) -> Path | None:
         """The image at a path that is relative to a folder of the dataset."""
         joined = posixpath.normpath(posixpath.join(folder.relative_to(self.root).as_posix(), stated))
-        return self._paths.get(joined) or _only(self._alike.get(_plain(joined), []))
+        return self._paths.get(joined) or _only(self._alike.get(plain_name(joined), []))
 
     def named(self, name: str) -> Path | None:
         """The only image of this name in any folder."""
-        return _only(self._named.get(_plain(name), []))
+        return _only(self._named.get(plain_name(name), []))
 
     def beside(self, path: Path) -> list[Path]:
         """The images in the folder of a file that have its stem, in the order of IMAGE_SUFFIXES."""
-        found = [image for image in self._stems.get(_plain(path.stem), []) if image.parent == path.parent]
+        found = [image for image in self._stems.get(plain_name(path.stem), []) if image.parent == path.parent]
         exact = [image for image in found if image.stem == path.stem]
         return sorted(exact or found, key=lambda image: IMAGE_SUFFIXES.index(image.suffix.lower()))
 
     def with_stem(self, stem: str) -> Path | None:
         """The only image of this stem in any folder."""
-        return _only(self._stems.get(_plain(stem), []))
+        return _only(self._stems.get(plain_name(stem), []))
 
     @property
     def images(self) -> Iterable[Path]:
         return self._paths.values()
 
 
-class ImageFinder:
-    """Finds the images that the entries of a file name, file after file."""
+class UploadFinder:
+    """Finds the images that the entries of labelling tools name, file after file: an upload may have renamed them."""
 
     def __init__(self, root: Path, images: Iterable[Path]) -> None:
         self.root, self.index = root, ImageIndex(root, images)
@@ -73,7 +73,7 @@ class ImageFinder:
         self._uploaded: defaultdict[str, list[Path]] = defaultdict(list)
         for image in self.index.images:
             if (name := _without_upload(image.name)) != image.name:
-                self._uploaded[_plain(name)].append(image)
+                self._uploaded[plain_name(name)].append(image)
 
     def start(self, path: Path, split: str, stated: Iterable[str]) -> None:
         """Begin with a file of a split, and all names in it."""
@@ -103,7 +103,7 @@ class ImageFinder:
         return (
             self.index.named(name)
             or (self.index.named(bare) if bare != name else None)
-            or _only(self._uploaded.get(_plain(name), []))
+            or _only(self._uploaded.get(plain_name(name), []))
         )
 
 
@@ -134,5 +134,6 @@ def _only(paths: list[Path]) -> Path | None:
     return paths[0] if len(paths) == 1 else None
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The same for names that differ in case or Unicode form only, as names on Windows and macOS may."""
     return unicodedata.normalize("NFC", name).lower()

@@ -27,7 +27,7 @@ from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.images import why_unreadable
 from vovnet.data.readers import label_studio_brush as brush
 from vovnet.data.readers import tool_files
-from vovnet.data.readers.image_index import ImageFinder
+from vovnet.data.readers.image_index import UploadFinder
 from vovnet.data.readers.label_studio_tasks import Entry, Region, Value, corrected, parse
 from vovnet.data.readers.shapes import NOTHING, Outline, ellipse, fitted_polygons, from_bitmap, polygon, rectangle
 from vovnet.data.readers.tool_reading import Collected, WithoutArea, make_splits, warn_about_unused
@@ -58,7 +58,7 @@ def splits(root: Path) -> tuple[str, ...]:
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. A task without annotation counts in none; one annotated as empty has no objects."""
     images = find_images(root, on_problem)
-    finder = ImageFinder(root, images)
+    finder = UploadFinder(root, images)
     without_area, collected = WithoutArea(on_problem), Collected()
     for path in tool_files.find_files(root, "label_studio"):
         file, split = parse(path), tool_files.split_of(path, root)
@@ -199,7 +199,7 @@ def _outline(value: Value, shape: str, size: Size) -> Outline:
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The files with only these images and regions; everything else in them stays as it is."""
-    finder = ImageFinder(root, find_images(root, ignore_problem))
+    finder = UploadFinder(root, find_images(root, ignore_problem))
     images = {(split.split, image.image_path): image for split in splits for image in split.images}
     for path in tool_files.find_files(root, "label_studio"):
         file, split = parse(path), tool_files.split_of(path, root)

@@ -23,7 +23,7 @@ from vovnet.data.dataset import (
 )
 from vovnet.data.image_files import find_images, ignore_problem
 from vovnet.data.readers import tool_files
-from vovnet.data.readers.image_index import ImageFinder
+from vovnet.data.readers.image_index import UploadFinder
 from vovnet.data.readers.shapes import NOTHING, Outline, ellipse, fitted_polygons, polygon, rectangle
 from vovnet.data.readers.tool_reading import Collected, WithoutArea, make_splits, warn_about_unused
 from vovnet.data.readers.via_files import Entry, Region, Shape, ViaFile, parse, rewritten
@@ -51,7 +51,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     files = [parse(path) for path in tool_files.find_files(root, "via")]
     classes = _Classes(files)
     images = find_images(root, on_problem)
-    finder = ImageFinder(root, images)
+    finder = UploadFinder(root, images)
     without_area, collected = WithoutArea(on_problem), Collected()
     for file in files:
         split = tool_files.split_of(file.path, root)
@@ -189,7 +189,7 @@ def _choose_attribute(used: Counter[str], files: Sequence[ViaFile]) -> str | Non
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The files with only these images and regions; everything else in them stays as it is."""
-    finder = ImageFinder(root, find_images(root, ignore_problem))
+    finder = UploadFinder(root, find_images(root, ignore_problem))
     kept = {(split.split, image.image_path): image for split in splits for image in split.images}
     for path in tool_files.find_files(root, "via"):
         file, split = parse(path), tool_files.split_of(path, root)

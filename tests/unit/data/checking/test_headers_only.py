@@ -14,7 +14,7 @@ from vovnet.media.image_opening import read_jpeg_start
 from vovnet.media.pixels import read_header, read_pixels
 
 from ....small_voc import BCCD
-from ..small_datasets import append, cut_short, make_voc, same_pixels, unlink, voc_lines
+from ..small_datasets import append, cut_short, make_voc, make_yolo, same_pixels, unlink, voc_lines
 
 
 def spoiled(root: Path) -> Path:
@@ -76,3 +76,19 @@ def test_headers_are_read_from_the_start_of_a_jpeg(tmp_path: Path) -> None:
     damaged.write_bytes(b"\xff\xd8" + bytes(100_000))
     with pytest.raises(ValueError, match=r"damaged\.jpg "):
         read_header(damaged)
+
+
+def test_a_header_that_the_reader_needed_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_yolo(tmp_path)
+    assert not check_dataset(root, headers=True).problems
+    unread = root / "images/train/0.png"
+    unread.write_bytes(b"no image")
+    read: list[Path] = []
+
+    def read_header(path: Path) -> object:
+        read.append(path)
+        raise ValueError(f"{path} is no image")
+
+    monkeypatch.setattr("vovnet.data.checking.image_scan.read_header", read_header)
+    assert check_dataset(root, headers=True).count_by_kind() == {"unreadable-image": 1}
+    assert read == [unread]

@@ -1,14 +1,14 @@
-"""Finds the image files that COCO's entries name."""
+"""Finds the image files that the entries of COCO, CVAT and CSV files name, in the folders where these have them."""
 
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vovnet.data.dataset import OnProblem
+from vovnet.data.readers.image_index import plain_name
 from vovnet.printing import line, quoted
 
 
@@ -63,14 +63,10 @@ class ImageFinder:
         folder = path.parent
         if folder not in self._names:
             names = os.listdir(folder) if folder.is_dir() else []
-            counts = Counter(map(_plain, names))
-            self._names[folder] = {_plain(name): name for name in names if counts[_plain(name)] == 1}
-        name = self._names[folder].get(_plain(path.name))
+            counts = Counter(map(plain_name, names))
+            self._names[folder] = {plain_name(name): name for name in names if counts[plain_name(name)] == 1}
+        name = self._names[folder].get(plain_name(path.name))
         return folder / name if name is not None and (folder / name).is_file() else None
-
-
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).lower()
 
 
 def _to_path(file_name: str) -> PurePosixPath:
