@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all package environments oldest campaign check format setup results site bench runtimes energy-methods gpu gpu-rehearsal clean
+.PHONY: demo test test-all package environments oldest campaign check format setup results site tutorial bench runtimes energy-methods gpu gpu-rehearsal clean
 
 demo: .venv/.demo  ## detect, evaluate and measure with the bundled images and weights
 	$(BIN)/python examples/demo.py
@@ -29,8 +29,11 @@ results: .venv/.dev  ## render docs/results.md, docs/reproduction.md and what ot
 	$(BIN)/python benchmarks/results.py
 
 site: .venv/.dev  ## build the site from docs/ into build/site; no page of it asks another host for anything
-	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "built: $(BIN)/python -m http.server -d build/site shows it at http://localhost:8000"
+
+tutorial: .venv/.dev  ## run the commands of docs/tutorial.md and put what they print into the page; a quarter of an hour
+	$(BIN)/python benchmarks/tutorial.py
 
 bench: .venv/.dev  ## check the speed claims; keep the machine otherwise idle
 	$(BIN)/python benchmarks/bench.py

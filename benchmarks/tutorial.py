@@ -48,9 +48,9 @@ def run_in(folder: Path) -> Callable[[str], str]:
     def run(command: str) -> str:
         print(command, file=sys.stderr, flush=True)
         program, *arguments = command.split()
-        module = {"vovnet": "vovnet", "vovnet-runtime": "vovnet.runtime"}[program]
+        module = {"vovnet": "vovnet.cli.main", "vovnet-runtime": "vovnet.runtime.command"}[program]
         result = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-c", f"from {module} import main; main()", *arguments],
             cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True,
         )  # fmt: skip
         return result.stdout

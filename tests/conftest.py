@@ -65,7 +65,16 @@ def site(tmp_path_factory):
     folder, root = tmp_path_factory.mktemp("site"), Path(__file__).parents[1]
     paths = os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        [
+            sys.executable,
+            "-c",
+            "from mkdocs.__main__ import cli; cli()",
+            "build",
+            "--strict",
+            "--quiet",
+            "--site-dir",
+            folder,
+        ],
         cwd=root,
         env=os.environ | {"PYTHONPATH": paths, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,

@@ -38,7 +38,7 @@ class Limits:
     record_bytes: size of a record that vovnet wrote (measurements, evaluations, reproductions), or of the log of a
         power meter.
     weights_bytes: size of weights, of a checkpoint or of an exported model, unpacked.
-    weights_seconds: time in which weights from a URL must arrive, all together.
+    weights_seconds: time in which weights from a URL or the hub must arrive, all together.
     header_bytes: size of what weights or a checkpoint hold besides the values of tensors.
     download_bytes: size of an image from a URL.
     download_seconds: time in which it must arrive.

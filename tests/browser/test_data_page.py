@@ -10,7 +10,7 @@ import pytest
 from vovnet.cli.data_view import view
 
 from ..unit.data.small_datasets import make_voc, voc_lines, xml_of
-from .pages import contrast, open_page
+from .pages import HARD_TO_READ, contrast, open_page
 from .test_layout import OUTSIDE
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_fits_and_can_be_read(browser: Browser, page_file: Path, width: int, scheme: str) -> None:
     with open_page(browser, page_file, viewport={"width": width, "height": 844}, color_scheme=scheme) as page:
         assert page.evaluate(OUTSIDE) == []
+        assert page.evaluate(HARD_TO_READ, "body") == []
         assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
         panel = page.locator("figure").first.evaluate("(figure) => getComputedStyle(figure).backgroundColor")
         for text in ("figcaption", "figcaption li"):

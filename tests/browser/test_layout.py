@@ -20,7 +20,7 @@ from ..unit.metrics.made import random_scene
 from ..unit.report.compared import comparison
 from ..unit.report.evaluated import evaluated
 from ..unit.report.measured import latency, measurements
-from .pages import open_page
+from .pages import HARD_TO_READ, open_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -96,6 +96,7 @@ def test_nothing_lies_outside(browser: Browser, page_file: Path, width: int, sch
     with open_page(browser, page_file, viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         assert page.locator(".wide").count() > 0
         assert page.evaluate(OUTSIDE) == []
+        assert page.evaluate(HARD_TO_READ, "body") == []
         for box in page.locator(".wide").all():  # to its last column
             box.evaluate("(box) => box.scrollTo(box.scrollWidth, 0)")
             last, around = box.locator("tr").first.locator("> *").last.bounding_box(), box.bounding_box()

@@ -107,7 +107,14 @@ class ImageTable(Sequence[ImageAnnotation]):
         if isinstance(images, cls):
             return images
         columns = ImageColumns()
-        return cls(columns, array("I", [_add(columns, image) for image in images]))
+        return cls(columns, array("I", [add_image(columns, image) for image in images]))
+
+    @classmethod
+    def joined(cls, tables: Sequence[ImageTable]) -> ImageTable:
+        """The images of all tables, one table after the other."""
+        if all(table.columns is tables[0].columns for table in tables):
+            return cls(tables[0].columns, array("I", (row for table in tables for row in table.rows)))
+        return cls.of(image for table in tables for image in table)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -148,7 +155,7 @@ class ImageTable(Sequence[ImageAnnotation]):
         for row, image in zip(self.rows, self, strict=True):
             new = change(image)
             if new is not None:
-                rows.append(row if new is image else _add(self.columns, new))
+                rows.append(row if new is image else add_image(self.columns, new))
         return ImageTable(self.columns, rows)
 
     def moved(self, folder: Path, other: Path) -> ImageTable:
@@ -189,7 +196,8 @@ class ImageTable(Sequence[ImageAnnotation]):
         return keys_of(self.paths())
 
 
-def _add(columns: ImageColumns, image: ImageAnnotation) -> int:
+def add_image(columns: ImageColumns, image: ImageAnnotation) -> int:
+    """The number of the new row."""
     objects = ((o.index, o.class_name, o.box, o.difficult, o.crowd, o.area, o.mask, o.stated) for o in image.objects)
     return columns.add(
         image.image_path, image.annotation_path, image.image_id, objects,

@@ -33,7 +33,7 @@ def find_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> l
 def walk_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> Iterator[str]:
     """The paths of `find_images`, one after the other, as text: objects of 100,000 paths take 100 MB."""
     others: list[Path] = []
-    for path, is_file in _walk("" if str(folder) == "." else str(folder), below=below):
+    for path, is_file in walk_files(folder, below=below):
         # Opening a pipe would wait for ever; a broken link is an image that cannot be read.
         if is_image_name(path) and (is_file or not os.path.exists(path)):
             yield path
@@ -42,8 +42,12 @@ def walk_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> I
     report_skipped(others, on_problem)
 
 
-def _walk(folder: str, *, below: bool) -> Iterator[tuple[str, bool]]:
+def walk_files(folder: Path, *, below: bool) -> Iterator[tuple[str, bool]]:
     """The path of what is no folder, sorted, and whether it is a file. Links to folders are not followed."""
+    return _walk("" if str(folder) == "." else str(folder), below=below)
+
+
+def _walk(folder: str, *, below: bool) -> Iterator[tuple[str, bool]]:
     names, odd, folders = list[str](), set[str](), set[str]()
     try:
         with os.scandir(folder or ".") as entries:
@@ -56,7 +60,7 @@ def _walk(folder: str, *, below: bool) -> Iterator[tuple[str, bool]]:
                 elif below and not entry.is_symlink():
                     names.append(entry.name)
                     folders.add(entry.name)
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):
         return
     for name in sorted(names):
         path = os.path.join(folder, name)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vovnet.data.dataset import SplitAnnotations, raise_problem
+import numpy as np
+
+from vovnet.data.dataset import ImageTable, SplitAnnotations, raise_problem
 from vovnet.data.formats import find_format
 from vovnet.data.splits.grouping import Grouping, group_images
 from vovnet.data.splits.near_duplicates import small_pictures
-from vovnet.data.splits.split_file import Selection, image_name, is_split_name, read_whole
+from vovnet.data.splits.split_file import Selection, image_names, is_split_name, read_whole
 from vovnet.data.splits.stratifying import stratify
 from vovnet.errors import UsageError, counted
 from vovnet.printing import line, quoted
 
 _LOG = logging.getLogger("vovnet")
+_NOTHING = Counter[str]()
 _ROUNDING = 0.01  # that the sum of written fractions may be off
 
 
@@ -54,11 +57,12 @@ class Division:
 
     def objects_per_class(self) -> dict[str, Counter[str]]:
         """Split → class → number of its objects."""
-        objects = {image_name(self.whole.root, image): image.objects for image in self.whole.images}
-        return {
-            split: Counter(obj.class_name for name in names for obj in objects[name])
-            for split, names in self.members.items()
-        }
+        split_of = {name: split for split, names in self.members.items() for name in names}
+        counts = {split: Counter[str]() for split in self.members}
+        for name, image in zip(image_names(self.whole), self.whole.images, strict=True):
+            if name in split_of:
+                counts[split_of[name]].update(obj.class_name for obj in image.objects)
+        return counts
 
 
 def divide(
@@ -86,11 +90,13 @@ def divide(
     root = Path(dataset_root)
     reader = find_format(root)
     whole = read_whole(reader, root, raise_problem, masks=False)
-    by_name = {image_name(whole.root, image): image for image in whole.images}
-    names = sorted(by_name)
+    positions = {name: position for position, name in enumerate(image_names(whole))}
+    names = sorted(positions)
     pictures, unreadable = None, tuple[str, ...]()
     if compare_images and names:
-        pictures, readable = small_pictures([by_name[name].image_path for name in names], workers, progress)
+        pictures, readable = small_pictures(
+            list(whole.images.select([positions[name] for name in names]).paths()), workers, progress
+        )
         unreadable = tuple(name for name, good in zip(names, readable, strict=True) if not good)
         names, pictures = [name for name, good in zip(names, readable, strict=True) if good], pictures[readable]
     if unreadable:
@@ -103,11 +109,8 @@ def divide(
     most = max(2, int(min(shares.values()) * len(names) / 2))
     grouping = group_images(names, pictures, pattern=pattern, most=most)
     count = int(grouping.groups.max()) + 1
-    classes: list[Counter[str]] = [Counter() for _ in range(count)]
-    sizes = [0] * count
-    for name, group in zip(names, grouping.groups.tolist(), strict=True):
-        sizes[group] += 1
-        classes[group].update({obj.class_name for obj in by_name[name].objects} or {""})
+    sizes = np.bincount(grouping.groups, minlength=count).tolist()
+    classes = _classes_of_groups(whole.images.select([positions[name] for name in names]), grouping, sizes)
     split_of = stratify(classes, sizes, list(shares.values()), seed)
     members: dict[str, list[str]] = {split: [] for split in shares}
     splits = list(shares)
@@ -122,6 +125,19 @@ def divide(
             )
     source = reader.file.root if isinstance(reader, Selection) else root
     return Division(source, {split: tuple(part) for split, part in members.items()}, whole, grouping, unreadable)
+
+
+def _classes_of_groups(images: ImageTable, grouping: Grouping, sizes: Sequence[int]) -> list[Counter[str]]:
+    """For each group the number of its images that have a class. Groups of one image with the same classes share it."""
+    shared: dict[frozenset[str], Counter[str]] = {}
+    classes: list[Counter[str]] = [Counter() if size > 1 else _NOTHING for size in sizes]
+    for group, names in zip(grouping.groups.tolist(), images.class_names(), strict=True):
+        of_image = frozenset(names or {""})
+        if sizes[group] > 1:
+            classes[group].update(of_image)
+        else:
+            classes[group] = shared.setdefault(of_image, Counter(of_image))
+    return classes
 
 
 def check_fractions(fractions: Mapping[str, float]) -> dict[str, float]:

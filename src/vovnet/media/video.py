@@ -72,7 +72,7 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS, "max_pixels": str(pixels)}
     try:
         # A name such as "concat:a.mp4" is a protocol unless a folder stands before it.
-        with av.open(os.path.abspath(path), options=options, metadata_errors="replace") as container:
+        with av.open(os.path.abspath(path), options=options, **_lenient(av.__version__)) as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video stream")
             stream = container.streams.video[0]
@@ -92,6 +92,11 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if isinstance(error, ValueError | OSError) and str(path) in str(error):
             raise
         raise ValueError(f"{path} cannot be read as a video ({line(str(error), 100)})") from error
+
+
+def _lenient(version: str) -> dict[str, Any]:
+    """What makes `av.open` take a title in any encoding; from version 19 it does by itself."""
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def _check_size(width: int, height: int, path: str | Path) -> None:

@@ -10,7 +10,7 @@ from vovnet.data.dataset import raise_problem
 from vovnet.data.formats import find_format
 from vovnet.data.formats import splits as names_of_splits
 from vovnet.data.reading import read_splits
-from vovnet.data.splits.split_file import image_name, is_split_file, read_split_file, write_members
+from vovnet.data.splits.split_file import image_names, is_split_file, read_split_file, write_members
 from vovnet.data.splits.split_roles import find_role
 from vovnet.data.splitting import divide
 from vovnet.files import make_folder
@@ -68,7 +68,7 @@ def take_val_from_train(splits: Splits, folder: Path, *, compare_images: bool = 
         dataset = read_split_file(dataset).root
     wanted = [name for name in (splits.train, splits.test) if name is not None]
     annotations = read_splits(module, splits.root, wanted, raise_problem, masks=False)
-    train, *test = ([image_name(split.root, image) for image in split.images] for split in annotations)
+    train, *test = (list(image_names(split)) for split in annotations)
     make_folder(folder)
     write_members(path, dataset, {"train": train})
     division = divide(path, {"train": 1 - VAL_FRACTION, "val": VAL_FRACTION}, _SEED, compare_images=compare_images)

@@ -172,8 +172,8 @@ def escaped(text: str) -> str:
 
 
 def _breakable(name: str) -> str:
-    """As `_text`, with a place to break the line after the source of a model, as in torchvision:resnet50."""
-    return _text(name).replace(":", ":<wbr>")
+    """As `_text`, with places to break the line, as in torchvision:mobilenet_v3_small and in the path of a file."""
+    return re.sub(r"(?<!<)[:/_]", r"\g<0><wbr>", _text(name))
 
 
 def _figure(figure: Figure) -> str:

@@ -15,6 +15,7 @@ from vovnet.errors import UsageError
 from vovnet.models.backbones.timm import import_timm
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.printing import line
+from vovnet.urls import is_hub_name
 from vovnet.weights.detector import ModelInfo
 from vovnet.weights.file import (
     BACKBONE_FORMAT,
@@ -122,7 +123,8 @@ def build_pretrained(info: ModelInfo, source: str) -> tuple[ModelInfo, Detection
             return _build_on_timm(info, spec.backbone.removeprefix("timm/"), source)
         return _build_on_ours(info, spec.backbone, read_weights(source))
     except OSError as error:  # not there, or not to be downloaded
-        absent = isinstance(error, FileNotFoundError) and suffix_of(source) in SUFFIXES
+        is_file = suffix_of(source) in SUFFIXES and not is_hub_name(source)
+        absent = isinstance(error, FileNotFoundError) and is_file
         problem = f"{source} is neither a weights file nor the name of weights" if absent else str(error)
         raise type(error)(
             f"{problem}; the config's header or docs/weights.md says where to get weights, and backbone_weights=null "

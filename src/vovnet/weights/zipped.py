@@ -42,10 +42,11 @@ def sha1_inside(path: Path) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     with opened_archive(path) as archive:
-        # Of the second folder the Finder of macOS makes a copy of each name, for what other systems lack.
-        members = [part for part in archive.infolist() if not part.is_dir() and part.filename[:9] != "__MACOSX/"]
+        # The Finder of macOS adds a folder of its own, with a part for each file. A hostile name may be empty.
+        parts = [part for part in archive.infolist() if not part.filename.endswith("/")]
+        members = [part for part in parts if not part.filename.startswith("__MACOSX/")]
         if len(members) != 1 or not members[0].filename.endswith(".pth"):
-            names = listed([part.filename for part in members], 3) or "nothing"
+            names = listed([repr(part.filename) for part in members], 3) or "nothing"
             raise ValueError(f"must hold one .pth file and nothing else, but holds {names}")
         if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError("is compressed in an unusual way: unpack it, and name the .pth in it")

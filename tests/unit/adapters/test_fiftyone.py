@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from vovnet.adapters.fiftyone import make_samples
+from vovnet.data.dataset import Tile
 from vovnet.data.formats import open_dataset
 from vovnet.masks import decode, encode
 from vovnet.runtime.detections import Detections
@@ -93,10 +94,23 @@ def test_what_does_not_fit_is_named(dataset: Any, tmp_path: Path) -> None:
         make_samples([replace(one, source=str(other))], dataset=dataset)
     with pytest.raises(ValueError, match="expected one prediction for each image, got two of"):
         make_samples([one, one])
-    with pytest.raises(ValueError, match="samples are image files, got a prediction of 0"):
+    tile = replace(dataset[0], tile=Tile((0, 0, 320, 320), (480, 640)))
+    with pytest.raises(ValueError, match="samples are image files, got a tile of"):
+        make_samples(dataset=replace(dataset, samples=(tile,)))
+    with pytest.raises(ValueError, match="samples are files, got a prediction of 0"):
         make_samples([replace(one, source="0")])
-    with pytest.raises(ValueError, match="frame 3"):
-        make_samples([replace(one, source=str(other), frame=3)])
+    with pytest.raises(ValueError, match="expected one prediction for each frame of a video, got two of"):
+        make_samples([replace(one, source="samples/video/cars.mp4", frame=2)] * 2)
+
+
+def test_frames_of_a_video_are_in_one_sample(dataset: Any, in_fiftyone: Any) -> None:
+    found = [replace(perfect(dataset[i], dataset), source="samples/video/cars.mp4", frame=i) for i in range(3)]
+    in_fiftyone.add_samples(make_samples(found))
+    video = in_fiftyone.one(fo.ViewField("filepath") == os.path.abspath("samples/video/cars.mp4"))
+    assert in_fiftyone.media_type == "video"
+    assert {number: len(frame.predictions.detections) for number, frame in video.frames.items()} == {
+        number + 1: len(one) for number, one in enumerate(found)
+    }
 
 
 @pytest.mark.parametrize("kind", ["COCODetectionDataset", "VOCDetectionDataset", "YOLOv5Dataset"])

@@ -46,6 +46,14 @@ def test_all_of_ours_that_timm_lacks_are_there() -> None:
     assert timm.models.model_entrypoint("resnet50").__module__ == "timm.models.resnet"
 
 
+def test_a_name_that_timm_has_stays_its_own(own_registries: None) -> None:
+    registry = timm.models._registry
+    other = timm.models.model_entrypoint("resnet18")
+    registry._model_entrypoints["vovnet39"] = other
+    assert set(register()) == set(NAMES) - {"vovnet39"}
+    assert timm.models.model_entrypoint("vovnet39") is other
+
+
 @pytest.mark.parametrize("name", EACH_KIND)
 def test_outputs_are_ours(name: str) -> None:
     theirs, ours = pair(name, num_classes=5)

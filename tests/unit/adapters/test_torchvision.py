@@ -75,6 +75,14 @@ def test_the_pyramid_is_torchvisions_on_our_maps() -> None:
     assert torch.equal(maps["3"], coarse)
 
 
+def test_the_pyramid_is_on_any_backbone() -> None:
+    pytest.importorskip("timm")
+    for name, count in (("timm/resnet18", 4), ("vgg16", 3)):  # strides from 4 and from 8
+        backbone = PyramidBackbone(name, out_channels=16)
+        assert list(backbone(IMAGES)) == [*backbone.feature_names, "pool"]
+        assert len(backbone.feature_names) == count
+
+
 @pytest.mark.parametrize("detector", [FasterRCNN, MaskRCNN, RetinaNet])
 def test_torchvisions_detectors_train_and_detect(detector: type) -> None:
     backbone = PyramidBackbone("vovnet19_tiny", out_channels=16)

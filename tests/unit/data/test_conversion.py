@@ -25,6 +25,7 @@ from .small_datasets import (
     HEIGHT,
     WIDTH,
     append,
+    edit,
     make_coco,
     make_masked_coco,
     make_voc,
@@ -222,6 +223,14 @@ def test_splits_of_yolo_have_its_names(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no split 'tran', did you mean 'train'"):
         convert_dataset(root, "coco", tmp_path / "out3", splits=["tran"])
     assert convert_dataset(root, "coco", tmp_path / "out3", splits=["all"]).images == {"all": 10}
+
+
+def test_splits_without_images_are_named(tmp_path: Path) -> None:
+    root = make_coco(tmp_path / "d")
+    edit(root, "val", lambda content: content.update(images=[], annotations=[]))
+    done = convert_dataset(root, "yolo", tmp_path / "out")
+    assert done.empty == ("val",)
+    assert set(done.images) == {"train"}
 
 
 def test_a_split_file_can_be_converted(tmp_path: Path) -> None:

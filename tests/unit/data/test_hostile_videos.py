@@ -16,6 +16,7 @@ import torch
 
 from vovnet.data.video import VideoWriter, read_frames
 from vovnet.limits import VARIABLE
+from vovnet.media import video
 from vovnet.media.video import video_info
 
 av = pytest.importorskip("av")
@@ -219,3 +220,8 @@ def test_an_encoder_that_fails_at_the_end_names_the_video(tmp_path: Path, monkey
 
 def _fail(packets: object) -> None:
     raise av.error.ExternalError(542398533, "Generic error in an external library")
+
+
+@pytest.mark.parametrize(("version", "given"), [("14.0.0", True), ("18.1.0", True), ("19.0.2", False), ("20.0", False)])
+def test_newer_versions_of_av_have_no_such_option(version: str, given: bool) -> None:
+    assert bool(video._lenient(version)) == given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,18 @@ def test_an_image_is_a_sample_itself_if_no_tile_shows_some_object_whole(tmp_path
     tiles = cut_into_tiles(make_dataset(tmp_path, [large, small], [small]), Tiling(100, 0.2), seed=0)
     assert windows_of(tiles) == [(0, 0, 100, 100), (50, 0, 150, 100), (0, 0, 150, 100), (0, 0, 100, 100)]
     assert tiles[2].target.boxes.tolist() == [large, small]
+
+
+def test_many_tiles_take_little_memory(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, *[[[x, 5.0, x + 20, 25.0] for x in range(0, 280, 30)]] * 20, size=(32, 300))
+    tiling = Tiling(32, 0.8)
+    cut_into_tiles(dataset, tiling, seed=0)
+    tracemalloc.start()
+    tiles = cut_into_tiles(dataset, tiling, seed=0)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(tiles) > 500
+    assert taken < 60 * len(tiles) + 10_000
 
 
 def test_an_image_no_larger_than_a_tile_stays(tmp_path: Path) -> None:

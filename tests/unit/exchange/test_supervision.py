@@ -54,6 +54,14 @@ def test_what_supervision_selects_comes_back_best_first() -> None:
     np.testing.assert_array_equal([mask.sum() for mask in back.to_supervision().mask], [12, 1])
 
 
+def test_compact_masks_are_read_too() -> None:
+    found = make("arrays").to_supervision()
+    whole = np.tile(np.array([0, 0, *SIZE[::-1]], dtype=np.float32), (3, 1))
+    compact = sv.CompactMask.from_dense(found.mask, whole, SIZE)
+    back = Detections.from_supervision(sv.Detections(**{**vars(found), "mask": compact}), SIZE)
+    np.testing.assert_array_equal(back.to_supervision().mask, BITMAPS)
+
+
 @KINDS
 def test_supervision_draws_them(kind: str) -> None:
     image = np.zeros((60, 80, 3), dtype=np.uint8)

@@ -169,8 +169,15 @@ def test_a_file_name_that_is_not_text(tmp_path: Path) -> None:
     assert page(tmp_path, [Section("caf\udce9.jpg")]).texts_of("h2") == ["caf�.jpg"]
 
 
-@pytest.mark.parametrize("name", ["torchvision:resnet50", "timm:vit_base", "package.module:function"])
-def test_the_name_of_a_model_breaks_after_its_source(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "html"),
+    [
+        ("torchvision:resnet50", "torchvision:<wbr>resnet50"),
+        ("timm:vit_base", "timm:<wbr>vit_<wbr>base"),
+        ("runs/`a/b`/best", "runs/<wbr><code>a/<wbr>b</code>/<wbr>best"),
+    ],
+)
+def test_the_name_of_a_model_breaks_between_its_parts(tmp_path: Path, name: str, html: str) -> None:
     """Not in the middle of "resnet50", as it must where there is no such place."""
     page(tmp_path, [Section("Models", [Table(["model", "ms"], [[name, "1"]])])])
-    assert name.replace(":", ":<wbr>") in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f'<th scope="row">{html}\n' in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -173,6 +173,18 @@ def test_a_missing_extra_is_one_of_this_distribution(installed: Path, tmp_path: 
     assert 'pip install "vovnet-runtime[openvino]"' in done.stderr
 
 
+def test_its_detections_go_to_other_libraries(installed: Path) -> None:
+    code = (
+        "import numpy as np\n"
+        "from vovnet.runtime import Detections\n"
+        "found = Detections(boxes=np.zeros((0, 4)), labels=np.zeros(0, int), scores=np.zeros(0), image_size=(2, 2),\n"
+        "    class_names=('a',), category_ids=(1,), source='0')\n"
+        "found.to_supervision()\n"
+    )
+    done = run(installed, code)
+    assert 'to_supervision() needs an extra: pip install "vovnet-runtime[supervision]"' in done.stderr
+
+
 def test_it_runs_where_posix_is_missing(installed: Path, tmp_path: Path) -> None:
     """As on Windows, as far as that can be shown elsewhere."""
     write_tiny(tmp_path / "tiny.onnx")

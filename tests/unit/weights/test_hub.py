@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-from vovnet import load
+from vovnet import create_backbone, load
 from vovnet.errors import UsageError
 from vovnet.names import shipped_weights
 from vovnet.report.model_card import make_card
-from vovnet.weights.detector import digest_of_weights, file_to_change, load_weights
+from vovnet.weights.backbone import build_pretrained, save_backbone
+from vovnet.weights.detector import ModelInfo, digest_of_weights, file_to_change, load_weights
 from vovnet.weights.find import find_weights, read_source
 from vovnet.weights.hub import from_hub, parse_hub_source
 from vovnet.weights.pushing import hub_name, local_paths, push, write_folder
+from vovnet.weights.translate import BackboneWeights
 
 from .hub_standin import TOKEN, Hub, Repository, commit_of, use_hub
 from .serving import files
@@ -136,6 +139,24 @@ def test_weights_in_the_cache_of_the_hub_are_never_changed(hub: Hub) -> None:
         file_to_change("hf:me/cells")
 
 
+def test_a_backbone_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    network = create_backbone("vovnet19_tiny", features_only=True).eval()
+    pixels = {"mean": (104.0, 117.0, 123.0), "std": (1.0, 1.0, 1.0), "channel_order": "BGR"}
+    save_backbone(
+        tmp_path / "b.safetensors", BackboneWeights("", "vovnet19_tiny", {}, pixels, network.state_dict()), {}
+    )
+    files = {"best.safetensors": (tmp_path / "b.safetensors").read_bytes()}
+    hub.repositories["me/backbone"] = Repository({"main": files})
+    again = create_backbone("vovnet19_tiny", weights="hf:me/backbone", features_only=True).eval()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(again(x), network(x), strict=True))
+    info = ModelInfo("refinedet320_vovnet39", {}, ("cat",), (1,))
+    message = r"^hf:me/gone/x\.safetensors: the hub has no such model, .*; the config's header or docs/weights\.md says"
+    with pytest.raises(FileNotFoundError, match=message):
+        build_pretrained(info, "hf:me/gone/x.safetensors")
+
+
 # --- without the hub ----------------------------------------------------------------------------------------------
 
 
@@ -223,7 +244,7 @@ def test_a_repository_with_conditions(hub: Hub) -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(ModuleNotFoundError, match=r"hf:me/cells needs an extra: pip install .*\[hub\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"hf:me/cells needs an extra: pip install .*\[hub\]"):
         find_weights("hf:me/cells")
 
 

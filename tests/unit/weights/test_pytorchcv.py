@@ -61,7 +61,7 @@ def zipped(contents: dict[str, bytes], compression: int = zipfile.ZIP_STORED) ->
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", compression) as archive:
         for name, content in contents.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
     return target.getvalue()
 
 
@@ -207,12 +207,13 @@ def test_an_archive_holds_either_format_of_pytorch(compression: int, new_format:
     ("contents", "message"),
     [
         ({}, "must hold one .pth file and nothing else, but holds nothing"),
-        ({"a.txt": b"a"}, "must hold one .pth file and nothing else, but holds a.txt"),
-        ({"a.pth": b"a", "b.pth": b"b"}, "must hold one .pth file and nothing else, but holds a.pth, b.pth"),
+        ({"a.txt": b"a"}, "must hold one .pth file and nothing else, but holds 'a.txt'"),
+        ({"a.pth": b"a", "b.pth": b"b"}, "must hold one .pth file and nothing else, but holds 'a.pth', 'b.pth'"),
+        ({"": b"a"}, "must hold one .pth file and nothing else, but holds ''"),
         ({"a.pth": b"a"}, "is no file of torch.save|is damaged"),
         ({"a.pth": bytes(70 * 2**20)}, "would unpack to [0-9]+ times its size"),
     ],
-    ids=["empty", "a text", "two", "no pickle", "a bomb"],
+    ids=["empty", "a text", "two", "no name", "no pickle", "a bomb"],
 )
 def test_archives_that_hold_something_else(contents: dict[str, bytes], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"theirs\.pth\.zip ({message})"):

@@ -68,7 +68,9 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
             _LOG.warning("%s: %s without annotation left out", path, counted(file.unlabelled, "task"))
         finder.start(path, split, [entry.image for entry in file.entries])
         for entry in file.entries:
-            if (image_path := finder.find(entry.image, report)) is not None:
+            if entry.fault:
+                report("bad-annotation", path, f"task {entry.position + 1} {entry.fault}")
+            elif (image_path := finder.find(entry.image, report)) is not None:
                 image, no_area = _read_image(image_path, path, entry, report)
                 collected.add(split, image, report)
                 if not outside:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vovnet.data.readers.coco_fields import to_flag
 from vovnet.data.readers.image_index import local_names
+from vovnet.errors import listed
 from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.parsing import naming, read_json
 from vovnet.printing import quoted
@@ -61,6 +62,7 @@ class Entry:
 
     position: in the list of tasks.
     image: its path or URL as stated; "" if there is none, or several.
+    fault: why there are several, as the end of a sentence; "" otherwise.
     annotation: position of the annotation that counts; None if the task has none.
     key: the task's list of regions in JSON-MIN.
     """
@@ -70,6 +72,7 @@ class Entry:
     annotation: int | None
     regions: list[Region] = field(default_factory=list)
     key: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,17 @@ def _entries(content: Sequence[Value]) -> Iterator[Entry]:
             continue
         key = _annotations_key(task)
         if not key:  # JSON-MIN
-            image, lists = _find_image(task), [name for name in task if _is_region_list(task[name])]
-            entry = Entry(position, image, 0, key=lists[0] if lists else "")
+            images, lists = _find_images(task), [name for name in task if _is_region_list(task[name])]
+            entry = Entry(position, _only(images), 0, key=lists[0] if lists else "", fault=_fault(images))
             results = task[lists[0]] if lists else []
         else:
             data = task.get("data")
             chosen = _choose(task[key])
-            image, uploaded = _find_image(data if isinstance(data, dict) else {}), task.get("file_upload")
+            images, uploaded = _find_images(data if isinstance(data, dict) else {}), task.get("file_upload")
+            image = _only(images)
             if image and not _is_image(image) and isinstance(uploaded, str) and _is_image(uploaded):
                 image = uploaded  # the URL does not show the file's name
-            entry = Entry(position, image, chosen)
+            entry = Entry(position, image, chosen, fault=_fault(images))
             results = [] if chosen is None else task[key][chosen]["result"]
         for parts in _group(results):
             region = _to_region(count, parts, results, by_task=bool(key))
@@ -156,14 +160,25 @@ def _is_region_list(value: object) -> bool:
     return bool(is_list) and any(key in item for item in value for key in _SIZES)  # type: ignore[attr-defined]
 
 
-def _find_image(data: Mapping[str, Any]) -> str:
-    """The one value of a task's data that names an image."""
-    texts = {key: value for key, value in data.items() if isinstance(value, str) and value.strip()}
-    images = [value for value in texts.values() if _is_image(value)]
-    likely = next((texts[key] for key in _IMAGE_KEYS if key in texts), "")
-    if len(set(images)) == 1 and not (likely and _is_image(likely)):
-        return images[0]
-    return likely
+def _find_images(data: Mapping[str, Any]) -> list[str]:
+    """The values of a task's data that name its images: one, unless images are compared or a document has pages."""
+    texts: dict[str, list[str]] = {}
+    for key, value in data.items():
+        stated = value if isinstance(value, list) else [value]
+        texts[key] = [text for text in stated if isinstance(text, str) and text.strip()]
+    images = list(dict.fromkeys(text for of_key in texts.values() for text in of_key if _is_image(text)))
+    likely = next((texts[key] for key in _IMAGE_KEYS if texts.get(key)), [])
+    return images if not likely or (len(images) == 1 and not any(map(_is_image, likely))) else likely
+
+
+def _only(images: Sequence[str]) -> str:
+    return images[0] if len(images) == 1 else ""
+
+
+def _fault(images: Sequence[str]) -> str:
+    if len(images) < 2:
+        return ""
+    return f"has the images {listed(images, 3)}, and nothing says in which of them its regions are: give each a task"
 
 
 def _is_image(stated: str) -> bool:

@@ -35,9 +35,20 @@ def first_file(root: Path, tool: Tool) -> str:
 
 
 def find_files(root: Path, tool: Tool) -> list[Path]:
-    """All files of a tool in the folder and two levels below it. CSV files count only if there is no JSON file."""
+    """All files of a tool in the folder and two levels below it.
+
+    Exports as CSV and JSON lie side by side: a CSV file counts only if no JSON file is of its split, or of all images.
+    """
     files = [path for folder in _folders(root) for path in _files(folder) if tool_of(path) == tool]
-    return [path for path in files if path.suffix.lower() == ".json"] or files
+    by_json = {split_of(path, root) for path in files if path.suffix.lower() == ".json"}
+    if not by_json:
+        return files
+
+    def counts(path: Path) -> bool:
+        split = split_of(path, root)
+        return path.suffix.lower() == ".json" or not (split == ALL or by_json & {split, ALL})
+
+    return list(filter(counts, files))
 
 
 def split_of(path: Path, root: Path) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from vovnet.data.dataset import (
     ImageAnnotation,
@@ -15,10 +18,14 @@ from vovnet.data.dataset import (
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
+    add_image,
+    keys_of,
     raise_problem,
     report_mended,
+    text_key,
     to_number,
 )
+from vovnet.data.image_columns import ImageColumns
 from vovnet.data.image_files import ignore_problem
 from vovnet.data.readers.voc_layout import LABEL_MAP, Layout, Part, find_layout, has_label_map, has_standard_layout
 from vovnet.data.readers.voc_lists import (
@@ -82,37 +89,46 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     negatives = _Negatives(layout, tables, xml_files)
     members = {split: _members(layout, split, xml_files, negatives, on_problem) for split in names}
     wanted = {name for split_members in members.values() for name in split_members}
-    ids = _image_ids(xml_files)
-    images: dict[str, ImageAnnotation] = {}
+    repeated = _repeated_stems(xml_files)
+    columns = ImageColumns()
+    rows: dict[str, int] = {}  # of the images by the names of their annotations
     class_names: set[str] = set()
     folder = layout.parts[0].images[0][0]
     if not folder.is_dir() and not any(map(any, tables)):
         raise FileNotFoundError(f"{root} has annotations (*.xml) but no images: put them into {folder.name}/")
     for part, part_tables in zip(layout.parts, tables, strict=True):
-        for name, path in part.xml_files().items():
+        for name, path in (xml_files if len(layout.parts) == 1 else part.xml_files()).items():
             # A file of another split only contributes class names when a dataset is opened. The check reports its
             # problems.
             outside = on_problem is raise_problem and name not in wanted
             problems = ignore_problem if outside else on_problem
-            image = _read_xml(part, part_tables, path, ids[name], first_pixel=layout.first_pixel, on_problem=problems)
+            stem = _stem(name)
+            image_id = name if stem in repeated else stem
+            image = _read_xml(
+                part, part_tables, Path(path), image_id, first_pixel=layout.first_pixel, on_problem=problems
+            )
             if image is not None:
-                images[name] = image
+                rows[name] = add_image(columns, image)
                 class_names.update(obj.class_name for obj in image.objects)
-    used = {image.image_path for image in images.values()}
+    used = set(ImageTable(columns).keys.tolist()) if negatives.found else set()
     for name, image in negatives.found.items():
-        if image.image_path in used:
+        if text_key(image.image_path) in used:
             detail = f"lists {shorten(name)}, the image of an annotation that has another name: list that name"
             on_problem("missing-annotation", negatives.lists[name], detail)
         else:
-            images[name] = image
+            rows[name] = add_image(columns, image)
     if on_problem is not raise_problem:
-        used = {image.image_path for image in images.values()}
-        _warn_about_unused(layout, sorted({path for table in chain(*tables) for path in table.values()} - used))
+        known = np.unique(ImageTable(columns).keys)
+        unused: set[str] = set()
+        for table in chain(*tables):
+            is_used = np.isin(keys_of(table.values()), known)
+            unused |= {path for path, is_known in zip(table.values(), is_used, strict=True) if not is_known}
+        _warn_about_unused(layout, sorted(map(Path, unused)))
     ordered_names, category_ids = tuple(sorted(class_names)), tuple(range(1, len(class_names) + 1))
 
     def to_split(split: str) -> SplitAnnotations:
         # A name without an annotation was reported when its list or its XML file was read.
-        split_images = ImageTable.of(images[name] for name in members[split] if name in images)
+        split_images = ImageTable(columns, array("I", (rows[name] for name in members[split] if name in rows)))
         return SplitAnnotations(root, "voc", split, ordered_names, category_ids, split_images)
 
     return tuple(map(to_split, names))
@@ -124,7 +140,7 @@ def _layout(root: Path) -> Layout:
     return layout
 
 
-def _xml_files(layout: Layout) -> dict[str, Path]:
+def _xml_files(layout: Layout) -> dict[str, str]:
     return {name: path for part in layout.parts for name, path in part.xml_files().items()}
 
 
@@ -159,7 +175,7 @@ class _Negatives:
     """
 
     def __init__(
-        self, layout: Layout, tables: Sequence[Sequence[Mapping[str, Path]]], xml_files: Mapping[str, Path]
+        self, layout: Layout, tables: Sequence[Sequence[Mapping[str, str]]], xml_files: Mapping[str, str]
     ) -> None:
         self.found: dict[str, ImageAnnotation] = {}
         self.lists: dict[str, Path] = {}
@@ -167,12 +183,12 @@ class _Negatives:
 
     @cached_property
     def _stems(self) -> set[str]:
-        return {path.stem for path in self._xml_files.values()}
+        return set(map(_stem, self._xml_files))
 
     @cached_property
-    def _images(self) -> dict[str, Path]:
+    def _images(self) -> dict[str, str]:
         """Name → image without an XML file of that name."""
-        names: dict[Path, str] = {}  # the path in its folder; the tables have the stem, too
+        names: dict[str, str] = {}  # the path in its folder; the tables have the stem, too
         for name, path in chain.from_iterable(table.items() for table in self._tables if not self._part.prefix):
             names[path] = max(name, names.get(path, ""), key=len)
         return {name: path for path, name in names.items() if name not in self._xml_files}
@@ -190,11 +206,11 @@ class _Negatives:
         stem = name.rpartition("/")[2]
         image_id = name if stem in self._stems else stem
         xml_path = self._part.annotations / f"{name}.xml"
-        self.found[name], self.lists[name] = ImageAnnotation(self._images[name], xml_path, image_id, ()), path
+        self.found[name], self.lists[name] = ImageAnnotation(Path(self._images[name]), xml_path, image_id, ()), path
 
 
 def _members(
-    layout: Layout, split: str, xml_files: Mapping[str, Path], negatives: _Negatives, on_problem: OnProblem
+    layout: Layout, split: str, xml_files: Mapping[str, str], negatives: _Negatives, on_problem: OnProblem
 ) -> list[str]:
     """Names of the annotations of a split."""
     path = layout.lists / f"{split}.txt"
@@ -205,13 +221,19 @@ def _members(
     return [name for name in xml_files if name.startswith(f"{split}/")]
 
 
-def _image_ids(xml_files: Mapping[str, Path]) -> dict[str, str]:
-    """Name → the file's stem, or the name itself where several files have the stem."""
-    counts = Counter(path.stem for path in xml_files.values())
-    return {name: path.stem if counts[path.stem] == 1 else name for name, path in xml_files.items()}
+def _repeated_stems(names: Collection[str]) -> set[str]:
+    """What several annotations in different folders are called."""
+    if not any("/" in name for name in names):
+        return set()
+    counts = Counter(map(_stem, names))
+    return {stem for stem, count in counts.items() if count > 1}
 
 
-def _read_names(path: Path, xml_files: Mapping[str, Path], negatives: _Negatives, on_problem: OnProblem) -> list[str]:
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _read_names(path: Path, xml_files: Mapping[str, str], negatives: _Negatives, on_problem: OnProblem) -> list[str]:
     """The names of the annotations in a list, and of images without one."""
     try:
         lines = read_list(path)
@@ -247,7 +269,7 @@ def _is_flagged(path: Path) -> bool:
 
 def _read_xml(
     part: Part,
-    tables: Sequence[Mapping[str, Path]],
+    tables: Sequence[Mapping[str, str]],
     path: Path,
     image_id: str,
     *,
@@ -292,7 +314,7 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     other folders, such as ImageSets/Layout, lose only the lines of images that are left out.
     """
     layout = _layout(root)
-    names = {path: name for name, path in _xml_files(layout).items()}
+    names = {Path(path): name for name, path in _xml_files(layout).items()}
     negatives = {image.annotation_path for split in splits for image in split.images} - names.keys()
     names |= {path: layout.parts[0].name_of(path) for path in negatives}
     kept = {split.split: {names[image.annotation_path] for image in split.images} for split in splits}

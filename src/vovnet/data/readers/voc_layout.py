@@ -8,6 +8,7 @@ of the same names.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,8 +16,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from vovnet.data.dataset import OnProblem
-from vovnet.data.image_files import find_images
+from vovnet.data.dataset import OnProblem, inside
+from vovnet.data.image_files import walk_files, walk_images
 from vovnet.data.readers.voc_lists import find_lists
 from vovnet.media.pixels import IMAGE_SUFFIXES
 
@@ -41,22 +42,22 @@ class Part:
     images: tuple[tuple[Path, bool], ...]
     below: bool
 
-    def xml_files(self) -> dict[str, Path]:
+    def xml_files(self) -> dict[str, str]:
         """Name → XML file. A name is the path in the folder without suffix, such as 000001 or 2012/000001."""
-        paths = sorted(self.annotations.rglob("*.xml") if self.below else self.annotations.glob("*.xml"))
-        visible = (path for path in paths if not path.name.startswith("._"))  # macOS's companions of other files
-        return {self.name_of(path): path for path in visible}
+        paths = (path for path, _ in walk_files(self.annotations, below=self.below) if path.endswith(".xml"))
+        visible = (path for path in paths if not os.path.basename(path).startswith("._"))  # macOS's companions of files
+        return {f"{self.prefix}{os.path.splitext(inside(self.annotations, path))[0]}": path for path in visible}
 
     def name_of(self, xml_path: Path) -> str:
         """The name of an XML file, which need not exist."""
         return f"{self.prefix}{_without_suffix(xml_path.relative_to(self.annotations))}"
 
-    def image_tables(self, on_problem: OnProblem) -> list[dict[str, Path]]:
+    def image_tables(self, on_problem: OnProblem) -> list[dict[str, str]]:
         """For each image folder, path in it and unique stem, both without suffix → image."""
         folders = [(folder, below) for folder, below in self.images if folder.is_dir()]
-        return [_image_table(folder, find_images(folder, on_problem, below=below)) for folder, below in folders]
+        return [_image_table(folder, walk_images(folder, on_problem, below=below)) for folder, below in folders]
 
-    def find_image(self, tables: Sequence[Mapping[str, Path]], xml_path: Path, stated: str) -> Path | None:
+    def find_image(self, tables: Sequence[Mapping[str, str]], xml_path: Path, stated: str) -> Path | None:
         """The image of an XML file: looked up by its path and its stem, then by the <filename> that it states.
 
         Only files of the image folders are looked up, so a stated name cannot point outside them.
@@ -65,7 +66,7 @@ class Part:
         name = _without_suffix(xml_path.relative_to(self.annotations))
         keys = (name, xml_path.stem, stated_path.stem, stated_path.name)
         found = next((table[key] for key in keys for table in tables if key in table), None)
-        return found or _image_of_full_name(tables, name)
+        return Path(found) if found else _image_of_full_name(tables, name)
 
 
 @dataclass(frozen=True)
@@ -165,26 +166,32 @@ def _split_parts(root: Path) -> Iterator[Part]:
             yield from (_standard_part(folder, path, prefix) for path in islice(inside, 1))
 
 
-def _image_table(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
+def _image_table(folder: Path, paths: Iterable[str]) -> dict[str, str]:
     """Of several images of one name, the one whose suffix comes first in IMAGE_SUFFIXES counts."""
     ranks = {suffix: rank for rank, suffix in enumerate(IMAGE_SUFFIXES)}
-    ranked = sorted(
-        paths, key=lambda path: (ranks[path.suffix.lower()], path.suffix), reverse=True
-    )  # the last one stays
-    table = {_without_suffix(path.relative_to(folder)): path for path in ranked}
-    stems = Counter(Path(name).name for name in table)
-    return {Path(name).name: path for name, path in table.items() if stems[Path(name).name] == 1} | table
+
+    def rank(suffix: str) -> tuple[int, str]:
+        return ranks[suffix.lower()], suffix
+
+    table: dict[str, str] = {}
+    for path in paths:
+        name, suffix = os.path.splitext(inside(folder, path))
+        if name not in table or rank(suffix) < rank(os.path.splitext(table[name])[1]):
+            table[name] = path
+    nested = [name for name in table if "/" in name]
+    stems = Counter(name.rpartition("/")[2] for name in table) if nested else Counter()
+    return {stem: table[name] for name in nested if stems[stem := name.rpartition("/")[2]] == 1} | table
 
 
 def _without_suffix(path: Path) -> str:
     return path.with_name(path.stem).as_posix()
 
 
-def _image_of_full_name(tables: Sequence[Mapping[str, Path]], name: str) -> Path | None:
+def _image_of_full_name(tables: Sequence[Mapping[str, str]], name: str) -> Path | None:
     """The image of an XML file that is called like the image with its suffix, as a.png.xml."""
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         return None
     key = _without_suffix(Path(name))
-    found = next((table[key] for table in tables if key in table), None)
+    found = next((Path(table[key]) for table in tables if key in table), None)
     own = None if found is None else found.with_name(Path(name).name)  # beside a.jpg there may be a.png
     return own if own is not None and own.is_file() else found

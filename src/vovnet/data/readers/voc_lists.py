@@ -36,8 +36,9 @@ class NameFinder:
     """
 
     def __init__(self, names: Collection[str]) -> None:
-        stems = Counter(map(_stem, names))
-        self._by_stem = {_normalise(_stem(name)): name for name in names if stems[_stem(name)] == 1}
+        nested = [name for name in names if "/" in name]
+        stems = Counter(map(_stem, names)) if nested else Counter[str]()
+        self._by_stem = {_normalise(_stem(name)): name for name in nested if stems[_stem(name)] == 1}
         self._by_name = {_normalise(name): name for name in names}
 
     def find(self, line: str, *, flagged: bool) -> str | None:

@@ -33,7 +33,7 @@ Pictures = npt.NDArray[np.uint8]  # (N, SIDE * SIDE)
 
 
 def small_pictures(
-    paths: Sequence[Path], workers: int | None = None, progress: Callable[[int, int], None] | None = None
+    paths: Sequence[Path | str], workers: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Pictures, npt.NDArray[np.bool_]]:
     """The pictures of the images, and which images could be read. Few images are in memory at a time."""
     pictures = np.zeros((len(paths), SIDE * SIDE), np.uint8)
@@ -53,10 +53,10 @@ def small_pictures(
     return pictures, readable
 
 
-def _small_picture(path: Path) -> Pixels | None:
+def _small_picture(path: Path | str) -> Pixels | None:
     """The upright image as grey pixels (SIDE, SIDE); None if it cannot be read."""
     try:
-        with open_image(path) as (image, _), explained_damage(str(path)):
+        with open_image(Path(path)) as (image, _), explained_damage(str(path)):
             if image.mode not in ("RGB", "L"):
                 grey = Image.fromarray(decode_image(image, str(path))).convert("L")
                 return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX))

@@ -9,12 +9,24 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from vovnet.data.dataset import Box, ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, raise_problem
+import numpy as np
+
+from vovnet.data.dataset import (
+    Box,
+    ImageAnnotation,
+    ImageTable,
+    OnProblem,
+    SplitAnnotations,
+    are_repeated,
+    inside,
+    keys_of,
+    raise_problem,
+)
 from vovnet.data.readers.yolo_settings import exists
 from vovnet.data.reading import read_splits
 from vovnet.errors import UsageError, counted, did_you_mean
@@ -103,15 +115,15 @@ class Selection:
         """The splits of these names. All annotations of the dataset are read, whichever of its own splits has them."""
         wanted = set().union(*(self.file.members[name] for name in names))
         whole = read_whole(self.module, self.file.root, on_problem, wanted)
-        images = {image_name(whole.root, image): image for image in whole.images}
+        positions = {name: position for position, name in enumerate(image_names(whole))}
 
         def select(split: str) -> SplitAnnotations:
-            members = self._known_members(split, images, on_problem)
-            return replace(whole, split=split, images=ImageTable.of(images[name] for name in members))
+            members = self._known_members(split, positions, on_problem)
+            return replace(whole, split=split, images=whole.images.select([positions[name] for name in members]))
 
         return tuple(map(select, names))
 
-    def _known_members(self, split: str, images: Mapping[str, ImageAnnotation], on_problem: OnProblem) -> list[str]:
+    def _known_members(self, split: str, images: Mapping[str, int], on_problem: OnProblem) -> list[str]:
         counts = Counter(self.file.members[split])
         for name in (name for name, count in counts.items() if count > 1):
             on_problem("listed-twice", self.file.path, f"the split {line(split, 60)} lists {line(name)} twice")
@@ -135,10 +147,18 @@ class Selection:
         )
 
 
+def image_names(split: SplitAnnotations) -> Iterator[str]:
+    """What a split file calls each image: its path in the data folder."""
+    return (_name_of(split.root, path) for path in split.images.paths())
+
+
 def image_name(folder: Path, image: ImageAnnotation) -> str:
-    """What a split file calls an image: its path in the data folder."""
-    path = image.image_path
-    return encodable(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix())
+    """What a split file calls an image."""
+    return _name_of(folder, str(image.image_path))
+
+
+def _name_of(folder: Path, path: str) -> str:
+    return encodable(inside(folder, path))
 
 
 def read_whole(
@@ -158,41 +178,43 @@ def read_whole(
     splits = read_splits(module, root, names, on_problem, masks=masks)
     images = _join(splits)
     has_split = getattr(module, "has_split", None)
-    if wanted and not wanted <= images.keys() and has_split and has_split(root, "all") and "all" not in names:
-        splits = read_splits(module, root, ("all",), on_problem, masks=masks)
-        images = _join(splits)
-    counts = Counter(image.image_id for image in images.values())
-    unique = (image if counts[image.image_id] == 1 else replace(image, image_id=name) for name, image in images.items())
+    if wanted and has_split and has_split(root, "all") and "all" not in names:
+        known = keys_of(_name_of(splits[0].root, path) for path in images.paths())
+        if not np.isin(keys_of(wanted), known).all():
+            splits = read_splits(module, root, ("all",), on_problem, masks=masks)
+            images = _join(splits)
+    says = iter(are_repeated(keys_of(images.image_ids())).tolist())
+    folder = splits[0].root
+    unique = images.changed(lambda image: replace(image, image_id=image_name(folder, image)) if next(says) else image)
     ids: dict[str, int] = {}
     for split in splits:
         for name, category_id in zip(split.class_names, split.category_ids, strict=True):
             ids.setdefault(name, category_id)
-    return replace(
-        splits[0], split="all", class_names=tuple(ids), category_ids=tuple(ids.values()), images=ImageTable.of(unique)
-    )
+    return replace(splits[0], split="all", class_names=tuple(ids), category_ids=tuple(ids.values()), images=unique)
 
 
-def _join(splits: Sequence[SplitAnnotations]) -> dict[str, ImageAnnotation]:
-    """The images by their names; of an image in several splits, as in trainval and train, the first.
+def _join(splits: Sequence[SplitAnnotations]) -> ImageTable:
+    """The images; of an image in several splits, as in trainval and train, the first.
 
     A warning counts those that a later split annotates otherwise.
     """
     if not splits:
         raise ValueError("the dataset has no splits")
-    images: dict[str, ImageAnnotation] = {}
+    joined = ImageTable.joined([split.images for split in splits])
+    _, firsts, numbers = np.unique(joined.keys, return_index=True, return_inverse=True)
+    first_of = firsts[numbers.reshape(-1)]
+    later = np.flatnonzero(first_of != np.arange(len(joined)))
     differing: dict[str, None] = {}
-    for split in splits:
-        for image in split.images:
-            name = image_name(split.root, image)
-            first = images.setdefault(name, image)
-            if first is not image and first.objects != image.objects and _shown(first) != _shown(image):
-                differing[name] = None
+    for position in later.tolist():
+        first, image = joined[int(first_of[position])], joined[position]
+        if first.objects != image.objects and _shown(first) != _shown(image):
+            differing[image_name(splits[0].root, image)] = None
     if differing:
         which = f"{counted(len(differing), 'image')} (the first is {line(next(iter(differing)))})"
         _LOG.warning(
             "%s: splits annotate %s differently: the annotation of the first split counts", splits[0].root, which
         )
-    return images
+    return joined.select(np.sort(firsts)) if len(later) else joined
 
 
 def _shown(image: ImageAnnotation) -> set[tuple[str, Box]]:

@@ -215,13 +215,29 @@ def test_two_images_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> 
 
 def test_the_key_of_the_image(tmp_path: Path) -> None:
     root = one(tmp_path, result(CAT))
-    for data in ({"photo": "a.png"}, {"text": "a cat", "url": "a.png"}, {"image": "a.png", "map": "b.png"}):
+    for data in (
+        {"photo": "a.png"},
+        {"text": "a cat", "url": "a.png"},
+        {"image": "a.png", "map": "b.png"},
+        {"image": ["a.png"]},
+    ):
         write_json(root / "export.json", [task("", annotation(result(CAT))) | {"data": data}])
         assert objects(root) == {"a": [CAT_BOX]}
-    for data in ({"left": "a.png", "right": "b.png"}, {}, {"image": ["a.png"]}):
-        write_json(root / "export.json", [task("", annotation(result(CAT))) | {"data": data}])
-        with pytest.raises(ValueError, match="an entry without a name"):
-            open_dataset(root)
+    write_json(root / "export.json", [task("", annotation(result(CAT))) | {"data": {}}])
+    with pytest.raises(ValueError, match="an entry without a name"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("data", [{"left": "a.png", "right": "b.png"}, {"image": ["a.png", "b.png"]}])
+def test_a_task_with_several_images_is_a_problem_of_its_own(tmp_path: Path, data: dict[str, object]) -> None:
+    root = one(tmp_path, result(CAT))
+    tasks = [task("a.png", annotation(result(CAT))), task("", annotation(result(CAT))) | {"data": data}]
+    write_json(root / "export.json", tasks)
+    (problem,) = check_dataset(root, workers=1).problems
+    assert problem.kind == "bad-annotation"
+    assert problem.detail.startswith("task 2 has the images a.png, b.png, and nothing says")
+    with pytest.raises(ValueError, match=r"task 2 has the images a\.png, b\.png"):
+        open_dataset(root)
 
 
 def test_labels_apart_from_their_shapes_and_what_is_no_region(tmp_path: Path) -> None:

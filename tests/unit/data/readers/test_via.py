@@ -233,6 +233,18 @@ def test_a_csv_beside_a_json_of_the_same_is_not_read(tmp_path: Path) -> None:
     assert objects(root) == VIA
 
 
+def test_a_csv_of_one_split_counts_beside_a_json_of_another(tmp_path: Path) -> None:
+    root = make_via(tmp_path / "d", via_csv(via_images()))
+    (root / "via_export_csv.csv").rename(root / "val.csv")
+    (first, entry), *_ = via_images().items()
+    write_json(root / "train.json", via_project({first: entry}))
+    assert splits(root) == ("train", "val")
+    assert len(open_dataset(root, "train")) == 1
+    assert {sample.image_id for sample in open_dataset(root, "val")} == VIA.keys()
+    write_json(root / "val.json", via_project({first: entry}))
+    assert len(open_dataset(root, "val")) == 1
+
+
 def test_the_copy_keeps_the_rest(tmp_path: Path) -> None:
     root = one(tmp_path / "d", region(RECT, label="cat", note="mine"), region(RECT | {"width": 0}, label="cat"))
     clean_and_check(root, tmp_path / "out")

@@ -1,0 +1,115 @@
+"""Annotations come out of the columns as they went in, and take little memory there."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, are_repeated, keys_of
+
+BOX = (1.0, 2.5, 30.0, 40.0)
+OBJECT = ObjectAnnotation(3, "cat", BOX)
+IMAGE = ImageAnnotation(Path("data/images/a.jpg"), Path("data/labels/a.txt"), "a", (OBJECT,), (40, 60))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        IMAGE,
+        replace(IMAGE, image_path=Path("a.jpg"), annotation_path=Path("/elsewhere/a.xml")),
+        replace(IMAGE, image_path=Path("data/..jpg"), image_id="."),
+        replace(IMAGE, image_path=Path("data/\udcff\u00e9.jpg"), image_id="\udcff\u00e9"),
+        *(replace(IMAGE, image_id=image_id) for image_id in ("b", "a.jpg", 0, -7, 10**18, -(2**63), 10**40)),
+        *(replace(IMAGE, image_size=size) for size in (None, (10**30, 5), (2**31, 2**31), (1, 1))),
+        replace(IMAGE, unusable_objects=4, orientation=6),
+        replace(IMAGE, objects=()),
+        *(
+            replace(IMAGE, objects=(OBJECT, replace(OBJECT, **change)))
+            for change in (
+                {"index": 2**40},
+                {"class_name": "a dog"},
+                {"box": (float("inf"), -1e308, 0.1, 3.0)},
+                {"difficult": True},
+                {"crowd": True, "area": 0.5},
+                {"area": 0.0},
+                {"mask": [[1, 2, 3, 4, 5, 6]]},
+                {"stated": "line 1: 0 1 2"},
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_an_image_comes_out_as_it_went_in(image: ImageAnnotation) -> None:
+    table = ImageTable.of([IMAGE, image, IMAGE])
+    assert table[1] == image
+    assert table[1].orientation == image.orientation
+    assert list(table) == [IMAGE, image, IMAGE]
+    assert table == (IMAGE, image, IMAGE)
+    assert list(table.paths())[1] == str(image.image_path)
+    assert list(table.object_counts())[1] == len(image.objects)
+
+
+def test_a_box_without_numbers() -> None:
+    (image,) = ImageTable.of([replace(IMAGE, objects=(replace(OBJECT, box=(float("nan"),) * 4),))])
+    assert np.isnan(image.objects[0].box).all()
+
+
+def test_a_changed_table_shares_what_stays() -> None:
+    table = ImageTable.of(replace(IMAGE, image_id=number) for number in range(4))
+    bare = replace(IMAGE, image_id=1, objects=())
+    changed = table.changed(lambda image: {1: bare, 2: None}.get(image.image_id, image))
+    assert [image.image_id for image in changed] == [0, 1, 3]
+    assert changed[1] == bare
+    assert table[1].objects == (OBJECT,), "the table itself stays as it was"
+    assert list(changed.rows)[::2] == [0, 3]
+    assert table.select([3, 0]) == (table[3], table[0])
+    assert table.select(np.array([True, False, False, True])) == (table[0], table[3])
+
+
+@pytest.mark.parametrize(
+    ("folder", "other"), [("data", "/x/data"), ("data", "."), (".", "deep/er"), ("data/images", "data"), ("dat", "cat")]
+)
+def test_a_moved_table(folder: str, other: str) -> None:
+    table = ImageTable.of([IMAGE, replace(IMAGE, annotation_path=Path("/elsewhere/a.xml"))])
+    moved = table.moved(Path(folder), Path(other))
+
+    def move(path: Path) -> Path:
+        return Path(other, path.relative_to(folder)) if path.is_relative_to(folder) else path
+
+    for before, after in zip(table, moved, strict=True):
+        assert after.image_path == move(before.image_path)
+        assert after.annotation_path == move(before.annotation_path) or before.annotation_path.is_absolute()
+    moved.changed(lambda image: replace(image, image_path=Path("new/b.jpg")))
+    assert table[0] == IMAGE
+
+
+def test_masks_are_left_out_of_one_table_only() -> None:
+    table = ImageTable.of([replace(IMAGE, objects=(replace(OBJECT, mask=[[1, 2, 3, 4, 5, 6]]),))])
+    assert table.without_masks()[0] == IMAGE
+    assert table[0].objects[0].mask is not None
+
+
+def test_an_image_takes_some_hundred_bytes() -> None:
+    def images(count: int) -> Iterator[ImageAnnotation]:
+        for number in range(count):
+            name = f"image_{number:07}"
+            objects = tuple(ObjectAnnotation(index, "cat", BOX) for index in range(3))
+            yield ImageAnnotation(Path(f"i/{name}.jpg"), Path(f"l/{name}.txt"), name, objects, (480, 640), 0, 1)
+
+    ImageTable.of(images(10))
+    tracemalloc.start()
+    table = ImageTable.of(images(2000))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(table) == 2000
+    assert taken < 400 * len(table)
+
+
+def test_values_that_repeat() -> None:
+    assert are_repeated(keys_of("abca")).tolist() == [True, False, False, True]
+    assert are_repeated(keys_of([])).tolist() == []
