@@ -28,8 +28,8 @@ from vovnet.weights.file import load_checkpoint
 from vovnet.zoo import find_detector
 
 CONFIG = """
-model: dsod300_vovnet27_slim
-model_options: {{anchors: coco}}
+model: {model}
+model_options: {options}
 data: {{root: {root}}}
 optimizer: {{learning_rate: 0.01}}
 schedule: {{iterations: 5, warmup_iterations: 2, kind: cosine}}
@@ -47,8 +47,18 @@ tensorboard: false
 
 @pytest.fixture
 def config_file(small_voc, tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(CONFIG.format(root=small_voc))
+    """The quickest detector: a step of it takes a fifth of one of DSOD300."""
+    return write_config(tmp_path / "small.yaml", small_voc, "ssdfpn320_vovnet19_tiny", "{}")
+
+
+@pytest.fixture
+def dsod_config_file(small_voc, tmp_path):
+    """Slow enough to be killed between two steps, and of the same kind as the bundled weights."""
+    return write_config(tmp_path / "dsod.yaml", small_voc, "dsod300_vovnet27_slim", "{anchors: coco}")
+
+
+def write_config(path, root, model, options):
+    path.write_text(CONFIG.format(root=root, model=model, options=options))
     return path
 
 
@@ -64,9 +74,9 @@ def log(folder):
     return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
 
 
-def test_killed_and_resumed_is_bit_for_bit_the_whole_run(config_file, tmp_path):
+def test_killed_and_resumed_is_bit_for_bit_the_whole_run(dsod_config_file, tmp_path):
     """SIGKILL in the middle of an epoch, at a moment that is not chosen; 5 images, 2 a step."""
-    whole = train(load_config(config_file, [f"output={tmp_path / 'whole'}"]))
+    whole = train(load_config(dsod_config_file, [f"output={tmp_path / 'whole'}"]))
     assert whole.finished
     assert whole.steps == 5
 
@@ -75,7 +85,7 @@ def test_killed_and_resumed_is_bit_for_bit_the_whole_run(config_file, tmp_path):
         "-m",
         "vovnet",
         "train",
-        str(config_file),
+        str(dsod_config_file),
         f"output={tmp_path / 'killed'}",
         "resume=true",
     ]
@@ -91,8 +101,8 @@ def test_killed_and_resumed_is_bit_for_bit_the_whole_run(config_file, tmp_path):
     killed_at = load_checkpoint(tmp_path / "killed" / "last.pt")["step"]
     assert 1 <= killed_at < 5
     with pytest.raises(FileExistsError, match="resume it with resume=true or choose another output=FOLDER"):
-        train(load_config(config_file, [f"output={tmp_path / 'killed'}"]))
-    resumed = train(load_config(config_file, [f"output={tmp_path / 'killed'}", "resume=true"]))
+        train(load_config(dsod_config_file, [f"output={tmp_path / 'killed'}"]))
+    resumed = train(load_config(dsod_config_file, [f"output={tmp_path / 'killed'}", "resume=true"]))
 
     assert resumed.best == whole.best
     for a, b in zip(states(tmp_path / "whole"), states(tmp_path / "killed"), strict=True):
@@ -148,9 +158,9 @@ def test_a_loss_that_is_not_finite_names_the_images(config_file, tmp_path, monke
         train(load_config(config_file, [f"output={tmp_path / 'run'}"]))
 
 
-def test_accumulation_is_the_mean_of_the_micro_batches(config_file, tmp_path):
+def test_accumulation_is_the_mean_of_the_micro_batches(dsod_config_file, tmp_path):
     """batch_size 2 in micro-batches of 1: the logged loss is the mean of the losses of each image alone."""
-    config = load_config(config_file, [f"output={tmp_path / 'run'}", "schedule.iterations=1", "data.val=null"])
+    config = load_config(dsod_config_file, [f"output={tmp_path / 'run'}", "schedule.iterations=1", "data.val=null"])
     train(config)
 
     dataset, _ = open_data(config)
@@ -282,10 +292,10 @@ def test_resuming_a_finished_run_of_an_older_version_adds_its_last_weights(confi
     assert load_model(tmp_path / "run" / "last.safetensors").record["step"] == 2
 
 
-def test_running_averages_of_a_short_run_are_the_means_of_its_passes(config_file, tmp_path):
+def test_running_averages_of_a_short_run_are_the_means_of_its_passes(dsod_config_file, tmp_path):
     """Two passes of one image each, with a share of 0.001: neither the initial 0 and 1 nor the first pass remains."""
     options = [f"output={tmp_path / 'run'}", "schedule.iterations=1", "data.val=null", "norm_momentum=0.001"]
-    config = load_config(config_file, [*options, "optimizer.learning_rate=1e-20", "ema_decay=null"])
+    config = load_config(dsod_config_file, [*options, "optimizer.learning_rate=1e-20", "ema_decay=null"])
     train(config)
     dataset, _ = open_data(config)
     torch.manual_seed(config.seed)
@@ -355,9 +365,9 @@ def test_a_run_that_is_made_longer_is_bit_for_bit_the_long_run(config_file, tmp_
     assert all(line in log(parts) for line in log(whole) if "loss" in line and line["step"] > ended)
 
 
-def test_what_keeps_a_run_from_being_resumed_is_named(config_file, tmp_path):
+def test_what_keeps_a_run_from_being_resumed_is_named(dsod_config_file, tmp_path):
     options = [f"output={tmp_path / 'run'}", "data.val=null", "schedule={kind: step, milestones: [3], iterations: 4}"]
-    train(load_config(config_file, options))
+    train(load_config(dsod_config_file, options))
     for change, message in (
         (
             ["schedule={kind: cosine, iterations: 8}"],
@@ -379,19 +389,19 @@ def test_what_keeps_a_run_from_being_resumed_is_named(config_file, tmp_path):
         (["data.train=val"], "data.train was train, is val; the dataset's images"),
     ):
         with pytest.raises(ValueError, match=message) as error:
-            train(load_config(config_file, [*options, *change, "resume=true"]))
+            train(load_config(dsod_config_file, [*options, *change, "resume=true"]))
         assert "output=FOLDER" in str(error.value)
         assert "\n" not in str(error.value)
 
 
-def test_a_run_may_start_from_the_weights_of_another(config_file, tmp_path):
+def test_a_run_may_start_from_the_weights_of_another(dsod_config_file, tmp_path):
     """Also from a checkpoint, and from bundled weights of the same classes."""
     one_step = ["data.val=null", "schedule={iterations: 1}", "ema_decay=null"]
-    train(load_config(config_file, [*one_step, f"output={tmp_path / 'first'}"]))
+    train(load_config(dsod_config_file, [*one_step, f"output={tmp_path / 'first'}"]))
     for source in (tmp_path / "first" / "last.safetensors", tmp_path / "first", tmp_path / "first" / "last.pt", "bccd"):
         folder = tmp_path / f"from_{getattr(source, 'name', source)}"
         options = [*one_step, f"weights={source}", "optimizer.learning_rate=1e-20", f"output={folder}"]
-        train(load_config(config_file, options))
+        train(load_config(dsod_config_file, options))
         before, after = load_weights(source).model, load_model(folder / "last.safetensors").model
         for a, b in zip(before.parameters(), after.parameters(), strict=True):
             torch.testing.assert_close(a, b)
@@ -406,7 +416,7 @@ def test_a_run_may_start_from_the_weights_of_another(config_file, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             options = [*one_step, "weights=bccd", *change, f"output={tmp_path / 'refused'}"]
-            train(load_config(config_file, options))
+            train(load_config(dsod_config_file, options))
 
 
 def test_the_config_of_a_run_from_imagenet_weights_accepts_its_weights(config_file, tmp_path):
