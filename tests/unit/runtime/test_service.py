@@ -110,6 +110,34 @@ def test_many_clients_at_once(running: Service) -> None:
         assert scores["light"] == pytest.approx(grey / 255, abs=1e-5)
 
 
+def test_a_load_leaves_nothing_behind(running: Service) -> None:
+    """As many clients as may wait, image after image: each gets its own answer, and no thread or place is lost."""
+    wrong: list[int] = []
+
+    def post(number: int) -> None:
+        for turn in range(6):
+            grey = 30 + (7 * number + turn) % 40
+            status, content = ask(running, "POST", picture(grey))
+            scores = {item["class"]: item["score"] for item in content.get("detections", ())}
+            if status != 200 or abs(scores["light"] - grey / 255) > 1e-5:
+                wrong.append(grey)
+
+    ask(running, "POST", picture())
+    before = threading.active_count()
+    clients = [threading.Thread(target=post, args=(number,)) for number in range(MOST_WAITING)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert wrong == []
+    end = time.monotonic() + 10
+    while threading.active_count() > before:  # a connection ends after its answer
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert running.waiting._value == MOST_WAITING
+    assert running.connections._value == service.MOST_CONNECTIONS
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
