@@ -28,6 +28,7 @@ from vovnet.provenance import record_header
 RECORD = ROOT / "docs/records/environments.json"
 CPU_TORCH = ("torch", "torchvision", "--index-url", "https://download.pytorch.org/whl/cpu")
 OF_TORCH = ("torch", "torchvision", "torchgen", "functorch", "triton", "nvidia", "cuda")  # the beginnings of names
+RUNNER = "from vovnet.runtime.command import main; main()"
 TIMEOUT_S = 600
 
 
@@ -165,11 +166,11 @@ def try_runner(folder: Path, wheel: Path, exported: Path, python: str) -> tuple[
             rows.append({"extra": extra, "adds_mb": round(environment.megabytes() - size, 1), "adds_packages": added})
         found = []
         for arguments in (("--help",), ("info", onnx), ("predict", onnx, str(IMAGE))):
-            done = environment.run("-m", "vovnet.runtime.command", *arguments)
+            done = environment.run("-c", RUNNER, *arguments)
             if done.returncode or "Traceback" in done.stderr:
                 found.append(f"{' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()[-300:]}")
         for use in uses:
-            done = environment.run("-m", "vovnet.runtime.command", *use.arguments)
+            done = environment.run("-c", RUNNER, *use.arguments)
             if problem := problem_of(use, done, installed=use.extra == extra, name="vovnet-runtime"):
                 found.append(f"{use.extra}: {problem}")
         problems += [f"runner {extra or 'plain'}: {problem}" for problem in found]
