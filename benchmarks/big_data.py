@@ -95,8 +95,9 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         base = small[row.format, row.command]
         more = row.images - base.images
         if more:
-            rates = more / max(row.seconds - base.seconds, 1e-9), 1e6 * (row.cpu_s - base.cpu_s) / more
-            cells = [f"{rates[0]:.0f}", f"{rates[1]:.0f}", f"{(row.peak - base.peak) / more:.0f}"]
+            seconds, cpu_s = row.seconds - base.seconds, row.cpu_s - base.cpu_s
+            rate = f"{more / seconds:.0f}" if seconds > 0 else "too short"
+            cells = [rate, f"{1e6 * cpu_s / more:.0f}", f"{(row.peak - base.peak) / more:.0f}"]
             lines.append([row.format, row.command, str(row.images), *cells])
     return lines
 
