@@ -32,15 +32,24 @@ CLASSES = ("red", "green", "blue")
 SMALL = 1000  # images of the dataset with which the large one is compared
 SPLITS = {"train": 0.8, "val": 0.2}
 DIFFERENT = 32  # image files; the others are links to them
-COMMANDS = {  # name → arguments of Python, in which {root} and {out} are folders
-    "check --headers": "-m vovnet data check {root} --headers",
-    "convert --to yolo": "-m vovnet data convert {root} --to yolo {out}/yolo --link",
-    "convert --to coco": "-m vovnet data convert {root} --to coco {out}/coco --link",
-    "split, by names": "-c from vovnet.data.splitting import divide\n"
+MAIN = "import sys\nfrom vovnet.cli.main import main\nsys.argv[1:] = {arguments!r}\nmain()"
+COMMANDS = {  # name → arguments of vovnet, or code, in which {root} and {out} are folders
+    "check --headers": "data check {root} --headers",
+    "convert --to yolo": "data convert {root} --to yolo {out}/yolo --link",
+    "convert --to coco": "data convert {root} --to coco {out}/coco --link",
+    "split, by names": "from vovnet.data.splitting import divide\n"
     "divide('{root}', dict(train=0.8, val=0.2), compare_images=False)",
-    "open, read all": "-c from vovnet.data.formats import open_dataset\n"
+    "open, read all": "from vovnet.data.formats import open_dataset\n"
     "print(sum(len(sample.target) for sample in open_dataset('{root}', 'train')))",
 }
+# The peak that the system reports for a child counts what its parent held when it started it.
+PEAK = """
+import atexit, sys
+def tell():
+    with open("/proc/self/status") as file:
+        print(next(line for line in file if line.startswith("VmHWM:")).split()[1], file=sys.stderr)
+atexit.register(tell)
+"""
 
 Object = tuple[int, float, float, float, float]  # class, x1 y1 x2 y2 in pixels
 
@@ -86,8 +95,9 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         base = small[row.format, row.command]
         more = row.images - base.images
         if more:
-            rates = more / max(row.seconds - base.seconds, 1e-9), 1e6 * (row.cpu_s - base.cpu_s) / more
-            cells = [f"{rates[0]:.0f}", f"{rates[1]:.0f}", f"{(row.peak - base.peak) / more:.0f}"]
+            seconds, cpu_s = row.seconds - base.seconds, row.cpu_s - base.cpu_s
+            rate = f"{more / seconds:.0f}" if seconds > 0 else "too short"
+            cells = [rate, f"{1e6 * cpu_s / more:.0f}", f"{(row.peak - base.peak) / more:.0f}"]
             lines.append([row.format, row.command, str(row.images), *cells])
     return lines
 
@@ -96,9 +106,11 @@ def measure(name: str, root: Path, form: str, count: int) -> Row:
     """Run a command in a process of its own. CalledProcessError if it fails."""
     with tempfile.TemporaryDirectory(dir=root.parent) as out:
         text = COMMANDS[name].format(root=root, out=out)
-        arguments = text.split(" ", 1) if text.startswith("-c") else text.split()
+        code = text if "\n" in text else MAIN.format(arguments=text.split())
         began = time.monotonic()
-        process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PEAK + code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         assert process.stderr is not None
         messages = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -107,7 +119,7 @@ def measure(name: str, root: Path, form: str, count: int) -> Row:
             sys.stderr.buffer.write(messages)
             raise subprocess.CalledProcessError(process.returncode, [name, str(root)])
     cpu_s = usage.ru_utime + usage.ru_stime
-    return Row(form, name, count, time.monotonic() - began, cpu_s, 1024 * usage.ru_maxrss)
+    return Row(form, name, count, time.monotonic() - began, cpu_s, 1024 * int(messages.split()[-1]))
 
 
 def make_dataset(root: Path, form: str, count: int) -> None:
