@@ -47,7 +47,7 @@ tensorboard: false
 
 @pytest.fixture
 def config_file(small_voc, tmp_path):
-    """The quickest detector: a step of it takes a fifth of one of DSOD300."""
+    """The quickest detector."""
     return write_config(tmp_path / "small.yaml", small_voc, "ssdfpn320_vovnet19_tiny", "{}")
 
 
