@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,18 @@ from vovnet.folder_lock import folder_lock
 IMAGE = str(Path(__file__).parents[3] / "samples/bccd/JPEGImages/BloodImage_00007.jpg")
 
 
+@contextmanager
+def held_elsewhere(folder: Path) -> Iterator[None]:
+    """The lock of the folder, held by another thread: one thread may take it twice."""
+    lock = folder_lock(folder)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(lock.__enter__).result()
+        try:
+            yield
+        finally:
+            other.submit(lock.__exit__, None, None, None).result()
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -27,7 +41,7 @@ IMAGE = str(Path(__file__).parents[3] / "samples/bccd/JPEGImages/BloodImage_0000
     ids=["compare", "evaluate", "measure", "predict"],
 )
 def test_a_folder_of_another_run_is_refused(command: Callable[[Path], int], tmp_path: Path) -> None:
-    with folder_lock(tmp_path), pytest.raises(OSError, match="is in use by .*choose another output folder"):
+    with held_elsewhere(tmp_path), pytest.raises(OSError, match="is in use by .*choose another output folder"):
         command(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
