@@ -170,9 +170,12 @@ class Detections(Exchangeable):
     def from_supervision(found: Any, image_size: tuple[int, int]) -> Detections:
         """The detections in `supervision.Detections`, best score first: those of any detector, for our metrics.
 
+        Class ids become labels, so they must be indices into the class names of the ground truth.
+
         image_size: (height, width) of the image.
 
-        Raises ValueError if class ids or scores are missing, or masks have another size than the image.
+        Raises ValueError if class ids or scores are missing or can be none of ours, or masks have another size than the
+        image.
         """
         columns = from_supervision(found, image_size)
         boxes, labels, scores = map(torch.from_numpy, columns[:3])

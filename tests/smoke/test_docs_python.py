@@ -18,7 +18,7 @@ from vovnet.engine.train import train
 from ..pages import PAGES, WALKED, Block, all_blocks
 from ..registries import own_registries as own_registries
 from ..trackers import ActiveRun, Run, make_mlflow, make_wandb
-from ..unit.fiftyone_here import import_or_skip
+from ..unit.fiftyone_here import need_database
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = [block for block in all_blocks(PAGES) if block.language == "python" and block.page not in WALKED]
@@ -59,7 +59,7 @@ def test_python_runs(block, workplace, own_registries):
         if f"import {package}" in block.text:
             pytest.importorskip(package)
     if "import fiftyone" in block.text:
-        import_or_skip()
+        need_database()
     folder = workplace()
     if "weights/vovnet39.safetensors" in block.text:
         from vovnet.weights.importing import import_weights

@@ -69,19 +69,19 @@ def _entry_point(name: str) -> Callable[..., nn.Module]:
 
         # timm would rebuild a network for its feature maps, which gives its parameters other names.
         maps_only = options.pop("features_only", False)
-        return build_model_with_cfg(partial(_build, name), name, pretrained, maps_only=maps_only, **options)
+        return build_model_with_cfg(partial(_build, name, maps_only), name, pretrained, **options)
 
     build.__name__ = build.__qualname__ = name
     return build
 
 
-def _build(name: str, *, maps_only: bool, **options: Any) -> nn.Module:
+def _build(name: str, maps_only: bool, /, **options: Any) -> nn.Module:
     network, arguments, fixed = _parts(name)
     known = {
         option: parameter
         for adapted in (network, _Adapted)
         for option, parameter in inspect.signature(adapted).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
+        if parameter.kind is parameter.KEYWORD_ONLY and option != "maps_only"
     }
     for option in options:
         choose(known, option, f"option of {name} in timm")

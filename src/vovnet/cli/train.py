@@ -45,7 +45,8 @@ def train(
     max_ms:
         Only detectors that take no more milliseconds for an image on this machine, as measured now.
     from_weights:
-        Weights to start from, such as bccd: a name, a file, a run's folder or a URL. The classes may differ.
+        Weights to start from, such as bccd: a name, a file, a run's folder, a URL or hf:OWNER/NAME. Classes may
+        differ.
     resume:
         Go on with the run in the output folder.
     plan:

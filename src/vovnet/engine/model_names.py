@@ -26,7 +26,7 @@ def resolve_model(name: str, **options: Any) -> nn.Module:
                                                         "refinedet320_timm/convnext_tiny"
         "bccd"                                          weights that ship with the package
         "best.safetensors", "runs/cells", "https://…"   trained weights: a file, the folder of a run, a URL
-        "hf:owner/name"                                trained weights on the Hugging Face Hub
+        "hf:owner/name"                                 trained weights on the Hugging Face Hub
         "model.onnx"                                    an exported model
         "timm:NAME", "torchvision:NAME"                 with random weights
         "package.module:function"                       imported and called

@@ -68,7 +68,7 @@ def _xywh(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _cut(bitmap: npt.NDArray[np.bool_], box: Sequence[float]) -> npt.NDArray[np.bool_]:
-    """The part of a mask in its box, whose corners are rounded as FiftyOne does; at least one pixel."""
+    """The part of a mask in its box, its corners rounded as FiftyOne's reader of COCO does; at least one pixel."""
     (left, right), (top, bottom) = (
         _rounded(low, high, length) for low, high, length in zip(box[:2], box[2:], bitmap.shape[::-1], strict=True)
     )

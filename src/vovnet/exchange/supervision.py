@@ -44,14 +44,20 @@ def from_supervision(found: Any, image_size: tuple[int, int]) -> Columns:
 
     image_size: (height, width) of the image, which supervision does not keep.
 
-    Raises ValueError if class ids or scores are missing, or masks have another size than the image.
+    Raises ValueError if class ids or scores are missing or can be none of ours, or masks have another size than the
+    image.
     """
     missing = [name for name in ("class_id", "confidence") if getattr(found, name) is None]
     if missing and len(found):
         raise ValueError(f"expected detections with class_id and confidence, got None for {' and '.join(missing)}")
     scores = np.asarray([] if found.confidence is None else found.confidence, dtype=np.float32)
-    labels = np.asarray([] if found.class_id is None else found.class_id, dtype=np.int64)
-    order = np.argsort(-scores, kind="stable")
+    class_ids = np.asarray([] if found.class_id is None else found.class_id, dtype=np.float64)
+    possible = (class_ids >= 0) & (class_ids < 2**31) & (class_ids % 1 == 0)
+    if not possible.all():
+        raise ValueError(f"class_id must be whole numbers from 0, which become labels, got {class_ids[~possible][0]:g}")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"confidence must be finite numbers, got {scores[~np.isfinite(scores)][0]}")
+    labels, order = class_ids.astype(np.int64), np.argsort(-scores, kind="stable")
     boxes = np.asarray(found.xyxy, dtype=np.float32).reshape(-1, 4)
     codes = None
     if found.mask is not None:

@@ -150,12 +150,20 @@ def _accuracy(record: Mapping[str, Any]) -> list[Part]:
     for key, title in _METRICS.items():
         if value := _share(record, f"val_{key}"):
             step = record.get("step")
-            at = f" of step {step:,}" if isinstance(step, int) else ""
+            at = f"after step {step:,} of the training" if isinstance(step, int) else "in training"
             parts.append(
-                f"The weights are those{at}, which had the highest {title} on the images of `val` in training: "
-                f"{value}; a value by which weights are chosen is a little higher than that of new images."
+                f"The {title} on the images of the split {_code(_split_of_run(record))} {at}: {value}. Where a run "
+                "chose its best weights by it, it is a little higher than that of new images."
             )
     return parts or ["The file states no accuracy."]
+
+
+def _split_of_run(record: Mapping[str, Any]) -> str:
+    """The split that the run evaluated on."""
+    config = record.get("config")
+    data = config.get("data") if isinstance(config, Mapping) else None
+    split = data.get("val") if isinstance(data, Mapping) else None
+    return split if isinstance(split, str) and split else "val"
 
 
 def _origin(record: Mapping[str, Any]) -> list[Part]:

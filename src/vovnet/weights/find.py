@@ -16,7 +16,7 @@ from vovnet.printing import line
 from vovnet.runtime.opening import MNN_FILE, OPENVINO_FILE, is_exported
 from vovnet.urls import check_url, is_hub_name, is_url, shown_url
 from vovnet.weights.file import SUFFIXES, read_tensors, suffix_of
-from vovnet.weights.hub import VOVNETS_ON_HUB, from_hub, from_timm
+from vovnet.weights.hub import VOVNETS_ON_HUB, from_hub, from_timm, refuse_page
 from vovnet.weights.published import PUBLISHED, from_checked_url, from_published
 from vovnet.zoo import BACKBONES, is_detector
 
@@ -32,10 +32,10 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
         best.safetensors), or one of `hub_names`, each of which starts with "timm/", "torchvision/" or "pytorchcv/". A
         shipped name hides a file of the same name.
 
-    Files from URLs and of torchvision and pytorchcv stay in $VOVNET_CACHE (default ~/.cache/vovnet) and files from the
-    hub in the hub's own cache; all are downloaded once. A file from the hub must have the digest that the hub states,
-    one of torchvision's the start of the SHA-256 that its name states, one of pytorchcv's the SHA-1 that pytorchcv
-    states. With HF_HUB_OFFLINE=1 nothing is asked of the hub.
+    Files from URLs and of torchvision and pytorchcv stay in $VOVNET_CACHE (default ~/.cache/vovnet), downloaded once.
+    Files from the hub stay in the hub's own cache until there is a newer one, see `from_hub`. A file from the hub must
+    have the digest that the hub states, one of torchvision's the start of the SHA-256 that its name states, one of
+    pytorchcv's the SHA-1 that pytorchcv states. With HF_HUB_OFFLINE=1 nothing is asked of the hub.
 
     Raises FileNotFoundError, UsageError for an unknown name on the hub, ValueError for a URL that is not http(s),
     ModuleNotFoundError without the hub's library, and OSError if the download fails.
@@ -47,6 +47,7 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
     if is_hub_name(text):
         return from_hub(text)
     if is_url(text):
+        refuse_page(text)
         return from_checked_url(text)
     if exported := find_exported(source):
         raise UsageError(f"{line(str(exported), 200)} {_NO_WEIGHTS}")
@@ -131,6 +132,7 @@ def read_source(
     """The file of `find_weights`, its tensors and its metadata, see `read_tensors`."""
     text = str(source)
     if is_url(text):
+        refuse_page(text)
         check_url(text)
         if suffix_of(urlsplit(text).path) not in SUFFIXES:
             raise ValueError(

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from vovnet.bounded_http import call_within
 from vovnet.errors import UsageError, install_extra, listed, typed
 from vovnet.limits import check_limit, limits
 from vovnet.printing import line, quoted
-from vovnet.urls import HUB_PREFIX
+from vovnet.urls import HUB_PREFIX, shown_url
 from vovnet.weights.cached import cache_folder, sha256_of
 
 # The VoVNets of timm that have weights on the hub.
@@ -37,6 +37,12 @@ _FORMS = "hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME@REVISION/FILE.s
 _PART = r"(?!\.)[\w.-]{1,96}(?<!\.)"
 REPOSITORY = re.compile(rf"{_PART}/{_PART}", re.ASCII)
 REVISION = re.compile(r"refs/(?:pr|convert)/[\w.-]+|(?!\.)[\w.-]+(?<!\.)", re.ASCII)
+_COMMIT = re.compile("[0-9a-f]{40}")
+_PAGE = re.compile(
+    rf"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/({REPOSITORY.pattern})"
+    rf"(?:/tree/({REVISION.pattern})(?:/[^?#]*)?|/blob/({REVISION.pattern}/[^?#]+))?/?(?:[?#].*)?",
+    re.ASCII,
+)
 _LOG = logging.getLogger("vovnet")
 
 
@@ -77,8 +83,18 @@ def parse_hub_source(text: str) -> HubSource:
     return HubSource(shown, match[1], match[2], match[3])
 
 
+def refuse_page(url: str) -> None:
+    """UsageError for the address of a page about weights on the hub, which people copy; not for that of a file."""
+    if page := _PAGE.fullmatch(url):
+        repository, revision, file = page.groups()
+        name = HUB_PREFIX + "@".join(filter(None, (repository, revision or file)))
+        raise UsageError(f"{shown_url(url)} is a page of the Hugging Face Hub, not a file: write {line(name, 200)}")
+
+
 def from_hub(text: str) -> Path:
     """The file that "hf:…" names, in the hub's cache; downloaded if it is not there or there is a newer one.
+
+    A commit never changes: its model.safetensors, or the file that is named, is taken from the cache if it is there.
 
     Without an answer of the hub, or with HF_HUB_OFFLINE=1, the file in the cache is taken. A new one must have the
     digest that the hub states. Raises UsageError for what is no such name, FileNotFoundError for what the hub does not
@@ -87,12 +103,15 @@ def from_hub(text: str) -> Path:
     source = parse_hub_source(text)
     hub = hub_library(text, "hub")
     if hub.constants.HF_HUB_OFFLINE:
-        if cached := _in_cache(hub, source):
+        if cached := _in_cache(hub, source, source.files):
             return cached
         raise FileNotFoundError(
             f"{source.text} is not in the hub's cache {hub.constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to ask "
             "the hub: run once without it, or copy the cache from another machine"
         )
+    never_changes = source.revision is not None and _COMMIT.fullmatch(source.revision)
+    if never_changes and (cached := _in_cache(hub, source, source.files[:1])):
+        return cached
     try:
         with refusals_explained(source.text, source.place):
             for name in source.files:
@@ -101,7 +120,7 @@ def from_hub(text: str) -> Path:
                     return _downloaded(hub, source.repository, name, source.revision, metadata.etag)
             raise FileNotFoundError(_no_such_file(hub, source))
     except UnreachableError as error:
-        if cached := _in_cache(hub, source):
+        if cached := _in_cache(hub, source, source.files):
             _LOG.warning("the hub gave no answer (%s): %s is taken from its cache", error, source.text)
             return cached
         raise OSError(
@@ -238,8 +257,9 @@ def _git_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _in_cache(hub: Any, source: HubSource) -> Path | None:
-    for name in source.files:
+def _in_cache(hub: Any, source: HubSource, names: Sequence[str]) -> Path | None:
+    """The first of these files that is there."""
+    for name in names:
         cached = hub.try_to_load_from_cache(source.repository, name, revision=source.revision)
         if isinstance(cached, str):
             return Path(cached)

@@ -38,8 +38,8 @@ def push(
     revision: a branch, made if it is missing; None is "main".
 
     The token is that of the environment or of the hub's own login. Raises UsageError for a public repository that is to
-    be private or with HF_HUB_OFFLINE=1, PermissionError without a token that may write, OSError if the hub gives no
-    answer, ModuleNotFoundError without its library.
+    be private, for a card that the hub refuses or with HF_HUB_OFFLINE=1, PermissionError without a token that may
+    write, OSError if the hub gives no answer, ModuleNotFoundError without its library.
     """
     name = hub_name(repository, revision)
     repository = repository.removeprefix(HUB_PREFIX)
@@ -60,15 +60,26 @@ def push(
             if revision is not None and not revision.startswith("refs/"):
                 api.create_branch(repository, branch=revision, exist_ok=True)
             return str(_commit(hub, api, files, repository, revision))
+    except RefusedCardError as error:
+        raise UsageError(f"{name}: the hub refuses the card ({line(str(error), 300)})") from error
     except UnreachableError as error:
         raise OSError(f"{name}: the hub gave no answer ({error}); try again later, or check the network") from error
 
 
+class RefusedCardError(ValueError):
+    """The hub does not take what the card states, such as the licence."""
+
+
 def _commit(hub: Any, api: Any, files: Mapping[str, Path | bytes], repository: str, revision: str | None) -> str:
     operations = [hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
-    done = api.create_commit(
-        repository, operations, commit_message=f"Upload {' and '.join(files)} with vovnet", revision=revision
-    )
+    try:
+        done = api.create_commit(
+            repository, operations, commit_message=f"Upload {' and '.join(files)} with vovnet", revision=revision
+        )
+    except OSError:  # some of the hub's are ValueErrors too
+        raise
+    except ValueError as error:  # before it sends a file, the library lets the hub check the card
+        raise RefusedCardError(str(error)) from error
     address: str = done.commit_url
     return address
 

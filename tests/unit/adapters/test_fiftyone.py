@@ -19,7 +19,7 @@ from vovnet.data.formats import open_dataset
 from vovnet.masks import decode, encode
 from vovnet.runtime.detections import Detections
 
-from ..fiftyone_here import import_or_skip
+from ..fiftyone_here import import_or_skip, need_database
 
 fo = import_or_skip()
 BCCD = Path("samples/bccd")
@@ -33,6 +33,7 @@ def dataset() -> Any:
 
 @pytest.fixture
 def in_fiftyone() -> Iterator[Any]:
+    need_database()
     made = fo.Dataset()
     yield made
     made.delete()

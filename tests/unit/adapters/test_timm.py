@@ -148,6 +148,9 @@ def test_options_of_our_class() -> None:
     assert torch.equal(theirs(IMAGES), ours(IMAGES))
     with pytest.raises(UsageError, match="no option of vovnet27_slim in timm is called 'stm', did you mean 'stem'"):
         timm.create_model("vovnet27_slim", stm="stride")
+    with pytest.raises(UsageError, match="no option of vovnet27_slim in timm is called 'maps_only'") as error:
+        timm.create_model("vovnet27_slim", maps_only=True)
+    assert "maps_only" not in str(error.value).partition("called 'maps_only'")[2]
     with pytest.raises(UsageError, match="global_pool must be 'avg'"):
         timm.create_model("vovnet27_slim", global_pool="max")
     with pytest.raises(RuntimeError, match="No pretrained weights exist for vovnet27_slim"):

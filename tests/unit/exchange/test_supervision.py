@@ -78,6 +78,19 @@ def test_missing_columns_are_named() -> None:
     assert len(Detections.from_supervision(sv.Detections.empty(), SIZE)) == 0
 
 
+@pytest.mark.parametrize("labels", [[-1, 0, 1], [0.5, 0, 1], [float("nan"), 0, 1], [1e30, 0, 1]])
+def test_class_ids_that_are_no_labels_are_refused(labels: list[float]) -> None:
+    found = sv.Detections(xyxy=np.array(BOXES), class_id=np.array(labels), confidence=np.array(SCORES))
+    with pytest.raises(ValueError, match="class_id must be whole numbers from 0, which become labels, got"):
+        Detections.from_supervision(found, SIZE)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    found = sv.Detections(xyxy=np.array(BOXES), class_id=np.array(LABELS), confidence=np.array([0.5, np.nan, 0.1]))
+    with pytest.raises(ValueError, match="confidence must be finite numbers, got nan"):
+        Detections.from_supervision(found, SIZE)
+
+
 def test_masks_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must have the image's size \(9, 8\) \(height, width\), got \(6, 8\)"):
         Detections.from_supervision(make("arrays").to_supervision(), (9, 8))

@@ -60,7 +60,7 @@ def test_the_card_of_bundled_weights() -> None:
     figures = [test["voc07_map"], *(test["coco"][key] for key in ("AP", "AP50", "AP75"))]
     row = " | ".join(["test", str(test["images"]), *(f"{100 * figure:.1f} %" for figure in figures)])
     assert f"| {row} |" in section(body, "Accuracy")
-    assert f"those of step {record['step']:,}" in section(body, "Accuracy")
+    assert f"after step {record['step']:,} of the training" in section(body, "Accuracy")
     assert "| 1 | `RBC` | 2 |" in section(body, "Classes")
     assert "on 205 images with vovnet 0.1.0 and PyTorch" in section(body, "Origin")
     assert "300 × 300 pixels; BGR, mean 104, 117, 123, standard deviation 1, 1, 1" in section(body, "Origin")
@@ -97,8 +97,25 @@ def test_what_is_no_share_is_not_shown(value: Any, card_of: Any) -> None:
 def test_the_record_of_a_run(card_of: Any) -> None:
     record = {"step": 1200, "val_coco_ap": 0.4567, "date": "2026-01-02", "versions": {"vovnet": "0.1.0"}}
     card = card_of(record)
-    assert "step 1,200, which had the highest COCO AP on the images of `val` in training: 45.7 %;" in card
+    assert "The COCO AP on the images of the split `val` after step 1,200 of the training: 45.7 %." in card
     assert "Trained with vovnet 0.1.0 (2026-01-02)." in card
+
+
+def test_the_split_is_the_one_of_the_run(card_of: Any) -> None:
+    config = {"data": {"val": "test2012"}}
+    card = card_of({"config": config, "step": 3, "val_voc07_map": 0.5})
+    assert "mAP (VOC07) on the images of the split `test2012` after step 3 of the training: 50.0 %." in card
+    assert "of the split `val` after" in card_of({"config": {"data": {"val": ["x"]}}, "step": 3, "val_voc07_map": 0.5})
+
+
+def test_last_weights_are_not_called_the_best(tmp_path: Path) -> None:
+    """A run writes the same record with its last weights as with its best."""
+    loaded = load_weights("bccd")
+    path = tmp_path / "last.safetensors"
+    save_weights(path, loaded.model.state_dict(), loaded.info, {"step": 9, "val_coco_ap": 0.1, "config": {}})
+    card = make_card(path, "hf:me/cells", "mit").text
+    assert "after step 9 of the training: 10.0 %" in card
+    assert "highest" not in card
 
 
 def test_score_thresholds_are_shown(state: dict[str, torch.Tensor], tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def received(request: BaseHTTPRequestHandler) -> bytes:
 class Hub:
     """`visits` are the requests; `agents` what their programs say of themselves. `owner` of the token may write.
 
-    altered: sent in place of every file. in_git: whether files lie in git itself, with git's digest.
+    altered: sent in place of every file. in_git: whether files lie in git itself, with git's digest. faults: what is
+    wrong with every card.
     """
 
     def __init__(self, owner: str = "me") -> None:
@@ -57,6 +58,7 @@ class Hub:
         self.visits: list[str] = []
         self.agents: set[str] = set()
         self.messages: list[str] = []
+        self.faults: list[str] = []
         self.uploads: Files = {}
         self.owner, self.altered, self.in_git, self.status = owner, None, False, 0
         hub = self
@@ -107,7 +109,8 @@ class Hub:
             return self.status, {}, b""
         logged_in = request.headers.get("Authorization") == f"Bearer {TOKEN}"
         if path == "/api/validate-yaml":
-            return _json({"warnings": [], "errors": []})
+            _, headers, content = _json({"warnings": [], "errors": [{"message": fault} for fault in self.faults]})
+            return 400 if self.faults else 200, headers, content
         if path.startswith("/upload/"):
             self.uploads[path.removeprefix("/upload/")] = body
             return 200, {}, b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,49 @@ def test_a_revision_and_a_file(hub: Hub) -> None:
     assert from_hub("hf:me/cells@old/a/b.safetensors").read_bytes() == OTHER
     commit = commit_of(hub.repositories["me/cells"].branches["main"])
     assert from_hub(f"hf:me/cells@{commit}").read_bytes() == BCCD
+
+
+def test_a_commit_in_the_cache_is_not_asked_for_again(hub: Hub) -> None:
+    commit = commit_of(hub.repositories["me/cells"].branches["main"])
+    first = [from_hub(f"hf:me/cells@{commit}"), from_hub(f"hf:me/cells@{commit}/model.safetensors")]
+    visits = len(hub.visits)
+    assert [from_hub(f"hf:me/cells@{commit}"), from_hub(f"hf:me/cells@{commit}/model.safetensors")] == first
+    assert len(hub.visits) == visits
+    from_hub("hf:me/cells@main")
+    assert len(hub.visits) > visits
+
+
+def test_a_file_that_is_cached_does_not_stand_for_another_of_its_commit(hub: Hub) -> None:
+    hub.repositories["me/cells"].branches["main"]["best.safetensors"] = OTHER
+    commit = commit_of(hub.repositories["me/cells"].branches["main"])
+    assert from_hub(f"hf:me/cells@{commit}/best.safetensors").read_bytes() == OTHER
+    assert from_hub(f"hf:me/cells@{commit}").read_bytes() == BCCD
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("https://huggingface.co/me/cells", "hf:me/cells"),
+        ("https://huggingface.co/me/cells/", "hf:me/cells"),
+        ("https://www.huggingface.co/me/cells?library=x#use", "hf:me/cells"),
+        ("https://hf.co/me/cells/tree/main", "hf:me/cells@main"),
+        ("https://huggingface.co/me/cells/tree/v1/a", "hf:me/cells@v1"),
+        ("https://huggingface.co/me/cells/blob/v1/a/b.safetensors", "hf:me/cells@v1/a/b.safetensors"),
+    ],
+)
+def test_a_page_of_the_hub_is_no_file(page: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vovnet.weights.cached.download_weights", None)
+    for use in (load_weights, read_source):
+        with pytest.raises(
+            UsageError, match=f"is a page of the Hugging Face Hub, not a file: write {re.escape(name)}$"
+        ):
+            use(page)
+
+
+def test_a_file_on_the_hub_has_an_ordinary_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VOVNET_CACHE", str(tmp_path))
+    monkeypatch.setattr("vovnet.weights.cached.download_weights", lambda url, path: path.write_bytes(BCCD))
+    assert find_weights("https://huggingface.co/me/cells/resolve/main/model.safetensors").read_bytes() == BCCD
 
 
 def test_nothing_is_told_to_the_hub_but_the_request(hub: Hub) -> None:
@@ -301,6 +345,14 @@ def test_pushing_without_leave(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError, match="hf:me/new cannot be pushed while HF_HUB_OFFLINE is set: unset it"):
         push(contents(), "me/new")
+
+
+def test_a_card_that_the_hub_refuses(hub: Hub, login: None) -> None:
+    hub.faults = ['"license" must be one of [apache-2.0,\nmit]', "and more"]
+    with pytest.raises(UsageError, match=r"^hf:me/new: the hub refuses the card \(.*must be one of \[apache") as error:
+        push(contents(), "me/new")
+    assert "\n" not in str(error.value)
+    assert not hub.messages
 
 
 @pytest.mark.parametrize("name", ["cells", "me/", "me/cells/x", "../cells", "me/ce lls"])
