@@ -16,11 +16,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from extras import CLIP, COLLECTIVE, EXCHANGED, IMAGE, ROOT, USES, WITHOUT_EXTRAS, Use, exchange, extras, in_all
+from extras import CLIP, COLLECTIVE, IMAGE, ROOT, USES, WITHOUT_EXTRAS, Use, extras, in_all
 
 from vovnet.files import write_json
 from vovnet.provenance import record_header
@@ -125,66 +125,56 @@ def try_vovnet(folder: Path, wheel: Path, only: Sequence[str], torch_from: Path 
         plain.install(*CPU_TORCH)
     else:
         link_torch(torch_from, plain)
-    names = (None, *(name for name in extras() if name not in COLLECTIVE - {"all"}))
-    wanted = [name for name in names if not only or (name or "plain") in only]
-    return try_each(plain, wheel, wanted, attempt)
+    before = plain.megabytes()
+    plain.install(str(wheel))
+    names, size = plain.packages(), plain.megabytes()
+    rows, problems = [{"extra": None, "adds_mb": round(size - before, 1), "adds_packages": len(names)}], []
+    for extra in (None, *(name for name in extras() if name not in COLLECTIVE - {"all"})):
+        if only and (extra or "plain") not in only:
+            continue
+        environment = plain
+        if extra is not None:
+            environment = plain.copy(folder / extra)
+            environment.install(f"vovnet[{extra}]")
+            added = len(environment.packages() - names)
+            rows.append({"extra": extra, "adds_mb": round(environment.megabytes() - size, 1), "adds_packages": added})
+        found = list(attempt(environment, extra))
+        problems += [f"{extra or 'plain'}: {problem}" for problem in found]
+        print(f"{extra or 'plain'}: {rows[-1]['adds_mb']} MB, {len(found)} problems", *found, sep="\n  ", flush=True)
+        if extra is not None:
+            shutil.rmtree(environment.folder)
+    return rows, problems
 
 
 def try_runner(folder: Path, wheel: Path, exported: Path, python: str) -> tuple[list[Any], list[str]]:
     """The same for vovnet-runtime. exported: a folder with bccd_small exported for each runtime."""
+    plain = Environment(folder / "runner", python)
+    before = plain.megabytes()
+    plain.install(str(wheel))
+    names, size = plain.packages(), plain.megabytes()
+    rows, problems = [{"extra": None, "adds_mb": round(size - before, 1), "adds_packages": len(names)}], []
     onnx = str(exported / "bccd_small.onnx")
     uses = [Use("openvino", ("predict", str(exported / "bccd_small_openvino"), str(IMAGE)))]
     uses += [Use("mnn", ("predict", str(exported / "bccd_small_mnn"), str(IMAGE)))]
     uses += [Use("video", ("predict", onnx, str(CLIP)))]
-    uses += [exchange(name, f"vovnet.runtime.load({onnx!r})") for name in EXCHANGED]
-
-    def attempt_runner(environment: Environment, extra: str | None) -> Iterator[str]:
+    for extra in (None, *extras(ROOT / "runtime/pyproject.toml")):
+        environment = plain
+        if extra is not None:
+            environment = plain.copy(folder / f"runner-{extra}")
+            environment.install(f"vovnet-runtime[{extra}]")
+            added = len(environment.packages() - names)
+            rows.append({"extra": extra, "adds_mb": round(environment.megabytes() - size, 1), "adds_packages": added})
+        found = []
         for arguments in (("--help",), ("info", onnx), ("predict", onnx, str(IMAGE))):
             done = environment.run("-c", RUNNER, *arguments)
             if done.returncode or "Traceback" in done.stderr:
-                yield f"{' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()[-300:]}"
+                found.append(f"{' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()[-300:]}")
         for use in uses:
-            if extra in (None, use.extra):  # the packages of one may be those of another
-                done = environment.run("-c", use.program or RUNNER, *use.arguments)
-                if problem := problem_of(use, done, installed=extra is not None, name="vovnet-runtime"):
-                    yield f"{use.extra}: {problem}"
-
-    names = (None, *extras(ROOT / "runtime/pyproject.toml"))
-    return try_each(Environment(folder / "runner", python), wheel, names, attempt_runner)
-
-
-def try_each(
-    plain: Environment,
-    wheel: Path,
-    names: Iterable[str | None],
-    attempt: Callable[[Environment, str | None], Iterable[str]],
-) -> tuple[list[Any], list[str]]:
-    """The rows of the record, and the problems, of a distribution.
-
-    plain: an environment that lacks the distribution.
-    names: extras, each to be installed alone; None is none of them.
-    attempt: gives the problems in an environment with an extra, or None.
-    """
-    name, before = wheel.name.partition("-")[0].replace("_", "-"), plain.megabytes()
-    plain.install(str(wheel))
-    packages, size = plain.packages(), plain.megabytes()
-    rows, problems = [{"extra": None, "adds_mb": round(size - before, 1), "adds_packages": len(packages)}], []
-    for extra in names:
-        environment = plain if extra is None else plain.copy(plain.folder.with_name(f"{plain.folder.name}-{extra}"))
-        title = f"{name} {extra or 'plain'}"
-        try:
-            if extra is not None:
-                environment.install(f"{name}[{extra}]")
-                added = len(environment.packages() - packages)
-                weight = round(environment.megabytes() - size, 1)
-                rows.append({"extra": extra, "adds_mb": weight, "adds_packages": added})
-            found = list(attempt(environment, extra))
-        except subprocess.CalledProcessError as error:  # the others can be tried all the same
-            found = [f"pip does not install it: {error.stderr.strip()[-300:]}"]
-        problems += [f"{title}: {problem}" for problem in found]
-        print(f"{title}: {rows[-1]['adds_mb']} MB, {len(found)} problems", *found, sep="\n  ", flush=True)
-        if extra is not None:
-            shutil.rmtree(environment.folder)
+            done = environment.run("-c", RUNNER, *use.arguments)
+            if problem := problem_of(use, done, installed=use.extra == extra, name="vovnet-runtime"):
+                found.append(f"{use.extra}: {problem}")
+        problems += [f"runner {extra or 'plain'}: {problem}" for problem in found]
+        print(f"runner {extra or 'plain'}: {rows[-1]['adds_mb']} MB, {len(found)} problems", *found, sep="\n  ")
     return rows, problems
 
 

@@ -24,10 +24,10 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 """
-EXCHANGE = """
-import vovnet.runtime
+EXCHANGE = f"""
+import vovnet
 try:
-    print(type({load}.predict({image!r}).to_{extra}()))
+    print(type(vovnet.load("bccd_small", "cpu").predict({str(IMAGE)!r}).METHOD()))
 except ModuleNotFoundError as error:
     print(error)
 """
@@ -52,7 +52,6 @@ PURPOSES = {
     "all": "`eval`, `train`, `video`, `energy`, `onnx`, `openvino`, `mnn` and `report`",
 }
 COLLECTIVE = {"all", "dev", "docs"}  # what others are together, and the tools of developers
-EXCHANGED = ("pandas", "supervision", "fiftyone")  # libraries that take detections
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,6 @@ class Use:
     extra: str
     arguments: tuple[str, ...] = ()
     program: str = ""
-
-
-def exchange(extra: str, load: str) -> Use:
-    """What hands detections to the library of an extra. load: the expression that gives the detector."""
-    return Use(extra, program=EXCHANGE.format(load=load, image=str(IMAGE), extra=extra))
 
 
 # Each works in an empty folder, in this order.
@@ -90,7 +84,7 @@ USES = (
     Use("openvino", ("export", "bccd_small", "--to", "openvino")),
     Use("mnn", ("export", "bccd_small", "--to", "mnn")),
     Use("hub", program=HUB),
-    *(exchange(name, "vovnet.load('bccd_small', 'cpu')") for name in EXCHANGED),
+    *(Use(name, program=EXCHANGE.replace("METHOD", f"to_{name}")) for name in ("pandas", "supervision", "fiftyone")),
     Use("report", (*MEASURE, "--output", "measured")),
     Use("report", ("compare", "bccd", "--images", str(IMAGE))),
     Use("report", ("reproduce", "table1")),
