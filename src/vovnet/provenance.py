@@ -29,10 +29,16 @@ def command_line() -> str:
 
 
 def source_commit() -> str | None:
-    """The commit of the source tree this package runs from, with "+" if files differ from it; None outside git."""
+    """The commit of the source tree this package runs from, with "+" if files differ from it; None outside git.
+
+    An installed copy has none, though its environment may lie in a repository: that of another project, or of a later
+    state of this one.
+    """
     folder = Path(__file__).parent
     reading: dict[str, Any] = {"capture_output": True, "text": True, "encoding": "utf-8", "errors": "replace"}
     try:
+        tracked = ["git", "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(tracked, cwd=folder, check=True, **reading)
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, **reading)
         changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, **reading)
     except (OSError, subprocess.CalledProcessError):

@@ -36,7 +36,9 @@ def test_the_constraints_are_the_lower_bounds() -> None:
 
 def test_what_ci_tests_is_pinned_and_no_older() -> None:
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    pinned = {canonicalize_name(name): version for name, version in re.findall(r"^([\w-]+)==(.+)$", text, re.MULTILINE)}
+    lines = re.findall(r"^([\w-]+)==(.+)$", text, re.MULTILINE)
+    pinned = {canonicalize_name(name): version for name, version in lines}
+    assert len(pinned) == len(lines), "a package has two lines"
     bounds = lower_bounds("pyproject.toml")
     assert {name for name in bounds if canonicalize_name(name) not in pinned} == {"fiftyone"}  # which dev lacks
     for name in bounds.keys() - {"fiftyone"}:

@@ -31,7 +31,8 @@ def versions(*, json_file: Json = None) -> int:
     }
     libraries = installed_versions(library_names())
     versions = {"vovnet": __version__ + (f", commit {commit}" if commit else ""), **machine}
-    out.table(["", ""], [list(row) for row in versions.items()])
+    first, *others = versions.items()
+    out.table(first, others)
     out.table(["library", "version"], [list(row) for row in libraries.items()])
     out.json({"vovnet": __version__, "commit": commit, **machine, "libraries": libraries})
     return 0

@@ -21,6 +21,7 @@ def test_it_says_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["python"] == platform.python_version()
     assert report["libraries"]["torch"] == importlib.metadata.version("torch")
     assert "vovnet" not in report["libraries"]
+    assert captured.err.startswith("vovnet ")
     for text in (report["system"], report["processor"], report["gpu"], report["libraries"]["numpy"]):
         assert text in captured.err
 
