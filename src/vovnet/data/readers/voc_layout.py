@@ -64,9 +64,8 @@ class Part:
         """
         stated_path = Path(stated.replace("\\", "/"))
         name = _without_suffix(xml_path.relative_to(self.annotations))
-        keys = (name, xml_path.stem, stated_path.stem, stated_path.name)
-        found = next((table[key] for key in keys for table in tables if key in table), None)
-        return Path(found) if found else _image_of_full_name(tables, name)
+        found = _first_of((name, xml_path.stem), tables) or _image_of_full_name(tables, name)
+        return found or _first_of((stated_path.stem, stated_path.name), tables)
 
 
 @dataclass(frozen=True)
@@ -187,11 +186,15 @@ def _without_suffix(path: Path) -> str:
     return path.with_name(path.stem).as_posix()
 
 
+def _first_of(keys: Iterable[str], tables: Sequence[Mapping[str, str]]) -> Path | None:
+    return next((Path(table[key]) for key in keys for table in tables if key in table), None)
+
+
 def _image_of_full_name(tables: Sequence[Mapping[str, str]], name: str) -> Path | None:
     """The image of an XML file that is called like the image with its suffix, as a.png.xml."""
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         return None
     key = _without_suffix(Path(name))
-    found = next((Path(table[key]) for table in tables if key in table), None)
+    found = _first_of([key], tables)
     own = None if found is None else found.with_name(Path(name).name)  # beside a.jpg there may be a.png
     return own if own is not None and own.is_file() else found
