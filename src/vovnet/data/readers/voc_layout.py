@@ -44,7 +44,8 @@ class Part:
 
     def xml_files(self) -> dict[str, str]:
         """Name → XML file. A name is the path in the folder without suffix, such as 000001 or 2012/000001."""
-        paths = (path for path, _ in walk_files(self.annotations, below=self.below) if path.endswith(".xml"))
+        files = walk_files(self.annotations, below=self.below, suffix=".xml")
+        paths = (path for path, _ in files if path.endswith(".xml"))
         visible = (path for path in paths if not os.path.basename(path).startswith("._"))  # macOS's companions of files
         return {f"{self.prefix}{os.path.splitext(inside(self.annotations, path))[0]}": path for path in visible}
 
