@@ -40,6 +40,7 @@ def view(
     """
     out = Output()
     from vovnet.data.check import check_dataset
+    from vovnet.data.dataset import count_images
     from vovnet.data.shown_images import choose_images
     from vovnet.report.data_page import write_data_view
 
@@ -55,7 +56,7 @@ def view(
         )
         chosen = choose_images(report, images, split)
         drawing = progress.add_task("images", total=len(chosen))
-        total = len({image.image_path for part in report.annotated for image in part.images})
+        total = count_images(report.annotated)
         problems = counted(len(report.problems), "problem")
         sheet, page = write_data_view(
             folder,

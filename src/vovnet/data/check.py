@@ -28,10 +28,10 @@ from vovnet.data.checking.problem import NEEDS_PIXELS, Problem, Removal, name_in
 from vovnet.data.checking.repairs import Repairs
 from vovnet.data.checking.statistics import Statistics, compute_statistics
 from vovnet.data.checking.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
-from vovnet.data.dataset import SplitAnnotations, keys_of, text_key
+from vovnet.data.dataset import SplitAnnotations, count_images, keys_of, text_key
 from vovnet.data.formats import data_folder, find_format
 from vovnet.data.readers import mask_png, voc, yolo
-from vovnet.data.reading import read_splits
+from vovnet.data.reading import names_of_splits, read_splits
 from vovnet.data.splits.split_file import is_split_file
 from vovnet.data.splits.split_roles import find_unions, images_to_report
 from vovnet.errors import UsageError
@@ -176,7 +176,7 @@ def check_dataset(
     """
     root = Path(root)
     splits, file_problems = _read_all_splits(root)
-    headers = headers or (most_decoded is not None and _count_images(splits) > most_decoded)
+    headers = headers or (most_decoded is not None and count_images(splits) > most_decoded)
     folder = splits[0].root
     scans = scan_splits(splits, workers, progress, headers=headers)
     warn_about_orientation(splits, scans)
@@ -192,8 +192,9 @@ def check_dataset(
     ]
     problems, removed, losing = repairs.problems, repairs.removed, repairs.losing
     clean, duplicates = remove_duplicate_images(repaired_splits, unions, scans)
+    keys_reported = {split: set(keys.tolist()) for split, keys in reported.items()} if duplicates else {}
     for duplicate in duplicates:
-        if text_key(duplicate.image.image_path) in reported[duplicate.split]:
+        if text_key(duplicate.image.image_path) in keys_reported[duplicate.split]:
             found, lacking = describe_duplicate(duplicate, scans, folder)
             problems.append(found)
             removed += lacking
@@ -207,7 +208,7 @@ def check_dataset(
 
     left_out = files_left_out(folder, splits, clean, file_problems)
     removed += _file_removals(file_problems, folder, left_out)
-    kept = np.concatenate([split.images.keys for split in clean])
+    kept = set(np.concatenate([split.images.keys for split in clean]).tolist()) if losing else set[int]()
     class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
     upright = [turn_boxes_upright(split, scans) for split in splits]
     statistics = compute_statistics(upright, scans)
@@ -296,7 +297,7 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
             problems[Problem(kind, "", name_in(path, folder), detail)] = None
 
     format_module = find_format(root)
-    names = format_module.splits(root)
+    names = names_of_splits(format_module, root)
     if format_module is voc and voc.ALL not in names:
         *splits, everything = read_splits(format_module, root, (*names, voc.ALL), add_problem, masks=True)
         listed = [keys_of(split.images.annotation_paths()) for split in splits]
@@ -314,10 +315,6 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
             detail = f"and {count - _MOST_PROBLEMS:,} more problems of this kind"
             problems[Problem(kind, "", name_in(path, folder), detail)] = None
     return splits, list(problems)
-
-
-def _count_images(splits: Sequence[SplitAnnotations]) -> int:
-    return len(np.unique(np.concatenate([split.images.keys for split in splits])))
 
 
 def _why_masks_are_not_checked(root: Path) -> str:

@@ -212,12 +212,12 @@ class _Converter:
         self.target, self.scans = target, scans
         self.changed: Counter[str] = Counter()
         keys = np.concatenate([split.images.keys for split in splits])
-        self._shared = np.unique(keys[are_repeated(keys)])  # of images that several splits have
+        self._shared = set(keys[are_repeated(keys)].tolist())  # keys of images that several splits have
         self._converted: dict[Path, list[tuple[ImageAnnotation, ImageAnnotation]]] = {}  # as annotated, as written
 
     def convert(self, image: ImageAnnotation) -> ImageAnnotation:
         """The annotation in the upright image. One that several splits have counts once."""
-        if not len(self._shared) or text_key(image.image_path) not in self._shared:
+        if not self._shared or text_key(image.image_path) not in self._shared:
             return self._convert(image)
         known = self._converted.setdefault(image.image_path, [])
         for stated, converted in known:

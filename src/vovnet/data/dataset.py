@@ -227,6 +227,11 @@ class SplitAnnotations:
     images: ImageTable
 
 
+def count_images(splits: Sequence[SplitAnnotations]) -> int:
+    """How many image files some splits have together."""
+    return len(np.unique(np.concatenate([split.images.keys for split in splits])))
+
+
 @dataclass(frozen=True)
 class Tile:
     """The part of an image file that a sample shows.

@@ -14,7 +14,7 @@ from vovnet.data.dataset import DetectionDataset, Sample, raise_problem
 from vovnet.data.image_files import is_image_name
 from vovnet.data.made_dataset import to_dataset
 from vovnet.data.readers import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
-from vovnet.data.reading import read_splits
+from vovnet.data.reading import names_of_splits, read_splits
 from vovnet.data.splits.split_file import Selection, is_split_file, read_split_file
 from vovnet.errors import UsageError, did_you_mean, listed
 from vovnet.media.pixels import image_header_size
@@ -240,7 +240,7 @@ def are_inside(sample: Sample) -> Tensor:
 def splits(root: str | Path) -> tuple[str, ...]:
     """Names of the splits of the dataset in a folder."""
     root = Path(root)
-    return find_format(root).splits(root)
+    return names_of_splits(find_format(root), root)
 
 
 def data_folder(root: Path) -> Path:
@@ -251,7 +251,7 @@ def data_folder(root: Path) -> Path:
 
 
 def _choose_split(root: Path, format_module: ModuleType | Selection, split: str | None) -> str:
-    names = format_module.splits(root)
+    names = names_of_splits(format_module, root)
     if split is None and len(names) == 1:
         return names[0]
     if split is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from array import array
 from collections.abc import Iterable, Sequence
@@ -87,20 +88,18 @@ class _Numbered:
 
 
 class _Files:
-    """A column of paths. One that follows itself, as the JSON file of many images does, is stored once."""
+    """A column of paths. A name that follows itself, as that of the JSON file of many images does, is stored once."""
 
     def __init__(self, folders: _Numbered, names: _Texts) -> None:
         self.folders, self._names = folders, names
         self._of_folder, self._of_name = array("I"), array("I")
-        self._last = ""
 
     def add(self, path: str) -> str:
         """Adds a path; its last part."""
         folder, name = os.path.split(path)
         self._of_folder.append(self.folders.number(folder))
-        repeats = path == self._last and self._of_name
+        repeats = self._of_name and self._names[self._of_name[-1]] == name
         self._of_name.append(self._of_name[-1] if repeats else self._names.add(name))
-        self._last = path
         return name
 
     def name(self, row: int) -> str:
@@ -241,7 +240,7 @@ class _ObjectColumns:
         self._indices.append(index)
         self._labels.append(self._classes.number(class_name))
         self._boxes.extend(box)
-        self._flags.append(difficult + 2 * crowd + 4 * (area is not None))
+        self._flags.append(difficult + 2 * crowd + 4 * (area is not None) + 8 * any(map(math.isnan, box)))
         self._areas.append(0.0 if area is None else area)
         if mask is not None:
             self.masks[number] = mask
@@ -251,6 +250,8 @@ class _ObjectColumns:
     def __getitem__(self, number: int) -> ObjectRow:
         flags = self._flags[number]
         x1, y1, x2, y2 = self._boxes[4 * number : 4 * number + 4]
+        if flags & 8:  # one NaN, so that a box is equal to itself
+            x1, y1, x2, y2 = (math.nan if math.isnan(corner) else corner for corner in (x1, y1, x2, y2))
         return ObjectRow(
             self._indices[number],
             self._classes.texts[self._labels[number]],

@@ -42,19 +42,22 @@ def walk_images(folder: Path, on_problem: OnProblem, *, below: bool = True) -> I
     report_skipped(others, on_problem)
 
 
-def walk_files(folder: Path, *, below: bool) -> Iterator[tuple[str, bool]]:
-    """The path of what is no folder, sorted, and whether it is a file. Links to folders are not followed."""
-    return _walk("" if str(folder) == "." else str(folder), below=below)
+def walk_files(folder: Path, *, below: bool, suffix: str = "") -> Iterator[tuple[str, bool]]:
+    """The path of what is no folder, sorted, and whether it is a file. Links to folders are not followed.
+
+    suffix: of the files that are wanted; a folder called so is given too, as what is no file.
+    """
+    return _walk("" if str(folder) == "." else str(folder), below=below, suffix=suffix)
 
 
-def _walk(folder: str, *, below: bool) -> Iterator[tuple[str, bool]]:
+def _walk(folder: str, *, below: bool, suffix: str) -> Iterator[tuple[str, bool]]:
     names, odd, folders = list[str](), set[str](), set[str]()
     try:
         with os.scandir(folder or ".") as entries:
             for entry in entries:
                 if _answers(entry.is_file):
                     names.append(entry.name)
-                elif not _answers(entry.is_dir):
+                elif not _answers(entry.is_dir) or (suffix and entry.name.endswith(suffix)):
                     names.append(entry.name)
                     odd.add(entry.name)
                 elif below and not entry.is_symlink():
@@ -65,7 +68,7 @@ def _walk(folder: str, *, below: bool) -> Iterator[tuple[str, bool]]:
     for name in sorted(names):
         path = os.path.join(folder, name)
         if name in folders:
-            yield from _walk(path, below=below)
+            yield from _walk(path, below=below, suffix=suffix)
         else:
             yield path, name not in odd
 

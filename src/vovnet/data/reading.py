@@ -16,7 +16,12 @@ from vovnet.data.dataset import OnProblem, SplitAnnotations, raise_problem
 class Reader(Protocol):
     """What reads as the modules of the formats do: the selection of a split file."""
 
-    def read(self, root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
+    def splits(self, root: Path) -> tuple[str, ...]:
+        """The names of the splits."""
+
+    def read(
+        self, root: Path, names: Sequence[str], on_problem: OnProblem, *, masks: bool
+    ) -> tuple[SplitAnnotations, ...]:
         """The splits of these names."""
 
 
@@ -27,12 +32,14 @@ class _Kept:
     """Splits that were read without a problem, and those that could be opened.
 
     Their masks are not kept, which take much; `masked` has the keys of those that had some.
+    names: of all splits of a dataset.
     """
 
     def __init__(self) -> None:
         self.sound: dict[_Key, tuple[Path, SplitAnnotations]] = {}
         self.opened: dict[_Key, tuple[Path, SplitAnnotations]] = {}
         self.masked: set[_Key] = set()
+        self.names: dict[Path, tuple[str, ...]] = {}
 
     def find(
         self, root: Path, names: Sequence[str], on_problem: OnProblem, *, masks: bool
@@ -65,7 +72,7 @@ _KEPT: ContextVar[_Kept | None] = ContextVar("_KEPT", default=None)
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """Within the block `read_splits` keeps what it reads, even if files change meanwhile.
+    """Within the block `read_splits` and `names_of_splits` keep what they read, even if files change meanwhile.
 
     What was read while problems were collected serves all, if there were none; else a dataset is read again to open it.
     """
@@ -76,12 +83,26 @@ def read_once() -> Iterator[None]:
         _KEPT.reset(token)
 
 
+def names_of_splits(reader: ModuleType | Reader, root: Path) -> tuple[str, ...]:
+    """What the reader's `splits` gives: some formats read all annotations for it."""
+    kept = _KEPT.get()
+    if kept is None or not isinstance(reader, ModuleType):
+        names: tuple[str, ...] = reader.splits(root)
+        return names
+    key = root.resolve()
+    if key not in kept.names:
+        kept.names[key] = reader.splits(root)
+    return kept.names[key]
+
+
 def read_splits(
     reader: ModuleType | Reader, root: Path, names: Sequence[str], on_problem: OnProblem, *, masks: bool
 ) -> tuple[SplitAnnotations, ...]:
     """What the reader's `read` gives. masks: whether the masks of the objects are needed."""
+    if not isinstance(reader, ModuleType):  # a split file is cheap to read, and may change
+        return reader.read(root, names, on_problem, masks=masks)
     kept = _KEPT.get()
-    if kept is None or not isinstance(reader, ModuleType):  # a split file is cheap to read, and may change
+    if kept is None:
         unkept: tuple[SplitAnnotations, ...] = reader.read(root, names, on_problem)
         return unkept
     if (found := kept.find(root, names, on_problem, masks=masks)) is not None:

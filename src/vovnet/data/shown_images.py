@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from vovnet.data.check import Report
 from vovnet.data.checking.statistics import MEDIUM, SMALL
-from vovnet.data.dataset import ObjectAnnotation, SplitAnnotations, is_valid_box
-from vovnet.data.splits.split_file import image_name
+from vovnet.data.dataset import ObjectAnnotation, SplitAnnotations, inside, is_valid_box
+from vovnet.data.splits.split_file import image_name, image_names
 from vovnet.errors import UsageError, did_you_mean, listed
 from vovnet.printing import quoted
 
@@ -52,59 +57,85 @@ def choose_images(report: Report, count: int, split: str | None = None) -> list[
         )
     splits = [part for part in report.annotated if split in (None, part.split)]
     problems = _problems_by_image(report, splits)
-    images = list(_all_images(splits, problems))
-    faulty = [shown for shown in images if shown.problems]
-    sound = [shown for shown in images if not shown.problems]
-    first = _evenly(faulty, max(math.ceil(count / 2), count - len(sound)))
-    return [*first, *_spread(sound, count - len(first))]
+    splits = list(_each_once(splits))
+    starts = list(itertools.accumulate((len(part.images) for part in splits), initial=0))
+    faulty, groups = _divide(splits, problems)
+    first = _evenly(faulty, max(math.ceil(count / 2), count - (starts[-1] - len(faulty))))
+
+    def show(number: int) -> ShownImage:
+        position = bisect.bisect_right(starts, number) - 1
+        part = splits[position]
+        image = part.images[number - starts[position]]
+        name = image_name(part.root, image)
+        return ShownImage(image.image_path, name, part.split, image.objects, tuple(problems.get(name, ())))
+
+    return list(map(show, [*first, *_spread(groups, count - len(first))]))
 
 
 def _problems_by_image(report: Report, splits: Sequence[SplitAnnotations]) -> dict[str, list[str]]:
     """Path of an image in the data folder → its problems; those of an annotation file are those of its only image."""
-    owners: dict[str, list[str]] = defaultdict(list)
+    faulty = {problem.image for problem in report.problems}
+    owners: defaultdict[str, set[str]] = defaultdict(set)
     for split in splits:
-        for image in split.images:
-            if image.annotation_path.is_relative_to(split.root):
-                owner = image_name(split.root, image)
-                owners[image.annotation_path.relative_to(split.root).as_posix()].append(owner)
+        for path, owner in zip(split.images.annotation_paths(), image_names(split), strict=True):
+            file = inside(split.root, path)
+            if file in faulty and len(owners[file]) < 2:
+                owners[file].add(owner)
     found: dict[str, list[str]] = defaultdict(list)
     for problem in report.problems:
         if not problem.image:
             continue
-        of_file = owners.get(problem.image, [])
-        name = of_file[0] if len(set(of_file)) == 1 else problem.image
+        of_file = owners.get(problem.image, set())
+        name = next(iter(of_file)) if len(of_file) == 1 else problem.image
         sentence = f"{problem.kind}: {problem.detail}"
         if sentence not in found[name]:
             found[name].append(sentence)
     return found
 
 
-def _all_images(splits: Iterable[SplitAnnotations], problems: dict[str, list[str]]) -> Iterator[ShownImage]:
-    seen: set[Path] = set()
+def _each_once(splits: Iterable[SplitAnnotations]) -> Iterator[SplitAnnotations]:
+    """The splits without images that come before."""
+    seen = np.empty(0, np.int64)
     for split in splits:
-        for image in split.images:
-            if image.image_path not in seen:
-                seen.add(image.image_path)
-                name = image_name(split.root, image)
-                yield ShownImage(image.image_path, name, split.split, image.objects, tuple(problems.get(name, ())))
+        keys = split.images.keys
+        is_new = ~np.isin(keys, seen)
+        _, firsts = np.unique(keys, return_index=True)
+        is_new &= np.isin(np.arange(len(keys)), firsts)
+        yield replace(split, images=split.images.select(is_new))
+        seen = np.concatenate([seen, keys])
 
 
-def _spread(images: Sequence[ShownImage], count: int) -> list[ShownImage]:
-    """The images by turns from groups of a class and a size, and from those without objects."""
-    groups: dict[tuple[str, str], list[ShownImage]] = defaultdict(list)
-    for shown in images:
-        for key in {(obj.class_name, _size(obj)) for obj in shown.objects} or {("", "")}:
-            groups[key].append(shown)
+_Numbers = Sequence[int]  # of images, counted through all splits
+
+
+def _divide(
+    splits: Sequence[SplitAnnotations], problems: Mapping[str, object]
+) -> tuple[_Numbers, dict[tuple[str, str], _Numbers]]:
+    """The images with problems; and of the others, those with an object of each class and size, or without objects."""
+    faulty = array("I")
+    groups: defaultdict[tuple[str, str], array[int]] = defaultdict(lambda: array("I"))
+    images = ((split.root, image) for split in splits for image in split.images)
+    for number, (folder, image) in enumerate(images):
+        if image_name(folder, image) in problems:
+            faulty.append(number)
+            continue
+        for key in {(obj.class_name, _size(obj)) for obj in image.objects} or {("", "")}:
+            groups[key].append(number)
+    return faulty, dict(groups)
+
+
+def _spread(groups: Mapping[tuple[str, str], _Numbers], count: int) -> list[int]:
+    """Images by turns from the groups."""
     queues = [iter(_evenly(groups[key], count)) for key in sorted(groups)]
-    chosen: dict[Path, ShownImage] = {}
+    chosen: dict[int, None] = {}
     while queues and len(chosen) < count:
         for queue in list(queues):
-            following = next((shown for shown in queue if shown.path not in chosen), None)
+            following = next((number for number in queue if number not in chosen), None)
             if following is None:
                 queues.remove(queue)
             elif len(chosen) < count:
-                chosen[following.path] = following
-    return list(chosen.values())
+                chosen[following] = None
+    return list(chosen)
 
 
 def _size(obj: ObjectAnnotation) -> str:
@@ -116,7 +147,7 @@ def _size(obj: ObjectAnnotation) -> str:
     return "small" if area < SMALL else "medium" if area < MEDIUM else "large"
 
 
-def _evenly(images: Sequence[ShownImage], count: int) -> list[ShownImage]:
+def _evenly(images: _Numbers, count: int) -> list[int]:
     """So many of the images at even distances, all of them if they are fewer."""
     if len(images) <= count:
         return list(images)

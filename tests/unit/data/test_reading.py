@@ -12,12 +12,14 @@ import pytest
 from vovnet.data.check import check_dataset
 from vovnet.data.dataset import DetectionDataset, raise_problem
 from vovnet.data.formats import find_format, open_dataset
+from vovnet.data.readers import cvat_xml as cvat_xml_reader
 from vovnet.data.reading import read_once, read_splits
 from vovnet.planning.facts import read_facts
 from vovnet.planning.soundness import check_soundness
 from vovnet.planning.splits import find_splits, take_val_from_train
 
-from .small_datasets import append, make_coco, make_masked_coco, make_voc, make_yolo
+from .small_datasets import append, make_coco, make_masked_coco, make_voc, make_yolo, write_image
+from .tool_exports import LABELS, cvat_box, cvat_image, cvat_xml
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def plan_and_open(root: Path, output: Path) -> list[list[object]]:
     return [content(facts.train), content(facts.val), *map(content, again)]
 
 
-@pytest.mark.parametrize("make", [make_voc, make_coco, make_yolo])
+@pytest.mark.parametrize("make", [make_voc, make_coco, make_masked_coco, make_yolo])
 @pytest.mark.parametrize("has_val", [True, False])
 def test_a_plan_reads_the_annotations_once(
     tmp_path: Path, make: Callable[[Path], Path], has_val: bool, reads, monkeypatch: pytest.MonkeyPatch
@@ -74,6 +76,22 @@ def test_a_plan_reads_the_annotations_once(
     assert len(calls) == 1
     open_dataset(root, find_splits(root).train)
     assert len(calls) == 2, "nothing is kept after the block"
+
+
+def test_a_file_that_names_the_splits_is_parsed_once_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "data"
+    images = []
+    for number in range(6):
+        write_image(root / f"images/{number}.png", number)
+        subset = f' subset="{"Train" if number < 4 else "Validation"}"'
+        images.append(cvat_image(number, f"{number}.png", cvat_box("cat", (1, 2, 30, 20)), subset))
+    (root / "annotations.xml").write_text(cvat_xml(f"<task><id>5</id>{LABELS}</task>", "".join(images)))
+    expected, parsed = plan_and_open(root, tmp_path), list[Path]()
+    parse = cvat_xml_reader.parse_cvat
+    monkeypatch.setattr(cvat_xml_reader, "parse_cvat", lambda path: parsed.append(path) or parse(path))
+    with read_once():
+        assert plan_and_open(root, tmp_path) == expected
+    assert len(parsed) == 2, "for the names of the splits, and to read them"
 
 
 def remove_all_but_train(root: Path) -> None:

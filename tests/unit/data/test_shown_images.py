@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from vovnet.cli.data_view import view
 from vovnet.data.check import check_dataset
+from vovnet.data.dataset import count_images
 from vovnet.data.shown_images import choose_images
 from vovnet.errors import UsageError
 
@@ -26,6 +28,17 @@ def test_every_class_and_size_is_there_in_a_small_sample() -> None:
     assert len(choose_images(report, 1000)) == 364
     with pytest.raises(UsageError, match="has no split 'tran', did you mean 'train'"):
         choose_images(report, 5, "tran")
+
+
+def test_few_of_many_images_are_in_memory() -> None:
+    report = check_dataset(BCCD, headers=True)
+    choose_images(report, 5)
+    tracemalloc.start()
+    chosen = choose_images(report, 5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(chosen) == 5
+    assert peak < 400 * count_images(report.annotated)
 
 
 def test_problems_come_first_and_leave_room_for_others(tmp_path: Path) -> None:

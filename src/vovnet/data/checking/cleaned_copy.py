@@ -43,7 +43,7 @@ def files_left_out(
     if splits[0].format == "mask_png":
         files |= set(mask_png.files(folder))
     kept = np.unique(np.concatenate([np.empty(0, np.int64), *map(_file_keys, clean)]))
-    files = {path for path in files if text_key(path) not in kept}
+    files = {path for path, stays in zip(files, np.isin(keys_of(files), kept), strict=True) if not stays}
     for split in splits:
         for paths in (split.images.paths, split.images.annotation_paths):
             is_gone = ~np.isin(keys_of(paths()), kept)

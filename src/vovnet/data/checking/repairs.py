@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from operator import is_
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +105,7 @@ def repair_image(
         why = (NO_OBJECT_LEFT, "every object annotated in it is left out")
         return Repair(tuple(problems), tuple(left_out), why_left_out=why)
     size = image.image_size and true_size
-    if len(objects) == len(image.objects) and size == image.image_size and all(map(is_, objects, image.objects)):
+    if size == image.image_size and objects == image.objects:
         return Repair(tuple(problems), tuple(left_out), image)  # the same, which takes no memory twice
     return Repair(tuple(problems), tuple(left_out), replace(image, objects=objects, image_size=size))
 

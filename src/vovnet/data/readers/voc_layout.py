@@ -44,7 +44,8 @@ class Part:
 
     def xml_files(self) -> dict[str, str]:
         """Name → XML file. A name is the path in the folder without suffix, such as 000001 or 2012/000001."""
-        paths = (path for path, _ in walk_files(self.annotations, below=self.below) if path.endswith(".xml"))
+        files = walk_files(self.annotations, below=self.below, suffix=".xml")
+        paths = (path for path, _ in files if path.endswith(".xml"))
         visible = (path for path in paths if not os.path.basename(path).startswith("._"))  # macOS's companions of files
         return {f"{self.prefix}{os.path.splitext(inside(self.annotations, path))[0]}": path for path in visible}
 
@@ -64,9 +65,8 @@ class Part:
         """
         stated_path = Path(stated.replace("\\", "/"))
         name = _without_suffix(xml_path.relative_to(self.annotations))
-        keys = (name, xml_path.stem, stated_path.stem, stated_path.name)
-        found = next((table[key] for key in keys for table in tables if key in table), None)
-        return Path(found) if found else _image_of_full_name(tables, name)
+        found = _first_of((name, xml_path.stem), tables) or _image_of_full_name(tables, name)
+        return found or _first_of((stated_path.stem, stated_path.name), tables)
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,15 @@ def _without_suffix(path: Path) -> str:
     return path.with_name(path.stem).as_posix()
 
 
+def _first_of(keys: Iterable[str], tables: Sequence[Mapping[str, str]]) -> Path | None:
+    return next((Path(table[key]) for key in keys for table in tables if key in table), None)
+
+
 def _image_of_full_name(tables: Sequence[Mapping[str, str]], name: str) -> Path | None:
     """The image of an XML file that is called like the image with its suffix, as a.png.xml."""
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         return None
     key = _without_suffix(Path(name))
-    found = next((Path(table[key]) for table in tables if key in table), None)
+    found = _first_of([key], tables)
     own = None if found is None else found.with_name(Path(name).name)  # beside a.jpg there may be a.png
     return own if own is not None and own.is_file() else found

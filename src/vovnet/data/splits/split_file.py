@@ -28,7 +28,7 @@ from vovnet.data.dataset import (
     raise_problem,
 )
 from vovnet.data.readers.yolo_settings import exists
-from vovnet.data.reading import read_splits
+from vovnet.data.reading import names_of_splits, read_splits
 from vovnet.errors import UsageError, counted, did_you_mean
 from vovnet.files import encodable, is_below, write_json
 from vovnet.parsing import naming, read_json
@@ -111,10 +111,12 @@ class Selection:
     def splits(self, root: Path) -> tuple[str, ...]:
         return tuple(self.file.members)
 
-    def read(self, root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
+    def read(
+        self, root: Path, names: Sequence[str], on_problem: OnProblem, *, masks: bool = True
+    ) -> tuple[SplitAnnotations, ...]:
         """The splits of these names. All annotations of the dataset are read, whichever of its own splits has them."""
         wanted = set().union(*(self.file.members[name] for name in names))
-        whole = read_whole(self.module, self.file.root, on_problem, wanted)
+        whole = read_whole(self.module, self.file.root, on_problem, wanted, masks=masks)
         positions = {name: position for position, name in enumerate(image_names(whole))}
 
         def select(split: str) -> SplitAnnotations:
@@ -174,7 +176,7 @@ def read_whole(
     wanted: images, as a split file names them. Those of VOC that no list names are read only if one of these is not
         among the others.
     """
-    names = module.splits(root)
+    names = names_of_splits(module, root)
     splits = read_splits(module, root, names, on_problem, masks=masks)
     images = _join(splits)
     has_split = getattr(module, "has_split", None)

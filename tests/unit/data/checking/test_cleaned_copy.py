@@ -24,6 +24,7 @@ from ..small_datasets import (
     clean_and_check,
     cut_short,
     make_coco,
+    make_masked_coco,
     make_voc,
     make_yolo,
     same_pixels,
@@ -102,6 +103,15 @@ def test_voc_without_lists(tmp_path: Path) -> None:
     same_pixels("JPEGImages/a.png", "JPEGImages/b.png")(root)
     clean_and_check(root, out)
     assert [sample.image_id for sample in open_dataset(out)] == list("acdefghij")
+
+
+def test_a_file_with_masks_but_no_problem_stays_as_it_is(tmp_path: Path) -> None:
+    root, out = make_masked_coco(tmp_path / "d"), tmp_path / "out"
+    path = root / "annotations/instances_val.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=3))
+    set_entry("train", "annotations", 0, category_id=8)(root)
+    clean_and_check(root, out)
+    assert (out / path.relative_to(root)).read_bytes() == path.read_bytes()
 
 
 def test_coco_with_images_beside_the_json(tmp_path: Path) -> None:

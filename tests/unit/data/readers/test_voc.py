@@ -98,6 +98,12 @@ def test_an_annotation_called_like_the_image_with_its_suffix(tmp_path: Path) -> 
         open_dataset(root)
 
 
+def test_annotations_of_two_images_of_one_stem(tmp_path: Path) -> None:
+    body = "<filename>{}</filename>".format
+    root = write_voc(tmp_path, {name: body(name) for name in ("a.jpg", "a.png")}, suffix="")
+    assert [sample.image_path.name for sample in open_dataset(root)] == ["a.jpg", "a.png"]
+
+
 def test_the_file_name_in_the_xml_cannot_leave_the_folder(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "data", {"a": "<filename>../../secret.jpg</filename>"})
     (tmp_path / "secret.jpg").touch()

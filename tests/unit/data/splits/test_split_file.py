@@ -11,12 +11,13 @@ import pytest
 
 from vovnet.cli.data import check as check_command
 from vovnet.data.check import check_dataset
+from vovnet.data.conversion import NO_BOX, convert_dataset
 from vovnet.data.formats import data_folder, open_dataset, splits
 from vovnet.data.readers.mask_png import recognises as recognises_masks
 from vovnet.data.splits.split_file import write_members
 from vovnet.errors import UsageError
 
-from ..small_datasets import append, make_coco, make_masked_coco, make_voc, make_yolo, write_split_file
+from ..small_datasets import append, make_coco, make_masked_coco, make_voc, make_yolo, voc_lines, write_split_file
 
 HALVES = {"train": 0.5, "val": 0.5}
 
@@ -130,6 +131,15 @@ def test_a_yaml_file_can_be_the_dataset(tmp_path: Path) -> None:
     path = write_split_file(root / "mine.yaml", HALVES, 0, tmp_path / "splits.json")
     assert data_folder(path) == root
     assert len(open_dataset(path, "val")) + len(open_dataset(path, "train")) == 7
+
+
+def test_a_box_without_numbers_is_the_same_in_two_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_voc(tmp_path / "data")
+    voc_lines("a", (1, 1, 60, 40), ("nan", 1, 4, 4))(root)
+    write_split_file(root, HALVES, 0, tmp_path / "splits.json")
+    assert "differently" not in caplog.text
+    (root / "ImageSets/Main/night.txt").write_text("a\n")
+    assert convert_dataset(root, "coco", tmp_path / "out").changed == {NO_BOX: 1}
 
 
 def test_annotations_that_differ_between_splits_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
