@@ -193,9 +193,9 @@ def gain_sentences() -> str:
     return (
         f"\nThe bundled `{SMALL}` was trained in {60 * small['train_hours']:.0f} minutes on two CPU cores, from random "
         f"weights and {small['train_images']} images of blood cells: {100 * small['test']['voc07_map']:.1f} % mAP on "
-        f"{small['test']['images']} others. The larger `bccd` takes {_median_ms(plain):.1f} ms an image in PyTorch, and "
-        f"exported {times}. A machine that only runs it in ONNX Runtime needs {runner['runner_installed_mb']:.0f} MB of "
-        "packages, without PyTorch.\n"
+        f"{small['test']['images']} others. The larger `bccd` takes {_median_ms(plain):.1f} ms an image in PyTorch, "
+        f"and exported {times}. A machine that only runs it in ONNX Runtime needs "
+        f"{runner['runner_installed_mb']:.0f} MB of packages, without PyTorch.\n"
     )
 
 
