@@ -37,8 +37,6 @@ NOT_RUN = {
     "make gpu": GPU,
     **dict.fromkeys(("make setup", "make package", "make environments", "make oldest"), PACKAGES),
     "make *": WHOLE,
-    "py* -m venv *": PACKAGES,
-    "*ctivate*": PACKAGES,
     "docker *": "needs Docker and its rights",
     "tensorboard *": SERVES,
     "torchrun *": "starts eight processes; with two it " + TESTED + "tests/smoke/test_training.py",
