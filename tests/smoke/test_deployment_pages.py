@@ -67,6 +67,20 @@ def test_with_records_the_pages_quote_them(module: ModuleType, tmp_path: Path) -
     assert "The fastest runtime was `openvino:int8`" in section
 
 
+def test_the_gain_names_what_each_time_is_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest time and the smallest installation may be of two runtimes, so each says which."""
+    results = module.results
+    rows = (row("torch", "float32", 40), row("onnxruntime", "int8", 11), row("openvino", "int8", 6))
+    for measured, exported in (
+        (rows, "exported 11.2 ms in ONNX Runtime (int8), 6.2 ms in OpenVINO (int8)."),
+        (rows[:2], "exported 11.2 ms in ONNX Runtime (int8)."),
+    ):
+        monkeypatch.setattr(results, "read_runtimes", lambda path, measured=measured: made_up(*measured))
+        text = results.gain_sentences()
+        assert f"40.2 ms an image in PyTorch, and {exported}" in text
+        assert "in ONNX Runtime needs 156 MB" in text
+
+
 def test_marks_are_filled_once(module: ModuleType) -> None:
     fill = module.deployment_pages.fill
     page = "a <!-- x -->old\nlines<!-- /x --> b"

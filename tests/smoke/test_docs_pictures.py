@@ -15,6 +15,7 @@ from PIL import Image
 if "benchmarks" not in sys.path:
     sys.path.insert(0, "benchmarks")
 
+import pictures
 from pictures import PICTURES
 
 from vovnet.paper.sources import Sources
@@ -38,7 +39,7 @@ def assert_same_picture(drawn: bytes, file: Path) -> None:
     """Up to the smoothing of letters and lines, which differs between versions of the libraries."""
     ours, stored = pixels(drawn), pixels(file.read_bytes())
     assert ours.shape == stored.shape
-    assert np.abs(ours - stored).mean() < 3, f"{file} is not what `make results` draws: run it"
+    assert np.abs(ours - stored).mean() < 1, f"{file} is not what `make results` draws: run it"
 
 
 def shown(page: Path) -> list[str]:
@@ -63,6 +64,16 @@ def test_figures_of_the_paper_are_those_of_the_records():
     assert drawn.keys() == OF_THE_PAPER | RECORDED.keys()
     for name, figure in drawn.items():
         assert_same_picture(figure.content, Path(name))
+
+
+def test_fewer_boxes_are_noticed(monkeypatch):
+    """Those of a score below 0.9 are gone: detections that changed must not pass for other letters."""
+    real = pictures.Drawer
+    monkeypatch.setattr(
+        pictures, "Drawer", lambda detectors, names, threshold, top_k: real(detectors, names, 0.9, top_k)
+    )
+    with pytest.raises(AssertionError, match="is not what `make results` draws"):
+        assert_same_picture(PICTURES["docs/detections.jpg"](), Path("docs/detections.jpg"))
 
 
 def test_another_picture_is_noticed():
