@@ -166,6 +166,8 @@ def attempt_runner(environment: Environment, extra: str | None, exported: Path) 
         if done.returncode or "Traceback" in done.stderr:
             yield f"{' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()[-300:]}"
     for use in runner_uses(exported):
+        if extra not in (None, use.extra):  # some extras bring what others need: supervision has av
+            continue
         done = environment.run("-c", *((use.program,) if use.program else (RUNNER, *use.arguments)))
         if problem := problem_of(use, done, installed=use.extra == extra, name="vovnet-runtime"):
             yield f"{use.extra}: {problem}"
@@ -177,6 +179,7 @@ def main() -> None:
     parser.add_argument("--skip", nargs="+", default=[], help="extras, of vovnet and of the runner, to leave out")
     parser.add_argument("--torch-from", type=Path, help="folder of packages whose PyTorch is linked, not fetched")
     parser.add_argument("--runner-python", nargs="+", default=[sys.executable], help="Pythons of the runner")
+    parser.add_argument("--exported", type=Path, help="bccd_small exported for each runtime; else that is done first")
     parser.add_argument("--record", action="store_true", help="write what was measured to docs/records")
     options = parser.parse_args()
     (wheel,), (runner_wheel,) = ROOT.glob("dist/vovnet-*.whl"), ROOT.glob("dist/vovnet_runtime-*.whl")
@@ -213,8 +216,8 @@ def rows_of(
             yield "vovnet", row | made
     if options.only and "runner" not in options.only:
         return
-    exported = folder / "exported"
-    for runtime in ("onnx", "openvino", "mnn"):
+    exported = options.exported or folder / "exported"
+    for runtime in () if options.exported else ("onnx", "openvino", "mnn"):
         command = [sys.executable, "-m", "vovnet", "export", "bccd_small", "--to", runtime]
         subprocess.run([*command, "--output", str(exported)], check=True, stdout=subprocess.DEVNULL)
     theirs = [None, *(name for name in extras(ROOT / "runtime/pyproject.toml") if name not in options.skip)]
