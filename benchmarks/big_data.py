@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from vovnet.media.pixels import image_header_size
 from vovnet.provenance import processor, record_header
 
 CLASSES = ("red", "green", "blue")
+HEADER = ["format", "command", "images", "images/s", "CPU µs an image", "bytes an image"]
 SMALL = 1000  # images of the dataset with which the large one is compared
 SPLITS = {"train": 0.8, "val": 0.2}
 DIFFERENT = 32  # image files; the others are links to them
@@ -82,8 +84,8 @@ def main() -> None:
                 make_dataset(root, form, count)
                 rows += [measure(name, root, form, count) for name in args.commands]
                 shutil.rmtree(root)
-    Output().table(["format", "command", "images", "images/s", "CPU µs an image", "bytes an image"], table(rows))
-    header = record_header("python benchmarks/big_data.py")
+    Output().table(HEADER, table(rows))
+    header = record_header(shlex.join(["python", "benchmarks/big_data.py", *sys.argv[1:]]))
     write_json(args.record, {**header, "device": processor(), "rows": [asdict(row) for row in rows]})
 
 
@@ -100,6 +102,24 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
             cells = [rate, f"{1e6 * cpu_s / more:.0f}", f"{(row.peak - base.peak) / more:.0f}"]
             lines.append([row.format, row.command, str(row.images), *cells])
     return lines
+
+
+def big_data_section(records: Path) -> str:
+    """The section of docs/results.md."""
+    title, path = "## Data commands on many images", records / "big_data.json"
+    if not path.exists():
+        return f"{title}\n\nNot measured yet: `python benchmarks/big_data.py` does it.\n"
+    record = json.loads(path.read_text())
+    lines = [HEADER, ["---"] * len(HEADER), *table([Row(**row) for row in record["rows"]])]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"""{title}
+
+Measured: {record["device"]}, two cores, one run of `{record["command"]}` on datasets whose images are
+hard links to a few. What an image takes is the difference to a dataset of {SMALL:,} images; bytes are of the peak of
+the resident memory.
+
+{rows}
+"""
 
 
 def measure(name: str, root: Path, form: str, count: int) -> Row:

@@ -13,8 +13,7 @@ from vovnet.report.runtime_table import runtime_remarks, runtime_table
 
 NOT_YET = "not measured yet"
 RESULTS = {
-    "auto_to_plain_eager_ratio": "pixels → boxes, fastest runtime / eager PyTorch with glibc's own settings (time)",
-    "auto_to_eager_ratio": "pixels → boxes, fastest runtime / eager PyTorch as vovnet runs it (time)",
+    "auto_to_eager_ratio": "pixels → boxes, fastest runtime / eager PyTorch (time)",
     "pixels_to_boxes_to_network_ratio": "fastest runtime, pixels → boxes / network alone (time)",
     "ap_loss_val": "fastest runtime, loss of VOC07 mAP on val",
     "slowest_export_s": "slowest export with its test on 87 images (s)",

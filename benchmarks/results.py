@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bccd_front import front_section
+from big_data import big_data_section
 from deployment_pages import deployment, fastest_cell, fill, runtimes_block
 from extras import install_block
 from gpu_pages import energy_status, fill_gpu, fill_status, gpu_section, gpu_status
@@ -444,6 +445,7 @@ Full training on VOC and COCO has not run.
         refinedet(),
         front_section(RECORDS),
         yolo_section(RECORDS),
+        big_data_section(RECORDS),
         learning(),
         norm_statistics(),
     ]

@@ -19,18 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from shared import RECORDS, ROOT, Checked, finish
 
 from vovnet.cli.output import Output
 from vovnet.engine.predicting.runtimes import EXPORT_TO
-from vovnet.export.measuring.accuracy import save_pixels
 from vovnet.export.measuring.measure_runtimes import Plan, measure_runtimes
 from vovnet.export.measuring.runtime_measurement import TORCH, RuntimeName, RuntimesMeasurement, parse_names
-from vovnet.export.measuring.timing import time_in_turn
-from vovnet.export.measuring.worker_process import Worker
 from vovnet.files import write_json
-from vovnet.profiling.speed import median_ratio
 from vovnet.provenance import record_header
 from vovnet.report.runtime_table import runtime_remarks, runtime_table
 from vovnet.runtime.cpu import has_int8_dot_product
@@ -67,8 +62,7 @@ print(json.dumps({{"growth_mib": memory_mib("VmRSS") - settled, "peak_mib": memo
 def claims() -> dict[str, tuple[str, float]]:
     """The bound of each result; that of the speed depends on what the CPU has for int8."""
     return {
-        "auto_to_plain_eager_ratio": ("≤", 0.20 if has_int8_dot_product() else 0.50),
-        "auto_to_eager_ratio": ("≤", 0.35 if has_int8_dot_product() else 0.85),
+        "auto_to_eager_ratio": ("≤", 0.20 if has_int8_dot_product() else 0.50),
         "pixels_to_boxes_to_network_ratio": ("≤", 1.25),
         "ap_loss_val": ("≤", 0.005),
         "slowest_export_s": ("≤", 90),
@@ -110,30 +104,6 @@ def runtime_results(measurement: RuntimesMeasurement) -> dict[str, float]:
         "pixels_to_boxes_to_network_ratio": fastest.boxes.median_ms / fastest.network.median_ms,
         "ap_loss_val": eager.map - fastest.map,
     }
-
-
-def plain_eager_ratio(fastest: Path, runtime: str, folder: Path) -> float:
-    """Pixels → boxes of the fastest runtime over eager PyTorch in a process that returns freed memory to the system.
-
-    That is how a program runs which uses PyTorch without vovnet, on Linux; see `vovnet.freed_memory`.
-    """
-    paths = sorted((DATA / "JPEGImages").glob("*.jpg"))[:16]
-    images = [str(folder / f"{path.stem}.npy") for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        save_pixels(path, Path(image))
-    common = {"threads": torch.get_num_threads(), "images": images}
-    os.environ["GLIBC_TUNABLES"] = ""  # whoever sets it keeps the allocator's own settings
-    workers = {
-        "plain": Worker({"runtime": TORCH, "file": "bccd", **common}),
-        "fastest": Worker({"runtime": runtime, "file": str(fastest), **common}),
-    }
-    del os.environ["GLIBC_TUNABLES"]
-    times, faults = time_in_turn(workers, repetitions=100)
-    for worker in workers.values():
-        worker.close()
-    if faults:
-        raise RuntimeError(f"not timed: {faults}")
-    return median_ratio(times["fastest"]["boxes"], times["plain"]["boxes"]).median
 
 
 def make_runner(folder: Path) -> tuple[Path, float]:
@@ -230,9 +200,6 @@ def measure(command: str, names: Sequence[str] = NAMES) -> Checked:
         for remark in runtime_remarks(measurement):
             out.say(remark)
         results = runtime_results(measurement)
-        fastest = measurement.fastest
-        assert fastest is not None
-        results["auto_to_plain_eager_ratio"] = plain_eager_ratio(Path(fastest.file or ""), fastest.runtime, folder)
         if seconds:
             results["slowest_export_s"] = max(seconds.values())
         onnx = measurement.row(str(RuntimeName("onnxruntime")))

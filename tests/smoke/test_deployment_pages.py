@@ -61,7 +61,7 @@ def test_with_records_the_pages_quote_them(module: ModuleType, tmp_path: Path) -
     assert "| openvino | int8 | 86.52 | 6.200" in block
     assert "- mnn: not measured: MNN is not installed" in block
     section = pages.deployment(tmp_path)
-    line = "| pixels → boxes, fastest runtime / eager PyTorch as vovnet runs it (time) | 0.154 | ≤ 0."
+    line = "| pixels → boxes, fastest runtime / eager PyTorch (time) | 0.154 | ≤ 0."
     assert line in section
     assert "| runner, start of the process → first boxes (s) | 0.300 | ≤ 0.5 |" in section
     assert "The fastest runtime was `openvino:int8`" in section
@@ -116,19 +116,19 @@ def test_the_bench_checks_the_claims_on_runtimes_for_the_cpu_at_hand(
     """Bounds depend on the instructions, which the table and the record name. A broken claim fails the whole."""
     runtimes, shared = module.runtimes, sys.modules["shared"]
     monkeypatch.setattr(shared, "RECORDS", tmp_path)
-    results = {**dict.fromkeys(runtimes.claims(), 0.0), "auto_to_plain_eager_ratio": 0.3}
+    results = {**dict.fromkeys(runtimes.claims(), 0.0), "auto_to_eager_ratio": 0.3}
     for dot_product, bound in ((True, 0.2), (False, 0.5)):
         monkeypatch.setattr(runtimes, "has_int8_dot_product", lambda answer=dot_product: answer)
         part = runtimes.checked(runtimes.make_record(made_up(), results, "make bench"), results)
-        assert part.broken == (["auto_to_plain_eager_ratio"] if dot_product else [])
+        assert part.broken == (["auto_to_eager_ratio"] if dot_product else [])
         other = shared.Checked("bench", {"claims": {"a": "≤ 1"}}, ["", ""], [["a", "0.5"]], [])
         if dot_product:
-            with pytest.raises(SystemExit, match="claims that do not hold: auto_to_plain_eager_ratio"):
+            with pytest.raises(SystemExit, match="claims that do not hold: auto_to_eager_ratio"):
                 shared.finish(other, part)
         else:
             shared.finish(other, part)
         record = json.loads((tmp_path / "deployment.json").read_text())
-        assert record["claims"]["auto_to_plain_eager_ratio"] == f"≤ {bound:g}"
+        assert record["claims"]["auto_to_eager_ratio"] == f"≤ {bound:g}"
         assert record["command"] == "make bench"
         assert record["machine"]["instructions"] in capsys.readouterr().out
     assert (tmp_path / "bench.json").exists()
