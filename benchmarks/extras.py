@@ -31,6 +31,13 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 """
+RUNNER_EXCHANGE = f"""
+from vovnet.runtime import load
+try:
+    print(type(load(FILE).predict({str(IMAGE)!r}).METHOD()))
+except ModuleNotFoundError as error:
+    print(error)
+"""
 ZEUS = "from vovnet.profiling.energy.zeus import find_zeus_chip; print(find_zeus_chip().reason)"
 
 # What each extra of vovnet is for, as docs/install.md says it.
@@ -101,6 +108,16 @@ def in_all() -> set[str]:
     """The extras that `all` installs."""
     (requirement,) = extras()["all"]
     return set(requirement.removeprefix("vovnet[").removesuffix("]").split(","))
+
+
+def runner_uses(exported: Path) -> Iterator[Use]:
+    """What needs an extra of vovnet-runtime. exported: a folder with bccd_small exported for each runtime."""
+    onnx = str(exported / "bccd_small.onnx")
+    for name in ("openvino", "mnn"):
+        yield Use(name, ("predict", str(exported / f"bccd_small_{name}"), str(IMAGE)))
+    yield Use("video", ("predict", onnx, str(CLIP)))
+    for name in ("pandas", "supervision", "fiftyone"):
+        yield Use(name, program=RUNNER_EXCHANGE.replace("METHOD", f"to_{name}").replace("FILE", repr(onnx)))
 
 
 def install_block(records: Path) -> str:
