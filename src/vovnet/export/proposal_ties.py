@@ -11,7 +11,6 @@ from torch import Tensor
 from vovnet.boxes import pairwise_iou
 
 _LOGIT_TIE = 1e-3  # relative to the logits: those that close may change places
-_PROBABILITY_TIE = 2.0**-22  # PyTorch ranks by probabilities, of which those near 1 round to the same number
 _IOU_TIE, CORNER_TIE = 1e-3, 2e-3  # by which an IoU and a corner, in pixels, may be off
 _MOST = 5000  # boxes of a level, each of which is compared with each
 
@@ -83,8 +82,7 @@ def _of_level(
 
 def _reach(logits: Tensor) -> Tensor:
     """The highest logit that rounding may rank below each."""
-    by_probability = (logits.sigmoid() + _PROBABILITY_TIE).logit()  # nan from probability 1 up
-    return torch.maximum(logits + _LOGIT_TIE * logits.abs().clamp(min=1), by_probability.nan_to_num(torch.inf))
+    return logits + _LOGIT_TIE * logits.abs().clamp(min=1)
 
 
 def _count_at_least(reach: Tensor, logits: Tensor) -> Tensor:

@@ -122,7 +122,6 @@ class TwoStages(nn.Module):
             logit, top = torch.cat([logit, logit.new_full((number,), -torch.inf)]).topk(number)
             delta, anchor = (torch.cat([rows, rows.new_zeros(number, 4)])[top] for rows in (delta, anchors))
             boxes.append(_clip(rpn.box_coder.decode_single(delta, anchor), limit))
-            # Not probabilities, whose order is the same: a runtime's sigmoid may round those near 1 out of order.
             scores.append(logit)
         box, score = torch.stack(boxes), torch.stack(scores)  # (5, 1000, 4), (5, 1000)
         score = torch.where(_large_enough(box, rpn.min_size), score, _REFUSED)

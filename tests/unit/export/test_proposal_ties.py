@@ -67,10 +67,20 @@ def test_levels_share_the_last_places_but_not_nms() -> None:
     assert found.certain.all()
 
 
-def test_probabilities_that_round_to_one_are_ties() -> None:
-    """By logit the second is first, by probability in float32 both are 1."""
-    assert possible(boxes_at(0, 10), [20.0, 25.0]) == [(0, False), (10, False)]
-    assert possible(boxes_at(0, 10), [2.0, 7.0]) == [(10, True)]
+def test_logits_whose_probabilities_round_to_one_are_no_ties() -> None:
+    assert possible(boxes_at(0, 10), [20.0, 25.0]) == [(10, True)]
+    assert possible(boxes_at(0, 10), [25.0, 25.01]) == [(0, False), (10, False)]
+
+
+def test_thousands_of_them_can_be_told_apart() -> None:
+    """Of a level with more such boxes than can be compared with each other, the best are known."""
+    boxes = boxes_at(*range(0, 6000 * 200, 200))
+    logits = torch.linspace(40, 18, 6000)
+    assert (logits.sigmoid() == 1).all()
+    found = possible_proposals([(boxes, logits)], **{**RULES, "after": 500})
+    assert 450 < found.certain.sum() < 500 < len(found.boxes) < 550
+    with pytest.raises(TooManyTiesError):
+        possible_proposals([(boxes, torch.full_like(logits, 40))], **RULES)
 
 
 def test_every_order_of_ties_leaves_the_certain_and_nothing_impossible() -> None:

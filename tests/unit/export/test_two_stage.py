@@ -176,7 +176,7 @@ def test_the_steps_equal_the_models_and_none_needs_a_proposal() -> None:
 
 
 def test_proposals_rank_by_logit_where_probabilities_round_to_one() -> None:
-    """PyTorch takes proposals of one rounded probability in any order."""
+    """In the model and in its steps for export, whereas torchvision takes those of one probability in any order."""
     model = make_small(group_norm=False).model
     assert isinstance(model, MaskRCNN)
     model.rpn.head.cls_logits.bias.data += 30
@@ -186,11 +186,12 @@ def test_proposals_rank_by_logit_where_probabilities_round_to_one() -> None:
     with torch.no_grad():
         maps = model.fpn(dict(zip(LEVELS, model.backbone(padded), strict=True)))
         proposals = TwoStages(model, nms_threshold=0.5, top_k=100)._proposals(list(maps.values()), limit)[:-1]
-        logits, deltas, anchors, by_probability = model._propose(maps, [size])
+        logits, deltas, anchors, by_model = model._propose(maps, [size])
         levels = [level.numel() for level in model.rpn.head(list(maps.values()))[0]]
     logits = logits[0]
     assert (logits.sigmoid() == 1).float().mean() > 0.9 > 0.5 > 1 - len(logits.unique()) / len(logits)
     boxes = clip(model.rpn.box_coder.decode(deltas[0], [anchors]).reshape(-1, 4), size)
+    by_probability, _ = model.rpn.filter_proposals(boxes[None], logits, [size], levels)
     kept = []
     for own in torch.arange(len(logits)).split(levels):
         best = own[logits[own].argsort(descending=True)[:1000]]
@@ -198,9 +199,10 @@ def test_proposals_rank_by_logit_where_probabilities_round_to_one() -> None:
     together = torch.cat(kept)
     expected = boxes[together[logits[together].argsort(descending=True)[:100]]]
     shares = [
-        (pairwise_iou(expected, found).amax(dim=1) > 0.999).float().mean() for found in (proposals, by_probability[0])
+        (pairwise_iou(expected, found).amax(dim=1) > 0.999).float().mean()
+        for found in (proposals, by_model[0], by_probability[0])
     ]
-    assert shares[0] > 0.97 > shares[1]  # an overlap may be at the limit of NMS
+    assert min(shares[:2]) > 0.97 > shares[2]  # an overlap may be at the limit of NMS
 
 
 @pytest.mark.parametrize(

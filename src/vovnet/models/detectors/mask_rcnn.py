@@ -28,6 +28,7 @@ from vovnet.errors import unknown_name
 from vovnet.masks import RleMasks, paste
 from vovnet.models.anchors import detectron_anchors
 from vovnet.models.detectors.contract import DetectionModel
+from vovnet.models.detectors.proposals import best_proposals
 from vovnet.models.preprocessing import Preprocessing, with_pixels
 from vovnet.structures import Detections, Target
 
@@ -180,8 +181,18 @@ class MaskRCNN(DetectionModel):
         anchors = self._anchors([(level.shape[-2], level.shape[-1]) for level in levels], like=deltas)
         n = len(sizes)
         boxes = self.rpn.box_coder.decode(deltas.detach(), [anchors] * n).view(n, -1, 4)
-        proposals, _ = self.rpn.filter_proposals(boxes, logits, list(sizes), per_level)
-        return logits.view(n, -1), deltas.view(n, -1, 4), anchors, proposals
+        logits = logits.view(n, -1)
+        proposals = best_proposals(
+            boxes,
+            logits.detach(),
+            sizes,
+            per_level,
+            before=self.rpn.pre_nms_top_n(),
+            after=self.rpn.post_nms_top_n(),
+            nms_threshold=self.rpn.nms_thresh,
+            least_side=self.rpn.min_size,
+        )
+        return logits, deltas.view(n, -1, 4), anchors, proposals
 
     def _anchors(self, sizes: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
         """Anchors (A, 4) of feature maps of these (height, width), made once for each of the latest sizes."""
