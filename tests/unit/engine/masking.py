@@ -65,14 +65,15 @@ class EllipseModel(DetectionModel):
         outputs: dict[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        score_threshold: float = 0.05,
+        score_threshold: float | Tensor = 0.05,
         top_k: int = 100,
     ) -> list[Detections]:
         found = []
         for logits, size in zip(outputs["logits"], image_sizes, strict=True):
             scores = logits.sigmoid()
             order = scores.argsort(descending=True)
-            order = order[scores[order] > score_threshold][:top_k]
+            lowest = torch.as_tensor(score_threshold).expand(len(NAMES))[LABELS]
+            order = order[scores[order] > lowest[order]][:top_k]
             masks: RleMasks = encode(ellipses(size))[order]
             found.append(Detections(boxes_of(size)[order], LABELS[order], scores[order], size, masks))
         return found

@@ -52,7 +52,7 @@ class GridModel(nn.Module):
         outputs: dict[str, Tensor],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        score_threshold: float = 0.01,
+        score_threshold: float | Tensor = 0.01,
         top_k: int = 200,
     ) -> list[Detections]:
         results = []
@@ -62,7 +62,8 @@ class GridModel(nn.Module):
             boxes = torch.stack([columns, rows, columns + 1, rows + 1], dim=1) / GRID
             boxes = boxes * torch.tensor([width, height, width, height])
             order = scores.argsort(descending=True)
-            order = order[scores[order] > score_threshold][:top_k]
+            lowest = torch.as_tensor(score_threshold).expand(len(NAMES))[labels]
+            order = order[scores[order] > lowest[order]][:top_k]
             results.append(Detections(boxes[order], labels[order], scores[order], (height, width)))
         return results
 
