@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,21 +11,10 @@ from vovnet.cli.compare import compare
 from vovnet.cli.evaluate import evaluate
 from vovnet.cli.measure import measure
 from vovnet.cli.predict import predict
-from vovnet.folder_lock import folder_lock
+
+from ..held_lock import held_elsewhere
 
 IMAGE = str(Path(__file__).parents[3] / "samples/bccd/JPEGImages/BloodImage_00007.jpg")
-
-
-@contextmanager
-def held_elsewhere(folder: Path) -> Iterator[None]:
-    """The lock of the folder, held by another thread: one thread may take it twice."""
-    lock = folder_lock(folder)
-    with ThreadPoolExecutor(1) as other:
-        other.submit(lock.__enter__).result()
-        try:
-            yield
-        finally:
-            other.submit(lock.__exit__, None, None, None).result()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from vovnet.engine.config import load_config
 from vovnet.engine.distributed import Workers
 from vovnet.engine.train import train
 from vovnet.engine.training.initial_model import initial_model
-from vovnet.folder_lock import folder_lock
+
+from ..held_lock import held_elsewhere
 
 BASIC = "data: {root: x}\nschedule: {iterations: 1}\nbatch_size: 1\nmicro_batch_size: 1\n"
 
@@ -40,7 +41,7 @@ def test_a_second_run_in_a_folder_stops_before_anything_else(tmp_path, small_voc
     path = tmp_path / "config.yaml"
     path.write_text("model: dsod300_vovnet27_slim\n" + BASIC.replace("root: x", f"root: {small_voc}"))
     config = load_config(path, [f"output={tmp_path / 'run'}", "workers=0"])
-    with folder_lock(config.output), pytest.raises(OSError, match="is in use by .*choose another output folder"):
+    with held_elsewhere(config.output), pytest.raises(OSError, match="is in use by .*choose another output folder"):
         train(config)
     assert list(tmp_path.glob("run/*")) == []
 

@@ -17,11 +17,11 @@ from vovnet.export.network_folder import write_folder
 from vovnet.export.onnx_file import set_info
 from vovnet.export.parity import Parity
 from vovnet.export.placing import place, unfinished_folder
-from vovnet.folder_lock import folder_lock
 from vovnet.runtime.network_folder import read_folder
 from vovnet.runtime.onnx_runtime import OnnxSession
 
 from ...exported import bccd_onnx
+from ..held_lock import held_elsewhere
 
 GOOD = Verdict(
     reasons=(), images=8, threshold=0.3, exact=True, parity=Parity(compared=9, worst_iou=0.999, worst_score=1e-6),
@@ -170,7 +170,7 @@ def test_what_is_no_export_is_never_replaced(quick, tmp_path):
 
 
 def test_two_at_a_time_do_not_write_to_one_folder(quick, tmp_path):
-    with folder_lock(tmp_path), pytest.raises(OSError, match="is in use by"):
+    with held_elsewhere(tmp_path), pytest.raises(OSError, match="is in use by"):
         export_detector("bccd", to="onnx", output=tmp_path)
 
 
