@@ -3,7 +3,7 @@
 In the plain one every command that needs an extra must say in one sentence which `pip install` adds what is missing.
 That very line then installs the extra into a copy, where the command must work. With --record,
 docs/records/environments.json notes what each extra adds: a row says when and with what it was measured, and rows that
-a run does not measure stay. The exit status is 1 if anything was not as it should be.
+a run does not measure stay (null is what was not noted). The exit status is 1 if anything was not as it should be.
 """
 
 from __future__ import annotations
