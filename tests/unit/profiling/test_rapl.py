@@ -125,10 +125,10 @@ def test_a_counter_for_root_only_says_what_helps(tmp_path: Path, monkeypatch: py
     FakeSys(tmp_path, Device(phases=STEADY))
     read_text = Path.read_text
 
-    def read_as_user(path: Path) -> str:
+    def read_as_user(path: Path, encoding: str | None = None) -> str:
         if path.name == "energy_uj":
             raise PermissionError(13, "Permission denied", str(path))
-        return read_text(path)
+        return read_text(path, encoding=encoding)
 
     monkeypatch.setattr(Path, "read_text", read_as_user)
     with pytest.raises(PermissionError, match="energy_uj is not readable: run as root"):
