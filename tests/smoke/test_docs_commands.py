@@ -225,7 +225,9 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         for block in TO_RUN
     ],
 )
-def test_commands_run(block, workplace, monkeypatch, capsys):
+def test_commands_run(block, workplace, monkeypatch, capsys, tmp_path_factory):
+    # An export that is remembered would speak up in other tests.
+    monkeypatch.setenv("VOVNET_CACHE", str(tmp_path_factory.mktemp("cache")))
     commands = [command for command in commands_of(block) if pattern_not_to_run(command) is None]
     for number, command in enumerate(commands):
         if number == 0 or str(block) in ALTERNATIVES:

@@ -47,6 +47,7 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
     if is_hub_name(text):
         return from_hub(text)
     if is_url(text):
+        check_url(text)
         refuse_page(text)
         return from_checked_url(text)
     if exported := find_exported(source):
@@ -132,8 +133,8 @@ def read_source(
     """The file of `find_weights`, its tensors and its metadata, see `read_tensors`."""
     text = str(source)
     if is_url(text):
-        refuse_page(text)
         check_url(text)
+        refuse_page(text)
         if suffix_of(urlsplit(text).path) not in SUFFIXES:
             raise ValueError(
                 f"a URL must end in {', '.join(SUFFIXES)}, got {shown_url(text)}; download the file and give its path"

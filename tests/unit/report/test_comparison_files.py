@@ -63,7 +63,10 @@ def test_images_are_in_it_with_their_sizes_and_what_they_show(tags: Tags) -> Non
 
 def test_hostile_names_stay_text(tags: Tags) -> None:
     texts = [text.strip() for text in tags.texts]
-    assert texts.count(HOSTILE) == 2  # in the table of totals, and the name of an image
+    assert texts.count(HOSTILE) == 1  # the name of an image
+    pieces = [f"{piece}/" for piece in HOSTILE.split("/")[:-1]] + [HOSTILE.rpartition("/")[2]]
+    rows = zip(*(texts[number:] for number in range(len(pieces))), strict=False)
+    assert tuple(pieces) in rows  # in the table of totals, where a line may break after a slash
     assert f"{HOSTILE}: 1 detection" in texts  # the caption of an image
     assert f"1 {HOSTILE}" in texts  # a class
     assert f"ground truth, bccd, {HOSTILE}: side by side" in texts  # the title

@@ -485,6 +485,6 @@ def test_names_of_files(small: Path, tmp_path: Path) -> None:
         import_weights(small, "out.pth")
     (tmp_path / "weights.pkl").touch()
     with pytest.raises(
-        ValueError, match=r"files that end in .pth, .pt, .safetensors, .npz, .pth.tar, .ckpt, .bin, got .*pkl"
+        ValueError, match=r"files that end in .pth, .pt, .safetensors, .npz, .pth.tar, .ckpt, .bin, .pth.zip, got .*pkl"
     ):
         read_weights(tmp_path / "weights.pkl")
