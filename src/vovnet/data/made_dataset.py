@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from vovnet.data.dataset import (
 )
 from vovnet.data.images import annotated_orientation
 from vovnet.data.orientation import turn_box, turn_masks
+from vovnet.data.samples import MadeSamples
 from vovnet.errors import counted, did_you_mean
 from vovnet.limits import check_limit
 from vovnet.masks import RleMasks, find_polygons, from_coco
@@ -68,8 +67,8 @@ def to_dataset(annotations: SplitAnnotations, class_names: Sequence[str] | None,
     )
 
 
-class _Samples(Sequence[Sample]):
-    """Samples that are made when they are asked for: the tensors of 100,000 would take 300 MB.
+class _Samples(MadeSamples):
+    """Those of annotated images: the tensors of 100,000 would take 300 MB.
 
     orientations: by EXIF, of the images that are annotated as stored, 1 for the others.
     labels: class name → label.
@@ -84,39 +83,9 @@ class _Samples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._images)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Sample, ...]: ...
-    def __getitem__(self, index: int | slice) -> Sample | tuple[Sample, ...]:
-        if isinstance(index, slice):
-            return tuple(self[position] for position in range(len(self))[index])
-        masks = None if self._masks is None else self._masks[index]
-        return _to_sample(self._images[index], self._labels, self._orientations[index], masks)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[position] for position in range(len(self)))
-
-
-class JoinedSamples(Sequence[Sample]):
-    """Those of several datasets, one after the other."""
-
-    def __init__(self, *parts: Sequence[Sample]) -> None:
-        self._parts, self._starts = parts, list(itertools.accumulate(map(len, parts), initial=0))
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Sample, ...]: ...
-    def __getitem__(self, index: int | slice) -> Sample | tuple[Sample, ...]:
-        positions = range(len(self))[index]
-        if isinstance(positions, range):
-            return tuple(self[position] for position in positions)
-        part = bisect.bisect_right(self._starts, positions) - 1
-        return self._parts[part][positions - self._starts[part]]
+    def make(self, position: int) -> Sample:
+        masks = None if self._masks is None else self._masks[position]
+        return _to_sample(self._images[position], self._labels, self._orientations[position], masks)
 
 
 def _to_sample(image: ImageAnnotation, labels: dict[str, int], orientation: int, masks: RleMasks | None) -> Sample:

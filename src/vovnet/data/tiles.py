@@ -11,7 +11,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vovnet.data.dataset import DetectionDataset, Sample, Tile, size_text
+from vovnet.data.samples import MadeSamples
 from vovnet.media.pixels import image_header_size
 from vovnet.runtime.tiles import Tiling, Window
 from vovnet.structures import Target
@@ -53,7 +53,7 @@ def cut_into_tiles(dataset: DetectionDataset, tiling: Tiling, *, seed: int) -> D
     return replace(dataset, samples=tiles.select(kept))
 
 
-class _Tiles(Sequence[Sample]):
+class _Tiles(MadeSamples):
     """Tiles by the number of their image and their window, 20 bytes each. A sample is made when it is asked for.
 
     sizes: (height, width) of each image.
@@ -78,15 +78,8 @@ class _Tiles(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Sample, ...]: ...
-    def __getitem__(self, index: int | slice) -> Sample | tuple[Sample, ...]:
-        if isinstance(index, slice):
-            return tuple(self[position] for position in range(len(self))[index])
-        number = self.numbers[index]
-        position = index % len(self)
+    def make(self, position: int) -> Sample:
+        number = self.numbers[position]
         x1, y1, x2, y2 = self._windows[4 * position : 4 * position + 4]
         tile = _tile(self.images[number], self.sizes[number], (x1, y1, x2, y2))
         assert tile is not None, "such windows were left out"

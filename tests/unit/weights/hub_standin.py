@@ -6,13 +6,14 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from .local_server import LocalServer
 
 TOKEN = "hf_a-secret-of-the-tests"
 Files = dict[str, bytes]
@@ -46,7 +47,7 @@ def received(request: BaseHTTPRequestHandler) -> bytes:
     return body
 
 
-class Hub:
+class Hub(LocalServer):
     """`visits` are the requests; `agents` what their programs say of themselves. `owner` of the token may write.
 
     altered: sent in place of every file. in_git: whether files lie in git itself, with git's digest. faults: what is
@@ -76,22 +77,7 @@ class Hub:
             def do_PUT(self) -> None:
                 hub.answer(self, received(self))
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def __enter__(self) -> Hub:
-        threading.Thread(target=self.http.serve_forever, args=(0.01,)).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
+        super().__init__(Handler)
 
     def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         self.visits.append(f"{request.command} {request.path}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from .local_server import LocalServer
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Server:
+class Server(LocalServer):
     """Answers on 127.0.0.1 with `content`, and with the headers of the hub. `visits` are the requests.
 
     The file is cut short if the path contains "broken", and missing if it contains "missing".
@@ -40,22 +41,7 @@ class Server:
                 broken = "broken" in handler.path
                 handler.wfile.write(self.content[: len(self.content) // 2] if broken else self.content)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def __enter__(self) -> Server:
-        threading.Thread(target=self.http.serve_forever, args=(0.01,)).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
+        super().__init__(Handler)
 
 
 def use_as_hub(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

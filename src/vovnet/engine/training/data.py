@@ -17,7 +17,7 @@ from vovnet.data.batches.worker_count import choose_workers
 from vovnet.data.dataset import DetectionDataset, Sample
 from vovnet.data.formats import open_dataset, require_objects
 from vovnet.data.loading import Augmentation, Batch, BatchStream, batch_bytes, training_batches
-from vovnet.data.made_dataset import JoinedSamples
+from vovnet.data.samples import JoinedSamples
 from vovnet.data.tiles import cut_into_tiles, whole_images
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
