@@ -1,9 +1,10 @@
-"""The folder of downloads, and the files of URLs in it."""
+"""The user's cache, and the files of URLs in it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,12 +18,18 @@ _ANOTHER_CACHE = "set VOVNET_CACHE to a folder for downloads"
 
 
 def cache_folder() -> Path:
-    """The folder of downloads, which need not exist. OSError if no home folder is known."""
-    folder = Path(os.environ.get("VOVNET_CACHE") or "~/.cache/vovnet")
+    """The folder of what can be fetched or made again, which need not exist. OSError if no home folder is known."""
     try:
-        return folder.expanduser()
+        if stated := os.environ.get("VOVNET_CACHE"):
+            return Path(stated).expanduser()
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "vovnet"
+        if sys.platform == "darwin":
+            return Path.home() / "Library/Caches/vovnet"
+        stated = os.environ.get("XDG_CACHE_HOME", "")
+        return (Path(stated) if os.path.isabs(stated) else Path.home() / ".cache") / "vovnet"
     except RuntimeError as error:
-        raise OSError(f"no home folder is known for {folder}; {_ANOTHER_CACHE}") from error
+        raise OSError(f"no home folder is known; {_ANOTHER_CACHE}") from error
 
 
 def from_url(url: str, fault: Callable[[Path], str] = lambda path: "") -> Path:

@@ -32,7 +32,7 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
         best.safetensors), or one of `hub_names`, each of which starts with "timm/", "torchvision/" or "pytorchcv/". A
         shipped name hides a file of the same name.
 
-    Files from URLs and of torchvision and pytorchcv stay in $VOVNET_CACHE (default ~/.cache/vovnet), downloaded once.
+    Files from URLs and of torchvision and pytorchcv stay in the user's cache ($VOVNET_CACHE), downloaded once.
     Files from the hub stay in the hub's own cache until there is a newer one, see `from_hub`. A file from the hub must
     have the digest that the hub states, one of torchvision's the start of the SHA-256 that its name states, one of
     pytorchcv's the SHA-1 that pytorchcv states. With HF_HUB_OFFLINE=1 nothing is asked of the hub.

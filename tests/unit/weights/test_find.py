@@ -413,3 +413,15 @@ def test_a_folder_without_best_weights_names_the_files_in_it(tmp_path: Path) -> 
         FileNotFoundError, match="no best.safetensors; name one of its files: last.pt, last.safetensors$"
     ):
         find_weights(tmp_path)
+
+
+def test_without_a_home_a_download_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VOVNET_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(OSError, match="no home folder is known; set VOVNET_CACHE to a folder for downloads"):
+        find_weights("https://example.org/a.safetensors")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from vovnet.provenance import processor
 from vovnet.records import RecordPart
 from vovnet.runtime.cpu import instruction_set
 from vovnet.runtime.export_info import PRECISIONS, ExportInfo
+from vovnet.weights.cached import cache_folder
 
 _MOST_BYTES = 20_000  # of the file of one export
 _MOST_EXPORTS = 300
@@ -152,20 +152,8 @@ def memory_folder() -> Path | None:
     """Where exports are remembered; None without a home folder."""
     try:
         return cache_folder() / "known_exports"
-    except RuntimeError:
+    except OSError:
         return None
-
-
-def cache_folder() -> Path:
-    """The folder of what may be made again, which need not exist. RuntimeError without a home folder."""
-    if stated := os.environ.get("VOVNET_CACHE"):
-        return Path(stated).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "vovnet"
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/vovnet"
-    stated = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(stated) if os.path.isabs(stated) else Path.home() / ".cache") / "vovnet"
 
 
 def _read_all(weights_sha256: str) -> Iterator[tuple[Path, KnownExport]]:

@@ -22,11 +22,11 @@ from vovnet.data.tiles import cut_into_tiles, whole_images
 from vovnet.data.transforms import SSDAugmentation
 from vovnet.engine.config import TrainConfig
 from vovnet.engine.distributed import Workers
-from vovnet.engine.predicting.known_exports import cache_folder
 from vovnet.engine.training.schedule import micro_batches, total_steps
 from vovnet.errors import UsageError
 from vovnet.media.pixels import image_header_size
 from vovnet.models.preprocessing import Preprocessing
+from vovnet.weights.cached import cache_folder
 from vovnet.zoo import find_detector
 
 
@@ -110,7 +110,7 @@ def _open_cache(dataset: DetectionDataset, place: bool | Path, workers: int) -> 
         return None
     try:
         folder = cache_folder() / "images" if place is True else place
-    except RuntimeError:
+    except OSError:
         raise UsageError("no home folder is known for the cache of images: set data.cache=FOLDER") from None
     return open_cache(dataset, folder, workers=workers)
 
