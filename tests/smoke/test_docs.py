@@ -4,7 +4,6 @@ import importlib.util
 import json
 import re
 import statistics
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -22,8 +21,6 @@ RECORD = RECORDS / "bccd.json"
 
 
 def _results_module():
-    if "benchmarks" not in sys.path:
-        sys.path.insert(0, "benchmarks")  # for the modules that it imports
     spec = importlib.util.spec_from_file_location("results", "benchmarks/results.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

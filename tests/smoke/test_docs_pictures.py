@@ -5,18 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
-from PIL import Image
-
-if "benchmarks" not in sys.path:
-    sys.path.insert(0, "benchmarks")
-
 import pictures
+import pytest
 from pictures import PICTURES
+from PIL import Image
 
 from vovnet.paper.sources import Sources
 from vovnet.paper.subjects import section_of

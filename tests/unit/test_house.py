@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -203,3 +204,13 @@ def test_extras_are_imported_late() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in loaded
     assert not {"matplotlib", "hotcoco", "av", "tensorboard", "pandas"} & set(loaded)
+
+
+def test_another_folder_of_tests_does_not_hide_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{__name__.partition('.')[0]}.trackers"
+    (tmp_path / "tests").mkdir()
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = importlib.import_module(name).__file__
+    assert file is not None
+    assert Path(file) == PACKAGE.parents[1] / "tests/trackers.py"
