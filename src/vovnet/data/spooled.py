@@ -17,7 +17,7 @@ from typing import IO, Any, overload
 
 PART = 2**15  # bytes that are written at once
 PAGE = 2**12  # bytes that are read at once
-_SORTED_AT_ONCE = 4096  # texts
+SORTED_AT_ONCE = 4096  # texts
 
 
 class _File:
@@ -244,8 +244,8 @@ def in_order(texts: Iterable[str]) -> Iterator[str]:
     """The texts, sorted; only some thousands of them are in memory."""
     spool, remaining = Spool(), iter(texts)
     runs = list[Texts]()
-    while part := sorted(islice(remaining, _SORTED_AT_ONCE)):
-        if not runs and len(part) < _SORTED_AT_ONCE:
+    while part := sorted(islice(remaining, SORTED_AT_ONCE)):
+        if not runs and len(part) < SORTED_AT_ONCE:
             return iter(part)
         runs.append(Texts(part, spool))
     return heapq.merge(*runs)
