@@ -117,8 +117,8 @@ def big_data_section(records: Path) -> str:
     return f"""{title}
 
 Measured: {record["device"]}, two cores, one run of `{record["command"]}` on datasets whose images are
-hard links to a few. What an image takes is the difference to a dataset of {SMALL:,} images; bytes are of the peak of
-the resident memory.
+hard links to a few. What an image takes is the difference to a dataset of {SMALL:,} images; MB and bytes are of the
+peak of the resident memory.
 
 {rows}
 """

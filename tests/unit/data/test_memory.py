@@ -18,8 +18,8 @@ from vovnet.data.conversion import convert_dataset
 from vovnet.data.formats import open_dataset
 from vovnet.data.splitting import divide
 
-FEW, MANY = 400, 2400
-# Bytes an image that the peak may grow by: keys of 8 bytes and sorted copies of them, rows, sizes, places of small parts.
+FEW, MANY = 200, 1200
+# Bytes an image that the peak may grow by: keys of 8 bytes, sorted copies of them, rows, sizes, places of small parts.
 MOST = {"check": 180, "convert to yolo": 160, "convert to voc": 200, "split": 140, "open": 120}
 
 
