@@ -28,8 +28,9 @@ from vovnet.data.checking.problem import NEEDS_PIXELS, Problem, Removal, name_in
 from vovnet.data.checking.repairs import Repairs
 from vovnet.data.checking.statistics import Statistics, compute_statistics
 from vovnet.data.checking.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
-from vovnet.data.dataset import SplitAnnotations, count_images, keys_of, text_key
+from vovnet.data.dataset import SplitAnnotations, count_images
 from vovnet.data.formats import data_folder, find_format
+from vovnet.data.keys import keys_of, text_key
 from vovnet.data.readers import mask_png, voc, yolo
 from vovnet.data.reading import names_of_splits, read_splits
 from vovnet.data.splits.split_file import is_split_file

@@ -20,13 +20,11 @@ from vovnet.data.dataset import (
     ImageTable,
     ObjectAnnotation,
     SplitAnnotations,
-    are_repeated,
     is_valid_box,
-    keys_of,
     raise_problem,
-    text_key,
 )
 from vovnet.data.formats import data_folder, find_format
+from vovnet.data.keys import are_repeated, keys_of, text_key
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.data.splits.split_roles import find_role, find_unions
 from vovnet.errors import UsageError, counted, did_you_mean, listed, unknown_name

@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 import yaml
 
 from vovnet.data.checking.image_scan import Scans
-from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, are_repeated, keys_of
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation
+from vovnet.data.keys import are_repeated, keys_of
 from vovnet.files import json_text, replacing
 from vovnet.printing import printable, quoted
 

@@ -9,7 +9,8 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from vovnet.data.dataset import inside, text_key
+from vovnet.data.dataset import inside
+from vovnet.data.keys import text_key
 from vovnet.files import encodable, file_name
 from vovnet.printing import printable
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from vovnet.data.image_columns import ImageColumns
+from vovnet.data.keys import Bools, Integers, keys_of
 
 if TYPE_CHECKING:
     from vovnet.structures import Target
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("vovnet")
 
 Box = tuple[float, float, float, float]
-Integers = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 OnProblem = Callable[[str, Path, str], None]
 """A reader calls it with (kind, file, detail) for an image or object without a usable annotation, and leaves it out."""
@@ -196,7 +194,7 @@ class ImageTable(Sequence[ImageAnnotation]):
     @cached_property
     def keys(self) -> Integers:
         """The `text_key` of the path of each image, (N,)."""
-        return keys_of(self.paths())
+        return keys_of(self.paths(), len(self))
 
 
 def add_image(columns: ImageColumns, image: ImageAnnotation) -> int:
@@ -206,16 +204,6 @@ def add_image(columns: ImageColumns, image: ImageAnnotation) -> int:
         image.image_path, image.annotation_path, image.image_id, objects,
         image.image_size, image.unusable_objects, image.orientation,
     )  # fmt: skip
-
-
-def text_key(text: object) -> int:
-    """A number for a path or another text, the same all the while a process runs. Two texts hardly ever share one."""
-    return hash(str(text))
-
-
-def keys_of(texts: Iterable[object]) -> Integers:
-    """The `text_key` of each text, (N,)."""
-    return np.fromiter(map(text_key, texts), np.int64)
 
 
 @dataclass(frozen=True)
@@ -292,13 +280,6 @@ def inside(folder: Path, path: str) -> str:
     """A path in a folder, relative to it, with / on all systems."""
     start = "" if str(folder) == "." else os.path.join(folder, "")
     return path.removeprefix(start).replace(os.sep, "/")
-
-
-def are_repeated(values: Integers) -> Bools:
-    """Which of the values occur more than once, (N,)."""
-    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
-    repeated: Bools = counts[position.reshape(-1)] > 1
-    return repeated
 
 
 def is_valid_box(box: Box) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from vovnet.data.checking.problem import Problem, Removal
-from vovnet.data.dataset import Box, Integers, SplitAnnotations, keys_of, text_key
+from vovnet.data.dataset import Box, SplitAnnotations
+from vovnet.data.keys import Integers, keys_of, text_key
 from vovnet.data.readers import mask_png
 from vovnet.files import is_below
 

@@ -11,16 +11,8 @@ import numpy as np
 from vovnet.data.checking.image_scan import Scans
 from vovnet.data.checking.problem import Problem, Removal
 from vovnet.data.checking.repairs import describe_box
-from vovnet.data.dataset import (
-    Bools,
-    ImageAnnotation,
-    ImageTable,
-    Integers,
-    ObjectAnnotation,
-    SplitAnnotations,
-    are_repeated,
-    keys_of,
-)
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, SplitAnnotations
+from vovnet.data.keys import Bools, Integers, are_repeated, keys_of
 from vovnet.data.splits.split_roles import find_rivals, priority
 
 _Images = dict[bytes, ImageAnnotation]  # by their pixels

@@ -23,13 +23,12 @@ from vovnet.data.dataset import (
     ObjectAnnotation,
     OnProblem,
     SplitAnnotations,
-    are_repeated,
-    keys_of,
     report_mended,
     to_image_size,
     to_number,
 )
 from vovnet.data.images import annotated_orientation
+from vovnet.data.keys import are_repeated, keys_of
 from vovnet.data.readers.coco_classes import Classes, read_classes
 from vovnet.data.readers.coco_fields import (
     Entry,

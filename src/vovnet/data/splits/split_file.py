@@ -16,17 +16,8 @@ from types import ModuleType
 
 import numpy as np
 
-from vovnet.data.dataset import (
-    Box,
-    ImageAnnotation,
-    ImageTable,
-    OnProblem,
-    SplitAnnotations,
-    are_repeated,
-    inside,
-    keys_of,
-    raise_problem,
-)
+from vovnet.data.dataset import Box, ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, inside, raise_problem
+from vovnet.data.keys import are_repeated, keys_of
 from vovnet.data.readers.yolo_settings import exists
 from vovnet.data.reading import names_of_splits, read_splits
 from vovnet.errors import UsageError, counted, did_you_mean
