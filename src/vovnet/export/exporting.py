@@ -31,6 +31,7 @@ from vovnet.provenance import installed_versions, processor
 from vovnet.runtime.cpu import instruction_set
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.opening import open_session
+from vovnet.weights.asked_once import asked_once
 from vovnet.weights.detector import LoadedModel, load_weights
 from vovnet.weights.find import find_exported
 
@@ -66,6 +67,7 @@ class _Plan:
     threads: int | None
 
 
+@asked_once()
 def export_detector(
     weights: str | Path,
     *,
