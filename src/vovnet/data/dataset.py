@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -147,7 +148,10 @@ class ImageTable(Sequence[ImageAnnotation]):
     def select(self, chosen: Iterable[int | bool] | Integers | Bools) -> ImageTable:
         """The images at these positions, or for which a mask is true."""
         positions = np.asarray(chosen)
-        positions = np.flatnonzero(positions) if positions.dtype == np.bool_ else positions
+        if positions.dtype == np.bool_:
+            if positions.all():
+                return self
+            positions = np.flatnonzero(positions)
         return ImageTable(self.columns, array("I", (self.rows[position] for position in positions.tolist())))
 
     def changed(self, change: Callable[[ImageAnnotation], ImageAnnotation | None]) -> ImageTable:
@@ -157,7 +161,7 @@ class ImageTable(Sequence[ImageAnnotation]):
             new = change(image)
             if new is not None:
                 rows.append(row if new is image else add_image(self.columns, new))
-        return ImageTable(self.columns, rows)
+        return self if len(rows) == len(self) and all(map(eq, rows, self.rows)) else ImageTable(self.columns, rows)
 
     def moved(self, folder: Path, other: Path) -> ImageTable:
         """With all files that are in a folder in another instead."""

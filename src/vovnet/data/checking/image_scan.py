@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -243,24 +244,28 @@ def turn_boxes_upright(split: SplitAnnotations, scans: Scans) -> SplitAnnotation
 
 def warn_about_orientation(splits: Sequence[SplitAnnotations], scans: Scans) -> None:
     """Logs how many annotations are those of the stored pixels, and how many leave open whether they are."""
-    stored: dict[Path, None] = {}
-    ambiguous: dict[Path, None] = {}
+    stored, ambiguous = list[Path](), list[Path]()  # the first of them
+    keys = array("q"), array("q")
     for split in splits:
         for image in split.images:
             scan = scans[image.image_path]
             stated_size = None if split.format == "yolo" else image.image_size  # YOLO's is that of the image itself
             if means_stored_pixels(stated_size, scan.image_size, scan.orientation):
-                stored[image.image_path] = None
+                stored += [] if stored else [image.image_path]
+                keys[0].append(text_key(image.image_path))
             elif scan.orientation != 1 and (
                 stated_size is None or scan.orientation not in SIDEWAYS or stated_size[0] == stated_size[1]
             ):
-                ambiguous[image.image_path] = None
-    for paths, meaning in (
-        (stored, "annotated in the pixels as stored, which EXIF turns; boxes and masks are turned with them"),
+                ambiguous += [] if ambiguous else [image.image_path]
+                keys[1].append(text_key(image.image_path))
+    for first, of_images, meaning in (
+        (stored, keys[0], "annotated in the pixels as stored, which EXIF turns; boxes and masks are turned with them"),
         (
             ambiguous,
+            keys[1],
             "turned by EXIF, with nothing to show whether their annotation is; it is taken as that of the upright one",
         ),
     ):
-        if paths:
-            _LOG.warning("%s: images %s: %d (the first is %s)", splits[0].root, meaning, len(paths), next(iter(paths)))
+        if first:
+            count = len(set(of_images))
+            _LOG.warning("%s: images %s: %d (the first is %s)", splits[0].root, meaning, count, first[0])
