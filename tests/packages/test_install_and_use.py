@@ -56,6 +56,13 @@ def test_a_fault_is_named(environment: Environment, status: str, shows: str, wri
     assert (found or "").partition(":")[0] == (problem or "").partition(":")[0]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links to Python")
+def test_a_command_that_does_not_end_is_a_fault(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bare_environment.TIMEOUT_S", 0.2)
+    step = Step(("-c", "import time; time.sleep(60)"), "python")
+    assert problem_of(step, environment) == "status 124: stopped after 0.2 s"
+
+
 @pytest.mark.parametrize(
     ("other", "says"),
     [
