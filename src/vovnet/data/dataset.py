@@ -293,9 +293,8 @@ def inside(folder: Path, path: str) -> str:
 
 def are_repeated(values: Integers) -> Bools:
     """Which of the values occur more than once, (N,)."""
-    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
-    repeated: Bools = counts[position.reshape(-1)] > 1
-    return repeated
+    ordered = np.sort(values)
+    return np.isin(values, ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def is_valid_box(box: Box) -> bool:

@@ -7,15 +7,16 @@ import mmap
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vovnet import parsing
 from vovnet.data.readers import mask_png, yolo
+from vovnet.data.readers.coco_fields import Entry
 from vovnet.data.readers.tool_files import tool_of
+from vovnet.json_entries import JsonEntries, JsonText, Note, open_json
 from vovnet.limits import limits
-from vovnet.parsing import decode, naming, read_bounded
 
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 _LISTS = ("images", "annotations", "categories")
@@ -68,25 +69,35 @@ def writer(path: Path) -> str:
     return next((f"; {name} wrote it" for name, mark in _WRITERS.items() if any(map(mark.search, ends))), "")
 
 
-def parse_json(path: Path) -> dict[str, Any]:
-    """The content of a COCO file, whose three lists exist and hold dictionaries. Numbers may have any size."""
-    with naming(path):
-        content = parsing.parse_json(_decode(read_bounded(path, "json_bytes")), long_numbers=True)
-    for key in _LISTS:
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(f"{path} must hold a list {key!r} of objects, as COCO's instance files do")
-    return content
+@dataclass(frozen=True)
+class CocoFile:
+    """A COCO file while it is open.
+
+    parts: all that is in it, by its key: the three lists and whatever else.
+    """
+
+    parts: dict[str, JsonEntries | JsonText]
+    images: JsonEntries
+    annotations: JsonEntries
+    categories: list[Entry]
 
 
-def _decode(data: bytes) -> str:
-    encoding = json.detect_encoding(data)
-    if encoding.startswith("utf-8"):
-        return decode(data)
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not {encoding.upper()} text ({error.reason} at byte {error.start})") from error
+@contextmanager
+def open_coco(path: Path, note: Note | None = None) -> Iterator[CocoFile]:
+    """A COCO file, whose three lists exist and hold dictionaries. Numbers may have any size.
+
+    note: gives what is kept of each annotation.
+    """
+    notes = {"images": None, "annotations": note, "categories": None}
+    with open_json(path, "json_bytes", notes, any_encoding=True, long_numbers=True) as content:
+        parts = content if isinstance(content, dict) else {}
+        lists = {}
+        for key in _LISTS:
+            entries = parts.get(key)
+            if not isinstance(entries, JsonEntries) or not entries.are_objects:
+                raise ValueError(f"{path} must hold a list {key!r} of objects, as COCO's instance files do")
+            lists[key] = entries
+        yield CocoFile(parts, lists["images"], lists["annotations"], list(lists["categories"]))
 
 
 def scan_categories(path: Path) -> list[dict[str, Any]]:
