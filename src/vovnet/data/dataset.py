@@ -140,6 +140,9 @@ class ImageTable(Sequence[ImageAnnotation]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "keys"}  # which differ in other processes
+
     def __repr__(self) -> str:
         return f"<{len(self)} annotated images>"
 
@@ -167,10 +170,10 @@ class ImageTable(Sequence[ImageAnnotation]):
 
     def paths(self) -> Iterator[str]:
         """Those of the image files."""
-        return map(self.columns.image_paths.text, self.rows)
+        return map(self.columns.image_path, self.rows)
 
     def annotation_paths(self) -> Iterator[str]:
-        return map(self.columns.annotation_paths.text, self.rows)
+        return map(self.columns.annotation_path, self.rows)
 
     def headers(self) -> Iterator[tuple[str, tuple[int, int], int]]:
         """Path, size and orientation of each image whose header the reader has read."""
