@@ -18,7 +18,7 @@ from vovnet.limits import limits, too_much
 from vovnet.printing import line
 
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_PART = 2**20  # bytes
+_PART = 2**17  # bytes
 MOST_DIGITS = 18  # so that a number fits in 64 bits
 
 
@@ -86,7 +86,7 @@ def decode(data: bytes) -> str:
 
 
 def text_parts(file: BinaryIO, limit: str) -> Iterator[str]:
-    """The text of `read_text` in parts of at most a megabyte, from the beginning of an open file."""
+    """The text of `read_text` in parts, from the beginning of an open file."""
     return _texts(_parts(file, limit))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from vovnet.data.dataset import (
     Bools,
@@ -26,11 +27,13 @@ from vovnet.printing import line, quoted
 
 Id = int | str
 Size = tuple[int, int]
+Numbers = npt.NDArray[np.int32]
 Mended = list[tuple[str, str]]  # kinds of problem and details
 
 LEFT_OUT = -1  # in place of an image: none is listed so, or it was left out
 NO_FILE = -2  # the image is listed, and its file is missing
 _NONE = -(2**63)  # in place of a key
+_BLOCK = 2**16  # keys that are looked up at a time
 
 
 def id_key(value: object) -> int:
@@ -45,11 +48,11 @@ class ListedImages:
 
     table: ImageTable
     _keys: Integers  # of all ids that entries state, sorted
-    _owners: Integers  # the number of the image that each of them means
+    _owners: Numbers  # the number of the image that each of them means
     _numbers: Integers  # that these ids are, sorted
-    _owners_by_number: Integers
+    _owners_by_number: Numbers
 
-    def owners(self, keys: Integers, annotations: JsonEntries) -> Integers:
+    def owners(self, keys: Integers, annotations: JsonEntries) -> Numbers:
         """The number of the image that each annotation belongs to, LEFT_OUT or NO_FILE, (N,).
 
         An annotation may state a number where the image's entry has text.
@@ -64,15 +67,15 @@ class ListedImages:
         return owners
 
 
-def _look_up(wanted: Integers, keys: Integers, values: Integers) -> tuple[Integers, Bools]:
-    """The value of each of the wanted keys, LEFT_OUT for those that are none; and which are."""
-    if not len(keys):
-        return np.full(len(wanted), LEFT_OUT), np.zeros(len(wanted), bool)
-    places = np.searchsorted(keys, wanted)
-    places[places == len(keys)] = 0
-    is_known = keys[places] == wanted
-    found = values[places]
-    found[~is_known] = LEFT_OUT
+def _look_up(wanted: Integers, keys: Integers, values: Numbers) -> tuple[Numbers, Bools]:
+    """The value of each of the wanted keys, LEFT_OUT for those that are none; and which are. keys: sorted."""
+    found, is_known = np.full(len(wanted), LEFT_OUT, np.int32), np.zeros(len(wanted), bool)
+    for start in range(0, len(wanted) if len(keys) else 0, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        places = np.searchsorted(keys, wanted[part])
+        places[places == len(keys)] = 0
+        is_known[part] = keys[places] == wanted[part]
+        found[part] = np.where(is_known[part], values[places], LEFT_OUT)
     return found, is_known
 
 
@@ -95,12 +98,12 @@ class _Listing:
 
     def __init__(self, entries: JsonEntries, finder: ImageFinder, problems: OrderedProblems) -> None:
         self.entries, self.finder, self.problems = entries, finder, problems
-        self.owners, self.has_id = np.arange(len(entries)), np.ones(len(entries), bool)
+        self.owners, self.has_id = np.arange(len(entries), dtype=np.int32), np.ones(len(entries), bool)
         self.sizes: dict[Id, Size] = {}
         self.keys, self.numbers, self._paths = (np.full(len(entries), _NONE) for _ in range(3))
         self.table = ImageTable.of(self._images())
         self.has_file = self._paths != _NONE
-        self._rows = np.cumsum(self.has_file) - 1
+        self._rows = _numbered(self.has_file)
 
     def _images(self) -> Iterator[ImageAnnotation]:
         """Those that have an id and a file."""
@@ -171,19 +174,27 @@ class _Listing:
 
     def result(self) -> ListedImages:
         is_image = self.has_file & (self.owners == np.arange(len(self.owners)))
-        numbers = np.where(is_image, np.cumsum(is_image) - 1, NO_FILE)
-        owners = np.where(self.owners == LEFT_OUT, LEFT_OUT, numbers[self.owners])
+        del self._paths
+        numbers = np.where(is_image, _numbered(is_image), np.int32(NO_FILE))
+        owners = np.where(self.owners == LEFT_OUT, np.int32(LEFT_OUT), numbers[self.owners])
         table = self.table if is_image.all() else self.table.select(is_image[self.has_file])
         if self.sizes:
             table = table.changed(self._with_size)
         keys, first = np.unique(self.keys[self.has_id], return_index=True)
         owners = owners[self.has_id]
+        if np.array_equal(self.keys, self.numbers):
+            return ListedImages(table, keys, owners[first], keys, owners[first])
         by_number, first_of_number = np.unique(self.numbers[self.has_id], return_index=True)
         return ListedImages(table, keys, owners[first], by_number, owners[first_of_number])
 
     def _with_size(self, image: ImageAnnotation) -> ImageAnnotation:
         size = self.sizes.get(image.image_id)
         return image if size is None else replace(image, image_size=size)
+
+
+def _numbered(chosen: Bools) -> Numbers:
+    """The number of each of the chosen, from 0, (N,)."""
+    return np.cumsum(chosen, dtype=np.int32) - np.int32(1)
 
 
 def _path_key(path: Path) -> int:
