@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -129,6 +130,26 @@ def open_json(
             source = _Source(file, path, long_numbers=long_numbers)
             content = _content(source, Window(file, limit, long_numbers=long_numbers), notes)
         yield content
+
+
+def is_same_json(path: Path, other: Path, limit: str, keys: Sequence[str]) -> bool:
+    """Whether two files have the same content. keys: of the lists that may be long."""
+    notes = dict.fromkeys(("", *keys))
+    with (
+        open_json(path, limit, notes, any_encoding=True, long_numbers=True) as one,
+        open_json(other, limit, notes, any_encoding=True, long_numbers=True) as two,
+    ):
+        if isinstance(one, dict) and isinstance(two, dict):
+            return one.keys() == two.keys() and all(_is_same(one[key], two[key]) for key in one)
+        return not isinstance(one, dict) and not isinstance(two, dict) and _is_same(one, two)
+
+
+def _is_same(one: JsonEntries | JsonText, other: JsonEntries | JsonText) -> bool:
+    if isinstance(one, JsonEntries) and isinstance(other, JsonEntries):
+        return len(one) == len(other) and all(map(operator.eq, one, other))
+    if isinstance(one, JsonText) and isinstance(other, JsonText):
+        return bool(json.loads(one.text()) == json.loads(other.text()))
+    return False
 
 
 def _in_utf_8(file: BinaryIO, path: Path, limit: str) -> BinaryIO:

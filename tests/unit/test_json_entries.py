@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vovnet import parsing
-from vovnet.json_entries import JsonEntries, JsonText, open_json
+from vovnet.json_entries import JsonEntries, JsonText, is_same_json, open_json
 from vovnet.limits import VARIABLE, LimitError
 
 NOTES = {"images": None, "annotations": lambda entry: (len(entry), 7), "categories": None}
@@ -188,3 +188,24 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> Non
             path.write_text(changed)
             with pytest.raises(ValueError, match="changed since it was opened"):
                 list(images)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ('{"a": 1, "images": [1, {"x": 2}]}', '{"images":[1.0,{"x":2}],"a":1}', True),
+        ('{"images": [1, 2]}', '{"images": [1, 3]}', False),
+        ('{"images": [1, 2]}', '{"images": [1]}', False),
+        ('{"images": []}', '{"images": {}}', False),
+        ('{"images": []}', '{"images": [], "a": null}', False),
+        ('{"a": "0"}', '{"a": 0}', False),
+        ("[1, 2]", "[1,2]", True),
+        ("[1, 2]", "[2, 1]", False),
+        ("[]", "{}", False),
+    ],
+)
+def test_files_are_compared_by_their_content(tmp_path: Path, one: str, other: str, is_same: bool) -> None:
+    paths = tmp_path / "one.json", tmp_path / "other.json"
+    for path, text in zip(paths, (one, other), strict=True):
+        path.write_text(text)
+    assert is_same_json(*paths, "json_bytes", ("images",)) is is_same
