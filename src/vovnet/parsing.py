@@ -134,6 +134,20 @@ def read_lines(path: Path, limit: str = "text_bytes") -> list[str]:
     return read_text(path, limit).replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
+def each_line(path: Path, limit: str = "text_bytes") -> Iterator[str]:
+    """Those of `read_lines`, one after the other: the list of them would take several times the text."""
+    text = read_text(path, limit).replace("\r\n", "\n").replace("\r", "\n")
+
+    def lines() -> Iterator[str]:
+        start = 0
+        while (end := text.find("\n", start)) >= 0:
+            yield text[start:end]
+            start = end + 1
+        yield text[start:]
+
+    return lines()
+
+
 def read_json(path: Path, limit: str = "record_bytes") -> Any:
     """The content of a JSON file. ValueError if it is no JSON, or holds a whole number of more than 18 digits."""
     return parse_json(read_bounded(path, limit))

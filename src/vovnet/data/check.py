@@ -28,8 +28,9 @@ from vovnet.data.checking.problem import NEEDS_PIXELS, Problem, Removal, name_in
 from vovnet.data.checking.repairs import Repairs
 from vovnet.data.checking.statistics import Statistics, compute_statistics
 from vovnet.data.checking.whole_splits import find_split_problems, has_masks, hints_about_copy, hints_about_names
-from vovnet.data.dataset import SplitAnnotations, count_images, keys_of, text_key
+from vovnet.data.dataset import SplitAnnotations, count_images
 from vovnet.data.formats import data_folder, find_format
+from vovnet.data.keys import KeySet, keys_of
 from vovnet.data.readers import mask_png, voc, yolo
 from vovnet.data.reading import names_of_splits, read_splits
 from vovnet.data.splits.split_file import is_split_file
@@ -192,9 +193,9 @@ def check_dataset(
     ]
     problems, removed, losing = repairs.problems, repairs.removed, repairs.losing
     clean, duplicates = remove_duplicate_images(repaired_splits, unions, scans)
-    keys_reported = {split: set(keys.tolist()) for split, keys in reported.items()} if duplicates else {}
+    keys_reported = {split: KeySet(keys) for split, keys in reported.items()} if duplicates else {}
     for duplicate in duplicates:
-        if text_key(duplicate.image.image_path) in keys_reported[duplicate.split]:
+        if duplicate.image.image_path in keys_reported[duplicate.split]:
             found, lacking = describe_duplicate(duplicate, scans, folder)
             problems.append(found)
             removed += lacking
@@ -208,7 +209,7 @@ def check_dataset(
 
     left_out = files_left_out(folder, splits, clean, file_problems)
     removed += _file_removals(file_problems, folder, left_out)
-    kept = set(np.concatenate([split.images.keys for split in clean]).tolist()) if losing else set[int]()
+    kept = KeySet(np.concatenate([split.images.keys for split in clean]))
     class_names_found = tuple(dict.fromkeys(name for split in splits for name in split.class_names))
     upright = [turn_boxes_upright(split, scans) for split in splits]
     statistics = compute_statistics(upright, scans)
@@ -218,7 +219,7 @@ def check_dataset(
         class_names=class_names_found,
         problems=tuple(sorted(file_problems + problems, key=lambda p: (_RANK[p.kind], p.split, p.image, p.detail))),
         removed=tuple(sorted(removed, key=lambda r: (r.what, r.split, r.image, r.kind, r.detail))),
-        images_losing_objects=tuple(sorted(name_in(path, folder) for path in losing if text_key(path) in kept)),
+        images_losing_objects=tuple(sorted(name_in(path, folder) for path in losing if path in kept)),
         hints=(*about_copy, *hints_about_names(class_names_found), *statistics.boxes.hints()),
         statistics=statistics,
         masks_unchecked=masks_unchecked,
@@ -300,9 +301,9 @@ def _read_all_splits(root: Path) -> tuple[list[SplitAnnotations], list[Problem]]
     names = names_of_splits(format_module, root)
     if format_module is voc and voc.ALL not in names:
         *splits, everything = read_splits(format_module, root, (*names, voc.ALL), add_problem, masks=True)
-        listed = [keys_of(split.images.annotation_paths()) for split in splits]
-        is_listed = np.isin(keys_of(everything.images.annotation_paths()), np.concatenate(listed))
-        unlisted = everything.images.select(~is_listed)
+        listed = KeySet(np.concatenate([keys_of(split.images.annotation_paths()) for split in splits]))
+        is_unlisted = (path not in listed for path in everything.images.annotation_paths())
+        unlisted = everything.images.select(np.fromiter(is_unlisted, np.bool_, len(everything.images)))
         splits += [replace(everything, split=_UNLISTED, images=unlisted)] if len(unlisted) else []
     else:
         splits = list(read_splits(format_module, root, names, add_problem, masks=True))

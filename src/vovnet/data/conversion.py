@@ -20,13 +20,12 @@ from vovnet.data.dataset import (
     ImageTable,
     ObjectAnnotation,
     SplitAnnotations,
-    are_repeated,
+    count_images,
     is_valid_box,
-    keys_of,
     raise_problem,
-    text_key,
 )
 from vovnet.data.formats import data_folder, find_format
+from vovnet.data.keys import KeySet, are_repeated, keys_of, text_key
 from vovnet.data.orientation import turn_box, turn_masks
 from vovnet.data.splits.split_roles import find_role, find_unions
 from vovnet.errors import UsageError, counted, did_you_mean, listed, unknown_name
@@ -101,10 +100,10 @@ def convert_dataset(
     empty = tuple(split.split for split in read if not split.images)
     names = _split_names([split.split for split in read], target, root)
     folder = read[0].root
-    keys = np.unique(np.concatenate([split.images.keys for split in read]))
-    if not len(keys):
+    count = count_images(read)
+    if not count:
         raise ValueError(f"{root}: the splits {listed([split.split for split in read])} have no images")
-    total = 2 * len(keys)
+    total = 2 * count
     scans = _read_headers(read, workers, lambda done: progress(done, total) if progress else None)
     converter = _Converter(target, scans, read)
     converted = {
@@ -120,7 +119,7 @@ def convert_dataset(
     if target == "voc" and (unused := len(set(classes.names) - used)):
         changed[NO_NAME] = unused
     with new_folder(out) as copy:
-        done = len(keys)
+        done = count
 
         def on_image() -> None:
             nonlocal done
@@ -212,12 +211,13 @@ class _Converter:
         self.target, self.scans = target, scans
         self.changed: Counter[str] = Counter()
         keys = np.concatenate([split.images.keys for split in splits])
-        self._shared = set(keys[are_repeated(keys)].tolist())  # keys of images that several splits have
+        is_shared = are_repeated(keys)
+        self._shared = KeySet(keys[is_shared]) if is_shared.any() else None  # the images that several splits have
         self._converted: dict[Path, list[tuple[ImageAnnotation, ImageAnnotation]]] = {}  # as annotated, as written
 
     def convert(self, image: ImageAnnotation) -> ImageAnnotation:
         """The annotation in the upright image. One that several splits have counts once."""
-        if not self._shared or text_key(image.image_path) not in self._shared:
+        if self._shared is None or image.image_path not in self._shared:
             return self._convert(image)
         known = self._converted.setdefault(image.image_path, [])
         for stated, converted in known:
@@ -315,7 +315,7 @@ def _read_back(copy: Path, placed: Mapping[str, PlacedImages]) -> None:
     """ValueError unless the copy reads as it was meant."""
     reader = find_format(copy)
     for split in reader.read(copy, tuple(placed), raise_problem):
-        names = keys_of(os.path.basename(path) for path in split.images.paths())
+        names = keys_of(map(os.path.basename, split.images.paths()), len(split.images))
         order = np.argsort(names)
         for image in placed[split.split]:
             position = int(np.searchsorted(names, text_key(image.name), sorter=order))

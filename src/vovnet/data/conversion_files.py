@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 import yaml
 
 from vovnet.data.checking.image_scan import Scans
-from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, are_repeated, keys_of
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation
+from vovnet.data.keys import are_repeated, keys_of
 from vovnet.files import json_text, replacing
 from vovnet.json_writing import list_pieces, write_members
 from vovnet.printing import printable, quoted
@@ -79,15 +80,13 @@ def _write_voc(splits: Mapping[str, PlacedImages], classes: Classes, out: Path) 
     (out / "Annotations").mkdir()
     lists = out / "ImageSets" / "Main"
     lists.mkdir(parents=True)
-    written: set[str] = set()
     for split, images in splits.items():
-        (lists / f"{split}.txt").write_text(
-            "".join(f"{Path(name).stem}\n" for name in images.names()), encoding="utf-8"
-        )
+        with (lists / f"{split}.txt").open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{Path(name).stem}\n" for name in images.names())
         for image in images:
-            if image.name not in written:
-                written.add(image.name)
-                (out / "Annotations" / f"{image.stem}.xml").write_bytes(_xml(image))
+            path = out / "Annotations" / f"{image.stem}.xml"
+            if not path.exists():  # another split has written it
+                path.write_bytes(_xml(image))
 
 
 def _xml(image: Placed) -> bytes:

@@ -13,13 +13,14 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from vovnet.data.image_columns import ImageColumns
+from vovnet.data.keys import Bools, Integers, keys_of
 
 if TYPE_CHECKING:
     from vovnet.structures import Target
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("vovnet")
 
 Box = tuple[float, float, float, float]
-Integers = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 OnProblem = Callable[[str, Path, str], None]
 """A reader calls it with (kind, file, detail) for an image or object without a usable annotation, and leaves it out."""
@@ -149,7 +148,10 @@ class ImageTable(Sequence[ImageAnnotation]):
     def select(self, chosen: Iterable[int | bool] | Integers | Bools) -> ImageTable:
         """The images at these positions, or for which a mask is true."""
         positions = np.asarray(chosen)
-        positions = np.flatnonzero(positions) if positions.dtype == np.bool_ else positions
+        if positions.dtype == np.bool_:
+            if positions.all():
+                return self
+            positions = np.flatnonzero(positions)
         return ImageTable(self.columns, array("I", (self.rows[position] for position in positions.tolist())))
 
     def changed(self, change: Callable[[ImageAnnotation], ImageAnnotation | None]) -> ImageTable:
@@ -159,7 +161,7 @@ class ImageTable(Sequence[ImageAnnotation]):
             new = change(image)
             if new is not None:
                 rows.append(row if new is image else add_image(self.columns, new))
-        return ImageTable(self.columns, rows)
+        return self if len(rows) == len(self) and all(map(eq, rows, self.rows)) else ImageTable(self.columns, rows)
 
     def moved(self, folder: Path, other: Path) -> ImageTable:
         """With all files that are in a folder in another instead."""
@@ -196,7 +198,7 @@ class ImageTable(Sequence[ImageAnnotation]):
     @cached_property
     def keys(self) -> Integers:
         """The `text_key` of the path of each image, (N,)."""
-        return keys_of(self.paths())
+        return keys_of(self.paths(), len(self))
 
 
 def add_image(columns: ImageColumns, image: ImageAnnotation) -> int:
@@ -206,16 +208,6 @@ def add_image(columns: ImageColumns, image: ImageAnnotation) -> int:
         image.image_path, image.annotation_path, image.image_id, objects,
         image.image_size, image.unusable_objects, image.orientation,
     )  # fmt: skip
-
-
-def text_key(text: object) -> int:
-    """A number for a path or another text, the same all the while a process runs. Two texts hardly ever share one."""
-    return hash(str(text))
-
-
-def keys_of(texts: Iterable[object]) -> Integers:
-    """The `text_key` of each text, (N,)."""
-    return np.fromiter(map(text_key, texts), np.int64)
 
 
 @dataclass(frozen=True)
@@ -292,12 +284,6 @@ def inside(folder: Path, path: str) -> str:
     """A path in a folder, relative to it, with / on all systems."""
     start = "" if str(folder) == "." else os.path.join(folder, "")
     return path.removeprefix(start).replace(os.sep, "/")
-
-
-def are_repeated(values: Integers) -> Bools:
-    """Which of the values occur more than once, (N,)."""
-    ordered = np.sort(values)
-    return np.isin(values, ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def is_valid_box(box: Box) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, raise_problem
+from vovnet.data.spooled import in_order
 from vovnet.media.finding import may_be_image
 from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.printing import line
@@ -51,21 +52,25 @@ def walk_files(folder: Path, *, below: bool, suffix: str = "") -> Iterator[tuple
 
 
 def _walk(folder: str, *, below: bool, suffix: str) -> Iterator[tuple[str, bool]]:
-    names, odd, folders = list[str](), set[str](), set[str]()
-    try:
+    odd, folders = set[str](), set[str]()
+
+    def names() -> Iterator[str]:
         with os.scandir(folder or ".") as entries:
             for entry in entries:
                 if _answers(entry.is_file):
-                    names.append(entry.name)
+                    yield entry.name
                 elif not _answers(entry.is_dir) or (suffix and entry.name.endswith(suffix)):
-                    names.append(entry.name)
                     odd.add(entry.name)
+                    yield entry.name
                 elif below and not entry.is_symlink():
-                    names.append(entry.name)
                     folders.add(entry.name)
+                    yield entry.name
+
+    try:
+        ordered = in_order(names())
     except (PermissionError, FileNotFoundError):
         return
-    for name in sorted(names):
+    for name in ordered:
         path = os.path.join(folder, name)
         if name in folders:
             yield from _walk(path, below=below, suffix=suffix)

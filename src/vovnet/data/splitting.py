@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from vovnet.data.dataset import ImageTable, SplitAnnotations, raise_problem
 from vovnet.data.formats import find_format
+from vovnet.data.keys import KeySet, keys_of
 from vovnet.data.splits.grouping import Grouping, group_images
 from vovnet.data.splits.near_duplicates import small_pictures
 from vovnet.data.splits.split_file import Selection, image_names, is_split_name, read_whole
 from vovnet.data.splits.stratifying import stratify
+from vovnet.data.spooled import Texts, in_order
 from vovnet.errors import UsageError, counted
 from vovnet.printing import line, quoted
 
@@ -30,13 +34,13 @@ class Division:
     """The images of a dataset, each in one of some splits.
 
     root: the dataset as it was given; of a split file, the dataset that it selects from.
-    members: split → its images, as paths in the data folder, sorted.
+    members: split → its images, as paths in the data folder, sorted; as `Texts`, which take no memory.
     whole: all images that were shared out.
     unreadable: images that cannot be decoded, which are in no split.
     """
 
     root: Path
-    members: Mapping[str, tuple[str, ...]]
+    members: Mapping[str, Sequence[str]]
     whole: SplitAnnotations
     grouping: Grouping
     unreadable: tuple[str, ...]
@@ -57,11 +61,12 @@ class Division:
 
     def objects_per_class(self) -> dict[str, Counter[str]]:
         """Split → class → number of its objects."""
-        split_of = {name: split for split, names in self.members.items() for name in names}
+        images = {split: KeySet(keys_of(names)) for split, names in self.members.items()}
         counts = {split: Counter[str]() for split in self.members}
         for name, image in zip(image_names(self.whole), self.whole.images, strict=True):
-            if name in split_of:
-                counts[split_of[name]].update(obj.class_name for obj in image.objects)
+            for split, of_split in images.items():
+                if name in of_split:
+                    counts[split].update(obj.class_name for obj in image.objects)
         return counts
 
 
@@ -90,15 +95,13 @@ def divide(
     root = Path(dataset_root)
     reader = find_format(root)
     whole = read_whole(reader, root, raise_problem, masks=False)
-    positions = {name: position for position, name in enumerate(image_names(whole))}
-    names = sorted(positions)
+    names, images = _by_name(whole)
     pictures, unreadable = None, tuple[str, ...]()
     if compare_images and names:
-        pictures, readable = small_pictures(
-            list(whole.images.select([positions[name] for name in names]).paths()), workers, progress
-        )
-        unreadable = tuple(name for name, good in zip(names, readable, strict=True) if not good)
-        names, pictures = [name for name, good in zip(names, readable, strict=True) if good], pictures[readable]
+        pictures, readable = small_pictures(Texts(images.paths()), workers, progress)
+        if not readable.all():
+            unreadable = tuple(compress(names, ~readable))
+            names, images, pictures = Texts(compress(names, readable)), images.select(readable), pictures[readable]
     if unreadable:
         _LOG.warning(
             "%s: %s that cannot be read belong to no split (the first is %s); `vovnet data check` lists them",
@@ -109,13 +112,13 @@ def divide(
     most = max(2, int(min(shares.values()) * len(names) / 2))
     grouping = group_images(names, pictures, pattern=pattern, most=most)
     count = int(grouping.groups.max()) + 1
-    sizes = np.bincount(grouping.groups, minlength=count).tolist()
-    classes = _classes_of_groups(whole.images.select([positions[name] for name in names]), grouping, sizes)
+    sizes = array("I", np.bincount(grouping.groups, minlength=count).astype(np.uint32).tobytes())
+    classes = _classes_of_groups(images, grouping, sizes)
     split_of = stratify(classes, sizes, list(shares.values()), seed)
-    members: dict[str, list[str]] = {split: [] for split in shares}
+    members = {split: Texts() for split in shares}
     splits = list(shares)
-    for name, group in zip(names, grouping.groups.tolist(), strict=True):
-        members[splits[split_of[group]]].append(name)
+    for name, group in zip(names, grouping.groups, strict=True):
+        members[splits[split_of[group]]].add(name)
     for split in splits:
         if not members[split]:
             raise ValueError(
@@ -124,14 +127,25 @@ def divide(
                 "larger fractions"
             )
     source = reader.file.root if isinstance(reader, Selection) else root
-    return Division(source, {split: tuple(part) for split, part in members.items()}, whole, grouping, unreadable)
+    return Division(source, members, whole, grouping, unreadable)
+
+
+def _by_name(whole: SplitAnnotations) -> tuple[Texts, ImageTable]:
+    """The names of the images, sorted, and the images in that order."""
+    ordered = in_order(f"{name}\0{position}" for position, name in enumerate(image_names(whole)))
+    names, positions = Texts(), array("q")
+    for entry in ordered:
+        name, _, position = entry.rpartition("\0")
+        names.add(name)
+        positions.append(int(position))
+    return names, whole.images.select(np.frombuffer(positions, np.int64))
 
 
 def _classes_of_groups(images: ImageTable, grouping: Grouping, sizes: Sequence[int]) -> list[Counter[str]]:
     """For each group the number of its images that have a class. Groups of one image with the same classes share it."""
     shared: dict[frozenset[str], Counter[str]] = {}
     classes: list[Counter[str]] = [Counter() if size > 1 else _NOTHING for size in sizes]
-    for group, names in zip(grouping.groups.tolist(), images.class_names(), strict=True):
+    for group, names in zip(grouping.groups, images.class_names(), strict=True):
         of_image = frozenset(names or {""})
         if sizes[group] > 1:
             classes[group].update(of_image)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from vovnet.data import spooled
-from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, are_repeated, keys_of
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation
+from vovnet.data.keys import are_repeated, keys_of
 
 BOX = (1.0, 2.5, 30.0, 40.0)
 OBJECT = ObjectAnnotation(3, "cat", BOX)

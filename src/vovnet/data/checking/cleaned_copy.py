@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from vovnet.data.checking.problem import Problem, Removal
-from vovnet.data.dataset import Box, Integers, SplitAnnotations, keys_of, text_key
+from vovnet.data.dataset import Box, SplitAnnotations
+from vovnet.data.keys import Integers, KeySet, are_among, keys_of, text_key
 from vovnet.data.readers import mask_png
 from vovnet.data.readers.coco_files import LISTS
 from vovnet.files import is_below
@@ -43,12 +45,13 @@ def files_left_out(
             files.add(path)
     if splits[0].format == "mask_png":
         files |= set(mask_png.files(folder))
-    kept = np.unique(np.concatenate([np.empty(0, np.int64), *map(_file_keys, clean)]))
-    files = {path for path, stays in zip(files, np.isin(keys_of(files), kept), strict=True) if not stays}
+    if all(before.images is after.images for before, after in zip(splits, clean, strict=True)) and not files:
+        return frozenset()
+    kept = KeySet(np.concatenate([np.empty(0, np.int64), *map(_file_keys, clean)]))
+    files = {path for path in files if str(path) not in kept}
     for split in splits:
-        for paths in (split.images.paths, split.images.annotation_paths):
-            is_gone = ~np.isin(keys_of(paths()), kept)
-            files |= {Path(path) for path, gone in zip(paths(), is_gone, strict=True) if gone}
+        paths = chain(split.images.paths(), split.images.annotation_paths())
+        files.update(Path(path) for path in paths if path not in kept)
     return frozenset(files)
 
 
@@ -61,7 +64,7 @@ def changed_annotations(
     """The annotation files of which something is left out or corrected."""
     changed = {folder / problem.image for problem in file_problems}
     for before, after in zip(splits, clean, strict=True):
-        stays = np.isin(np.array(before.images.rows), np.array(after.images.rows))
+        stays = are_among(np.array(before.images.rows, np.int64), np.array(after.images.rows, np.int64))
         changed |= {
             before.images[position].annotation_path
             for position, unusable in enumerate(before.images.unusable_counts())
@@ -86,7 +89,7 @@ def files_of(split: SplitAnnotations) -> set[Path]:
 
 
 def _file_keys(split: SplitAnnotations) -> Integers:
-    return np.concatenate([split.images.keys, keys_of(split.images.annotation_paths())])
+    return np.concatenate([split.images.keys, keys_of(split.images.annotation_paths(), len(split.images))])
 
 
 def copy_files(paths: Iterable[Path], root: Path, out: Path) -> None:

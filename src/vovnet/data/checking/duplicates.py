@@ -11,16 +11,8 @@ import numpy as np
 from vovnet.data.checking.image_scan import Scans
 from vovnet.data.checking.problem import Problem, Removal
 from vovnet.data.checking.repairs import describe_box
-from vovnet.data.dataset import (
-    Bools,
-    ImageAnnotation,
-    ImageTable,
-    Integers,
-    ObjectAnnotation,
-    SplitAnnotations,
-    are_repeated,
-    keys_of,
-)
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, SplitAnnotations
+from vovnet.data.keys import Bools, Integers, are_among, are_repeated, keys_of
 from vovnet.data.splits.split_roles import find_rivals, priority
 
 _Images = dict[bytes, ImageAnnotation]  # by their pixels
@@ -90,7 +82,7 @@ def remove_duplicate_images(
     }
 
     def keep(split: SplitAnnotations) -> SplitAnnotations:
-        return replace(split, images=split.images.select(np.isin(_keys(split.images), keys[split.split])))
+        return replace(split, images=split.images.select(are_among(_keys(split.images), keys[split.split])))
 
     return tuple(map(keep, splits)), duplicates + blank + leaks
 
@@ -102,7 +94,8 @@ def _ends(parts: Sequence[Integers]) -> Integers:
 def _keys(images: ImageTable | Iterable[ImageAnnotation]) -> Integers:
     """Of each image a number for its id and its path."""
     if isinstance(images, ImageTable):
-        return keys_of(f"{image_id} {path}" for image_id, path in zip(images.image_ids(), images.paths(), strict=True))
+        names = (f"{image_id} {path}" for image_id, path in zip(images.image_ids(), images.paths(), strict=True))
+        return keys_of(names, len(images))
     return keys_of(f"{image.image_id} {image.image_path}" for image in images)
 
 

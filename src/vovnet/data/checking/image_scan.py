@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Condition
 
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.data.dataset import ImageAnnotation, ImageTable, Integers, SplitAnnotations, keys_of, text_key
+from vovnet.data.dataset import ImageAnnotation, ImageTable, SplitAnnotations
 from vovnet.data.images import read_image, why_unreadable
+from vovnet.data.keys import Integers, keys_of, text_key
 from vovnet.data.orientation import turn_box
+from vovnet.data.spooled import in_order
 from vovnet.limits import limits
 from vovnet.media.image_opening import counted_pixels, open_image
 from vovnet.media.orientation import SIDEWAYS, means_stored_pixels
@@ -88,8 +92,13 @@ class Scans:
         numbers = self._keys.searchsorted(images.keys)
         return np.ascontiguousarray(self._pixel_digests[numbers]).view(np.int64)
 
+    @property
+    def missing(self) -> int:
+        """Number of paths of which there is no scan."""
+        return len(self) - int(self._is_there.sum())
+
     def without(self, paths: Iterable[Path | str]) -> Iterator[str]:
-        """The paths of which there is no scan yet, each once."""
+        """The paths of which there is no scan yet, each once, as if they had one now."""
         for path in paths:
             number = self._number(path)
             if not self._is_there[number]:
@@ -125,15 +134,16 @@ def scan_images(
     scans, total = Scans(keys, headers=headers), len(keys)
     for path, size, orientation in known if headers else ():
         scans.put(path, ImageScan(size, orientation))
-    ordered = sorted(scans.without(paths()))
-    read = read_pixels if len(ordered) < _MANY_IMAGES else _read_fast
+    done = total - scans.missing
+    read = read_pixels if scans.missing < _MANY_IMAGES else _read_fast
+    ordered = in_order(scans.without(paths()))
     scan_image = _scan_header if headers else partial(_scan_image, read, _PixelsInWork())
     step = _STEP if headers else 1
     pool = ThreadPoolExecutor(workers or os.cpu_count())
-    done = total - len(ordered)
+    if progress is not None and done == total:
+        progress(total, total)
     try:
-        for start in range(0, len(ordered), _AT_ONCE):  # few wait in the pool
-            part = ordered[start : min(start + _AT_ONCE, len(ordered))]
+        while part := list(islice(ordered, _AT_ONCE)):  # few wait in the pool
             groups = [part[first : first + step] for first in range(0, len(part), step)]
             for group, found in zip(groups, pool.map(partial(_scan_each, scan_image), groups), strict=True):
                 for path, scan in zip(group, found, strict=True):
@@ -143,8 +153,6 @@ def scan_images(
                     progress(done, total)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the remaining images
-    if progress is not None and not ordered:
-        progress(total, total)
     return scans
 
 
@@ -236,24 +244,28 @@ def turn_boxes_upright(split: SplitAnnotations, scans: Scans) -> SplitAnnotation
 
 def warn_about_orientation(splits: Sequence[SplitAnnotations], scans: Scans) -> None:
     """Logs how many annotations are those of the stored pixels, and how many leave open whether they are."""
-    stored: dict[Path, None] = {}
-    ambiguous: dict[Path, None] = {}
+    stored, ambiguous = list[Path](), list[Path]()  # the first of them
+    keys = array("q"), array("q")
     for split in splits:
         for image in split.images:
             scan = scans[image.image_path]
             stated_size = None if split.format == "yolo" else image.image_size  # YOLO's is that of the image itself
             if means_stored_pixels(stated_size, scan.image_size, scan.orientation):
-                stored[image.image_path] = None
+                stored += [] if stored else [image.image_path]
+                keys[0].append(text_key(image.image_path))
             elif scan.orientation != 1 and (
                 stated_size is None or scan.orientation not in SIDEWAYS or stated_size[0] == stated_size[1]
             ):
-                ambiguous[image.image_path] = None
-    for paths, meaning in (
-        (stored, "annotated in the pixels as stored, which EXIF turns; boxes and masks are turned with them"),
+                ambiguous += [] if ambiguous else [image.image_path]
+                keys[1].append(text_key(image.image_path))
+    for first, of_images, meaning in (
+        (stored, keys[0], "annotated in the pixels as stored, which EXIF turns; boxes and masks are turned with them"),
         (
             ambiguous,
+            keys[1],
             "turned by EXIF, with nothing to show whether their annotation is; it is taken as that of the upright one",
         ),
     ):
-        if paths:
-            _LOG.warning("%s: images %s: %d (the first is %s)", splits[0].root, meaning, len(paths), next(iter(paths)))
+        if first:
+            count = len(set(of_images))
+            _LOG.warning("%s: images %s: %d (the first is %s)", splits[0].root, meaning, count, first[0])

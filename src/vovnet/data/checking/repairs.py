@@ -11,15 +11,8 @@ import numpy as np
 
 from vovnet.data.checking.image_scan import ImageScan, Scans
 from vovnet.data.checking.problem import Problem, Removal, name_in
-from vovnet.data.dataset import (
-    Box,
-    ImageAnnotation,
-    Integers,
-    ObjectAnnotation,
-    SplitAnnotations,
-    is_valid_box,
-    size_text,
-)
+from vovnet.data.dataset import Box, ImageAnnotation, ObjectAnnotation, SplitAnnotations, is_valid_box, size_text
+from vovnet.data.keys import Integers
 from vovnet.errors import did_you_mean
 from vovnet.masks import RleMasks, find_polygons, from_coco
 from vovnet.media.orientation import means_stored_pixels

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from vovnet.data.checking.image_scan import Scans
+from vovnet.data.checking.quantiles import Numbers
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations, is_valid_box
-
-Floats = npt.NDArray[np.float64]
+from vovnet.data.keys import are_repeated
+from vovnet.data.spooled import Spool
 
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 _INPUT_SIDES = (300, 320, 512)  # of the detectors that resize every image to one size
@@ -122,7 +122,8 @@ def _split_statistics(split: SplitAnnotations) -> SplitStatistics:
 
 
 def _box_statistics(splits: Sequence[SplitAnnotations], scans: Scans) -> BoxStatistics:
-    columns = array("d"), array("d"), array("d")
+    spool, limits = Spool(), (SMALL, MEDIUM)
+    relative_sizes, aspect_ratios, by_area = Numbers(spool), Numbers(spool), [0, 0, 0]
     for image in _each_once(splits):
         scan = scans[image.image_path]
         if scan.error:
@@ -132,17 +133,16 @@ def _box_statistics(splits: Sequence[SplitAnnotations], scans: Scans) -> BoxStat
             if max(x2 - x1, y2 - y1) > _LARGEST:  # not meant, and its area may be infinite
                 continue
             area = (x2 - x1) * (y2 - y1)
-            for column, value in zip(
-                columns, (area, math.sqrt(area / (height * width)), (x2 - x1) / (y2 - y1)), strict=True
-            ):
-                column.append(value)
-    areas, relative_sizes, aspect_ratios = (np.array(column) for column in columns)
+            by_area[bisect_right(limits, area)] += 1
+            relative_sizes.add(math.sqrt(area / (height * width)))
+            aspect_ratios.add((x2 - x1) / (y2 - y1))
+    small, medium, large = by_area
     return BoxStatistics(
-        small=int((areas < SMALL).sum()),
-        medium=int(((areas >= SMALL) & (areas < MEDIUM)).sum()),
-        large=int((areas >= MEDIUM).sum()),
-        relative_size=_percentiles(relative_sizes),
-        aspect_ratio=_percentiles(aspect_ratios),
+        small=small,
+        medium=medium,
+        large=large,
+        relative_size=relative_sizes.percentiles(_PERCENTILES),
+        aspect_ratio=aspect_ratios.percentiles(_PERCENTILES),
         at_input_size={side: _sizes_at(side, relative_sizes) for side in _INPUT_SIDES} if len(relative_sizes) else {},
     )
 
@@ -150,19 +150,15 @@ def _box_statistics(splits: Sequence[SplitAnnotations], scans: Scans) -> BoxStat
 def _each_once(splits: Sequence[SplitAnnotations]) -> Iterator[ImageAnnotation]:
     """The image of two splits as the last one has it."""
     keys = np.concatenate([np.empty(0, np.int64), *(split.images.keys for split in splits)])
-    _, position_from_end = np.unique(keys[::-1], return_index=True)
-    is_last = np.zeros(len(keys), np.bool_)
-    is_last[len(keys) - 1 - position_from_end] = True
+    is_last = ~are_repeated(keys)
+    repeated = np.flatnonzero(~is_last)
+    _, position_from_end = np.unique(keys[repeated][::-1], return_index=True)
+    is_last[repeated[len(repeated) - 1 - position_from_end]] = True
     start = 0
     for split in splits:
         yield from split.images.select(is_last[start : start + len(split.images)])
         start += len(split.images)
 
 
-def _sizes_at(side: int, relative_sizes: Floats) -> InputBoxSizes:
-    sizes = side * relative_sizes
-    return InputBoxSizes(float(np.median(sizes)), float((sizes < 8).mean()), float((sizes < 16).mean()))
-
-
-def _percentiles(values: Floats) -> dict[int, float]:
-    return dict(zip(_PERCENTILES, np.percentile(values, _PERCENTILES).tolist(), strict=True)) if len(values) else {}
+def _sizes_at(side: int, sizes: Numbers) -> InputBoxSizes:
+    return InputBoxSizes(sizes.median(side), sizes.fraction_below(8, side), sizes.fraction_below(16, side))

@@ -10,15 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.data.dataset import (
-    Bools,
-    ImageAnnotation,
-    ImageTable,
-    Integers,
-    are_repeated,
-    text_key,
-    to_image_size,
-)
+from vovnet.data.dataset import ImageAnnotation, ImageTable, to_image_size
+from vovnet.data.keys import Bools, Integers, are_repeated, text_key
 from vovnet.data.readers.coco_fields import to_id, to_number_id
 from vovnet.data.readers.image_finder import ImageFinder
 from vovnet.data.readers.ordered_problems import OrderedProblems

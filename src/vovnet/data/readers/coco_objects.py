@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vovnet.data.dataset import ImageAnnotation, Integers, ObjectAnnotation, are_repeated, to_image_size, to_number
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, to_image_size, to_number
 from vovnet.data.images import annotated_orientation
+from vovnet.data.keys import Integers, are_repeated
 from vovnet.data.readers.coco_classes import Classes
 from vovnet.data.readers.coco_fields import (
     Entry,

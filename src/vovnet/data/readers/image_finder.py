@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from vovnet.data.dataset import OnProblem, are_repeated, keys_of, text_key
+from vovnet.data.dataset import OnProblem
+from vovnet.data.keys import KeySet, are_repeated, keys_of
 from vovnet.data.readers.image_index import plain_name
 from vovnet.printing import line, quoted
 
@@ -24,7 +25,7 @@ class ImageFinder:
     ) -> None:
         self.folders, self.path, self.on_problem = folders, path, on_problem
         keys = keys_of(_to_path(name).name for name in file_names if isinstance(name, str))
-        self._repeated = set(keys[are_repeated(keys)].tolist())  # what several images are called
+        self._repeated = KeySet(keys[are_repeated(keys)])  # what several images are called
         self._names: dict[Path, dict[str, str]] = {}  # folder → names of its files by their lower case
 
     def find(self, file_name: object) -> Path | None:
@@ -39,7 +40,7 @@ class ImageFinder:
         relative = _to_path(file_name)
         inside = relative.parts and not (relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0])
         found = self._find(relative) if inside else None
-        if found is None and relative.name and text_key(relative.name) not in self._repeated:
+        if found is None and relative.name and relative.name not in self._repeated:
             found = self._find(PurePosixPath(relative.name))
         if found is None and not inside:
             detail = f"file_name must stay inside the data folder, got {quoted(file_name, 40)}"

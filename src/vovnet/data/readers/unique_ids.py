@@ -7,21 +7,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from vovnet.data.dataset import ImageAnnotation, ImageTable, are_repeated, inside, keys_of
+from vovnet.data.dataset import ImageAnnotation, ImageTable, inside
+from vovnet.data.keys import are_among, are_repeated, keys_of
 
 
 def with_unique_ids(folder: Path, images: Iterable[ImageAnnotation]) -> ImageTable:
     """Images with the same stem get their path in the data folder as id, with the suffix if nothing else differs."""
     table = ImageTable.of(images)
-    whole = keys_of(inside(folder, path) for path in table.paths())
-    bare = keys_of(os.path.splitext(inside(folder, path))[0] for path in table.paths())
-    ids = keys_of(table.image_ids())
-    is_unique = ~(are_repeated(ids) | np.isin(ids, whole))
+    count = len(table)
+    whole = keys_of((inside(folder, path) for path in table.paths()), count)
+    ids = keys_of(table.image_ids(), count)
+    is_unique = ~(are_repeated(ids) | are_among(ids, whole))
     if is_unique.all():
         return table
-    needs_suffix = are_repeated(bare) | np.isin(bare, whole)
+    bare = keys_of((os.path.splitext(inside(folder, path))[0] for path in table.paths()), count)
+    needs_suffix = are_repeated(bare) | are_among(bare, whole)
     position = -1
 
     def with_unique_id(image: ImageAnnotation) -> ImageAnnotation:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-
-import numpy as np
 
 from vovnet.data.dataset import (
     ImageAnnotation,
@@ -19,15 +16,22 @@ from vovnet.data.dataset import (
     OnProblem,
     SplitAnnotations,
     add_image,
-    keys_of,
     raise_problem,
     report_mended,
-    text_key,
     to_number,
 )
 from vovnet.data.image_columns import ImageColumns
 from vovnet.data.image_files import ignore_problem
-from vovnet.data.readers.voc_layout import LABEL_MAP, Layout, Part, find_layout, has_label_map, has_standard_layout
+from vovnet.data.keys import KeySet, text_key
+from vovnet.data.readers.voc_layout import (
+    LABEL_MAP,
+    Layout,
+    Part,
+    find_layout,
+    has_label_map,
+    has_standard_layout,
+    stem_of,
+)
 from vovnet.data.readers.voc_lists import (
     NameFinder,
     drop_lines,
@@ -37,13 +41,13 @@ from vovnet.data.readers.voc_lists import (
     is_list,
     read_list,
 )
+from vovnet.data.readers.voc_members import ALL, Negatives, find_members, find_xml_files, is_flagged, repeated_stems
 from vovnet.data.readers.voc_xml import corrected_xml, parse_xml, read_box, stands_in, stated_size
 from vovnet.data.splits.split_roles import find_role
-from vovnet.errors import counted
+from vovnet.data.text_table import TextTable
 from vovnet.printing import line as shorten
 
 _LOG = logging.getLogger("vovnet")
-ALL = "all"  # the split of every annotation file
 
 
 def recognises(root: Path) -> str:
@@ -84,51 +88,46 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     The class names are those of all annotation files in alphabetical order, so every split numbers them alike.
     """
     layout = _layout(root)
-    xml_files = _xml_files(layout)
+    xml_files, ends = find_xml_files(layout)
     tables = [part.image_tables(on_problem) for part in layout.parts]
-    negatives = _Negatives(layout, tables, xml_files)
-    members = {split: _members(layout, split, xml_files, negatives, on_problem) for split in names}
-    wanted = {name for split_members in members.values() for name in split_members}
-    repeated = _repeated_stems(xml_files)
+    negatives = Negatives(layout.parts[0], tables[0], xml_files)
+    members = {split: find_members(layout, split, xml_files, negatives, on_problem) for split in names}
+    count = len(xml_files) + negatives.count
+    is_wanted = bytearray(count)
+    for number in chain.from_iterable(members.values()):
+        is_wanted[number] = True
+    repeated = repeated_stems(xml_files)
     columns = ImageColumns()
-    rows: dict[str, int] = {}  # of the images by the names of their annotations
+    rows = array("q", [-1]) * count  # of the images, by the numbers of their names
     class_names: set[str] = set()
     folder = layout.parts[0].images[0][0]
     if not folder.is_dir() and not any(map(any, tables)):
         raise FileNotFoundError(f"{root} has annotations (*.xml) but no images: put them into {folder.name}/")
-    for part, part_tables in zip(layout.parts, tables, strict=True):
-        for name, path in (xml_files if len(layout.parts) == 1 else part.xml_files()).items():
-            # A file of another split only contributes class names when a dataset is opened. The check reports its
-            # problems.
-            outside = on_problem is raise_problem and name not in wanted
-            problems = ignore_problem if outside else on_problem
-            stem = _stem(name)
-            image_id = name if stem in repeated else stem
-            image = _read_xml(
-                part, part_tables, Path(path), image_id, first_pixel=layout.first_pixel, on_problem=problems
-            )
-            if image is not None:
-                rows[name] = add_image(columns, image)
-                class_names.update(obj.class_name for obj in image.objects)
-    used = set(ImageTable(columns).keys.tolist()) if negatives.found else set()
-    for name, image in negatives.found.items():
-        if text_key(image.image_path) in used:
+    for number, (name, path) in enumerate(xml_files.items()):
+        part = bisect_right(ends, number)
+        # A file of another split only contributes class names when a dataset is opened. The check reports its problems.
+        problems = ignore_problem if on_problem is raise_problem and not is_wanted[number] else on_problem
+        image_id = name if (stem := stem_of(name)) in repeated else stem
+        image = _read_xml(
+            layout.parts[part], tables[part], Path(path), image_id, first_pixel=layout.first_pixel, on_problem=problems
+        )
+        if image is not None:
+            rows[number] = add_image(columns, image)
+            class_names.update(obj.class_name for obj in image.objects)
+    used = KeySet(ImageTable(columns).keys)
+    for number, name, list_path, image in negatives.found():
+        if str(image.image_path) in used:
             detail = f"lists {shorten(name)}, the image of an annotation that has another name: list that name"
-            on_problem("missing-annotation", negatives.lists[name], detail)
+            on_problem("missing-annotation", list_path, detail)
         else:
-            rows[name] = add_image(columns, image)
+            rows[number] = add_image(columns, image)
     if on_problem is not raise_problem:
-        known = np.unique(ImageTable(columns).keys)
-        unused: set[str] = set()
-        for table in chain(*tables):
-            is_used = np.isin(keys_of(table.values()), known)
-            unused |= {path for path, is_known in zip(table.values(), is_used, strict=True) if not is_known}
-        _warn_about_unused(layout, sorted(map(Path, unused)))
+        _warn_about_unused(layout, _unused_images(columns, list(chain(*tables))))
     ordered_names, category_ids = tuple(sorted(class_names)), tuple(range(1, len(class_names) + 1))
 
     def to_split(split: str) -> SplitAnnotations:
         # A name without an annotation was reported when its list or its XML file was read.
-        split_images = ImageTable(columns, array("I", (rows[name] for name in members[split] if name in rows)))
+        split_images = ImageTable(columns, array("I", (rows[number] for number in members[split] if rows[number] >= 0)))
         return SplitAnnotations(root, "voc", split, ordered_names, category_ids, split_images)
 
     return tuple(map(to_split, names))
@@ -140,25 +139,34 @@ def _layout(root: Path) -> Layout:
     return layout
 
 
-def _xml_files(layout: Layout) -> dict[str, str]:
-    return {name: path for part in layout.parts for name, path in part.xml_files().items()}
-
-
 def _folder_splits(layout: Layout) -> dict[str, None]:
     """The first folder of the names of all annotations, if each of them has one."""
-    names = list(_xml_files(layout))
-    return {name.partition("/")[0]: None for name in names} if all("/" in name for name in names) else {}
+    found: dict[str, None] = {}
+    for name, _ in chain.from_iterable(part.xml_files() for part in layout.parts):
+        folder, slash, _ = name.partition("/")
+        if not slash:
+            return {}
+        found[folder] = None
+    return found
 
 
-def _warn_about_unused(layout: Layout, images: Sequence[Path]) -> None:
+def _unused_images(columns: ImageColumns, tables: Sequence[TextTable]) -> tuple[int, str]:
+    """How many images in the folders belong to no row, and the first of them."""
+    used = KeySet(ImageTable(columns).keys)
+    first, keys = "", array("q")
+    for path in chain.from_iterable(table.values() for table in tables):
+        if path not in used:
+            first = min(first, path) if first else path
+            keys.append(text_key(path))
+    return len(set(keys)), first
+
+
+def _warn_about_unused(layout: Layout, unused: tuple[int, str]) -> None:
     """Logs images without an XML file, and lists that are not read because they are not where VOC has them."""
-    if images:
-        count = (
-            "1 image has no XML file and belongs"
-            if len(images) == 1
-            else f"{len(images)} images have no XML file and belong"
-        )
-        _LOG.warning("%s to no split (the first is %s)", count, images[0])
+    count, first = unused
+    if count:
+        which = "1 image has no XML file and belongs" if count == 1 else f"{count} images have no XML file and belong"
+        _LOG.warning("%s to no split (the first is %s)", which, first)
     if find_lists(layout.lists):
         return
     lists = sorted((*layout.all_lists.rglob("*.txt"), *layout.all_lists.parent.glob("*.txt")))
@@ -167,109 +175,9 @@ def _warn_about_unused(layout: Layout, images: Sequence[Path]) -> None:
         _LOG.warning("%s is not read as a list of a split: put such lists into %s", lists[0], layout.lists)
 
 
-class _Negatives:
-    """Images that a list names although they have no XML file: they show no object.
-
-    found: name → image.
-    lists: name → the list that names it.
-    """
-
-    def __init__(
-        self, layout: Layout, tables: Sequence[Sequence[Mapping[str, str]]], xml_files: Mapping[str, str]
-    ) -> None:
-        self.found: dict[str, ImageAnnotation] = {}
-        self.lists: dict[str, Path] = {}
-        self._part, self._tables, self._xml_files = layout.parts[0], tables[0], xml_files
-
-    @cached_property
-    def _stems(self) -> set[str]:
-        return set(map(_stem, self._xml_files))
-
-    @cached_property
-    def _images(self) -> dict[str, str]:
-        """Name → image without an XML file of that name."""
-        names: dict[str, str] = {}  # the path in its folder; the tables have the stem, too
-        for name, path in chain.from_iterable(table.items() for table in self._tables if not self._part.prefix):
-            names[path] = max(name, names.get(path, ""), key=len)
-        return {name: path for path, name in names.items() if name not in self._xml_files}
-
-    @cached_property
-    def _finder(self) -> NameFinder:
-        return NameFinder(self._images)
-
-    def find(self, line: str, *, flagged: bool) -> str | None:
-        """The name of the image that a line of a list means."""
-        return self._finder.find(line, flagged=flagged)
-
-    def add(self, name: str, path: Path) -> None:
-        """Takes the image of a name that the list `path` has."""
-        stem = name.rpartition("/")[2]
-        image_id = name if stem in self._stems else stem
-        xml_path = self._part.annotations / f"{name}.xml"
-        self.found[name], self.lists[name] = ImageAnnotation(Path(self._images[name]), xml_path, image_id, ()), path
-
-
-def _members(
-    layout: Layout, split: str, xml_files: Mapping[str, str], negatives: _Negatives, on_problem: OnProblem
-) -> list[str]:
-    """Names of the annotations of a split."""
-    path = layout.lists / f"{split}.txt"
-    if path.is_file():
-        return _read_names(path, xml_files, negatives, on_problem)
-    if split == ALL:
-        return list(xml_files)
-    return [name for name in xml_files if name.startswith(f"{split}/")]
-
-
-def _repeated_stems(names: Collection[str]) -> set[str]:
-    """What several annotations in different folders are called."""
-    if not any("/" in name for name in names):
-        return set()
-    counts = Counter(map(_stem, names))
-    return {stem for stem, count in counts.items() if count > 1}
-
-
-def _stem(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _read_names(path: Path, xml_files: Mapping[str, str], negatives: _Negatives, on_problem: OnProblem) -> list[str]:
-    """The names of the annotations in a list, and of images without one."""
-    try:
-        lines = read_list(path)
-    except ValueError as error:
-        on_problem("bad-annotation", path, str(error))
-        return []
-    finder = NameFinder(xml_files)
-    flagged = _is_flagged(path)
-    names: dict[str, None] = {}
-    for line in lines:
-        name = finder.find(line, flagged=flagged)
-        if name is None or (name != line and {"/", "\\"} & set(line)):  # night/a may be an image, not the annotation a
-            negative = negatives.find(line, flagged=flagged) or ""
-            if len(negative) > len(name or ""):
-                name = negative
-                negatives.add(name, path)
-        if name is None:
-            stated = shorten(line)
-            on_problem("missing-annotation", path, f"lists {stated}, but there is no Annotations/{stated}.xml")
-        elif name in names:
-            on_problem("listed-twice", path, f"lists {shorten(name)} twice")
-        else:
-            names[name] = None
-    if without := [name for name in names if name not in xml_files]:
-        which = f"{counted(len(without), 'image')} without an XML file (the first is {shorten(without[0])})"
-        _LOG.warning("%s lists %s, which therefore shows no object", path, which)
-    return list(names)
-
-
-def _is_flagged(path: Path) -> bool:
-    return is_for_one_class(path.stem, find_lists(path.parent))
-
-
 def _read_xml(
     part: Part,
-    tables: Sequence[Mapping[str, str]],
+    tables: Sequence[TextTable],
     path: Path,
     image_id: str,
     *,
@@ -314,7 +222,7 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     other folders, such as ImageSets/Layout, lose only the lines of images that are left out.
     """
     layout = _layout(root)
-    names = {Path(path): name for name, path in _xml_files(layout).items()}
+    names = {Path(path): name for part in layout.parts for name, path in part.xml_files()}
     negatives = {image.annotation_path for split in splits for image in split.images} - names.keys()
     names |= {path: layout.parts[0].name_of(path) for path in negatives}
     kept = {split.split: {names[image.annotation_path] for image in split.images} for split in splits}
@@ -325,18 +233,18 @@ def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(corrected_xml(path, image, layout.first_pixel))
-    finder = NameFinder(names.values())
+    finder = NameFinder(set(names.values()))
     all_kept = set().union(*kept.values())
     for path in sorted(layout.all_lists.rglob("*.txt")):
         if not is_list(path):
             continue
         try:
-            lines = read_list(path)
+            lines = list(read_list(path))
         except ValueError:
             continue  # was reported when the list was read
         if path.parent == layout.lists:
             split = path.stem if path.stem in kept else path.stem.rpartition("_")[2]
-            lines = filter_lines(lines, kept.get(split, all_kept), finder, flagged=_is_flagged(path))
+            lines = filter_lines(lines, kept.get(split, all_kept), finder, flagged=is_flagged(path))
         elif (remaining := drop_lines(lines, set(names.values()) - all_kept, finder)) != lines:
             lines = remaining
         else:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, inside
 from vovnet.data.image_files import walk_files, walk_images
+from vovnet.data.keys import are_repeated, keys_of
 from vovnet.data.readers.voc_lists import find_lists
+from vovnet.data.spooled import Texts
+from vovnet.data.text_table import TextTable
 from vovnet.media.pixels import IMAGE_SUFFIXES
 
 _ANNOTATION_FOLDERS = ("Annotations", "annotations")
@@ -42,19 +44,18 @@ class Part:
     images: tuple[tuple[Path, bool], ...]
     below: bool
 
-    def xml_files(self) -> dict[str, str]:
-        """Name → XML file. A name is the path in the folder without suffix, such as 000001 or 2012/000001."""
-        files = walk_files(self.annotations, below=self.below, suffix=".xml")
-        paths = (path for path, _ in files if path.endswith(".xml"))
-        visible = (path for path in paths if not os.path.basename(path).startswith("._"))  # macOS's companions of files
-        return {f"{self.prefix}{os.path.splitext(inside(self.annotations, path))[0]}": path for path in visible}
+    def xml_files(self) -> Iterator[tuple[str, str]]:
+        """Name and XML file. A name is the path in the folder without suffix, such as 000001 or 2012/000001."""
+        for path, _ in walk_files(self.annotations, below=self.below, suffix=".xml"):
+            if path.endswith(".xml") and not os.path.basename(path).startswith("._"):  # macOS's companions of files
+                yield f"{self.prefix}{os.path.splitext(inside(self.annotations, path))[0]}", path
 
     def name_of(self, xml_path: Path) -> str:
         """The name of an XML file, which need not exist."""
         return f"{self.prefix}{_without_suffix(xml_path.relative_to(self.annotations))}"
 
-    def image_tables(self, on_problem: OnProblem) -> list[dict[str, str]]:
-        """For each image folder, path in it and unique stem, both without suffix → image."""
+    def image_tables(self, on_problem: OnProblem) -> list[TextTable]:
+        """For each image folder, path in it and unique stem, both without suffix → image. The paths come first."""
         folders = [(folder, below) for folder, below in self.images if folder.is_dir()]
         return [_image_table(folder, walk_images(folder, on_problem, below=below)) for folder, below in folders]
 
@@ -166,21 +167,43 @@ def _split_parts(root: Path) -> Iterator[Part]:
             yield from (_standard_part(folder, path, prefix) for path in islice(inside, 1))
 
 
-def _image_table(folder: Path, paths: Iterable[str]) -> dict[str, str]:
+def _image_table(folder: Path, paths: Iterable[str]) -> TextTable:
     """Of several images of one name, the one whose suffix comes first in IMAGE_SUFFIXES counts."""
     ranks = {suffix: rank for rank, suffix in enumerate(IMAGE_SUFFIXES)}
 
     def rank(suffix: str) -> tuple[int, str]:
         return ranks[suffix.lower()], suffix
 
-    table: dict[str, str] = {}
-    for path in paths:
+    def name_of(path: str) -> str:
+        return os.path.splitext(inside(folder, path))[0]
+
+    found = Texts(paths)
+    is_repeated = are_repeated(keys_of(map(name_of, found), len(found)))
+    best: dict[str, str] = {}  # of the names that several images have
+    for path in compress(found, is_repeated):
         name, suffix = os.path.splitext(inside(folder, path))
-        if name not in table or rank(suffix) < rank(os.path.splitext(table[name])[1]):
-            table[name] = path
-    nested = [name for name in table if "/" in name]
-    stems = Counter(name.rpartition("/")[2] for name in table) if nested else Counter()
-    return {stem: table[name] for name in nested if stems[stem := name.rpartition("/")[2]] == 1} | table
+        if name not in best or rank(suffix) < rank(os.path.splitext(best[name])[1]):
+            best[name] = path
+    found = Texts(path for path in found if best.get(name_of(path), path) == path) if best else found
+
+    def entries() -> Iterator[tuple[str, str]]:
+        nested = 0
+        for path in found:
+            name = name_of(path)
+            nested += "/" in name
+            yield name, path
+        if nested:
+            shares_stem = are_repeated(keys_of((stem_of(name_of(path)) for path in found), len(found)))
+            for path in compress(found, ~shares_stem):
+                if "/" in (name := name_of(path)):
+                    yield stem_of(name), path
+
+    return TextTable(entries())
+
+
+def stem_of(name: str) -> str:
+    """The last part of a name."""
+    return name.rpartition("/")[2]
 
 
 def _without_suffix(path: Path) -> str:
@@ -188,7 +211,7 @@ def _without_suffix(path: Path) -> str:
 
 
 def _first_of(keys: Iterable[str], tables: Sequence[Mapping[str, str]]) -> Path | None:
-    return next((Path(table[key]) for key in keys for table in tables if key in table), None)
+    return next((Path(path) for key in keys for table in tables if (path := table.get(key)) is not None), None)
 
 
 def _image_of_full_name(tables: Sequence[Mapping[str, str]], name: str) -> Path | None:

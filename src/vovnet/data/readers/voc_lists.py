@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from vovnet.data.keys import are_repeated, keys_of
+from vovnet.data.text_table import TextTable
 from vovnet.media.pixels import IMAGE_SUFFIXES
-from vovnet.parsing import read_lines
+from vovnet.parsing import each_line
 
 _MOST_FOLDERS = 30  # of a path, whose ends may name an annotation
 _MOST_NUMBERS = 30  # after a name in a list
@@ -32,14 +33,24 @@ def is_list(path: Path) -> bool:
 class NameFinder:
     """Finds which annotation a line of a list means, by what exists.
 
-    names: of the annotations: path in their folder, without suffix.
+    names: of the annotations: path in their folder, without suffix. Whether a name is among them is looked up often.
     """
 
     def __init__(self, names: Collection[str]) -> None:
-        nested = [name for name in names if "/" in name]
-        stems = Counter(map(_stem, names)) if nested else Counter[str]()
-        self._by_stem = {_normalise(_stem(name)): name for name in nested if stems[_stem(name)] == 1}
-        self._by_name = {_normalise(name): name for name in names}
+        self._names = names
+        self._by_stem, self._by_form = TextTable(), TextTable()  # of nested names; of such in another form of Unicode
+        if any(_normalise(name) != name for name in names):
+            self._by_form = TextTable((form, name) for name in names if (form := _normalise(name)) != name)
+        if any("/" in name for name in names):
+            shares_stem = are_repeated(keys_of(map(_stem, names), len(names)))
+            self._by_stem = TextTable(
+                (_normalise(_stem(name)), name)
+                for name, shares in zip(names, shares_stem.tolist(), strict=True)
+                if "/" in name and not shares
+            )
+
+    def _named(self, text: str) -> str | None:
+        return text if text in self._names else self._by_form.get(text)
 
     def find(self, line: str, *, flagged: bool) -> str | None:
         """The name, or None if there is no such annotation.
@@ -60,14 +71,14 @@ class NameFinder:
             parts = spelling.split("/")
             starts = (0, *range(max(1, len(parts) - _MOST_FOLDERS), len(parts)))
             tails = ("/".join(parts[start:]) for start in starts)
-            yield from (self._by_name[tail] for tail in tails if tail in self._by_name)
-            if spelling in self._by_stem:
-                yield self._by_stem[spelling]
+            yield from filter(None, map(self._named, tails))
+            if (name := self._by_stem.get(spelling)) is not None:
+                yield name
 
 
-def read_list(path: Path) -> list[str]:
+def read_list(path: Path) -> Iterator[str]:
     """The lines that are not blank. ValueError, without the path, for a file that is not UTF-8 text."""
-    return [line for line in read_lines(path, "list_bytes") if line.strip()]
+    return (line for line in each_line(path, "list_bytes") if line.strip())
 
 
 def is_for_one_class(name: str, names: Collection[str]) -> bool:

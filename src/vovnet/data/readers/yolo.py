@@ -11,18 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vovnet.data.dataset import (
-    ImageAnnotation,
-    ObjectAnnotation,
-    OnProblem,
-    SplitAnnotations,
-    are_repeated,
-    keys_of,
-    raise_problem,
-    to_number,
-)
+from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem, to_number
 from vovnet.data.image_files import walk_images
 from vovnet.data.images import why_unreadable
+from vovnet.data.keys import KeySet, are_repeated, keys_of
 from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.data.readers.yolo_labels import (
     explain_missing_labels,
@@ -45,9 +37,10 @@ from vovnet.data.readers.yolo_settings import (
     usual_yaml,
     write_yaml,
 )
+from vovnet.data.spooled import Texts
 from vovnet.files import encodable
 from vovnet.media.pixels import IMAGE_SUFFIXES, read_header
-from vovnet.parsing import read_lines
+from vovnet.parsing import each_line
 from vovnet.printing import line as shorten
 from vovnet.printing import quoted
 
@@ -118,11 +111,11 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     return tuple(map(read_split, names))
 
 
-def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[str]:
+def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> Texts:
     """The images of a split, in alphabetical order or in the order of its list."""
     if split not in settings.entries:
-        return list(walk_images(settings.folder, on_problem))
-    images: dict[str, None] = {}
+        return Texts(walk_images(settings.folder, on_problem))
+    images, ends = Texts(), list[tuple[int, Path]]()  # where the images of each source end
     for entry in settings.entries[split]:
         source = _locate(settings, entry)
         if source is None:
@@ -132,10 +125,30 @@ def _image_files(settings: Settings, split: str, on_problem: OnProblem) -> list[
             on_problem("missing-image", settings.path, detail)
             continue
         for path in walk_images(source, on_problem) if source.is_dir() else _read_list(settings, source, on_problem):
-            if path in images:
-                on_problem("listed-twice", source, f"the split {split} has {shorten(os.path.basename(path))} twice")
-            images[path] = None
-    return list(images)
+            images.add(path)
+        ends.append((len(images), source))
+    if len(ends) == 1 and ends[0][1].is_dir():
+        return images
+    return _each_once(images, ends, split, on_problem)
+
+
+def _each_once(images: Texts, ends: Sequence[tuple[int, Path]], split: str, on_problem: OnProblem) -> Texts:
+    """The images without repeated ones, which are reported. ends: of each source the number of images up to its end."""
+    is_repeated = are_repeated(keys_of(images))
+    if not is_repeated.any():
+        return images
+    once, seen, sources = Texts(), set[str](), iter(ends)
+    end, source = 0, Path()
+    for position, (path, repeats) in enumerate(zip(images, is_repeated.tolist(), strict=True)):
+        while position >= end:
+            end, source = next(sources)
+        if repeats and path in seen:
+            on_problem("listed-twice", source, f"the split {split} has {shorten(os.path.basename(path))} twice")
+            continue
+        if repeats:
+            seen.add(path)
+        once.add(path)
+    return once
 
 
 def _sources(settings: Settings, split: str) -> list[Path]:
@@ -153,11 +166,10 @@ def _read_list(settings: Settings, path: Path, on_problem: OnProblem) -> Iterato
     if path.suffix.lower() != ".txt":
         raise ValueError(f"{path} must be a folder of images or a .txt file that lists them")
     try:
-        lines = [line.strip() for line in read_lines(path, "list_bytes")]
+        lines = Texts(filter(None, map(str.strip, each_line(path, "list_bytes"))))
     except ValueError as error:
         on_problem("bad-annotation", path, str(error))
         return
-    lines = list(filter(None, lines))
     repeated: dict[str, Path | None] = {}  # which are looked up once
     for line, is_repeated in zip(lines, are_repeated(keys_of(lines)), strict=True):
         image = repeated[line] if line in repeated else find_inside(settings.folder, line, [path.parent])
@@ -215,7 +227,7 @@ def _read_labels(image_path: Path, path: Path, settings: Settings, on_problem: O
 def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list[Path]:
     """Label files that belong to no image, in the folders labels/ where the splits have theirs."""
     folder = read_settings(root).folder
-    used = np.unique(np.concatenate([keys_of(split.images.annotation_paths()) for split in splits]))
+    used = KeySet(np.concatenate([keys_of(split.images.annotation_paths()) for split in splits]))
     parents = {Path(os.path.dirname(path)) for split in splits for path in split.images.annotation_paths()}
     folders = {parent for parent in parents if "labels" in parent.relative_to(folder).parts and parent.is_dir()}
     suffixes = (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))
@@ -227,12 +239,14 @@ def labels_without_image(root: Path, splits: Sequence[SplitAnnotations]) -> list
     def is_label(name: str) -> bool:
         return os.path.splitext(name)[1].lower() == ".txt" and name not in NAME_FILES and not name.startswith("._")
 
+    def names(labels: Path) -> Iterator[str]:
+        with os.scandir(labels) as entries:
+            yield from (entry.name for entry in entries if is_label(entry.name))
+
     strays = []
     for labels in sorted(folders):
-        paths = [os.path.join(labels, name) for name in sorted(filter(is_label, os.listdir(labels)))]
-        is_used = np.isin(keys_of(paths), used)
-        strays += [Path(path) for path, known in zip(paths, is_used, strict=True) if not known]
-    return [path for path in strays if not has_image(path)]
+        strays += sorted(path for name in names(labels) if (path := os.path.join(labels, name)) not in used)
+    return [path for path in map(Path, strays) if not has_image(path)]
 
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:

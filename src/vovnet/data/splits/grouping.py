@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from vovnet.data.keys import Integers, are_repeated, keys_of, text_key
 from vovnet.data.splits.near_duplicates import Pictures, alike_pairs
 from vovnet.errors import UsageError
 
@@ -20,6 +21,7 @@ _VERSION = re.compile(r"(.+?)(?:_(?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9A-Za-z]
 _FRAME = re.compile(
     r"(.+[._-](?:mp4|mov|avi|mkv|webm|m4v))[._-]*\d+|(.*?)[._-]*frame[._-]*\d+|(.+?)[._-]f\d{3,}", re.IGNORECASE
 )
+_NO_KEY = text_key("")  # of what names say nothing of
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,10 @@ def group_images(
     """
     joined = _Joined(len(names))
     keys = _keys_by_pattern(names, pattern) if pattern is not None else _keys_by_name(names)
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, key in enumerate(keys):
-        if key:
-            members[key].append(index)
-    by_name = [indices for indices in members.values() if len(indices) > 1]
-    for indices in by_name:
-        for index in indices[1:]:
-            joined.join(indices[0], index)
+    keyed = np.flatnonzero((keys != _NO_KEY) & are_repeated(keys))
+    first_of: dict[int, int] = {}
+    for index in keyed:
+        joined.join(first_of.setdefault(int(keys[index]), int(index)), int(index))
     alike: set[int] = set()
     torn = 0
     if pictures is not None:
@@ -67,28 +65,34 @@ def group_images(
                 alike.update((one, other))
             else:
                 torn += 1
-    return Grouping(joined.numbers(), sum(map(len, by_name)), len(alike), torn)
+    return Grouping(joined.numbers(), len(keyed), len(alike), torn)
 
 
-def _keys_by_pattern(names: Sequence[str], pattern: str) -> list[str]:
+def _keys_by_pattern(names: Sequence[str], pattern: str) -> Integers:
+    """Of each image a key of what the pattern finds in its name."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"the pattern {pattern!r} is no regular expression ({error})") from None
-    matches = [compiled.search(name) for name in names]
-    if not any(matches):
+    if not any(map(compiled.search, names)):
         raise UsageError(f"the pattern {pattern!r} fits no image: it is looked for in paths such as {names[0]}")
-    return [(match[1] if compiled.groups else match[0]) or "" if match else "" for match in matches]
+
+    def found(name: str) -> str:
+        match = compiled.search(name)
+        return (match[1] if compiled.groups else match[0]) or "" if match else ""
+
+    return keys_of(map(found, names), len(names))
 
 
-def _keys_by_name(names: Sequence[str]) -> list[str]:
-    """The image or video that each image was made of, where its name says so; "" elsewhere.
+def _keys_by_name(names: Sequence[str]) -> Integers:
+    """A key of the image or video that each image was made of, where its name says so.
 
     A name that most images share tells nothing: it is that of a camera or of the dataset.
     """
-    sources = [_source(PurePosixPath(name)) for name in names]
-    counts = Counter(sources)
-    return [source if 1 < counts[source] <= len(names) / 2 else "" for source in sources]
+    keys = keys_of((_source(PurePosixPath(name)) for name in names), len(names))
+    shared, counts = np.unique(keys[are_repeated(keys)], return_counts=True)
+    keys[np.isin(keys, shared[counts > len(names) / 2])] = _NO_KEY
+    return keys
 
 
 def _source(path: PurePosixPath) -> str:
@@ -104,7 +108,7 @@ class _Joined:
     """Disjoint sets of the numbers below `count`."""
 
     def __init__(self, count: int) -> None:
-        self._parents, self._sizes = list(range(count)), [1] * count
+        self._parents, self._sizes = array("I", range(count)), array("I", [1]) * count
 
     def _find(self, item: int) -> int:
         while self._parents[item] != item:
@@ -124,5 +128,7 @@ class _Joined:
         return True
 
     def numbers(self) -> npt.NDArray[np.int64]:
-        roots = np.array([self._find(item) for item in range(len(self._parents))], np.int64)
-        return np.unique(roots, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        roots = np.fromiter(map(self._find, range(len(self._parents))), np.int64, len(self._parents))
+        is_root = roots == np.arange(len(roots))
+        numbers: Integers = (np.cumsum(is_root) - 1)[roots]  # a root is the first of its set
+        return numbers

@@ -16,17 +16,8 @@ from types import ModuleType
 
 import numpy as np
 
-from vovnet.data.dataset import (
-    Box,
-    ImageAnnotation,
-    ImageTable,
-    OnProblem,
-    SplitAnnotations,
-    are_repeated,
-    inside,
-    keys_of,
-    raise_problem,
-)
+from vovnet.data.dataset import Box, ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, inside, raise_problem
+from vovnet.data.keys import are_among, are_repeated, keys_of
 from vovnet.data.readers.yolo_settings import exists
 from vovnet.data.reading import names_of_splits, read_splits
 from vovnet.errors import UsageError, counted, did_you_mean
@@ -181,11 +172,11 @@ def read_whole(
     images = _join(splits)
     has_split = getattr(module, "has_split", None)
     if wanted and has_split and has_split(root, "all") and "all" not in names:
-        known = keys_of(_name_of(splits[0].root, path) for path in images.paths())
-        if not np.isin(keys_of(wanted), known).all():
+        known = keys_of((_name_of(splits[0].root, path) for path in images.paths()), len(images))
+        if not are_among(keys_of(wanted), known).all():
             splits = read_splits(module, root, ("all",), on_problem, masks=masks)
             images = _join(splits)
-    says = iter(are_repeated(keys_of(images.image_ids())).tolist())
+    says = iter(are_repeated(keys_of(images.image_ids(), len(images))).tobytes())
     folder = splits[0].root
     unique = images.changed(lambda image: replace(image, image_id=image_name(folder, image)) if next(says) else image)
     ids: dict[str, int] = {}
@@ -203,6 +194,8 @@ def _join(splits: Sequence[SplitAnnotations]) -> ImageTable:
     if not splits:
         raise ValueError("the dataset has no splits")
     joined = ImageTable.joined([split.images for split in splits])
+    if not are_repeated(joined.keys).any():
+        return joined
     _, firsts, numbers = np.unique(joined.keys, return_index=True, return_inverse=True)
     first_of = firsts[numbers.reshape(-1)]
     later = np.flatnonzero(first_of != np.arange(len(joined)))
@@ -216,7 +209,7 @@ def _join(splits: Sequence[SplitAnnotations]) -> ImageTable:
         _LOG.warning(
             "%s: splits annotate %s differently: the annotation of the first split counts", splits[0].root, which
         )
-    return joined.select(np.sort(firsts)) if len(later) else joined
+    return joined.select(np.sort(firsts))
 
 
 def _shown(image: ImageAnnotation) -> set[tuple[str, Box]]:

@@ -12,7 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
-from vovnet.data.dataset import Integers, SplitAnnotations
+from vovnet.data.dataset import SplitAnnotations
+from vovnet.data.keys import Integers
 
 _ROLES = {
     **dict.fromkeys(("train", "training", "trainset"), ("train",)),

@@ -5,6 +5,7 @@ Iterative stratification for several labels (Sechidis et al., 2011), with groups
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +14,7 @@ import numpy as np
 
 def stratify(
     group_classes: Sequence[Counter[str]], group_sizes: Sequence[int], shares: Sequence[float], seed: int
-) -> list[int]:
+) -> array[int]:
     """The split of each group, as a position in `shares`.
 
     The rarest class comes first. Every split has its share of the images within the size of a group; only to give the
@@ -32,19 +33,20 @@ class _Division:
         self.classes, self.sizes = group_classes, group_sizes
         self.splits = range(len(shares))
         totals: Counter[str] = Counter()
-        self.groups_of: dict[str, list[int]] = {}
-        shuffled = np.random.default_rng(seed).permutation(len(group_sizes)).tolist()
-        for group in sorted(shuffled, key=lambda group: -group_sizes[group]):  # large ones while there is room
+        self.groups_of: dict[str, array[int]] = {}
+        shuffled = np.random.default_rng(seed).permutation(len(group_sizes))
+        by_size = np.argsort(-np.asarray(group_sizes, np.int64)[shuffled], kind="stable")  # while there is room
+        for group in array("q", shuffled[by_size].astype(np.int64).tobytes()):
             totals.update(group_classes[group])
             for name in group_classes[group]:
-                self.groups_of.setdefault(name, []).append(group)
+                self.groups_of.setdefault(name, array("I")).append(group)
         self.rooms = _whole_parts(sum(group_sizes), shares)
         self.wanted = {name: [share * total for share in shares] for name, total in totals.items()}
         self.left = totals  # images of each class in groups that have no split yet
-        self.split_of = [-1] * len(group_sizes)
+        self.split_of = array("i", [-1]) * len(group_sizes)
         self.has: list[set[str]] = [set() for _ in shares]
 
-    def run(self) -> list[int]:
+    def run(self) -> array[int]:
         for split in self.splits[1:2]:
             self._give_every_class(split)
         while any(self.left.values()):
@@ -63,16 +65,19 @@ class _Division:
         for name in sorted(self.groups_of, key=lambda name: (free[name], name)):
             if name in self.has[split]:
                 continue
-            candidates = [
+            candidates = (
                 group
                 for group in self.groups_of[name]
                 if self.split_of[group] < 0 and all(free[other] > 1 for other in self.classes[group])
-            ]
-            if candidates:
-                # One that also has other classes which the split lacks, and few images.
-                best = max(candidates, key=lambda g: (len(self.classes[g].keys() - self.has[split]), -self.sizes[g]))
+            )
+            # One that also has other classes which the split lacks, and few images.
+            best = max(candidates, key=lambda g: self._worth(g, split), default=None)
+            if best is not None:
                 free.update({other: free[other] - 1 for other in self.classes[best]})
                 self._assign(best, split)
+
+    def _worth(self, group: int, split: int) -> tuple[int, int]:
+        return len(self.classes[group].keys() - self.has[split]), -self.sizes[group]
 
     def _best_split(self, group: int, name: str) -> int:
         """The split that wants most images of the class, among those with room for the group."""
