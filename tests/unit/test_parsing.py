@@ -127,9 +127,3 @@ def test_nodes_have_the_bounds_of_values(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"^(is|has|repeats|states) "):
         compose_yaml(tmp_path / "a.yaml")
-
-
-def test_long_numbers_are_taken_where_the_caller_checks_them() -> None:
-    assert parse_json("[1" + "0" * 400 + ", 1e999]", long_numbers=True) == [10**400, float("inf")]
-    with pytest.raises(ValueError, match="holds a whole number of thousands of digits"):
-        parse_json("9" * 5000, long_numbers=True)

@@ -11,6 +11,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from vovnet.data.dataset import (
     to_image_size,
     to_number,
 )
-from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.image_files import ignore_problem, walk_images
 from vovnet.data.readers import coco_copy
 from vovnet.data.readers.image_finder import ImageFinder
-from vovnet.data.readers.tool_reading import warn_about_unused
+from vovnet.data.readers.tool_reading import keys_of_all, warn_about_unused
 from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.limits import limits, too_much
 from vovnet.parsing import read_text
@@ -92,9 +93,10 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
 
     found = tuple(map(read_split, names))
     if on_problem is not raise_problem:
-        used_images = {image.image_path for split in found for image in split.images}
+        used_images = keys_of_all(split.images for split in found)
         for folder in dict.fromkeys(files[name].parent for name in names):
-            warn_about_unused(folder, find_images(folder, ignore_problem), used_images, "line in a CSV file")
+            in_folder = partial(walk_images, folder, ignore_problem)
+            warn_about_unused(folder, in_folder, used_images, "line in a CSV file")
     return found
 
 

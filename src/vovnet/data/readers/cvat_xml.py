@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from vovnet.data.dataset import (
     raise_problem,
     to_image_size,
 )
-from vovnet.data.image_files import find_images, ignore_problem, is_image_name
+from vovnet.data.image_files import find_images, ignore_problem, is_image_name, walk_images
+from vovnet.data.keys import keys_of
 from vovnet.data.readers import coco_copy
 from vovnet.data.readers.cvat_file import CvatFile, CvatImage, parse_cvat
 from vovnet.data.readers.image_finder import ImageFinder
@@ -106,7 +108,9 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
         folders[_image_folders(path)[0]] = None
     if on_problem is not raise_problem:
         for folder in folders:
-            warn_about_unused(folder, find_images(folder, ignore_problem), listed, "entry in CVAT's XML")
+            warn_about_unused(
+                folder, partial(walk_images, folder, ignore_problem), keys_of(listed), "entry in CVAT's XML"
+            )
     without_area.warn(root)
     ordered = (*class_names, *sorted(used - class_names.keys()))
     ids = tuple(range(1, len(ordered) + 1))

@@ -23,14 +23,14 @@ from vovnet.data.dataset import (
     to_image_size,
     to_number,
 )
-from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.image_files import ignore_problem, walk_images
 from vovnet.data.images import why_unreadable
 from vovnet.data.readers import label_studio_brush as brush
 from vovnet.data.readers import tool_files
 from vovnet.data.readers.image_index import UploadFinder
 from vovnet.data.readers.label_studio_tasks import Entry, Region, Value, corrected, parse
 from vovnet.data.readers.shapes import NOTHING, Outline, ellipse, fitted_polygons, from_bitmap, polygon, rectangle
-from vovnet.data.readers.tool_reading import Collected, WithoutArea, make_splits, warn_about_unused
+from vovnet.data.readers.tool_reading import Collected, WithoutArea, keys_of_all, make_splits, warn_about_unused
 from vovnet.errors import counted, listed
 from vovnet.limits import check_limit
 from vovnet.media.orientation import means_stored_pixels
@@ -57,8 +57,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. A task without annotation counts in none; one annotated as empty has no objects."""
-    images = find_images(root, on_problem)
-    finder = UploadFinder(root, images)
+    finder = UploadFinder(root, walk_images(root, on_problem))
     without_area, collected = WithoutArea(on_problem), Collected()
     for path in tool_files.find_files(root, "label_studio"):
         file, split = parse(path), tool_files.split_of(path, root)
@@ -76,9 +75,10 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
                 if not outside:
                     without_area.add(path, no_area, line(image_path.name, 60))
     without_area.warn(root)
+    images = collected.by_split()
     if on_problem is not raise_problem:
-        warn_about_unused(root, images, collected.used(), "annotated task")
-    return make_splits(root, "label_studio", images=collected.by_split(), wanted=names, on_problem=on_problem)
+        warn_about_unused(root, lambda: finder.index.paths, keys_of_all(images.values()), "annotated task")
+    return make_splits(root, "label_studio", images=images, wanted=names, on_problem=on_problem)
 
 
 def _read_image(
@@ -199,7 +199,7 @@ def _outline(value: Value, shape: str, size: Size) -> Outline:
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The files with only these images and regions; everything else in them stays as it is."""
-    finder = UploadFinder(root, find_images(root, ignore_problem))
+    finder = UploadFinder(root, walk_images(root, ignore_problem))
     images = {(split.split, image.image_path): image for split in splits for image in split.images}
     for path in tool_files.find_files(root, "label_studio"):
         file, split = parse(path), tool_files.split_of(path, root)
