@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -345,6 +346,18 @@ def test_what_is_pushed_loads_again(hub: Hub, login: None) -> None:
     assert hub.repositories["me/new"].private is False
     assert digest_of_weights("hf:me/new") == digest_of_weights("bccd")
     assert "/agent-harnesses" not in " ".join(hub.visits)
+
+
+def test_the_command_that_is_printed_after_a_push_runs(
+    hub: Hub, login: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["vovnet", "weights", "push", "bccd", "me/new", "--licence", "mit"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    (command,) = re.findall(r"^next: (vovnet predict .*)$", capsys.readouterr().out, re.MULTILINE)
+    monkeypatch.setattr("sys.argv", [*shlex.split(command), "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="0"):
+        main()
 
 
 def test_a_branch_and_a_private_repository(hub: Hub, login: None) -> None:
