@@ -7,6 +7,7 @@ can report file and reason apart; `naming` joins them.
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -146,6 +147,20 @@ def each_line(path: Path, limit: str = "text_bytes") -> Iterator[str]:
         yield text[start:]
 
     return lines()
+
+
+def text_lines(path: Path, limit: str) -> Iterator[str]:
+    """The lines of `read_text`, one after the other, each with what ends it: "\\n", "\\r" or both."""
+    with regular_file(path, limit) as file:
+        waiting: list[str] = []
+        for part in text_parts(file, limit):
+            waiting.append(part)
+            if "\n" in part or "\r" in part:
+                text = "".join(waiting)
+                end = 1 + max(text.rfind("\n"), text.rfind("\r", 0, -1))  # what follows "\r" may belong to it
+                yield from io.StringIO(text[:end], newline="")
+                waiting = [text[end:]]
+        yield from io.StringIO("".join(waiting), newline="")
 
 
 def read_json(path: Path, limit: str = "record_bytes") -> Any:
