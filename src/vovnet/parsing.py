@@ -88,10 +88,11 @@ def decode(data: bytes) -> str:
 
 def text_parts(file: BinaryIO, limit: str) -> Iterator[str]:
     """The text of `read_text` in parts, from the beginning of an open file."""
-    return _texts(_parts(file, limit))
+    return _texts(byte_parts(file, limit))
 
 
-def _parts(file: BinaryIO, limit: str) -> Iterator[bytes]:
+def byte_parts(file: BinaryIO, limit: str) -> Iterator[bytes]:
+    """An open file in parts, from its beginning. ValueError if it cannot be read or is larger than the limit."""
     left = getattr(limits(), limit)
     with _reading():
         file.seek(0)
