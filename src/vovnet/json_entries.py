@@ -10,7 +10,7 @@ import io
 import json
 import operator
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, overload
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.json_window import Window, scanner
+from vovnet.json_window import Window, scanner, skip_space
 from vovnet.parsing import naming, read_bounded, regular_file
 
 Note = Callable[[dict[str, Any]], Sequence[int]]
@@ -49,6 +49,16 @@ class _Source:
             return self._scan(self.text(start, end), 0)[0]
         except json.JSONDecodeError as error:
             raise self._changed() from error
+
+    def member(self, start: int, end: int) -> tuple[str, Any]:
+        """The key that begins at a place of the file, and its value."""
+        text = self.text(start, end)
+        try:
+            key, end = self._scan(text, 0)
+            value, _ = self._scan(text, skip_space(text, text.index(":", end) + 1))
+        except ValueError as error:
+            raise self._changed() from error
+        return key, value
 
     def _changed(self) -> ValueError:
         return ValueError(f"{self._path} cannot be read again, or has changed since it was opened")
@@ -100,7 +110,49 @@ class JsonEntries(Sequence[Any]):
         return map(self.__getitem__, range(len(self)))
 
 
-Content = dict[str, JsonEntries | JsonText] | JsonEntries | JsonText
+class JsonMembers(Sequence[tuple[str, Any]]):
+    """The keys and values of an object in a JSON file. Each is parsed whenever it is asked for."""
+
+    def __init__(self, source: _Source, starts: array[int], keys: array[int]) -> None:
+        """starts: of the keys, and the end of the last value. keys: their hashes."""
+        self._source, self._starts = source, starts
+        self._keys = np.frombuffer(keys, np.int64) if keys else np.empty(0, np.int64)
+        self._chosen = np.arange(len(keys), dtype=np.uint32)
+        if len(np.unique(self._keys)) < len(keys):  # of a key that is there twice the last value counts
+            _, first = np.unique(self._keys, return_index=True)
+            _, from_end = np.unique(self._keys[::-1], return_index=True)
+            self._chosen = (len(keys) - 1 - from_end[np.argsort(first)]).astype(np.uint32)
+
+    def get(self, key: str) -> Any:
+        """The value of a key, or None."""
+        places = np.flatnonzero(self._keys == hash(key))
+        return self._at(int(places[-1]))[1] if len(places) else None
+
+    def __contains__(self, key: object) -> bool:
+        return bool((self._keys == hash(key)).any())
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @overload
+    def __getitem__(self, position: int) -> tuple[str, Any]: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[tuple[str, Any]]: ...
+    def __getitem__(self, position: int | slice) -> tuple[str, Any] | list[tuple[str, Any]]:
+        """ValueError if the file has changed."""
+        if isinstance(position, slice):
+            return [self[index] for index in range(len(self))[position]]
+        return self._at(int(self._chosen[range(len(self))[position]]))
+
+    def _at(self, index: int) -> tuple[str, Any]:
+        return self._source.member(self._starts[index], self._starts[index + 1])
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return map(self.__getitem__, range(len(self)))
+
+
+Part = JsonEntries | JsonMembers | JsonText
+Content = dict[str, Part] | Part
 
 
 @contextmanager
@@ -109,6 +161,7 @@ def open_json(
     limit: str,
     notes: Mapping[str, Note | None],
     *,
+    objects: Collection[str] = (),
     any_encoding: bool = False,
     long_numbers: bool = False,
 ) -> Iterator[Content]:
@@ -118,6 +171,7 @@ def open_json(
 
     notes: the keys of the lists whose entries will be asked for → what is kept of each entry. The key of a list that
         is the whole file is "".
+    objects: the keys of the objects whose members will be asked for, in the same way.
     any_encoding: take UTF-16 and UTF-32 too. The text of such a file is held.
     long_numbers: take whole numbers of any length. A look at each takes long where millions are, as in COCO's files;
         the caller checks those that it uses.
@@ -128,7 +182,7 @@ def open_json(
             if any_encoding:
                 file = _in_utf_8(file, path, limit)
             source = _Source(file, path, long_numbers=long_numbers)
-            content = _content(source, Window(file, limit, long_numbers=long_numbers), notes)
+            content = _content(source, Window(file, limit, long_numbers=long_numbers), notes, objects)
         yield content
 
 
@@ -144,7 +198,7 @@ def is_same_json(path: Path, other: Path, limit: str, keys: Sequence[str]) -> bo
         return not isinstance(one, dict) and not isinstance(two, dict) and _is_same(one, two)
 
 
-def _is_same(one: JsonEntries | JsonText, other: JsonEntries | JsonText) -> bool:
+def _is_same(one: Part, other: Part) -> bool:
     if isinstance(one, JsonEntries) and isinstance(other, JsonEntries):
         return len(one) == len(other) and all(map(operator.eq, one, other))
     if isinstance(one, JsonText) and isinstance(other, JsonText):
@@ -163,32 +217,50 @@ def _in_utf_8(file: BinaryIO, path: Path, limit: str) -> BinaryIO:
         raise ValueError(f"is not {encoding.upper()} text ({error.reason} at byte {error.start})") from error
 
 
-def _content(source: _Source, window: Window, notes: Mapping[str, Note | None]) -> Content:
+def _content(source: _Source, window: Window, notes: Mapping[str, Note | None], objects: Collection[str]) -> Content:
     content: Content
-    if window.peek() == "[" and "" in notes:
-        content = _entries(source, window, notes[""])
-    elif window.peek() == "{":
-        content = dict(_members(source, window, notes))
+    if window.peek() == "{" and "" not in objects:
+        content = {key: _part(key, source, window, notes, objects) for key, _ in _keys(window)}
     else:
-        content = _text(source, window)
+        content = _part("", source, window, notes, objects)
     if window.peek():
         window.fail("Extra data")
     return content
 
 
-def _members(
-    source: _Source, window: Window, notes: Mapping[str, Note | None]
-) -> Iterator[tuple[str, JsonEntries | JsonText]]:
-    """The keys and values of the object that begins here."""
+def _part(
+    key: str, source: _Source, window: Window, notes: Mapping[str, Note | None], objects: Collection[str]
+) -> Part:
+    """The value that begins here."""
+    if window.peek() == "[" and key in notes:
+        return _entries(source, window, notes[key])
+    if window.peek() == "{" and key in objects:
+        return _members(source, window)
+    return _text(source, window)
+
+
+def _keys(window: Window) -> Iterator[tuple[str, int]]:
+    """Comes to the value of each key of the object that begins here: the key, and its place in the file."""
     for _ in _items(window, "}"):
         if window.peek() != '"':
             window.fail("Expecting property name enclosed in double quotes")
+        place = window.byte()
         key = window.value()
         if window.peek() != ":":
             window.fail("Expecting ':' delimiter")
         window.at += 1
-        is_list = window.peek() == "["
-        yield key, _entries(source, window, notes[key]) if is_list and key in notes else _text(source, window)
+        window.peek()
+        yield key, place
+
+
+def _members(source: _Source, window: Window) -> JsonMembers:
+    starts, keys = array("Q"), array("q")
+    for key, place in _keys(window):
+        starts.append(place)
+        keys.append(hash(key))
+        window.value()
+    starts.append(window.byte())
+    return JsonMembers(source, starts, keys)
 
 
 def _items(window: Window, end: str) -> Iterator[None]:

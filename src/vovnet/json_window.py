@@ -28,6 +28,12 @@ def scanner(*, long_numbers: bool) -> Scan:
     return json.JSONDecoder(parse_int=None if long_numbers else bounded_int).raw_decode
 
 
+def skip_space(text: str, place: int) -> int:
+    """The place of the next character that is no space, or the end of the text."""
+    match = _space.match(text, place)
+    return match.end() if match else place
+
+
 class Window:
     """The text of a file from `at` on, of which more is read when it is needed.
 
@@ -49,8 +55,7 @@ class Window:
     def peek(self) -> str:
         """The next character that is no space, where `at` is then; "" at the end of the file."""
         while True:
-            match = _space.match(self.text, self.at)
-            self.at = match.end() if match else self.at
+            self.at = skip_space(self.text, self.at)
             if self.at < len(self.text):
                 return self.text[self.at]
             if self._has_ended:

@@ -7,6 +7,7 @@ can report file and reason apart; `naming` joins them.
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -87,10 +88,11 @@ def decode(data: bytes) -> str:
 
 def text_parts(file: BinaryIO, limit: str) -> Iterator[str]:
     """The text of `read_text` in parts, from the beginning of an open file."""
-    return _texts(_parts(file, limit))
+    return _texts(byte_parts(file, limit))
 
 
-def _parts(file: BinaryIO, limit: str) -> Iterator[bytes]:
+def byte_parts(file: BinaryIO, limit: str) -> Iterator[bytes]:
+    """An open file in parts, from its beginning. ValueError if it cannot be read or is larger than the limit."""
     left = getattr(limits(), limit)
     with _reading():
         file.seek(0)
@@ -146,6 +148,20 @@ def each_line(path: Path, limit: str = "text_bytes") -> Iterator[str]:
         yield text[start:]
 
     return lines()
+
+
+def text_lines(path: Path, limit: str) -> Iterator[str]:
+    """The lines of `read_text`, one after the other, each with what ends it: "\\n", "\\r" or both."""
+    with regular_file(path, limit) as file:
+        waiting: list[str] = []
+        for part in text_parts(file, limit):
+            waiting.append(part)
+            if "\n" in part or "\r" in part:
+                text = "".join(waiting)
+                end = 1 + max(text.rfind("\n"), text.rfind("\r", 0, -1))  # what follows "\r" may belong to it
+                yield from io.StringIO(text[:end], newline="")
+                waiting = [text[end:]]
+        yield from io.StringIO("".join(waiting), newline="")
 
 
 def read_json(path: Path, limit: str = "record_bytes") -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vovnet import parsing
-from vovnet.json_entries import JsonEntries, JsonText, is_same_json, open_json
+from vovnet.json_entries import JsonEntries, JsonMembers, JsonText, Part, is_same_json, open_json
 from vovnet.limits import VARIABLE, LimitError
 
 NOTES = {"images": None, "annotations": lambda entry: (len(entry), 7), "categories": None}
@@ -40,9 +40,16 @@ def make_file(rng: random.Random) -> bytes:
     members = []
     for key in keys:
         entries = [{"id": rng.randrange(9), "x": make_value(rng)} for _ in range(rng.randrange(6))]
-        value = entries if rng.random() < 0.8 else [*entries, make_value(rng)] if rng.random() < 0.5 else None
+        value: Any = entries if rng.random() < 0.8 else [*entries, make_value(rng)] if rng.random() < 0.5 else None
+        if key not in NOTES:
+            value = {make_text(rng)[:1]: entry for entry in entries}
         style = {"ensure_ascii": rng.random() < 0.5, "indent": rng.choice([None, None, 1])}
-        members.append(json.dumps(key) + rng.choice([":", ": ", "\n:\t"]) + json.dumps(value, **style))  # type: ignore[arg-type]
+        text = json.dumps(value, **style)  # type: ignore[arg-type]
+        members.append(
+            json.dumps(key)
+            + rng.choice([":", ": ", "\n:\t"])
+            + (text if rng.random() < 0.8 or key in NOTES else text[:-1] + (", " * (len(text) > 2)) + text[1:])
+        )
     text = "{" + rng.choice([",", " , ", "\n,\t"]).join(members) + "}"
     if rng.random() < 0.1:
         text = json.dumps(make_value(rng))
@@ -75,12 +82,14 @@ def read_whole(data: bytes, path: Path) -> Any:
         return f"{path} {error}"
 
 
-def read_entries(path: Path) -> Any:
-    def whole(part: JsonEntries | JsonText) -> Any:
-        return json.loads(part.text()) if isinstance(part, JsonText) else list(part)
+def read_entries(path: Path, objects: Sequence[str]) -> Any:
+    def whole(part: Part) -> Any:
+        if isinstance(part, JsonText):
+            return json.loads(part.text())
+        return dict(part) if isinstance(part, JsonMembers) else list(part)
 
     try:
-        with open_json(path, "json_bytes", NOTES, long_numbers=True) as content:
+        with open_json(path, "json_bytes", NOTES, objects=objects, long_numbers=True) as content:
             return {key: whole(part) for key, part in content.items()} if isinstance(content, dict) else whole(content)
     except ValueError as error:
         return str(error)
@@ -97,7 +106,7 @@ def test_whole_and_broken_files_are_what_the_standard_library_makes_of_them(
     for _ in range(250):
         data = break_file(make_file(rng), rng)
         path.write_bytes(data)
-        expected, found = read_whole(data, path), read_entries(path)
+        expected, found = read_whole(data, path), read_entries(path, rng.choice([(), ("info", "é"), ("",)]))
         assert repr(found) == repr(expected), data
         outcomes.add(type(found))
     assert {dict, str} <= outcomes
@@ -209,3 +218,15 @@ def test_files_are_compared_by_their_content(tmp_path: Path, one: str, other: st
     for path, text in zip(paths, (one, other), strict=True):
         path.write_text(text)
     assert is_same_json(*paths, "json_bytes", ("images",)) is is_same
+
+
+def test_members_of_an_object_can_be_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"é": 1, "b" \n:\t{"x": 2}, "é": [3], "c": 4, "b": 5}')
+    with open_json(path, "json_bytes", {}, objects=("",)) as content:
+        assert isinstance(content, JsonMembers)
+        assert list(content) == [("é", [3]), ("b", 5), ("c", 4)]
+        assert (content[1], content[-1], content[1:]) == (("b", 5), ("c", 4), [("b", 5), ("c", 4)])
+        assert (content.get("b"), content.get("x")) == (5, None)
+        assert "c" in content
+        assert "x" not in content

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from vovnet.data.readers import mask_png, yolo
 from vovnet.data.readers.coco_fields import Entry
 from vovnet.data.readers.tool_files import tool_of
-from vovnet.json_entries import JsonEntries, JsonText, Note, open_json
+from vovnet.json_entries import JsonEntries, Note, Part, open_json
 from vovnet.limits import limits
 
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
@@ -81,7 +81,7 @@ class CocoFile:
     parts: all that is in it, by its key: the three lists and whatever else.
     """
 
-    parts: dict[str, JsonEntries | JsonText]
+    parts: dict[str, Part]
     images: JsonEntries
     annotations: JsonEntries
     categories: list[Entry]
