@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all package environments oldest campaign check format setup results site tutorial bench runtimes energy-methods gpu gpu-rehearsal clean
+.PHONY: demo test test-all package install-and-use environments oldest campaign check format setup results site tutorial bench runtimes energy-methods gpu gpu-rehearsal clean
 
 demo: .venv/.demo  ## detect, evaluate and measure with the bundled images and weights
 	$(BIN)/python examples/demo.py
@@ -55,6 +55,9 @@ package: .venv/.dev  ## build the wheels and sdists of vovnet and vovnet-runtime
 	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
 	cd runtime && ../$(BIN)/python -m hatchling build -d ../dist
+
+install-and-use: package  ## install wheel and sdist with a Python and use vovnet as its users do: make install-and-use PYTHON=python3.13
+	$(BIN)/python benchmarks/install_and_use.py --python $(PYTHON) $(INSTALL)
 
 environments: package  ## install the wheels in bare environments, with each extra alone; ENVIRONMENTS="--record" notes what each weighs
 	$(BIN)/python benchmarks/environments.py $(ENVIRONMENTS)

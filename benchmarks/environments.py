@@ -23,73 +23,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bare_environment import Environment, bring_torch
 from extras import COLLECTIVE, IMAGE, ROOT, USES, WITHOUT_EXTRAS, Use, extras, in_all, runner_uses
 
 from vovnet.files import write_json
 from vovnet.provenance import record_header
 
 RECORD = ROOT / "docs/records/environments.json"
-CPU_TORCH = ("torch", "torchvision", "--index-url", "https://download.pytorch.org/whl/cpu")
-OF_TORCH = ("torch", "torchvision", "torchgen", "functorch", "triton", "nvidia", "cuda")  # the beginnings of names
 RUNNER = "from vovnet.runtime.command import main; main()"
-TIMEOUT_S = 600
-
-
-class Environment:
-    """A virtual environment and an empty folder to run in.
-
-    python: what makes it.
-    """
-
-    def __init__(self, folder: Path, python: str = sys.executable) -> None:
-        self.folder, self.work = folder, folder / "work"
-        if not folder.exists():
-            subprocess.run([python, "-m", "venv", str(folder)], check=True)
-        self.work.mkdir(exist_ok=True)
-        windows = sys.platform == "win32"
-        self.python = folder / ("Scripts/python.exe" if windows else "bin/python")
-
-    def install(self, *arguments: str) -> None:
-        self.run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments).check_returncode()
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """What its Python does in its folder, without our own PYTHONPATH and cache."""
-        ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-        kept = {name: value for name, value in os.environ.items() if name not in ours}
-        environment = kept | {"VOVNET_CACHE": str(self.folder / "cache"), "PYTHONIOENCODING": "utf-8"}
-        return subprocess.run(
-            [str(self.python), *arguments], cwd=self.work, env=environment, capture_output=True, text=True,
-            encoding="utf-8", errors="replace", timeout=TIMEOUT_S,
-        )  # fmt: skip
-
-    def packages(self) -> set[str]:
-        listed = self.run("-m", "pip", "list", "--format", "json", "--disable-pip-version-check").stdout
-        return {package["name"] for package in json.loads(listed)}
-
-    def megabytes(self) -> float:
-        """Without compiled modules, which Python writes as they are imported, and without what ran there."""
-        files = (path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink())
-        kept = (path for path in files if path.suffix != ".pyc" and not path.is_relative_to(self.work))
-        return sum(path.stat().st_size for path in kept) / 1e6
-
-    def copy(self, folder: Path) -> Environment:
-        """Another environment with the same packages, which takes no room on the disk."""
-        ignored = shutil.ignore_patterns("work", "cache")
-        shutil.copytree(self.folder, folder, copy_function=os.link, symlinks=True, ignore=ignored)
-        return Environment(folder)
-
-
-def link_torch(source: Path, target: Environment) -> None:
-    """Let the environment have the PyTorch of another folder of packages, as if pip had installed it."""
-    (site,) = {path for path in target.folder.rglob("site-packages") if path.is_dir()}
-    for distribution in importlib.metadata.distributions(path=[str(source)]):
-        name = distribution.name.lower()
-        if name.startswith(OF_TORCH) and name != "nvidia-ml-py":  # which is of the extra "energy"
-            for file in distribution.files or ():
-                place = site / file
-                if ".." not in file.parts and not place.exists():
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    os.link(source / file, place)
 
 
 def problem_of(
@@ -151,10 +92,7 @@ def try_each(
 def try_vovnet(folder: Path, wheel: Path, chosen: Iterable[str | None], torch_from: Path | None) -> Iterator[Any]:
     """The rows of the record."""
     plain = Environment(folder / "plain")
-    if torch_from is None:
-        plain.install(*CPU_TORCH)
-    else:
-        link_torch(torch_from, plain)
+    bring_torch(plain, torch_from)
     yield from try_each(plain, wheel, chosen, lambda environment, extra: list(attempt(environment, extra)))
 
 

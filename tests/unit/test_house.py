@@ -44,6 +44,7 @@ LAYERS = (
         "exchange",
     }
     | {
+        "libraries",
         "limits",
         "parsing",
         "printing",
@@ -55,7 +56,7 @@ LAYERS = (
         "sizes",
         "run_lengths",
     }
-    | {"yaml_parsing", "console", "padded_targets", "constants"},
+    | {"yaml_parsing", "json_window", "json_entries", "json_writing", "console", "padded_targets", "constants"},
 )
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 STRANGERS = [LAYERS[9]]  # these may not import each other

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
 import pytest
 
-from vovnet.parsing import naming, parse_json, read_text
+from vovnet import parsing
+from vovnet.parsing import naming, parse_json, read_text, text_lines
 from vovnet.yaml_parsing import ConfigLoader, TextLoader, compose_yaml, parse_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -129,7 +131,31 @@ def test_nodes_have_the_bounds_of_values(text: str, tmp_path: Path) -> None:
         compose_yaml(tmp_path / "a.yaml")
 
 
-def test_long_numbers_are_taken_where_the_caller_checks_them() -> None:
-    assert parse_json("[1" + "0" * 400 + ", 1e999]", long_numbers=True) == [10**400, float("inf")]
-    with pytest.raises(ValueError, match="holds a whole number of thousands of digits"):
-        parse_json("9" * 5000, long_numbers=True)
+@pytest.mark.parametrize("part", [1, 2, 3, 7, 2**17])
+@pytest.mark.parametrize(
+    "text", ["", "a", "a\n", "\n\n", "é\r\nb\rc\n\nd", "\r", "a\r", "\r\n\r\n", "a\u2028b\x0bc\r\r\nd"]
+)
+def test_lines_that_are_read_one_by_one_are_those_of_the_whole_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, text: str
+) -> None:
+    monkeypatch.setattr(parsing, "_PART", part)
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    assert list(text_lines(path, "json_bytes")) == list(io.StringIO(text, newline=""))
+
+
+@pytest.mark.parametrize("part", [4, 5, 2**17])
+@pytest.mark.parametrize(
+    "data", [b"ab\xffcd", b"\xef\xbb\xbfabcdef\xff", "abcé".encode()[:-1], b"abcdefg\xc3(", "a" * 9 + "😀" + "\udc80"]
+)
+def test_a_byte_that_is_no_text_is_named_by_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, data: bytes | str
+) -> None:
+    monkeypatch.setattr(parsing, "_PART", part)
+    data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    with pytest.raises(UnicodeDecodeError) as fault:
+        data.decode()
+    (tmp_path / "a.csv").write_bytes(data)
+    expected = f"byte 0x{data[fault.value.start]:02x} at position {fault.value.start}"
+    with pytest.raises(ValueError, match=expected):
+        list(text_lines(tmp_path / "a.csv", "json_bytes"))

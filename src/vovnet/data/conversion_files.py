@@ -6,7 +6,6 @@ The folders of each format are those that its own tools use, see `image_folder`.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from vovnet.data.checking.image_scan import Scans
 from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation
 from vovnet.data.keys import are_repeated, keys_of
 from vovnet.files import json_text, replacing
+from vovnet.json_writing import list_pieces, write_members
 from vovnet.printing import printable, quoted
 
 FORMATS = ("coco", "voc", "yolo")
@@ -137,7 +137,10 @@ def _write_coco(splits: Mapping[str, PlacedImages], classes: Classes, out: Path)
             "annotations": _coco_objects(images, images.table.image_ids() if keep_ids else numbers, ids, objects),
             "categories": ({"id": ids[name], "name": name} for name in classes.names),
         }
-        _write_json_lists(out / "annotations" / f"instances_{split}.json", lists)
+        members = {key: list_pieces(entries, json_text) for key, entries in lists.items()}
+        path = out / "annotations" / f"instances_{split}.json"
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            write_members(file, members)
 
 
 def _coco_image(image: Placed, image_id: int | str) -> dict[str, Any]:
@@ -186,14 +189,3 @@ def _yolo_line(obj: ObjectAnnotation, label: int, size: tuple[int, int]) -> str:
     height, width = size
     centre, extent = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height), ((x2 - x1) / width, (y2 - y1) / height)
     return f"{label} {centre[0]:.8f} {centre[1]:.8f} {extent[0]:.8f} {extent[1]:.8f}\n"
-
-
-def _write_json_lists(path: Path, lists: Mapping[str, Iterable[Any]]) -> None:
-    """Writes an object of lists as JSON, completely or not at all, with one entry after the other in memory."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for position, (key, entries) in enumerate(lists.items()):
-            file.write(f"{', ' if position else '{'}{json.dumps(key)}: [")
-            for number, entry in enumerate(entries):
-                file.write(f"{', ' if number else ''}{json_text(entry, indent=None)}")
-            file.write("]")
-        file.write("}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,7 +14,9 @@ from vovnet.data.checking.problem import Problem, Removal
 from vovnet.data.dataset import Box, SplitAnnotations
 from vovnet.data.keys import Integers, KeySet, are_among, keys_of, text_key
 from vovnet.data.readers import mask_png
+from vovnet.data.readers.coco_files import LISTS
 from vovnet.files import is_below
+from vovnet.json_entries import is_same_json
 
 _LISTS = (".txt", ".yaml", ".yml", ".data")
 _ROUNDING = 0.01  # pixels that the text of an annotation may be off
@@ -100,7 +101,7 @@ def copy_annotations(paths: Iterable[Path], root: Path, out: Path) -> None:
     """Copies annotation files as they are, unless the format has written a JSON file with other content."""
     for path in paths:
         written = out / path.relative_to(root)
-        if path.suffix == ".json" and json.loads(written.read_bytes()) != json.loads(path.read_bytes()):
+        if path.suffix == ".json" and not is_same_json(written, path, "json_bytes", LISTS):
             continue  # such as 0 for the text "false", which other programs take for true
         _copy(path, written)
 

@@ -8,11 +8,16 @@ shows no object.
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterable, Sequence
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from vovnet.data.dataset import (
     ImageAnnotation,
@@ -23,13 +28,15 @@ from vovnet.data.dataset import (
     to_image_size,
     to_number,
 )
-from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.image_files import ignore_problem, walk_images
+from vovnet.data.keys import text_key
 from vovnet.data.readers import coco_copy
 from vovnet.data.readers.image_finder import ImageFinder
-from vovnet.data.readers.tool_reading import warn_about_unused
+from vovnet.data.readers.tool_reading import keys_of_all, warn_about_unused
 from vovnet.data.readers.unique_ids import with_unique_ids
+from vovnet.data.spooled import Texts
 from vovnet.limits import limits, too_much
-from vovnet.parsing import read_text
+from vovnet.parsing import text_lines
 from vovnet.printing import line
 
 COPY_FORMAT = coco_copy.FORMAT
@@ -41,6 +48,8 @@ _RETINANET = ("filename", *_SIDES, "class")  # the order of its columns
 _MOST_FILES = 100
 _HEAD_BYTES = 2000
 
+Numbers = npt.NDArray[np.int32]
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -49,6 +58,52 @@ class _Row:
     number: int
     values: dict[str, str]
     fault: str = ""
+
+
+class _Rows:
+    """The rows of a file, of which only the keys of the images are in memory.
+
+    class_names: of all rows.
+    """
+
+    def __init__(self, rows: Iterable[_Row] = ()) -> None:
+        self.class_names: set[str] = set()
+        self._rows, self._keys = Texts(), array("q")
+        for row in rows:
+            if not row.fault:
+                self.class_names.add(row.values["class"].strip())
+            self._rows.add(json.dumps([row.number, row.values, row.fault]))
+            self._keys.append(text_key(_name(row)))
+
+    def __iter__(self) -> Iterator[_Row]:
+        return map(_restore, self._rows)
+
+    def images(self) -> Iterator[tuple[str, Numbers]]:
+        """The name of each image, in the order of the first row of each, and the numbers of its rows."""
+        keys = np.frombuffer(self._keys, np.int64)
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        ordered = keys[order]
+        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(keys)])
+        ends = np.append(starts[1:], len(keys))
+        for image in np.argsort(order[starts]):
+            numbers = order[starts[image] : ends[image]]
+            name = _name(self[int(numbers[0])])
+            if not name:  # what has no name and no place for one is no image
+                numbers = np.array([number for number in numbers if not self[int(number)].fault], np.int32)
+            if len(numbers):
+                yield name, numbers
+
+    def __getitem__(self, number: int) -> _Row:
+        return _restore(self._rows[number])
+
+
+def _restore(text: str) -> _Row:
+    return _Row(*json.loads(text))
+
+
+def _name(row: _Row) -> str:
+    """That of the image; "" if the row states none."""
+    return row.values.get("filename", "").strip()
 
 
 def recognises(root: Path) -> str:
@@ -74,15 +129,15 @@ def splits(root: Path) -> tuple[str, ...]:
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. Classes are in the order of RetinaNet's list, or in that of the alphabet."""
     files = annotation_files(root)
-    rows: dict[str, list[_Row]] = {}
+    rows: dict[str, _Rows] = {}
     for split, path in files.items():
         try:
-            rows[split] = _read_rows(path)
+            rows[split] = _Rows(_read_rows(path))
         except ValueError as error:
             on_problem("bad-annotation", path, str(error))
-            rows[split] = []
+            rows[split] = _Rows()
     listed = list(dict.fromkeys(name for path in files.values() for name in _listed_classes(path)))
-    used = {row.values["class"].strip() for of_split in rows.values() for row in of_split if not row.fault} - {""}
+    used = set().union(*(of_split.class_names for of_split in rows.values())) - {""}
     class_names = tuple(listed or sorted(used))
     ids = tuple(range(1, len(class_names) + 1))
 
@@ -92,9 +147,10 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
 
     found = tuple(map(read_split, names))
     if on_problem is not raise_problem:
-        used_images = {image.image_path for split in found for image in split.images}
+        used_images = keys_of_all(split.images for split in found)
         for folder in dict.fromkeys(files[name].parent for name in names):
-            warn_about_unused(folder, find_images(folder, ignore_problem), used_images, "line in a CSV file")
+            in_folder = partial(walk_images, folder, ignore_problem)
+            warn_about_unused(folder, in_folder, used_images, "line in a CSV file")
     return found
 
 
@@ -122,9 +178,9 @@ def _has_header(path: Path) -> bool:
     return set(_NEEDED) <= {name.strip().strip('"').lower() for name in head.split(",")}
 
 
-def _records(text: str) -> Iterable[tuple[int, list[str]]]:
+def _records(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     """The lines that are not blank, with their numbers. ValueError for what is no CSV."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(lines)
     try:
         for values in reader:
             if any(value.strip() for value in values):
@@ -133,19 +189,17 @@ def _records(text: str) -> Iterable[tuple[int, list[str]]]:
         raise ValueError(f"is no CSV file (line {reader.line_num}: {error})") from error
 
 
-def _read_rows(path: Path) -> list[_Row]:
-    records = iter(_records(read_text(path, "json_bytes")))
+def _read_rows(path: Path) -> Iterator[_Row]:
+    records = _records(text_lines(path, "json_bytes"))
     columns: Sequence[str] = _RETINANET
     if _has_header(path):
         columns = [name.strip().lower() for name in next(records)[1]]
-    rows = []
     for number, values in records:
         fault = ""
         if len(values) != len(columns):
             expected = line(", ".join(columns), 200)
             fault = f"has {len(values)} columns in line {number}, expected {len(columns)}: {expected}"
-        rows.append(_Row(number, dict(zip(columns, values, strict=False)), fault))
-    return rows
+        yield _Row(number, dict(zip(columns, values, strict=False)), fault)
 
 
 def _listed_classes(path: Path) -> list[str]:
@@ -154,7 +208,7 @@ def _listed_classes(path: Path) -> list[str]:
         return []
     classes = path.parent / _CLASSES
     try:
-        pairs = [values for _, values in _records(read_text(classes, "yaml_bytes"))]
+        pairs = [values for _, values in _records(text_lines(classes, "yaml_bytes"))]
         numbered = sorted((to_number(number), name.strip()) for name, number in pairs)
         wrong = next((name for number, name in numbered if not number.is_integer()), None)
         if wrong is not None:
@@ -165,29 +219,27 @@ def _listed_classes(path: Path) -> list[str]:
 
 
 def _read_images(
-    root: Path, split: str, path: Path, rows: Sequence[_Row], class_names: set[str], on_problem: OnProblem
-) -> list[ImageAnnotation]:
-    by_name: dict[str, list[_Row]] = {}
+    root: Path, split: str, path: Path, rows: _Rows, class_names: set[str], on_problem: OnProblem
+) -> Iterator[ImageAnnotation]:
     for row in rows:
         if row.fault:
             on_problem("bad-annotation", path, row.fault)
-        name = row.values.get("filename", "").strip()
-        if name or not row.fault:
-            by_name.setdefault(name, []).append(row)
     folders = [path.parent, root / "images" / split, root / "images", root / split, root]
-    finder = ImageFinder([folder for folder in folders if folder.is_dir()], by_name, path, on_problem)
-    images: dict[Path, ImageAnnotation] = {}
-    for name, of_image in by_name.items():
+    names = (name for name, _ in rows.images())
+    finder = ImageFinder([folder for folder in folders if folder.is_dir()], names, path, on_problem)
+    seen: set[int] = set()  # keys of images
+    for name, numbers in rows.images():
         image_path = finder.find(name)
         if image_path is None:
             continue
-        if image_path in images:
+        if text_key(image_path) in seen:
             on_problem("listed-twice", path, f"names {line(image_path.name)} in two ways")
-        elif len(of_image) > limits().image_objects:
+        elif len(numbers) > limits().image_objects:
             on_problem("bad-annotation", path, str(too_much("image_objects", line(name))))
         else:
-            images[image_path] = _read_image(image_path, path, of_image, class_names, on_problem)
-    return list(images.values())
+            seen.add(text_key(image_path))
+            of_image = [rows[int(number)] for number in numbers]
+            yield _read_image(image_path, path, of_image, class_names, on_problem)
 
 
 def _read_image(

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
-import mmap
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from vovnet import parsing
 from vovnet.data.readers import mask_png, yolo
+from vovnet.data.readers.coco_fields import Entry
 from vovnet.data.readers.tool_files import tool_of
+from vovnet.json_entries import JsonEntries, Note, Part, open_json
 from vovnet.limits import limits
-from vovnet.parsing import decode, naming, read_bounded
 
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
-_LISTS = ("images", "annotations", "categories")
+LISTS = ("images", "annotations", "categories")
 _CATEGORY_ID = re.compile(rb'"category_id"\s*:\s*"?([+-]?[0-9]{1,18})(?:\.0*)?"?\s*[,}]')
 ROBOFLOW_NAME = "_annotations.coco.json"
 _WRITERS = {
@@ -29,6 +31,8 @@ _SHOWS_WRITER = 2000  # bytes at each end of a file
 _MOST_SPLITS = 100  # in one folder, beyond which all files are looked at only if they may be COCO's
 _MOST_DAMAGED = 5  # files of a tool in one folder before one that shows the tool
 _MOST_LISTS = 10  # called "categories" that are looked at: annotations may have lists of this name
+_BLOCK = 2**18  # bytes that are looked at together
+_LONGEST_ID = 1000  # bytes of a category id with its key
 _LONGEST_LIST = 8 * 2**20  # bytes of "categories": fifty times the length of LVIS's
 
 
@@ -63,30 +67,42 @@ def writer(path: Path) -> str:
     """ "; NAME wrote it", if the file shows which program that was."""
     if path.name == ROBOFLOW_NAME:
         return "; Roboflow wrote it"
-    with _mapped(path) as data:
-        ends = data[:_SHOWS_WRITER], data[-_SHOWS_WRITER:]
+    with _opened(path) as file:
+        start = file.read(_SHOWS_WRITER)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _SHOWS_WRITER))
+        ends = start, file.read(_SHOWS_WRITER)
     return next((f"; {name} wrote it" for name, mark in _WRITERS.items() if any(map(mark.search, ends))), "")
 
 
-def parse_json(path: Path) -> dict[str, Any]:
-    """The content of a COCO file, whose three lists exist and hold dictionaries. Numbers may have any size."""
-    with naming(path):
-        content = parsing.parse_json(_decode(read_bounded(path, "json_bytes")), long_numbers=True)
-    for key in _LISTS:
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(f"{path} must hold a list {key!r} of objects, as COCO's instance files do")
-    return content
+@dataclass(frozen=True)
+class CocoFile:
+    """A COCO file while it is open.
+
+    parts: all that is in it, by its key: the three lists and whatever else.
+    """
+
+    parts: dict[str, Part]
+    images: JsonEntries
+    annotations: JsonEntries
+    categories: list[Entry]
 
 
-def _decode(data: bytes) -> str:
-    encoding = json.detect_encoding(data)
-    if encoding.startswith("utf-8"):
-        return decode(data)
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"is not {encoding.upper()} text ({error.reason} at byte {error.start})") from error
+@contextmanager
+def open_coco(path: Path, note: Note | None = None) -> Iterator[CocoFile]:
+    """A COCO file, whose three lists exist and hold dictionaries. Numbers may have any size.
+
+    note: gives what is kept of each annotation.
+    """
+    notes = {"images": None, "annotations": note, "categories": None}
+    with open_json(path, "json_bytes", notes, any_encoding=True, long_numbers=True) as content:
+        parts = content if isinstance(content, dict) else {}
+        lists = {}
+        for key in LISTS:
+            entries = parts.get(key)
+            if not isinstance(entries, JsonEntries) or not entries.are_objects:
+                raise ValueError(f"{path} must hold a list {key!r} of objects, as COCO's instance files do")
+            lists[key] = entries
+        yield CocoFile(parts, lists["images"], lists["annotations"], list(lists["categories"]))
 
 
 def scan_categories(path: Path) -> list[dict[str, Any]]:
@@ -104,43 +120,55 @@ def scan_categories(path: Path) -> list[dict[str, Any]]:
 def find_category_ids(path: Path, wanted: Collection[int]) -> set[int]:
     """Those of the category ids that an annotation in a COCO file has."""
     found: set[int] = set()
-    with _mapped(path) as data:
-        for match in _CATEGORY_ID.finditer(data) if wanted else ():
-            category_id = int(match[1])
-            if category_id in wanted:
-                found.add(category_id)
-                if len(found) == len(wanted):
-                    break
+    tail = b""
+    with _opened(path) as file:
+        while len(found) < len(wanted) and (block := file.read(_BLOCK)):
+            block = tail + block
+            found |= {int(match[1]) for match in _CATEGORY_ID.finditer(block)} & set(wanted)
+            tail = block[-_LONGEST_ID:]
     return found
 
 
 def _is_coco(path: Path) -> bool:
-    return all(any(_lists(path, key)) for key in _LISTS)
+    return all(any(_lists(path, key)) for key in LISTS)
 
 
 def _lists(path: Path, key: str) -> Iterator[str]:
     """The text from the start of each list of this key, the last one in the file first."""
     quoted = f'"{key}"'.encode()
-    with _mapped(path) as data:
-        position = len(data)
-        while (position := data.rfind(quoted, 0, position)) >= 0:
-            start = position + len(quoted)
-            opening = re.match(rb"\s*:\s*(?=\[\s*(?:[{\]]|\Z))", data[start : start + 100])
+    with _opened(path) as file:
+        for place in _places(file, quoted):
+            file.seek(place + len(quoted))
+            opening = re.match(rb"\s*:\s*(?=\[\s*(?:[{\]]|\Z))", file.read(100))
             if opening:
-                start += opening.end()
-                yield data[start : start + _LONGEST_LIST].decode(errors="replace")
+                file.seek(place + len(quoted) + opening.end())
+                yield file.read(_LONGEST_LIST).decode(errors="replace")
+
+
+def _places(file: BinaryIO, wanted: bytes) -> Iterator[int]:
+    """Where these bytes are in a file, the last place first."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        block = file.read(end - start + len(wanted) - 1)
+        place = len(block)
+        while (place := block.rfind(wanted, 0, place)) >= 0:
+            yield start + place
+        end = start
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
-    if not path.is_file() or not path.stat().st_size:  # a pipe would wait, and nothing cannot be mapped
-        yield b""
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, as UTF-8."""
+    if not path.is_file():  # a pipe would wait
+        yield io.BytesIO()
         return
     with path.open("rb") as file:
         encoding = json.detect_encoding(file.read(4))
-        if not encoding.startswith("utf-8"):
-            file.seek(0)
-            yield file.read(limits().json_bytes).decode(encoding, errors="replace").encode(errors="replace")
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield data
+        file.seek(0)
+        if encoding.startswith("utf-8"):
+            yield file
+        else:
+            text = file.read(limits().json_bytes).decode(encoding, errors="replace")
+            yield io.BytesIO(text.encode(errors="replace"))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 from xml.parsers import expat
 
 from vovnet.data.dataset import ObjectAnnotation, to_number
 from vovnet.data.readers.cvat_shapes import NO_AREA, SHAPES, Attributes, shape_box, state
-from vovnet.data.readers.voc_xml import read_xml_text
+from vovnet.data.readers.voc_xml import read_xml_text, xml_parts
+from vovnet.data.spooled import Texts
 from vovnet.limits import limits, too_much
 from vovnet.printing import line, quoted
 
@@ -52,6 +56,32 @@ class CvatImage:
             self.objects.append(ObjectAnnotation(index, label, box, stated=stated))
 
 
+class CvatImages(Sequence[CvatImage]):
+    """Images that are kept in a file, and made again when they are asked for."""
+
+    def __init__(self) -> None:
+        self._texts = Texts()
+
+    def add(self, image: CvatImage) -> None:
+        objects = [(obj.index, obj.class_name, obj.box, obj.stated) for obj in image.objects]
+        fields = (image.name, image.subset, image.size, objects, image.without_area, image.unusable)
+        self._texts.add(json.dumps(fields))
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, position: int) -> CvatImage: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[CvatImage]: ...
+    def __getitem__(self, position: int | slice) -> CvatImage | list[CvatImage]:
+        if isinstance(position, slice):
+            return [self[index] for index in range(len(self))[position]]
+        name, subset, size, objects, without_area, unusable = json.loads(self._texts[position])
+        made = [ObjectAnnotation(index, label, tuple(box), stated=stated) for index, label, box, stated in objects]
+        return CvatImage(name, subset, tuple(size), made, Counter(without_area), unusable)
+
+
 @dataclass
 class CvatFile:
     """What one file says.
@@ -65,7 +95,7 @@ class CvatFile:
     """
 
     labels: list[str] = field(default_factory=list)
-    images: list[CvatImage] = field(default_factory=list)
+    images: CvatImages = field(default_factory=CvatImages)
     frames: dict[int, CvatImage] = field(default_factory=dict)
     is_video: bool = False
     first_frame: int = 0
@@ -76,8 +106,9 @@ def parse_cvat(path: Path) -> CvatFile:
     """The content of a file. ValueError, without the path, for what is not safe, well-formed or CVAT's."""
     reader = _Reader()
     try:
-        reader.parse(read_xml_text(path, "json_bytes"))
+        reader.parse(xml_parts(path, "json_bytes"))
     except expat.ExpatError as error:
+        read_xml_text(path, "json_bytes")  # which says it if the encoding is at fault
         raise ValueError(f"is not well-formed XML ({error})") from error
     return reader.finish()
 
@@ -95,12 +126,14 @@ class _Reader:
         self._last: tuple[int, bool] | None = None  # frame of the track, and whether the object is seen there
         self._meta: dict[str, str] = {}
 
-    def parse(self, text: str) -> None:
+    def parse(self, parts: Iterable[bytes | str]) -> None:
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.CharacterDataHandler = self._add_text
-        parser.Parse(text, True)
+        for part in parts:
+            parser.Parse(part)
+        parser.Parse("", True)
 
     def finish(self) -> CvatFile:
         self._file.is_video |= self._meta.get("mode") == "interpolation" and not self._file.images
@@ -120,7 +153,6 @@ class _Reader:
                     f"has the subset {quoted(subset, 40)}, which cannot be the name of a folder: rename it"
                 )
             self._image = CvatImage(attributes.get("name", ""), subset, size)
-            self._file.images.append(self._image)
         elif len(self._path) == 2 and tag == "track":
             self._file.is_video, self._track, self._last = True, attributes, None
         elif len(self._path) == 3 and tag in SHAPES:
@@ -145,6 +177,8 @@ class _Reader:
         elif tag == "meta" and len(self._path) == 2:
             self._read_meta()
         elif len(self._path) == 2:
+            if self._image is not None:
+                self._file.images.add(self._image)
             self._image = self._track = None
         self._text = []
         self._path.pop()

@@ -7,20 +7,28 @@ Images are in images/SUBSET/, images/, SUBSET/ or beside the file.
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from vovnet.data.dataset import (
     ImageAnnotation,
+    ImageTable,
     OnProblem,
     SplitAnnotations,
+    add_image,
     raise_problem,
     to_image_size,
 )
-from vovnet.data.image_files import find_images, ignore_problem, is_image_name
+from vovnet.data.image_columns import ImageColumns
+from vovnet.data.image_files import find_images, ignore_problem, is_image_name, walk_images
+from vovnet.data.keys import text_key
 from vovnet.data.readers import coco_copy
 from vovnet.data.readers.cvat_file import CvatFile, CvatImage, parse_cvat
 from vovnet.data.readers.image_finder import ImageFinder
@@ -84,9 +92,10 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     """
     class_names: dict[str, None] = {}
     used: set[str] = set()
-    listed: set[Path] = set()  # images
+    listed = array("q")  # keys of images
     folders: dict[Path, None] = {}
-    images: dict[str, list[ImageAnnotation]] = {name: [] for name in names}
+    columns = ImageColumns()
+    rows = {name: array("I") for name in names}
     without_area = WithoutArea(on_problem)
     for path in annotation_files(root):
         try:
@@ -100,19 +109,25 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
         reader = _Reader(root, path, entries, on_problem, without_area)
         for entry in entries:
             split = _split_of(root, path, entry)
-            if split in images and (image := reader.read(entry)) is not None:
-                images[split].append(image)
-        listed.update(image_path for _, image_path in reader.seen)
+            if split in rows and (image := reader.read(entry)) is not None:
+                rows[split].append(add_image(columns, image))
+        listed += reader.found
         folders[_image_folders(path)[0]] = None
     if on_problem is not raise_problem:
         for folder in folders:
-            warn_about_unused(folder, find_images(folder, ignore_problem), listed, "entry in CVAT's XML")
+            warn_about_unused(
+                folder,
+                partial(walk_images, folder, ignore_problem),
+                np.frombuffer(listed, np.int64),
+                "entry in CVAT's XML",
+            )
     without_area.warn(root)
     ordered = (*class_names, *sorted(used - class_names.keys()))
     ids = tuple(range(1, len(ordered) + 1))
 
     def to_split(name: str) -> SplitAnnotations:
-        return SplitAnnotations(root, "cvat_xml", name, ordered, ids, with_unique_ids(root, images[name]))
+        images = with_unique_ids(root, ImageTable(columns, rows[name]))
+        return SplitAnnotations(root, "cvat_xml", name, ordered, ids, images)
 
     return tuple(map(to_split, names))
 
@@ -147,7 +162,7 @@ def _image_folders(path: Path) -> list[Path]:
     return [candidate for candidate in (folder / "images", folder) if candidate.is_dir()]
 
 
-def _all_images(path: Path, content: CvatFile) -> list[CvatImage]:
+def _all_images(path: Path, content: CvatFile) -> Sequence[CvatImage]:
     """The images of a file; for a video those that were extracted from it, of which some show no object."""
     if not content.is_video:
         return content.images
@@ -176,16 +191,19 @@ class _Reader:
     without_area: WithoutArea
     finders: dict[str, ImageFinder] = field(default_factory=dict)
     frames: dict[str, Path] | None = None
-    seen: set[tuple[str, Path]] = field(default_factory=set)
+    found: array[int] = field(default_factory=lambda: array("q"))  # keys of the images
+    seen: set[int] = field(default_factory=set)  # keys of subsets and images
 
     def read(self, entry: CvatImage) -> ImageAnnotation | None:
         image_path = self._find(entry)
         if image_path is None:
             return None
-        if (entry.subset, image_path) in self.seen:
+        key = text_key(f"{entry.subset}/{image_path}")
+        if key in self.seen:
             self.on_problem("listed-twice", self.path, f"lists {line(entry.name)} twice")
             return None
-        self.seen.add((entry.subset, image_path))
+        self.seen.add(key)
+        self.found.append(text_key(image_path))
         if entry.unusable:
             shapes = counted(entry.unusable, "shape")
             self.on_problem("bad-annotation", self.path, f"{line(entry.name)} has {shapes} without a label")
@@ -201,7 +219,7 @@ class _Reader:
         if not is_image_name(Path(entry.name)):
             return self._find_frame(entry)
         if entry.subset not in self.finders:
-            names = [other.name for other in self.entries if other.subset == entry.subset]
+            names = (other.name for other in self.entries if other.subset == entry.subset)
             bases = _image_folders(self.path)
             folders = [*(base / entry.subset for base in bases if entry.subset), *bases]
             folders = [folder for folder in folders if folder.is_dir()]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vovnet.data.dataset import OnProblem
+from vovnet.data.keys import KeySet, are_repeated, keys_of
 from vovnet.data.readers.image_index import plain_name
 from vovnet.printing import line, quoted
 
@@ -23,7 +24,8 @@ class ImageFinder:
         self, folders: Sequence[Path], file_names: Iterable[object], path: Path, on_problem: OnProblem
     ) -> None:
         self.folders, self.path, self.on_problem = folders, path, on_problem
-        self._counts = Counter(_to_path(name).name for name in file_names if isinstance(name, str))
+        keys = keys_of(_to_path(name).name for name in file_names if isinstance(name, str))
+        self._repeated = KeySet(keys[are_repeated(keys)])  # what several images are called
         self._names: dict[Path, dict[str, str]] = {}  # folder → names of its files by their lower case
 
     def find(self, file_name: object) -> Path | None:
@@ -38,7 +40,7 @@ class ImageFinder:
         relative = _to_path(file_name)
         inside = relative.parts and not (relative.is_absolute() or ".." in relative.parts or ":" in relative.parts[0])
         found = self._find(relative) if inside else None
-        if found is None and relative.name and self._counts[relative.name] == 1:
+        if found is None and relative.name and relative.name not in self._repeated:
             found = self._find(PurePosixPath(relative.name))
         if found is None and not inside:
             detail = f"file_name must stay inside the data folder, got {quoted(file_name, 40)}"

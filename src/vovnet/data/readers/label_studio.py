@@ -5,11 +5,11 @@ Its other exports are datasets in COCO and YOLO format, and are read as such.
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,15 +23,25 @@ from vovnet.data.dataset import (
     to_image_size,
     to_number,
 )
-from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.image_files import ignore_problem, walk_images
 from vovnet.data.images import why_unreadable
+from vovnet.data.keys import text_key
 from vovnet.data.readers import label_studio_brush as brush
 from vovnet.data.readers import tool_files
 from vovnet.data.readers.image_index import UploadFinder
-from vovnet.data.readers.label_studio_tasks import Entry, Region, Value, corrected, parse
+from vovnet.data.readers.label_studio_tasks import (
+    Change,
+    Entry,
+    Region,
+    TaskFile,
+    Value,
+    corrected,
+    open_tasks,
+)
 from vovnet.data.readers.shapes import NOTHING, Outline, ellipse, fitted_polygons, from_bitmap, polygon, rectangle
-from vovnet.data.readers.tool_reading import Collected, WithoutArea, make_splits, warn_about_unused
+from vovnet.data.readers.tool_reading import Collected, WithoutArea, keys_of_all, make_splits, warn_about_unused
 from vovnet.errors import counted, listed
+from vovnet.json_writing import list_pieces
 from vovnet.limits import check_limit
 from vovnet.media.orientation import means_stored_pixels
 from vovnet.media.pixels import read_header
@@ -57,28 +67,47 @@ def splits(root: Path) -> tuple[str, ...]:
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. A task without annotation counts in none; one annotated as empty has no objects."""
-    images = find_images(root, on_problem)
-    finder = UploadFinder(root, images)
+    finder = UploadFinder(root, walk_images(root, on_problem))
     without_area, collected = WithoutArea(on_problem), Collected()
     for path in tool_files.find_files(root, "label_studio"):
-        file, split = parse(path), tool_files.split_of(path, root)
+        split = tool_files.split_of(path, root)
         outside = on_problem is raise_problem and split not in names
         report = ignore_problem if outside else on_problem
-        if file.unlabelled and not outside:
-            _LOG.warning("%s: %s without annotation left out", path, counted(file.unlabelled, "task"))
-        finder.start(path, split, [entry.image for entry in file.entries])
-        for entry in file.entries:
-            if entry.fault:
-                report("bad-annotation", path, f"task {entry.position + 1} {entry.fault}")
-            elif (image_path := finder.find(entry.image, report)) is not None:
-                image, no_area = _read_image(image_path, path, entry, report)
-                collected.add(split, image, report)
-                if not outside:
-                    without_area.add(path, no_area, line(image_path.name, 60))
+        with open_tasks(path) as file:
+            unlabelled = _start(finder, file, split)
+            if unlabelled and not outside:
+                _LOG.warning("%s: %s without annotation left out", path, counted(unlabelled, "task"))
+            for entry in file.entries():
+                if entry.annotation is None:
+                    continue
+                if entry.fault:
+                    report("bad-annotation", path, f"task {entry.position + 1} {entry.fault}")
+                elif (image_path := finder.find(entry.image, report)) is not None:
+                    image, no_area = _read_image(image_path, path, entry, report)
+                    collected.add(split, image, report)
+                    if not outside:
+                        without_area.add(path, no_area, line(image_path.name, 60))
     without_area.warn(root)
+    images = collected.by_split()
     if on_problem is not raise_problem:
-        warn_about_unused(root, images, collected.used(), "annotated task")
-    return make_splits(root, "label_studio", images=collected.by_split(), wanted=names, on_problem=on_problem)
+        warn_about_unused(root, lambda: finder.index.paths, keys_of_all(images.values()), "annotated task")
+    return make_splits(root, "label_studio", images=images, wanted=names, on_problem=on_problem)
+
+
+def _start(finder: UploadFinder, file: TaskFile, split: str) -> int:
+    """Begins with the names of all images in a file. The number of tasks that nobody has annotated."""
+    unlabelled = 0
+
+    def names() -> Iterator[str]:
+        nonlocal unlabelled
+        for entry in file.entries():
+            if entry.annotation is None:
+                unlabelled += 1
+            else:
+                yield entry.image
+
+    finder.start(file.path, split, names())
+    return unlabelled
 
 
 def _read_image(
@@ -199,27 +228,31 @@ def _outline(value: Value, shape: str, size: Size) -> Outline:
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The files with only these images and regions; everything else in them stays as it is."""
-    finder = UploadFinder(root, find_images(root, ignore_problem))
-    images = {(split.split, image.image_path): image for split in splits for image in split.images}
+    finder = UploadFinder(root, walk_images(root, ignore_problem))
+    tables = {split.split: split.images for split in splits}
+    numbers = {split: dict(zip(table.keys.tolist(), itertools.count())) for split, table in tables.items()}
     for path in tool_files.find_files(root, "label_studio"):
-        file, split = parse(path), tool_files.split_of(path, root)
-        finder.start(path, split, [entry.image for entry in file.entries])
-        kept: dict[int, dict[int, Value | None]] = {}
-        sizes: dict[int, Size | None] = {}
-        for entry in file.entries:
+        split = tool_files.split_of(path, root)
+        own = numbers.get(split, {})
+
+        def change(entry: Entry, path: Path = path, split: str = split, own: dict[int, int] = own) -> Change | None:
             image_path = finder.find(entry.image, ignore_problem)
-            image = images.get((split, image_path)) if image_path else None
+            number = own.get(text_key(image_path)) if image_path else None
+            image = None if number is None else tables[split][number]
             if image is None or image.annotation_path != path or image.image_size is None:
-                continue
-            del images[split, image.image_path]  # the file may have it twice
+                return None
+            del own[text_key(image.image_path)]  # the file may have it twice
             objects = {obj.index: obj for obj in image.objects}
             of_image = [region for region in entry.regions if region.index in objects]
             changed = image.image_size != _size_of(image.image_path, replace(entry, regions=of_image))
-            sizes[entry.position] = image.image_size if changed else None
-            kept[entry.position] = {r.index: _new_shape(r, objects[r.index], image.image_size) for r in of_image}
+            kept = {r.index: _new_shape(r, objects[r.index], image.image_size) for r in of_image}
+            return kept, image.image_size if changed else None
+
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(json.dumps(corrected(file, kept, sizes)), encoding="utf-8")
+        with open_tasks(path) as file, copy.open("w", encoding="utf-8") as target:
+            _start(finder, file, split)
+            target.writelines(list_pieces(corrected(file, change)))
 
 
 def _new_shape(region: Region, obj: ObjectAnnotation, size: Size) -> Value | None:

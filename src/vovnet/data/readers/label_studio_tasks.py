@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
+from vovnet.data.keys import are_repeated
 from vovnet.data.readers.coco_fields import to_flag
 from vovnet.data.readers.image_index import local_names
 from vovnet.errors import listed
+from vovnet.json_entries import JsonEntries, open_json
 from vovnet.media.pixels import IMAGE_SUFFIXES
-from vovnet.parsing import naming, read_json
 from vovnet.printing import quoted
 
 Value = dict[str, Any]
 
 _IMAGE_KEYS = ("image", "img", "image_url", "url")  # of a task's data, the likeliest first
 _SIZES = ("original_width", "original_height")
+_NO_TASK = -(2**63)
 
 
 @dataclass(frozen=True)
@@ -77,48 +81,55 @@ class Entry:
 
 @dataclass(frozen=True)
 class TaskFile:
+    """A file while it is open.
+
+    superseded: positions of the tasks that do not count, because another one is a later annotation of the same task.
+    """
+
     path: Path
-    content: list[Value]
-    entries: list[Entry]
-    unlabelled: int
+    content: JsonEntries
+    superseded: frozenset[int]
+
+    def entries(self) -> Iterator[Entry]:
+        """The image of each task that counts, also where nobody has annotated it."""
+        count = 0
+        for position, task in enumerate(self.content):
+            if position in self.superseded:
+                continue
+            entry, results, by_task = _read_task(position, task)
+            for parts in _group(results):
+                region = _to_region(count, parts, results, by_task=by_task)
+                if region.shape() or region.labels():
+                    entry.regions.append(region)
+                    count += 1
+            yield entry
 
 
-def parse(path: Path) -> TaskFile:
+@contextmanager
+def open_tasks(path: Path) -> Iterator[TaskFile]:
     """ValueError for a file that is not Label Studio's, or is damaged."""
-    with naming(path):
-        content = read_json(path, "json_bytes")
-        if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):
-            raise ValueError(f"must hold a list of tasks, got {quoted(content, 40)}")
-    entries = list(_entries(content))
-    labelled = [entry for entry in entries if entry.annotation is not None]
-    return TaskFile(path, content, labelled, len(entries) - len(labelled))
+    with open_json(path, "json_bytes", {"": _repeated_task}) as content:
+        if not isinstance(content, JsonEntries) or not content.are_objects:
+            got = quoted(content[:40], 40) if isinstance(content, JsonEntries) else "something else"
+            raise ValueError(f"{path} must hold a list of tasks, got {got}")
+        yield TaskFile(path, content, _superseded(content))
 
 
-def _entries(content: Sequence[Value]) -> Iterator[Entry]:
-    count, superseded = 0, _superseded(content)
-    for position, task in enumerate(content):
-        if position in superseded:
-            continue
-        key = _annotations_key(task)
-        if not key:  # JSON-MIN
-            images, lists = _find_images(task), [name for name in task if _is_region_list(task[name])]
-            entry = Entry(position, _only(images), 0, key=lists[0] if lists else "", fault=_fault(images))
-            results = task[lists[0]] if lists else []
-        else:
-            data = task.get("data")
-            chosen = _choose(task[key])
-            images, uploaded = _find_images(data if isinstance(data, dict) else {}), task.get("file_upload")
-            image = _only(images)
-            if image and not _is_image(image) and isinstance(uploaded, str) and _is_image(uploaded):
-                image = uploaded  # the URL does not show the file's name
-            entry = Entry(position, image, chosen, fault=_fault(images))
-            results = [] if chosen is None else task[key][chosen]["result"]
-        for parts in _group(results):
-            region = _to_region(count, parts, results, by_task=bool(key))
-            if region.shape() or region.labels():
-                entry.regions.append(region)
-                count += 1
-        yield entry
+def _read_task(position: int, task: Value) -> tuple[Entry, Sequence[Any], bool]:
+    """The image of a task without its regions, the list of these, and whether it is that of an annotation."""
+    key = _annotations_key(task)
+    if not key:  # JSON-MIN
+        images, lists = _find_images(task), [name for name in task if _is_region_list(task[name])]
+        entry = Entry(position, _only(images), 0, key=lists[0] if lists else "", fault=_fault(images))
+        return entry, task[lists[0]] if lists else [], False
+    data = task.get("data")
+    chosen = _choose(task[key])
+    images, uploaded = _find_images(data if isinstance(data, dict) else {}), task.get("file_upload")
+    image = _only(images)
+    if image and not _is_image(image) and isinstance(uploaded, str) and _is_image(uploaded):
+        image = uploaded  # the URL does not show the file's name
+    entry = Entry(position, image, chosen, fault=_fault(images))
+    return entry, [] if chosen is None else task[key][chosen]["result"], True
 
 
 def _annotations_key(task: Value) -> str:
@@ -145,14 +156,22 @@ def _time(annotation: Value) -> str:
     return next((time for time in stated if isinstance(time, str)), "")
 
 
-def _superseded(content: Sequence[Value]) -> set[int]:
+def _repeated_task(task: Value) -> tuple[int]:
+    """What is kept of each task: the number of the one that it annotates, in JSON-MIN."""
+    stated = task.get("id")
+    counts = not _annotations_key(task) and isinstance(stated, int) and "annotation_id" in task
+    return (stated if counts and isinstance(stated, int) else _NO_TASK,)
+
+
+def _superseded(content: JsonEntries) -> frozenset[int]:
     """In JSON-MIN, each annotation of a task stands by itself: the positions of all but the latest of each task."""
-    by_task: defaultdict[Any, list[int]] = defaultdict(list)
-    for position, task in enumerate(content):
-        if not _annotations_key(task) and isinstance(task.get("id"), int) and "annotation_id" in task:
-            by_task[task["id"]].append(position)
-    latest = {max(of_task, key=lambda p: (_time(content[p]), p)) for of_task in by_task.values()}
-    return {position for of_task in by_task.values() for position in of_task} - latest
+    numbers = content.take_noted(0)
+    latest: dict[int, tuple[str, int]] = {}
+    repeated = np.flatnonzero(are_repeated(numbers) & (numbers != _NO_TASK)).tolist()
+    for position in repeated:
+        number = int(numbers[position])
+        latest[number] = max(latest.get(number, ("", -1)), (_time(content[position]), position))
+    return frozenset(repeated) - {position for _, position in latest.values()}
 
 
 def _is_region_list(value: object) -> bool:
@@ -205,31 +224,35 @@ def _to_region(index: int, parts: Sequence[int], results: Sequence[Any], *, by_t
     return Region(index, tuple(parts), value, (first.get("original_height"), first.get("original_width")), turned)
 
 
-def corrected(
-    file: TaskFile, kept: Mapping[int, Mapping[int, Value | None]], sizes: Mapping[int, tuple[int, int] | None]
-) -> list[Value]:
-    """The tasks with only these images and regions.
+Change = tuple[Mapping[int, Value | None], tuple[int, int] | None]
+"""Index of each region that stays → its shape in percent, or None for that which it has; (height, width) to state."""
 
-    kept: position of the entry's task → index of the region → its shape in percent, or None for that which it has.
-    sizes: position of the entry's task → (height, width) to state.
-    """
-    entries = {entry.position: entry for entry in file.entries}
-    tasks = []
+
+def corrected(file: TaskFile, change: Callable[[Entry], Change | None]) -> Iterator[Value]:
+    """The tasks with only some images and regions. change: gives what becomes of an image; None if it goes."""
+    entries = file.entries()
+    entry = next(entries, None)
     for position, task in enumerate(file.content):
-        entry = entries.get(position)
-        if entry is None:  # one that did not count
-            tasks.append(task)
-        elif position in kept:
-            key = _annotations_key(task)
-            results = task[key][entry.annotation]["result"] if key else task.get(entry.key, [])
-            new = _corrected_results(results, entry, kept[position], sizes[position], by_task=bool(key))
-            if not key:
-                tasks.append(task | {entry.key: new} if entry.key else task)
-                continue
-            annotations = list(task[key])
-            annotations[entry.annotation or 0] = annotations[entry.annotation or 0] | {"result": new}
-            tasks.append(task | {key: annotations})
-    return tasks
+        if entry is None or entry.position != position:  # it does not count
+            yield task
+            continue
+        current, entry = entry, next(entries, None)
+        changed = change(current) if current.annotation is not None else None
+        if current.annotation is None:
+            yield task
+        elif changed is not None:
+            yield _corrected_task(task, current, *changed)
+
+
+def _corrected_task(task: Value, entry: Entry, kept: Mapping[int, Value | None], size: tuple[int, int] | None) -> Value:
+    key = _annotations_key(task)
+    results = task[key][entry.annotation]["result"] if key else task.get(entry.key, [])
+    new = _corrected_results(results, entry, kept, size, by_task=bool(key))
+    if not key:
+        return task | {entry.key: new} if entry.key else task
+    annotations = list(task[key])
+    annotations[entry.annotation or 0] = annotations[entry.annotation or 0] | {"result": new}
+    return task | {key: annotations}
 
 
 def _corrected_results(

@@ -6,13 +6,25 @@ Programs that write such files, as X-AnyLabeling does, are read too.
 from __future__ import annotations
 
 import json
+import os
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vovnet.data.dataset import ImageAnnotation, OnProblem, SplitAnnotations, raise_problem, to_image_size
-from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.dataset import (
+    ImageAnnotation,
+    ImageTable,
+    OnProblem,
+    SplitAnnotations,
+    add_image,
+    raise_problem,
+    to_image_size,
+)
+from vovnet.data.image_columns import ImageColumns
+from vovnet.data.image_files import ignore_problem, walk_files, walk_images
+from vovnet.data.keys import text_key
 from vovnet.data.readers import tool_files
 from vovnet.data.readers.image_index import ImageIndex, local_names
 from vovnet.data.readers.labelme_shapes import (
@@ -24,7 +36,7 @@ from vovnet.data.readers.labelme_shapes import (
     objects_of,
     type_of,
 )
-from vovnet.data.readers.tool_reading import WithoutArea, make_splits, warn_about_unused
+from vovnet.data.readers.tool_reading import WithoutArea, keys_of_all, make_splits, warn_about_unused
 from vovnet.limits import check_limit
 from vovnet.parsing import read_json
 from vovnet.printing import line, quoted
@@ -45,37 +57,48 @@ def splits(root: Path) -> tuple[str, ...]:
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. Files of another split only contribute class names when a dataset is opened."""
-    index = ImageIndex(root, find_images(root, on_problem))
+    index = ImageIndex(root, walk_images(root, on_problem))
     without_area = WithoutArea(on_problem)
-    images: defaultdict[str, dict[Path, ImageAnnotation]] = defaultdict(dict)
-    owners: dict[Path, Path] = {}  # image → its JSON file
+    columns = ImageColumns()
+    rows: dict[int, int] = {}  # of the images by their keys
+    places: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)  # of each split: of the JSON file, row
     # A file that is called like its image comes before a copy of it.
-    for path in sorted(_json_files(root), key=lambda path: (not index.beside(path), path)):
-        split = tool_files.split_of_folder(path, root)
-        outside = on_problem is raise_problem and split not in names
-        report = ignore_problem if outside else on_problem
-        content = _parse(path, index, report)
-        image = None if content is None else _read_image(path, content, index, report)
-        if content is None or image is None:
-            continue
-        if image.image_path in owners:
-            other = line(owners[image.image_path].name, 60)
-            report("listed-twice", path, f"annotates {line(image.image_path.name, 60)}, as {other} does")
-            continue
-        owners[image.image_path] = path
-        images[split][path] = image
-        if not outside:
-            without_area.add(path, _count_without_area(content))
+    for is_beside in (True, False):
+        for place, path in enumerate(_json_files(root)):
+            if bool(index.beside(path)) is not is_beside:
+                continue
+            split = tool_files.split_of_folder(path, root)
+            outside = on_problem is raise_problem and split not in names
+            report = ignore_problem if outside else on_problem
+            content = _parse(path, index, report)
+            image = None if content is None else _read_image(path, content, index, report)
+            if content is None or image is None:
+                continue
+            key = text_key(image.image_path)
+            if key in rows:
+                other = line(Path(columns.annotation_path(rows[key])).name, 60)
+                report("listed-twice", path, f"annotates {line(image.image_path.name, 60)}, as {other} does")
+                continue
+            rows[key] = add_image(columns, image)
+            places[split].append((place, rows[key]))
+            if not outside:
+                without_area.add(path, _count_without_area(content))
     without_area.warn(root)
+    images = {
+        split: ImageTable(columns, array("I", (row for _, row in sorted(of_split))))
+        for split, of_split in places.items()
+    }
     if on_problem is not raise_problem:
-        warn_about_unused(root, index.images, owners.keys(), "JSON file")
-    in_order = {split: [found[path] for path in sorted(found)] for split, found in images.items()}
-    return make_splits(root, "labelme", images=in_order, wanted=names, on_problem=on_problem)
+        warn_about_unused(root, lambda: index.paths, keys_of_all(images.values()), "JSON file")
+    return make_splits(root, "labelme", images=images, wanted=names, on_problem=on_problem)
 
 
-def _json_files(root: Path) -> list[Path]:
-    """All JSON files, of which some may be of other programs."""
-    return sorted(path for path in root.rglob("*.json") if not path.name.startswith("."))
+def _json_files(root: Path) -> Iterator[Path]:
+    """All JSON files, sorted, of which some may be of other programs."""
+    for path, _ in walk_files(root, below=True, suffix=".json"):
+        name = os.path.basename(path)
+        if name.endswith(".json") and not name.startswith("."):
+            yield Path(path)
 
 
 def _is_labelme(path: Path) -> bool:

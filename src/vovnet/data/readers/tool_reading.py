@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
-from vovnet.data.dataset import ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, raise_problem
+import numpy as np
+
+from vovnet.data.dataset import ImageAnnotation, ImageTable, OnProblem, SplitAnnotations, add_image, raise_problem
+from vovnet.data.image_columns import ImageColumns
+from vovnet.data.keys import Integers, are_among, keys_of, text_key
 from vovnet.data.readers.unique_ids import with_unique_ids
 from vovnet.errors import counted
 from vovnet.printing import line
@@ -54,59 +60,66 @@ class Collected:
     """The images of files that describe many each, by split."""
 
     def __init__(self) -> None:
-        self.images: defaultdict[str, dict[Path, ImageAnnotation]] = defaultdict(dict)
+        self._columns = ImageColumns()
+        self._rows: defaultdict[str, dict[int, int]] = defaultdict(dict)  # of each split, by the keys of the images
 
     def add(self, split: str, image: ImageAnnotation, on_problem: OnProblem) -> None:
         """Adds an image unless the split has it: of two annotations that differ nothing tells which is right."""
-        other = self.images[split].setdefault(image.image_path, image)
-        if other is not image:
-            also = "before" if other.annotation_path == image.annotation_path else f"in {other.annotation_path.name}"
-            detail = f"annotates {line(image.image_path.name, 60)}, which is annotated {line(also, 60)}"
-            on_problem("listed-twice", image.annotation_path, detail)
+        rows, key = self._rows[split], text_key(image.image_path)
+        if key not in rows:
+            rows[key] = add_image(self._columns, image)
+            return
+        other = Path(self._columns.annotation_path(rows[key]))
+        also = "before" if other == image.annotation_path else f"in {other.name}"
+        detail = f"annotates {line(image.image_path.name, 60)}, which is annotated {line(also, 60)}"
+        on_problem("listed-twice", image.annotation_path, detail)
 
-    def by_split(self) -> dict[str, list[ImageAnnotation]]:
-        return {split: list(images.values()) for split, images in self.images.items()}
-
-    def used(self) -> set[Path]:
-        return {path for images in self.images.values() for path in images}
+    def by_split(self) -> dict[str, ImageTable]:
+        return {split: ImageTable(self._columns, array("I", rows.values())) for split, rows in self._rows.items()}
 
 
 def make_splits(
-    root: Path,
-    name: str,
-    *,
-    images: Mapping[str, Sequence[ImageAnnotation]],
-    wanted: Sequence[str],
-    on_problem: OnProblem,
+    root: Path, name: str, *, images: Mapping[str, ImageTable], wanted: Sequence[str], on_problem: OnProblem
 ) -> tuple[SplitAnnotations, ...]:
-    """The wanted splits of a dataset, of which `images` has all.
+    """The wanted splits of a dataset, of which `images` has all, in the same columns.
 
     The class names are those of all splits in alphabetical order, so that every split numbers them alike. In training,
     an image whose shapes are all without an area is left out: it would teach that nothing is there.
     """
-    every = [image for of_split in images.values() for image in of_split]
-    class_names = tuple(sorted({obj.class_name for image in every for obj in image.objects}))
-    ids = {image.image_path: image.image_id for image in with_unique_ids(root, _each_once(every))}
+    every = ImageTable.joined(list(images.values())) if images else ImageTable.of(())
+    class_names = tuple(sorted(set().union(*every.class_names())))
+    _, first = np.unique(every.keys, return_index=True)
+    once = every.select(np.sort(first))  # an image that is in several splits has one id
+    with_ids = with_unique_ids(root, once)
+    is_new = np.array(once.rows) != np.array(with_ids.rows)
+    new_ids = dict(zip(once.keys[is_new].tolist(), with_ids.select(is_new).image_ids(), strict=True))
+
+    def with_id(image: ImageAnnotation) -> ImageAnnotation | None:
+        if on_problem is raise_problem and not image.objects and image.unusable_objects:
+            return None
+        new_id = new_ids.get(text_key(image.image_path)) if new_ids else None
+        return image if new_id is None else replace(image, image_id=new_id)
 
     def to_split(split: str) -> SplitAnnotations:
-        of_split: Iterable[ImageAnnotation] = images.get(split, ())
-        if on_problem is raise_problem:
-            of_split = (image for image in of_split if image.objects or not image.unusable_objects)
-        with_ids = ImageTable.of(replace(image, image_id=ids[image.image_path]) for image in of_split)
-        return SplitAnnotations(root, name, split, class_names, tuple(range(1, len(class_names) + 1)), with_ids)
+        of_split = images.get(split, ImageTable.of(())).changed(with_id)
+        return SplitAnnotations(root, name, split, class_names, tuple(range(1, len(class_names) + 1)), of_split)
 
     return tuple(map(to_split, wanted))
 
 
-def _each_once(images: Iterable[ImageAnnotation]) -> list[ImageAnnotation]:
-    """An image that is in several splits has one id."""
-    return list({image.image_path: image for image in images}.values())
+def warn_about_unused(root: Path, images: Callable[[], Iterable[str]], used: Integers, of_what: str) -> None:
+    """Logs images that no annotation names: they are not taken for images without objects.
 
-
-def warn_about_unused(root: Path, images: Iterable[Path], used: Collection[Path], of_what: str) -> None:
-    """Logs images that no annotation names: they are not taken for images without objects."""
-    unused = [path for path in images if path not in used]
-    if unused:
+    images: gives the paths of all. used: the keys of those that are named.
+    """
+    unused = np.flatnonzero(~are_among(keys_of(images()), used))
+    if len(unused):
         has, count = ("has", "counts") if len(unused) == 1 else ("have", "count")
         which = f"{counted(len(unused), 'image')} {has} no {of_what} and {count} in no split"
-        _LOG.warning("%s: %s (the first is %s)", root, which, unused[0])
+        first = next(islice(images(), int(unused[0]), None))
+        _LOG.warning("%s: %s (the first is %s)", root, which, first)
+
+
+def keys_of_all(tables: Iterable[ImageTable]) -> Integers:
+    """Those of the images in some tables."""
+    return np.concatenate([keys_of(()), *(table.keys for table in tables)])

@@ -21,11 +21,11 @@ from vovnet.data.dataset import (
     raise_problem,
     to_number,
 )
-from vovnet.data.image_files import find_images, ignore_problem
+from vovnet.data.image_files import ignore_problem, walk_images
 from vovnet.data.readers import tool_files
 from vovnet.data.readers.image_index import UploadFinder
 from vovnet.data.readers.shapes import NOTHING, Outline, ellipse, fitted_polygons, polygon, rectangle
-from vovnet.data.readers.tool_reading import Collected, WithoutArea, make_splits, warn_about_unused
+from vovnet.data.readers.tool_reading import Collected, WithoutArea, keys_of_all, make_splits, warn_about_unused
 from vovnet.data.readers.via_files import Entry, Region, Shape, ViaFile, parse, rewritten
 from vovnet.errors import listed
 from vovnet.limits import check_limit
@@ -50,8 +50,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     """The splits of these names. An image without regions has no objects."""
     files = [parse(path) for path in tool_files.find_files(root, "via")]
     classes = _Classes(files)
-    images = find_images(root, on_problem)
-    finder = UploadFinder(root, images)
+    finder = UploadFinder(root, walk_images(root, on_problem))
     without_area, collected = WithoutArea(on_problem), Collected()
     for file in files:
         split = tool_files.split_of(file.path, root)
@@ -65,9 +64,11 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
                 if not outside:
                     without_area.add(file.path, no_area, line(image_path.name, 60))
     without_area.warn(root)
+    images = collected.by_split()
     if on_problem is not raise_problem:
-        warn_about_unused(root, images, collected.used(), "entry in a file of VIA")
-    return make_splits(root, "via", images=collected.by_split(), wanted=names, on_problem=on_problem)
+        used = keys_of_all(images.values())
+        warn_about_unused(root, lambda: finder.index.paths, used, "entry in a file of VIA")
+    return make_splits(root, "via", images=images, wanted=names, on_problem=on_problem)
 
 
 def _read_image(
@@ -189,7 +190,7 @@ def _choose_attribute(used: Counter[str], files: Sequence[ViaFile]) -> str | Non
 
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The files with only these images and regions; everything else in them stays as it is."""
-    finder = UploadFinder(root, find_images(root, ignore_problem))
+    finder = UploadFinder(root, walk_images(root, ignore_problem))
     kept = {(split.split, image.image_path): image for split in splits for image in split.images}
     for path in tool_files.find_files(root, "via"):
         file, split = parse(path), tool_files.split_of(path, root)

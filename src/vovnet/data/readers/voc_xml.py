@@ -5,16 +5,19 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 from vovnet.data.dataset import Box, ImageAnnotation, box_around_turned, is_valid_box, to_image_size, to_number
 from vovnet.limits import limits, too_much
-from vovnet.parsing import read_bounded
+from vovnet.parsing import byte_parts, read_bounded, regular_file
 from vovnet.printing import line
 
 _MAX_DEPTH = 50
+_FORBIDDEN = (b"<!DOCTYPE", b"<!ENTITY")
+_ENTITIES = "declares a document type or entities, which an annotation does not need: remove them"
+_HEAD_BYTES = 1000  # that show the encoding
 _MOST_TAGS = 1_000_000  # of which Python makes 300 MB
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
@@ -38,9 +41,30 @@ def read_xml_text(path: Path, limit: str = "text_bytes") -> str:
     An annotation needs no entities, and nested ones can fill the memory.
     """
     text = _decode(read_bounded(path, limit))
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("declares a document type or entities, which an annotation does not need: remove them")
+    if any(start.decode() in text for start in _FORBIDDEN):
+        raise ValueError(_ENTITIES)
     return text
+
+
+def xml_parts(path: Path, limit: str) -> Iterator[bytes | str]:
+    """An XML file for expat, in parts. It is held only where it is in another encoding than UTF-8.
+
+    ValueError as from `read_xml_text`, but what is no UTF-8 is left to expat.
+    """
+    with regular_file(path, limit) as file:
+        head = file.read(_HEAD_BYTES)
+        declaration = _DECLARATION.match(head)
+        declared = declaration[1].lower() if declaration else b"utf-8"
+        marked = next((encoding for mark, encoding in _MARKS.items() if head.startswith(mark)), "utf-8-sig")
+        if marked != "utf-8-sig" or declared not in (b"utf-8", b"utf8"):
+            yield read_xml_text(path, limit)
+            return
+        last = b""
+        for part in byte_parts(file, limit):
+            if any(start in last + part for start in _FORBIDDEN):
+                raise ValueError(_ENTITIES)
+            last = part[-len(_FORBIDDEN[0]) :]
+            yield part
 
 
 def parse_xml(path: Path) -> ElementTree.Element:
