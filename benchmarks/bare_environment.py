@@ -13,7 +13,7 @@ from pathlib import Path
 
 CPU_TORCH = ("torch", "torchvision", "--index-url", "https://download.pytorch.org/whl/cpu")
 OF_TORCH = ("torch", "torchvision", "torchgen", "functorch", "triton", "nvidia", "cuda")  # the beginnings of names
-TIMEOUT_S = 600
+TIMEOUT_S = 1200
 
 
 class Environment:
@@ -39,10 +39,14 @@ class Environment:
         ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
         kept = {name: value for name, value in os.environ.items() if name not in ours}
         environment = kept | {"VOVNET_CACHE": str(self.folder / "cache"), "PYTHONIOENCODING": "utf-8"}
-        return subprocess.run(
-            [str(self.programs / program), *arguments], cwd=self.work, env=environment, capture_output=True, text=True,
-            encoding="utf-8", errors="replace", timeout=TIMEOUT_S,
-        )  # fmt: skip
+        command = [str(self.programs / program), *arguments]
+        try:
+            return subprocess.run(
+                command, cwd=self.work, env=environment, capture_output=True, text=True, encoding="utf-8",
+                errors="replace", timeout=TIMEOUT_S,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 124, "", f"stopped after {TIMEOUT_S} s")
 
     def packages(self) -> set[str]:
         listed = self.run("-m", "pip", "list", "--format", "json", "--disable-pip-version-check").stdout

@@ -84,6 +84,7 @@ def attempt(environment: Environment, minutes: float) -> Iterator[str]:
         problem = problem_of(step, environment)
         print(f"  {time.perf_counter() - started:5.0f} s  {command.replace(f'{ROOT}/', '')}", flush=True)
         if problem is not None:
+            print(f"         {problem}")
             yield f"{command}: {problem}"
             return  # the next ones need it
     if problem := difference(environment.work):
@@ -94,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", default=sys.executable, help="what makes the environments")
     parser.add_argument("--torch-from", type=Path, help="folder of packages whose PyTorch is linked, not fetched")
-    parser.add_argument("--minutes", type=float, default=1, help="of training")
+    parser.add_argument("--minutes", type=float, default=3, help="of training")
     options = parser.parse_args()
     (wheel,), (sdist,) = ROOT.glob("dist/vovnet-*.whl"), ROOT.glob("dist/vovnet-*.tar.gz")
     problems = []

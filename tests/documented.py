@@ -35,7 +35,9 @@ NOT_RUN = {
     "pip *": PACKAGES,
     "make demo": "detects, evaluates and measures, each of which has tests; installs vovnet before",
     "make gpu": GPU,
-    **dict.fromkeys(("make setup", "make package", "make environments", "make oldest"), PACKAGES),
+    **dict.fromkeys(
+        ("make setup", "make package", "make install-and-use *", "make environments", "make oldest"), PACKAGES
+    ),
     "make *": WHOLE,
     "docker *": "needs Docker and its rights",
     "tensorboard *": SERVES,

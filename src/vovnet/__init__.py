@@ -30,15 +30,16 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'vovnet' has no attribute {name!r}")
     try:
         return getattr(import_module(_HOME[name]), name)
-    except ModuleNotFoundError as error:
+    except Exception as error:
         from vovnet.errors import is_runner
+        from vovnet.libraries import raise_explained
 
-        if not is_runner():
-            raise
+        if not (is_runner() and isinstance(error, ModuleNotFoundError)):
+            raise_explained(error)
         raise ModuleNotFoundError(
             f"vovnet.{name} needs PyTorch, and this is vovnet-runtime, which does without: exported files run with "
             "vovnet.runtime.load; for weights, training and measuring install vovnet in place of it",
-            name=error.name,
+            name=getattr(error, "name", None),
         ) from None
 
 

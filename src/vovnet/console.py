@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 
 from vovnet.errors import install_extra, is_out_of_memory, typed
+from vovnet.libraries import explain_import
 from vovnet.limits import set_limit
 from vovnet.printing import SENTENCE, line
 
@@ -25,11 +26,13 @@ def one_sentence(error: Exception, text: str, extras: Mapping[str, str] = EXTRA_
     """What a command says of an error, given its `text` on one line."""
     if isinstance(error, RecursionError):
         return "something is nested too deeply to be read (run again with --debug for the traceback)"
-    if isinstance(error, ImportError):
-        extra = extras.get((error.name or "").partition(".")[0])
-        if extra is None or "pip install" in text:
-            return text
+    extra = extras.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+    if extra is not None and "pip install" not in text:
         return f"{text}; this needs an extra: {install_extra(extra)}"
+    if sentence := explain_import(error):
+        return line(sentence, SENTENCE)
+    if isinstance(error, ImportError):
+        return text
     if isinstance(error, UnicodeError):
         return f"a text or a name holds what its encoding cannot write or read ({text})"
     if isinstance(error, json.JSONDecodeError):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
-from vovnet.errors import install_extra
+from vovnet.libraries import needs_extra
 from vovnet.polygons import Floats, Polygons
 from vovnet.printing import quoted
 from vovnet.run_lengths import compress, encode_crop, expand, outlines
@@ -30,10 +30,8 @@ _LONGEST_OUTLINE = 10_000_000  # pixels of an object's outlines, which take a se
 
 
 def _codec() -> ModuleType:
-    try:
+    with needs_extra("eval", "masks need an extra"):
         from hotcoco import mask
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"masks need an extra: {install_extra('eval')}", name=error.name) from error
     return mask
 
 

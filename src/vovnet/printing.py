@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import reprlib
+import shlex
+import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Control characters; overrides of the writing direction, which let "gpj.exe" read as "exe.jpg"; line separators;
 # halves of surrogate pairs, which no encoding can write; two code points that are no characters, which XML refuses.
@@ -32,6 +35,22 @@ def line(text: str, length: int = _LONGEST) -> str:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
+
+
+def shell_word(value: object) -> str:
+    """A name, mostly of a file, as one word of a command to be pasted, which `line` leaves as it is."""
+    text = str(value)
+    if os.name == "nt":
+        return subprocess.list2cmdline([text])
+    word = shlex.quote(text)
+    while "  " in word:  # two spaces would become one; the quotes end and begin anew between them
+        word = word.replace("  ", " '' ")
+    return word
+
+
+def shell_words(values: Iterable[object]) -> str:
+    """A command to be pasted, of the words given."""
+    return " ".join(map(shell_word, values))
 
 
 def tell_apart(shown: Sequence[str]) -> list[str]:

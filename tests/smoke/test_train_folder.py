@@ -68,6 +68,7 @@ def test_a_folder_becomes_a_detector(run, folder, tmp_path, monkeypatch):
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["steps"], result["finished"]) == (2, True)
     assert 0 <= result["val"]["voc07_map"] <= 1
+    assert "the result on val is optimistic, because val chose the weights and the score thresholds" in out
     assert load_weights(output).score_thresholds is not None
 
     # The config that was written is the one that was trained, and the next commands name what is there.

@@ -241,7 +241,8 @@ def test_a_signal_to_the_whole_group_writes_a_checkpoint(config_file, tmp_path, 
     os.killpg(process.pid, kind)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "resume with resume=true" in out
+    assert f"to go on: vovnet train {config_file} output=run " in out
+    assert out.endswith(" workers=1 resume=true\n")
     assert "Traceback" not in err
     assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] >= 1
 

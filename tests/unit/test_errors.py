@@ -32,7 +32,11 @@ def test_extras_are_installed_by_the_name_of_the_package() -> None:
 
 
 def test_messages_name_extras_that_exist() -> None:
-    used = {extra for source in SOURCES.values() for extra in re.findall(r"install_extra\([\"'](\w+)[\"']\)", source)}
+    used = {
+        extra
+        for source in SOURCES.values()
+        for extra in re.findall(r"(?:install|needs|import)_extra\([\"'](\w+)[\"']", source)
+    }
     assert used >= {"eval", "energy", "onnx", "timm", "train", "zeus"}
     assert used <= EXTRAS.keys()
 

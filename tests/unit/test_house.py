@@ -44,6 +44,7 @@ LAYERS = (
         "exchange",
     }
     | {
+        "libraries",
         "limits",
         "parsing",
         "printing",

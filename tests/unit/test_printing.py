@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+
 import pytest
 
-from vovnet.printing import line, printable, quoted
+from vovnet.printing import PARAGRAPH, line, printable, quoted, shell_word, shell_words
 
 HOSTILE = [
     "\x1b[31mred",
@@ -30,6 +33,16 @@ def test_nothing_that_drives_a_terminal_is_left(text: str) -> None:
 @pytest.mark.parametrize("text", ["a b", "Äpfel", "行人", "🚗 car", "x\u200dy", "می‌خواهم"])
 def test_letters_of_all_languages_stay(text: str) -> None:
     assert printable(text) == line(text) == text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another shell")
+@pytest.mark.parametrize(
+    "name", ["a", "my cells", "my  cells", "a   b    c", "it's  so", " '  ' ", "", "$(x)  `y`", "ä;"]
+)
+def test_a_name_is_one_word_of_a_line_for_the_shell(name: str) -> None:
+    shown = line(f"next: vovnet train {shell_word(name)} 'x y'", PARAGRAPH)
+    assert shlex.split(shown) == ["next:", "vovnet", "train", name, "x y"]
+    assert shell_words(["vovnet", name]) == f"vovnet {shell_word(name)}"
 
 
 def test_line_ends_stay_in_a_text_and_not_in_a_line() -> None:

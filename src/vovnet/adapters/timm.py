@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vovnet.errors import UsageError, choose
-from vovnet.exchange.extra import import_extra
+from vovnet.libraries import import_extra
 from vovnet.models.backbones.mobilenet import MobileNet
 from vovnet.models.backbones.peleenet import PeleeNet
 from vovnet.models.backbones.vovnet import VoVNet

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vovnet.cli.app import data_app
 from vovnet.cli.options import Json, Positive, Repeated, Switch
-from vovnet.cli.output import Output, show_progress
+from vovnet.cli.output import Output, free_folder, show_progress
 from vovnet.errors import UsageError, counted
-from vovnet.printing import line
+from vovnet.printing import line, shell_word, shell_words
 
 if TYPE_CHECKING:
     from vovnet.data.check import Report
@@ -79,8 +80,8 @@ def check(
         out.say(f"{problem.kind}: {where}: {line(problem.detail, _DETAIL)}")
     if len(report.problems) > _MOST_LINES:
         out.say(f"… and {len(report.problems) - _MOST_LINES} more (--json writes all of them)")
+    counts = report.count_by_kind()
     if report.problems:
-        counts = report.count_by_kind()
         out.table(
             ["problem", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
         )
@@ -103,9 +104,25 @@ def check(
             out.say(f"… and {len(lacking) - _MOST_LINES} more files (--json writes all of them)")
         form = getattr(recognition.module, "COPY_FORMAT", "")
         out.say(f"cleaned copy in {fix}{f', as {form}' if form else ''}")
+        copy = fix / root.name  # of a dataset that was named by its file
+        out.say(f"next: vovnet train {shell_word(copy if root.is_file() and copy.is_file() else fix)}")
+    elif not report.problems:
+        out.say(f"next: vovnet train {shell_word(root)}")
+    elif not headers and not isinstance(recognition.module, Selection) and set(counts) - only_by_hand(counts):
+        folder = root.parent if root.is_file() else root
+        options = [*(["--ignore-masks"] if ignore_masks else []), *(f"--classes={name}" for name in classes or ())]
+        words = ["vovnet", "data", "check", root, *options, "--fix", free_folder(folder, "-fixed")]
+        out.say(f"next: {shell_words(words)}")
     found = {"format_reason": recognition.reason, "removed": [asdict(removal) for removal in removed]}
     out.json(report.to_dict() | found)
     return 1 if report.problems else 0
+
+
+def only_by_hand(kinds: Iterable[str]) -> set[str]:
+    """Those of these kinds of problems that a cleaned copy has too."""
+    from vovnet.data.check import KINDS
+
+    return {kind for kind in kinds if KINDS[kind][1].startswith(("nothing", "left as it is"))}
 
 
 def print_removals(report: Report, out: Output) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ from vovnet.cli.app import data_app
 from vovnet.cli.options import Json, Positive, Repeated, Switch
 from vovnet.cli.output import Output, show_progress
 from vovnet.errors import counted
-from vovnet.printing import line
+from vovnet.printing import line, shell_word
 
 _MOST_LINES = 20
 
@@ -74,5 +73,6 @@ def convert(
         output.say(f"not written, as they join other splits: {line(', '.join(done.unions), 200)}")
     if link:
         output.say(f"{done.linked} of {counted(done.files, 'image file')} are hard links")
-    output.say(f"{to} dataset in {out}; next: vovnet train {shlex.quote(str(out))}")
+    output.say(f"{to} dataset in {out}")
+    output.say(f"next: vovnet train {shell_word(out)}")
     output.json(asdict(done) | {"out": str(done.out)})

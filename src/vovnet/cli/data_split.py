@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from vovnet.cli.app import data_app
 from vovnet.cli.options import Count, Json, Positive
 from vovnet.cli.output import Output, name_of, show_progress
 from vovnet.errors import UsageError, counted
-from vovnet.printing import line, quoted
+from vovnet.printing import line, quoted, shell_word
 
 if TYPE_CHECKING:
     from vovnet.data.splitting import Division
@@ -70,8 +69,8 @@ def split(
         )
     write_members(path, division.root, division.members)
     print_division(division, out)
-    out.say(f"split file: {path}")
-    out.say(f"next: vovnet train {shlex.quote(str(path))}; in a config, data.root={path}")
+    out.say(f"split file: {path}; in a config, data.root={path}")
+    out.say(f"next: vovnet train {shell_word(path)}")
     out.json(to_dict(division, path))
 
 

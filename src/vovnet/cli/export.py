@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +11,7 @@ from vovnet.cli.app import app
 from vovnet.cli.options import Fraction, Json, Positive, Split, Threads, Weights
 from vovnet.cli.output import Output, set_threads, show_progress
 from vovnet.errors import counted
+from vovnet.printing import shell_word
 
 if TYPE_CHECKING:
     from vovnet.export.exporting import ExportResult
@@ -86,7 +86,7 @@ def _print(result: ExportResult, out: Output) -> None:
         out.say(_remedy(report))
         return
     out.say(f"passed ({judged}): {result.path}, report in {result.report_path}")
-    out.say(f"next: vovnet predict IMAGE --weights {shlex.quote(str(result.path))}")
+    out.say(f"next: vovnet predict {shell_word(result.image)} --weights {shell_word(result.path)}")
 
 
 def _rows(report: GateReport) -> list[list[str]]:

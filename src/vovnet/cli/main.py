@@ -33,6 +33,7 @@ from vovnet.cli.output import complain
 from vovnet.console import BROKEN_PIPE, apply_limits, flush, guarded_terminal, open_closed_streams
 from vovnet.errors import UsageError, describe
 from vovnet.printing import SENTENCE, line, quoted
+from vovnet.weights.asked_once import asked_once
 
 
 def main() -> None:
@@ -56,7 +57,8 @@ def _run(arguments: Sequence[str], *, debug: bool) -> object:
     """What the command returns, or the exit status of its error."""
     try:
         arguments = apply_limits(arguments)
-        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        with asked_once():
+            return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except KeyboardInterrupt:
         complain("interrupted")
         return 130

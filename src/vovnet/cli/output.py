@@ -70,6 +70,13 @@ def name_of(root: Path) -> str:
     return path.stem if path.is_file() else path.name
 
 
+def free_folder(folder: Path, suffix: str) -> Path:
+    """A name for a folder beside this one that is not there."""
+    start = folder if folder.name else folder.resolve()
+    endings = (suffix, *(f"{suffix}-{number}" for number in range(2, 1000)))
+    return next(path for ending in endings if not (path := Path(f"{start}{ending}")).exists())
+
+
 def is_main() -> bool:
     """Whether this process reports: the only one, or rank 0 under torchrun."""
     return os.environ.get("RANK", "0") == "0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from vovnet.cli.app import app
 from vovnet.cli.options import Json, Switch
 from vovnet.cli.output import Output, is_main
 from vovnet.errors import UsageError
+from vovnet.printing import shell_word, shell_words
 
 Amount = Annotated[float | None, Parameter(validator=Number(gt=0, lte=10**6))]
 
@@ -63,9 +63,9 @@ def train(
         changes = [] if minutes is None else ["iterations=null", "epochs=null", f"minutes={minutes}"]
         more = [f"schedule.{change}" for change in changes]
         more += [f"weights={from_weights}"] if from_weights is not None else []
-        return _train_config(str(config), [*settings, *more, *(["resume=true"] if resume else [])], out)
+        return _train_config(str(config), [*settings, *more], out, resume=resume)
     if not is_main() or _processes() > 1:
-        plan_it = f"vovnet train {shlex.quote(str(root))} --plan > my.yaml"
+        plan_it = f"vovnet train {shell_word(root)} --plan > my.yaml"
         raise UsageError(f"a plan is made by one process: `{plan_it}`, then torchrun with my.yaml")
     from vovnet.cli.train_dataset import output_of, train_dataset
     from vovnet.data.reading import read_once
@@ -83,18 +83,21 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _train_config(config: str, settings: list[str], out: Output) -> int:
+def _train_config(config: str, settings: list[str], out: Output, *, resume: bool) -> int:
     from vovnet.engine.config import load_config
     from vovnet.engine.train import train as run
 
-    result = run(load_config(config, settings))
+    result = run(load_config(config, [*settings, *(["resume=true"] if resume else [])]))
     if is_main():
         best = "" if result.best is None else f", best on val {result.best:.4f}"
         best += "" if result.last is None else f", last {result.last:.4f}"
         if result.finished:
             out.say(f"finished after {result.steps} steps{best}; results in {result.output}")
         else:
-            out.say(f"stopped after {result.steps} steps{best}; resume with resume=true; results in {result.output}")
+            out.say(f"stopped after {result.steps} steps{best}; results in {result.output}")
+            words = ["vovnet", "train", config, *(word for word in settings if word != "resume=true"), "resume=true"]
+            start = "the same command of torchrun, with resume=true" if _processes() > 1 else shell_words(words)
+            out.say(f"to go on: {start}")
         out.json(
             {
                 "output": str(result.output),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from dataclasses import replace
@@ -12,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vovnet.cli.output import Output, show_progress
+from vovnet.cli.data import only_by_hand
+from vovnet.cli.output import Output, free_folder, show_progress
 from vovnet.errors import UsageError, counted
-from vovnet.printing import line
+from vovnet.printing import line, shell_word, shell_words
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -35,15 +35,21 @@ class UnsoundDataError(ValueError):
 
 
 def output_of(root: Path, settings: tuple[str, ...]) -> Path:
-    """The run folder that the settings name, else runs/ with the name of the dataset: here, or beside a dataset that
-    we are in, because some formats take every image and JSON file below their folder for one of theirs."""
+    """The run folder that the settings name, else runs/ with the name of the dataset or split file: here, or beside a
+    dataset that we are in, because some formats take every image and JSON file below their folder for one of theirs."""
+    from vovnet.data.splits.split_file import is_split_file, read_split_file
+    from vovnet.planning.splits import SPLIT_FILE
+
     named = [setting.removeprefix("output=") for setting in settings if setting.startswith("output=")]
     if named:
         return Path(named[-1])
-    folder = (root.parent if root.is_file() else root).resolve()
+    source, name_of_splits = root, ""
+    if is_split_file(root):  # which may lie anywhere
+        source, name_of_splits = read_split_file(root).root, "" if root.name == SPLIT_FILE else root.stem
+    folder = (source.parent if source.is_file() else source).resolve()
     name = folder.parent.name if folder.name.lower() in _FOLDERS_OF_IMAGES else folder.name
     here = Path(os.path.relpath(folder.parent)) if Path.cwd().is_relative_to(folder) else Path()
-    return here / "runs" / (name or "mine")
+    return here / "runs" / (name_of_splits or name or "mine")
 
 
 def refuse_another_run(output: Path) -> None:
@@ -130,7 +136,7 @@ def _print_problems(soundness: Soundness, out: Output) -> None:
         where = " ".join(line(part, 300) for part in (problem.split, problem.image) if part)
         out.say(f"{problem.kind}: {where}: {line(problem.detail, 600)}")
     if len(soundness.spoiling) > _MOST_LINES:
-        more, root = len(soundness.spoiling) - _MOST_LINES, _word(soundness.report.root)
+        more, root = len(soundness.spoiling) - _MOST_LINES, shell_word(soundness.report.root)
         out.say(f"… and {more} more; `vovnet data check {root}` lists all")
     if not soundness.spoiling:
         out.say(soundness.why_unreadable)
@@ -138,12 +144,13 @@ def _print_problems(soundness: Soundness, out: Output) -> None:
 
 def _remedy(soundness: Soundness, root: Path) -> str:
     from vovnet.data.check import KINDS
+    from vovnet.data.formats import recognise
     from vovnet.data.splits.split_file import is_split_file, read_split_file
 
     source = read_split_file(root).root if is_split_file(root) else root
     folder = source.parent if source.is_file() else source
     kinds = {problem.kind for problem in soundness.spoiling}
-    by_hand = {kind for kind in kinds if KINDS[kind][1].startswith(("nothing", "left as it is"))}
+    by_hand = only_by_hand(kinds)
     if not kinds:
         return f"{root} cannot be read as it is: mend what is said above by hand"
     start = f"{counted(len(soundness.spoiling), 'problem')} of {root} would spoil the training"
@@ -151,20 +158,12 @@ def _remedy(soundness: Soundness, root: Path) -> str:
         return f"{start}: mend the data by hand ({', '.join(sorted(by_hand))}: {KINDS[min(by_hand)][1]})"
     # A bad mask would cost an object whose box is good.
     options = "--ignore-masks " if soundness.has_masks else ""
-    new = next(path for number in range(1, 1000) if not (path := _sibling(folder, number)).exists())
-    mended = new / source.name if source.is_file() else new
+    new = free_folder(folder, "-fixed")
+    keeps_format = not hasattr(recognise(source).module, "COPY_FORMAT")
+    mended = new / source.name if source.is_file() and keeps_format else new
     more = f"; --fix cannot mend {', '.join(sorted(by_hand))}" if by_hand else ""
-    check = f"vovnet data check {_word(source)} {options}--fix {_word(new)}"
-    return f"{start}: write a copy without them with `{check}`, then `vovnet train {_word(mended)}`{more}"
-
-
-def _sibling(folder: Path, number: int) -> Path:
-    suffix = "-fixed" if number == 1 else f"-fixed-{number}"
-    return Path(f"{folder if folder.name else folder.resolve()}{suffix}")
-
-
-def _word(path: object) -> str:
-    return shlex.quote(str(path))
+    check = f"vovnet data check {shell_word(source)} {options}--fix {shell_word(new)}"
+    return f"{start}: write a copy without them with `{check}`, then `vovnet train {shell_word(mended)}`{more}"
 
 
 def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: bool) -> int:
@@ -199,12 +198,12 @@ def train_dataset(request: Request, out: Output, *, resume: bool, plan_only: boo
             return 0
         _print_plan(plan, out)
         write_text(output / CONFIG, text)
-        again = f"vovnet train {_word(output / CONFIG)}"
-        out.command(f"the config is {output / CONFIG}; `{again} output=FOLDER` repeats the run")
+        again = shell_words(["vovnet", "train", output / CONFIG, f"output={free_folder(output, '-again')}"])
+        out.command(f"the config is {output / CONFIG}; `{again}` repeats the run")
     result = train(config)
     if not result.finished:
-        again = f"vovnet train {_word(request.root)} --resume"
-        again += "" if output == output_of(request.root, ()) else f" {_word(f'output={output}')}"
+        again = f"vovnet train {shell_word(request.root)} --resume"
+        again += "" if output == output_of(request.root, ()) else f" {shell_word(f'output={output}')}"
         out.command(f"stopped after {counted(result.steps, 'step')}; `{again}` goes on; results in {output}")
         return 130
     out.say(f"trained {counted(result.steps, 'step')} in {_duration(time.monotonic() - request.started)}")
@@ -297,6 +296,11 @@ def _evaluate(config: TrainConfig, request: Request, out: Output) -> dict[str, o
         text = "not defined" if voc is None or coco is None else f"VOC07 mAP {voc:.3f}, COCO AP {coco:.3f}"
         page = folder / "evaluation.html"
         out.say(f"{role}: {text} on {counted(len(dataset), 'image')}; errors and worst images: {page}")
+    if "val" in scores and "test" not in scores:
+        out.say(
+            "the result on val is optimistic, because val chose the weights and the score thresholds, and there is no "
+            "split test: keep some labelled images apart to learn how good the detector is on new ones"
+        )
     return scores
 
 
@@ -309,16 +313,19 @@ def _next_commands(config: TrainConfig) -> list[tuple[str, str]]:
     from vovnet.data.formats import open_dataset
     from vovnet.export.exporting import export_name
 
-    run, root = _word(config.output), _word(config.data.root)
     split = config.data.val or config.data.train
-    image = _word(open_dataset(config.data.root, split)[0].image_path)
-    exported = _word(Path("exported") / f"{export_name(str(config.output))}.onnx")
+    image = shell_word(open_dataset(config.data.root, split)[0].image_path)
+    run, data = shell_word(config.output), f"{shell_word(config.data.root)} --split {shell_word(split)}"
+    exported = shell_word(Path("exported") / f"{export_name(str(config.output))}.onnx")
     tiles = ""
     if config.data.tiles is not None:
         tiles = f" --tiles {config.data.tiles.size} --overlap {config.data.tiles.overlap:g}"
     return [
-        (f"vovnet evaluate {run} {root} --split {_word(split)}{tiles}", "all metrics again, with other thresholds"),
+        (
+            f"vovnet evaluate {run} {data}{tiles}",
+            "all metrics again, with other thresholds",
+        ),
         (f"vovnet predict {image} --weights {run}{tiles}", "boxes in any image or video, as files and drawn"),
-        (f"vovnet export {run} --to onnx --data {root} --split {_word(split)}", "a file that needs no PyTorch"),
+        (f"vovnet export {run} --to onnx --data {data}", "a file that needs no PyTorch"),
         (f"vovnet-runtime predict {exported} {image}{tiles}", "boxes with that file"),
     ]

@@ -11,6 +11,8 @@ from vovnet.cli.app import weights_app
 from vovnet.cli.options import Json, Switch
 from vovnet.cli.output import Output, metric
 from vovnet.errors import listed
+from vovnet.names import sample_images
+from vovnet.printing import shell_word
 
 Licence = Annotated[
     str,
@@ -22,7 +24,9 @@ Licence = Annotated[
 
 
 @weights_app.command(name="import")
-def import_weights(source: str, *, output: Path, overwrite: Switch = False, json_file: Json = None) -> int:
+def import_weights(
+    source: str, *, output: Path | None = None, overwrite: Switch = False, json_file: Json = None
+) -> int:
     """Convert weights of another project; fails if any tensor is missing or unexpected.
 
     VoVNet-Detectron checkpoints become complete Faster or Mask R-CNNs; of all other projects the backbone is imported.
@@ -35,16 +39,17 @@ def import_weights(source: str, *, output: Path, overwrite: Switch = False, json
         code, its detectors, detectron2, timm, pytorchcv and Caffe, and those of torchvision's ResNets and DenseNets,
         PeleeNet and MobileNet.
     output:
-        The .safetensors file to write.
+        The .safetensors file to write; by default weights/NAME.safetensors, with the name of the source.
     overwrite:
         Replace the output file if it exists.
     """
     out = Output(json_file)
     from dataclasses import asdict
 
+    from vovnet.weights.importing import default_output
     from vovnet.weights.importing import import_weights as run
 
-    report = run(source, output, overwrite=overwrite)
+    report = run(source, output or default_output(source), overwrite=overwrite)
     options, pixels, aside = (
         ", ".join(f"{key} {value}" for key, value in part.items())
         for part in (report.options, report.pixels, report.set_aside)
@@ -63,10 +68,17 @@ def import_weights(source: str, *, output: Path, overwrite: Switch = False, json
         ],
     )
     whole = report.kind == "detector"
-    use = f"vovnet predict SOURCE --weights {report.output}" if whole else f"backbone_weights={report.output}"
-    out.say(f"weights in {report.output}; {'use' if whole else 'start from'} them with {use}")
+    out.say(f"weights in {report.output}")
+    out.say(_use(shell_word(report.output), is_detector=whole))
     out.json(asdict(report))
     return 0
+
+
+def _use(weights: str, *, is_detector: bool) -> str:
+    """How to use weights: a command for those of a detector, a setting of a config for those of a backbone."""
+    if not is_detector:
+        return f"a run starts from them with the setting backbone_weights={weights}"
+    return f"next: vovnet predict {shell_word(sample_images()[0])} --weights {weights}"
 
 
 @weights_app.command
@@ -116,7 +128,8 @@ def push(
     address = None
     if to is None:
         address = upload(files, repository, private=private, revision=revision)
-        out.say(f"{HUB_FILE} and README.md are in {address}; use them with --weights {name}")
+        out.say(f"{HUB_FILE} and README.md are in {address}")
+        out.say(_use(name, is_detector=card.is_detector))
     else:
         write_folder(files, to)
         out.say(f"{HUB_FILE} and README.md are in {to}; nothing was pushed")

@@ -16,9 +16,11 @@ from vovnet.models.detectors.contract import DetectionModel
 from vovnet.models.preprocessing import Preprocessing
 from vovnet.runtime.thresholds import ScoreThreshold
 from vovnet.structures import Detections
+from vovnet.weights.asked_once import asked_once
 from vovnet.weights.detector import load_weights
 
 
+@asked_once()
 def load(
     source: str | Path, device: str = "auto", *, runtime: str | None = None, threads: int | None = None
 ) -> Predictor:

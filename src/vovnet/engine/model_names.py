@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from vovnet.errors import UsageError, did_you_mean, install_extra
+from vovnet.errors import UsageError, did_you_mean
+from vovnet.libraries import import_extra
 from vovnet.names import DETECTORS, shipped_weights
 from vovnet.urls import is_hub_name, is_url
 from vovnet.weights.backbone import create_backbone
@@ -73,10 +74,7 @@ def is_trained(name: str) -> bool:
 
 
 def _timm(name: str, options: dict[str, Any]) -> nn.Module:
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"timm:{name} needs an extra: {install_extra('timm')}", name=error.name) from error
+    timm = import_extra("timm", f"timm:{name}")
     if not timm.is_model(name):
         raise _unknown(timm.list_models(), name, "timm.list_models() lists them all", "timm:")
     return timm.create_model(name, **{"pretrained": False, **options})

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.exchange.columns import bitmaps, box_array, class_names_of
-from vovnet.exchange.extra import import_extra
+from vovnet.libraries import import_extra
 
 
 def import_fiftyone(what: str) -> ModuleType:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vovnet.exchange.columns import box_array, class_names_of
-from vovnet.exchange.extra import import_extra
+from vovnet.libraries import import_extra
 
 
 def to_pandas(found: Any) -> Any:

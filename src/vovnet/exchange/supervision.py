@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.exchange.columns import bitmaps, box_array, class_names_of
-from vovnet.exchange.extra import import_extra
+from vovnet.libraries import import_extra
 from vovnet.run_lengths import encode_crop
 
 _NAMES = "class_name"  # where supervision's annotators look for class names

@@ -31,6 +31,7 @@ from vovnet.provenance import installed_versions, processor
 from vovnet.runtime.cpu import instruction_set
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.opening import open_session
+from vovnet.weights.asked_once import asked_once
 from vovnet.weights.detector import LoadedModel, load_weights
 from vovnet.weights.find import find_exported
 
@@ -44,11 +45,13 @@ class ExportResult:
 
     path: the exported file or folder; None if it did not pass.
     report_path: the report as JSON.
+    image: one of those that judged.
     """
 
     path: Path | None
     report: GateReport
     report_path: Path
+    image: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,7 @@ class _Plan:
     threads: int | None
 
 
+@asked_once()
 def export_detector(
     weights: str | Path,
     *,
@@ -151,7 +155,7 @@ def _export(
     accepted, rejected = (target.with_name(f"{name}.{kind}.json") for kind in ("export", "rejected"))
     if not report.passed:
         write_json(rejected, report.to_dict())
-        return ExportResult(None, report, rejected)
+        return ExportResult(None, report, rejected, plan.images.paths[0])
     info = dataclasses.replace(plan.info, gate=report.summary())
     set_export_info(new, info)
     if open_session(new).info.to_json() != info.to_json():
@@ -160,7 +164,7 @@ def _export(
     write_json(accepted, report.to_dict())
     rejected.unlink(missing_ok=True)
     _remember(target, info, report)
-    return ExportResult(target, report, accepted)
+    return ExportResult(target, report, accepted, plan.images.paths[0])
 
 
 def _report(plan: _Plan, verdict: Verdict, path: Path, seconds: float) -> GateReport:

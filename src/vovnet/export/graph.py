@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vovnet.errors import install_extra, is_out_of_memory
+from vovnet.errors import is_out_of_memory
 from vovnet.export.quiet import quiet
+from vovnet.libraries import needs_extra
 from vovnet.printing import line
 
 if TYPE_CHECKING:
@@ -71,12 +72,9 @@ def make_graph(
 
 
 def _check_installed() -> None:
-    try:
+    with needs_extra("onnx", "export to ONNX needs the packages onnx and onnxscript"):
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        text = f"export to ONNX needs the packages onnx and onnxscript: {install_extra('onnx')}"
-        raise ModuleNotFoundError(text, name=error.name) from error
 
 
 def _tidy(network: ModelProto) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.errors import UsageError, install_extra
+from vovnet.errors import UsageError
 from vovnet.export.network_folder import write_folder
+from vovnet.libraries import needs_extra
 from vovnet.runtime.export_info import ExportInfo
 from vovnet.runtime.mnn import NETWORK_FILE
 from vovnet.runtime.native_output import no_native_output
@@ -52,11 +53,8 @@ def _convert(source: Path, target: Path) -> None:
     By the native module itself: the package MNN.tools around it installs another package when it is imported, and
     reports each conversion over the network.
     """
-    try:
-        with no_native_output():
-            import _tools
-    except ImportError as error:
-        raise ModuleNotFoundError(f"MNN needs an extra: {install_extra('mnn')}", name="MNN") from error
+    with needs_extra("mnn", "MNN needs an extra"), no_native_output():
+        import _tools
     arguments = {"-f": "ONNX", "--modelFile": str(source), "--MNNModel": str(target), "--bizCode": "vovnet"}
     with no_native_output():
         _tools.mnnconvert(["mnnconvert", *(part for pair in arguments.items() for part in pair)])

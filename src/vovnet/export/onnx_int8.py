@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.errors import install_extra, is_out_of_memory
+from vovnet.errors import is_out_of_memory
 from vovnet.export.onnx_file import set_info
 from vovnet.export.quiet import quiet
+from vovnet.libraries import needs_extra
 from vovnet.printing import line
 from vovnet.runtime.cpu import int8_saturates
 from vovnet.runtime.export_info import ExportInfo
@@ -40,14 +41,11 @@ def quantise_onnx(network: ModelProto, info: ExportInfo, calibration: Sequence[n
     """
     if not calibration:
         raise ValueError("int8 needs at least one image of the training to find the ranges of its numbers, got none")
-    try:
+    with needs_extra("onnx", "int8 for ONNX Runtime needs the packages onnx and onnxruntime"):
         import onnx
 
         import_onnxruntime()
         from onnxruntime import quantization
-    except ImportError as error:
-        text = f"int8 for ONNX Runtime needs the packages onnx and onnxruntime: {install_extra('onnx')}"
-        raise ModuleNotFoundError(text, name=getattr(error, "name", None)) from error
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:

@@ -14,6 +14,7 @@ from vovnet.planning.candidates import CANDIDATES, SMALL_SIDE, Candidate, find_c
 from vovnet.planning.facts import Facts
 from vovnet.planning.recipe import Length
 from vovnet.planning.trial import Trial
+from vovnet.printing import line, shell_word
 from vovnet.weights.detector import digest_of_weights, load_weights
 
 LONGEST_S = 3 * 3600.0
@@ -62,14 +63,14 @@ def possible_candidates(facts: Facts, model: str | None) -> tuple[Candidate, ...
     return (named_candidate(model),)
 
 
-def named_candidate(model: str) -> Candidate:
+def named_candidate(model: str, root: object = "DIR") -> Candidate:
     """The candidate with this detector. UsageError if there is none."""
     candidate = find_candidate(model)
     if candidate is None:
         names = ", ".join(candidate.model for candidate in CANDIDATES)
         raise UsageError(
-            f"without a config only these detectors are planned for: {names}; for {model} start from "
-            "`vovnet init DIR > my.yaml` and set its model there"
+            f"without a config only these detectors are planned for: {names}; for {line(model)} start from "
+            f"`vovnet init {shell_word(root)} > my.yaml` and set its model there"
         )
     return candidate
 

@@ -111,12 +111,12 @@ def check_request(request: Request) -> None:
         raise UsageError(f"--minutes and schedule.{next(iter(stated))} are two lengths of the run: give one of them")
     model = given.get("model")
     if model is not None:
-        named_candidate(model)
+        named_candidate(model, request.root)
     if start is not None:
         name = load_weights(start).info.name
         if model not in (None, name):
             raise UsageError(f"{start} has weights of {name}, and model={model} is another detector: give one of them")
-        named_candidate(name)
+        named_candidate(name, request.root)
 
 
 def wanted_splits(request: Request) -> tuple[Splits, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from vovnet.data.check import Report, check_dataset
 from vovnet.data.checking.problem import Problem
 from vovnet.data.formats import open_dataset
 from vovnet.errors import UsageError, counted, listed
+from vovnet.printing import shell_word
 
 # Training ends with an error, learns nothing, or is judged by images that it saw.
 _FATAL = {"unreadable-image", "no-labels", "split-leak", "empty-split", "split-without-objects"}
@@ -62,7 +62,7 @@ class Soundness:
 
     def sentences(self) -> Iterator[str]:
         """What is not a fault but worth saying."""
-        command = f"`vovnet data check {shlex.quote(str(self.report.root))}`"
+        command = f"`vovnet data check {shell_word(self.report.root)}`"
         if self.unlabelled_test is not None:
             yield f"the split {self.unlabelled_test} has no labels that can be read: it is not used"
         if self.repeated_val is not None:

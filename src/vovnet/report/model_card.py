@@ -31,10 +31,12 @@ class Card:
     """A card, and the record in the weights that it tells of, which is published with them.
 
     text: Markdown, with the header that the hub reads.
+    is_detector: whether the weights are those of a detector, else of a backbone.
     """
 
     text: str
     record: Mapping[str, Any]
+    is_detector: bool
 
 
 def make_card(path: Path, name: str, licence: str) -> Card:
@@ -53,12 +55,12 @@ def make_card(path: Path, name: str, licence: str) -> Card:
     kind = metadata.get("format")
     if kind == DETECTOR_FORMAT:
         loaded = load_model(path)
-        return Card(_detector_card(loaded, name, licence), loaded.record)
+        return Card(_detector_card(loaded, name, licence), loaded.record, is_detector=True)
     if kind == BACKBONE_FORMAT:
         origin: dict[str, str] = {
             key: metadata[key] for key in ("source", "source_sha256", "source_scheme") if key in metadata
         }
-        return Card(_backbone_card(read_weights(path), origin, name, licence), {"imported": origin})
+        return Card(_backbone_card(read_weights(path), origin, name, licence), {"imported": origin}, is_detector=False)
     raise problem(
         path,
         f"holds neither a detector nor a backbone of vovnet (its format is {quoted(kind)}); vovnet weights import "

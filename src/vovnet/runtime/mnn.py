@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.errors import install_extra
+from vovnet.libraries import needs_extra
 from vovnet.printing import line, quoted
 from vovnet.runtime.cpu import processors
 from vovnet.runtime.native_output import no_native_output
@@ -120,10 +120,7 @@ def _open(mnn: ModuleType, path: Path, options: dict[str, Any]) -> tuple[Any, An
 
 def import_mnn() -> ModuleType:
     """The package MNN. It prints a line about the processor, so that nothing else would be in a file of results."""
-    try:
-        with no_native_output():
-            import MNN
-    except ImportError as error:
-        raise ModuleNotFoundError(f"MNN needs an extra: {install_extra('mnn')}", name="MNN") from error
+    with needs_extra("mnn", "MNN needs an extra"), no_native_output():
+        import MNN
     module: ModuleType = MNN
     return module

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vovnet.errors import install_extra, is_out_of_memory
+from vovnet.errors import is_out_of_memory
+from vovnet.libraries import needs_extra
 from vovnet.parsing import naming, read_bounded
 from vovnet.printing import line
 from vovnet.runtime.export_info import ExportInfo
@@ -96,8 +97,5 @@ def _open(path: Path, threads: int | None) -> Any:
 
 
 def _import(path: Path) -> Any:
-    try:
+    with needs_extra("onnx", f"{line(str(path), 300)} needs the package onnxruntime"):
         return import_onnxruntime()
-    except ImportError as error:
-        text = f"{line(str(path), 300)} needs the package onnxruntime: {install_extra('onnx')}"
-        raise ModuleNotFoundError(text, name="onnxruntime") from error

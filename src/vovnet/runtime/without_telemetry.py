@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from vovnet.errors import install_extra
+from vovnet.libraries import needs_extra
 
 _PACKAGE = "openvino_telemetry"
 _ORT_VARIABLE = "ORT_DISABLE_TELEMETRY"
@@ -38,14 +38,8 @@ def without_telemetry() -> Iterator[None]:
 
 def import_openvino() -> ModuleType:
     """The package openvino. ModuleNotFoundError with the remedy if it is not installed."""
-    try:
-        with without_telemetry():
-            import openvino
-    except ModuleNotFoundError as error:
-        if error.name != "openvino":
-            raise
-        text = f"OpenVINO needs an extra: {install_extra('openvino')}"
-        raise ModuleNotFoundError(text, name=error.name) from error
+    with needs_extra("openvino", "OpenVINO needs an extra"), without_telemetry():
+        import openvino
     return openvino
 
 

@@ -146,6 +146,12 @@ def score_thresholds_of_weights(source: str | Path) -> tuple[float, ...] | None:
         return _read(path).score_thresholds
 
 
+def record_of_weights(source: str | Path) -> Mapping[str, Any]:
+    """The record of the training of a detector, of which no network is built. Raises as `load_weights`."""
+    with open_weights(source) as path:
+        return _read(path).record
+
+
 def file_to_change(source: str | Path) -> Path:
     """The file of `find_weights`, for a change. UsageError unless it is a safetensors file of the user's own."""
     path = find_weights(source)

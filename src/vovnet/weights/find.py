@@ -15,6 +15,7 @@ from vovnet.names import shipped_weights
 from vovnet.printing import line
 from vovnet.runtime.opening import MNN_FILE, OPENVINO_FILE, is_exported
 from vovnet.urls import check_url, is_hub_name, is_url, shown_url
+from vovnet.weights.asked_once import answer
 from vovnet.weights.file import SUFFIXES, read_tensors, suffix_of
 from vovnet.weights.hub import VOVNETS_ON_HUB, from_hub, from_timm, refuse_page
 from vovnet.weights.published import PUBLISHED, from_checked_url, from_published
@@ -45,7 +46,7 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
     if text in shipped:
         return shipped[text]
     if is_hub_name(text):
-        return from_hub(text)
+        return answer(text, from_hub)
     if is_url(text):
         check_url(text)
         refuse_page(text)

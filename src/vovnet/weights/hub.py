@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from vovnet.bounded_http import call_within
-from vovnet.errors import UsageError, install_extra, listed, typed
+from vovnet.errors import UsageError, listed, typed
+from vovnet.libraries import needs_extra
 from vovnet.limits import check_limit, limits
 from vovnet.printing import line, quoted
 from vovnet.urls import HUB_PREFIX, shown_url
@@ -163,13 +164,9 @@ class AlteredError(OSError):
 def hub_library(wanted: str, extra: str) -> Any:
     """The hub's library, without its telemetry unless HF_HUB_DISABLE_TELEMETRY=0 asks for it."""
     stated = os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
+    with needs_extra(extra, f"{line(wanted, 200)} needs an extra"):
         import huggingface_hub
         from huggingface_hub import constants
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{line(wanted, 200)} needs an extra: {install_extra(extra)}", name=error.name
-        ) from error
     if stated.upper() in ("1", "ON", "YES", "TRUE"):
         constants.HF_HUB_DISABLE_TELEMETRY = True  # it may have been imported before
     return huggingface_hub

@@ -15,6 +15,7 @@ without an offset of half a pixel. They differ in this:
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from vovnet.models.detectors.mask_rcnn import ANCHOR_RATIOS, ANCHOR_SIZES, STRID
 from vovnet.printing import line
 from vovnet.weights.backbone import save_backbone
 from vovnet.weights.detector import ModelInfo, save_weights
-from vovnet.weights.file import shapes_of
+from vovnet.weights.file import SUFFIXES, shapes_of, suffix_of
 from vovnet.weights.find import read_source
 from vovnet.weights.names import holds_detector
 from vovnet.weights.translate import Translation, classes_in, plain_values, translate, translate_heads
@@ -123,6 +124,15 @@ def import_weights(
         num_classes=len(info.class_names),
         set_aside={part: count for part, count in backbone.set_aside.items() if f"{part}." == _CONSTANTS},
     )
+
+
+def default_output(source: str | Path) -> Path:
+    """Where imported weights go if nobody says where: a file with the name of the source in the folder weights."""
+    name = Path(str(source).partition("?")[0].partition("#")[0].rstrip("/")).name
+    known = suffix_of(name) in SUFFIXES
+    stem = name.removesuffix(suffix_of(name)) if known else name
+    stem = re.sub(r"[^\w.-]", "_", stem)[:100] or "imported"
+    return Path("weights") / f"{stem}.safetensors"
 
 
 def read_foreign(source: str | Path) -> tuple[Mapping[str, Tensor], dict[str, str]]:

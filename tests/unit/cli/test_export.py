@@ -43,7 +43,7 @@ def run(*arguments):
 
 def test_a_file_that_passes_is_shown_beside_the_weights_with_the_next_command(exports, capsys):
     path = Path("exported/bccd.onnx")
-    exports(ExportResult(path, report(), Path("exported/bccd.export.json")))
+    exports(ExportResult(path, report(), Path("exported/bccd.export.json"), Path("my cells/1.jpg")))
     assert run("bccd", "--to", "onnx") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines if line.startswith("VOC07")] == [["VOC07", "mAP", "0.8652", "0.8641"]]
@@ -51,13 +51,13 @@ def test_a_file_that_passes_is_shown_beside_the_weights_with_the_next_command(ex
         "1546 boxes compared in 87 images of cells, split val: scores differ by up to 2.1e-06, "
         "the lowest IoU is 0.9999, 2 tied"
     ) in lines
-    assert lines[-1] == f"next: vovnet predict IMAGE --weights {path}"
+    assert lines[-1] == f"next: vovnet predict 'my cells/1.jpg' --weights {path}"
 
 
 def test_a_file_that_fails_is_status_1_with_reasons_and_what_helps(exports, capsys):
     reason = "VOC07 mAP drops by 0.0200, from 0.8652 to 0.8452; allowed is 0.005"
     failed = report(passed=False, reasons=(reason,), precision="int8", exact=False)
-    exports(ExportResult(None, failed, Path("exported/bccd_int8.rejected.json")))
+    exports(ExportResult(None, failed, Path("exported/bccd_int8.rejected.json"), Path("my cells/1.jpg")))
     assert run("bccd", "--to", "onnx", "--json", "-") == 1
     out, err = capsys.readouterr()
     assert f"- {reason}" in err

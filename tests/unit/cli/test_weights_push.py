@@ -49,7 +49,9 @@ def test_weights_are_pushed_with_their_card(pushed: list[dict], capsys) -> None:
     assert (call["repository"], call["private"], call["revision"]) == ("me/cells", True, "v1")
     assert call["files"].keys() == {"model.safetensors", "README.md"}
     assert b"hf:me/cells@v1" in call["files"]["README.md"]
-    assert "are in https://host/commit; use them with --weights hf:me/cells@v1" in capsys.readouterr().out
+    said, after = capsys.readouterr().out.splitlines()
+    assert said.endswith("are in https://host/commit")
+    assert after.endswith(".jpg --weights hf:me/cells@v1")
 
 
 def test_paths_of_this_machine_are_told_before(pushed: list[dict], tmp_path: Path, capsys) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from vovnet.data import images
 from vovnet.data.images import read_image, to_image_tensor
 from vovnet.limits import VARIABLE
 from vovnet.media.pixels import image_header_size, read_pixels
@@ -199,6 +200,21 @@ def test_pillow_alone_gives_the_same_pixels(monkeypatch):
     fast = read_image(path)
     monkeypatch.setattr("vovnet.data.images._fast_jpeg_decoder", lambda: None)
     assert torch.equal(read_image(path), fast)
+
+
+def test_a_torchvision_without_its_codecs_is_no_damage_of_an_image(monkeypatch):
+    def lacks(*args, **kwargs):
+        raise RuntimeError("make sure libjpeg and libpng were found")
+
+    path = sorted(Path("samples/bccd/JPEGImages").glob("*.jpg"))[0]
+    fast = read_image(path)
+    images._fast_jpeg_decoder.cache_clear()
+    monkeypatch.setattr("torchvision.io.decode_jpeg", lacks)
+    try:
+        assert torch.equal(read_image(path), fast)
+        assert images._fast_jpeg_decoder() is None
+    finally:
+        images._fast_jpeg_decoder.cache_clear()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

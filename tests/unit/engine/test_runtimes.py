@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,21 +80,52 @@ def test_auto_leaves_a_gpu_to_pytorch(bccd_onnx: Path, monkeypatch: pytest.Monke
     assert runtimes.open_export("bccd", "cuda", runtime="auto") is None
 
 
+def damaged(bccd_onnx: Path, path: Path, latency_ms: float) -> Path:
+    """A known export that no longer opens, although its size and time are those that are remembered."""
+    path.write_bytes(bccd_onnx.read_bytes())
+    passed(path, latency_ms)
+    state = path.stat()
+    path.write_bytes(b"\0" * state.st_size)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    return path
+
+
 def test_auto_goes_on_to_the_next_if_one_does_not_open(
     bccd_onnx: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     passed(bccd_onnx, 50)
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(bccd_onnx.read_bytes())
-    passed(broken, 5)
-    state = broken.stat()
-    broken.write_bytes(b"\0" * state.st_size)
-    os.utime(broken, ns=(state.st_atime_ns, state.st_mtime_ns))
+    for number in range(3):
+        damaged(bccd_onnx, tmp_path / f"broken{number}.onnx", number + 1)
     with caplog.at_level(logging.WARNING, "vovnet"):
-        detector = vovnet.load("bccd", "cpu", runtime="auto", threads=1)
-    assert isinstance(detector, ExportedDetector)
-    assert detector.path == bccd_onnx
-    assert f"{broken} does not open" in caplog.text
+        for runtime in ("auto", "onnxruntime"):
+            detector = vovnet.load("bccd", "cpu", runtime=runtime, threads=1)
+            assert isinstance(detector, ExportedDetector)
+            assert detector.path == bccd_onnx
+    assert caplog.records == []  # nobody asked for the others
+
+
+def test_one_line_if_no_known_export_opens(bccd_onnx: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = [damaged(bccd_onnx, tmp_path / f"broken{number}.onnx", number + 1) for number in range(3)]
+    with caplog.at_level(logging.WARNING, "vovnet"):
+        assert isinstance(vovnet.load("bccd", "cpu", runtime="auto", threads=1), Detector)
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert text.startswith(f"bccd runs in PyTorch, because its export does not open ({broken[0]} is no ONNX file")
+    assert text.endswith(", and 2 more do not open)")
+    with pytest.raises(ValueError, match=f"{broken[0]} is no ONNX file"):
+        vovnet.load("bccd", runtime="onnxruntime", threads=1)
+
+
+def test_no_line_if_the_runtime_of_known_exports_is_not_installed(
+    bccd_onnx: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    passed(bccd_onnx)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with caplog.at_level(logging.WARNING, "vovnet"):
+        assert isinstance(vovnet.load("bccd", "cpu", runtime="auto", threads=1), Detector)
+    assert caplog.records == []
+    with pytest.raises(ModuleNotFoundError, match="needs the package onnxruntime: pip install"):
+        vovnet.load("bccd", runtime="onnxruntime", threads=1)
 
 
 def test_an_export_of_other_weights_does_not_run(
@@ -111,7 +143,7 @@ def test_a_runtime_of_weights_is_its_known_export_or_the_command_that_makes_one(
     passed(bccd_onnx)
     detector = vovnet.load("bccd", runtime="onnxruntime", threads=1)
     assert detector.running.runtime == "onnxruntime"
-    with pytest.raises(UsageError, match="make one with vovnet export bccd --to openvino --data DIR"):
+    with pytest.raises(UsageError, match="with vovnet export bccd --to openvino --data samples/bccd --split val$"):
         vovnet.load("bccd", runtime="openvino")
     with pytest.raises(UsageError, match="OpenVINO runs on the CPU, got device 'cuda'"):
         vovnet.load("bccd", "cuda", runtime="openvino")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,10 +21,10 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, library: st
     assert str(caught.value) == f"to_{library}() needs an extra: {install_extra(library)}"
 
 
-def test_a_library_that_is_broken_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> None:
-        raise ModuleNotFoundError("No module named 'dateutil'", name="dateutil")
-
-    monkeypatch.setattr("vovnet.exchange.extra.import_module", fail)
-    with pytest.raises(ModuleNotFoundError, match="No module named 'dateutil'"):
+def test_a_library_that_lacks_another_one_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pandas.py").write_text("import made_up_dateutil\n", encoding="utf-8")
+    for module in [module for module in sys.modules if module.partition(".")[0] == "pandas"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match=r"pandas \S+ needs made_up_dateutil, .*: pip install pandas$"):
         make("arrays").to_pandas()

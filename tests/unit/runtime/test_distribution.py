@@ -22,8 +22,8 @@ SOURCE = Path(vovnet.__file__).parent
 PROJECT = tomllib.loads((ROOT / "runtime/pyproject.toml").read_text(encoding="utf-8"))
 MAIN = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 INCLUDED = PROJECT["tool"]["hatch"]["build"]["hooks"]["custom"]["files"]
-HELPERS = ["bounded_http", "console", "download", "errors", "files", "folder_lock", "limits", "parsing", "printing"]
-HELPERS += ["run_lengths", "sizes", "urls"]
+HELPERS = ["bounded_http", "console", "download", "errors", "files", "folder_lock", "libraries", "limits", "parsing"]
+HELPERS += ["printing", "run_lengths", "sizes", "urls"]
 INSTALLED = {"numpy", "PIL", "onnxruntime"}
 OPTIONAL = {"av", "openvino", "MNN"}  # the extras
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from vovnet import create_backbone, load
+from vovnet.cli.main import main
 from vovnet.errors import UsageError
 from vovnet.names import shipped_weights
 from vovnet.report.model_card import make_card
+from vovnet.weights.asked_once import asked_once
 from vovnet.weights.backbone import build_pretrained, save_backbone
 from vovnet.weights.detector import ModelInfo, digest_of_weights, file_to_change, load_weights
 from vovnet.weights.find import find_weights, read_source
@@ -98,6 +101,41 @@ def test_a_newer_file_on_the_hub_is_taken(hub: Hub) -> None:
     assert from_hub("hf:me/cells").read_bytes() == BCCD
     hub.repositories["me/cells"].branches["main"] = {"best.safetensors": OTHER}
     assert from_hub("hf:me/cells").read_bytes() == OTHER
+
+
+def test_one_answer_for_all_steps(hub: Hub) -> None:
+    with asked_once():
+        assert find_weights("hf:me/cells").read_bytes() == BCCD
+        visits = len(hub.visits)
+        hub.repositories["me/cells"].branches["main"] = {"best.safetensors": OTHER}
+        with asked_once():
+            assert find_weights("hf:me/cells").read_bytes() == BCCD
+        assert find_weights("hf:me/cells").read_bytes() == BCCD
+        assert len(hub.visits) == visits
+        assert find_weights("hf:me/cells@old/a/b.safetensors").read_bytes() == OTHER
+    assert find_weights("hf:me/cells").read_bytes() == OTHER
+    assert len(hub.visits) > visits
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["predict PHOTO --weights hf:me/cells --no-draw", "compare hf:me/cells bccd --images PHOTO"],
+)
+def test_a_command_asks_the_hub_once(
+    command: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also for what it does to the weights beside loading them, such as looking for an export of them."""
+    monkeypatch.setenv("VOVNET_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache/known_exports").mkdir(parents=True)
+    (tmp_path / "cache/known_exports/0-0.json").write_text("{}", encoding="utf-8")
+    words = command.replace("PHOTO", "samples/bccd/JPEGImages/BloodImage_00385.jpg").split()
+    monkeypatch.setattr("sys.argv", ["vovnet", *words, "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0, capsys.readouterr().err
+    asked = [visit for visit in hub.visits if visit == "HEAD /me/cells/resolve/main/model.safetensors"]
+    assert len(asked) == 2, hub.visits  # the size, and then the hub's own library
+    assert len([visit for visit in hub.visits if visit.startswith("GET")]) == 1
 
 
 def test_a_revision_and_a_file(hub: Hub) -> None:
@@ -308,6 +346,18 @@ def test_what_is_pushed_loads_again(hub: Hub, login: None) -> None:
     assert hub.repositories["me/new"].private is False
     assert digest_of_weights("hf:me/new") == digest_of_weights("bccd")
     assert "/agent-harnesses" not in " ".join(hub.visits)
+
+
+def test_the_command_that_is_printed_after_a_push_runs(
+    hub: Hub, login: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["vovnet", "weights", "push", "bccd", "me/new", "--licence", "mit"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    (command,) = re.findall(r"^next: (vovnet predict .*)$", capsys.readouterr().out, re.MULTILINE)
+    monkeypatch.setattr("sys.argv", [*shlex.split(command), "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="0"):
+        main()
 
 
 def test_a_branch_and_a_private_repository(hub: Hub, login: None) -> None:

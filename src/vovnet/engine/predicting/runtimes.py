@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from vovnet.engine.distributed import choose_device
 from vovnet.engine.predicting.exported import ExportedDetector
 from vovnet.engine.predicting.known_exports import KnownExport, any_known, known
 from vovnet.engine.predicting.predictor import TITLES, Predictor
-from vovnet.errors import UsageError, unknown_name
-from vovnet.printing import line, quoted
+from vovnet.errors import UsageError, describe, unknown_name
+from vovnet.names import shipped_weights
+from vovnet.printing import line, quoted, shell_word
 from vovnet.runtime.opening import open_session, runtimes_of
-from vovnet.weights.detector import digest_of_weights, score_thresholds_of_weights
+from vovnet.weights.detector import digest_of_weights, record_of_weights, score_thresholds_of_weights
 from vovnet.weights.find import find_exported
 
 EXPORT_TO = {"onnxruntime": "onnx", "openvino": "openvino", "mnn": "mnn"}  # what `vovnet export --to` calls them
@@ -40,10 +42,13 @@ def open_export(
     found = known(digest_of_weights(source), runtime)
     if not found:
         raise UsageError(
-            f"no export of {source} for {TITLES[runtime]} has passed its test on this machine: make one with "
-            f"vovnet export {source} --to {EXPORT_TO[runtime]} --data DIR"
+            f"no export of {line(str(source), 200)} for {TITLES[runtime]} has passed its test on this machine: make "
+            f"one with {_export_command(source, runtime)}"
         )
-    return _open_known(found[0], source, threads)
+    detector, refusals = _first_that_opens(found, source, threads)
+    if detector is None:
+        raise refusals[0]
+    return detector
 
 
 def describe_running(detector: Predictor, weights: str | Path) -> str | None:
@@ -56,6 +61,17 @@ def describe_running(detector: Predictor, weights: str | Path) -> str | None:
         f"{weights} runs as {detector.running}, exported on {detector.exported_on} as {detector.running.file}; "
         "--runtime torch runs the weights themselves"
     )
+
+
+def _export_command(source: str | Path, runtime: str) -> str:
+    """Which makes one that is judged on the images that chose the weights, if they are here, else on shipped ones."""
+    command = f"vovnet export {shell_word(source)} --to {EXPORT_TO[runtime]}"
+    data = dict(dict(record_of_weights(source).get("config") or {}).get("data") or {})
+    root, split = data.get("root"), data.get("val")
+    if isinstance(root, str) and isinstance(split, str) and Path(root).exists():
+        return f"{command} --data {shell_word(root)} --split {shell_word(split)}"
+    own = "" if str(source) in shipped_weights() else " (and --data with images of what it detects)"
+    return f"{command}{own}"
 
 
 def _runtime_of(path: Path, runtime: str | None) -> str:
@@ -78,13 +94,32 @@ def _check_device(device: str, what: str) -> None:
 
 
 def _fastest(source: str | Path, threads: int | None) -> ExportedDetector | None:
-    """The fastest known export that opens."""
-    for export in known(digest_of_weights(source)):
+    """The fastest known export that opens. If none does, one line says why, unless only its runtime is not installed.
+
+    Nobody named an export, so what does not open says nothing while another one runs.
+    """
+    detector, refusals = _first_that_opens(known(digest_of_weights(source)), source, threads)
+    damage = [error for error in refusals if not isinstance(error, ModuleNotFoundError)]
+    if detector is None and damage:
+        others = f", and {len(damage) - 1} more do not open" if len(damage) > 1 else ""
+        _LOG.warning(
+            "%s runs in PyTorch, because its export does not open (%s%s)",
+            line(str(source), 200), line(describe(damage[0]), 300), others,
+        )  # fmt: skip
+    return detector
+
+
+def _first_that_opens(
+    exports: Sequence[KnownExport], source: str | Path, threads: int | None
+) -> tuple[ExportedDetector | None, list[Exception]]:
+    """The detector, and why those before it do not open."""
+    refusals: list[Exception] = []
+    for export in exports:
         try:
-            return _open_known(export, source, threads)
+            return _open_known(export, source, threads), refusals
         except (ImportError, OSError, ValueError) as error:
-            _LOG.warning("%s does not open (%s): export it again", export.path, line(str(error), 200))
-    return None
+            refusals.append(error)
+    return None, refusals
 
 
 def _open_known(export: KnownExport, source: str | Path, threads: int | None) -> ExportedDetector:

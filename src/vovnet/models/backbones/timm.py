@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from vovnet.errors import UsageError, did_you_mean, install_extra
+from vovnet.errors import UsageError, did_you_mean
+from vovnet.libraries import import_extra
 from vovnet.models.layers import check_option
 from vovnet.models.norms import keep_number_format
 
@@ -51,10 +52,7 @@ class TimmBackbone(nn.Module):
 
 def import_timm(name: str) -> ModuleType:
     """The package timm. ModuleNotFoundError if it is not installed, UsageError if it has no such network."""
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"timm/{name} needs an extra: {install_extra('timm')}", name=error.name) from error
+    timm = import_extra("timm", f"timm/{name}")
     if not timm.is_model(name):
         near = did_you_mean(name, timm.list_models(), "timm/")
         raise UsageError(f"no backbone is called 'timm/{name}'{near} (timm.list_models() names them all)")

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from vovnet.errors import install_extra
+from vovnet.errors import install_extra, typed
+from vovnet.libraries import explain_import
 from vovnet.profiling.energy.nvml_calls import NvmlCalls, is_lacking
 from vovnet.profiling.energy.sensors import LIMIT_W, DeviceState, Method, NoSensor, Source
 from vovnet.profiling.own_process import OwnProcess, find_own_process, holding, own_numbers
@@ -203,8 +204,10 @@ def find_nvml(device: torch.device) -> Nvml | NoSensor:
     """The board that PyTorch calls `device`, or the reason why it cannot be read."""
     try:
         import pynvml
-    except ImportError:
+    except ModuleNotFoundError:
         return NoSensor(f"nvidia-ml-py is not installed: {install_extra('energy')}")
+    except Exception as error:  # a broken one raises anything
+        return NoSensor(explain_import(error) or typed(error))
     try:
         pynvml.nvmlInit()
         index = torch.cuda.current_device() if device.index is None else device.index

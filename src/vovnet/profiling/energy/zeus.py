@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from vovnet.errors import install_extra
+from vovnet.errors import install_extra, typed
+from vovnet.libraries import explain_import
 from vovnet.profiling.energy.sensors import LIMIT_W, DeviceState, Method, NoSensor, Source
 
 NOT_INSTALLED = NoSensor(
@@ -117,8 +118,10 @@ def find_zeus_gpu(device: torch.device) -> ZeusGpu | NoSensor:
     try:
         from zeus.device.gpu import AMDGPUs, amdsmi_is_available
         from zeus.exception import ZeusBaseError
-    except ImportError:
+    except ModuleNotFoundError:
         return NOT_INSTALLED
+    except Exception as error:  # a broken one raises anything
+        return NoSensor(explain_import(error) or typed(error))
     if os.environ.get("ROCR_VISIBLE_DEVICES"):
         return NoSensor(
             "the GPU cannot be told apart from others: ROCR_VISIBLE_DEVICES renumbers the GPUs for PyTorch only; "
@@ -138,8 +141,10 @@ def find_zeus_chip() -> ZeusChip | NoSensor:
     try:
         from zeus.device.soc import get_soc
         from zeus.exception import ZeusBaseError
-    except ImportError:
+    except ModuleNotFoundError:
         return NOT_INSTALLED
+    except Exception as error:  # a broken one raises anything
+        return NoSensor(explain_import(error) or typed(error))
     try:
         return ZeusChip(get_soc(), ZeusBaseError)
     except (ZeusBaseError, *CHIP_ERRORS) as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vovnet.errors import install_extra
+from vovnet.libraries import needs_extra
 from vovnet.printing import line, quoted
 from vovnet.profiling.cost_types import Shape
 from vovnet.profiling.onnx.fused import to_standard
@@ -70,12 +70,9 @@ def read_graph(path: Path, input_shape: Shape | None) -> OnnxGraph:
 
 
 def _load(path: Path) -> ModelProto:
-    try:
+    with needs_extra("onnx", f"{path} needs the package onnx"):
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    except ModuleNotFoundError as error:
-        text = f"{path} needs the package onnx: {install_extra('onnx')}"
-        raise ModuleNotFoundError(text, name=error.name) from error
     check_file(path)
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vovnet.errors import install_extra
+from vovnet.libraries import needs_extra
 from vovnet.printing import line
 from vovnet.profiling.onnx.inputs import IMAGE_DTYPES, OnnxInput, check_file, image_input, takes_shape, times
 from vovnet.runtime.without_telemetry import import_onnxruntime
@@ -147,11 +147,8 @@ class OnnxModule(nn.Module):
 def _load(path: Path, threads: int, device: torch.device) -> Any:
     """An `onnxruntime.InferenceSession`, on the CPU or on CUDA and nothing else."""
     check_file(path)
-    try:
+    with needs_extra("onnx", f"{path.name} needs the package onnxruntime"):
         onnxruntime = import_onnxruntime()
-    except ModuleNotFoundError as error:
-        text = f"{path.name} needs the package onnxruntime: {install_extra('onnx')}"
-        raise ModuleNotFoundError(text, name=error.name) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
     options.intra_op_num_threads = threads
