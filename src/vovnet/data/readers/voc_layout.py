@@ -91,20 +91,20 @@ def find_layout(root: Path) -> Layout | None:
     if has_standard_layout(root):
         return _standard_layout(root, root / "Annotations")
     for name in _ANNOTATION_FOLDERS:
-        if holds_annotations((root / name).rglob("*.xml")):
+        if holds_annotations(_xml_files(root / name, below=True)):
             return _standard_layout(root, root / name)
-    if (root / "data").is_dir() and holds_annotations((root / "labels").rglob("*.xml")):
+    if (root / "data").is_dir() and holds_annotations(_xml_files(root / "labels", below=True)):
         return replace(_layout(root, [_fiftyone_part(root)]), first_pixel=0)
-    parts = [_flat_part(root, "")] if holds_annotations(root.glob("*.xml")) else list(_split_parts(root))
+    parts = [_flat_part(root, "")] if holds_annotations(_xml_files(root)) else list(_split_parts(root))
     if parts:
         return _layout(root, parts)
-    below = [path.parent for pattern in ("*", "*/*") for path in root.glob(f"{pattern}/Annotations")]
-    below = [base for base in below if has_standard_layout(base)]
+    folders = _sub_folders(root)
+    below = [base for folder in folders for base in (folder, *_sub_folders(folder)) if has_standard_layout(base)]
     return _standard_layout(below[0], below[0] / "Annotations") if len(below) == 1 else None
 
 
 def has_standard_layout(root: Path) -> bool:
-    return any((root / "Annotations").glob("*.xml"))
+    return any(_xml_files(root / "Annotations"))
 
 
 def _standard_layout(base: Path, annotations: Path) -> Layout:
@@ -133,6 +133,28 @@ def holds_annotations(paths: Iterable[Path]) -> bool:
     return any(map(_is_annotation, islice(paths, 20)))
 
 
+def _xml_files(folder: Path, *, below: bool = False) -> Iterator[Path]:
+    """The XML files in a folder, in no order. `Path.glob` first makes a list of all that is in it."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if os.path.normcase(entry.name).endswith(".xml"):
+                    yield Path(entry.path)
+                elif below and entry.is_dir(follow_symlinks=False):
+                    yield from _xml_files(Path(entry.path), below=True)
+    except OSError:
+        return
+
+
+def _sub_folders(folder: Path) -> list[Path]:
+    """Sorted; none of a folder that may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if os.path.isdir(entry.path))
+    except OSError:
+        return []
+
+
 def _is_annotation(path: Path) -> bool:
     try:
         with path.open("rb") as file:
@@ -158,12 +180,12 @@ def _fiftyone_part(root: Path) -> Part:
 
 def _split_parts(root: Path) -> Iterator[Part]:
     """A part for each sub-folder with XML files, in it or, where it is called like a split, in its Annotations/."""
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in _sub_folders(root):
         prefix = f"{folder.name}/"
-        if holds_annotations(folder.glob("*.xml")):
+        if holds_annotations(_xml_files(folder)):
             yield _flat_part(folder, prefix)
         elif folder.name in _SPLIT_FOLDERS:
-            inside = (folder / name for name in _ANNOTATION_FOLDERS if holds_annotations((folder / name).glob("*.xml")))
+            inside = (folder / name for name in _ANNOTATION_FOLDERS if holds_annotations(_xml_files(folder / name)))
             yield from (_standard_part(folder, path, prefix) for path in islice(inside, 1))
 
 
