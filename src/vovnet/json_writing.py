@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 
-def write_members(file: TextIO, members: Mapping[str, Iterable[str]]) -> None:
-    """Writes an object. Each of its values is JSON in pieces."""
-    file.write("{")
+def member_pieces(members: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """The JSON of an object. Each of its values is JSON in pieces."""
+    yield "{"
     for number, (key, pieces) in enumerate(members.items()):
-        file.write(f"{', ' if number else ''}{json.dumps(key)}: ")
-        file.writelines(pieces)
-    file.write("}\n")
+        yield f"{', ' if number else ''}{json.dumps(key)}: "
+        yield from pieces
+    yield "}\n"
+
+
+def object_pieces(members: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    """The JSON of an object of these keys and values."""
+    yield "{"
+    for number, (key, value) in enumerate(members):
+        yield f"{', ' if number else ''}{json.dumps(key)}: {json.dumps(value)}"
+    yield "}"
 
 
 def list_pieces(entries: Iterable[Any], to_json: Callable[[Any], str] = json.dumps) -> Iterator[str]:

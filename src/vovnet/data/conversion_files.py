@@ -18,7 +18,7 @@ from vovnet.data.checking.image_scan import Scans
 from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation
 from vovnet.data.keys import are_repeated, keys_of
 from vovnet.files import json_text, replacing
-from vovnet.json_writing import list_pieces, write_members
+from vovnet.json_writing import list_pieces, member_pieces
 from vovnet.printing import printable, quoted
 
 FORMATS = ("coco", "voc", "yolo")
@@ -140,7 +140,7 @@ def _write_coco(splits: Mapping[str, PlacedImages], classes: Classes, out: Path)
         members = {key: list_pieces(entries, json_text) for key, entries in lists.items()}
         path = out / "annotations" / f"instances_{split}.json"
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            write_members(file, members)
+            file.writelines(member_pieces(members))
 
 
 def _coco_image(image: Placed, image_id: int | str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vovnet.data.readers.coco_files import open_coco
 from vovnet.data.readers.coco_images import Id, id_key
 from vovnet.data.readers.coco_objects import ids_of, repeated_ids
 from vovnet.json_entries import JsonEntries, JsonText
-from vovnet.json_writing import list_pieces, write_members
+from vovnet.json_writing import list_pieces, member_pieces
 
 _FLAGS = ("iscrowd", "ignore")
 
@@ -39,7 +39,7 @@ def write_cleaned(files: Mapping[str, Path], split: SplitAnnotations, copy: Path
         }
         copy.parent.mkdir(parents=True, exist_ok=True)
         with copy.open("w", encoding="utf-8") as file:
-            write_members(file, pieces)
+            file.writelines(member_pieces(pieces))
 
 
 def _corrected_images(entries: JsonEntries, images: ImageTable) -> Iterator[Entry]:

@@ -10,7 +10,7 @@ from vovnet.data.conversion_files import coco_object
 from vovnet.data.dataset import ImageAnnotation, SplitAnnotations
 from vovnet.data.readers.coco_fields import Entry
 from vovnet.files import json_text, replacing
-from vovnet.json_writing import list_pieces, write_members
+from vovnet.json_writing import list_pieces, member_pieces
 
 FORMAT = "COCO JSON"
 
@@ -27,7 +27,7 @@ def write(splits: Sequence[SplitAnnotations], out: Path) -> None:
         members = {key: list_pieces(entries, json_text) for key, entries in lists.items()}
         path = out / "annotations" / f"instances_{split.split}.json"
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            write_members(file, members)
+            file.writelines(member_pieces(members))
 
 
 def _annotations(split: SplitAnnotations, ids: Mapping[str, int]) -> Iterator[Entry]:

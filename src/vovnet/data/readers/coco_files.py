@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import io
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -38,17 +39,35 @@ _LONGEST_LIST = 8 * 2**20  # bytes of "categories": fifty times the length of LV
 
 def annotation_files(root: Path) -> dict[str, Path]:
     """Split → its JSON file, in alphabetical order."""
-    files = {path.parent.name: path for path in root.glob(f"*/{ROBOFLOW_NAME}")}
-    named = sorted((root / "annotations").glob("*.json"))
-    for path in () if _are_of_tool(named) else named:  # labelme's lie there too
-        if not path.stem.startswith(_OTHER_TASKS):
-            files[_split_name(path)] = path
+    folders = _names(root, lambda entry: entry.is_dir())
+    files = {name: path for name in folders if (path := root / name / ROBOFLOW_NAME).exists()}
+    below = root / "annotations"
+    if not _are_of_tool(_json_files(below, _MOST_DAMAGED)):  # labelme's lie there too
+        files |= {_split_name(path): path for path in _json_files(below)}
     if not files and not yolo.recognises(root) and not mask_png.recognises(root):
-        paths = [path for path in sorted(root.glob("*.json")) if not path.stem.startswith(_OTHER_TASKS)]
-        if len(paths) > _MOST_SPLITS and _are_of_tool(paths):  # labelme has a file for each image
-            paths = []
-        files = {_split_name(path): path for path in paths if _is_coco(path)}
+        first = _json_files(root, _MOST_SPLITS + 1)
+        if len(first) <= _MOST_SPLITS or not _are_of_tool(first):  # labelme has a file for each image
+            files = {_split_name(path): path for path in _json_files(root) if _is_coco(path)}
     return dict(sorted(files.items()))
+
+
+def _json_files(folder: Path, most: int | None = None) -> list[Path]:
+    """The JSON files in a folder that may be of this task, sorted, at most so many."""
+
+    def may_be_coco(entry: os.DirEntry[str]) -> bool:
+        return os.path.normcase(entry.name).endswith(".json") and not entry.name.startswith(_OTHER_TASKS)
+
+    return [folder / name for name in _names(folder, may_be_coco, most)]
+
+
+def _names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool], most: int | None = None) -> list[str]:
+    """Sorted names in a folder, at most so many. The others, of which there may be 100,000, are not listed."""
+    try:
+        with os.scandir(folder) as entries:
+            names = (entry.name for entry in entries if is_wanted(entry))
+            return sorted(names) if most is None else heapq.nsmallest(most, names)
+    except OSError:
+        return []
 
 
 def _are_of_tool(paths: Sequence[Path]) -> bool:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vovnet.data.dataset import (
     ImageAnnotation,
     ImageTable,
@@ -49,10 +51,12 @@ def recognises(root: Path) -> str:
 
 def splits(root: Path) -> tuple[str, ...]:
     """The folders that are called like splits and hold annotations, or have them below; `all` for the other files."""
-    by_split: defaultdict[str, list[Path]] = defaultdict(list)
+    found: set[str] = set()
     for path in _json_files(root):
-        by_split[tool_files.split_of_folder(path, root)].append(path)
-    return tuple(sorted(name for name, paths in by_split.items() if any(map(_is_labelme, paths))))
+        split = tool_files.split_of_folder(path, root)
+        if split not in found and _is_labelme(path):
+            found.add(split)
+    return tuple(sorted(found))
 
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
@@ -61,7 +65,7 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
     without_area = WithoutArea(on_problem)
     columns = ImageColumns()
     rows: dict[int, int] = {}  # of the images by their keys
-    places: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)  # of each split: of the JSON file, row
+    found: defaultdict[str, _Found] = defaultdict(_Found)  # in each split
     # A file that is called like its image comes before a copy of it.
     for is_beside in (True, False):
         for place, path in enumerate(_json_files(root)):
@@ -80,17 +84,30 @@ def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[Split
                 report("listed-twice", path, f"annotates {line(image.image_path.name, 60)}, as {other} does")
                 continue
             rows[key] = add_image(columns, image)
-            places[split].append((place, rows[key]))
+            found[split].add(place, rows[key])
             if not outside:
                 without_area.add(path, _count_without_area(content))
     without_area.warn(root)
-    images = {
-        split: ImageTable(columns, array("I", (row for _, row in sorted(of_split))))
-        for split, of_split in places.items()
-    }
+    images = {split: ImageTable(columns, of_split.in_order()) for split, of_split in found.items()}
     if on_problem is not raise_problem:
         warn_about_unused(root, lambda: index.paths, keys_of_all(images.values()), "JSON file")
     return make_splits(root, "labelme", images=images, wanted=names, on_problem=on_problem)
+
+
+class _Found:
+    """Rows of images, in the order of their JSON files."""
+
+    def __init__(self) -> None:
+        self._places, self._rows = array("I"), array("I")
+
+    def add(self, place: int, row: int) -> None:
+        """place: that of the JSON file among all."""
+        self._places.append(place)
+        self._rows.append(row)
+
+    def in_order(self) -> array[int]:
+        order = np.argsort(np.frombuffer(self._places, np.uint32))
+        return array("I", np.frombuffer(self._rows, np.uint32)[order].tobytes())
 
 
 def _json_files(root: Path) -> Iterator[Path]:

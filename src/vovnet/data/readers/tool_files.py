@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,7 @@ def first_file(root: Path, tool: Tool) -> str:
 
     Few files are opened, however many there are.
     """
-    first = (path for folder in _folders(root, _MOST_FOLDERS) for path in islice(_files(folder), _MOST_FILES))
+    first = (path for folder in _folders(root, _MOST_FOLDERS) for path in _files(folder, _MOST_FILES))
     return next((line(path.relative_to(root).as_posix(), 60) for path in first if tool_of(path) == tool), "")
 
 
@@ -128,14 +128,16 @@ def _sub_folders(folder: Path) -> list[Path]:
     return [folder / name for name in _names(folder, lambda entry: entry.is_dir())]
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (folder / name for name in _names(folder, lambda entry: entry.name.lower().endswith((".json", ".csv"))))
+def _files(folder: Path, most: int | None = None) -> Iterator[Path]:
+    names = _names(folder, lambda entry: entry.name.lower().endswith((".json", ".csv")), most)
+    return (folder / name for name in names)
 
 
-def _names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    """Sorted names in a folder, without hidden ones; none of a folder that may not be read."""
+def _names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool], most: int | None = None) -> list[str]:
+    """Sorted names in a folder, at most so many, without hidden ones; none of a folder that may not be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
+            names = (entry.name for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
+            return sorted(names) if most is None else heapq.nsmallest(most, names)
     except OSError:
         return []

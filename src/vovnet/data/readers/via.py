@@ -6,8 +6,9 @@ of class, label, name, type and category.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from vovnet.data.dataset import (
     to_number,
 )
 from vovnet.data.image_files import ignore_problem, walk_images
+from vovnet.data.keys import text_key
 from vovnet.data.readers import tool_files
 from vovnet.data.readers.image_index import UploadFinder
 from vovnet.data.readers.shapes import NOTHING, Outline, ellipse, fitted_polygons, polygon, rectangle
 from vovnet.data.readers.tool_reading import Collected, WithoutArea, keys_of_all, make_splits, warn_about_unused
-from vovnet.data.readers.via_files import Entry, Region, Shape, ViaFile, parse, rewritten
+from vovnet.data.readers.via_files import Entry, Region, Shape, open_via, rewritten
 from vovnet.errors import listed
 from vovnet.limits import check_limit
 from vovnet.printing import line, quoted
@@ -48,21 +50,22 @@ def splits(root: Path) -> tuple[str, ...]:
 
 def read(root: Path, names: Sequence[str], on_problem: OnProblem) -> tuple[SplitAnnotations, ...]:
     """The splits of these names. An image without regions has no objects."""
-    files = [parse(path) for path in tool_files.find_files(root, "via")]
-    classes = _Classes(files)
+    paths = tool_files.find_files(root, "via")
+    classes = _Classes(paths)
     finder = UploadFinder(root, walk_images(root, on_problem))
     without_area, collected = WithoutArea(on_problem), Collected()
-    for file in files:
-        split = tool_files.split_of(file.path, root)
+    for path in paths:
+        split = tool_files.split_of(path, root)
         outside = on_problem is raise_problem and split not in names
         report = ignore_problem if outside else on_problem
-        finder.start(file.path, split, [entry.name for entry in file.entries])
-        for entry in file.entries:
-            if (image_path := finder.find(entry.name, report)) is not None:
-                image, no_area = _read_image(image_path, file.path, entry, classes, report)
-                collected.add(split, image, report)
-                if not outside:
-                    without_area.add(file.path, no_area, line(image_path.name, 60))
+        with open_via(path) as file:
+            finder.start(path, split, (entry.name for entry in file.entries))
+            for entry in file.entries:
+                if (image_path := finder.find(entry.name, report)) is not None:
+                    image, no_area = _read_image(image_path, path, entry, classes, report)
+                    collected.add(split, image, report)
+                    if not outside:
+                        without_area.add(path, no_area, line(image_path.name, 60))
     without_area.warn(root)
     images = collected.by_split()
     if on_problem is not raise_problem:
@@ -141,16 +144,26 @@ def _outline(shape: Shape) -> Outline:
 class _Classes:
     """Finds the class of a region in its attributes."""
 
-    def __init__(self, files: Sequence[ViaFile]) -> None:
-        regions = [region for file in files for entry in file.entries for region in entry.regions]
-        used = Counter(name for region in regions for name, value in region.attributes.items() if _chosen(value))
-        self.attribute = _choose_attribute(used, files)
-        options: dict[str, str] = {}
-        for file in files:
-            options |= file.options.get(self.attribute or "", {})
-        values = {name for region in regions for name in _chosen(region.attributes.get(self.attribute or ""))}
+    def __init__(self, paths: Sequence[Path]) -> None:
+        used: Counter[str] = Counter()
+        options: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        numbers: defaultdict[str, set[str] | None] = defaultdict(set)  # the values of attributes that have no others
+        for path in paths:
+            with open_via(path) as file:
+                for name, own in file.options.items():
+                    options[name] |= own
+                regions = (region for entry in file.entries for region in entry.regions)
+                for name, value in (item for region in regions for item in region.attributes.items()):
+                    chosen, of_name = _chosen(value), numbers[name]
+                    used[name] += bool(chosen)
+                    if of_name is not None and all(map(str.isdecimal, chosen)):
+                        of_name.update(chosen)
+                    else:
+                        numbers[name] = None
+        self.attribute = _choose_attribute(+used, paths)
         # A user may number the options and say beside each what it means.
-        self._texts = options if values and all(value.isdecimal() and value in options for value in values) else {}
+        values, texts = numbers[self.attribute or ""], options[self.attribute or ""]
+        self._texts = texts if values and values <= texts.keys() else {}
 
     def find(self, region: Region) -> str:
         """ValueError whose text goes on after the name of the region."""
@@ -173,7 +186,7 @@ def _chosen(value: Any) -> list[str]:
     return [value] if isinstance(value, str) and value.strip() else []
 
 
-def _choose_attribute(used: Counter[str], files: Sequence[ViaFile]) -> str | None:
+def _choose_attribute(used: Counter[str], paths: Sequence[Path]) -> str | None:
     """The name of the attribute that holds the class; None if no region has any. ValueError if it could be several."""
     if len(used) <= 1:
         return next(iter(used), None)
@@ -181,7 +194,7 @@ def _choose_attribute(used: Counter[str], files: Sequence[ViaFile]) -> str | Non
         named = [name for name in used if name.strip().lower() == likely]
         if len(named) == 1:
             return named[0]
-    where = str(files[0].path) if len(files) == 1 else f"{files[0].path} and others"
+    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and others"
     raise ValueError(
         f"{where}: regions have the attributes {listed(sorted(used), 10)}, and none of them is called "
         f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}: call the one that holds the class so, in VIA under Attributes"
@@ -191,25 +204,30 @@ def _choose_attribute(used: Counter[str], files: Sequence[ViaFile]) -> str | Non
 def write(root: Path, splits: Sequence[SplitAnnotations], out: Path) -> None:
     """The files with only these images and regions; everything else in them stays as it is."""
     finder = UploadFinder(root, walk_images(root, ignore_problem))
-    kept = {(split.split, image.image_path): image for split in splits for image in split.images}
+    tables = {split.split: split.images for split in splits}
+    numbers = {split: dict(zip(table.keys.tolist(), itertools.count())) for split, table in tables.items()}
     for path in tool_files.find_files(root, "via"):
-        file, split = parse(path), tool_files.split_of(path, root)
-        finder.start(path, split, [entry.name for entry in file.entries])
-        entries, shapes = set(), {}
-        for entry in file.entries:
+        split = tool_files.split_of(path, root)
+        own = numbers.get(split, {})
+
+        def change(
+            entry: Entry, path: Path = path, split: str = split, own: dict[int, int] = own
+        ) -> dict[int, Shape] | None:
             image_path = finder.find(entry.name, ignore_problem)
-            image = kept.get((split, image_path)) if image_path else None
+            number = own.get(text_key(image_path)) if image_path else None
+            image = None if number is None else tables[split][number]
             if image is None or image.annotation_path != path:
-                continue
-            del kept[split, image.image_path]  # the file may have it twice
-            entries.add(entry.key)
+                return None
+            del own[text_key(image.image_path)]  # the file may have it twice
             objects = {obj.index: obj for obj in image.objects}
-            for region in entry.regions:
-                if region.index in objects:
-                    shapes[region.index] = _shape_of(region, objects[region.index])
+            regions = (region for region in entry.regions if region.index in objects)
+            return {region.index: _shape_of(region, objects[region.index]) for region in regions}
+
         copy = out / path.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(rewritten(file, entries, shapes), encoding="utf-8")
+        with open_via(path) as file, copy.open("w", encoding="utf-8") as target:
+            finder.start(path, split, (entry.name for entry in file.entries))
+            target.writelines(rewritten(file, change))
 
 
 def _shape_of(region: Region, obj: ObjectAnnotation) -> Shape:

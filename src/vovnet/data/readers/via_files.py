@@ -9,18 +9,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from vovnet.data.readers.tool_files import is_via_header
+from vovnet.json_entries import JsonMembers, JsonText, open_json
+from vovnet.json_writing import list_pieces, member_pieces, object_pieces
 from vovnet.parsing import naming, parse_json, read_json, read_text
 from vovnet.printing import quoted
 
 Shape = dict[str, Any]
 
 _METADATA = "_via_img_metadata"
+_HEAD_BYTES = 2**16
 _CELLS = ("region_shape_attributes", "region_attributes")
 # VIA 3's numbers of shapes, and the fields of VIA 2 for what follows in the list.
 _SHAPES_3 = {
@@ -60,30 +65,71 @@ class Entry:
 
 @dataclass(frozen=True)
 class ViaFile:
-    """A file as it was read.
+    """A file while it is open.
 
-    content: the whole JSON, or the rows of a CSV file.
+    content: the members of the JSON, the whole JSON of VIA 3, or the rows of a CSV file.
+    entries: its images, which may be gone through again.
     options: attribute → id of each of its options → what describes it.
     """
 
     path: Path
     content: Any
-    entries: list[Entry]
+    entries: Iterable[Entry]
     options: dict[str, dict[str, str]]
 
 
-def parse(path: Path) -> ViaFile:
+Change = Callable[[Entry], Mapping[int, Shape] | None]
+"""Gives the regions of an image that stay: their indices and shapes. None for an image that goes."""
+
+
+@contextmanager
+def open_via(path: Path) -> Iterator[ViaFile]:
     """ValueError for a file that is not VIA's, or is damaged."""
+    if path.suffix.lower() == ".csv":
+        with naming(path):
+            file = _parse_csv(path)
+        yield file
+        return
+    with ExitStack() as stack:
+        content = stack.enter_context(open_json(path, "json_bytes", {}, objects=[_long_object(path)]))
+        if isinstance(content, dict) and _METADATA not in content:  # it looked like a project
+            content = stack.enter_context(open_json(path, "json_bytes", {}, objects=[""]))
+        elif isinstance(content, JsonMembers) and _METADATA in content:
+            content = stack.enter_context(open_json(path, "json_bytes", {}, objects=[_METADATA]))
+        images = content.get(_METADATA) if isinstance(content, dict) else content
+        if isinstance(images, JsonMembers) and not (images is content and _is_3(images)):
+            yield ViaFile(path, content, _Entries2(images, is_project=images is not content), _options_2(content))
+            return
     with naming(path):
-        if path.suffix.lower() == ".csv":
-            return _parse_csv(path)
-        content = read_json(path, "json_bytes")
-        if not isinstance(content, dict):
-            raise ValueError(f"must hold VIA's images by their names, got {quoted(content, 40)}")
-        return _parse_3(path, content) if _is_3(content) else _parse_2(path, content)
+        file = _parse_whole(path)
+    yield file
 
 
-def _is_3(content: Mapping[str, Any]) -> bool:
+def _long_object(path: Path) -> str:
+    """The key of the object that has the images, by the beginning of the file; "" for the file itself."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return _METADATA if f'"{_METADATA}"'.encode() in head or b'"_via_settings"' in head else ""
+
+
+def _parse_whole(path: Path) -> ViaFile:
+    """That of VIA 3, in which one image is in several places."""
+    content = read_json(path, "json_bytes")
+    if not isinstance(content, dict):
+        raise ValueError(f"must hold VIA's images by their names, got {quoted(content, 40)}")
+    if not _is_3(content):
+        raise ValueError(f"must hold {_METADATA} by the images' names, got {quoted(content.get(_METADATA), 40)}")
+    return _parse_3(path, content)
+
+
+def _options_2(content: Any) -> dict[str, dict[str, str]]:
+    stated = content.get("_via_attributes")
+    stated = json.loads(stated.text()) if isinstance(stated, JsonText) else stated
+    attributes = _dict(_dict(stated).get("region"))
+    return {name: _options(value) for name, value in attributes.items()}
+
+
+def _is_3(content: Mapping[str, Any] | JsonMembers) -> bool:
     return all(isinstance(content.get(key), dict) for key in ("project", "file", "view", "metadata"))
 
 
@@ -91,26 +137,29 @@ def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _parse_2(path: Path, content: dict[str, Any]) -> ViaFile:
-    entries, count = [], 0
-    for key, image in _images_2(content).items():
-        name = _dict(image).get("filename")
-        entry = Entry(key, name if isinstance(name, str) else "")
-        for region_key, region in _regions_2(image):
-            shape, attributes = (_dict(_dict(region).get(name)) for name in ("shape_attributes", "region_attributes"))
-            entry.regions.append(Region(count, region_key, shape, attributes))
-            count += 1
-        entries.append(entry)
-    attributes = _dict(_dict(content.get("_via_attributes")).get("region"))
-    return ViaFile(path, content, entries, {name: _options(value) for name, value in attributes.items()})
+class _Entries2:
+    """The images of VIA 1 and 2."""
 
+    def __init__(self, images: JsonMembers, *, is_project: bool) -> None:
+        self._images, self._is_project = images, is_project
 
-def _images_2(content: dict[str, Any]) -> dict[str, Any]:
-    """A project has settings beside the images."""
-    images = content.get(_METADATA, content)
-    if not isinstance(images, dict):
-        raise ValueError(f"must hold {_METADATA} by the images' names, got {quoted(images, 40)}")
-    return {key: image for key, image in images.items() if images is not content or not key.startswith("_via_")}
+    def __iter__(self) -> Iterator[Entry]:
+        count = 0
+        for key, image in self.stated():
+            name = _dict(image).get("filename")
+            entry = Entry(key, name if isinstance(name, str) else "")
+            for region_key, region in _regions_2(image):
+                shape, attributes = (_dict(_dict(region).get(n)) for n in ("shape_attributes", "region_attributes"))
+                entry.regions.append(Region(count, region_key, shape, attributes))
+                count += 1
+            yield entry
+
+    def stated(self) -> Iterator[tuple[str, Any]]:
+        """The images by their keys, as the file has them. An export has a few settings beside them."""
+        return ((key, image) for key, image in self._images if self._is_project or not key.startswith("_via_"))
+
+    def settings(self) -> Iterator[tuple[str, Any]]:
+        return ((key, value) for key, value in self._images if not self._is_project and key.startswith("_via_"))
 
 
 def _regions_2(image: object) -> Iterator[tuple[Any, Any]]:
@@ -199,22 +248,45 @@ def _cell(text: str) -> object:
         return None
 
 
-def rewritten(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape]) -> str:
-    """The text of the file with only the entries of these keys, and the regions of these indices in these shapes."""
+def rewritten(file: ViaFile, change: Change) -> Iterator[str]:
+    """The text of the file with only some images and regions, in pieces."""
+    if isinstance(file.entries, _Entries2):
+        yield from _rewritten_2(file, file.entries, change)
+        return
+    images, shapes = set(), dict[int, Shape]()
+    for entry in file.entries:
+        kept = change(entry)
+        if kept is not None:
+            images.add(entry.key)
+            shapes |= kept
     if isinstance(file.content, list):
-        return _rewritten_csv(file, images, shapes)
-    rewrite = _rewritten_3 if _is_3(file.content) else _rewritten_2
-    return json.dumps(rewrite(file, images, shapes))
+        yield _rewritten_csv(file, images, shapes)
+    else:
+        yield json.dumps(_rewritten_3(file, images, shapes))
 
 
-def _rewritten_2(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape]) -> dict[str, Any]:
-    content, whole = file.content, _images_2(file.content)
-    kept = {entry.key: _with_regions(whole[entry.key], entry, shapes) for entry in file.entries if entry.key in images}
-    if _METADATA not in content:
-        return {key: value for key, value in content.items() if key.startswith("_via_")} | kept
-    listed = content.get("_via_image_id_list")
-    order = {"_via_image_id_list": [key for key in listed if str(key) in kept]} if isinstance(listed, list) else {}
-    return content | {_METADATA: kept} | order
+def _rewritten_2(file: ViaFile, entries: _Entries2, change: Change) -> Iterator[str]:
+    keys: set[str] = set()  # of the images that stay
+
+    def images() -> Iterator[tuple[str, Any]]:
+        for entry, (key, image) in zip(entries, entries.stated(), strict=True):
+            kept = change(entry)
+            if kept is not None:
+                keys.add(key)
+                yield key, _with_regions(image, entry, kept)
+
+    if isinstance(file.content, JsonMembers):
+        yield from object_pieces(chain(entries.settings(), images()))
+        return
+    members: dict[str, Iterable[str]] = {
+        key: object_pieces(images()) if key == _METADATA else [part.text()] for key, part in file.content.items()
+    }
+    listed = file.content.get("_via_image_id_list")
+    order = json.loads(listed.text()) if isinstance(listed, JsonText) else None
+    if isinstance(order, list):  # after the images, when it is known which stay
+        members.pop("_via_image_id_list")
+        members["_via_image_id_list"] = list_pieces(key for key in order if str(key) in keys)
+    yield from member_pieces(members)
 
 
 def _rewritten_3(file: ViaFile, images: set[Any], shapes: Mapping[int, Shape]) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def find_layout(root: Path) -> Layout | None:
     parts = [_flat_part(root, "")] if holds_annotations(root) else list(_split_parts(root))
     if parts:
         return _layout(root, parts)
-    below = [path.parent for pattern in ("*", "*/*") for path in root.glob(f"{pattern}/Annotations")]
-    below = [base for base in below if has_standard_layout(base)]
+    folders = _sub_folders(root)
+    below = [base for folder in folders for base in (folder, *_sub_folders(folder)) if has_standard_layout(base)]
     return _standard_layout(below[0], below[0] / "Annotations") if len(below) == 1 else None
 
 
@@ -133,6 +133,15 @@ def holds_annotations(folder: Path, *, below: bool = False) -> bool:
     return any(map(_is_annotation, islice(some_files(folder, ".xml", below=below), 20)))
 
 
+def _sub_folders(folder: Path) -> list[Path]:
+    """Sorted; none of a folder that may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if os.path.isdir(entry.path))
+    except OSError:
+        return []
+
+
 def _is_annotation(path: Path) -> bool:
     try:
         with path.open("rb") as file:
@@ -158,7 +167,7 @@ def _fiftyone_part(root: Path) -> Part:
 
 def _split_parts(root: Path) -> Iterator[Part]:
     """A part for each sub-folder with XML files, in it or, where it is called like a split, in its Annotations/."""
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in _sub_folders(root):
         prefix = f"{folder.name}/"
         if holds_annotations(folder):
             yield _flat_part(folder, prefix)

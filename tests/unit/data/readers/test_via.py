@@ -11,6 +11,7 @@ import pytest
 
 from vovnet.data.check import check_dataset, write_cleaned_copy
 from vovnet.data.formats import open_dataset, recognise, splits
+from vovnet.data.readers.via_files import open_via, rewritten
 
 from ..coco_writing import write_image
 from ..labelling_tools import (
@@ -251,3 +252,23 @@ def test_the_copy_keeps_the_rest(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "out/via.json").read_text())
     assert content["_via_settings"] == via_project({})["_via_settings"]
     assert content["_via_img_metadata"]["a.png1"]["regions"] == [region(RECT, label="cat", note="mine")]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_images_are_found_wherever_the_file_has_them(tmp_path: Path, late: bool) -> None:
+    """A project whose images come after a long text, and an export that has a project's settings beside its images."""
+    write_image(tmp_path / "a.png")
+    images = {"a.png1": {"filename": "a.png", "size": 1, "regions": [region({"name": "rect"}, kind="2")]}}
+    attributes = {"region": {"kind": {"type": "dropdown", "options": {"1": "cat", "2": "dog"}}}}
+    long_text = {"notes": "x" * 70_000, "_via_img_metadata": images}
+    content = long_text if late else {"_via_settings": {"a": '"_via_img_metadata"'}, **images}
+    write_json(tmp_path / "via.json", content | {"_via_attributes": attributes})
+    with open_via(tmp_path / "via.json") as file:
+        assert [(entry.key, len(entry.regions)) for entry in file.entries] == [("a.png1", 1)]
+        assert file.options == {"kind": {"1": "cat", "2": "dog"}}
+        text = "".join(rewritten(file, lambda entry: {entry.regions[0].index: {"name": "rect", "x": 5}}))
+    copy = json.loads(text)
+    kept = copy["_via_img_metadata"] if late else {"a.png1": copy["a.png1"]}
+    assert kept["a.png1"]["regions"][0]["shape_attributes"] == {"name": "rect", "x": 5}
+    assert copy["_via_attributes"] == attributes
+    assert copy.get("notes", "") == content.get("notes", "")
