@@ -82,9 +82,8 @@ def check(
         out.say(f"… and {len(report.problems) - _MOST_LINES} more (--json writes all of them)")
     counts = report.count_by_kind()
     if report.problems:
-        out.table(
-            ["problem", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
-        )
+        rows = [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
+        out.table(["problem", "found", "what --fix does"], rows)
     print_removals(report, out)
     for hint in report.hints[:_MOST_LINES]:
         out.say(f"hint: {line(hint, _DETAIL)}")
