@@ -100,13 +100,17 @@ def check(
     elif not kinds:
         out.say(f"next: vovnet train {shell_word(root)}")
     elif not headers and not isinstance(recognition.module, Selection) and kinds - only_by_hand(kinds):
-        folder = root.parent if root.is_file() else root
-        options = [*(["--ignore-masks"] if ignore_masks else []), *(f"--classes={name}" for name in classes or ())]
-        words = ["vovnet", "data", "check", root, *options, "--fix", free_folder(folder, "-fixed")]
-        out.say(f"next: {shell_words(words)}")
+        out.say(f"next: {_fix_command(root, classes or (), ignore_masks=ignore_masks)}")
     found = {"format_reason": recognition.reason, "removed": [asdict(removal) for removal in removed]}
     out.json(report.to_dict() | found)
     return 1 if report.problems else 0
+
+
+def _fix_command(root: Path, classes: Iterable[str], *, ignore_masks: bool) -> str:
+    """The command that writes a cleaned copy, checked as this dataset was."""
+    folder = root.parent if root.is_file() else root
+    options = [*(["--ignore-masks"] if ignore_masks else []), *(f"--classes={name}" for name in classes)]
+    return shell_words(["vovnet", "data", "check", root, *options, "--fix", free_folder(folder, "-fixed")])
 
 
 def only_by_hand(kinds: Iterable[str]) -> set[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from vovnet.data.splits.split_file import is_split_file
 from vovnet.engine.config_file import read_values
 from vovnet.errors import UsageError, did_you_mean
+from vovnet.media.finding import VIDEO_SUFFIXES
+from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.names import published_configs
 from vovnet.printing import line
 
@@ -42,6 +44,10 @@ def find_dataset(source: str | None, settings: Sequence[str]) -> tuple[Path | No
 
 def _is_config(source: str) -> bool:
     path, published = Path(source), published_configs()
+    if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES and _exists(source) and path.is_file():
+        raise UsageError(
+            f"expected a folder of labelled images or a config, got the image or video {line(source, 300)}"
+        )
     name = path.name.removesuffix(".yaml")
     if not _exists(source) or not path.is_file():
         named = name in published and path in (Path(name), Path(f"{name}.yaml"), Path("configs") / f"{name}.yaml")

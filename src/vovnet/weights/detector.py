@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from vovnet.errors import UsageError
 from vovnet.folder_lock import folder_lock
+from vovnet.media.finding import VIDEO_SUFFIXES
+from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.models.detectors.contract import DetectionModel
 from vovnet.names import shipped_weights
 from vovnet.printing import line, quoted
@@ -201,6 +203,8 @@ class _Content:
 def _read(path: Path) -> _Content:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
+    if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+        raise UsageError(f"expected the weights of a detector, got the image or video {line(str(path), 300)}")
     if path.suffix not in (".pt", ".safetensors"):
         raise ValueError(f"a detector of vovnet ends in .safetensors or .pt, got {path}{_IMPORT}")
     if path.suffix == ".pt":

@@ -249,3 +249,12 @@ def test_large_images_for_tiles_wait_one_at_a_time(tmp_path: Path, monkeypatch: 
     assert [len(batch) for batch in batches] == [2, 2, 2]
     images = [image for batch in batches for image in batch if isinstance(image, SourceImage)]
     assert [(image.resized.shape, image.pixels, image.whole) for image in images] == [((3, 100, 100), None, True)] * 6
+
+
+def test_a_name_that_is_nearly_that_of_a_file_beside_it(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/BloodImage_00385.jpg").touch()
+    with pytest.raises(FileNotFoundError, match=r"does not exist, did you mean '.*photos/BloodImage_00385\.jpg'\?$"):
+        expand_sources([str(tmp_path / "photos/BloodImage_0385.jpg")])
+    with pytest.raises(FileNotFoundError, match=r"does not exist$"):
+        expand_sources([str(tmp_path / "nowhere/BloodImage_0385.jpg")])

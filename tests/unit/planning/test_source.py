@@ -7,6 +7,7 @@ import pytest
 from vovnet.data.splits.split_file import write_members
 from vovnet.errors import UsageError
 from vovnet.planning.source import find_dataset
+from vovnet.weights.detector import load_weights
 
 
 @pytest.fixture
@@ -49,3 +50,13 @@ def test_what_is_neither(here):
         find_dataset(None, [])
     with pytest.raises(UsageError, match="both name a dataset"):
         find_dataset("cells", ["data.root=others"])
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "clip.mp4"])
+def test_an_image_is_neither_a_dataset_nor_weights(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"\xff\xd8")
+    with pytest.raises(UsageError, match=f"expected a folder of labelled images or a config, got .* {path}$"):
+        find_dataset(str(path), ())
+    with pytest.raises(UsageError, match=f"expected the weights of a detector, got the image or video {path}$"):
+        load_weights(path)
