@@ -1,8 +1,8 @@
 """Measure the data commands on many images: `python benchmarks/big_data.py` makes datasets of 100,000 images, which are
 hard links to a few, runs each command in a process of its own and writes docs/records/big_data.json.
 
-It prints images per second and by how much the peak of the resident memory grows with each image: the difference
-between a large and a small dataset. Linux only. A machine with nothing else to do is needed for the images per second.
+It prints images per second, the peak of the resident memory with a small and a large dataset, and by how much it
+grows with each image. Linux only. A machine with nothing else to do is needed for the images per second.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from vovnet.media.pixels import image_header_size
 from vovnet.provenance import processor, record_header
 
 CLASSES = ("red", "green", "blue")
-HEADER = ["format", "command", "images", "images/s", "CPU µs an image", "bytes an image"]
 SMALL = 1000  # images of the dataset with which the large one is compared
+_PEAKS = [f"MB of {SMALL:,} images", "MB"]
+HEADER = ["format", "command", "images", "images/s", "CPU µs an image", *_PEAKS, "bytes an image"]
 SPLITS = {"train": 0.8, "val": 0.2}
 DIFFERENT = 32  # image files; the others are links to them
 MAIN = "import sys\nfrom vovnet.cli.main import main\nsys.argv[1:] = {arguments!r}\nmain()"
@@ -99,7 +100,8 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         if more:
             seconds, cpu_s = row.seconds - base.seconds, row.cpu_s - base.cpu_s
             rate = f"{more / seconds:.0f}" if seconds > 0 else "too short"
-            cells = [rate, f"{1e6 * cpu_s / more:.0f}", f"{(row.peak - base.peak) / more:.0f}"]
+            peaks = [f"{peak / 1e6:.1f}" for peak in (base.peak, row.peak)]
+            cells = [rate, f"{1e6 * cpu_s / more:.0f}", *peaks, f"{(row.peak - base.peak) / more:.0f}"]
             lines.append([row.format, row.command, str(row.images), *cells])
     return lines
 
@@ -115,8 +117,8 @@ def big_data_section(records: Path) -> str:
     return f"""{title}
 
 Measured: {record["device"]}, two cores, one run of `{record["command"]}` on datasets whose images are
-hard links to a few. What an image takes is the difference to a dataset of {SMALL:,} images; bytes are of the peak of
-the resident memory.
+hard links to a few. What an image takes is the difference to a dataset of {SMALL:,} images; MB and bytes are of the
+peak of the resident memory.
 
 {rows}
 """

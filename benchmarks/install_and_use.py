@@ -84,7 +84,6 @@ def attempt(environment: Environment, minutes: float) -> Iterator[str]:
         problem = problem_of(step, environment)
         print(f"  {time.perf_counter() - started:5.0f} s  {command.replace(f'{ROOT}/', '')}", flush=True)
         if problem is not None:
-            print(f"         {problem}")
             yield f"{command}: {problem}"
             return  # the next ones need it
     if problem := difference(environment.work):
@@ -106,7 +105,9 @@ def main() -> None:
             print(f"{file.name}, {version}", flush=True)
             bring_torch(environment, options.torch_from)
             environment.install(f"{file}[{EXTRAS}]")
-            problems += [f"{file.name}, {version}: {problem}" for problem in attempt(environment, options.minutes)]
+            found = [f"{file.name}, {version}: {problem}" for problem in attempt(environment, options.minutes)]
+            print(*(found or ["  no problems"]), sep="\n", flush=True)
+            problems += found
     if problems:
         sys.exit("\n".join(problems))
 

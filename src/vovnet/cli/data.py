@@ -50,7 +50,7 @@ def check(
         Threads that decode images.
     """
     out = Output(json_file)
-    from vovnet.data.check import KINDS, check_dataset, write_cleaned_copy
+    from vovnet.data.check import check_dataset, write_cleaned_copy
     from vovnet.data.checking.cleaned_copy import require_new_folder
     from vovnet.data.checking.problem import DECODED_KINDS, NEEDS_PIXELS
     from vovnet.data.formats import data_folder, recognise
@@ -75,16 +75,7 @@ def check(
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     print_statistics(report, out)
-    for problem in report.problems[:_MOST_LINES]:
-        where = " ".join(line(part, _PATH) for part in (problem.split, problem.image) if part)
-        out.say(f"{problem.kind}: {where}: {line(problem.detail, _DETAIL)}")
-    if len(report.problems) > _MOST_LINES:
-        out.say(f"… and {len(report.problems) - _MOST_LINES} more (--json writes all of them)")
-    counts = report.count_by_kind()
-    if report.problems:
-        out.table(
-            ["problem", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
-        )
+    print_problems(report, out)
     print_removals(report, out)
     for hint in report.hints[:_MOST_LINES]:
         out.say(f"hint: {line(hint, _DETAIL)}")
@@ -94,7 +85,7 @@ def check(
         missed = "; ".join(f"{kind} ({what})" for kind, what in DECODED_KINDS.items())
         out.say(f"no image was decoded, so these were not looked for: {missed}")
     out.say(f"{counted(len(report.problems), 'problem')} in {root}")
-    removed = report.removed
+    removed, kinds = report.removed, set(report.count_by_kind())
     if fix is not None:
         removed = write_cleaned_copy(report, fix)
         lacking = removed[len(report.removed) :]
@@ -106,9 +97,9 @@ def check(
         out.say(f"cleaned copy in {fix}{f', as {form}' if form else ''}")
         copy = fix / root.name  # of a dataset that was named by its file
         out.say(f"next: vovnet train {shell_word(copy if root.is_file() and copy.is_file() else fix)}")
-    elif not report.problems:
+    elif not kinds:
         out.say(f"next: vovnet train {shell_word(root)}")
-    elif not headers and not isinstance(recognition.module, Selection) and set(counts) - only_by_hand(counts):
+    elif not headers and not isinstance(recognition.module, Selection) and kinds - only_by_hand(kinds):
         folder = root.parent if root.is_file() else root
         options = [*(["--ignore-masks"] if ignore_masks else []), *(f"--classes={name}" for name in classes or ())]
         words = ["vovnet", "data", "check", root, *options, "--fix", free_folder(folder, "-fixed")]
@@ -123,6 +114,22 @@ def only_by_hand(kinds: Iterable[str]) -> set[str]:
     from vovnet.data.check import KINDS
 
     return {kind for kind in kinds if KINDS[kind][1].startswith(("nothing", "left as it is"))}
+
+
+def print_problems(report: Report, out: Output) -> None:
+    """Print the first problems, and how many there are of each kind."""
+    from vovnet.data.check import KINDS
+
+    for problem in report.problems[:_MOST_LINES]:
+        where = " ".join(line(part, _PATH) for part in (problem.split, problem.image) if part)
+        out.say(f"{problem.kind}: {where}: {line(problem.detail, _DETAIL)}")
+    if len(report.problems) > _MOST_LINES:
+        out.say(f"… and {len(report.problems) - _MOST_LINES} more (--json writes all of them)")
+    counts = report.count_by_kind()
+    if counts:
+        out.table(
+            ["problem", "found", "what --fix does"], [[kind, str(counts[kind]), KINDS[kind][1]] for kind in counts]
+        )
 
 
 def print_removals(report: Report, out: Output) -> None:

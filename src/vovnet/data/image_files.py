@@ -78,6 +78,22 @@ def _walk(folder: str, *, below: bool, suffix: str) -> Iterator[tuple[str, bool]
             yield path, name not in odd
 
 
+def some_files(folder: Path, suffix: str, *, below: bool = False) -> Iterator[Path]:
+    """What is called so in a folder, in no order: the folder is read only as far as it is asked for."""
+    folders = list[str]()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(suffix):
+                    yield Path(folder, entry.name)
+                if below and not entry.is_symlink() and _answers(entry.is_dir):
+                    folders.append(entry.name)
+    except OSError:
+        return
+    for name in folders:
+        yield from some_files(folder / name, suffix, below=True)
+
+
 def _answers(question: Callable[[], bool]) -> bool:
     """What the system says of a file; False where it cannot, as for a loop of links."""
     try:

@@ -11,13 +11,13 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from struct import Struct
 from typing import IO, Any, overload
 
 PART = 2**15  # bytes that are written at once
 PAGE = 2**12  # bytes that are read at once
-_SORTED_AT_ONCE = 4096  # texts
+SORTED_AT_ONCE = 4096  # texts
 
 
 class _File:
@@ -242,10 +242,18 @@ def decode(data: bytes) -> str:
 
 def in_order(texts: Iterable[str]) -> Iterator[str]:
     """The texts, sorted; only some thousands of them are in memory."""
-    spool, remaining = Spool(), iter(texts)
-    runs = list[Texts]()
-    while part := sorted(islice(remaining, _SORTED_AT_ONCE)):
-        if not runs and len(part) < _SORTED_AT_ONCE:
+    remaining, stored, starts = iter(texts), Texts(), [0]
+    while part := sorted(islice(remaining, SORTED_AT_ONCE)):
+        if len(starts) == 1 and len(part) < SORTED_AT_ONCE:
             return iter(part)
-        runs.append(Texts(part, spool))
-    return heapq.merge(*runs)
+        for text in part:
+            stored.add(text)
+        starts.append(len(stored))
+    return heapq.merge(*(_in_blocks(stored, *ends) for ends in pairwise(starts)))
+
+
+def _in_blocks(texts: Texts, start: int, end: int) -> Iterator[str]:
+    """The texts from a position on, some at a time, as others are read in between."""
+    step = max(1, SORTED_AT_ONCE // 128)
+    for first in range(start, end, step):
+        yield from [texts[number] for number in range(first, min(end, first + step))]

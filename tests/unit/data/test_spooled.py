@@ -90,7 +90,7 @@ def test_texts_are_a_sequence() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 500])
 def test_sorting(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(spooled, "_SORTED_AT_ONCE", 100)
+    monkeypatch.setattr(spooled, "SORTED_AT_ONCE", 100)
     mixed = random.Random(0).sample(TEXTS, count)
     assert list(in_order(mixed)) == sorted(mixed)
 

@@ -32,7 +32,7 @@ def read_instructions() -> dict[str, str]:
     lines = [line for line in DOCKERFILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     found = re.findall(r"^([A-Z]+) (.+)$", "\n".join(lines).replace("\\\n", " "), flags=re.MULTILINE)
     instructions = dict(found)
-    assert len(instructions) == len(found) == 8
+    assert len(instructions) == len(found) == 9
     return instructions
 
 
@@ -113,6 +113,22 @@ def test_the_context_holds_what_is_mounted() -> None:
     said = DOCKERFILE.read_text(encoding="utf-8") + (ROOT / "docs/runtime.md").read_text(encoding="utf-8")
     assert said.count("pip wheel --no-deps --wheel-dir runtime/dist ./runtime") == 2
     assert said.count("docker build --tag vovnet-runtime runtime\n") == 2
+
+
+@pytest.mark.parametrize("extras", ["", "openvino", "openvino,mnn"])
+def test_extras_are_installed_by_a_build_argument(extras: str, tmp_path: Path) -> None:
+    assert INSTRUCTIONS["ARG"] == "EXTRAS="
+    wheel = tmp_path / "vovnet_runtime-1.0-py3-none-any.whl"
+    wheel.touch()
+    for name in ("pip", "useradd"):
+        (tmp_path / name).write_text(f'#!/bin/sh\nfor word in "$@"; do echo "$word"; done >> {tmp_path}/{name}.log\n')
+        (tmp_path / name).chmod(0o755)
+    command = re.sub(r"--mount=\S+", "", INSTRUCTIONS["RUN"]).replace("/wheels/", f"{tmp_path}/")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "EXTRAS": extras}
+    assert subprocess.run(["sh", "-c", command], env=environment, timeout=60).returncode == 0
+    asked = (tmp_path / "pip.log").read_text().splitlines()
+    assert asked[2] == f"{wheel}{f'[{extras}]' if extras else ''}"
+    assert set(extras.split(",")) - {""} <= PROJECT["project"]["optional-dependencies"].keys()
 
 
 def test_it_runs_as_a_user_that_was_added(container: Container) -> None:

@@ -16,7 +16,7 @@ from itertools import compress, islice
 from pathlib import Path
 
 from vovnet.data.dataset import OnProblem, inside
-from vovnet.data.image_files import walk_files, walk_images
+from vovnet.data.image_files import some_files, walk_files, walk_images
 from vovnet.data.keys import are_repeated, keys_of
 from vovnet.data.readers.voc_lists import find_lists
 from vovnet.data.spooled import Texts
@@ -91,11 +91,11 @@ def find_layout(root: Path) -> Layout | None:
     if has_standard_layout(root):
         return _standard_layout(root, root / "Annotations")
     for name in _ANNOTATION_FOLDERS:
-        if holds_annotations(_xml_files(root / name, below=True)):
+        if holds_annotations(root / name, below=True):
             return _standard_layout(root, root / name)
-    if (root / "data").is_dir() and holds_annotations(_xml_files(root / "labels", below=True)):
+    if (root / "data").is_dir() and holds_annotations(root / "labels", below=True):
         return replace(_layout(root, [_fiftyone_part(root)]), first_pixel=0)
-    parts = [_flat_part(root, "")] if holds_annotations(_xml_files(root)) else list(_split_parts(root))
+    parts = [_flat_part(root, "")] if holds_annotations(root) else list(_split_parts(root))
     if parts:
         return _layout(root, parts)
     folders = _sub_folders(root)
@@ -104,7 +104,7 @@ def find_layout(root: Path) -> Layout | None:
 
 
 def has_standard_layout(root: Path) -> bool:
-    return any(_xml_files(root / "Annotations"))
+    return any(some_files(root / "Annotations", ".xml"))
 
 
 def _standard_layout(base: Path, annotations: Path) -> Layout:
@@ -128,22 +128,9 @@ def has_label_map(root: Path) -> bool:
         return False
 
 
-def holds_annotations(paths: Iterable[Path]) -> bool:
-    """Whether one of the first XML files begins as VOC's do. Other tools write XML too."""
-    return any(map(_is_annotation, islice(paths, 20)))
-
-
-def _xml_files(folder: Path, *, below: bool = False) -> Iterator[Path]:
-    """The XML files in a folder, in no order. `Path.glob` first makes a list of all that is in it."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if os.path.normcase(entry.name).endswith(".xml"):
-                    yield Path(entry.path)
-                elif below and entry.is_dir(follow_symlinks=False):
-                    yield from _xml_files(Path(entry.path), below=True)
-    except OSError:
-        return
+def holds_annotations(folder: Path, *, below: bool = False) -> bool:
+    """Whether one of some XML files begins as VOC's do. Other tools write XML too."""
+    return any(map(_is_annotation, islice(some_files(folder, ".xml", below=below), 20)))
 
 
 def _sub_folders(folder: Path) -> list[Path]:
@@ -182,10 +169,10 @@ def _split_parts(root: Path) -> Iterator[Part]:
     """A part for each sub-folder with XML files, in it or, where it is called like a split, in its Annotations/."""
     for folder in _sub_folders(root):
         prefix = f"{folder.name}/"
-        if holds_annotations(_xml_files(folder)):
+        if holds_annotations(folder):
             yield _flat_part(folder, prefix)
         elif folder.name in _SPLIT_FOLDERS:
-            inside = (folder / name for name in _ANNOTATION_FOLDERS if holds_annotations(_xml_files(folder / name)))
+            inside = (folder / name for name in _ANNOTATION_FOLDERS if holds_annotations(folder / name))
             yield from (_standard_part(folder, path, prefix) for path in islice(inside, 1))
 
 
