@@ -128,7 +128,7 @@ class JsonMembers(Sequence[tuple[str, Any]]):
         places = np.flatnonzero(self._keys == hash(key))
         return self._at(int(places[-1]))[1] if len(places) else None
 
-    def __contains__(self, key: object) -> bool:
+    def has(self, key: str) -> bool:
         return bool((self._keys == hash(key)).any())
 
     def __len__(self) -> int:

@@ -228,5 +228,5 @@ def test_members_of_an_object_can_be_asked_for(tmp_path: Path) -> None:
         assert list(content) == [("é", [3]), ("b", 5), ("c", 4)]
         assert (content[1], content[-1], content[1:]) == (("b", 5), ("c", 4), [("b", 5), ("c", 4)])
         assert (content.get("b"), content.get("x")) == (5, None)
-        assert "c" in content
-        assert "x" not in content
+        assert content.has("c")
+        assert not content.has("x")

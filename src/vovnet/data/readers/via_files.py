@@ -94,7 +94,7 @@ def open_via(path: Path) -> Iterator[ViaFile]:
         content = stack.enter_context(open_json(path, "json_bytes", {}, objects=[_long_object(path)]))
         if isinstance(content, dict) and _METADATA not in content:  # it looked like a project
             content = stack.enter_context(open_json(path, "json_bytes", {}, objects=[""]))
-        elif isinstance(content, JsonMembers) and _METADATA in content:
+        elif isinstance(content, JsonMembers) and content.has(_METADATA):
             content = stack.enter_context(open_json(path, "json_bytes", {}, objects=[_METADATA]))
         images = content.get(_METADATA) if isinstance(content, dict) else content
         if isinstance(images, JsonMembers) and not (images is content and _is_3(images)):
