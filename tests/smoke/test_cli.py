@@ -168,7 +168,7 @@ def test_help_names_every_command_and_option(run: Run) -> None:
 def test_wrong_usage_is_status_2(run: Run, arguments: list[str], says: str) -> None:
     result = run(*arguments)
     assert result.code == 2
-    assert says in result.complaint
+    assert says in re.sub(r'"(--[\w-]+)"', r"\1", result.complaint)  # which some versions of cyclopts quote
 
 
 def test_list(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

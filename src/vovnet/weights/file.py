@@ -138,8 +138,9 @@ def update_metadata(path: Path, changes: Mapping[str, str]) -> None:
 
 def save_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
     """Write a training state. The previous one stays until the new one is complete."""
-    with replacing(path) as temporary, disk_errors_as_oserror():
-        torch.save(dict(checkpoint), temporary)
+    # Through a file of Python's: PyTorch 2.9 overlooks a full disk when it writes the file itself.
+    with replacing(path) as temporary, disk_errors_as_oserror(), open(temporary, "wb") as file:
+        torch.save(dict(checkpoint), file)
 
 
 def load_checkpoint(path: Path, expected_format: str = DETECTOR_FORMAT) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class OnnxModule(nn.Module):
         except _runtime_errors() as error:
             message = f"{self.path.name} cannot run on an input of {times(images.shape)}: {_reason(error)}"
             raise ValueError(message) from None
-        return tuple(torch.from_dlpack(output) for output in binding.get_outputs())
+        return tuple(_tensor(output) for output in binding.get_outputs())
 
     def _beside(self, shape: tuple[int, ...]) -> list[tuple[OnnxInput, tuple[int, ...]]]:
         """The other inputs and their shapes."""
@@ -207,6 +207,12 @@ def _tensor_outputs(session: Any, path: Path) -> list[str]:
                 f"{path} must return tensors of numbers, but its output {line(output.name)} is {line(output.type)}"
             )
     return [output.name for output in outputs]
+
+
+def _tensor(output: Any) -> Tensor:
+    tensor = torch.from_dlpack(output)
+    # ONNX Runtime before 1.32 hands truth values over as bytes.
+    return tensor.view(torch.bool) if output.data_type() == "tensor(bool)" else tensor
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
