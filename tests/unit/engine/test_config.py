@@ -1,3 +1,4 @@
+import inspect
 import re
 import shutil
 import time
@@ -215,7 +216,7 @@ def test_every_key_is_documented():
     while sections:
         section = sections.pop()
         for key, field in section.model_fields.items():
-            assert re.search(rf"^    {key}: ", section.__doc__, re.MULTILINE), f"{section.__name__}.{key}"
+            assert re.search(rf"^{key}: ", inspect.cleandoc(section.__doc__), re.MULTILINE), f"{section.__name__}.{key}"
             if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
                 sections.append(field.annotation)
 
