@@ -70,8 +70,12 @@ ALTERNATIVES = {
 SLOW = {"*: vovnet measure *", "docs/export.md: *", "docs/deploy.md: vovnet export bccd --to openvino*"}
 """Patterns of blocks that take more than 20 seconds: measurements wait until times are stable, exports are tested."""
 
-MAY_FAIL = {"vovnet measure * --min-ap *": "there is no model with VOC07 at least"}
-"""Where status 1 is right too, if the command prints this: no model may be within the limits on this machine."""
+MAY_FAIL = {
+    "vovnet measure * --min-ap *": "there is no model with VOC07 at least",
+    "vovnet measure * --runtimes *": "COCO AP drops by",
+}
+"""Where status 1 is right too, if the command prints this: no model may be within the limits on this machine, and four
+images are too few to judge int8."""
 
 _PLANNED = (f"model={SMALL}", "schedule.iterations=2", "batch_size=2", "micro_batch_size=2", "workers=0")
 _CONFIGURED = ("schedule.epochs=null", *_PLANNED[1:], "schedule.warmup_iterations=0")
