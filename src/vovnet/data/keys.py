@@ -16,8 +16,7 @@ Bools = npt.NDArray[np.bool_]
 def text_key(text: object) -> int:
     """A number for a path or another text, the same all the while a process runs.
 
-    It has 64 bits, so two of a million texts share one with a probability of 3 in 100 million: one of the two would then
-    be taken for the other.
+    It has 64 bits: that any two of a million texts share one, and are taken for the same, has a probability of 3e-8.
     """
     return hash(str(text))
 
