@@ -14,10 +14,10 @@ import numpy as np
 from vovnet.data.checking.cleaned_copy import (
     changed_annotations,
     copy_annotations,
-    copy_files,
+    copy_images,
     copy_other_files,
+    file_keys,
     files_left_out,
-    files_of,
     find_difference,
     require_new_folder,
     unchanged_annotations,
@@ -249,7 +249,7 @@ def write_cleaned_copy(report: Report, out: str | Path) -> tuple[Removal, ...]:
         format_module = find_format(report.root)
         format_module.write(report.root, report.clean, copy)
         replaced = _replaced_files(report) if hasattr(format_module, "COPY_FORMAT") else frozenset()
-        copy_files({Path(path) for split in report.clean for path in split.images.paths()}, folder, copy)
+        copy_images(report.clean, folder, copy)
         copy_annotations(unchanged_annotations(report.annotated, report.changed | replaced), folder, copy)
         lacking = copy_other_files(folder, copy, report.left_out | replaced)
         if any(split.images for split in report.clean):
@@ -267,7 +267,7 @@ def _read_back(report: Report, out: Path) -> list[Removal]:
     splits, problems = _read_all_splits(out / report.root.name if report.root.is_file() else out)
     if difference := find_difference(report.clean, splits):
         raise ValueError(f"no copy is written: it is not what the check promised: {difference}; report the fault")
-    used = {path for split in splits for path in files_of(split)}
+    used = KeySet(file_keys(splits))
     removed = []
     for problem in problems:
         path = out / problem.image

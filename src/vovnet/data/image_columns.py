@@ -325,6 +325,6 @@ def _marshalled(mask: object) -> bytes | None:
     try:
         data = marshal.dumps(mask, _PLAIN)  # type: ignore[arg-type]
         made = marshal.loads(data)  # numbers and arrays of NumPy come back as bytes
-    except (ValueError, EOFError, TypeError):
+        return data if len(data) < _LONGEST and type(made) is type(mask) and made == mask else None
+    except (ValueError, EOFError, TypeError, RecursionError):
         return None
-    return data if len(data) < _LONGEST and type(made) is type(mask) and made == mask else None

@@ -18,6 +18,7 @@ from typing import IO, Any, overload
 PART = 2**15  # bytes that are written at once
 PAGE = 2**12  # bytes that are read at once
 SORTED_AT_ONCE = 4096  # texts
+MOST_FILES = 16  # of a process: the system may allow no more than 256 open ones, and images must be opened too
 
 
 class _File:
@@ -26,7 +27,7 @@ class _File:
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (lasts as this does)
         weakref.finalize(self, self._file.close)
-        self._lock, self._end = threading.Lock(), 0
+        self._lock, self.end = threading.Lock(), 0
         self.process = os.getpid()
 
     def append(self, part: bytes) -> int:
@@ -34,10 +35,10 @@ class _File:
         with self._lock:
             written = 0
             while written < len(part):
-                self._file.seek(self._end + written)
+                self._file.seek(self.end + written)
                 written += self._file.write(part[written:])
-            self._end += len(part)
-            return self._end - len(part)
+            self.end += len(part)
+            return self.end - len(part)
 
     def read(self, position: int, count: int) -> bytes:
         if hasattr(os, "pread"):  # needs no position that threads and forked processes would share
@@ -47,12 +48,26 @@ class _File:
             return self._file.read(count)
 
 
+_FILES: list[weakref.ref[_File]] = []  # those that are open; a list can be read while another thread adds to it
+
+
+def _own_file() -> _File:
+    """A new file, or the shortest one of this process if it has MOST_FILES."""
+    files = [file for reference in _FILES if (file := reference()) is not None]
+    own = [file for file in files if file.process == os.getpid()]
+    if len(own) >= MOST_FILES:
+        return min(own, key=lambda file: file.end)
+    made = _File()
+    _FILES[:] = map(weakref.ref, (*files, made))
+    return made
+
+
 _Part = bytes | tuple[_File, int]
 _Page = tuple[int, bytes | bytearray]  # with its position
 
 
 class Spool:
-    """The temporary file of some columns, which is made when the first of them is full."""
+    """The temporary file of some columns, which is made when the first of them is full; many spools share files."""
 
     def __init__(self) -> None:
         self._file: _File | None = None
@@ -66,7 +81,7 @@ class Spool:
         if self._is_usable:
             try:
                 if self._file is None or self._file.process != os.getpid():  # a forked process has a file of its own
-                    self._file = _File()
+                    self._file = _own_file()
                 return self._file, self._file.append(part)
             except OSError:
                 self._is_usable = False

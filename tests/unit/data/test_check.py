@@ -20,6 +20,7 @@ from .small_datasets import (
     append,
     clean_and_check,
     cut_short,
+    edit,
     make_coco,
     make_voc,
     make_yolo,
@@ -183,3 +184,11 @@ def test_statistics(tmp_path: Path) -> None:
     assert boxes.relative_size[100] == pytest.approx(1)
     assert boxes.relative_size[0] == pytest.approx((16 * 26 / 2400) ** 0.5)
     assert boxes.aspect_ratio[100] == pytest.approx(1.5)
+
+
+def test_statistics_leave_out_a_box_that_is_endlessly_thin(tmp_path: Path) -> None:
+    root = make_coco(tmp_path / "d")
+    edit(root, "train", lambda content: content["annotations"][0].update(bbox=[0, 0, 10, 1e-310]))
+    boxes = check_dataset(root, workers=1).statistics.boxes
+    assert boxes.small + boxes.medium + boxes.large == 6
+    assert boxes.aspect_ratio == dict.fromkeys(boxes.aspect_ratio, 1.5), "JSON has no infinity"

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,7 @@ def _nested(depth: int) -> list[object]:
     [
         [[np.float64(1.5), 2.5]],
         np.arange(6.0),
+        [np.arange(6.0)],
         bytearray(b"12"),
         Path("a"),
         [[math.nan]],
@@ -154,6 +156,14 @@ def test_a_mask_that_is_not_plain_is_the_same_object(mask: object) -> None:
     assert table[0].objects[0].mask is mask
     assert table.columns.has_masks
     assert table.without_masks()[0].objects[0].mask is None
+
+
+def test_a_mask_that_is_nested_too_deeply_to_be_compared() -> None:
+    table = ImageTable.of([replace(IMAGE, objects=(replace(OBJECT, mask=_nested(1500)),))])
+    mask: Any = table[0].objects[0].mask
+    for _ in range(1500):
+        (mask,) = mask
+    assert mask == []
 
 
 def test_a_table_without_masks_can_take_images_with_masks() -> None:

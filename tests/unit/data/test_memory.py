@@ -6,6 +6,7 @@ import gc
 import sys
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from PIL import Image
 from vovnet.data import spooled
 from vovnet.data.check import check_dataset
 from vovnet.data.checking import image_scan, quantiles
+from vovnet.data.checking.cleaned_copy import find_difference
 from vovnet.data.conversion import convert_dataset
+from vovnet.data.dataset import ImageAnnotation, ImageTable, ObjectAnnotation, SplitAnnotations
 from vovnet.data.formats import open_dataset
 from vovnet.data.splitting import divide
 
 FEW, MANY = 200, 1200
 # Bytes an image that the peak may grow by: keys of 8 bytes, sorted copies of them, rows, sizes, places of small parts.
 MOST = {"check": 180, "convert to yolo": 160, "convert to voc": 200, "split": 140, "open": 120}
+MOST_OF_COMPARISON = 120
 
 
 def make_yolo(root: Path, count: int) -> Path:
@@ -89,3 +93,21 @@ def test_the_peak_hardly_grows(command: str, form: str, roots: dict[tuple[str, i
     run(roots[form, FEW], tmp_path / "first")  # imports what the others need
     few, many = (peak_of(lambda count=count: run(roots[form, count], tmp_path / str(count))) for count in (FEW, MANY))
     assert (many - few) / (MANY - FEW) < MOST[command]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_cleaned_copy_is_compared_without_holding_it() -> None:
+    def split(root: str, count: int) -> SplitAnnotations:
+        objects = tuple(ObjectAnnotation(number, "red", (1.0, 2.0, 3.0, 4.0)) for number in range(3))
+        images = (
+            ImageAnnotation(Path(root, f"{number:07}.png"), Path(root, f"{number:07}.txt"), number, objects)
+            for number in range(count)
+        )
+        return SplitAnnotations(Path(root), "yolo", "train", ("red",), (0,), ImageTable.of(images))
+
+    peaks = {}
+    for count in (FEW, FEW, MANY):
+        promised, copy = [split("data", count)], [split("copy", count)]
+        peaks[count] = peak_of(partial(find_difference, promised, copy))
+        assert find_difference(promised, copy) == ""
+    assert (peaks[MANY] - peaks[FEW]) / (MANY - FEW) < MOST_OF_COMPARISON

@@ -168,6 +168,26 @@ def test_what_is_pickled_together_shares_a_file() -> None:
     assert again[0]._data._spool is again[1]._data._spool is not spool
 
 
+@needs_descriptors
+def test_many_spools_share_few_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spooled, "MOST_FILES", 3)
+    monkeypatch.setattr(spooled, "_FILES", [])
+    before = open_files()
+    many = [Texts() for _ in range(20)]
+    for text in TEXTS:
+        for number, texts in enumerate(many):
+            texts.add(f"{number} {text}")
+    assert open_files() == before + 3
+    for number, texts in enumerate(many):
+        assert texts == [f"{number} {text}" for text in TEXTS]
+    del texts, many[1:]
+    assert open_files() == before + 1
+    assert many[0][5] == f"0 {TEXTS[5]}"
+    more = [Texts(TEXTS) for _ in range(5)]
+    assert open_files() == before + 3, "those that are closed make room"
+    assert more == [TEXTS] * 5
+
+
 def test_threads_read_while_one_appends() -> None:
     texts = Texts(TEXTS)
 

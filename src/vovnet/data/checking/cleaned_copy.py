@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vovnet.data.checking.problem import Problem, Removal
-from vovnet.data.dataset import Box, SplitAnnotations
+from vovnet.data.dataset import Box, ImageTable, SplitAnnotations, inside
 from vovnet.data.keys import Integers, KeySet, are_among, keys_of, text_key
 from vovnet.data.readers import mask_png
 from vovnet.data.readers.coco_files import LISTS
@@ -47,7 +47,7 @@ def files_left_out(
         files |= set(mask_png.files(folder))
     if all(before.images is after.images for before, after in zip(splits, clean, strict=True)) and not files:
         return frozenset()
-    kept = KeySet(np.concatenate([np.empty(0, np.int64), *map(_file_keys, clean)]))
+    kept = KeySet(file_keys(clean))
     files = {path for path in files if str(path) not in kept}
     for split in splits:
         paths = chain(split.images.paths(), split.images.annotation_paths())
@@ -83,18 +83,21 @@ def unchanged_annotations(splits: Sequence[SplitAnnotations], changed: Collectio
             seen.add(text_key(path))
 
 
-def files_of(split: SplitAnnotations) -> set[Path]:
-    """The images and annotation files of a split."""
-    return {*map(Path, split.images.paths()), *map(Path, split.images.annotation_paths())}
+def file_keys(splits: Sequence[SplitAnnotations]) -> Integers:
+    """The keys of the images and annotation files of splits."""
+    images = [split.images for split in splits]
+    of_files = ((table.keys, keys_of(table.annotation_paths(), len(table))) for table in images)
+    return np.concatenate([np.empty(0, np.int64), *chain.from_iterable(of_files)])
 
 
-def _file_keys(split: SplitAnnotations) -> Integers:
-    return np.concatenate([split.images.keys, keys_of(split.images.annotation_paths(), len(split.images))])
-
-
-def copy_files(paths: Iterable[Path], root: Path, out: Path) -> None:
-    for path in paths:
-        _copy(path, out / path.relative_to(root))
+def copy_images(splits: Sequence[SplitAnnotations], root: Path, out: Path) -> None:
+    """Copies the images of splits, each once."""
+    seen = set[int]()
+    for split in splits:
+        for path, key in zip(split.images.paths(), split.images.keys.tolist(), strict=True):
+            if key not in seen:
+                seen.add(key)
+                _copy(Path(path), out / Path(path).relative_to(root))
 
 
 def copy_annotations(paths: Iterable[Path], root: Path, out: Path) -> None:
@@ -152,25 +155,42 @@ def find_difference(expected: Sequence[SplitAnnotations], copy: Sequence[SplitAn
             if split.images:
                 return f"the split {split.split} is missing"
             continue
-        wanted, found = _images(split), _images(splits[split.split])
-        for name in wanted.keys() ^ found.keys():
-            return f"{name} is {'missing from' if name in wanted else 'additional in'} the split {split.split}"
-        for name, objects in wanted.items():
-            if not _are_alike(objects, found[name]):
-                return f"the objects of {name} in the split {split.split} differ"
+        wanted, found = _ByName(split), _ByName(splits[split.split])
+        for one, other, fault in ((wanted, found, "missing from"), (found, wanted, "additional in")):
+            lacking = np.flatnonzero(~are_among(one.keys, other.keys))
+            if len(lacking):
+                return f"{one.name(int(lacking[0]))} is {fault} the split {split.split}"
+        for place in range(len(wanted.keys)):
+            if not _are_alike(wanted.objects(place), found.objects(place)):
+                return f"the objects of {wanted.name(place)} in the split {split.split} differ"
     return ""
 
 
 _Objects = list[tuple[str, Box]]
 
 
-def _images(split: SplitAnnotations) -> dict[str, _Objects]:
-    """The objects of each image, by its path in the data folder."""
-    images: dict[str, _Objects] = {}
-    for image in split.images:
-        name = image.image_path.relative_to(split.root).as_posix()
-        images.setdefault(name, []).extend((obj.class_name, obj.box) for obj in image.objects)
-    return images
+class _ByName:
+    """The images of a split by their paths in the data folder, of which only keys are kept.
+
+    keys: of the paths, sorted and each once; a place is a position in them.
+    """
+
+    def __init__(self, split: SplitAnnotations) -> None:
+        self._split = split
+        keys = keys_of((inside(split.root, path) for path in split.images.paths()), len(split.images))
+        self._order = np.argsort(keys, kind="stable")
+        self.keys, self._starts = np.unique(keys[self._order], return_index=True)
+
+    def _images(self, place: int) -> ImageTable:
+        end = self._starts[place + 1] if place + 1 < len(self.keys) else None
+        return self._split.images.select(self._order[self._starts[place] : end])
+
+    def name(self, place: int) -> str:
+        return inside(self._split.root, next(self._images(place).paths()))
+
+    def objects(self, place: int) -> _Objects:
+        """Those of all entries of an image."""
+        return [(obj.class_name, obj.box) for image in self._images(place) for obj in image.objects]
 
 
 def _are_alike(a: _Objects, b: _Objects) -> bool:

@@ -130,12 +130,12 @@ def _box_statistics(splits: Sequence[SplitAnnotations], scans: Scans) -> BoxStat
             continue
         height, width = scan.image_size
         for x1, y1, x2, y2 in (obj.box for obj in image.objects if is_valid_box(obj.box)):
-            if max(x2 - x1, y2 - y1) > _LARGEST:  # not meant, and its area may be infinite
+            area, ratio = (x2 - x1) * (y2 - y1), (x2 - x1) / (y2 - y1)
+            if max(x2 - x1, y2 - y1) > _LARGEST or math.isinf(ratio):  # not meant, and its area may be infinite
                 continue
-            area = (x2 - x1) * (y2 - y1)
             by_area[bisect_right(limits, area)] += 1
             relative_sizes.add(math.sqrt(area / (height * width)))
-            aspect_ratios.add((x2 - x1) / (y2 - y1))
+            aspect_ratios.add(ratio)
     small, medium, large = by_area
     return BoxStatistics(
         small=small,

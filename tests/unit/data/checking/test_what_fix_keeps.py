@@ -14,7 +14,14 @@ from vovnet.data.check import Report, check_dataset, write_cleaned_copy
 from vovnet.data.checking.cleaned_copy import find_difference
 from vovnet.data.checking.image_scan import ImageScan
 from vovnet.data.checking.repairs import NO_OBJECT_LEFT, repair_image
-from vovnet.data.dataset import ImageAnnotation, ObjectAnnotation, OnProblem, SplitAnnotations, raise_problem
+from vovnet.data.dataset import (
+    ImageAnnotation,
+    ImageTable,
+    ObjectAnnotation,
+    OnProblem,
+    SplitAnnotations,
+    raise_problem,
+)
 from vovnet.data.formats import open_dataset
 from vovnet.data.readers import yolo
 
@@ -378,7 +385,7 @@ def test_every_difference_has_a_name(tmp_path: Path) -> None:
     assert find_difference([train, fewer], splits) == "images/val/1.png is additional in the split val"
     moved = replace(val.images[0].objects[0], box=(0.0, 0.0, 5.0, 5.0))
     image = replace(val.images[0], objects=(moved, *val.images[0].objects[1:]))
-    other = replace(val, images=(image, val.images[1]))
+    other = replace(val, images=ImageTable.of([image, val.images[1]]))
     assert find_difference(splits, [train, other]) == "the objects of images/val/0.png in the split val differ"
 
 
