@@ -169,7 +169,7 @@ def _fitting(torch: str) -> tuple[int, int] | None:
 
 def _index(installed: str) -> str:
     """The option of pip for the index that a build such as "2.14.1+cpu" comes from."""
-    build = re.search(r"\+(cpu|cu\d+|rocm[\d.]+)$", installed)
+    build = re.search(r"\+(cpu|xpu|cu\d+|rocm[\d.]+)$", installed)
     return f" --index-url https://download.pytorch.org/whl/{build[1]}" if build else ""
 
 
@@ -179,7 +179,7 @@ def _reinstall(names: list[str]) -> str:
     for name in names:
         public = _version(name).partition("+")[0]
         wanted.append(f'"{name}=={public}"' if name in _PAIR and public else _distribution(name))
-    index = _index(_version(names[0])) if names[0] in _PAIR else ""
+    index = _index(_version("torch")) if names[0] in _PAIR else ""  # torchvision must be of the same build
     return f"pip install --upgrade --force-reinstall --no-deps {' '.join(wanted)}{index}"
 
 

@@ -175,6 +175,25 @@ def test_a_pair_that_fits_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("torch", "torchvision", "index"),
+    [
+        ("2.14.1+cpu", "0.29.0", " --index-url https://download.pytorch.org/whl/cpu"),
+        ("2.14.1+cpu", "0.29.0+cu130", " --index-url https://download.pytorch.org/whl/cpu"),
+        ("2.14.1+xpu", "0.29.0", " --index-url https://download.pytorch.org/whl/xpu"),
+        ("2.14.1", "0.29.0+cpu", ""),
+    ],
+)
+def test_a_pair_of_two_builds_gets_that_of_pytorch(
+    torch: str, torchvision: str, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build of torchvision that is there would not fit any better if it were installed again."""
+    monkeypatch.setattr(libraries, "_version", {"torch": torch, "torchvision": torchvision}.get)
+    text = explain_import(RuntimeError("operator torchvision::nms does not exist"))
+    assert text is not None
+    assert text.partition("): ")[2] == f'{REINSTALL} "torchvision==0.29.0"{index}'
+
+
 @pytest.mark.parametrize(("torch", "torchvision"), [("3.0.0", "0.29.0"), ("2", "0.29"), ("", "0.29"), ("2.14", "")])
 def test_no_rule_no_blame(torch: str, torchvision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libraries, "_version", {"torch": torch, "torchvision": torchvision}.get)
