@@ -31,14 +31,12 @@ class _Source:
 
     def __init__(self, file: BinaryIO, path: Path, *, long_numbers: bool) -> None:
         self._file, self._path, self._scan = file, path, scanner(long_numbers=long_numbers)
-        self._first_state = self._state()
+        self._number = None if isinstance(file, io.BytesIO) else file.fileno()
+        self._modified = self._when_modified()
 
-    def _state(self) -> tuple[int, int] | None:
-        """What changes with the file; None for text that is held."""
-        if isinstance(self._file, io.BytesIO):
-            return None
-        found = os.fstat(self._file.fileno())
-        return found.st_size, found.st_mtime_ns
+    def _when_modified(self) -> int:
+        """In nanoseconds; 0 for text that is held."""
+        return 0 if self._number is None else os.fstat(self._number).st_mtime_ns
 
     def text(self, start: int, end: int) -> str:
         """What is between two places of the file. ValueError if it has changed."""
@@ -46,33 +44,33 @@ class _Source:
             self._file.seek(start)
             data = self._file.read(end - start)
             text = data.decode()
-            state = self._state()
+            modified = self._when_modified()
         except (OSError, UnicodeDecodeError) as error:
             raise self._changed() from error
-        if len(data) < end - start or state != self._first_state:
+        if len(data) < end - start or modified != self._modified:
             raise self._changed()
         return text
 
     def value(self, start: int, end: int) -> Any:
         """The value that begins at a place of the file, and ends before another."""
-        with self._parsing():
-            return self._scan(self.text(start, end), 0)[0]
+        text = self.text(start, end)
+        try:
+            return self._scan(text, 0)[0]
+        except (ValueError, RecursionError) as error:
+            raise self._fault(error) from error
 
     def member(self, start: int, end: int) -> tuple[str, Any]:
         """The key that begins at a place of the file, and its value."""
         text = self.text(start, end)
-        with self._parsing():
+        try:
             key, end = self._scan(text, 0)
             return key, self._scan(text, skip_space(text, text.index(":", end) + 1))[0]
+        except (ValueError, RecursionError) as error:
+            raise self._fault(error) from error
 
-    @contextmanager
-    def _parsing(self) -> Iterator[None]:
-        try:
-            yield
-        except ValueError as error:
-            raise self._changed() from error
-        except RecursionError:  # there is less room for it here than where the file was checked
-            raise ValueError(f"{self._path} {too_deep()}") from None
+    def _fault(self, error: Exception) -> ValueError:
+        """What parsing fails from that did not when the file was checked. A caller may leave less room for it."""
+        return ValueError(f"{self._path} {too_deep()}") if isinstance(error, RecursionError) else self._changed()
 
     def _changed(self) -> ValueError:
         return ValueError(f"{self._path} cannot be read again, or has changed since it was opened")
