@@ -19,7 +19,7 @@ from vovnet.printing import line
 
 # The distributions whose modules have another name.
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf", "markdown_it": "markdown-it-py", "pynvml": "nvidia-ml-py"}
-DISTRIBUTIONS["yaml"] = "pyyaml"
+DISTRIBUTIONS |= {"yaml": "pyyaml", "MNN": "mnn", "huggingface_hub": "huggingface-hub"}
 _PAIR = ("torch", "torchvision")
 _TORCH_MAJOR, _MINORS_APART = 2, 15  # torchvision 0.24 is made for torch 2.9, 0.25 for 2.10, and so on
 _NO_OPERATORS = re.compile(r"torchvision::|torchvision.* C\+\+ ops|C\+\+ ops.*torchvision", re.DOTALL)
@@ -108,7 +108,7 @@ def _needed() -> dict[str, str]:
     modules = {distribution: module for module, distribution in DISTRIBUTIONS.items()}
     bounds = {}
     for requirement in found:
-        name = re.split(r"[^\w.-]", requirement)[0]
+        name = re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
         bound = re.match(r"[\w.\[\]-]+>=([\d.]+)", requirement)
         bounds[modules.get(name, name)] = bound[1] if bound else ""
     return {name: bound for name, bound in bounds.items() if not name.startswith("vovnet")}

@@ -96,6 +96,18 @@ def test_the_name_of_a_distribution_that_differs_from_its_module(install: Instal
     assert text.startswith("nvidia-ml-py 99 cannot be imported (ZeroDivisionError: division by zero)")
 
 
+@pytest.mark.parametrize(
+    ("module", "distribution", "bound"), [("MNN", "mnn", "3.5"), ("huggingface_hub", "huggingface-hub", "1")]
+)
+def test_a_distribution_that_is_spelt_in_another_way(
+    install: Install, module: str, distribution: str, bound: str
+) -> None:
+    """Metadata of a package spells the names of others as its builder likes."""
+    install(module, "0.1", "raise TypeError('no')")
+    needs = f"vovnet needs {distribution} {bound} or newer, found 0.1"
+    assert explanation(module) == f"{needs}: pip install --upgrade {distribution}"
+
+
 def test_a_library_that_is_older_than_vovnet_needs(install: Install) -> None:
     install("supervision", "0.2", "from json import nothing_of_this_name")
     assert explanation("supervision") == (
