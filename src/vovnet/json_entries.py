@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import operator
+import os
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vovnet.json_window import Window, scanner, skip_space
-from vovnet.parsing import naming, read_bounded, regular_file
+from vovnet.parsing import naming, read_bounded, regular_file, too_deep
 
 Note = Callable[[dict[str, Any]], Sequence[int]]
 """Gives the numbers of 64 bits that are kept of an entry, as many for each."""
@@ -30,6 +31,12 @@ class _Source:
 
     def __init__(self, file: BinaryIO, path: Path, *, long_numbers: bool) -> None:
         self._file, self._path, self._scan = file, path, scanner(long_numbers=long_numbers)
+        self._number = None if isinstance(file, io.BytesIO) else file.fileno()
+        self._modified = self._when_modified()
+
+    def _when_modified(self) -> int:
+        """In nanoseconds; 0 for text that is held."""
+        return 0 if self._number is None else os.fstat(self._number).st_mtime_ns
 
     def text(self, start: int, end: int) -> str:
         """What is between two places of the file. ValueError if it has changed."""
@@ -37,28 +44,33 @@ class _Source:
             self._file.seek(start)
             data = self._file.read(end - start)
             text = data.decode()
+            modified = self._when_modified()
         except (OSError, UnicodeDecodeError) as error:
             raise self._changed() from error
-        if len(data) < end - start:
+        if len(data) < end - start or modified != self._modified:
             raise self._changed()
         return text
 
     def value(self, start: int, end: int) -> Any:
         """The value that begins at a place of the file, and ends before another."""
+        text = self.text(start, end)
         try:
-            return self._scan(self.text(start, end), 0)[0]
-        except json.JSONDecodeError as error:
-            raise self._changed() from error
+            return self._scan(text, 0)[0]
+        except (ValueError, RecursionError) as error:
+            raise self._fault(error) from error
 
     def member(self, start: int, end: int) -> tuple[str, Any]:
         """The key that begins at a place of the file, and its value."""
         text = self.text(start, end)
         try:
             key, end = self._scan(text, 0)
-            value, _ = self._scan(text, skip_space(text, text.index(":", end) + 1))
-        except ValueError as error:
-            raise self._changed() from error
-        return key, value
+            return key, self._scan(text, skip_space(text, text.index(":", end) + 1))[0]
+        except (ValueError, RecursionError) as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> ValueError:
+        """What parsing fails from that did not when the file was checked. A caller may leave less room for it."""
+        return ValueError(f"{self._path} {too_deep()}") if isinstance(error, RecursionError) else self._changed()
 
     def _changed(self) -> ValueError:
         return ValueError(f"{self._path} cannot be read again, or has changed since it was opened")
@@ -73,6 +85,9 @@ class JsonText:
     def text(self) -> str:
         """As the file has it."""
         return self._source.text(self._start, self._end)
+
+    def value(self) -> Any:
+        return self._source.value(self._start, self._end)
 
 
 class JsonEntries(Sequence[Any]):
@@ -202,7 +217,7 @@ def _is_same(one: Part, other: Part) -> bool:
     if isinstance(one, JsonEntries) and isinstance(other, JsonEntries):
         return len(one) == len(other) and all(map(operator.eq, one, other))
     if isinstance(one, JsonText) and isinstance(other, JsonText):
-        return bool(json.loads(one.text()) == json.loads(other.text()))
+        return bool(one.value() == other.value())
     return False
 
 

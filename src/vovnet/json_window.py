@@ -19,6 +19,7 @@ Scan = Callable[[str, int], tuple[Any, int]]
 _space = re.compile(r"[ \t\n\r]*")
 _NEAR = 32  # characters before the end of the window: what is wrong there may be a token that is cut in two
 _UNENDED = "Unterminated string"
+_OF_NUMBER = "0123456789.eE+-"
 
 
 def scanner(*, long_numbers: bool) -> Scan:
@@ -80,6 +81,9 @@ class Window:
                 self._read_all()
                 raise too_deep() from None
             except ValueError as error:
+                if not self._has_ended and self.text[-1] in _OF_NUMBER:  # which may go on, as a fraction
+                    self._read(len(self.text) - self.at)
+                    continue
                 self._read_all()
                 if self._long_numbers:
                     raise ValueError("holds a whole number of thousands of digits") from error

@@ -19,7 +19,7 @@ from vovnet.printing import line
 
 # The distributions whose modules have another name.
 DISTRIBUTIONS = {"PIL": "pillow", "google": "protobuf", "markdown_it": "markdown-it-py", "pynvml": "nvidia-ml-py"}
-DISTRIBUTIONS["yaml"] = "pyyaml"
+DISTRIBUTIONS |= {"yaml": "pyyaml", "MNN": "mnn", "huggingface_hub": "huggingface-hub"}
 _PAIR = ("torch", "torchvision")
 _TORCH_MAJOR, _MINORS_APART = 2, 15  # torchvision 0.24 is made for torch 2.9, 0.25 for 2.10, and so on
 _NO_OPERATORS = re.compile(r"torchvision::|torchvision.* C\+\+ ops|C\+\+ ops.*torchvision", re.DOTALL)
@@ -108,7 +108,7 @@ def _needed() -> dict[str, str]:
     modules = {distribution: module for module, distribution in DISTRIBUTIONS.items()}
     bounds = {}
     for requirement in found:
-        name = re.split(r"[^\w.-]", requirement)[0]
+        name = re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
         bound = re.match(r"[\w.\[\]-]+>=([\d.]+)", requirement)
         bounds[modules.get(name, name)] = bound[1] if bound else ""
     return {name: bound for name, bound in bounds.items() if not name.startswith("vovnet")}
@@ -169,7 +169,7 @@ def _fitting(torch: str) -> tuple[int, int] | None:
 
 def _index(installed: str) -> str:
     """The option of pip for the index that a build such as "2.14.1+cpu" comes from."""
-    build = re.search(r"\+(cpu|cu\d+|rocm[\d.]+)$", installed)
+    build = re.search(r"\+(cpu|xpu|cu\d+|rocm[\d.]+)$", installed)
     return f" --index-url https://download.pytorch.org/whl/{build[1]}" if build else ""
 
 
@@ -179,7 +179,7 @@ def _reinstall(names: list[str]) -> str:
     for name in names:
         public = _version(name).partition("+")[0]
         wanted.append(f'"{name}=={public}"' if name in _PAIR and public else _distribution(name))
-    index = _index(_version(names[0])) if names[0] in _PAIR else ""
+    index = _index(_version("torch")) if names[0] in _PAIR else ""  # torchvision must be of the same build
     return f"pip install --upgrade --force-reinstall --no-deps {' '.join(wanted)}{index}"
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import reprlib
 import shlex
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -41,6 +40,8 @@ def shell_word(value: object) -> str:
     """A name, mostly of a file, as one word of a command to be pasted, which `line` leaves as it is."""
     text = str(value)
     if os.name == "nt":
+        import subprocess  # late, since it takes as long as all of this module
+
         return subprocess.list2cmdline([text])
     word = shlex.quote(text)
     while "  " in word:  # two spaces would become one; the quotes end and begin anew between them

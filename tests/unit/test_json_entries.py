@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ def read_whole(data: bytes, path: Path) -> Any:
 def read_entries(path: Path, objects: Sequence[str]) -> Any:
     def whole(part: Part) -> Any:
         if isinstance(part, JsonText):
-            return json.loads(part.text())
+            return part.value()
         return dict(part) if isinstance(part, JsonMembers) else list(part)
 
     try:
@@ -176,6 +177,27 @@ def test_whole_numbers_are_bounded_where_asked(tmp_path: Path) -> None:
         assert list(content) == [10**400, float("inf")]
 
 
+@pytest.mark.parametrize("text", ["1234567890123456789.5", "1234567890123456789e-3", "12345678901234567890123"])
+@pytest.mark.parametrize("part", [4, 7, 25])
+def test_a_long_number_that_a_window_cuts_is_judged_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, text: str
+) -> None:
+    """Digits before a point that the window does not show are no whole number."""
+    monkeypatch.setattr(parsing, "_PART", part)
+    path = tmp_path / "a.json"
+    for spaces in range(30):
+        path.write_text(f'[{{"x":{" " * spaces}[{text}]}}]')
+        try:
+            expected = parsing.read_json(path)
+        except ValueError as error:
+            with pytest.raises(ValueError, match=str(error)), open_json(path, "json_bytes", {"": None}):
+                pass
+        else:
+            with open_json(path, "json_bytes", {"": None}) as content:
+                assert isinstance(content, JsonEntries)
+                assert list(content) == expected
+
+
 def test_a_file_above_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"images": []}')
@@ -197,6 +219,42 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> Non
             path.write_text(changed)
             with pytest.raises(ValueError, match="changed since it was opened"):
                 list(images)
+
+
+def test_other_entries_of_the_same_length_are_not_taken_for_the_old_ones(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"images": [{"id": 1}], "info": [1]}')
+    os.utime(path, (1, 1))
+    with open_json(path, "json_bytes", NOTES) as content:
+        assert isinstance(content, dict)
+        images, info = content["images"], content["info"]
+        path.write_text('{"images": [12345678], "info": [2]}')
+        assert isinstance(images, JsonEntries)
+        assert isinstance(info, JsonText)
+        for ask in (lambda: images[0], info.text, info.value):
+            with pytest.raises(ValueError, match="changed since it was opened"):
+                ask()
+
+
+def test_what_is_nested_too_deeply_for_a_caller_is_a_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's own reading is asked deeper in the program than where the file was checked."""
+    path = tmp_path / "a.json"
+    path.write_text('{"images": [{"id": 1}], "info": {"a": 1}}')
+
+    def too_deep(*_: object) -> None:
+        raise RecursionError
+
+    with open_json(path, "json_bytes", NOTES, objects=("info",)) as content:
+        assert isinstance(content, dict)
+        images, info = content["images"], content["info"]
+        assert isinstance(images, JsonEntries)
+        assert isinstance(info, JsonMembers)
+        monkeypatch.setattr(images._source, "_scan", too_deep)
+        for part in (images, info):
+            with pytest.raises(ValueError, match="a.json is not valid JSON for this purpose"):
+                part[0]
 
 
 @pytest.mark.parametrize(

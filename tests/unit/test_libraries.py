@@ -96,6 +96,18 @@ def test_the_name_of_a_distribution_that_differs_from_its_module(install: Instal
     assert text.startswith("nvidia-ml-py 99 cannot be imported (ZeroDivisionError: division by zero)")
 
 
+@pytest.mark.parametrize(
+    ("module", "distribution", "bound"), [("MNN", "mnn", "3.5"), ("huggingface_hub", "huggingface-hub", "1")]
+)
+def test_a_distribution_that_is_spelt_in_another_way(
+    install: Install, module: str, distribution: str, bound: str
+) -> None:
+    """Metadata of a package spells the names of others as its builder likes."""
+    install(module, "0.1", "raise TypeError('no')")
+    needs = f"vovnet needs {distribution} {bound} or newer, found 0.1"
+    assert explanation(module) == f"{needs}: pip install --upgrade {distribution}"
+
+
 def test_a_library_that_is_older_than_vovnet_needs(install: Install) -> None:
     install("supervision", "0.2", "from json import nothing_of_this_name")
     assert explanation("supervision") == (
@@ -173,6 +185,25 @@ def test_a_pair_that_fits_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None
         f'(operator torchvision::nms does not exist): {REINSTALL} "torchvision==0.29.0" '
         "--index-url https://download.pytorch.org/whl/cpu"
     )
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchvision", "index"),
+    [
+        ("2.14.1+cpu", "0.29.0", " --index-url https://download.pytorch.org/whl/cpu"),
+        ("2.14.1+cpu", "0.29.0+cu130", " --index-url https://download.pytorch.org/whl/cpu"),
+        ("2.14.1+xpu", "0.29.0", " --index-url https://download.pytorch.org/whl/xpu"),
+        ("2.14.1", "0.29.0+cpu", ""),
+    ],
+)
+def test_a_pair_of_two_builds_gets_that_of_pytorch(
+    torch: str, torchvision: str, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build of torchvision that is there would not fit any better if it were installed again."""
+    monkeypatch.setattr(libraries, "_version", {"torch": torch, "torchvision": torchvision}.get)
+    text = explain_import(RuntimeError("operator torchvision::nms does not exist"))
+    assert text is not None
+    assert text.partition("): ")[2] == f'{REINSTALL} "torchvision==0.29.0"{index}'
 
 
 @pytest.mark.parametrize(("torch", "torchvision"), [("3.0.0", "0.29.0"), ("2", "0.29"), ("", "0.29"), ("2.14", "")])

@@ -72,7 +72,7 @@ def name_of(root: Path) -> str:
 
 def free_folder(folder: Path, suffix: str) -> Path:
     """A name for a folder beside this one that is not there."""
-    start = folder if folder.name else folder.resolve()
+    start = folder.resolve() if folder.name in ("", "..") else folder
     endings = (suffix, *(f"{suffix}-{number}" for number in range(2, 1000)))
     return next(path for ending in endings if not (path := Path(f"{start}{ending}")).exists())
 

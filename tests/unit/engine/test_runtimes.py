@@ -149,6 +149,18 @@ def test_a_runtime_of_weights_is_its_known_export_or_the_command_that_makes_one(
         vovnet.load("bccd", "cuda", runtime="openvino")
 
 
+@pytest.mark.parametrize(
+    "config",
+    [[1], "abc", {"data": [1]}, {"data": {"root": 5, "val": "val"}}, {"data": {"root": "a" * 5000, "val": "v"}}],
+)
+def test_a_record_of_any_form_makes_no_traceback(
+    config: object, bccd_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vovnet.engine.predicting.runtimes.record_of_weights", lambda source: {"config": config})
+    with pytest.raises(UsageError, match="make one with vovnet export bccd --to openvino$"):
+        vovnet.load("bccd", runtime="openvino")
+
+
 def test_openvino_reads_onnx(bccd_onnx: Path) -> None:
     pytest.importorskip("openvino")
     detector = vovnet.load(bccd_onnx, runtime="openvino", threads=1)

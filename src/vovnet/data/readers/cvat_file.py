@@ -127,7 +127,7 @@ class _Reader:
         self._meta: dict[str, str] = {}
 
     def parse(self, parts: Iterable[bytes | str]) -> None:
-        parser = expat.ParserCreate()
+        parser = expat.ParserCreate("utf-8")  # as the parts are, whatever a declaration in them says
         parser.buffer_text = True
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.CharacterDataHandler = self._add_text

@@ -124,7 +124,7 @@ def _parse_whole(path: Path) -> ViaFile:
 
 def _options_2(content: Any) -> dict[str, dict[str, str]]:
     stated = content.get("_via_attributes")
-    stated = json.loads(stated.text()) if isinstance(stated, JsonText) else stated
+    stated = stated.value() if isinstance(stated, JsonText) else stated
     attributes = _dict(_dict(stated).get("region"))
     return {name: _options(value) for name, value in attributes.items()}
 
@@ -282,7 +282,7 @@ def _rewritten_2(file: ViaFile, entries: _Entries2, change: Change) -> Iterator[
         key: object_pieces(images()) if key == _METADATA else [part.text()] for key, part in file.content.items()
     }
     listed = file.content.get("_via_image_id_list")
-    order = json.loads(listed.text()) if isinstance(listed, JsonText) else None
+    order = listed.value() if isinstance(listed, JsonText) else None
     if isinstance(order, list):  # after the images, when it is known which stay
         members.pop("_via_image_id_list")
         members["_via_image_id_list"] = list_pieces(key for key in order if str(key) in keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,9 +67,10 @@ def describe_running(detector: Predictor, weights: str | Path) -> str | None:
 def _export_command(source: str | Path, runtime: str) -> str:
     """Which makes one that is judged on the images that chose the weights, if they are here, else on shipped ones."""
     command = f"vovnet export {shell_word(source)} --to {EXPORT_TO[runtime]}"
-    data = dict(dict(record_of_weights(source).get("config") or {}).get("data") or {})
-    root, split = data.get("root"), data.get("val")
-    if isinstance(root, str) and isinstance(split, str) and Path(root).exists():
+    config = record_of_weights(source).get("config")
+    data = config.get("data") if isinstance(config, dict) else None
+    root, split = (data.get("root"), data.get("val")) if isinstance(data, dict) else (None, None)
+    if isinstance(root, str) and isinstance(split, str) and os.path.exists(root):
         return f"{command} --data {shell_word(root)} --split {shell_word(split)}"
     own = "" if str(source) in shipped_weights() else " (and --data with images of what it detects)"
     return f"{command}{own}"

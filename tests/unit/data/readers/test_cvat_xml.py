@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from vovnet.data.check import check_dataset
 from vovnet.data.formats import open_dataset, recognise, splits
+from vovnet.data.readers.cvat_file import parse_cvat
 from vovnet.data.readers.cvat_shapes import shape_box
 from vovnet.limits import set_limit
 
@@ -215,6 +217,19 @@ def test_a_file_that_is_not_as_it_should_be_is_one_sentence(tmp_path: Path, text
     (problem, *_) = check_dataset(tmp_path, workers=1).problems
     assert problem.kind == "bad-annotation"
     assert reason in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("mark", "declared"),
+    [(b"", "utf8"), (b"", "UTF_8"), *((codecs.BOM_UTF8, name) for name in ("utf8", "latin-1", "utf-16", "no-such"))],
+)
+def test_text_in_utf_8_is_read_whatever_name_of_it_expat_knows(tmp_path: Path, mark: bytes, declared: str) -> None:
+    """A byte order mark outweighs the declaration."""
+    path = tmp_path / "annotations.xml"
+    text = cvat_xml(META, cvat_image(0, "é.png", cvat_box("cät", (1, 2, 11, 22)))).replace("utf-8", declared)
+    path.write_bytes(mark + text.encode())
+    (image,) = parse_cvat(path).images
+    assert (image.name, [obj.class_name for obj in image.objects]) == ("é.png", ["cät"])
 
 
 def test_an_image_has_a_limited_number_of_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
