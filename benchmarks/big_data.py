@@ -86,7 +86,10 @@ def main() -> None:
                 rows += [measure(name, root, form, count) for name in args.commands]
                 shutil.rmtree(root)
     Output().table(HEADER, table(rows))
-    header = record_header(shlex.join(["python", "benchmarks/big_data.py", *sys.argv[1:]]))
+    measured = ["--images", str(args.images), "--formats", *args.formats]  # a folder of this machine says nothing
+    if args.commands != list(COMMANDS):
+        measured += ["--commands", *args.commands]
+    header = record_header(shlex.join(["python", "benchmarks/big_data.py", *measured]))
     write_json(args.record, {**header, "device": processor(), "rows": [asdict(row) for row in rows]})
 
 
