@@ -284,8 +284,7 @@ def _items(window: Window, end: str) -> Iterator[None]:
     if window.peek() != end:
         yield
         while window.peek() == ",":
-            window.at += 1
-            window.peek()
+            window.pass_comma(end)
             yield
         if window.peek() != end:
             window.fail("Expecting ',' delimiter")

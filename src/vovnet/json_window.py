@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO, NoReturn
 
@@ -19,6 +20,10 @@ Scan = Callable[[str, int], tuple[Any, int]]
 _space = re.compile(r"[ \t\n\r]*")
 _NEAR = 32  # characters before the end of the window: what is wrong there may be a token that is cut in two
 _UNENDED = "Unterminated string"
+_TRAILING_COMMA = {
+    "]": "Illegal trailing comma before end of array",
+    "}": "Illegal trailing comma before end of object",
+}
 _OF_NUMBER = "0123456789.eE+-"
 
 
@@ -62,6 +67,18 @@ class Window:
             if self._has_ended:
                 return ""
             self._read(0)
+
+    def pass_comma(self, end: str) -> None:
+        """Comes from a comma to the item behind it. ValueError if that is the end, where Python knows such a fault."""
+        while True:
+            match = _space.match(self.text, self.at + 1)
+            position = match.end() if match else self.at + 1
+            if position < len(self.text) or self._has_ended:
+                break
+            self._read(len(self.text) - self.at)
+        if sys.version_info >= (3, 13) and self.text[position : position + 1] == end:
+            self.fail(_TRAILING_COMMA[end])
+        self.at = position
 
     def byte(self) -> int:
         """The place of `at` in the file."""
