@@ -222,8 +222,8 @@ def test_another_process_reads_and_adds_for_itself(method: str) -> None:
     process.start()
     for text in TEXTS:
         texts.add(text)
-    before, after = answers.get(timeout=60)
-    process.join(60)
+    before, after = answers.get(timeout=600)
+    process.join(600)
     assert process.exitcode == 0
     assert before == TEXTS
     assert after == TEXTS + TEXTS[::-1]
