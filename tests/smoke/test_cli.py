@@ -832,7 +832,7 @@ def test_weights_of_others_are_imported(run: Run, tmp_path: Path) -> None:
     assert result.code == 0
     found = json.loads(result.out)
     assert (found["scheme"], found["model"], found["options"]["ese"]) == ("timm", "vovnet19_slim_dw_ese", "last")
-    assert "start from them with backbone_weights=" in result.err
+    assert "a run starts from them with the setting backbone_weights=" in result.err
     assert (tmp_path / "ours.safetensors").is_file()
     again = ("weights", "import", tmp_path / "theirs.pth", "--output", tmp_path / "ours.safetensors")
     refused = run(*again)
