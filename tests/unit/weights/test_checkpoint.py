@@ -22,8 +22,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     save_checkpoint(path, {"format": "old"})
     old = path.read_bytes()
 
-    def full(state, temporary):
-        temporary.write_bytes(b"half of it")
+    def full(state, file):
+        file.write(b"half of it")
         raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
 
     monkeypatch.setattr(torch, "save", full)
