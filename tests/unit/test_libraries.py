@@ -119,7 +119,7 @@ def test_a_name_that_an_older_library_lacks(install: Install) -> None:
     install("pandas", "1.0", "")
     with pytest.raises(ImportError) as raised:
         exec("from pandas import DataFrame")
-    assert explain_import(raised.value) == "vovnet needs pandas 2.2 or newer, found 1.0: pip install --upgrade pandas"
+    assert explain_import(raised.value) == "vovnet needs pandas 2.2.2 or newer, found 1.0: pip install --upgrade pandas"
 
 
 def test_what_a_library_lacks(install: Install) -> None:
