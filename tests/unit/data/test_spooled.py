@@ -205,11 +205,11 @@ def test_threads_read_while_one_appends() -> None:
     assert texts == TEXTS * 4
 
 
-def _read_and_add(texts: Texts, answers: Any) -> None:
+def _read_and_add(texts: Texts, answer: Any) -> None:
     before = list(texts)
     for text in reversed(TEXTS):
         texts.add(text)
-    answers.put((before, list(texts)))
+    answer.send((before, list(texts)))
 
 
 @pytest.mark.parametrize(
@@ -217,13 +217,14 @@ def _read_and_add(texts: Texts, answers: Any) -> None:
 )
 def test_another_process_reads_and_adds_for_itself(method: str) -> None:
     context: Any = multiprocessing.get_context(method)
-    texts, answers = Texts(TEXTS), context.Queue()
-    process = context.Process(target=_read_and_add, args=(texts, answers))
+    texts, (received, answer) = Texts(TEXTS), context.Pipe(duplex=False)
+    process = context.Process(target=_read_and_add, args=(texts, answer))
     process.start()
+    answer.close()  # what waits below ends if the other process does
     for text in TEXTS:
         texts.add(text)
-    before, after = answers.get(timeout=600)
-    process.join(600)
+    before, after = received.recv()
+    process.join()
     assert process.exitcode == 0
     assert before == TEXTS
     assert after == TEXTS + TEXTS[::-1]
