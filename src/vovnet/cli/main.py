@@ -6,7 +6,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnknownOptionError
 
 from vovnet import console
 from vovnet.cli import (  # noqa: F401  (each adds its command)
@@ -31,7 +31,7 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 from vovnet.cli.app import app
 from vovnet.cli.output import complain
 from vovnet.console import BROKEN_PIPE, apply_limits, flush, guarded_terminal, open_closed_streams
-from vovnet.errors import UsageError, describe
+from vovnet.errors import UsageError, describe, nearest
 from vovnet.printing import SENTENCE, line, quoted
 from vovnet.weights.asked_once import asked_once
 
@@ -67,13 +67,29 @@ def _run(arguments: Sequence[str], *, debug: bool) -> object:
     except (CycloptsError, UsageError) as error:
         if debug:
             raise
-        complain(f"{error} See vovnet --help." if isinstance(error, CycloptsError) else str(error))
+        complain(f"{_wrong_words(error)} See vovnet --help." if isinstance(error, CycloptsError) else str(error))
         return 2
     except Exception as error:
         if debug:
             raise
         complain(_one_sentence(error, next(iter(arguments), "")))
         return 1
+
+
+def _wrong_words(error: CycloptsError) -> str:
+    """The error, and for an unknown option of `vovnet train` the setting that is meant, such as by --epochs 3."""
+    if not isinstance(error, UnknownOptionError) or error.command_chain != ("train",):
+        return str(error)
+    from vovnet.engine.config import TrainConfig
+    from vovnet.engine.config_keys import hint
+
+    option = (error.token.keyword or error.token.value).partition("=")[0]
+    setting = option.lstrip("-").replace("-", "_")
+    meant = hint(TrainConfig, setting)
+    options = (name for argument in error.argument_collection for name in argument.names)
+    if meant.startswith(" (") or nearest(option, options, cutoff=0.8):
+        return str(error)
+    return f"Unknown option: {option}; settings are written KEY=VALUE{meant}" + ("" if meant.endswith("?") else ".")
 
 
 _MEMORY_OPTIONS = {

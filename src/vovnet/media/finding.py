@@ -89,11 +89,11 @@ def _find(source: str, output: Path | None, hint: Callable[[str], str]) -> list[
         return [*_media(matches, Path(*fixed), output, f"{source} matches no image or video; looked for")]
     if source.isdecimal():
         raise ValueError(f"{source} is no file, and if it is the number of a camera: {NOT_YET}")
-    near = hint(source) or _nearest_beside(Path(source))
+    near = hint(source) or nearest_beside(Path(source))
     raise FileNotFoundError(f"expected an image, video, folder or pattern, but {source!r} does not exist{near}")
 
 
-def _nearest_beside(path: Path) -> str:
+def nearest_beside(path: Path) -> str:
     """ ", did you mean …?" with the name in the same folder that is most like one that is not there."""
     with suppress(OSError, ValueError):  # there is no such folder, or it cannot be read
         prefix = path.as_posix().removesuffix(path.name)

@@ -122,7 +122,8 @@ def to_rgb(image: Image.Image | np.ndarray) -> Pixels:
     pixels = np.empty((height, width, 3), np.uint8)
     for rows in strips((height, width)):
         if isinstance(image, Image.Image):
-            _fill(pixels[rows], _pil_to_array(image.crop((0, rows.start, width, rows.stop))))
+            whole = rows == slice(0, height)
+            _fill(pixels[rows], _pil_to_array(image if whole else image.crop((0, rows.start, width, rows.stop))))
         else:
             _fill(pixels[rows], image[rows])
     return pixels

@@ -9,7 +9,7 @@ from pathlib import Path
 from vovnet.data.splits.split_file import is_split_file
 from vovnet.engine.config_file import read_values
 from vovnet.errors import UsageError, did_you_mean
-from vovnet.media.finding import VIDEO_SUFFIXES
+from vovnet.media.finding import VIDEO_SUFFIXES, nearest_beside
 from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.names import published_configs
 from vovnet.printing import line
@@ -62,7 +62,8 @@ def _is_config(source: str) -> bool:
 
 def _checked(source: str) -> Path:
     if not _exists(source):
-        hint = did_you_mean(source, published_configs()) or "; `vovnet list` names the published configs"
+        hint = did_you_mean(source, published_configs()) or nearest_beside(Path(source))
+        hint = hint or "; `vovnet list` names the published configs"
         raise FileNotFoundError(f"no config file {line(source)}, and no data folder of this name{hint}")
     return Path(source)
 

@@ -46,6 +46,9 @@ def test_what_is_neither(here):
         find_dataset("photos", [])
     with pytest.raises(FileNotFoundError, match=r"did you mean 'voc_pelee304'"):
         find_dataset("voc_pele304", [])
+    Path("my/cells").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"no data folder of this name, did you mean 'my/cells'\?"):
+        find_dataset("my/cels", [])
     with pytest.raises(UsageError, match="name a config or a folder"):
         find_dataset(None, [])
     with pytest.raises(UsageError, match="both name a dataset"):
