@@ -567,6 +567,9 @@ def test_a_split_that_is_not_there(run: Run, weights: Path, small_voc: Path) -> 
     result = run("evaluate", weights, small_voc, "--split", "vol")
     assert result.code == 2
     assert "has no split 'vol', did you mean 'val'?" in result.complaint
+    result = run("evaluate", weights, small_voc)
+    assert result.code == 2
+    assert result.complaint.endswith("has the splits train, val: name one of them as split")
 
 
 def test_a_corrupt_checkpoint(run: Run, weights: Path, config: Path, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def _choose_split(root: Path, format_module: ModuleType | Selection, split: str 
     if split is None and len(names) == 1:
         return names[0]
     if split is None:
-        raise UsageError(f"{root} has the splits {listed(names, _MOST_NAMES)}: name one of them")
+        raise UsageError(f"{root} has the splits {listed(names, _MOST_NAMES)}: name one of them as split")
     if split in names or (format_module in (voc, yolo) and format_module.has_split(root, split)):
         return split
     same = [name for name in names if name in _VALIDATION_NAMES]
