@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from vovnet.printing import line, quoted
@@ -53,10 +55,18 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=cutoff)), None)
 
 
-def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
     """ ", did you mean 'NAME'?" with the nearest known name after `prefix`, or nothing if none is near."""
-    near = nearest(name, known)
+    near = nearest(name, known, cutoff)
     return "" if near is None else f", did you mean {quoted(prefix + near, _LONGEST_NAME)}?"
+
+
+def nearest_beside(path: Path) -> str:
+    """ ", did you mean …?" with the name in the same folder that is most like one that is not there."""
+    with suppress(OSError, ValueError):  # there is no such folder, or it cannot be read
+        prefix = path.as_posix().removesuffix(path.name)
+        return did_you_mean(path.name, sorted(os.listdir(path.parent)), prefix, cutoff=0.75)
+    return ""
 
 
 def listed(names: Iterable[str], most: int = 40, length: int = _LONGEST_LIST) -> str:

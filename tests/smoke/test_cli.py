@@ -153,12 +153,6 @@ def test_help_names_every_command_and_option(run: Run) -> None:
         (["predct"], 'Did you mean "predict"?'),
         (["data", "chek"], 'Did you mean "check"?'),
         (["predict", "a.jpg", "--theads", "2"], "Did you mean --threads?"),
-        (["train", "x", "--epochs", "3"], "--epochs; settings are written KEY=VALUE, did you mean 'schedule.epochs'?"),
-        (["train", "x", "--lr=0.1"], "--lr; settings are written KEY=VALUE, did you mean 'optimizer.learning_rate'?"),
-        (["train", "x", "--batch-size", "8"], "written KEY=VALUE, did you mean 'batch_size'?"),
-        (["train", "x", "--imgsz", "640"], "written KEY=VALUE: the model states the size of its input"),
-        (["train", "x", "--minute", "3"], "--minute. Did you mean --minutes?"),
-        (["predict", "a.jpg", "--epochs", "3"], "Unknown option: --epochs. See vovnet --help."),
         (["predict", "a.jpg", "--top-k", "many"], 'unable to convert "many" into int'),
         (["predict", "a.jpg", "--top-k", "0"], "--top-k. Must be >= 1"),
         (["predict", "a.jpg", "--score-threshold", "1.5"], "--score-threshold. Must be <= 1"),
@@ -175,6 +169,75 @@ def test_wrong_usage_is_status_2(run: Run, arguments: list[str], says: str) -> N
     result = run(*arguments)
     assert result.code == 2
     assert says in re.sub(r'"(--[\w-]+)"', r"\1", result.complaint)  # which some versions of cyclopts quote
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("train x --epochs 3", "; settings are written KEY=VALUE, did you mean 'schedule.epochs'?"),
+        ("train x --lr=0.1", "; settings are written KEY=VALUE, did you mean 'optimizer.learning_rate'?"),
+        ("train x --batch-size 8", "; settings are written KEY=VALUE: batch_size=…"),
+        ("train x --augment.flip 0", "; settings are written KEY=VALUE: augment.flip=…"),
+        ("train x --optimizer.lr 0.1", "; settings are written KEY=VALUE, did you mean 'optimizer.learning_rate'?"),
+        ("train x --tiles 3", "; settings are written KEY=VALUE, did you mean 'data.tiles'?"),
+        (
+            "train x --data y",
+            "; settings are written KEY=VALUE, such as data.root=…, data.train=…, data.val=…, data.more_train=…, "
+            "data.cache=…, … and 1 more.",
+        ),
+        ("train x --nc 3", ": the classes come from the data."),
+        ("train x --minute 3", ". Did you mean --minutes?"),
+        ("train x --from-weights y", ". Did you mean --from?"),
+        ("train x --budget 3", "."),
+        ("train x --schedule.", "."),
+        ("init --epochs 3", "; settings are written KEY=VALUE, did you mean 'schedule.epochs'?"),
+        ("config show voc_pelee304 --seed 3", "; settings are written KEY=VALUE: seed=…"),
+        ("study aggregation x --epochs 3", "; settings are written KEY=VALUE: epochs=…"),
+        ("predict x --epochs 3", "."),
+        ("predict x --conf 0.3", ". Did you mean --score-threshold?"),
+        ("predict x --imgsz 320", "."),
+        ("measure bccd --imgsz 320", ". Did you mean --input-size?"),
+        ("export bccd --to onnx --batch 2", "."),
+    ],
+)
+def test_an_unknown_option_is_status_2_and_says_what_may_be_meant(run: Run, words: str, says: str) -> None:
+    result = run(*words.split())
+    option = next(word for word in words.split()[1:] if word.startswith("--") and word != "--to").partition("=")[0]
+    assert (result.code, result.complaint) == (2, f"Unknown option: {option}{says} See vovnet --help.")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train {}/cels",
+        "train {}/my.yml",
+        "config show {}/my.yml",
+        "data check {}/cels",
+        "data split {}/cels 0.8/0.2",
+        "evaluate bccd {}/cels",
+        "evaluate {}/wieghts.safetensors {}/cells",
+        "predict {}/a.jpeg",
+        "predict {}/a.jpg --weights {}/weihgts.safetensors",
+        "predict {}/a.jpg --runtime onnxruntime --weights {}/b.onx",
+        "reproduce table3 --records {}/cels",
+    ],
+)
+def test_what_is_not_there_is_said_with_the_nearest_beside_it(run: Run, tmp_path: Path, words: str) -> None:
+    folder = tmp_path / "mine"
+    (folder / "cells").mkdir(parents=True)
+    for name in ("a.jpg", "my.yaml", "weights.safetensors", "b.onnx"):
+        (folder / name).touch()
+    result = run(*words.format(folder, folder).split())
+    assert result.code in (1, 2)
+    names = r"(cells|my\.yaml|weights\.safetensors|a\.jpg|b\.onnx)"
+    assert re.search(rf"did you mean '{folder.as_posix()}/{names}'\?", result.complaint)
+
+
+def test_an_empty_name_is_not_the_current_folder(run: Run) -> None:
+    """As that of an unset variable."""
+    for name in ("", " "):
+        result = run("train", name, "--plan")
+        assert (result.code, "the name of the config or folder is empty" in result.complaint) == (2, True)
 
 
 def test_list(run: Run, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -569,7 +632,7 @@ def test_a_split_that_is_not_there(run: Run, weights: Path, small_voc: Path) -> 
     assert "has no split 'vol', did you mean 'val'?" in result.complaint
     result = run("evaluate", weights, small_voc)
     assert result.code == 2
-    assert result.complaint.endswith("has the splits train, val: name one of them as split")
+    assert result.complaint.endswith("has the splits train, val: give one of them as split")
 
 
 def test_a_corrupt_checkpoint(run: Run, weights: Path, config: Path, tmp_path: Path) -> None:

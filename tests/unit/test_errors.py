@@ -17,7 +17,7 @@ import vovnet
 from vovnet.cli.main import EXTRA_OF_PACKAGE, _one_sentence
 from vovnet.cli.output import complain
 from vovnet.engine.config_keys import hint
-from vovnet.errors import counted, did_you_mean, install_extra, listed, unknown_name
+from vovnet.errors import counted, did_you_mean, install_extra, listed, nearest_beside, unknown_name
 from vovnet.runtime import options
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,16 @@ def test_a_hostile_name_costs_little(message: Callable[[str, list[str]], str], n
     assert time.process_time() - began < 5
     assert len(text) < 600
     assert text.isprintable()
+
+
+def test_the_nearest_name_beside_a_path(tmp_path: Path) -> None:
+    for name in ("cells", "newer.onnx"):
+        (tmp_path / name).touch()
+    assert nearest_beside(tmp_path / "cels") == f", did you mean '{(tmp_path / 'cells').as_posix()}'?"
+    assert nearest_beside(tmp_path / "gone.onnx") == "", "a suffix in common is not alike"
+    assert nearest_beside(tmp_path / "no folder/cels") == ""
+    assert nearest_beside(tmp_path / "cells/cels") == "", "a file is no folder"
+    assert nearest_beside(tmp_path / "cel\0s") == f", did you mean '{(tmp_path / 'cells').as_posix()}'?"
 
 
 def test_the_nearest_name_and_all_names() -> None:

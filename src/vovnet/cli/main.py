@@ -6,7 +6,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 
-from cyclopts import CycloptsError, UnknownOptionError
+from cyclopts import CycloptsError
 
 from vovnet import console
 from vovnet.cli import (  # noqa: F401  (each adds its command)
@@ -30,8 +30,9 @@ from vovnet.cli import (  # noqa: F401  (each adds its command)
 )
 from vovnet.cli.app import app
 from vovnet.cli.output import complain
+from vovnet.cli.wrong_option import explain_words
 from vovnet.console import BROKEN_PIPE, apply_limits, flush, guarded_terminal, open_closed_streams
-from vovnet.errors import UsageError, describe, nearest
+from vovnet.errors import UsageError, describe
 from vovnet.printing import SENTENCE, line, quoted
 from vovnet.weights.asked_once import asked_once
 
@@ -58,16 +59,16 @@ def _run(arguments: Sequence[str], *, debug: bool) -> object:
     try:
         arguments = apply_limits(arguments)
         with asked_once():
-            return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            return _call(arguments)
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
     except BrokenPipeError:
         raise
-    except (CycloptsError, UsageError) as error:
+    except UsageError as error:
         if debug:
             raise
-        complain(f"{_wrong_words(error)} See vovnet --help." if isinstance(error, CycloptsError) else str(error))
+        complain(str(error))
         return 2
     except Exception as error:
         if debug:
@@ -76,20 +77,11 @@ def _run(arguments: Sequence[str], *, debug: bool) -> object:
         return 1
 
 
-def _wrong_words(error: CycloptsError) -> str:
-    """The error, and for an unknown option of `vovnet train` the setting that is meant, such as by --epochs 3."""
-    if not isinstance(error, UnknownOptionError) or error.command_chain != ("train",):
-        return str(error)
-    from vovnet.engine.config import TrainConfig
-    from vovnet.engine.config_keys import hint
-
-    option = (error.token.keyword or error.token.value).partition("=")[0]
-    setting = option.lstrip("-").replace("-", "_")
-    meant = hint(TrainConfig, setting)
-    options = (name for argument in error.argument_collection for name in argument.names)
-    if meant.startswith(" (") or nearest(option, options, cutoff=0.8):
-        return str(error)
-    return f"Unknown option: {option}; settings are written KEY=VALUE{meant}" + ("" if meant.endswith("?") else ".")
+def _call(arguments: Sequence[str]) -> object:
+    try:
+        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        raise UsageError(f"{explain_words(error)} See vovnet --help.") from error
 
 
 _MEMORY_OPTIONS = {

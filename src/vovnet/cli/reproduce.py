@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vovnet.cli.app import app
 from vovnet.cli.options import Device, Json, Repetitions, Switch
 from vovnet.cli.output import Output, make_folder, need, show_progress
-from vovnet.errors import UsageError
+from vovnet.errors import UsageError, nearest_beside
 from vovnet.folder_lock import folder_lock
 from vovnet.printing import line
 
@@ -110,7 +110,7 @@ def _check_folders(records: Path | None, runs: Path | None, voc: Path | None, co
         raise UsageError("--voc and --coco are for the weights of finished runs: give --runs DIR too")
     for folder in (records, runs, voc, coco):
         if folder is not None and not folder.is_dir():
-            raise FileNotFoundError(f"the folder {folder} does not exist")
+            raise FileNotFoundError(f"the folder {folder} does not exist{nearest_beside(folder)}")
 
 
 def print_sections(sections: Iterable[Section], out: Output) -> None:

@@ -16,7 +16,7 @@ from vovnet.data.made_dataset import to_dataset
 from vovnet.data.readers import boxes_csv, coco, cvat_xml, label_studio, labelme, mask_png, via, voc, yolo
 from vovnet.data.reading import names_of_splits, read_splits
 from vovnet.data.splits.split_file import Selection, is_split_file, read_split_file
-from vovnet.errors import UsageError, did_you_mean, listed
+from vovnet.errors import UsageError, did_you_mean, listed, nearest_beside
 from vovnet.media.pixels import image_header_size
 from vovnet.printing import line, quoted
 
@@ -134,7 +134,7 @@ def _find_form(root: Path) -> tuple[Form, str]:
             f"{root} is a file: give the folder of the dataset, the YAML file of a YOLO dataset, or a split file"
         )
     if not root.is_dir():
-        raise FileNotFoundError(f"the data folder {root} does not exist")
+        raise FileNotFoundError(f"the data folder {root} does not exist{nearest_beside(root)}")
     for form in _FORMS:
         if reason := form.recognises(root):
             return form, reason
@@ -255,7 +255,7 @@ def _choose_split(root: Path, format_module: ModuleType | Selection, split: str 
     if split is None and len(names) == 1:
         return names[0]
     if split is None:
-        raise UsageError(f"{root} has the splits {listed(names, _MOST_NAMES)}: name one of them as split")
+        raise UsageError(f"{root} has the splits {listed(names, _MOST_NAMES)}: give one of them as split")
     if split in names or (format_module in (voc, yolo) and format_module.has_split(root, split)):
         return split
     same = [name for name in names if name in _VALIDATION_NAMES]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from vovnet.engine.config_keys import explain
-from vovnet.errors import UsageError, did_you_mean
+from vovnet.errors import UsageError, did_you_mean, nearest_beside
 from vovnet.names import published_configs
 from vovnet.parsing import read_text
 from vovnet.printing import line, quoted
@@ -79,7 +79,7 @@ def find_config(source: str | Path) -> Path:
     name = path.name.removesuffix(".yaml")
     if name in published and path in (Path(name), Path(f"{name}.yaml"), Path("configs") / f"{name}.yaml"):
         return published[name]
-    remedy = did_you_mean(name, published) or "; `vovnet list` names the published ones"
+    remedy = nearest_beside(path) or did_you_mean(name, published) or "; `vovnet list` names the published ones"
     raise FileNotFoundError(f"no config file {line(str(source))}{remedy}")
 
 

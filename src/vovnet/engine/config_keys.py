@@ -118,8 +118,8 @@ def _leaves(name: str, value: Any) -> Iterator[str]:
         yield from _leaves(f"{name}.{line(str(key), 60)}", inner)
 
 
-def hint(schema: type[BaseModel], key: str) -> str:
-    """ ", did you mean …?" for an unknown dotted key, or what else helps."""
+def hint(schema: type[BaseModel], key: str, cutoff: float = 0.6) -> str:
+    """ ", did you mean …?" for an unknown dotted key, or what else helps. cutoff: how alike names must be, 0 to 1."""
     *parents, last = line(key).split(".")
     plain, known = _plain(last), list(_dotted_keys(schema))
     synonym = _SYNONYMS.get(_plain(line(key))) or _SYNONYMS.get(plain, "")
@@ -133,9 +133,9 @@ def hint(schema: type[BaseModel], key: str) -> str:
     if not siblings:  # no such section
         siblings, prefix = keys_of(schema, []), ""
     by_last = {name.split(".")[-1]: name for name in reversed(known)}  # of two, the first
-    near = nearest(last, by_last)
+    near = nearest(last, by_last, cutoff)
     elsewhere = f", did you mean {by_last[near]!r}?" if near else ""
-    return did_you_mean(last, siblings, prefix) or elsewhere or f" (known keys: {listed(siblings, length=100)})"
+    return did_you_mean(last, siblings, prefix, cutoff) or elsewhere or f" (known keys: {listed(siblings, length=100)})"
 
 
 def keys_of(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:

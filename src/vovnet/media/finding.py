@@ -6,12 +6,11 @@ import glob
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from vovnet.errors import did_you_mean
+from vovnet.errors import nearest_beside
 from vovnet.files import is_below
 from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.media.results import Failure
@@ -91,14 +90,6 @@ def _find(source: str, output: Path | None, hint: Callable[[str], str]) -> list[
         raise ValueError(f"{source} is no file, and if it is the number of a camera: {NOT_YET}")
     near = hint(source) or nearest_beside(Path(source))
     raise FileNotFoundError(f"expected an image, video, folder or pattern, but {source!r} does not exist{near}")
-
-
-def nearest_beside(path: Path) -> str:
-    """ ", did you mean …?" with the name in the same folder that is most like one that is not there."""
-    with suppress(OSError, ValueError):  # there is no such folder, or it cannot be read
-        prefix = path.as_posix().removesuffix(path.name)
-        return did_you_mean(path.name, sorted(os.listdir(path.parent)), prefix)
-    return ""
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[Failure]]:

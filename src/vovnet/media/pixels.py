@@ -118,15 +118,22 @@ def to_rgb(image: Image.Image | np.ndarray) -> Pixels:
 
     One strip of rows at a time, because the steps in between take up to 40 bytes per pixel.
     """
-    width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-    pixels = np.empty((height, width, 3), np.uint8)
-    for rows in strips((height, width)):
-        if isinstance(image, Image.Image):
-            whole = rows == slice(0, height)
-            _fill(pixels[rows], _pil_to_array(image if whole else image.crop((0, rows.start, width, rows.stop))))
-        else:
-            _fill(pixels[rows], image[rows])
+    if isinstance(image, Image.Image):
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for rows, strip in strips_of(image):
+            _fill(pixels[rows], _pil_to_array(strip))
+        return pixels
+    pixels = np.empty((*image.shape[:2], 3), np.uint8)
+    for rows in strips(image.shape[:2]):
+        _fill(pixels[rows], image[rows])
     return pixels
+
+
+def strips_of(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """The rows of a loaded image in slices of few pixels, each with its part of the image."""
+    for rows in strips((image.height, image.width)):
+        whole = rows == slice(0, image.height)  # crop would copy it, and Pillow 11's refuses what is over its own limit
+        yield rows, image if whole else image.crop((0, rows.start, image.width, rows.stop))
 
 
 def strips(shape: tuple[int, int]) -> Iterator[slice]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vovnet.errors import is_out_of_memory
+from vovnet.errors import is_out_of_memory, nearest_beside
 from vovnet.files import replacing
 from vovnet.limits import check_limit, limits
 from vovnet.media.mp4_samples import check_samples
@@ -64,7 +64,7 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     import av
 
     if not Path(path).exists():
-        raise FileNotFoundError(f"expected a video, but {str(path)!r} does not exist")
+        raise FileNotFoundError(f"expected a video, but {str(path)!r} does not exist{nearest_beside(Path(path))}")
     if not Path(path).is_file():
         raise ValueError(f"{path} is a folder, device or pipe, expected a video file")
     check_samples(path)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from vovnet.data.splits.split_file import is_split_file
 from vovnet.engine.config_file import read_values
-from vovnet.errors import UsageError, did_you_mean
-from vovnet.media.finding import VIDEO_SUFFIXES, nearest_beside
+from vovnet.errors import UsageError, did_you_mean, nearest_beside
+from vovnet.media.finding import VIDEO_SUFFIXES
 from vovnet.media.pixels import IMAGE_SUFFIXES
 from vovnet.names import published_configs
 from vovnet.printing import line
@@ -30,6 +30,8 @@ def find_dataset(source: str | None, settings: Sequence[str]) -> tuple[Path | No
     if source is not None and "=" in source and not _exists(source):
         settings, source = (source, *settings), None
     others = tuple(setting for setting in settings if not setting.startswith(_ROOT))
+    if source is not None and not source.strip():
+        raise UsageError("the name of the config or folder is empty, as that of an unset variable: vovnet train DIR")
     if source is None:
         roots = [setting.removeprefix(_ROOT) for setting in settings if setting.startswith(_ROOT)]
         if not roots:
@@ -62,7 +64,7 @@ def _is_config(source: str) -> bool:
 
 def _checked(source: str) -> Path:
     if not _exists(source):
-        hint = did_you_mean(source, published_configs()) or nearest_beside(Path(source))
+        hint = nearest_beside(Path(source)) or did_you_mean(source, published_configs())
         hint = hint or "; `vovnet list` names the published configs"
         raise FileNotFoundError(f"no config file {line(source)}, and no data folder of this name{hint}")
     return Path(source)

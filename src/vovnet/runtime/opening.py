@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vovnet.errors import UsageError
+from vovnet.errors import UsageError, nearest_beside
 from vovnet.printing import line
 from vovnet.runtime.session import Session
 
@@ -32,6 +32,8 @@ def runtimes_of(path: str | Path) -> tuple[str, ...]:
         if path.suffix.lower() in _WEIGHTS:
             raise ValueError(f"{line(str(path))} holds weights, which need PyTorch: export them with vovnet export")
         return ("onnxruntime", "openvino")
+    if near := "" if path.exists() else nearest_beside(path):
+        raise FileNotFoundError(f"{line(str(path))} does not exist{near}")
     reason = "is no detector that vovnet exported" if path.exists() else "does not exist"
     raise FileNotFoundError(f"{line(str(path))} {reason}: name a file or folder that vovnet export wrote")
 

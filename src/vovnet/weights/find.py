@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from vovnet.errors import UsageError, did_you_mean
+from vovnet.errors import UsageError, did_you_mean, nearest_beside
 from vovnet.limits import LimitError
 from vovnet.names import shipped_weights
 from vovnet.printing import line
@@ -74,8 +74,9 @@ def find_weights(source: str | Path, hub_names: Sequence[str] = ()) -> Path:
             f"{text} is a network, not the name of weights (names: {', '.join(names)}); train it with vovnet train, or "
             f"name a weights file or URL{none_published}"
         )
+    near = did_you_mean(text, names) or nearest_beside(path)
     raise FileNotFoundError(
-        f"{source} is neither a weights file nor the name of weights{did_you_mean(text, names)} "
+        f"{source} is neither a weights file nor the name of weights{near} "
         f"(names: {', '.join(names)}); a URL works too{none_published}"
     )
 

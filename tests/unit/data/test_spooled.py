@@ -223,6 +223,7 @@ def test_another_process_reads_and_adds_for_itself(method: str) -> None:
     answer.close()  # what waits below ends if the other process does
     for text in TEXTS:
         texts.add(text)
+    assert received.poll(600)
     before, after = received.recv()
     process.join()
     assert process.exitcode == 0

@@ -24,7 +24,7 @@ from vovnet.files import image_content
 from vovnet.limits import check_limit
 from vovnet.media.image_opening import open_image
 from vovnet.media.orientation import means_stored_pixels, turn_array
-from vovnet.media.pixels import exif_orientation, explained_damage, read_header, strips
+from vovnet.media.pixels import exif_orientation, explained_damage, read_header, strips, strips_of
 from vovnet.parsing import naming, read_lines
 
 ALL = "all"  # the split of every image, if there are no sub-folders
@@ -85,8 +85,8 @@ def parse_numbers(path: Path) -> npt.NDArray[np.integer[Any]]:
             mask.load()
         orientation = exif_orientation(mask)
         numbers = np.empty(mask.size[::-1], _TYPES[mask.mode])
-        for rows in strips(numbers.shape):
-            numbers[rows] = np.asarray(mask.crop((0, rows.start, mask.width, rows.stop)))
+        for rows, strip in strips_of(mask):
+            numbers[rows] = np.asarray(strip)
     return turn_array(numbers, orientation)
 
 

@@ -276,7 +276,7 @@ def test_processes_that_want_it_at_once(
     if not locks:
         monkeypatch.setattr(image_cache, "fcntl", None)
     context = multiprocessing.get_context("fork")
-    start = context.Barrier(3)
+    start = context.Barrier(3, timeout=60)
     arguments = (dataset.root, tmp_path / "cache", start)
     processes = [context.Process(target=_open_in_process, args=arguments) for _ in range(3)]
     for process in processes:
@@ -296,11 +296,11 @@ def test_processes_check_it_at_the_same_time(
     """A large one takes minutes, and one process after the other would let the first wait for too long."""
     cached_in(dataset, tmp_path / "cache")
     context = multiprocessing.get_context("fork")
-    start, checking = context.Barrier(3), context.Barrier(3)
+    start, checking = context.Barrier(3, timeout=60), context.Barrier(3, timeout=60)
     read = image_cache._read
 
     def read_with_others(path: Path, count: int) -> CachedImages | None:
-        checking.wait(30)  # broken unless all come
+        checking.wait()  # broken unless all come
         return read(path, count)
 
     monkeypatch.setattr(image_cache, "_read", read_with_others)

@@ -29,7 +29,7 @@ def test_bccd() -> None:
     assert train.class_names == test.class_names == ("Platelets", "RBC", "WBC")
     assert train.category_ids == (1, 2, 3)
     assert len(open_dataset("samples/bccd", "all")) == 364
-    with pytest.raises(ValueError, match="has the splits test, train, trainval, val: name one"):
+    with pytest.raises(ValueError, match="has the splits test, train, trainval, val: give one"):
         open_dataset("samples/bccd")
     sample = next(sample for sample in open_dataset("samples/bccd", "val") if sample.image_id == "BloodImage_00000")
     assert sample.image_path == Path("samples/bccd/JPEGImages/BloodImage_00000.jpg")
