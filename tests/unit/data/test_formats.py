@@ -35,7 +35,7 @@ def test_several_splits_need_a_name(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     for name in ("train", "val"):
         (tmp_path / "annotations" / f"{name}.json").write_text('{"images": [], "annotations": [], "categories": []}')
-    with pytest.raises(ValueError, match="has the splits train, val: name one"):
+    with pytest.raises(ValueError, match="has the splits train, val: give one"):
         open_dataset(tmp_path)
     with pytest.raises(ValueError, match="the split val has no images"):
         open_dataset(tmp_path, "val")
