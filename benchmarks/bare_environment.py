@@ -25,7 +25,10 @@ class Environment:
     def __init__(self, folder: Path, python: str = sys.executable) -> None:
         self.folder, self.work = folder, folder / "work"
         if not folder.exists():
-            subprocess.run([python, "-m", "venv", str(folder)], check=True)
+            try:
+                subprocess.run([python, "-m", "venv", str(folder)], check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                sys.exit(f"{python} makes no virtual environment ({error}): name a Python that starts, with its path")
         self.work.mkdir(exist_ok=True)
         self.programs = folder / ("Scripts" if sys.platform == "win32" else "bin")
 
