@@ -55,7 +55,7 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=cutoff)), None)
 
 
-def did_you_mean(name: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "", *, cutoff: float = 0.6) -> str:
     """ ", did you mean 'NAME'?" with the nearest known name after `prefix`, or nothing if none is near."""
     near = nearest(name, known, cutoff)
     return "" if near is None else f", did you mean {quoted(prefix + near, _LONGEST_NAME)}?"

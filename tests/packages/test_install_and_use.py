@@ -56,12 +56,12 @@ def test_a_fault_is_named(environment: Environment, status: str, shows: str, wri
     assert (found or "").partition(":")[0] == (problem or "").partition(":")[0]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links to Python")
 def test_a_python_that_does_not_start_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"no-python makes no virtual environment \(.*\): name a Python that starts"):
         Environment(tmp_path / "environment", "no-python")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links to Python")
 def test_a_command_that_does_not_end_is_a_fault(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bare_environment.TIMEOUT_S", 0.2)
     step = Step(("-c", "import time; time.sleep(60)"), "python")

@@ -196,6 +196,7 @@ def test_wrong_usage_is_status_2(run: Run, arguments: list[str], says: str) -> N
         ("predict x --epochs 3", "."),
         ("predict x --conf 0.3", ". Did you mean --score-threshold?"),
         ("predict x --imgsz 320", "."),
+        ("predict x --batch 8", ". Did you mean --batch-size?"),
         ("measure bccd --imgsz 320", ". Did you mean --input-size?"),
         ("export bccd --to onnx --batch 2", "."),
     ],
@@ -235,7 +236,7 @@ def test_what_is_not_there_is_said_with_the_nearest_beside_it(run: Run, tmp_path
 
 def test_an_empty_name_is_not_the_current_folder(run: Run) -> None:
     """As that of an unset variable."""
-    for name in ("", " "):
+    for name in ("", " ", "data.root="):
         result = run("train", name, "--plan")
         assert (result.code, "the name of the config or folder is empty" in result.complaint) == (2, True)
 

@@ -19,8 +19,6 @@ _OTHER_NAMES = {
     "--max-det": "--top-k",
     "--model": "--weights",
     "--imgsz": "--input-size",
-    "--batch": "--batch-size",
-    "--format": "--to",
     "--save-dir": "--output",
     "--project": "--output",
     "--from-weights": "--from",

@@ -135,7 +135,8 @@ def hint(schema: type[BaseModel], key: str, cutoff: float = 0.6) -> str:
     by_last = {name.split(".")[-1]: name for name in reversed(known)}  # of two, the first
     near = nearest(last, by_last, cutoff)
     elsewhere = f", did you mean {by_last[near]!r}?" if near else ""
-    return did_you_mean(last, siblings, prefix, cutoff) or elsewhere or f" (known keys: {listed(siblings, length=100)})"
+    beside = did_you_mean(last, siblings, prefix, cutoff=cutoff)
+    return beside or elsewhere or f" (known keys: {listed(siblings, length=100)})"
 
 
 def keys_of(schema: type[BaseModel], parents: Sequence[str]) -> list[str]:

@@ -30,8 +30,6 @@ def find_dataset(source: str | None, settings: Sequence[str]) -> tuple[Path | No
     if source is not None and "=" in source and not _exists(source):
         settings, source = (source, *settings), None
     others = tuple(setting for setting in settings if not setting.startswith(_ROOT))
-    if source is not None and not source.strip():
-        raise UsageError("the name of the config or folder is empty, as that of an unset variable: vovnet train DIR")
     if source is None:
         roots = [setting.removeprefix(_ROOT) for setting in settings if setting.startswith(_ROOT)]
         if not roots:
@@ -63,6 +61,8 @@ def _is_config(source: str) -> bool:
 
 
 def _checked(source: str) -> Path:
+    if not source.strip():  # Path would take the current folder
+        raise UsageError("the name of the config or folder is empty, as that of an unset variable: vovnet train DIR")
     if not _exists(source):
         hint = nearest_beside(Path(source)) or did_you_mean(source, published_configs())
         hint = hint or "; `vovnet list` names the published configs"
